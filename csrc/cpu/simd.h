@@ -1,0 +1,133 @@
+// One vector register of the instruction set this file is compiled for: the only file with intrinsics.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#if defined(FASTUNROLL_AVX512) || defined(FASTUNROLL_AVX2)
+#include <immintrin.h>
+#endif
+
+namespace fastunroll::FASTUNROLL_SET {
+
+#if defined(FASTUNROLL_AVX512)
+constexpr int vector_bytes = 64, vector_registers = 32;
+#elif defined(FASTUNROLL_AVX2)
+constexpr int vector_bytes = 32, vector_registers = 16;
+#else
+constexpr int vector_bytes = 16, vector_registers = 16;
+#endif
+
+template <class T> struct Simd;
+
+template <> struct Simd<float> {
+  typedef float Vector __attribute__((vector_size(vector_bytes)));
+  typedef int32_t Integer __attribute__((vector_size(vector_bytes)));
+  static constexpr int32_t sign_bit = INT32_MIN;
+};
+
+template <> struct Simd<double> {
+  typedef double Vector __attribute__((vector_size(vector_bytes)));
+  typedef int64_t Integer __attribute__((vector_size(vector_bytes)));
+  static constexpr int64_t sign_bit = INT64_MIN;
+};
+
+template <int N> struct Constant {
+  static constexpr int value = N;
+};
+
+template <class T> using Vector = typename Simd<T>::Vector;
+template <class T> constexpr int lanes = vector_bytes / int(sizeof(T));
+
+template <class T> inline Vector<T> load(const T* p) {
+  Vector<T> v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class T> inline void store(T* p, Vector<T> v) { __builtin_memcpy(p, &v, sizeof v); }
+
+// The first `count` lanes; the others are zero when loaded, left alone when stored.
+template <class T> inline Vector<T> load_some(const T* p, int64_t count) {
+  if (count >= lanes<T>) return load(p);
+  Vector<T> v{};
+  if (count > 0) memcpy(&v, p, size_t(count) * sizeof(T));
+  return v;
+}
+
+template <class T> inline void store_some(T* p, Vector<T> v, int64_t count) {
+  if (count >= lanes<T>) return store(p, v);
+  if (count > 0) memcpy(p, &v, size_t(count) * sizeof(T));
+}
+
+template <class T> inline Vector<T> broadcast(T x) { return x - Vector<T>{}; }
+
+// a * b + c with one rounding, on every processor that has the instruction.
+template <class V> inline V multiply_add(V a, V b, V c);
+// Bit i says that lane i is not zero; a NaN is not zero.
+template <class V> inline unsigned nonzero_bits(V v);
+
+#if defined(FASTUNROLL_AVX512)
+template <> inline Vector<float> multiply_add(Vector<float> a, Vector<float> b, Vector<float> c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+template <> inline Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<double> c) {
+  return _mm512_fmadd_pd(a, b, c);
+}
+template <> inline unsigned nonzero_bits(Vector<float> v) {
+  return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+}
+template <> inline unsigned nonzero_bits(Vector<double> v) {
+  return _mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+}
+#elif defined(FASTUNROLL_AVX2)
+template <> inline Vector<float> multiply_add(Vector<float> a, Vector<float> b, Vector<float> c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+template <> inline Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<double> c) {
+  return _mm256_fmadd_pd(a, b, c);
+}
+template <> inline unsigned nonzero_bits(Vector<float> v) {
+  return unsigned(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+}
+template <> inline unsigned nonzero_bits(Vector<double> v) {
+  return unsigned(_mm256_movemask_pd(_mm256_cmp_pd(v, _mm256_setzero_pd(), _CMP_NEQ_UQ)));
+}
+#else
+template <class V> inline V multiply_add(V a, V b, V c) {
+#ifdef __FP_FAST_FMA
+  for (unsigned i = 0; i < sizeof(V) / sizeof(a[0]); ++i)
+    c[i] = sizeof(a[0]) == 4 ? __builtin_fmaf(a[i], b[i], c[i]) : __builtin_fma(a[i], b[i], c[i]);
+  return c;
+#else
+  return a * b + c;
+#endif
+}
+template <class V> inline unsigned nonzero_bits(V v) {
+  unsigned bits = 0;
+  for (unsigned i = 0; i < sizeof(V) / sizeof(v[0]); ++i) bits |= unsigned(v[i] != 0) << i;
+  return bits;
+}
+#endif
+
+template <class T> inline Vector<T> magnitude(Vector<T> v) {
+  using Integer = typename Simd<T>::Integer;
+  return (Vector<T>)((Integer)v & ~Simd<T>::sign_bit);
+}
+
+// g times the sign of x, where x is not zero.
+template <class T> inline Vector<T> with_sign_of(Vector<T> g, Vector<T> x) {
+  using Integer = typename Simd<T>::Integer;
+  return (Vector<T>)((Integer)g ^ ((Integer)x & Simd<T>::sign_bit));
+}
+
+// g where x is not zero, else zero.
+template <class T> inline Vector<T> where_nonzero(Vector<T> x, Vector<T> g) { return x == 0 ? Vector<T>{} : g; }
+
+// S_theta(z) = sign(z) max(|z| - theta, 0), elementwise; a NaN stays one. With theta < 0 every z but zero moves
+// outward, as the formula says, so that the result is not zero exactly where its derivative is one.
+template <class T> inline Vector<T> shrink(Vector<T> z, Vector<T> theta) {
+  const Vector<T> size = magnitude<T>(z);
+  const Vector<T> limit = theta > 0 ? theta : Vector<T>{};
+  return size <= limit ? Vector<T>{} : with_sign_of<T>(size - theta, z);
+}
+
+}  // namespace fastunroll::FASTUNROLL_SET

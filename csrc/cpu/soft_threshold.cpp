@@ -1,0 +1,152 @@
+// S_theta(x) for each element, and its gradient from its output.
+//
+// Work is cut into runs of at most 4096 elements whose threshold is one value or one row of values. Sums over elements
+// that share a threshold are made run by run in a fixed order, whatever the threads.
+#include "cpu/simd.h"
+#include "cpu/workspace.h"
+#include "fastunroll.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+namespace {
+
+constexpr int64_t run_length = 4096;
+
+// (outer, middle, inner) as runs: along the inner axis with one threshold, or along the middle axis with a row of them.
+struct Runs {
+  int64_t outer, middle, inner;
+  bool along_inner;
+  int64_t each;  // runs in a line
+
+  Runs(int64_t o, int64_t m, int64_t i) : outer(o), middle(m), inner(i), along_inner(i > 1 || m == 1) {
+    each = (line() + run_length - 1) / run_length;
+  }
+  int64_t line() const { return along_inner ? inner : middle; }
+  int64_t count() const { return (along_inner ? outer * middle : outer) * each; }
+  int64_t offset(int64_t run) const { return run / each * line() + run % each * run_length; }
+  int64_t length(int64_t run) const {
+    const int64_t left = line() - run % each * run_length;
+    return left < run_length ? left : run_length;
+  }
+  int64_t theta(int64_t run) const { return along_inner ? run / each % middle : run % each * run_length; }
+};
+
+inline int useful_threads(int64_t runs, int threads) { return int(runs < threads ? (runs ? runs : 1) : threads); }
+
+// |re + i im| without overflow.
+template <class T> inline T modulus(T re, T im) {
+  const T a = re < 0 ? -re : re, b = im < 0 ? -im : im;
+  const T big = a > b ? a : b, small = a > b ? b : a;
+  if (!(big > 0)) return big + small;
+  const T ratio = small / big;
+  return big * T(__builtin_sqrt(double(1 + ratio * ratio)));
+}
+
+template <class T> void forward_run(const T* x, const T* theta, bool row, T* out, int64_t count) {
+  for (int64_t i = 0; i < count; i += lanes<T>) {
+    const int64_t left = count - i;
+    const Vector<T> t = row ? load_some(theta + i, left) : broadcast(*theta);
+    store_some(out + i, shrink<T>(load_some(x + i, left), t), left);
+  }
+}
+
+// S_theta(z) = z max(1 - theta / |z|, 0)
+template <class T> void forward_run_complex(const T* x, const T* theta, bool row, T* out, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const T re = x[2 * i], im = x[2 * i + 1], t = theta[row ? i : 0], r = modulus(re, im);
+    const bool zero = r <= (t > 0 ? t : 0);
+    const T factor = zero ? 0 : (r - t) / r;
+    out[2 * i] = zero ? 0 : re * factor;
+    out[2 * i + 1] = zero ? 0 : im * factor;
+  }
+}
+
+// The gradient passes where the output is not zero; that of theta is minus the gradient along the sign.
+// `sums` takes one value an element if `row`, else one value in all.
+template <class T>
+void backward_run(const T* out, const T* grad, bool row, T* grad_x, T* sums, int64_t count) {
+  constexpr int partial = 64 / int(sizeof(T));  // so many sums run side by side, on every instruction set
+  T sum[partial] = {};
+  for (int64_t i = 0; i < count; i += lanes<T>) {
+    const int64_t left = count - i;
+    const Vector<T> x = load_some(out + i, left);
+    const Vector<T> g = where_nonzero<T>(x, load_some(grad + i, left));
+    store_some(grad_x + i, g, left);
+    if (!sums) continue;
+    const Vector<T> along = with_sign_of<T>(g, x);
+    T* at = row ? sums + i : sum + i % partial;
+    const int64_t room = row ? left : lanes<T>;
+    store_some(at, load_some(at, room) - along, room);
+  }
+  if (sums && !row)
+    for (int j = 0; j < partial; ++j) *sums += sum[j];
+}
+
+// With r = |z| = |out| + theta and u = out / |out|:  grad_x = (1 - theta / r) g + (theta / r) <u, g> u
+template <class T>
+void backward_run_complex(const T* out, const T* theta, const T* grad, bool row, T* grad_x, T* sums, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const T re = out[2 * i], im = out[2 * i + 1], size = modulus(re, im), t = theta[row ? i : 0];
+    const bool zero = size == 0;
+    const T share = zero ? 0 : t / (size + t), u = zero ? 0 : re / size, v = zero ? 0 : im / size;
+    const T along = u * grad[2 * i] + v * grad[2 * i + 1];
+    grad_x[2 * i] = zero ? 0 : (1 - share) * grad[2 * i] + share * along * u;
+    grad_x[2 * i + 1] = zero ? 0 : (1 - share) * grad[2 * i + 1] + share * along * v;
+    if (sums && !zero) sums[row ? i : 0] -= along;
+  }
+}
+
+}  // namespace
+
+template <class T> void soft_threshold(const SoftThreshold<T>& p) {
+  const Runs runs(p.outer, p.middle, p.inner);
+  const bool row = !runs.along_inner;
+  const int threads = useful_threads(runs.count(), p.threads);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t i = 0; i < runs.count(); ++i) {
+    const int64_t at = runs.offset(i);
+    if (p.complex)
+      forward_run_complex(p.x + 2 * at, p.theta + runs.theta(i), row, p.out + 2 * at, runs.length(i));
+    else
+      forward_run(p.x + at, p.theta + runs.theta(i), row, p.out + at, runs.length(i));
+  }
+}
+
+template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>& p) {
+  const Runs runs(p.outer, p.middle, p.inner);
+  const bool row = !runs.along_inner;
+  const int threads = useful_threads(runs.count(), p.threads);
+  // Along the inner axis each run leaves one sum. Along the middle axis a place in the line belongs to one thread,
+  // which goes through the outer axis in order.
+  Workspace memory;
+  const int64_t count = runs.count();
+  T* partial = memory.take<T>(row ? 0 : count);
+  const auto one = [&](int64_t i, T* sums) {
+    const int64_t at = runs.offset(i);
+    if (p.complex)
+      backward_run_complex(p.out + 2 * at, p.theta + runs.theta(i), p.grad + 2 * at, row, p.grad_x + 2 * at, sums,
+                           runs.length(i));
+    else
+      backward_run(p.out + at, p.grad + at, row, p.grad_x + at, sums, runs.length(i));
+  };
+  if (p.grad_theta) memset(p.grad_theta, 0, size_t(p.middle) * sizeof(T));
+  if (row) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (int64_t place = 0; place < runs.each; ++place)
+      for (int64_t o = 0; o < runs.outer; ++o)
+        one(o * runs.each + place, p.grad_theta ? p.grad_theta + place * run_length : nullptr);
+    return;
+  }
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t i = 0; i < count; ++i) {
+    partial[i] = 0;
+    one(i, p.grad_theta ? partial + i : nullptr);
+  }
+  for (int64_t i = 0; p.grad_theta && i < count; ++i) p.grad_theta[runs.theta(i)] += partial[i];
+}
+
+template void soft_threshold(const SoftThreshold<float>&);
+template void soft_threshold(const SoftThreshold<double>&);
+template void soft_threshold_backward(const SoftThresholdBackward<float>&);
+template void soft_threshold_backward(const SoftThresholdBackward<double>&);
+
+}  // namespace fastunroll::FASTUNROLL_SET

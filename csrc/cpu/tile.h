@@ -1,0 +1,100 @@
+// Tiles of samples: how a batch is shared out, and where the products of a tile start and end.
+#pragma once
+#include "cpu/product.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+// A batch cut into `count` nearly equal tiles.
+struct Tiles {
+  int64_t batch, count;
+  int64_t first(int64_t i) const { return batch * i / count; }
+  int64_t rows(int64_t i) const { return first(i + 1) - first(i); }
+  int64_t most_rows() const { return blocks(batch, count); }
+};
+
+// Tiles of at most 64 samples whose `bytes` a sample stay in the level-2 cache, and enough of them for every thread.
+inline Tiles cut(int64_t batch, int64_t bytes, int threads) {
+  constexpr int64_t cache = 400 << 10, most = 64, least = 8;
+  int64_t rows = cache / bytes;
+  rows = rows > most ? most : rows < least ? least : rows;
+  int64_t count = blocks(blocks(batch, rows), threads) * threads;
+  return {batch, count < batch ? count : batch};
+}
+
+// Row stride of a tile: whole panels, and not a multiple of 2 KB, which would crowd rows into a few cache sets.
+template <class T> inline int64_t tile_stride(int64_t columns) { return padded<T>(columns) + 64 / int64_t(sizeof(T)); }
+template <class T> inline int64_t tile_words(int64_t columns) { return blocks(padded<T>(columns), mask_bits); }
+
+// --- where an accumulator starts -----------------------------------------------------------------------------------
+
+template <class T> struct StartAtZero {
+  Vector<T> operator()(int64_t, int64_t) const { return Vector<T>{}; }
+};
+
+template <class T> struct StartFrom {  // a padded tile
+  const T* data;
+  int64_t stride;
+  Vector<T> operator()(int64_t row, int64_t column) const { return load(data + row * stride + column); }
+};
+
+template <class T> struct StartFromMatrix {  // a matrix that ends at its last column
+  const T* data;
+  int64_t columns;
+  Vector<T> operator()(int64_t row, int64_t column) const {
+    return load_some(data + row * columns + column, columns - column);
+  }
+};
+
+// --- where it goes -------------------------------------------------------------------------------------------------
+
+template <class T> struct Store {  // into a padded tile
+  T* data;
+  int64_t stride;
+  template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
+    for (int j = 0; j < Count; ++j) store(data + row * stride + column + j * lanes<T>, v[j]);
+  }
+};
+
+template <class T> struct StoreScaled {
+  T* data;
+  int64_t stride;
+  T factor;
+  template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
+    for (int j = 0; j < Count; ++j) store(data + row * stride + column + j * lanes<T>, v[j] * factor);
+  }
+};
+
+template <class T> struct StoreInMatrix {
+  T* data;
+  int64_t columns;
+  template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
+    for (int j = 0; j < Count; ++j) {
+      const int64_t c = column + j * lanes<T>;
+      store_some(data + row * columns + c, v[j], columns - c);
+    }
+  }
+};
+
+template <class T> struct StoreShrunk {  // into a padded tile, through the soft threshold
+  T* data;
+  int64_t stride;
+  const T* theta;   // padded
+  uint64_t* masks;  // cleared rows of `words` for the support of the result, or null
+  int64_t words;
+  template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
+    Vector<T> x[Count];
+    for (int j = 0; j < Count; ++j) {
+      const int64_t c = column + j * lanes<T>;
+      x[j] = shrink<T>(v[j], load(theta + c));
+      store(data + row * stride + c, x[j]);
+    }
+    if (masks) mark<Count, T>(masks + row * words, column, x);
+  }
+};
+
+// `theta`, one value or `columns` of them, written out over a padded row.
+template <class T> inline void spread(T* row, const T* theta, int64_t size, int64_t columns) {
+  for (int64_t c = 0; c < padded<T>(columns); ++c) row[c] = c < columns ? theta[size == 1 ? 0 : c] : 0;
+}
+
+}  // namespace fastunroll::FASTUNROLL_SET

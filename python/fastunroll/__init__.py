@@ -1,0 +1,27 @@
+"""Algorithm unrolling, fast: all layers of a network in one native call, forward and backward.
+
+The networks are in :mod:`fastunroll.nn`, the solvers they come from in :mod:`fastunroll.solvers`, linear operators in
+:mod:`fastunroll.operators`, and losses, with and without ground truth, in :mod:`fastunroll.losses`.
+"""
+
+from importlib.metadata import version as _version
+
+import torch as _torch  # noqa: F401  # first: the native module shares the OpenMP runtime that torch has loaded
+
+from . import losses, nn, operators, solvers
+from ._backend import backend
+from .iterations import gradient_step, ista_step
+from .prox import soft_threshold
+
+__version__ = _version("fastunroll")
+
+__all__ = [
+    "backend",
+    "gradient_step",
+    "ista_step",
+    "losses",
+    "nn",
+    "operators",
+    "soft_threshold",
+    "solvers",
+]

@@ -1,0 +1,194 @@
+"""Iterations of unrolled algorithms as functions: one step, K steps of a solver, K layers of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import _checks, ops, reference
+from .prox import soft_threshold
+
+
+def _scalar(name: str, value: Tensor | float, like: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        return torch.full((), _checks.not_negative(name, value), dtype=like.dtype, device=like.device)
+    if value.numel() != 1:
+        raise ValueError(f"{name} must be one number, got shape {_checks.shape_text(value.shape)}")
+    return value.reshape(()).to(like.dtype)
+
+
+def _step_arguments(x: Tensor, y: Tensor, A: Tensor) -> list[Tensor]:
+    A = _checks.matrix("A", A)
+    _checks.columns("x", _checks.tensor("x", x), A.shape[1], A.shape)
+    _checks.columns("y", _checks.tensor("y", y), A.shape[0], A.shape)
+    _checks.same_batch("x", x, "y", y)
+    A, x, y = _checks.alike(A=A, x=x, y=y)
+    return [x, y, A]
+
+
+def _step(x: Tensor, y: Tensor, A: Tensor, step: Tensor, theta: Tensor | None) -> Tensor:
+    if ops.serves(A):
+        flat = ops.ista_step(x.reshape(-1, A.shape[1]), y.reshape(-1, A.shape[0]), A, step, theta)
+        return flat.reshape(x.shape)
+    if theta is None:
+        return reference.gradient_step(x, y, A, step)
+    return reference.ista_step(x, y, A, step, theta)
+
+
+def gradient_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor | float) -> Tensor:
+    """A gradient step on ½‖A x − y‖², for each sample: x − step·Aᵀ(A x − y).
+
+    Differentiable in every argument. Zeros of ``x`` cost nothing.
+
+    Args:
+        x: (..., n).
+        y: (..., m), with the leading shape of ``x``.
+        A: (m, n).
+        step: one number ≥ 0, or a tensor holding one.
+
+    Returns:
+        (..., n).
+
+    Raises:
+        TypeError: not floating point, or dtypes differ.
+        ValueError: shapes do not fit, devices differ, or a number ``step`` is negative or not finite.
+
+    Equivalent to::
+
+        x - step * (x @ A.mT - y) @ A.conj()
+    """
+    x, y, A = _step_arguments(x, y, A)
+    return _step(x, y, A, _scalar("step", step, A), None)
+
+
+def ista_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor | float, theta: Tensor | float) -> Tensor:
+    """One iteration of ISTA in one native call: S_θ(x − step·Aᵀ(A x − y)), with S the soft threshold.
+
+    With step ≤ 1/‖A‖² and θ = step·λ it decreases ½‖A x − y‖² + λ‖x‖₁. Differentiable in every argument.
+
+    Args:
+        x: (..., n).
+        y: (..., m), with the leading shape of ``x``.
+        A: (m, n).
+        step: one number ≥ 0, or a tensor holding one.
+        theta: a number ≥ 0, or a tensor that broadcasts with ``x``; fused if it holds 1 or n values.
+
+    Returns:
+        (..., n).
+
+    Raises:
+        TypeError: not floating point, or dtypes differ.
+        ValueError: shapes do not fit, devices differ, or a number is negative or not finite.
+
+    Equivalent to::
+
+        z = x - step * (x @ A.mT - y) @ A.conj()
+        torch.sgn(z) * torch.relu(z.abs() - theta)
+
+    Reference: Daubechies, Defrise and De Mol 2004; Beck and Teboulle 2009.
+    """
+    x, y, A = _step_arguments(x, y, A)
+    theta = _checks.threshold("theta", theta, A)
+    if theta.numel() == 1 or theta.shape == A.shape[1:]:
+        return _step(x, y, A, _scalar("step", step, A), theta)
+    return soft_threshold(_step(x, y, A, _scalar("step", step, A), None), theta)
+
+
+def ista(
+    y: Tensor, A: Tensor, x0: Tensor | None, step: Tensor, theta: Tensor, momentum: Sequence[float], keep: bool
+) -> Tensor:
+    """``len(momentum)`` iterations of x⁺ = S_θ(v − step·Aᵀ(A v − y)), v = x + β(x − x_before), from x0 or zero.
+
+    (iterations, ..., n) if ``keep``, else (..., n). One native call, unless a gradient is asked for: then the iterations
+    are unrolled step by step. θ has 1 value or n.
+    """
+    shape = (*y.shape[:-1], A.shape[1])
+    if x0 is not None and x0.shape != shape:
+        x0 = x0.expand(shape)
+    wants_gradient = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (y, A, x0, step, theta)
+    )
+    if ops.serves(A) and not wants_gradient:
+        start = None if x0 is None else x0.reshape(-1, A.shape[1])
+        flat = ops.ista(y.reshape(-1, A.shape[0]), A, start, step, theta, momentum, keep)
+        return flat.reshape((len(momentum), *shape) if keep else shape)
+    x = before = A.new_zeros(shape) if x0 is None else x0
+    iterates = []
+    for beta in momentum:
+        x, before = ista_step(x + beta * (x - before), y, A, step, theta), x
+        iterates.append(x)
+    return torch.stack(iterates) if keep else x
+
+
+def lista(
+    y: Tensor,
+    w1: Sequence[Tensor],
+    w2: Sequence[Tensor],
+    theta: Sequence[Tensor],
+    x0: Tensor | None = None,
+    *,
+    layers: int,
+    return_layers: bool = False,
+) -> Tensor:
+    """K layers x⁺ = S_θ(W₁ y + W₂ x) in one native call, differentiable in every argument.
+
+    Args:
+        y: (..., m).
+        w1: 1 or K matrices (n, m); one is shared by all layers.
+        w2: 1 or K matrices (n, n).
+        theta: 1 or K thresholds of 1 or n values.
+        x0: (..., n), or None for zero.
+        layers: K ≥ 1.
+        return_layers: return every layer, (K, ..., n), rather than the last.
+
+    Raises:
+        TypeError: not floating point, complex, or dtypes differ.
+        ValueError: shapes do not fit, devices differ, or a list has neither 1 nor K entries.
+
+    Equivalent to::
+
+        for k in range(layers):
+            z = y @ w1[k].mT + x @ w2[k].mT
+            x = torch.sign(z) * torch.relu(z.abs() - theta[k])
+
+    Reference: Gregor and LeCun, *Learning fast approximations of sparse coding*, 2010.
+    """
+    layers = _checks.count("layers", layers)
+    for name, group in (("w1", w1), ("w2", w2), ("theta", theta)):
+        if len(group) not in (1, layers):
+            raise ValueError(f"{name} must have 1 entry or one a layer ({layers}), got {len(group)}")
+    n, m = _checks.matrix("w1[0]", w1[0]).shape
+    for name, group, shape in (("w1", w1, (n, m)), ("w2", w2, (n, n))):
+        for k, w in enumerate(group):
+            if w.shape != shape:
+                raise ValueError(
+                    f"{name}[{k}] must be {_checks.shape_text(shape)} as w1[0] is {_checks.shape_text((n, m))}, "
+                    f"got {_checks.shape_text(w.shape)}"
+                )
+    for k, t in enumerate(theta):
+        if t.numel() not in (1, n) or t.numel() != theta[0].numel():
+            raise ValueError(
+                f"theta must have one value a layer or n = {n} values in every layer, got shape "
+                f"{_checks.shape_text(t.shape)} in layer {k}"
+            )
+    _checks.columns("y", _checks.tensor("y", y), m, (n, m), "W1")
+    if x0 is not None:
+        _checks.columns("x0", _checks.tensor("x0", x0), n, (n, n), "W2")
+        _checks.same_batch("x0", x0, "y", y)
+    _checks.alike(
+        **{f"{name}[{k}]": t for name, group in (("w1", w1), ("w2", w2), ("theta", theta)) for k, t in enumerate(group)}
+    )
+    w, y, x0 = _checks.alike(W1=w1[0], y=y, x0=x0)
+    _checks.real("y", y)
+    flat_y = y.reshape(-1, m)
+    flat_x0 = None if x0 is None else x0.reshape(-1, n)
+    out_shape = (layers, *y.shape[:-1], n) if return_layers else (*y.shape[:-1], n)
+    if ops.serves(w):
+        out = ops.lista(flat_y, w1, w2, theta, flat_x0, layers, return_layers)
+    else:
+        start = y.new_zeros(flat_y.shape[0], n) if flat_x0 is None else flat_x0
+        out = reference.lista(flat_y, w1, w2, theta, start, layers)
+        out = out if return_layers else out[-1]
+    return out.reshape(out_shape)

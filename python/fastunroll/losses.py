@@ -1,0 +1,106 @@
+"""How far a reconstruction is from a solution, or from the truth."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import _checks
+from .iterations import ista_step
+from .operators.dense import Dense
+
+
+def kkt_residual(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor:
+    """How far x is from solving min ½‖A x − y‖² + λ‖x‖₁, for each sample: zero exactly at a solution.
+
+    r(x) = ‖x − S_λ(x − Aᵀ(A x − y))‖ / ‖Aᵀy‖
+
+    x solves the problem exactly if it is a fixed point of the proximal gradient step, so r needs no ground truth: its
+    mean is a loss that trains a network without any. The scale ‖Aᵀy‖ makes it relative (at x = 0 it is at most 1);
+    where Aᵀy = 0 the scale is 1. Differentiable in ``x``, ``y``, ``A`` and ``lam``.
+
+    Args:
+        x: (..., n).
+        y: (..., m), with the leading shape of ``x``.
+        A: (m, n).
+        lam: a number ≥ 0, or a tensor that broadcasts with ``x``, such as (..., 1) for one a sample.
+
+    Returns:
+        (...), one value a sample.
+
+    Raises:
+        TypeError: not floating point, or dtypes differ.
+        ValueError: shapes do not fit, devices differ, or ``lam`` is a negative number.
+
+    Equivalent to::
+
+        z = x - (x @ A.mT - y) @ A.conj()
+        r = (x - torch.sgn(z) * torch.relu(z.abs() - lam)).norm(dim=-1) / (y @ A.conj()).norm(dim=-1)
+
+    Reference: Parikh and Boyd, *Proximal algorithms*, 2014, section 4.2.
+    """
+    lam = _checks.threshold("lam", lam, x)
+    moved = x - ista_step(x, y, A, 1.0, lam)
+    scale = torch.linalg.vector_norm(y.to(A.dtype) @ A.conj(), dim=-1)
+    return torch.linalg.vector_norm(moved, dim=-1) / torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def lasso_objective(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor:
+    """½‖A x − y‖² + λ‖x‖₁ for each sample.
+
+    Args:
+        x: (..., n).
+        y: (..., m), with the leading shape of ``x``.
+        A: (m, n).
+        lam: a number ≥ 0, or a tensor that broadcasts with ``x``, such as (..., 1) for one a sample.
+
+    Returns:
+        (...), one value a sample.
+
+    Raises:
+        TypeError: not floating point, or dtypes differ.
+        ValueError: shapes do not fit, devices differ, or ``lam`` is a negative number.
+
+    Equivalent to::
+
+        (x @ A.mT - y).abs().square().sum(-1) / 2 + (lam * x.abs()).sum(-1)
+    """
+    op = Dense(A)
+    lam = _checks.threshold("lam", lam, x)
+    _checks.same_batch("x", _checks.tensor("x", x), "y", _checks.tensor("y", y))
+    _checks.columns("y", y, A.shape[0], A.shape)
+    residual = op(x) - y
+    return residual.abs().square().sum(-1) / 2 + (lam * x.abs()).sum(-1)
+
+
+def nmse_db(x: Tensor, x_true: Tensor, pooled: bool = True) -> Tensor:
+    """Normalised mean square error in decibels, over all samples.
+
+    Pooled: 10·log₁₀(Σ‖x̂ − x‖² / Σ‖x‖²), sums over samples. Otherwise the mean over samples of
+    10·log₁₀(‖x̂ − x‖² / ‖x‖²). The two differ by several dB on the same output: say which you report. A sample whose
+    truth is zero makes the second infinite.
+
+    Args:
+        x: (..., n), the reconstruction.
+        x_true: (..., n), the truth.
+        pooled: which definition.
+
+    Returns:
+        One number, in dB.
+
+    Raises:
+        TypeError: not floating point.
+        ValueError: shapes differ.
+    """
+    _checks.tensor("x", x)
+    _checks.tensor("x_true", x_true)
+    if x.shape != x_true.shape:
+        raise ValueError(
+            f"x and x_true must have one shape, got {_checks.shape_text(x.shape)} and "
+            f"{_checks.shape_text(x_true.shape)}"
+        )
+    error = (x - x_true).abs().square().sum(-1)
+    power = x_true.abs().square().sum(-1)
+    if pooled:
+        return 10 * torch.log10(error.sum() / power.sum())
+    return (10 * torch.log10(error / power)).mean()

@@ -1,0 +1,61 @@
+"""One learned iteration of ISTA."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks
+from ..iterations import ista_step
+from ..operators.dense import spectral_norm
+
+
+class ISTALayer(nn.Module):
+    """x⁺ = S_θ(x − t·Aᵀ(A x − y)) with learned step t and threshold θ, to build networks from.
+
+    It starts as one iteration of ISTA on ½‖A x − y‖² + λ‖x‖₁: t = 1/‖A‖², θ = λ·t. ``A`` is a buffer, not trained.
+
+    Args:
+        A: (m, n), finite and not zero.
+        lam: λ ≥ 0.
+        device: where parameters and A live; that of ``A`` by default.
+        dtype: their type; that of ``A`` by default.
+
+    Raises:
+        TypeError: A is not floating point.
+        ValueError: A is not a matrix, not finite or zero; λ is negative.
+
+    Equivalent to::
+
+        z = x - self.step * (x @ A.mT - y) @ A
+        torch.sign(z) * torch.relu(z.abs() - self.theta)
+
+    Reference: Gregor and LeCun 2010; Ablin, Moreau, Massias and Gramfort, *Learning step sizes for unfolded sparse
+    coding*, 2019.
+    """
+
+    A: Tensor
+
+    def __init__(
+        self,
+        A: Tensor,
+        lam: float = 0.1,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        A = _checks.nonzero_matrix("A", A).detach().to(device=device, dtype=dtype)
+        lam = _checks.not_negative("lam", lam)
+        step = 1 / spectral_norm(A) ** 2
+        self.register_buffer("A", A)
+        self.step = nn.Parameter(torch.tensor(step, device=A.device, dtype=A.dtype))
+        self.theta = nn.Parameter(torch.tensor(lam * step, device=A.device, dtype=A.dtype))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """``x`` (..., n) and ``y`` (..., m) to the next iterate, (..., n)."""
+        return ista_step(x, y, self.A, self.step, self.theta)
+
+    def extra_repr(self) -> str:
+        m, n = self.A.shape
+        return f"m={m}, n={n}"

@@ -1,0 +1,112 @@
+"""LISTA: ISTA with learned matrices and thresholds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks
+from ..iterations import lista
+from ..operators.dense import spectral_norm
+
+
+class LISTA(nn.Module):
+    """K layers x⁺ = S_θ(W₁ y + W₂ x), run in one native call forward and backward.
+
+    It starts as exactly ISTA on ½‖A x − y‖² + λ‖x‖₁, with L = ‖A‖²: W₁ = Aᵀ/L, W₂ = I − AᵀA/L, θ = λ/L. So an
+    untrained network returns the K-th iterate of ISTA from zero.
+
+    Args:
+        A: (m, n), finite and not zero, where the network starts. Without it, give ``m`` and ``n``: it then starts from a
+            random matrix with unit columns.
+        m: rows of the random matrix.
+        n: columns of the random matrix.
+        layers: K ≥ 1.
+        lam: λ ≥ 0.
+        tied: share W₁ and W₂ between layers; thresholds are always a layer's own.
+        threshold: ``"scalar"`` for one threshold a layer, ``"vector"`` for one a coordinate and layer.
+        device: where parameters live; that of ``A`` by default.
+        dtype: their type; that of ``A`` by default.
+
+    Attributes:
+        W1: K matrices (n, m), or one if tied.
+        W2: K matrices (n, n), or one if tied. The first layer's takes effect only with ``x0``.
+        theta: K thresholds, of shape () or (n,).
+
+    Raises:
+        TypeError: A is not real floating point.
+        ValueError: A is not a matrix, not finite or zero; λ < 0; K < 1; or both or neither of ``A`` and (``m``, ``n``).
+
+    Equivalent to::
+
+        x = torch.zeros(*y.shape[:-1], n) if x0 is None else x0
+        for k in range(layers):
+            z = y @ W1[k].mT + x @ W2[k].mT
+            x = torch.sign(z) * torch.relu(z.abs() - theta[k])
+
+    Reference: Gregor and LeCun, *Learning fast approximations of sparse coding*, 2010.
+    """
+
+    def __init__(
+        self,
+        A: Tensor | None = None,
+        *,
+        m: int | None = None,
+        n: int | None = None,
+        layers: int = 16,
+        lam: float = 0.1,
+        tied: bool = False,
+        threshold: Literal["scalar", "vector"] = "scalar",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.layers = _checks.count("layers", layers)
+        lam = _checks.not_negative("lam", lam)
+        if threshold not in ("scalar", "vector"):
+            raise ValueError(f'threshold must be "scalar" or "vector", got {threshold!r}')
+        if (A is None) == (m is None or n is None):
+            raise ValueError("LISTA starts from a matrix or from its size: give either A, or both m and n")
+        if A is None:
+            A = torch.randn(_checks.count("m", m), _checks.count("n", n), device=device, dtype=dtype)
+            A = A / A.norm(dim=0, keepdim=True)
+        A = _checks.nonzero_matrix("A", A).detach().to(device=device, dtype=dtype)
+        _checks.real("A", A)
+        self.m, self.n = A.shape
+        self.tied, self.threshold = tied, threshold
+
+        exact = A.double()
+        step = 1 / spectral_norm(A) ** 2
+        w1 = (step * exact.mT).to(A.dtype)
+        w2 = (torch.eye(self.n, device=A.device, dtype=torch.float64) - step * exact.mT @ exact).to(A.dtype)
+        matrices = 1 if tied else layers
+        shape = () if threshold == "scalar" else (self.n,)
+        self.W1 = nn.ParameterList(nn.Parameter(w1.clone()) for _ in range(matrices))
+        self.W2 = nn.ParameterList(nn.Parameter(w2.clone()) for _ in range(matrices))
+        self.theta = nn.ParameterList(
+            nn.Parameter(torch.full(shape, lam * step, device=A.device, dtype=A.dtype)) for _ in range(layers)
+        )
+
+    def forward(self, y: Tensor, x0: Tensor | None = None, return_layers: bool = False) -> Tensor:
+        """Reconstructs x from ``y``.
+
+        Args:
+            y: (..., m), with any leading shape.
+            x0: where to start, (..., n); zero by default.
+            return_layers: return the output of every layer.
+
+        Returns:
+            (..., n), or (K, ..., n) with ``return_layers``.
+
+        Raises:
+            TypeError: ``y`` is not floating point, or has another dtype than the parameters.
+            ValueError: ``y`` or ``x0`` does not fit, or is on another device.
+        """
+        return lista(
+            y, list(self.W1), list(self.W2), list(self.theta), x0, layers=self.layers, return_layers=return_layers
+        )
+
+    def extra_repr(self) -> str:
+        return f"m={self.m}, n={self.n}, layers={self.layers}, tied={self.tied}, threshold={self.threshold!r}"
