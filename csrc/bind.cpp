@@ -40,50 +40,62 @@ template <class Call> void with_type(bool is_double, const Call& call) {
 }
 
 void bind_lista(py::module_& module) {
-  module.def(
-      "lista_forward",
-      [](bool is_double, std::array<int64_t, 4> shape, int threads, const Addresses& w1, const Addresses& w2,
-         const Addresses& theta, int64_t theta_size, Address y, Address x0, bool keep_layers, Address x) {
-        with_type(is_double, [&](auto zero) {
-          using T = decltype(zero);
-          const auto w1s = pointers<const T>(w1), w2s = pointers<const T>(w2), thetas = pointers<const T>(theta);
-          lista_forward<T>({shape[0], shape[1], shape[2], shape[3], threads, w1s.data(), w2s.data(), thetas.data(),
-                            int64_t(w1.size()), int64_t(w2.size()), int64_t(theta.size()), theta_size,
-                            pointer<const T>(y), pointer<const T>(x0), keep_layers, pointer<T>(x)});
-        });
-      });
-  module.def(
-      "lista_backward",
-      [](bool is_double, std::array<int64_t, 4> shape, int threads, const Addresses& w1, const Addresses& w2,
-         int64_t theta_count, int64_t theta_size, Address y, Address x0, Address x, Address grad, bool every_layer,
-         Address grad_y, Address grad_x0, const Addresses& grad_w1, const Addresses& grad_w2,
-         const Addresses& grad_theta) {
-        with_type(is_double, [&](auto zero) {
-          using T = decltype(zero);
-          const auto w1s = pointers<const T>(w1), w2s = pointers<const T>(w2);
-          const auto g1 = pointers<T>(grad_w1), g2 = pointers<T>(grad_w2), gt = pointers<T>(grad_theta);
-          lista_backward<T>({shape[0], shape[1], shape[2], shape[3], threads, w1s.data(), w2s.data(),
-                             int64_t(w1.size()), int64_t(w2.size()), theta_count, theta_size, pointer<const T>(y),
-                             pointer<const T>(x0), pointer<const T>(x), pointer<const T>(grad), every_layer,
-                             pointer<T>(grad_y), pointer<T>(grad_x0), data(g1), data(g2), data(gt)});
-        });
-      });
+  module.def("lista_forward",
+             [](bool is_double, std::array<int64_t, 4> shape, int threads, const Addresses& w1, const Addresses& w2,
+                const Addresses& theta, int64_t theta_size, Address y, Address x0, bool keep_layers, Address x) {
+               with_type(is_double, [&](auto zero) {
+                 using T = decltype(zero);
+                 const auto w1s = pointers<const T>(w1), w2s = pointers<const T>(w2), thetas = pointers<const T>(theta);
+                 lista_forward<T>({shape[0], shape[1], shape[2], shape[3], threads, w1s.data(), w2s.data(),
+                                   thetas.data(), int64_t(w1.size()), int64_t(w2.size()), int64_t(theta.size()),
+                                   theta_size, pointer<const T>(y), pointer<const T>(x0), keep_layers, pointer<T>(x)});
+               });
+             });
+  module.def("lista_backward", [](bool is_double, std::array<int64_t, 4> shape, int threads, const Addresses& w1,
+                                  const Addresses& w2, int64_t theta_count, int64_t theta_size, Address y, Address x0,
+                                  Address x, Address grad, bool every_layer, Address grad_y, Address grad_x0,
+                                  const Addresses& grad_w1, const Addresses& grad_w2, const Addresses& grad_theta) {
+    with_type(is_double, [&](auto zero) {
+      using T = decltype(zero);
+      const auto w1s = pointers<const T>(w1), w2s = pointers<const T>(w2);
+      const auto g1 = pointers<T>(grad_w1), g2 = pointers<T>(grad_w2), gt = pointers<T>(grad_theta);
+      lista_backward<T>({shape[0],
+                         shape[1],
+                         shape[2],
+                         shape[3],
+                         threads,
+                         w1s.data(),
+                         w2s.data(),
+                         int64_t(w1.size()),
+                         int64_t(w2.size()),
+                         theta_count,
+                         theta_size,
+                         pointer<const T>(y),
+                         pointer<const T>(x0),
+                         pointer<const T>(x),
+                         pointer<const T>(grad),
+                         every_layer,
+                         pointer<T>(grad_y),
+                         pointer<T>(grad_x0),
+                         data(g1),
+                         data(g2),
+                         data(gt)});
+    });
+  });
 }
 
 void bind_products(py::module_& module) {
-  module.def(
-      "ista",
-      [](bool is_double, std::array<int64_t, 4> shape, int threads, Address a, double step, Address theta,
-         int64_t theta_size, const std::vector<double>& momentum, Address y, Address x0, bool keep_iterates,
-         Address x) {
-        with_type(is_double, [&](auto zero) {
-          using T = decltype(zero);
-          const std::vector<T> beta(momentum.begin(), momentum.end());
-          ista<T>({shape[0], shape[1], shape[2], shape[3], threads, pointer<const T>(a), T(step),
-                   pointer<const T>(theta), theta_size, beta.empty() ? nullptr : beta.data(), pointer<const T>(y),
-                   pointer<const T>(x0), keep_iterates, pointer<T>(x)});
-        });
-      });
+  module.def("ista", [](bool is_double, std::array<int64_t, 4> shape, int threads, Address a, double step,
+                        Address theta, int64_t theta_size, const std::vector<double>& momentum, Address y, Address x0,
+                        bool keep_iterates, Address x) {
+    with_type(is_double, [&](auto zero) {
+      using T = decltype(zero);
+      const std::vector<T> beta(momentum.begin(), momentum.end());
+      ista<T>({shape[0], shape[1], shape[2], shape[3], threads, pointer<const T>(a), T(step), pointer<const T>(theta),
+               theta_size, beta.empty() ? nullptr : beta.data(), pointer<const T>(y), pointer<const T>(x0),
+               keep_iterates, pointer<T>(x)});
+    });
+  });
   module.def("product", [](bool is_double, std::array<int64_t, 3> shape, int threads, bool adjoint, Address a,
                            Address x, Address start, Address out) {
     with_type(is_double, [&](auto zero) {
@@ -92,14 +104,12 @@ void bind_products(py::module_& module) {
                   pointer<const T>(start), pointer<T>(out)});
     });
   });
-  module.def("outer",
-             [](bool is_double, std::array<int64_t, 3> shape, int threads, Address g, Address x, Address out) {
-               with_type(is_double, [&](auto zero) {
-                 using T = decltype(zero);
-                 outer<T>({shape[0], shape[1], shape[2], threads, pointer<const T>(g), pointer<const T>(x),
-                           pointer<T>(out)});
-               });
-             });
+  module.def("outer", [](bool is_double, std::array<int64_t, 3> shape, int threads, Address g, Address x, Address out) {
+    with_type(is_double, [&](auto zero) {
+      using T = decltype(zero);
+      outer<T>({shape[0], shape[1], shape[2], threads, pointer<const T>(g), pointer<const T>(x), pointer<T>(out)});
+    });
+  });
 }
 
 void bind_soft_threshold(py::module_& module) {

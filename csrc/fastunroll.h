@@ -12,13 +12,12 @@
 namespace fastunroll {
 
 // x[k+1] = S_theta[k](W1[k] y + W2[k] x[k]),  k = 0 .. layers-1,  x[0] = x0
-template <class T>
-struct ListaForward {
+template <class T> struct ListaForward {
   int64_t layers, batch, m, n;
   int threads;
-  const T* const* w1;   // w1_count pointers to (n, m); one is shared by all layers
-  const T* const* w2;   // w2_count pointers to (n, n)
-  const T* const* theta;  // theta_count pointers to theta_size values
+  const T* const* w1;                       // w1_count pointers to (n, m); one is shared by all layers
+  const T* const* w2;                       // w2_count pointers to (n, n)
+  const T* const* theta;                    // theta_count pointers to theta_size values
   int64_t w1_count, w2_count, theta_count;  // 1 or layers
   int64_t theta_size;                       // 1 or n
   const T* y;                               // (batch, m)
@@ -28,45 +27,42 @@ struct ListaForward {
 };
 
 // The gradient of ListaForward. An output that is null is not computed.
-template <class T>
-struct ListaBackward {
+template <class T> struct ListaBackward {
   int64_t layers, batch, m, n;
   int threads;
   const T* const* w1;
   const T* const* w2;
   int64_t w1_count, w2_count, theta_count;
   int64_t theta_size;
-  const T* y;         // (batch, m)
-  const T* x0;        // (batch, n), or null
-  const T* x;         // (layers, batch, n), as ListaForward kept it
-  const T* grad;      // gradient of the output: (layers, batch, n) if every_layer, else (batch, n)
+  const T* y;     // (batch, m)
+  const T* x0;    // (batch, n), or null
+  const T* x;     // (layers, batch, n), as ListaForward kept it
+  const T* grad;  // gradient of the output: (layers, batch, n) if every_layer, else (batch, n)
   bool every_layer;
-  T* grad_y;          // (batch, m)
-  T* grad_x0;         // (batch, n)
-  T* const* grad_w1;  // w1_count pointers to (n, m)
-  T* const* grad_w2;  // w2_count pointers to (n, n)
+  T* grad_y;             // (batch, m)
+  T* grad_x0;            // (batch, n)
+  T* const* grad_w1;     // w1_count pointers to (n, m)
+  T* const* grad_w2;     // w2_count pointers to (n, n)
   T* const* grad_theta;  // theta_count pointers to theta_size values
 };
 
 // z = v - step * A^T (A v - y),  v = x[k] + momentum[k] (x[k] - x[k-1]),  x[k+1] = S_theta(z), or z if theta is null
-template <class T>
-struct Ista {
+template <class T> struct Ista {
   int64_t iterations, batch, m, n;
   int threads;
-  const T* a;         // (m, n)
+  const T* a;  // (m, n)
   T step;
-  const T* theta;     // theta_size values, or null
+  const T* theta;      // theta_size values, or null
   int64_t theta_size;  // 1 or n
-  const T* momentum;  // iterations values, or null for zero
-  const T* y;         // (batch, m)
-  const T* x0;        // (batch, n), or null for zero
+  const T* momentum;   // iterations values, or null for zero
+  const T* y;          // (batch, m)
+  const T* x0;         // (batch, n), or null for zero
   bool keep_iterates;
   T* x;  // (iterations, batch, n) if keep_iterates, else (batch, n)
 };
 
 // out = start + x A^T, or start + x A if adjoint
-template <class T>
-struct Product {
+template <class T> struct Product {
   int64_t batch, m, n;
   int threads;
   bool adjoint;
@@ -77,8 +73,7 @@ struct Product {
 };
 
 // out[i][j] = sum over b, ascending, of g[b][i] x[b][j]
-template <class T>
-struct Outer {
+template <class T> struct Outer {
   int64_t batch, rows, columns;
   int threads;
   const T* g;  // (batch, rows)
@@ -88,8 +83,7 @@ struct Outer {
 
 // x and theta seen as (outer, middle, inner), theta depending on the middle index alone.
 // Complex numbers are pairs of T; sizes count numbers, not reals.
-template <class T>
-struct SoftThreshold {
+template <class T> struct SoftThreshold {
   int64_t outer, middle, inner;
   int threads;
   bool complex;
@@ -99,8 +93,7 @@ struct SoftThreshold {
 };
 
 // The gradient of SoftThreshold, from its output.
-template <class T>
-struct SoftThresholdBackward {
+template <class T> struct SoftThresholdBackward {
   int64_t outer, middle, inner;
   int threads;
   bool complex;

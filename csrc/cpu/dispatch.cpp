@@ -7,12 +7,18 @@
 
 namespace fastunroll {
 
-namespace baseline { extern const InstructionSet kernels; }
+namespace baseline {
+extern const InstructionSet kernels;
+}
 #ifdef FASTUNROLL_HAS_AVX2
-namespace avx2 { extern const InstructionSet kernels; }
+namespace avx2 {
+extern const InstructionSet kernels;
+}
 #endif
 #ifdef FASTUNROLL_HAS_AVX512
-namespace avx512 { extern const InstructionSet kernels; }
+namespace avx512 {
+extern const InstructionSet kernels;
+}
 #endif
 
 namespace {
@@ -29,8 +35,8 @@ const Candidate candidates[] = {
     {&avx512::kernels,
      [] {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") &&
-              __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+              __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
      },
      "this processor lacks AVX-512 (F, BW, DQ, VL)"},
 #endif
@@ -86,9 +92,9 @@ std::atomic<double> crossover{0.75};
 
 }  // namespace
 
-#define FASTUNROLL_DISPATCH(function, Arguments)                                                   \
-  template <class T> void function(const Arguments<T>& a) { active<T>().function(a); }             \
-  template void function(const Arguments<float>&);                                                 \
+#define FASTUNROLL_DISPATCH(function, Arguments)                                       \
+  template <class T> void function(const Arguments<T>& a) { active<T>().function(a); } \
+  template void function(const Arguments<float>&);                                     \
   template void function(const Arguments<double>&);
 
 FASTUNROLL_DISPATCH(lista_forward, ListaForward)

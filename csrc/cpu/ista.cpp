@@ -1,5 +1,5 @@
-// ISTA and FISTA: iterations of x+ = S_theta(v + A^T (step (y - A v))), v = x + momentum (x - x_before), for one tile of
-// samples after another. Without a threshold, one iteration is a gradient step.
+// ISTA and FISTA: iterations of x+ = S_theta(v + A^T (step (y - A v))), v = x + momentum (x - x_before), for one tile
+// of samples after another. Without a threshold, one iteration is a gradient step.
 #include "cpu/threads.h"
 #include "cpu/tile.h"
 #include "cpu/workspace.h"
@@ -15,15 +15,14 @@ template <class T> struct Matrix {
 };
 
 template <class T> struct Scratch {
-  T *x, *before, *v;  // (rows, stride)
+  T *x, *before, *v;      // (rows, stride)
   T *minus_y, *residual;  // (rows, stride_y)
   uint64_t* masks;        // of v
   T* spill;
 };
 
 // v = x + momentum (x - before), and its nonzeros.
-template <class T>
-void extrapolate(const Scratch<T>& s, const Matrix<T>& a, T momentum, int64_t rows, int64_t n) {
+template <class T> void extrapolate(const Scratch<T>& s, const Matrix<T>& a, T momentum, int64_t rows, int64_t n) {
   const Vector<T> beta = broadcast(momentum);
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = r * a.stride; c < r * a.stride + n; c += lanes<T>) {
@@ -34,8 +33,7 @@ void extrapolate(const Scratch<T>& s, const Matrix<T>& a, T momentum, int64_t ro
   }
 }
 
-template <class T>
-void ista_tile(const Ista<T>& p, const Matrix<T>& a, Scratch<T> s, int64_t first, int64_t rows) {
+template <class T> void ista_tile(const Ista<T>& p, const Matrix<T>& a, Scratch<T> s, int64_t first, int64_t rows) {
   const int64_t m = p.m, n = p.n;
   const double above = dense_above();
   for (int64_t r = 0; r < rows; ++r) {
@@ -96,8 +94,7 @@ template <class T> void ista(const Ista<T>& p) {
     s.spill = memory.take<T>(most * panel_width<T>);
   }
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
-  for (int64_t i = 0; i < tiles.count; ++i)
-    ista_tile(p, a, scratch[this_thread()], tiles.first(i), tiles.rows(i));
+  for (int64_t i = 0; i < tiles.count; ++i) ista_tile(p, a, scratch[this_thread()], tiles.first(i), tiles.rows(i));
 }
 
 template void ista(const Ista<float>&);

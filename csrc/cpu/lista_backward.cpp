@@ -15,8 +15,8 @@ namespace {
 constexpr int64_t strip = 16;
 
 template <class T> struct Scratch {  // of one thread
-  T* g;             // the gradient of a task's samples behind the threshold
-  uint64_t* masks;  // its nonzeros
+  T* g;                              // the gradient of a task's samples behind the threshold
+  uint64_t* masks;                   // its nonzeros
   T* spill;
   uint64_t* sum_masks;
 };
@@ -30,10 +30,10 @@ template <class T> struct Backward {
 
   Panels<T>* w1;  // for W1^T g and W2^T g; null where not needed
   Panels<T>* w2;
-  T* g_x;      // (batch, stride): the gradient of the layer's output, then of its input
-  T* g_bias;   // (batch, stride): summed over the layers that share W1; null if none do
-  T* g_y;      // (batch, stride_y), or null
-  T* g_theta;  // (strips, stride), or null
+  T* g_x;          // (batch, stride): the gradient of the layer's output, then of its input
+  T* g_bias;       // (batch, stride): summed over the layers that share W1; null if none do
+  T* g_y;          // (batch, stride_y), or null
+  T* g_theta;      // (strips, stride), or null
   T* g_theta_sum;  // (layers, stride)
   Transposed<T> g;
   Chunked<T> x, y;  // data is null where no gradient needs it
@@ -54,8 +54,7 @@ template <class T> struct Backward {
   void write_rows(T* out, const T* rows, int64_t from_stride, int64_t columns);
 };
 
-template <class T>
-Backward<T>::Backward(const ListaBackward<T>& arguments, Workspace& memory) : a(arguments) {
+template <class T> Backward<T>::Backward(const ListaBackward<T>& arguments, Workspace& memory) : a(arguments) {
   const int64_t m = a.m, n = a.n, batch = a.batch;
   stride = tile_stride<T>(n);
   stride_y = tile_stride<T>(m);
@@ -93,8 +92,7 @@ Backward<T>::Backward(const ListaBackward<T>& arguments, Workspace& memory) : a(
 }
 
 // g behind the threshold of layer k for the rows of a task, its masks, its strip sums.
-template <class T>
-void Backward<T>::pass_threshold(int64_t k, int64_t first, const Rows<T>& rows, uint64_t* masks) {
+template <class T> void Backward<T>::pass_threshold(int64_t k, int64_t first, const Rows<T>& rows, uint64_t* masks) {
   const int64_t n = a.n;
   T* const out = const_cast<T*>(rows.data);
   const bool enters = a.every_layer || k + 1 == a.layers;  // the caller's gradient enters at this layer
@@ -122,8 +120,7 @@ void Backward<T>::pass_threshold(int64_t k, int64_t first, const Rows<T>& rows, 
   }
 }
 
-template <class T>
-void Backward<T>::bias_to_y(const Panels<T>& w, int64_t first, const Rows<T>& rows, T* spill) {
+template <class T> void Backward<T>::bias_to_y(const Panels<T>& w, int64_t first, const Rows<T>& rows, T* spill) {
   T* out = g_y + first * stride_y;
   product(w, rows, spill, above, StartFrom<T>{out, stride_y}, Store<T>{out, stride_y});
 }
@@ -174,8 +171,7 @@ template <class T> void Backward<T>::write_theta() {
 }
 
 template <class T> void Backward<T>::write_rows(T* out, const T* rows, int64_t from_stride, int64_t columns) {
-  for (int64_t b = 0; b < a.batch; ++b)
-    memcpy(out + b * columns, rows + b * from_stride, size_t(columns) * sizeof(T));
+  for (int64_t b = 0; b < a.batch; ++b) memcpy(out + b * columns, rows + b * from_stride, size_t(columns) * sizeof(T));
 }
 
 template <class T> void Backward<T>::run() {

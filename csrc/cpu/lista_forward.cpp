@@ -15,8 +15,8 @@ template <class T> struct Layers {
 };
 
 template <class T> struct Scratch {
-  T* bias;      // W1 y
-  T* x[2];      // the iterate before and after a layer
+  T* bias;  // W1 y
+  T* x[2];  // the iterate before and after a layer
   uint64_t* masks[2];
   T* spill;
 };
@@ -85,8 +85,7 @@ template <class T> void lista_forward(const ListaForward<T>& a) {
     s.spill = memory.take<T>(most * panel_width<T>);
   }
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
-  for (int64_t i = 0; i < tiles.count; ++i)
-    forward_tile(a, net, scratch[this_thread()], tiles.first(i), tiles.rows(i));
+  for (int64_t i = 0; i < tiles.count; ++i) forward_tile(a, net, scratch[this_thread()], tiles.first(i), tiles.rows(i));
 }
 
 template void lista_forward(const ListaForward<float>&);

@@ -64,8 +64,7 @@ void product_masked(const Panels<T>& w, const Rows<T>& x, T* spill, const Start&
           const Vector<T> value = broadcast(values[k]);
           const T* row = block + k * width;
 #pragma GCC unroll 8
-          for (int j = 0; j < panel_vectors; ++j)
-            sum[j] = multiply_add(value, load(row + j * lanes<T>), sum[j]);
+          for (int j = 0; j < panel_vectors; ++j) sum[j] = multiply_add(value, load(row + j * lanes<T>), sum[j]);
         }
         if (q + 1 < words)
           for (int j = 0; j < panel_vectors; ++j) store(spill + r * width + j * lanes<T>, sum[j]);
@@ -112,12 +111,24 @@ void product_dense(const Panels<T>& w, const Rows<T>& x, const Start& start, con
         dense_block<decltype(rows)::value>(panel, w.depth, x, first, c, start, finish);
       };
       switch (x.count * (g + 1) / groups - first) {
-        case 1: block(Constant<1>()); break;
-        case 2: block(Constant<2>()); break;
-        case 3: block(Constant<3>()); break;
-        case 4: block(Constant<4>()); break;
-        case 5: block(Constant<5>()); break;
-        default: block(Constant<6>()); break;
+        case 1:
+          block(Constant<1>());
+          break;
+        case 2:
+          block(Constant<2>());
+          break;
+        case 3:
+          block(Constant<3>());
+          break;
+        case 4:
+          block(Constant<4>());
+          break;
+        case 5:
+          block(Constant<5>());
+          break;
+        default:
+          block(Constant<6>());
+          break;
       }
     }
   }

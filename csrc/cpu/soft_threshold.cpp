@@ -62,8 +62,7 @@ template <class T> void forward_run_complex(const T* x, const T* theta, bool row
 
 // The gradient passes where the output is not zero; that of theta is minus the gradient along the sign.
 // `sums` takes one value an element if `row`, else one value in all.
-template <class T>
-void backward_run(const T* out, const T* grad, bool row, T* grad_x, T* sums, int64_t count) {
+template <class T> void backward_run(const T* out, const T* grad, bool row, T* grad_x, T* sums, int64_t count) {
   constexpr int partial = 64 / int(sizeof(T));  // so many sums run side by side, on every instruction set
   T sum[partial] = {};
   for (int64_t i = 0; i < count; i += lanes<T>) {

@@ -46,7 +46,8 @@ Workspace::~Workspace() {
   if (!impl_->more.empty() && impl_->total <= kept_at_most) {
     impl_->main = Kept{};
     void* p = nullptr;
-    if (posix_memalign(&p, alignment, impl_->total) == 0) impl_->main = Kept{Block(static_cast<char*>(p)), impl_->total};
+    if (posix_memalign(&p, alignment, impl_->total) == 0)
+      impl_->main = Kept{Block(static_cast<char*>(p)), impl_->total};
   }
   kept = std::move(impl_->main);
   delete impl_;

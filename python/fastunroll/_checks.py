@@ -28,9 +28,7 @@ def matrix(name: str, value: object) -> Tensor:
     """``value`` if it is a matrix with at least one row and one column."""
     a = tensor(name, value)
     if a.dim() != 2 or 0 in a.shape:
-        raise ValueError(
-            f"{name} must be a matrix (m, n) with m, n ≥ 1, got shape {shape_text(a.shape)}"
-        )
+        raise ValueError(f"{name} must be a matrix (m, n) with m, n ≥ 1, got shape {shape_text(a.shape)}")
     return a
 
 

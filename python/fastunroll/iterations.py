@@ -97,7 +97,13 @@ def ista_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor | float, theta: Tens
 
 
 def ista(
-    y: Tensor, A: Tensor, x0: Tensor | None, step: Tensor, theta: Tensor, momentum: Sequence[float], keep: bool
+    y: Tensor,
+    A: Tensor,
+    x0: Tensor | None,
+    step: Tensor,
+    theta: Tensor,
+    momentum: Sequence[float],
+    keep: bool,
 ) -> Tensor:
     """``len(momentum)`` iterations of x⁺ = S_θ(v − step·Aᵀ(A v − y)), v = x + β(x − x_before), from x0 or zero.
 
@@ -107,9 +113,7 @@ def ista(
     shape = (*y.shape[:-1], A.shape[1])
     if x0 is not None and x0.shape != shape:
         x0 = x0.expand(shape)
-    wants_gradient = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (y, A, x0, step, theta)
-    )
+    wants_gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (y, A, x0, step, theta))
     if ops.serves(A) and not wants_gradient:
         start = None if x0 is None else x0.reshape(-1, A.shape[1])
         flat = ops.ista(y.reshape(-1, A.shape[0]), A, start, step, theta, momentum, keep)

@@ -39,7 +39,7 @@ def kkt_residual(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor
 
     Reference: Parikh and Boyd, *Proximal algorithms*, 2014, section 4.2.
     """
-    lam = _checks.threshold("lam", lam, x)
+    lam = _checks.threshold("lam", lam, _checks.tensor("x", x))
     moved = x - ista_step(x, y, A, 1.0, lam)
     scale = torch.linalg.vector_norm(y.to(A.dtype) @ A.conj(), dim=-1)
     return torch.linalg.vector_norm(moved, dim=-1) / torch.where(scale > 0, scale, torch.ones_like(scale))
@@ -66,9 +66,9 @@ def lasso_objective(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Ten
         (x @ A.mT - y).abs().square().sum(-1) / 2 + (lam * x.abs()).sum(-1)
     """
     op = Dense(A)
-    lam = _checks.threshold("lam", lam, x)
-    _checks.same_batch("x", _checks.tensor("x", x), "y", _checks.tensor("y", y))
-    _checks.columns("y", y, A.shape[0], A.shape)
+    lam = _checks.threshold("lam", lam, _checks.tensor("x", x))
+    _checks.columns("y", _checks.tensor("y", y), A.shape[0], A.shape)
+    _checks.same_batch("x", x, "y", y)
     residual = op(x) - y
     return residual.abs().square().sum(-1) / 2 + (lam * x.abs()).sum(-1)
 

@@ -227,7 +227,13 @@ class _IstaStep(torch.autograd.Function):
 
 
 def _lista_fake(
-    y: Tensor, w1: list[Tensor], w2: list[Tensor], theta: list[Tensor], x0: Tensor | None, layers: int, keep: bool
+    y: Tensor,
+    w1: list[Tensor],
+    w2: list[Tensor],
+    theta: list[Tensor],
+    x0: Tensor | None,
+    layers: int,
+    keep: bool,
 ) -> Tensor:
     shape = (y.shape[0], w1[0].shape[0])
     return y.new_empty((layers, *shape) if keep else shape)
@@ -238,7 +244,13 @@ def _lista_fake(
     _lista_fake,
 )
 def _lista(
-    y: Tensor, w1: list[Tensor], w2: list[Tensor], theta: list[Tensor], x0: Tensor | None, layers: int, keep: bool
+    y: Tensor,
+    w1: list[Tensor],
+    w2: list[Tensor],
+    theta: list[Tensor],
+    x0: Tensor | None,
+    layers: int,
+    keep: bool,
 ) -> Tensor:
     y, w1, w2, theta = y.contiguous(), _contiguous(w1), _contiguous(w2), _contiguous(theta)
     x0 = None if x0 is None else x0.contiguous()
@@ -280,8 +292,7 @@ def _lista_backward(
     left = iter(out)
     sizes = (1, 1, len(w1), len(w2), len(theta))
     parts = [
-        [next(left).data_ptr() for _ in range(size)] if need else []
-        for need, size in zip(needs, sizes, strict=True)
+        [next(left).data_ptr() for _ in range(size)] if need else [] for need, size in zip(needs, sizes, strict=True)
     ]
     n, m = w1[0].shape
     _fastunroll.lista_backward(
@@ -295,7 +306,13 @@ def _lista_backward(
 class _Lista(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, layers: int, keep: bool, counts: tuple[int, int], y: Tensor, x0: Tensor | None, *weights: Tensor
+        ctx: Any,
+        layers: int,
+        keep: bool,
+        counts: tuple[int, int],
+        y: Tensor,
+        x0: Tensor | None,
+        *weights: Tensor,
     ) -> Tensor:
         w1, w2, theta = _split(weights, counts)
         # x is all that the gradient needs besides the arguments: its zeros are the mask of every layer.
@@ -338,7 +355,7 @@ def serves(x: Tensor, *, complex_too: bool = False) -> bool:
 
 
 def soft_threshold(x: Tensor, theta: Tensor, layout: tuple[int, int, int]) -> Tensor:
-    """x and theta are contiguous; ``layout`` is x as (outer, middle, inner), theta having ``middle`` values."""
+    """X and theta are contiguous; ``layout`` is x as (outer, middle, inner), theta having ``middle`` values."""
     if _differentiable(x, theta):
         out: Tensor = _SoftThreshold.apply(x, theta, layout)
         return out
@@ -360,7 +377,13 @@ def ista_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor, theta: Tensor | Non
 
 
 def ista(
-    y: Tensor, A: Tensor, x0: Tensor | None, step: Tensor, theta: Tensor, momentum: Sequence[float], keep: bool
+    y: Tensor,
+    A: Tensor,
+    x0: Tensor | None,
+    step: Tensor,
+    theta: Tensor,
+    momentum: Sequence[float],
+    keep: bool,
 ) -> Tensor:
     """All iterations in one call; not differentiable."""
     return _ista(y, A, x0, step, theta, list(momentum), len(momentum), keep)

@@ -28,7 +28,7 @@ def outer(g: Tensor, x: Tensor) -> Tensor:
 
 
 def gradient_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor) -> Tensor:
-    """x − step·Aᴴ(A x − y)."""
+    """X − step·Aᴴ(A x − y)."""
     return x - step * product(product(x, A, start=-y), A, adjoint=True)
 
 
@@ -37,9 +37,7 @@ def ista_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor, theta: Tensor) -> T
     return soft_threshold(gradient_step(x, y, A, step), theta)
 
 
-def ista(
-    y: Tensor, A: Tensor, x0: Tensor, step: Tensor, theta: Tensor, momentum: Sequence[float]
-) -> Tensor:
+def ista(y: Tensor, A: Tensor, x0: Tensor, step: Tensor, theta: Tensor, momentum: Sequence[float]) -> Tensor:
     """All iterates of x⁺ = S_θ(v − step·Aᴴ(A v − y)), v = x + β(x − x_before): (iterations, ..., n)."""
     x = before = x0
     iterates = []

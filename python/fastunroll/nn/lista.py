@@ -67,7 +67,8 @@ class LISTA(nn.Module):
         lam = _checks.not_negative("lam", lam)
         if threshold not in ("scalar", "vector"):
             raise ValueError(f'threshold must be "scalar" or "vector", got {threshold!r}')
-        if (A is None) == (m is None or n is None):
+        sizes = (m is not None) + (n is not None)
+        if sizes != (2 if A is None else 0):
             raise ValueError("LISTA starts from a matrix or from its size: give either A, or both m and n")
         if A is None:
             A = torch.randn(_checks.count("m", m), _checks.count("n", n), device=device, dtype=dtype)
@@ -105,7 +106,13 @@ class LISTA(nn.Module):
             ValueError: ``y`` or ``x0`` does not fit, or is on another device.
         """
         return lista(
-            y, list(self.W1), list(self.W2), list(self.theta), x0, layers=self.layers, return_layers=return_layers
+            y,
+            list(self.W1),
+            list(self.W2),
+            list(self.theta),
+            x0,
+            layers=self.layers,
+            return_layers=return_layers,
         )
 
     def extra_repr(self) -> str:

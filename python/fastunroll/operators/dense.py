@@ -45,7 +45,7 @@ class Dense(nn.Module):
     def _apply_matrix(self, name: str, x: Tensor, adjoint: bool, start: Tensor | None = None) -> Tensor:
         depth, columns = self.A.shape if adjoint else (self.A.shape[1], self.A.shape[0])
         _checks.columns(name, _checks.tensor(name, x), depth, self.A.shape)
-        A, x, start = _checks.alike(**{"A": self.A, name: x, "y": start})
+        A, x, start = _checks.alike(**{"A": self.A, name: x, "start": start})
         if not ops.serves(A):
             return reference.product(x, A, adjoint=adjoint, start=start)
         flat = None if start is None else start.reshape(-1, columns)

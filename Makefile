@@ -1,0 +1,56 @@
+# make demo   train unrolled networks on photographs and compare them with the classical solvers
+# make test   run the tests
+# make lint   formatting, linting, types
+# make bench  measure (bench-quick: in a minute)
+# make wheel-check  build the wheel as users get it, and import it in an empty environment
+#
+# Each sets up what it needs in .venv and, run again, does only what has changed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+
+.PHONY: demo test lint format bench bench-quick wheel-check clean
+
+demo: .venv/built
+	$(BIN)/fastunroll demo $(ARGS)
+
+test: .venv/built
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/built
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(SOURCES)
+	$(BIN)/mypy
+
+format: .venv/tools
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(SOURCES)
+
+bench: .venv/built
+	for b in bench/lista_*.py; do $(BIN)/python $$b || exit 1; done
+
+bench-quick: .venv/built
+	for b in bench/lista_*.py; do $(BIN)/python $$b --quick || exit 1; done
+
+wheel-check: .venv/tools
+	rm -rf build/wheel-check
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel-check .
+	$(PYTHON) -m venv build/wheel-check/venv
+	build/wheel-check/venv/bin/pip install --quiet -c constraints.txt build/wheel-check/*.whl
+	cd build/wheel-check && venv/bin/python -c "import fastunroll as fu; print(fu.backend())"
+
+# The environment, then the package in it: Python sources are used where they lie, the native module is built.
+.venv/tools: constraints.txt pyproject.toml
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt scikit-build-core pybind11 cmake ninja ruff mypy clang-format pre-commit
+	touch $@
+
+.venv/built: .venv/tools CMakeLists.txt $(SOURCES)
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[test,bench]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from fastunroll import _fastunroll
+from hypothesis import settings
+
+settings.register_profile("fastunroll", deadline=None, max_examples=40, derandomize=True)
+settings.load_profile("fastunroll")
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def native() -> Iterator[object]:
+    """The native module, its settings and the number of threads put back afterwards."""
+    chosen, crossover, threads = (
+        _fastunroll.instruction_set(),
+        _fastunroll.dense_above(),
+        torch.get_num_threads(),
+    )
+    yield _fastunroll
+    _fastunroll.use_instruction_set(chosen)
+    _fastunroll.set_dense_above(crossover)
+    torch.set_num_threads(threads)

@@ -1,0 +1,190 @@
+"""Every refusal says the rule, what broke it and the fix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import fastunroll as fu
+import pytest
+import torch
+
+A = torch.randn(250, 500)
+NAN = A.clone()
+NAN[3, 4] = float("nan")
+x, y = torch.randn(3, 500), torch.randn(3, 250)
+
+
+def net() -> fu.nn.LISTA:
+    return fu.nn.LISTA(m=250, n=500, layers=2)
+
+
+def meta(t: torch.Tensor) -> torch.Tensor:
+    return t.to("meta")
+
+
+BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "columns": (
+        lambda: fu.ista_step(x, y[:, :249], A, 0.1, 0.1), ValueError,
+        "y has 249 columns but A is (250, 500): expected y of shape (..., 250)",
+    ),
+    "no columns": (
+        lambda: fu.gradient_step(torch.tensor(1.0), y, A, 0.1), ValueError,
+        "x has no columns but A is (250, 500): expected x of shape (..., 500)",
+    ),
+    "samples": (
+        lambda: fu.gradient_step(x[:2], y, A, 0.1), ValueError,
+        "x and y must hold the same samples, but their leading shapes are (2,) and (3,)",
+    ),
+    "dtype": (
+        lambda: fu.gradient_step(x, y.double(), A, 0.1), TypeError,
+        "all tensors must have one dtype, but A is torch.float32 and y is torch.float64: convert one with .to()",
+    ),
+    "device": (
+        lambda: fu.gradient_step(x, meta(y), A, 0.1), ValueError,
+        "all tensors must be on one device, but A is on cpu and y on meta: move one with .to()",
+    ),
+    "integers": (
+        lambda: fu.soft_threshold(torch.arange(3), 0.1), TypeError,
+        "x must be floating point, got torch.int64: use x.float()",
+    ),
+    "not a tensor": (
+        lambda: fu.soft_threshold([1.0], 0.1), TypeError,  # type: ignore[arg-type]
+        "x must be a torch.Tensor, got list: use torch.as_tensor(x)",
+    ),
+    "negative threshold": (
+        lambda: fu.soft_threshold(x, -0.1), ValueError, "theta must be a finite number ≥ 0, got -0.1",
+    ),
+    "complex threshold": (
+        lambda: fu.soft_threshold(x, torch.tensor(1j)), TypeError, "theta must be real, got torch.complex64",
+    ),
+    "threshold on another device": (
+        lambda: fu.soft_threshold(x, meta(torch.rand(500))), ValueError,
+        "all tensors must be on one device, but theta is on meta and the data on cpu: move one with .to()",
+    ),
+    "broadcast": (
+        lambda: fu.soft_threshold(x, torch.rand(7)), ValueError,
+        "theta must broadcast with x, but theta is (7,) and x is (3, 500)",
+    ),
+    "step": (
+        lambda: fu.gradient_step(x, y, A, torch.rand(3)), ValueError, "step must be one number, got shape (3,)",
+    ),
+    "infinite step": (
+        lambda: fu.gradient_step(x, y, A, float("inf")), ValueError, "step must be a finite number ≥ 0, got inf",
+    ),
+    "A has three dimensions": (
+        lambda: fu.gradient_step(x, y, A[None], 0.1), ValueError,
+        "A must be a matrix (m, n) with m, n ≥ 1, got shape (1, 250, 500)",
+    ),
+    "A is empty": (
+        lambda: fu.operators.Dense(A[:, :0]), ValueError,
+        "A must be a matrix (m, n) with m, n ≥ 1, got shape (250, 0)",
+    ),
+    "A is not finite": (
+        lambda: fu.nn.LISTA(NAN), ValueError, "A must be finite, but it holds NaN or infinity: check how it was computed",
+    ),
+    "A is zero": (
+        lambda: fu.nn.ISTALayer(0 * A), ValueError,
+        "A must not be zero: the step size 1/‖A‖² would be infinite",
+    ),
+    "A is complex": (
+        lambda: fu.nn.LISTA(A.to(torch.complex64)), TypeError,
+        "A must be real, got torch.complex64: this operation is defined for real data",
+    ),
+    "lambda": (lambda: fu.nn.LISTA(A, lam=-1), ValueError, "lam must be a finite number ≥ 0, got -1"),
+    "layers": (lambda: fu.nn.LISTA(A, layers=0), ValueError, "layers must be a whole number ≥ 1, got 0"),
+    "layers not whole": (
+        lambda: fu.nn.LISTA(A, layers=1.5), ValueError,  # type: ignore[arg-type]
+        "layers must be a whole number ≥ 1, got 1.5",
+    ),
+    "neither A nor a size": (
+        lambda: fu.nn.LISTA(m=3), ValueError,
+        "LISTA starts from a matrix or from its size: give either A, or both m and n",
+    ),
+    "both A and a size": (
+        lambda: fu.nn.LISTA(A, m=250, n=500), ValueError,
+        "LISTA starts from a matrix or from its size: give either A, or both m and n",
+    ),
+    "half a size beside A": (
+        lambda: fu.nn.LISTA(A, m=250), ValueError,
+        "LISTA starts from a matrix or from its size: give either A, or both m and n",
+    ),
+    "kind of threshold": (
+        lambda: fu.nn.LISTA(A, threshold="matrix"), ValueError,  # type: ignore[arg-type]
+        "threshold must be \"scalar\" or \"vector\", got 'matrix'",
+    ),
+    "network's y": (
+        lambda: net()(torch.randn(3, 249)), ValueError,
+        "y has 249 columns but W1 is (500, 250): expected y of shape (..., 250)",
+    ),
+    "network's x0": (
+        lambda: net()(y, torch.randn(4, 500)), ValueError,
+        "x0 and y must hold the same samples, but their leading shapes are (4,) and (3,)",
+    ),
+    "network's dtype": (
+        lambda: net()(y.double()), TypeError,
+        "all tensors must have one dtype, but W1 is torch.float32 and y is torch.float64: convert one with .to()",
+    ),
+    "number of weights": (
+        lambda: fu.iterations.lista(y, [A.T] * 2, [torch.eye(500)] * 3, [torch.tensor(0.1)], layers=2), ValueError,
+        "w2 must have 1 entry or one a layer (2), got 3",
+    ),
+    "shape of weights": (
+        lambda: fu.iterations.lista(y, [A.T], [torch.eye(499)], [torch.tensor(0.1)], layers=2), ValueError,
+        "w2[0] must be (500, 500) as w1[0] is (500, 250), got (499, 499)",
+    ),
+    "shape of thresholds": (
+        lambda: fu.iterations.lista(y, [A.T], [torch.eye(500)], [torch.rand(3)], layers=2), ValueError,
+        "theta must have one value a layer or n = 500 values in every layer, got shape (3,) in layer 0",
+    ),
+    "solver's y": (
+        lambda: fu.solvers.ista(A, x, 0.1), ValueError,
+        "y has 500 columns but A is (250, 500): expected y of shape (..., 250)",
+    ),
+    "solver's iterations": (
+        lambda: fu.solvers.fista(A, y, 0.1, iterations=0), ValueError, "iterations must be a whole number ≥ 1, got 0",
+    ),
+    "solver's lambda": (
+        lambda: fu.solvers.fista(A, y, torch.rand(3)), ValueError,
+        "lam must be one number or one a coordinate, shape (500,), got (3,)",
+    ),
+    "adjoint": (
+        lambda: fu.operators.Dense(A).adjoint(x), ValueError,
+        "y has 500 columns but A is (250, 500): expected y of shape (..., 250)",
+    ),
+    "nmse": (
+        lambda: fu.losses.nmse_db(x, x[:2]), ValueError, "x and x_true must have one shape, got (3, 500) and (2, 500)",
+    ),
+    "kkt": (
+        lambda: fu.losses.kkt_residual(x, y, A, -1.0), ValueError, "lam must be a finite number ≥ 0, got -1.0",
+    ),
+    "objective": (
+        lambda: fu.losses.lasso_objective(x, y[:2], A, 0.1), ValueError,
+        "x and y must hold the same samples, but their leading shapes are (3,) and (2,)",
+    ),
+    "kkt of integers": (
+        lambda: fu.losses.kkt_residual(torch.arange(500), y[0], A, 0.1), TypeError,
+        "x must be floating point, got torch.int64: use x.float()",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_refused(name: str) -> None:
+    call, kind, message = BAD[name]
+    with pytest.raises(kind, match=re.escape(message)) as raised:
+        call()
+    assert "\n" not in str(raised.value)
+
+
+def test_accepted() -> None:
+    """What looks odd and is fine: empty, expanded, non-contiguous, any leading shape, one sample."""
+    model = net()
+    assert model(torch.empty(0, 250)).shape == (0, 500)
+    assert model(torch.empty(2, 0, 250), return_layers=True).shape == (2, 2, 0, 500)
+    assert model(y[0]).shape == (500,)
+    assert torch.equal(model(y[:1].expand(4, 250))[3], model(y)[0])
+    assert torch.equal(model(y.T.contiguous().T), model(y))
+    assert torch.equal(model(y.reshape(1, 3, 1, 250)).reshape(3, 500), model(y))
+    model(torch.empty(0, 250)).sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())

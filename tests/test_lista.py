@@ -1,0 +1,152 @@
+"""LISTA, native against reference: values, gradients, and the classical algorithm it starts as."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import fastunroll as fu
+import pytest
+import torch
+from cases import CASES, SINGLE, SMALL, Case, build, reference_on_piece, relative_error, tolerance
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize("case", CASES + SINGLE, ids=str)
+def test_values(case: Case) -> None:
+    p = build(case)
+    wanted = p.reference()
+    layers = p.run(return_layers=True)
+    assert layers.shape == (case.layers, *case.batch, case.n)
+    assert relative_error(layers, wanted) <= tolerance(case.dtype)
+    with torch.no_grad():
+        assert torch.equal(p.run(), layers[-1])
+        assert torch.equal(p.run(return_layers=True), layers)
+
+
+@pytest.mark.parametrize("every_layer", [False, True], ids=["last", "every"])
+@pytest.mark.parametrize("case", CASES + SINGLE, ids=str)
+def test_gradients(case: Case, every_layer: bool) -> None:
+    p = build(case, requires_grad=True)
+    layers = p.run(return_layers=True)
+    weight = torch.randn_like(layers)
+    found = torch.autograd.grad((layers * weight).sum() if every_layer else (p.run() * weight[-1]).sum(), p.leaves)
+    exact = build(replace(case, dtype=torch.float64), requires_grad=True)
+    with torch.no_grad():  # the same numbers, in double precision
+        for a, b in zip(exact.leaves, p.leaves, strict=True):
+            a.copy_(b)
+    wanted_layers = reference_on_piece(exact, layers.detach().sign().double())
+    if case.dtype == torch.float64:
+        assert relative_error(wanted_layers, exact.reference()) <= 1e-12
+    loss = (wanted_layers * weight.double()).sum() if every_layer else (wanted_layers[-1] * weight[-1]).sum()
+    wanted = torch.autograd.grad(loss, exact.leaves, allow_unused=True)
+    for f, w in zip(found, wanted, strict=True):
+        w = torch.zeros_like(f, dtype=torch.float64) if w is None else w
+        assert relative_error(f.double(), w) <= tolerance(case.dtype)
+
+
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_gradcheck(case: Case) -> None:
+    p = build(case, requires_grad=True)
+    counts = [len(w) for w in p.weights]
+
+    def run(y: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        x0, weights = (rest[0], rest[1:]) if case.starts else (None, rest)
+        w1, w2 = weights[: counts[0]], weights[counts[0] : counts[0] + counts[1]]
+        theta = weights[counts[0] + counts[1] :]
+        return fu.iterations.lista(y, w1, w2, theta, x0, layers=case.layers, return_layers=True)
+
+    assert torch.autograd.gradcheck(run, p.leaves)
+
+
+@pytest.mark.parametrize("frozen", ["W1", "W2", "theta", "y", "x0"])
+def test_gradient_of_some(frozen: str) -> None:
+    """What needs no gradient gets none, and leaves the others as they were."""
+    p = build(Case(starts=True), requires_grad=True)
+    p.run().square().sum().backward()
+    wanted = [t.grad for t in p.leaves]
+    q = build(Case(starts=True), requires_grad=True)
+    still = {"y": [q.y], "x0": [q.x0]}.get(frozen) or list(getattr(q.net, frozen))
+    for t in still:
+        t.requires_grad_(False)
+    q.run().square().sum().backward()
+    for t, w in zip(q.leaves, wanted, strict=True):
+        if any(t is s for s in still):
+            assert t.grad is None
+        else:
+            assert torch.equal(t.grad, w)
+
+
+@given(
+    m=st.integers(1, 40), n=st.integers(1, 150), layers=st.integers(1, 4), batch=st.integers(0, 70),
+    tied=st.booleans(), threshold=st.sampled_from(["scalar", "vector"]), starts=st.booleans(),
+    layout=st.sampled_from(["contiguous", "transposed", "strided", "expanded"]), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_any_shape_and_layout(
+    m: int, n: int, layers: int, batch: int, tied: bool, threshold: str, starts: bool, layout: str, seed: int
+) -> None:
+    p = build(Case(m, n, layers, (batch,), tied, threshold, starts), seed=seed)
+    if layout == "transposed":
+        p.y = p.y.T.contiguous().T
+    elif layout == "strided":
+        p.y = torch.cat([p.y, p.y], dim=-1)[:, ::2]
+    elif layout == "expanded":
+        p.y = p.y[:1].expand(batch if batch else 0, m)
+    p.y.requires_grad_()
+    out, wanted = p.run(), p.reference()[-1]
+    assert relative_error(out, wanted) <= 1e-12
+    weight = torch.randn_like(out)
+    found = torch.autograd.grad((out * weight).sum(), [p.y, *p.net.parameters()])
+    exact = torch.autograd.grad((wanted * weight).sum(), [p.y, *p.net.parameters()], allow_unused=True)
+    for f, e in zip(found, exact, strict=True):
+        assert relative_error(f, torch.zeros_like(f) if e is None else e) <= 1e-11
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("threshold", ["scalar", "vector"])
+def test_starts_as_ista(tied: bool, threshold: str) -> None:
+    A, y = torch.randn(20, 50, dtype=torch.float64), torch.randn(6, 20, dtype=torch.float64)
+    net = fu.nn.LISTA(A, layers=16, lam=0.3, tied=tied, threshold=threshold)
+    wanted = fu.solvers.ista(A, y, 0.3, iterations=16, return_iterates=True)
+    assert relative_error(net(y, return_layers=True), wanted) <= 1e-12
+    x0 = torch.randn(6, 50, dtype=torch.float64)
+    assert relative_error(net(y, x0), fu.solvers.ista(A, y, 0.3, iterations=16, x0=x0)) <= 1e-12
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_nan_stays_in_its_sample(tied: bool) -> None:
+    p = build(Case(33, 129, 3, (9,), tied))
+    clean = p.run()
+    p.y[4, 7] = float("nan")
+    out = p.run()
+    others = [0, 1, 2, 3, 5, 6, 7, 8]
+    assert torch.equal(out[others], clean[others])
+    assert out[4].isnan().all()
+
+
+@pytest.mark.parametrize("where", ["W1", "W2"])
+def test_nan_in_weights_shows(where: str) -> None:
+    """A product that skips zeros must not hide a weight that is not finite."""
+    p = build(Case(layers=1))
+    with torch.no_grad():
+        getattr(p.net, where)[0][3, 4] = float("nan")
+    out = p.run()
+    assert out[:, 3].isnan().all()
+    assert torch.equal(out.isnan(), p.reference()[-1].isnan())
+
+
+def test_negative_threshold_follows_the_formula() -> None:
+    p = build(Case(), requires_grad=True)
+    with torch.no_grad():
+        for t in p.net.theta:
+            t.neg_()
+    assert relative_error(p.run(True), p.reference()) <= 1e-12
+    found = torch.autograd.grad(p.run().square().sum(), p.leaves)
+    wanted = torch.autograd.grad(p.reference()[-1].square().sum(), p.leaves, allow_unused=True)
+    for f, w in zip(found, wanted, strict=True):
+        assert relative_error(f, torch.zeros_like(f) if w is None else w) <= 1e-12
+
+
+def test_output_does_not_keep_every_layer() -> None:
+    out = build(Case(layers=3), requires_grad=True).run()
+    assert out.untyped_storage().nbytes() == out.numel() * out.element_size()

@@ -1,0 +1,75 @@
+"""Losses: their formulas, their zeros, and that a network learns from them."""
+
+from __future__ import annotations
+
+import fastunroll as fu
+import pytest
+import torch
+
+A = torch.randn(10, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+A = A / torch.linalg.matrix_norm(A, 2)
+
+
+def test_kkt_residual_formula() -> None:
+    x, y = torch.randn(3, 4, 30, dtype=torch.float64), torch.randn(3, 4, 10, dtype=torch.float64)
+    for lam in (0.1, torch.rand(30, dtype=torch.float64), torch.rand(3, 4, 1, dtype=torch.float64)):
+        z = x - (x @ A.T - y) @ A
+        wanted = (x - z.sign() * (z.abs() - lam).relu()).norm(dim=-1) / (y @ A).norm(dim=-1)
+        assert torch.allclose(fu.losses.kkt_residual(x, y, A, lam), wanted)
+
+
+def test_kkt_residual_is_zero_exactly_at_a_solution() -> None:
+    y = torch.randn(5, 10, dtype=torch.float64)
+    x = fu.solvers.fista(A, y, 0.05, iterations=50000)
+    assert fu.losses.kkt_residual(x, y, A, 0.05).max() < 1e-10
+    assert fu.losses.kkt_residual(x + 1e-3, y, A, 0.05).min() > 1e-5
+    large = (y @ A).abs().max().item()  # from this threshold on, the solution is zero
+    assert fu.losses.kkt_residual(torch.zeros_like(x), y, A, large).max() == 0
+
+
+def test_kkt_residual_without_signal() -> None:
+    """y = 0: the solution is 0, and neither the residual nor its gradient is NaN there or elsewhere."""
+    x = torch.randn(2, 30, dtype=torch.float64)
+    x[0] = 0
+    x.requires_grad_()
+    r = fu.losses.kkt_residual(x, torch.zeros(2, 10, dtype=torch.float64), A, 0.1)
+    assert r[0] == 0
+    assert r[1] > 0
+    r.sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_kkt_residual_gradcheck() -> None:
+    x = torch.randn(3, 30, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(3, 10, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, y: fu.losses.kkt_residual(x, y, A, 0.1), (x, y))
+
+
+def test_lasso_objective() -> None:
+    x = torch.randn(3, 4, 30, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(3, 4, 10, dtype=torch.float64)
+    wanted = (x @ A.T - y).square().sum(-1) / 2 + 0.1 * x.abs().sum(-1)
+    assert torch.allclose(fu.losses.lasso_objective(x, y, A, 0.1), wanted)
+    assert torch.autograd.gradcheck(lambda x: fu.losses.lasso_objective(x, y, A, 0.1), x)
+
+
+def test_nmse() -> None:
+    x_true = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+    x = torch.tensor([[3.0, 4.5], [0.0, 0.0]])
+    assert fu.losses.nmse_db(x, x_true).item() == pytest.approx(10 * torch.log10(torch.tensor(1.25 / 26)).item())
+    assert fu.losses.nmse_db(x, x_true, pooled=False).item() == pytest.approx(-10.0, abs=1e-5)
+
+
+def test_a_network_learns_without_truth() -> None:
+    """Trained on its KKT residual alone, LISTA gets closer to the solution than the ISTA it starts as."""
+    net = fu.nn.LISTA(A, layers=6, lam=0.02)
+    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
+    held_out = torch.randn(200, 10, dtype=torch.float64)
+    before = fu.losses.kkt_residual(net(held_out), held_out, A, 0.02).mean().item()
+    for _ in range(150):
+        y = torch.randn(128, 10, dtype=torch.float64)
+        optimizer.zero_grad()
+        fu.losses.kkt_residual(net(y), y, A, 0.02).mean().backward()
+        optimizer.step()
+    after = fu.losses.kkt_residual(net(held_out), held_out, A, 0.02).mean().item()
+    assert after < 0.5 * before
