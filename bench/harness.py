@@ -1,7 +1,7 @@
-"""Runs a benchmark: errors first, then alternating timings, then one JSON file with its table and plot beside it.
+"""Runs a benchmark: errors first, then alternating timings, then a JSON file with its table and plot beside it.
 
-A *case* is a labelled configuration. Its *contestants* compute the same result in different ways; the first is ours,
-the others are its rivals. A case whose results disagree is reported and not timed, and the process then exits with 1.
+A *case* is a labelled configuration. Its *contestants* compute the same result in different ways; the first is
+ours, the others are rivals. A case whose results disagree is reported and not timed; the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ Case = Mapping[str, int | float | str]
 Run = Callable[[], Any]  # returns a tensor, anything else numpy.asarray takes, or a list of these
 
 RESULTS = Path(__file__).parent / "results"
-SHORTEST_SAMPLE = (
-    1e-3  # seconds; shorter calls are repeated within a sample, where the clock and its call would count
-)
+SHORTEST_SAMPLE = 1e-3  # seconds; shorter calls are repeated within a sample so that the clock does not count
 WARM_UP = 0.02  # seconds for each contestant, after its error was checked
 SAMPLES = 5, 200  # fewest and most of a contestant in a case; between them the budget decides
 BUDGET, QUICK_BUDGET = 5.0, 0.25  # seconds of timing for a case
@@ -61,8 +59,8 @@ class Contest:
 class Benchmark:
     """One question and the cases that answer it.
 
-    build: makes the contest of a case from a seed. It runs after ``torch.set_num_threads``; contestants with a thread
-        pool of their own must be given ``torch.get_num_threads()`` too.
+    build: makes the contest of a case from a seed. It runs after ``torch.set_num_threads``; contestants with a
+        thread pool of their own must be given ``torch.get_num_threads()`` too.
     tolerance: largest ‖found − expected‖ / ‖expected‖ of any tensor in a result.
     x: the field of a case along the plot; ``panels``: the fields whose values get a panel each.
     """
@@ -96,9 +94,7 @@ def relative_errors(contest: Contest, tolerance: float) -> dict[str, float]:
     for name, run in contest.contestants.items():
         found = _arrays(run())
         if [f.shape for f in found] != [e.shape for e in expected]:
-            raise Mismatch(
-                f"{name}: shapes {[f.shape for f in found]}, expected {[e.shape for e in expected]}"
-            )
+            raise Mismatch(f"{name}: shapes {[f.shape for f in found]}, expected {[e.shape for e in expected]}")
         parts = [float(np.linalg.norm(f - e)) / s for f, e, s in zip(found, expected, scale, strict=True)]
         errors[name] = float(np.max(parts))
         if not errors[name] <= tolerance:  # a NaN is a mismatch too
@@ -162,7 +158,7 @@ def _cpu() -> str:
 
 def _blas() -> str:
     config = torch.__config__.show()
-    libraries = re.findall(r"^\s*- (.*(?:Math Kernel Library|MKL-DNN) \S*).*$", config, re.MULTILINE)
+    libraries = re.findall(r"^\s*- (.*(?:Math Kernel Library Version|MKL-DNN) \S+).*$", config, re.MULTILINE)
     return ", ".join([*re.findall(r"BLAS_INFO=(\w+)", config), *libraries])
 
 
@@ -227,9 +223,10 @@ def main(benchmark: Benchmark) -> int:
                 try:
                     records.append(_run_case(benchmark, case, options.seed, budget))
                 except Exception as error:  # one case must not cost the others
-                    records.append({"case": dict(case), "failure": f"{type(error).__name__}: {error}"})
+                    failure = " ".join(f"{type(error).__name__}: {error}".split())
+                    records.append({"case": dict(case), "failure": failure})
                     failed += 1
-                    bar.write(f"{label}: {records[-1]['failure']}", file=sys.stderr)
+                    bar.write(f"{label}: {failure}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted, nothing written", file=sys.stderr)
         return 130

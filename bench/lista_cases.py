@@ -1,4 +1,4 @@
-"""What the LISTA benchmarks share: networks on sparse recovery, and LISTA as people write it in eager PyTorch."""
+"""What the LISTA benchmarks share: networks on sparse recovery, and LISTA as people write it in PyTorch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 LAYERS = 16
 Size = tuple[int, int]
+Weights = tuple[list[Tensor], list[Tensor], list[Tensor]]  # W₁, W₂, θ: each one entry, or one a layer
 
 
 def grid(sizes: Sequence[Size], batches: Sequence[int]) -> list[Case]:
@@ -33,7 +34,7 @@ def _network(m: int, n: int, weights: str, lam: float, seed: int) -> tuple[Tenso
 
 
 def problem(case: Case, seed: int) -> tuple[fu.nn.LISTA, Tensor, Tensor]:
-    """A network that starts as ISTA, signals x of density 0.1 with normal values, and y = A x without noise."""
+    """A network that starts as ISTA, normal signals x of density 0.1, and y = A x without noise."""
     A, model = _network(int(case["m"]), int(case["n"]), str(case["weights"]), float(case["lam"]), seed)
     random = torch.Generator().manual_seed(seed + 1)
     shape = (int(case["B"]), A.shape[1])
@@ -53,6 +54,10 @@ def flops(case: Case) -> float:
     return 2.0 * batch * ((LAYERS - 1) * n * n + (1 if case["weights"] == "tied" else LAYERS) * m * n)
 
 
+def weights(model: fu.nn.LISTA) -> Weights:
+    return list(model.W1), list(model.W2), list(model.theta)
+
+
 def sign_relu(z: Tensor, theta: Tensor) -> Tensor:
     return torch.sign(z) * F.relu(z.abs() - theta)
 
@@ -66,7 +71,7 @@ def eager(
     w1: Sequence[Tensor],
     w2: Sequence[Tensor],
     theta: Sequence[Any],
-    shrink: Callable[[Tensor, Any], Tensor],
+    shrink: Callable[[Tensor, Any], Tensor] = sign_relu,
 ) -> Tensor:
     """LISTA from zero, written with care: no W₂ x in the first layer, and one W₁ y if tied."""
     seen = F.linear(y, w1[0])

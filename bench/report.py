@@ -1,4 +1,4 @@
-"""Turns the JSON file of a benchmark into a table and a plot beside it: python bench/report.py results/NAME.json."""
+"""Turns the JSON file of a benchmark into a table and a plot beside it."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def _contestants(timed: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for record in timed for name in record["times"]))
 
 
-def _row(
-    record: Mapping[str, Any], fields: Sequence[str], figures: Sequence[str], names: Sequence[str]
-) -> list[str]:
+def _row(record: Mapping[str, Any], fields: Sequence[str], figures: Sequence[str], names: Sequence[str]) -> list[str]:
     times, ratios, gflops = record["times"], record["ratios"], record.get("gflops", {})
     row = [str(record["case"].get(f, "–")) for f in fields]
     row += [_digits(record["figures"][f]) if f in record["figures"] else "–" for f in figures]
@@ -65,9 +63,8 @@ def table(result: Mapping[str, Any]) -> str:
     head = [*fields, *figures, f"{names[0]}, ms", *(f"{r}, ms" for r in names[1:])]
     head += [*(f"{r} / {names[0]}" for r in names[1:]), *(f"{n}, GFLOP/s" for n in names)]
     rows = [_row(r, fields, figures, names) for r in timed]
-    kept = [
-        i for i in range(len(head)) if any(row[i] != "–" for row in rows)
-    ]  # GFLOP/s only where flops are known
+    # GFLOP/s only where flops are known.
+    kept = [i for i in range(len(head)) if any(row[i] != "–" for row in rows)]
     lines = [head, ["---" if f < len(fields) else "---:" for f in range(len(head))], *rows]
     return "\n".join(_line([line[i] for i in kept]) for line in lines)
 
@@ -90,16 +87,16 @@ def markdown(result: Mapping[str, Any], plot_name: str) -> str:
         result["question"],
         "\n".join(
             [
-                f"- measured {result['date']} on {machine['cpu']}, {machine['cores']} cores, {machine['system']}",
+                f"- {result['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}",
                 f"- {result['threads']} thread(s) for every contestant; {result['backend']}",
-                f"- {', '.join(f'{k} {v}' for k, v in versions.items())}; BLAS: {result['blas']}; seed {result['seed']}",
-                f"- relative error of every timed result: at most {result['tolerance']:.0g}",
+                f"- {', '.join(f'{k} {v}' for k, v in versions.items())}; BLAS: {result['blas']}",
+                f"- seed {result['seed']}; relative error of every timed result: at most {result['tolerance']:.0g}",
                 *_summary(result),
             ]
         ),
         f"![ratio of times]({plot_name})",
-        "Median [quartiles] of alternating runs. A ratio is a rival's time over ours in the same turn: above 1 ours is "
-        "faster, ▼ marks a loss. GFLOP/s are effective: operations of the dense computation over time.",
+        "Median [quartiles] of alternating runs. A ratio is a rival's time over ours in the same turn: above 1 ours "
+        "is faster, ▼ marks a loss. GFLOP/s are effective: operations of the dense computation over time.",
         table(result),
     ]
     failures = [f"- {label(r['case'])}: {r['failure']}" for r in result["cases"] if "failure" in r]
@@ -133,23 +130,17 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(
         rows, columns, figsize=(5 * columns, 3 * rows + 1), sharey=True, squeeze=False, layout="constrained"
     )
-    ends = [
-        v
-        for lines in panels.values()
-        for points in lines.values()
-        for _, r in points
-        for v in (r["q1"], r["q3"])
-    ]
+    ends = [ratio[q] for record in timed for ratio in record["ratios"].values() for q in ("q1", "q3")]
     low, high = min([0.8, *ends]) / 1.15, max([1.25, *ends]) * 1.15
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
         axis.axhspan(low, 1, color="tab:red", alpha=0.1)
         axis.axhline(1, color="tab:red", linewidth=1)
         for name, points in lines.items():
-            at, color = [p for p, _ in points], f"C{names.index(name)}"
-            axis.fill_between(
-                at, [r["q1"] for _, r in points], [r["q3"] for _, r in points], color=color, alpha=0.2
-            )
-            axis.plot(at, [r["median"] for _, r in points], marker="o", markersize=4, color=color, label=name)
+            at, ratios = zip(*points, strict=True)
+            median, q1, q3 = ([r[q] for r in ratios] for q in ("median", "q1", "q3"))
+            color = f"C{names.index(name)}"
+            axis.fill_between(at, q1, q3, color=color, alpha=0.2)
+            axis.plot(at, median, marker="o", markersize=4, color=color, label=name)
         axis.set(title=title, xlabel=x, yscale="log", ylim=(low, high), xlim=(-0.3, len(ticks) - 0.7))
         axis.set_xticks(range(len(ticks)), [str(t) for t in ticks])
         marks = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -162,9 +153,8 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     for axis in axes[:, 0]:
         axis.set_ylabel("rival / ours")
     handles = {h.get_label(): h for axis in axes.flat for h in axis.get_legend_handles_labels()[0]}
-    figure.suptitle(
-        f"{result['question']}\n{result['machine']['cpu']}, {result['threads']} thread(s); red: ours loses"
-    )
+    where = f"{result['machine']['cpu']}, {result['threads']} thread(s)"
+    figure.suptitle(f"{result['question']}\n{where}; red: ours loses")
     if handles:
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=120)

@@ -81,7 +81,8 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "A must be a matrix (m, n) with m, n ≥ 1, got shape (250, 0)",
     ),
     "A is not finite": (
-        lambda: fu.nn.LISTA(NAN), ValueError, "A must be finite, but it holds NaN or infinity: check how it was computed",
+        lambda: fu.nn.LISTA(NAN), ValueError,
+        "A must be finite, but it holds NaN or infinity: check how it was computed",
     ),
     "A is zero": (
         lambda: fu.nn.ISTALayer(0 * A), ValueError,

@@ -107,8 +107,8 @@ def ista(
 ) -> Tensor:
     """``len(momentum)`` iterations of x⁺ = S_θ(v − step·Aᵀ(A v − y)), v = x + β(x − x_before), from x0 or zero.
 
-    (iterations, ..., n) if ``keep``, else (..., n). One native call, unless a gradient is asked for: then the iterations
-    are unrolled step by step. θ has 1 value or n.
+    (iterations, ..., n) if ``keep``, else (..., n). One native call, unless a gradient is asked for: then the
+    iterations are unrolled step by step. θ has 1 value or n.
     """
     shape = (*y.shape[:-1], A.shape[1])
     if x0 is not None and x0.shape != shape:

@@ -28,7 +28,7 @@ def outer(g: Tensor, x: Tensor) -> Tensor:
 
 
 def gradient_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor) -> Tensor:
-    """X − step·Aᴴ(A x − y)."""
+    """x − step·Aᴴ(A x − y)."""
     return x - step * product(product(x, A, start=-y), A, adjoint=True)
 
 

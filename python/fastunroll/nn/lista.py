@@ -19,8 +19,8 @@ class LISTA(nn.Module):
     untrained network returns the K-th iterate of ISTA from zero.
 
     Args:
-        A: (m, n), finite and not zero, where the network starts. Without it, give ``m`` and ``n``: it then starts from a
-            random matrix with unit columns.
+        A: (m, n), finite and not zero, where the network starts. Without it, give ``m`` and ``n``: it then starts from
+            a random matrix with unit columns.
         m: rows of the random matrix.
         n: columns of the random matrix.
         layers: K ≥ 1.
@@ -80,7 +80,7 @@ class LISTA(nn.Module):
 
         exact = A.double()
         step = 1 / spectral_norm(A) ** 2
-        w1 = (step * exact.mT).to(A.dtype)
+        w1 = (step * exact.mT).to(A.dtype).contiguous()
         w2 = (torch.eye(self.n, device=A.device, dtype=torch.float64) - step * exact.mT @ exact).to(A.dtype)
         matrices = 1 if tied else layers
         shape = () if threshold == "scalar" else (self.n,)

@@ -1,0 +1,47 @@
+"""What ``fastunroll info`` prints: everything a bug report needs."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from . import __version__, _fastunroll
+from ._backend import backend
+
+
+def openmp_libraries() -> list[str]:
+    """The OpenMP runtimes that this process has loaded; more than one would fight over the threads."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return []
+    paths = {line.split()[-1] for line in maps.read_text().splitlines() if "/" in line}
+    return sorted(p for p in paths if "gomp" in Path(p).name or "libomp" in Path(p).name or "iomp" in Path(p).name)
+
+
+def processor() -> str:
+    """The processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def lines() -> list[str]:
+    """One fact a line."""
+    b = backend()
+    cuda = f"{b.cuda_devices} device(s) found" if b.cuda_devices else f"not available: {b.cuda_problem}"
+    sets = ", ".join(_fastunroll.compiled_instruction_sets())
+    return [
+        f"fastunroll       {__version__}, {Path(__file__).parent}",
+        f"python           {platform.python_version()}, {platform.platform()}",
+        f"torch            {torch.__version__}, CUDA {torch.version.cuda or 'not in this build'}",
+        f"processor        {processor()}",
+        f"instruction set  {b.instruction_set}: {b.reason}; compiled: {sets}",
+        f"threads          {b.threads}{'' if b.openmp else ', but built without OpenMP: native kernels use 1'}",
+        f"OpenMP           {', '.join(openmp_libraries()) or 'none found'}",
+        f"CUDA             {'compiled' if b.cuda_compiled else 'not compiled'}; {cuda}",
+    ]

@@ -1,0 +1,6 @@
+"""The main job, start to end: compressed sensing of photographs with trained networks and classical solvers."""
+
+from .main import DemoError as DemoError
+from .main import run as run
+
+__all__ = ["DemoError", "run"]

@@ -1,0 +1,87 @@
+"""The demo from start to end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from .._backend import backend
+from ..nn import LISTA
+from . import photographs, report
+from .evaluation import Evaluation, speed
+from .photographs import ImageError
+from .sensing import Sensing
+from .training import BATCH, on_the_kkt_residual, on_the_truth, train
+
+LAYERS = 16
+
+
+class DemoError(Exception):
+    """The demo cannot run as asked. The message is one sentence."""
+
+
+def _writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise DemoError(f"cannot write to {out}: {error.strerror}") from error
+
+
+def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
+    """Trains, compares, prints a table, and writes a picture, the table, the figures and the weights into ``out``.
+
+    Args:
+        images: a folder of photographs to be judged by, or None for four of scikit-image's. Training uses others in
+            either case.
+        quick: train for seconds rather than minutes.
+        out: where results go; made if need be.
+        seed: of the measurement matrix, the training blocks and their order.
+
+    Raises:
+        DemoError: the folder holds something else than pictures, or ``out`` cannot be written.
+    """
+    _writable(out)
+    try:
+        held_out = photographs.held_out() if images is None else photographs.from_folder(images)
+    except ImageError as error:
+        raise DemoError(str(error)) from error
+    iterations = {"truth": 300, "kkt": 600} if quick else {"truth": 3000, "kkt": 5000}
+    converged = 1000 if quick else 3000
+    print(
+        f"Photographs from a quarter of their measurements: 16×16 blocks, 64 random numbers each, λ = {Sensing.lam}.\n"
+        f"{backend()}\nCtrl-C ends the training and goes on to the results."
+    )
+    sensing = Sensing(seed)
+    blocks = photographs.training_blocks(100_000, seed)
+    networks = {}
+    for name, recipe in (("truth", on_the_truth()), ("kkt", on_the_kkt_residual(sensing))):
+        net = LISTA(sensing.A, layers=LAYERS, lam=sensing.lam)
+        networks[name] = net
+        if not train(net, recipe, sensing, blocks, iterations[name], seed):
+            print("Training was ended early: the results are those of the best weights so far.")
+            break
+    evaluation = Evaluation(held_out, sensing)
+    results = evaluation.classical(converged)
+    for name, net in networks.items():
+        results.append(evaluation.network(f"LISTA@16, {'truth' if name == 'truth' else 'KKT'}", net))
+    speeds = speed(networks["truth"], evaluation.y, BATCH, 0.5 if quick else 3.0)
+
+    text = report.table(results, speeds)
+    report.figure(held_out, results, out / "demo.png")
+    (out / "demo.md").write_text(text + "\n", encoding="utf-8")
+    for name, net in networks.items():
+        torch.save(net.state_dict(), out / f"lista-{name}.pt")
+    record = {
+        "seed": seed, "quick": quick, "iterations": iterations, "images": [p.name for p in held_out],
+        "results": [{k: v for k, v in asdict(r).items() if k != "pictures"} for r in results],
+        "speed": [asdict(s) for s in speeds],
+    }  # fmt: skip
+    (out / "demo.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"\n{text}\n\nMeans over {len(held_out)} photographs that no network was trained on. "
+          f"Written to {out}: demo.png, demo.md, demo.json, lista-*.pt")  # fmt: skip

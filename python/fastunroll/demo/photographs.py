@@ -1,0 +1,137 @@
+"""Photographs, in grey from 0 to 1, and the blocks they are cut into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage import color, data, io, transform, util
+from torch import Tensor
+
+Image = NDArray[np.float64]
+
+SIDE = 16  # of a block, in pixels
+LONGEST = 640  # a larger photograph of the user's is scaled down to this many pixels
+
+# All of these lie within scikit-image itself. No held-out picture, and no other view of one, is trained on.
+HELD_OUT = ("camera", "chelsea", "coffee", "coins")
+TRAINING = (
+    "astronaut", "stereo_motorcycle", "rocket", "clock", "moon", "brick", "grass", "gravel", "immunohistochemistry",
+    "retina", "hubble_deep_field", "page", "text", "cell",
+)  # fmt: skip
+
+
+class ImageError(Exception):
+    """A picture, or a folder of them, that cannot be used. The message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A grey picture whose sides are multiples of a block's."""
+
+    name: str
+    pixels: Image
+
+    @property
+    def block_count(self) -> int:
+        return self.pixels.size // SIDE**2
+
+    def blocks(self) -> Tensor:
+        """Its blocks, row by row: (blocks, 256)."""
+        h, w = self.pixels.shape
+        tiles = self.pixels.reshape(h // SIDE, SIDE, w // SIDE, SIDE).swapaxes(1, 2)
+        return torch.from_numpy(tiles.reshape(-1, SIDE**2).astype(np.float32))
+
+    def assemble(self, blocks: Tensor) -> Image:
+        """A picture of the same size from other blocks, clipped to [0, 1]."""
+        h, w = self.pixels.shape
+        tiles = blocks.double().numpy().reshape(h // SIDE, w // SIDE, SIDE, SIDE).swapaxes(1, 2)
+        return np.clip(tiles.reshape(h, w), 0, 1)
+
+
+def _grey(pixels: NDArray[np.generic]) -> Image:
+    """Any picture that skimage reads, as grey from 0 to 1."""
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        pixels = color.rgba2rgb(pixels)
+    if pixels.ndim == 3 and pixels.shape[2] == 3:
+        pixels = color.rgb2gray(pixels)
+    if pixels.ndim != 2:
+        raise ValueError(f"it has shape {pixels.shape}, neither grey nor colour")
+    return util.img_as_float64(pixels)
+
+
+def _cropped(name: str, pixels: Image) -> Photograph:
+    """The middle of the picture, of whole blocks."""
+    h, w = (s // SIDE * SIDE for s in pixels.shape)
+    if h == 0 or w == 0:
+        raise ImageError(f"{name} is {pixels.shape[1]}x{pixels.shape[0]} pixels: at least {SIDE}x{SIDE} are needed")
+    top, left = (pixels.shape[0] - h) // 2, (pixels.shape[1] - w) // 2
+    return Photograph(name, np.ascontiguousarray(pixels[top : top + h, left : left + w]))
+
+
+def held_out() -> list[Photograph]:
+    """The photographs that the demo is judged by."""
+    return [_cropped(name, _grey(getattr(data, name)())) for name in HELD_OUT]
+
+
+def from_folder(folder: Path) -> list[Photograph]:
+    """Every file of a folder, hidden ones aside, as a photograph.
+
+    Raises:
+        ImageError: the folder cannot be read or is empty, or a file is not a picture.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"{folder} is not a folder: give one that holds pictures")
+    paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    if not paths:
+        raise ImageError(f"{folder} holds no files: put pictures into it")
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> Photograph:
+    try:
+        pixels = _grey(np.asarray(io.imread(path)))
+    except (OSError, ValueError, SyntaxError, TypeError, IndexError) as error:  # what image readers raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImageError(f"{path} cannot be read as a picture: {reason}") from error
+    scale = LONGEST / max(pixels.shape)
+    if scale < 1:
+        pixels = transform.rescale(pixels, scale, anti_aliasing=True)
+    return _cropped(path.name, pixels)
+
+
+def training_blocks(count: int, seed: int) -> Tensor:
+    """Blocks cut at random places out of the training photographs: (about count, 256).
+
+    They are taken at full and half size, mirrored and turned; a photograph gives as many as the root of its area.
+    """
+    pictures = [
+        _grey(np.asarray(p))
+        for name in TRAINING
+        for p in (data.stereo_motorcycle()[:2] if name == "stereo_motorcycle" else [getattr(data, name)()])
+    ]
+    pictures += [transform.rescale(p, 0.5, anti_aliasing=True) for p in pictures]
+    share = np.sqrt([p.size for p in pictures])
+    share /= share.sum()
+    rng = np.random.default_rng(seed)
+    blocks = np.concatenate([_random_blocks(p, round(count * s), rng) for p, s in zip(pictures, share, strict=True)])
+    return torch.from_numpy(rng.permutation(blocks).reshape(-1, SIDE**2))
+
+
+def _random_blocks(picture: Image, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    places = np.lib.stride_tricks.sliding_window_view(picture, (SIDE, SIDE))
+    blocks = places[rng.integers(0, places.shape[0], count), rng.integers(0, places.shape[1], count)]
+    turned = rng.integers(0, 2, (3, count), dtype=bool)
+    blocks = np.where(turned[0, :, None, None], blocks[:, ::-1], blocks)
+    blocks = np.where(turned[1, :, None, None], blocks[:, :, ::-1], blocks)
+    return np.where(turned[2, :, None, None], blocks.swapaxes(1, 2), blocks).astype(np.float32)
+
+
+def split(images: Sequence[Photograph], blocks: Tensor) -> list[Image]:
+    """Blocks of several photographs, one after the other, as pictures."""
+    parts = blocks.split([p.block_count for p in images])
+    return [p.assemble(b) for p, b in zip(images, parts, strict=True)]

@@ -1,0 +1,17 @@
+"""The native kernels as torch operators, with what autograd, torch.compile and torch.export need to know of them.
+
+This package alone calls the native module. An operator takes and returns plain batches, (samples, columns), of float32
+or float64 on the CPU, and trusts its arguments: :mod:`fastunroll.prox` and :mod:`fastunroll.iterations` check them,
+flatten leading dimensions, and go to :mod:`fastunroll.reference` where no kernel serves.
+
+Each file defines operators (``torch.ops.fastunroll.*``), their autograd functions, and the functions that choose
+between them: differentiable where a gradient is asked for, at no cost where none is.
+"""
+
+from .ista import ista as ista
+from .ista import ista_step as ista_step
+from .lista import lista as lista
+from .products import outer as outer
+from .products import product as product
+from .register import serves as serves
+from .soft_threshold import soft_threshold as soft_threshold

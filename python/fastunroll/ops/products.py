@@ -1,0 +1,76 @@
+"""Products with a matrix, and sums of outer products over samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .. import _fastunroll
+from .register import address, differentiable, is_double, operator
+
+
+def _product_fake(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
+    return x.new_empty(x.shape[0], A.shape[1 if adjoint else 0])
+
+
+@operator("product(Tensor x, Tensor A, bool adjoint, Tensor? start) -> Tensor", _product_fake)
+def _product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
+    x, A = x.contiguous(), A.contiguous()
+    start = None if start is None else start.contiguous()
+    out = _product_fake(x, A, adjoint, start)
+    _fastunroll.product(
+        is_double(x), (x.shape[0], *A.shape), torch.get_num_threads(), adjoint,
+        A.data_ptr(), x.data_ptr(), address(start), out.data_ptr(),
+    )  # fmt: skip
+    return out
+
+
+def _outer_fake(g: Tensor, x: Tensor) -> Tensor:
+    return g.new_empty(g.shape[1], x.shape[1])
+
+
+@operator("outer(Tensor g, Tensor x) -> Tensor", _outer_fake)
+def _outer(g: Tensor, x: Tensor) -> Tensor:
+    g, x = g.contiguous(), x.contiguous()
+    out = _outer_fake(g, x)
+    _fastunroll.outer(
+        is_double(x), (g.shape[0], g.shape[1], x.shape[1]), torch.get_num_threads(),
+        g.data_ptr(), x.data_ptr(), out.data_ptr(),
+    )  # fmt: skip
+    return out
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, A)
+        ctx.adjoint = adjoint
+        out: Tensor = _product(x, A, adjoint, start)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, A = ctx.saved_tensors
+        need_x, need_A, _, need_start = ctx.needs_input_grad
+        return (
+            _product(grad, A, not ctx.adjoint, None) if need_x else None,
+            (_outer(x, grad) if ctx.adjoint else _outer(grad, x)) if need_A else None,
+            None,
+            grad if need_start else None,
+        )
+
+
+def product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
+    """``start`` + x Aᵀ, or + x A."""
+    if differentiable(x, A, start):
+        return _Product.apply(x, A, adjoint, start)
+    return _product(x, A, adjoint, start)
+
+
+def outer(g: Tensor, x: Tensor) -> Tensor:
+    """The sum over samples of g xᵀ; not differentiable."""
+    return _outer(g, x)

@@ -1,0 +1,75 @@
+"""The soft threshold, elementwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .. import _fastunroll
+from .register import differentiable, is_double, operator
+
+
+def _fake(x: Tensor, theta: Tensor, outer: int, middle: int, inner: int) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@operator(
+    "soft_threshold(Tensor x, Tensor theta, SymInt outer, SymInt middle, SymInt inner) -> Tensor",
+    _fake,
+)
+def _soft_threshold(x: Tensor, theta: Tensor, outer: int, middle: int, inner: int) -> Tensor:
+    x, theta = x.contiguous(), theta.contiguous()
+    out = torch.empty_like(x)
+    _fastunroll.soft_threshold(
+        is_double(x), (outer, middle, inner), torch.get_num_threads(), x.is_complex(),
+        x.data_ptr(), theta.data_ptr(), out.data_ptr(),
+    )  # fmt: skip
+    return out
+
+
+def _backward_fake(
+    grad: Tensor, out: Tensor, theta: Tensor, outer: int, middle: int, inner: int
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(out), torch.empty_like(theta, memory_format=torch.contiguous_format)
+
+
+@operator(
+    "soft_threshold_backward(Tensor grad, Tensor out, Tensor theta, SymInt outer, SymInt middle, SymInt inner)"
+    " -> (Tensor, Tensor)",
+    _backward_fake,
+)
+def soft_threshold_backward(
+    grad: Tensor, out: Tensor, theta: Tensor, outer: int, middle: int, inner: int
+) -> tuple[Tensor, Tensor]:
+    grad, out, theta = grad.contiguous(), out.contiguous(), theta.contiguous()
+    grad_x, grad_theta = torch.empty_like(out), torch.empty_like(theta)
+    _fastunroll.soft_threshold_backward(
+        is_double(out), (outer, middle, inner), torch.get_num_threads(), out.is_complex(),
+        out.data_ptr(), theta.data_ptr(), grad.data_ptr(), grad_x.data_ptr(), grad_theta.data_ptr(),
+    )  # fmt: skip
+    return grad_x, grad_theta
+
+
+class _SoftThreshold(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, theta: Tensor, layout: tuple[int, int, int]) -> Tensor:
+        out: Tensor = _soft_threshold(x, theta, *layout)
+        ctx.save_for_backward(out, theta)
+        ctx.layout = layout
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_x, grad_theta = soft_threshold_backward(grad, *ctx.saved_tensors, *ctx.layout)
+        return grad_x, grad_theta, None
+
+
+def soft_threshold(x: Tensor, theta: Tensor, layout: tuple[int, int, int]) -> Tensor:
+    """x and theta are contiguous; ``layout`` is x as (outer, middle, inner), theta having ``middle`` values."""
+    if differentiable(x, theta):
+        return _SoftThreshold.apply(x, theta, layout)
+    return _soft_threshold(x, theta, *layout)

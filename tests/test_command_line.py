@@ -1,0 +1,189 @@
+"""The command line as a user meets it: what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fastunroll as fu
+import numpy as np
+import pytest
+import torch
+from fastunroll.__main__ import main
+from fastunroll.demo import photographs, training
+from fastunroll.demo.evaluation import Evaluation, eager, speed
+from fastunroll.demo.sensing import Sensing
+from skimage import data, io
+
+
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fastunroll", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds one small colour picture."""
+    folder = tmp_path_factory.mktemp("pictures")
+    io.imsave(folder / "small.png", data.astronaut()[:100, :90], check_contrast=False)
+    return folder
+
+
+def test_info() -> None:
+    out = run("info")
+    assert out.returncode == 0
+    for word in ("fastunroll", "instruction set", "threads", "OpenMP", "torch", "CUDA"):
+        assert word in out.stdout
+    if not torch.cuda.is_available():
+        assert "not available: " in out.stdout or "not compiled" in out.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(picture: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    out = tmp_path_factory.mktemp("demo") / "made" / "on the way"
+    return run("demo", "--quick", "--images", picture, "--out", out, "--seed", 3), out
+
+
+def test_demo(demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    done, out = demo
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in out.iterdir()} == {"demo.png", "demo.md", "demo.json", "lista-truth.pt", "lista-kkt.pt"}
+    assert (out / "demo.md").read_text(encoding="utf-8").strip() in done.stdout
+    assert io.imread(out / "demo.png").std() > 10
+
+
+def test_demo_finds_what_it_claims(demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    """Even trained for seconds: the truth beats FISTA by 2 dB, converged or not; the KKT residual falls by far."""
+    record = json.loads((demo[1] / "demo.json").read_text(encoding="utf-8"))
+    ista, fista, early, converged, truth, kkt = record["results"]
+    assert truth["psnr"] > max(fista["psnr"], early["psnr"], converged["psnr"]) + 1.5
+    assert kkt["kkt"] < fista["kkt"] / 3
+    assert converged["objective"] < kkt["objective"] < fista["objective"] < ista["objective"]
+    assert truth["layer_psnr"][-1] == pytest.approx(truth["psnr"], abs=1e-4)
+    assert converged["kkt"] < 1e-5
+
+
+def test_demo_weights_reload(demo: tuple[subprocess.CompletedProcess[str], Path], picture: Path) -> None:
+    sensing = Sensing(seed=3)
+    net = fu.nn.LISTA(sensing.A, layers=16)
+    net.load_state_dict(torch.load(demo[1] / "lista-truth.pt", weights_only=True))
+    result = Evaluation(photographs.from_folder(picture), sensing).network("again", net)
+    record = json.loads((demo[1] / "demo.json").read_text(encoding="utf-8"))
+    assert result.psnr == pytest.approx(record["results"][4]["psnr"], abs=1e-4)
+
+
+def test_interrupt_keeps_the_best_weights(picture: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fastunroll", "demo", "--images", str(picture), "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    seen = ""
+    while "loss=" not in seen:  # training is under way, and was checked once
+        piece = process.stderr.read(1)
+        assert piece, f"the demo ended before it trained: {seen}"
+        seen += piece
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert time.monotonic() - start < 60
+    assert "Training was ended early" in out
+    assert "LISTA@16, truth" in out
+    assert "Traceback" not in err
+    assert (tmp_path / "demo.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["demo", "--quik"], "unrecognized arguments: --quik"),
+        (["demmo"], "invalid choice: 'demmo'"),
+        ([], "the following arguments are required: command"),
+        (["demo", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
+        (["demo", "--seed", "-1"], "argument --seed: must be ≥ 0, got -1"),
+        (["demo", "--images", "{tmp}/nowhere"], "{tmp}/nowhere is not a folder"),
+        (["demo", "--images", "{tmp}/empty"], "{tmp}/empty holds no files"),
+        (["demo", "--images", "{tmp}/text"], "{tmp}/text/notes.txt cannot be read as a picture"),
+        (["demo", "--images", "{tmp}/broken"], "{tmp}/broken/half.png cannot be read as a picture"),
+        (["demo", "--images", "{tmp}/tiny"], "tiny.png is 5x7 pixels: at least 16x16 are needed"),
+        (["demo", "--out", "{tmp}/text/notes.txt"], "cannot write to {tmp}/text/notes.txt"),
+        (["demo", "--out", "/proc/fastunroll"], "cannot write to /proc/fastunroll"),
+    ],
+)
+def test_refused_in_one_line(
+    arguments: list[str], says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("empty", "text", "broken", "tiny"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "text" / "notes.txt").write_text("not a picture")
+    io.imsave(tmp_path / "tiny" / "tiny.png", np.zeros((7, 5), np.uint8), check_contrast=False)
+    whole = (tmp_path / "tiny" / "tiny.png").read_bytes()
+    (tmp_path / "broken" / "half.png").write_bytes(whole[: len(whole) // 2])
+    out = ["--out", str(tmp_path / "out")] if arguments[:1] == ["demo"] and "--out" not in arguments else []
+    with pytest.raises(SystemExit) as stopped:
+        main([a.format(tmp=tmp_path) for a in arguments] + out)
+    assert stopped.value.code == 2
+    err = capfd.readouterr().err
+    assert says.format(tmp=tmp_path) in err
+    assert err.count("\n") == 1
+
+
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("fastunroll.__main__.find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stopped:
+        main(["demo"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        "fastunroll demo: scikit-image is not installed: pip install 'fastunroll[demo]'\n"
+    )
+
+
+def test_pictures_of_every_kind(tmp_path: Path) -> None:
+    grey = data.camera()[:50, :70]
+    kinds = {
+        "grey": grey, "deep": grey.astype(np.uint16) * 257, "colour": np.stack([grey] * 3, -1),
+        "alpha": np.stack([grey, grey, grey, np.full_like(grey, 255)], -1),
+    }  # fmt: skip
+    for name, pixels in kinds.items():
+        io.imsave(tmp_path / f"{name}.png", pixels, check_contrast=False)
+    (tmp_path / ".hidden").write_text("passed over")
+    pictures = photographs.from_folder(tmp_path)
+    assert [p.name for p in pictures] == ["alpha.png", "colour.png", "deep.png", "grey.png"]
+    for p in pictures:
+        assert p.pixels.shape == (48, 64)
+        assert np.allclose(p.pixels, grey[1:49, 3:67] / 255, atol=1e-3)
+        assert np.allclose(p.assemble(p.blocks()), p.pixels, atol=1e-6)
+
+
+def test_sensing_is_orthonormal() -> None:
+    s = Sensing(0)
+    assert torch.allclose(s.A @ s.A.mT, torch.eye(64), atol=1e-5)
+    blocks = torch.rand(5, 256)
+    x = s.coefficients(blocks)
+    assert torch.allclose(s.blocks(x), blocks, atol=1e-5)
+    assert torch.allclose(x.norm(dim=1), (blocks - 0.5).norm(dim=1), rtol=1e-5)
+
+
+def test_training_is_reproducible_and_keeps_the_best(capfd: pytest.CaptureFixture[str]) -> None:
+    sensing = Sensing(0)
+    blocks = photographs.training_blocks(4000, 0)
+    nets = []
+    for _ in range(2):
+        net = fu.nn.LISTA(sensing.A, layers=3, lam=sensing.lam)
+        assert training.train(net, training.on_the_truth(), sensing, blocks, 120, seed=1)
+        nets.append(net.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].values(), nets[1].values(), strict=True))
+    assert "loss=" in capfd.readouterr().err
+
+
+def test_speed_compares_the_same_network() -> None:
+    sensing = Sensing(0)
+    net = fu.nn.LISTA(sensing.A, layers=3, lam=0.02)
+    y = torch.randn(40, 64)
+    assert torch.allclose(eager(net, y), net(y), atol=1e-5)
+    for s in speed(net, y, 16, 0.01):
+        assert s.native_ms > 0
+        assert s.ratio == pytest.approx(s.eager_ms / s.native_ms)

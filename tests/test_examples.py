@@ -1,0 +1,32 @@
+"""The examples run as they stand, and find what they say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def test_all_are_tested() -> None:
+    assert {p.name for p in EXAMPLES.glob("*.py")} == {"sparse_recovery.py"}
+
+
+def test_sparse_recovery() -> None:
+    command = [sys.executable, str(EXAMPLES / "sparse_recovery.py"), "--steps", "120"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    ista, fista, untrained, trained = map(float, re.findall(r"(-?\d+\.\d+) dB", out))
+    assert untrained == pytest.approx(ista, abs=0.02)
+    assert trained < min(ista, fista) - 3
+
+
+def test_readme_snippets() -> None:
+    """Every Python block of the README runs, in order, as one program."""
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    assert blocks
+    subprocess.run([sys.executable, "-c", "\n".join(blocks)], capture_output=True, text=True, check=True)

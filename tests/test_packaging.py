@@ -1,0 +1,87 @@
+"""What is installed: the native module's dependencies, types, version, and one OpenMP runtime in the process."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+import fastunroll as fu
+import pytest
+import torch
+from fastunroll import _fastunroll, _info
+
+NATIVE = Path(_fastunroll.__file__)
+ROOT = Path(__file__).parent.parent
+
+
+def needed() -> list[str]:
+    if shutil.which("readelf") is None:
+        pytest.skip("readelf is not installed: cannot read the native module's dependencies")
+    dynamic = subprocess.run(["readelf", "-d", str(NATIVE)], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic)
+
+
+def test_native_module_links_neither_torch_nor_cuda() -> None:
+    libraries = needed()
+    assert libraries
+    assert not [name for name in libraries if re.search(r"torch|c10|cudart|cublas|cufft|python", name)]
+
+
+def test_one_openmp_runtime() -> None:
+    fu.soft_threshold(torch.randn(100_000), 0.1)
+    libraries = _info.openmp_libraries()
+    if not libraries:
+        pytest.skip("this system does not list a process's libraries in /proc/self/maps")
+    assert len(libraries) == 1
+
+
+def test_typed_and_versioned() -> None:
+    assert files("fastunroll").joinpath("py.typed").is_file()
+    assert fu.__version__ == version("fastunroll")
+    assert f"## {fu.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_import_is_light() -> None:
+    """Nothing but torch and numpy is needed to import the package and use its networks."""
+    heavy = "matplotlib", "skimage", "scipy", "tqdm", "jax"
+    code = (
+        "import sys, fastunroll as fu; fu.nn.LISTA(m=3, n=5); "
+        f"print(*[m for m in {heavy} if m in sys.modules and m not in before])"
+    )
+    code = f"import sys, torch; before = set(sys.modules); {code}"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(("asked", "says"), [("baseline", "asks for it"), ("avx9", "not compiled in")])
+def test_instruction_set_from_the_environment(asked: str, says: str) -> None:
+    code = "import fastunroll as fu; b = fu.backend(); print(b.instruction_set, '|', b.reason)"
+    env = {"FASTUNROLL_ISA": asked, "PATH": ""}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
+    assert says in out
+    assert out.startswith("baseline" if asked == "baseline" else _fastunroll.compiled_instruction_sets()[0][:2])
+
+
+def test_no_file_is_two_ideas() -> None:
+    sources = [p for d in ("csrc", "python", "tests", "bench") for p in (ROOT / d).rglob("*.*")]
+    code = [p for p in sources if p.suffix in {".py", ".pyi", ".h", ".cpp", ".cu"}]
+    assert len(code) > 30
+    assert not [f"{p}: {n} lines" for p in code if (n := len(p.read_text(encoding="utf-8").splitlines())) > 400]
+
+
+def test_public_names_are_documented() -> None:
+    public = [getattr(fu, name) for name in fu.__all__]
+    for module in (fu.nn, fu.operators, fu.solvers, fu.losses, fu.reference):
+        names = getattr(module, "__all__", None) or [
+            n for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__
+        ]
+        public += [getattr(module, n) for n in names]
+    for thing in public:
+        assert thing.__doc__, thing
+        if isinstance(thing, type) and issubclass(thing, torch.nn.Module):
+            assert "Raises:" in thing.__doc__, thing
