@@ -10,7 +10,7 @@ import torch
 from lista_cases import Weights, density, eager, grid, problem, relu_relu, sign_relu, weights
 from torch import Tensor
 
-CLEARANCE = 1e-5  # far above the rounding of float32 before a threshold, 1e-6
+CLEARANCE = 5e-6  # above the rounding of float32 before a threshold, about 1e-6; 60 % of samples of 500 are as clear
 
 
 @torch.no_grad()
@@ -32,10 +32,12 @@ def clear_of_thresholds(y: Tensor, groups: Weights) -> Tensor:
 
 def build(case: harness.Case, seed: int) -> harness.Contest:
     batch = int(case["B"])
-    model, x, y = problem({**case, "B": 2 * batch + 32}, seed)
+    model, x, y = problem({**case, "B": 3 * batch + 64}, seed)
     single, exact = weights(model), weights(deepcopy(model).double())
     clear = clear_of_thresholds(y.double(), exact)
     x, y = x[clear][:batch], y[clear][:batch]
+    if len(y) < batch:
+        raise RuntimeError(f"only {len(y)} of {batch} samples are clear of the thresholds")
 
     def gradients(out: Tensor, groups: Weights) -> list[Tensor]:
         # From zero, an untied first layer makes no use of its W₂: a zero gradient, for ours and for rivals.

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage import color, data, io, transform, util
+from PIL import Image as pillow
+from PIL import ImageOps
+from skimage import color, data, transform, util
 from torch import Tensor
 
 Image = NDArray[np.float64]
@@ -54,14 +56,8 @@ class Photograph:
 
 
 def _grey(pixels: NDArray[np.generic]) -> Image:
-    """Any picture that skimage reads, as grey from 0 to 1."""
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        pixels = color.rgba2rgb(pixels)
-    if pixels.ndim == 3 and pixels.shape[2] == 3:
-        pixels = color.rgb2gray(pixels)
-    if pixels.ndim != 2:
-        raise ValueError(f"it has shape {pixels.shape}, neither grey nor colour")
-    return util.img_as_float64(pixels)
+    """(h, w) or (h, w, 3) of any type, as grey from 0 to 1."""
+    return util.img_as_float64(color.rgb2gray(pixels) if pixels.ndim == 3 else pixels)
 
 
 def _cropped(name: str, pixels: Image) -> Photograph:
@@ -94,10 +90,14 @@ def from_folder(folder: Path) -> list[Photograph]:
 
 def _read(path: Path) -> Photograph:
     try:
-        pixels = _grey(np.asarray(io.imread(path)))
-    except (OSError, ValueError, SyntaxError, TypeError, IndexError) as error:  # what image readers raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImageError(f"{path} cannot be read as a picture: {reason}") from error
+        with pillow.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            deep = picture.mode.startswith("I")  # 16 bits
+            pixels = np.asarray(picture, np.float64) / 65535 if deep else _grey(np.asarray(picture.convert("RGB")))
+    except pillow.UnidentifiedImageError as error:
+        raise ImageError(f"{path} cannot be read as a picture: no known format") from error
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:  # what broken pictures raise
+        raise ImageError(f"{path} cannot be read as a picture: {error}") from error
     scale = LONGEST / max(pixels.shape)
     if scale < 1:
         pixels = transform.rescale(pixels, scale, anti_aliasing=True)
