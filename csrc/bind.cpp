@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <cstring>
 #include <string>
 #include <vector>
 #ifdef _OPENMP
@@ -40,17 +41,30 @@ template <class Call> void with_type(bool is_double, const Call& call) {
 }
 
 void bind_lista(py::module_& module) {
-  module.def("lista_forward",
-             [](bool is_double, std::array<int64_t, 4> shape, int threads, const Addresses& w1, const Addresses& w2,
-                const Addresses& theta, int64_t theta_size, Address y, Address x0, bool keep_layers, Address x) {
-               with_type(is_double, [&](auto zero) {
-                 using T = decltype(zero);
-                 const auto w1s = pointers<const T>(w1), w2s = pointers<const T>(w2), thetas = pointers<const T>(theta);
-                 lista_forward<T>({shape[0], shape[1], shape[2], shape[3], threads, w1s.data(), w2s.data(),
-                                   thetas.data(), int64_t(w1.size()), int64_t(w2.size()), int64_t(theta.size()),
-                                   theta_size, pointer<const T>(y), pointer<const T>(x0), keep_layers, pointer<T>(x)});
-               });
-             });
+  module.def("lista_panels_size", [](bool is_double, int64_t m, int64_t n, int64_t w1_count, int64_t w2_count) {
+    return is_double ? lista_panels_size<double>(m, n, w1_count, w2_count)
+                     : lista_panels_size<float>(m, n, w1_count, w2_count);
+  });
+  module.def("lista_pack", [](bool is_double, int64_t m, int64_t n, int threads, const Addresses& w1,
+                              const Addresses& w2, Address panels) {
+    with_type(is_double, [&](auto zero) {
+      using T = decltype(zero);
+      const auto w1s = pointers<const T>(w1), w2s = pointers<const T>(w2);
+      lista_pack<T>(
+          {m, n, threads, w1s.data(), w2s.data(), int64_t(w1.size()), int64_t(w2.size()), pointer<T>(panels)});
+    });
+  });
+  module.def("lista_forward", [](bool is_double, std::array<int64_t, 4> shape, int threads, Address panels,
+                                 int64_t w1_count, int64_t w2_count, const Addresses& theta, int64_t theta_size,
+                                 Address y, Address x0, bool keep_layers, Address x) {
+    with_type(is_double, [&](auto zero) {
+      using T = decltype(zero);
+      const auto thetas = pointers<const T>(theta);
+      lista_forward<T>({shape[0], shape[1], shape[2], shape[3], threads, pointer<const T>(panels), thetas.data(),
+                        w1_count, w2_count, int64_t(theta.size()), theta_size, pointer<const T>(y),
+                        pointer<const T>(x0), keep_layers, pointer<T>(x)});
+    });
+  });
   module.def("lista_backward", [](bool is_double, std::array<int64_t, 4> shape, int threads, const Addresses& w1,
                                   const Addresses& w2, int64_t theta_count, int64_t theta_size, Address y, Address x0,
                                   Address x, Address grad, bool every_layer, Address grad_y, Address grad_x0,
@@ -133,6 +147,21 @@ void bind_soft_threshold(py::module_& module) {
              });
 }
 
+// A hash of 64 values of each of `addresses`, evenly spread over its bytes: weights that changed as a whole differ.
+uint64_t fingerprint(const Addresses& addresses, int64_t bytes) {
+  constexpr int64_t samples = 64, word = 4;
+  uint64_t hash = 14695981039346656037u;
+  for (Address address : addresses) {
+    const int64_t words = bytes / word, count = words < samples ? words : samples;
+    for (int64_t i = 0; i < count; ++i) {
+      uint32_t value;
+      std::memcpy(&value, pointer<const char>(address) + i * words / count * word, word);
+      hash = (hash ^ value) * 1099511628211u;
+    }
+  }
+  return hash;
+}
+
 void bind_settings(py::module_& module) {
   module.def("instruction_set", [] { return std::string(instruction_set()); });
   module.def("instruction_set_reason", [] { return std::string(instruction_set_reason()); });
@@ -145,6 +174,7 @@ void bind_settings(py::module_& module) {
     if (const char* problem = use_instruction_set(name.c_str()))
       throw py::value_error("instruction set '" + name + "' cannot be used: " + problem);
   });
+  module.def("fingerprint", &fingerprint);
   module.def("dense_above", &dense_above);
   module.def("set_dense_above", &set_dense_above);
   module.def("openmp", [] {

@@ -11,12 +11,21 @@
 
 namespace fastunroll {
 
+// The weights of a network, laid out for ListaForward; to be done again when a weight or the instruction set changes.
+template <class T> struct ListaPack {
+  int64_t m, n;
+  int threads;
+  const T* const* w1;          // w1_count pointers to (n, m); one is shared by all layers
+  const T* const* w2;          // w2_count pointers to (n, n)
+  int64_t w1_count, w2_count;  // 1 or layers
+  T* panels;                   // lista_panels_size values
+};
+
 // x[k+1] = S_theta[k](W1[k] y + W2[k] x[k]),  k = 0 .. layers-1,  x[0] = x0
 template <class T> struct ListaForward {
   int64_t layers, batch, m, n;
   int threads;
-  const T* const* w1;                       // w1_count pointers to (n, m); one is shared by all layers
-  const T* const* w2;                       // w2_count pointers to (n, n)
+  const T* panels;                          // as ListaPack left them
   const T* const* theta;                    // theta_count pointers to theta_size values
   int64_t w1_count, w2_count, theta_count;  // 1 or layers
   int64_t theta_size;                       // 1 or n
@@ -104,6 +113,8 @@ template <class T> struct SoftThresholdBackward {
   T* grad_theta;  // middle values, or null
 };
 
+template <class T> int64_t lista_panels_size(int64_t m, int64_t n, int64_t w1_count, int64_t w2_count);
+template <class T> void lista_pack(const ListaPack<T>&);
 template <class T> void lista_forward(const ListaForward<T>&);
 template <class T> void lista_backward(const ListaBackward<T>&);
 template <class T> void ista(const Ista<T>&);

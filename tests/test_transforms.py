@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import fastunroll as fu
 import pytest
@@ -79,7 +81,7 @@ OPERATORS = {
     "outer": lambda: (torch.randn(3, 5), torch.randn(3, 4)),
     "ista": lambda: (torch.randn(3, 4), torch.randn(4, 5), None, torch.tensor(0.1), torch.rand(5), [0.0, 0.1], 2, True),
     "lista": lambda: (
-        torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [torch.rand(5)], torch.randn(3, 5), 2, True,
+        torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [torch.rand(5)], torch.randn(3, 5), 2, True, True,
     ),
     "lista_backward": lambda: (
         torch.randn(3, 5), torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [torch.rand(5)], None,
@@ -133,15 +135,61 @@ def test_parameter_names() -> None:
     assert repr(tied).startswith("LISTA(\n  m=5, n=7, layers=2, tied=True, threshold='scalar'\n")
 
 
-def test_weights_changed_in_place_take_effect() -> None:
-    p = build(Case())
-    for change in (
-        lambda w: w.mul_(1.5), lambda w: w.data.add_(0.1), lambda w: w.copy_(torch.randn_like(w)),
-        lambda w: setattr(w, "data", torch.randn_like(w)),
-    ):  # fmt: skip
+CHANGES = {
+    "in place": lambda net: net.W2[1].mul_(1.5),
+    "one element": lambda net: net.W1[2].view(-1)[5:6].add_(1.0),
+    "through data": lambda net: net.W2[1].data.add_(0.1),
+    "through numpy": lambda net: net.W1[0].numpy().__imul__(2.0),
+    "new data": lambda net: setattr(net.W2[1], "data", torch.randn_like(net.W2[1])),
+    "new parameter": lambda net: net.W2.__setitem__(1, torch.nn.Parameter(torch.randn_like(net.W2[1]))),
+    "state dict": lambda net: net.load_state_dict({k: v * 1.1 for k, v in net.state_dict().items()}),
+    "optimizer": lambda net: optimizer_step(net),
+    "there and back": lambda net: net.float().double(),
+}
+
+
+def optimizer_step(net: torch.nn.Module) -> None:
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    torch.optim.Adam(net.parameters(), lr=0.1, fused=True).step()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("tied", [False, True])
+def test_packed_weights_are_never_stale(change: str, tied: bool) -> None:
+    p = build(Case(layers=3))
+    if tied:
+        p.net.W2[2] = p.net.W2[1] = p.net.W2[0]
+    for _ in range(2):
         with torch.no_grad():
-            change(p.net.W2[1])
             assert torch.allclose(p.run(True), p.reference())
+            CHANGES[change](p.net)
+            assert torch.allclose(p.run(True), p.reference())
+        assert torch.allclose(p.run(True), p.reference())
+
+
+def test_packed_weights_go_with_the_network() -> None:
+    gc.collect()
+    before = len(fu.ops.packed._networks)
+    nets = [fu.nn.LISTA(m=5, n=7, layers=2) for _ in range(10)]
+    with torch.no_grad():
+        for net in nets:
+            net(torch.randn(3, 5))
+        assert len(fu.ops.packed._networks) == before + 10
+    del nets, net
+    gc.collect()
+    assert len(fu.ops.packed._networks) == before
+
+
+def test_threads_share_packed_weights() -> None:
+    """Calls from several Python threads at once, while one of them alters the weights in turn."""
+    p = build(Case(33, 129, 4, (16,)))
+    with torch.no_grad():
+        wanted = p.run()
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(5):
+                p.net.W2[0].mul_(1.0)
+                assert all(torch.equal(out, wanted) for out in pool.map(lambda _: p.net(p.y), range(16)))
 
 
 def test_autocast_computes_in_the_dtype_of_the_weights() -> None:

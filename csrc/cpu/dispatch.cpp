@@ -97,6 +97,13 @@ std::atomic<double> crossover{0.75};
   template void function(const Arguments<float>&);                                     \
   template void function(const Arguments<double>&);
 
+template <class T> int64_t lista_panels_size(int64_t m, int64_t n, int64_t w1_count, int64_t w2_count) {
+  return active<T>().lista_panels_size(m, n, w1_count, w2_count);
+}
+template int64_t lista_panels_size<float>(int64_t, int64_t, int64_t, int64_t);
+template int64_t lista_panels_size<double>(int64_t, int64_t, int64_t, int64_t);
+
+FASTUNROLL_DISPATCH(lista_pack, ListaPack)
 FASTUNROLL_DISPATCH(lista_forward, ListaForward)
 FASTUNROLL_DISPATCH(lista_backward, ListaBackward)
 FASTUNROLL_DISPATCH(ista, Ista)

@@ -5,6 +5,8 @@
 namespace fastunroll {
 
 template <class T> struct Kernels {
+  int64_t (*lista_panels_size)(int64_t m, int64_t n, int64_t w1_count, int64_t w2_count);
+  void (*lista_pack)(const ListaPack<T>&);
   void (*lista_forward)(const ListaForward<T>&);
   void (*lista_backward)(const ListaBackward<T>&);
   void (*ista)(const Ista<T>&);

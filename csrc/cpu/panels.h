@@ -27,30 +27,36 @@ enum class Layout {
   by_depth,   // the source is (depth, columns)
 };
 
-// Writes panel p of `w` from `source`; false if a value is not finite.
+// Writes panel p of `w` from `source` in squares of lanes by lanes, along the rows of the source; false if a value is
+// not finite.
 template <class T> bool pack_panel(const Panels<T>& w, int64_t p, const T* source, Layout layout) {
-  constexpr int width = panel_width<T>;
-  constexpr int64_t strip = 16;  // rows of the panel written at a time: they stay in the level-1 cache
-  const int64_t first = p * width;
-  const int64_t columns = w.columns - first < width ? w.columns - first : width;
+  constexpr int width = panel_width<T>, side = lanes<T>;
   T* out = w.panel(p);
-  int not_finite = 0;
-  for (int64_t k0 = 0; k0 < w.depth; k0 += strip) {
-    const int64_t k1 = k0 + strip < w.depth ? k0 + strip : w.depth;
+  typename Simd<T>::Integer not_finite{};
+  const auto square = [&](int64_t k0, int64_t c0) {
+    const int64_t first = p * width + c0, depth_left = w.depth - k0, columns_left = w.columns - first;
+    Vector<T> v[side];
     if (layout == Layout::by_column) {
-      for (int64_t c = 0; c < columns; ++c) {
-        const T* s = source + (first + c) * w.depth;
-        for (int64_t k = k0; k < k1; ++k) out[k * width + c] = s[k];
-      }
+      for (int i = 0; i < side; ++i)
+        v[i] = i < columns_left ? load_some(source + (first + i) * w.depth + k0, depth_left) : Vector<T>{};
+      transpose<T>(v);
     } else {
-      for (int64_t k = k0; k < k1; ++k) memcpy(out + k * width, source + k * w.columns + first, columns * sizeof(T));
+      for (int i = 0; i < side; ++i)
+        v[i] = i < depth_left ? load_some(source + (k0 + i) * w.columns + first, columns_left) : Vector<T>{};
     }
-    for (int64_t k = k0; k < k1; ++k) {
-      for (int64_t c = columns; c < width; ++c) out[k * width + c] = 0;
-      for (int c = 0; c < width; ++c) not_finite |= out[k * width + c] - out[k * width + c] != 0;
+    for (int i = 0; i < side && i < depth_left; ++i) {
+      store(out + (k0 + i) * width + c0, v[i]);
+      not_finite |= v[i] - v[i] != 0;
     }
+  };
+  if (layout == Layout::by_column) {
+    for (int64_t c0 = 0; c0 < width; c0 += side)
+      for (int64_t k0 = 0; k0 < w.depth; k0 += side) square(k0, c0);
+  } else {
+    for (int64_t k0 = 0; k0 < w.depth; k0 += side)
+      for (int64_t c0 = 0; c0 < width; c0 += side) square(k0, c0);
   }
-  return !not_finite;
+  return !nonzero_bits((Vector<T>)not_finite);  // all bits set is a NaN
 }
 
 // Packs `count` matrices of one shape, the panels shared out between the threads.

@@ -122,6 +122,34 @@ template <class T> inline Vector<T> with_sign_of(Vector<T> g, Vector<T> x) {
 // g where x is not zero, else zero.
 template <class T> inline Vector<T> where_nonzero(Vector<T> x, Vector<T> g) { return x == 0 ? Vector<T>{} : g; }
 
+// Lane j of v[i] and lane i of v[j] change places, for a square of vectors.
+template <class T, int Half = lanes<T> / 2> inline void transpose(Vector<T>* v) {
+#if defined(__GNUC__) && !defined(__clang__)
+  // Squares of Half by Half off the diagonal are exchanged, then those within each quarter.
+  typename Simd<T>::Integer first, second;
+  for (int i = 0; i < lanes<T>; ++i) {
+    const bool right = i / Half % 2;
+    first[i] = right ? lanes<T> + i - Half : i;
+    second[i] = right ? lanes<T> + i : i + Half;
+  }
+  for (int i = 0; i < lanes<T>; ++i) {
+    if (i / Half % 2) continue;
+    const Vector<T> above = v[i], below = v[i + Half];
+    v[i] = __builtin_shuffle(above, below, first);
+    v[i + Half] = __builtin_shuffle(above, below, second);
+  }
+  if constexpr (Half > 1) transpose<T, Half / 2>(v);
+#else
+  for (int i = 0; i < lanes<T>; ++i) {
+    for (int j = 0; j < i; ++j) {
+      const T x = v[i][j];
+      v[i][j] = v[j][i];
+      v[j][i] = x;
+    }
+  }
+#endif
+}
+
 // S_theta(z) = sign(z) max(|z| - theta, 0), elementwise; a NaN stays one. With theta < 0 every z but zero moves
 // outward, as the formula says, so that the result is not zero exactly where its derivative is one.
 template <class T> inline Vector<T> shrink(Vector<T> z, Vector<T> theta) {

@@ -181,9 +181,9 @@ def lista(
     if x0 is not None:
         _checks.columns("x0", _checks.tensor("x0", x0), n, (n, n), "W2")
         _checks.same_batch("x0", x0, "y", y)
-    _checks.alike(
-        **{f"{name}[{k}]": t for name, group in (("w1", w1), ("w2", w2), ("theta", theta)) for k, t in enumerate(group)}
-    )
+    if len({(t.dtype, t.device) for group in (w1, w2, theta) for t in group}) > 1:
+        groups = {"w1": w1, "w2": w2, "theta": theta}
+        _checks.alike(**{f"{name}[{k}]": t for name, group in groups.items() for k, t in enumerate(group)})
     w, y, x0 = _checks.alike(W1=w1[0], y=y, x0=x0)
     _checks.real("y", y)
     flat_y = y.reshape(-1, m)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as pillow
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 from skimage import color, data, transform, util
 from torch import Tensor
 
@@ -94,7 +94,7 @@ def _read(path: Path) -> Photograph:
             picture = ImageOps.exif_transpose(file)
             deep = picture.mode.startswith("I")  # 16 bits
             pixels = np.asarray(picture, np.float64) / 65535 if deep else _grey(np.asarray(picture.convert("RGB")))
-    except pillow.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError(f"{path} cannot be read as a picture: no known format") from error
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:  # what broken pictures raise
         raise ImageError(f"{path} cannot be read as a picture: {error}") from error

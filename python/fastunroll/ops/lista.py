@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import _fastunroll
+from .packed import packed
 from .register import address, addresses, contiguous, differentiable, is_double, operator
 
 
@@ -21,13 +22,15 @@ def _lista_fake(
     x0: Tensor | None,
     layers: int,
     keep: bool,
+    reuse: bool,
 ) -> Tensor:
     shape = (y.shape[0], w1[0].shape[0])
     return y.new_empty((layers, *shape) if keep else shape)
 
 
 @operator(
-    "lista(Tensor y, Tensor[] w1, Tensor[] w2, Tensor[] theta, Tensor? x0, int layers, bool keep) -> Tensor",
+    "lista(Tensor y, Tensor[] w1, Tensor[] w2, Tensor[] theta, Tensor? x0, int layers, bool keep, bool reuse)"
+    " -> Tensor",
     _lista_fake,
 )
 def _lista(
@@ -38,15 +41,17 @@ def _lista(
     x0: Tensor | None,
     layers: int,
     keep: bool,
+    reuse: bool,
 ) -> Tensor:
+    """``keep``: return every layer. ``reuse``: weights packed by an earlier call may be used again."""
     y, w1, w2, theta = y.contiguous(), contiguous(w1), contiguous(w2), contiguous(theta)
     x0 = None if x0 is None else x0.contiguous()
-    out = _lista_fake(y, w1, w2, theta, x0, layers, keep)
+    out = _lista_fake(y, w1, w2, theta, x0, layers, keep, reuse)
     n, m = w1[0].shape
+    panels = packed(w1, w2, reuse)
     _fastunroll.lista_forward(
-        is_double(y), (layers, y.shape[0], m, n), torch.get_num_threads(),
-        addresses(w1), addresses(w2), addresses(theta), theta[0].numel(), y.data_ptr(), address(x0), keep,
-        out.data_ptr(),
+        is_double(y), (layers, y.shape[0], m, n), torch.get_num_threads(), panels.data_ptr(), len(w1), len(w2),
+        addresses(theta), theta[0].numel(), y.data_ptr(), address(x0), keep, out.data_ptr(),
     )  # fmt: skip
     return out
 
@@ -103,7 +108,7 @@ class _Lista(torch.autograd.Function):
     ) -> Tensor:
         w1, w2, theta = _split(weights, counts)
         # x is all that the gradient needs besides the arguments: its zeros are the mask of every layer.
-        x: Tensor = _lista(y, w1, w2, theta, x0, layers, True)
+        x: Tensor = _lista(y, w1, w2, theta, x0, layers, True, False)
         ctx.save_for_backward(y, x0, x, *weights)
         ctx.counts = counts
         return x if keep else x[-1].clone()
@@ -135,4 +140,4 @@ def lista(
     """All layers in one call; each list has one entry or ``layers``."""
     if differentiable(y, x0, *w1, *w2, *theta):
         return _Lista.apply(layers, keep, (len(w1), len(w2)), y, x0, *w1, *w2, *theta)
-    return _lista(y, list(w1), list(w2), list(theta), x0, layers, keep)
+    return _lista(y, list(w1), list(w2), list(theta), x0, layers, keep, True)
