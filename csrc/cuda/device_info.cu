@@ -8,14 +8,24 @@
 namespace fastunroll::cuda {
 
 int device_count(char* problem, int size) {
-  int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status == cudaSuccess) {
-    if (count == 0) std::snprintf(problem, size, "no device found");
-    return count;
+  int driver = 0, count = 0;
+  cudaDriverGetVersion(&driver);
+  if (driver == 0) {
+    std::snprintf(problem, size, "no NVIDIA driver found");
+    return 0;
   }
-  std::snprintf(problem, size, "%s", cudaGetErrorString(status));
-  return 0;
+  if (driver < CUDART_VERSION / 1000 * 1000) {  // any driver of the same major version serves
+    std::snprintf(problem, size, "the NVIDIA driver supports CUDA %d.%d, but this build needs %d.0: update the driver",
+                  driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000);
+    return 0;
+  }
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess) {
+    std::snprintf(problem, size, "%s", cudaGetErrorString(status));
+    return 0;
+  }
+  if (count == 0) std::snprintf(problem, size, "no device found");
+  return count;
 }
 
 }  // namespace fastunroll::cuda
