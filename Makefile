@@ -44,7 +44,7 @@ wheel-check: .venv/tools
 
 # The environment, then the package in it: Python sources are used where they lie, the native module is built.
 .venv/tools: constraints.txt pyproject.toml
-	test -d .venv || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt scikit-build-core pybind11 cmake ninja ruff mypy clang-format pre-commit
 	touch $@
 

@@ -6,9 +6,6 @@
 #include <cstring>
 #include <string>
 #include <vector>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "fastunroll.h"
 
@@ -38,6 +35,12 @@ template <class Call> void with_type(bool is_double, const Call& call) {
     call(0.0);
   else
     call(0.0f);
+}
+
+// Whether Ctrl-C was pressed; the error it raises is left for the caller to throw.
+bool interrupted() {
+  py::gil_scoped_acquire acquire;
+  return PyErr_CheckSignals() != 0;
 }
 
 void bind_lista(py::module_& module) {
@@ -99,16 +102,17 @@ void bind_lista(py::module_& module) {
 }
 
 void bind_products(py::module_& module) {
-  module.def("ista", [](bool is_double, std::array<int64_t, 4> shape, int threads, Address a, double step,
+  module.def("ista", [](bool is_double, std::array<int64_t, 3> shape, int threads, Address a, double step,
                         Address theta, int64_t theta_size, const std::vector<double>& momentum, Address y, Address x0,
                         bool keep_iterates, Address x) {
     with_type(is_double, [&](auto zero) {
       using T = decltype(zero);
       const std::vector<T> beta(momentum.begin(), momentum.end());
-      ista<T>({shape[0], shape[1], shape[2], shape[3], threads, pointer<const T>(a), T(step), pointer<const T>(theta),
-               theta_size, beta.empty() ? nullptr : beta.data(), pointer<const T>(y), pointer<const T>(x0),
-               keep_iterates, pointer<T>(x)});
+      ista<T>({int64_t(beta.size()), shape[0], shape[1], shape[2], threads, pointer<const T>(a), T(step),
+               pointer<const T>(theta), theta_size, beta.data(), pointer<const T>(y), pointer<const T>(x0),
+               keep_iterates, interrupted, pointer<T>(x)});
     });
+    if (PyErr_Occurred()) throw py::error_already_set();
   });
   module.def("product", [](bool is_double, std::array<int64_t, 3> shape, int threads, bool adjoint, Address a,
                            Address x, Address start, Address out) {
@@ -193,7 +197,7 @@ void bind_settings(py::module_& module) {
   });
 #else
   module.attr("cuda_compiled") = false;
-  module.def("cuda_devices", [] { return py::make_tuple(0, std::string("built without nvcc")); });
+  module.def("cuda_devices", [] { return py::make_tuple(0, std::string("built without nvcc 11.8 or later")); });
 #endif
 }
 

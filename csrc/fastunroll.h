@@ -63,11 +63,12 @@ template <class T> struct Ista {
   T step;
   const T* theta;      // theta_size values, or null
   int64_t theta_size;  // 1 or n
-  const T* momentum;   // iterations values, or null for zero
+  const T* momentum;   // iterations values
   const T* y;          // (batch, m)
   const T* x0;         // (batch, n), or null for zero
   bool keep_iterates;
-  T* x;  // (iterations, batch, n) if keep_iterates, else (batch, n)
+  bool (*interrupted)();  // asked now and then by the calling thread: true ends the call, x unfinished; or null
+  T* x;                   // (iterations, batch, n) if keep_iterates, else (batch, n)
 };
 
 // out = start + x A^T, or start + x A if adjoint
@@ -110,7 +111,7 @@ template <class T> struct SoftThresholdBackward {
   const T* theta;
   const T* grad;
   T* grad_x;
-  T* grad_theta;  // middle values, or null
+  T* grad_theta;  // middle values
 };
 
 template <class T> int64_t lista_panels_size(int64_t m, int64_t n, int64_t w1_count, int64_t w2_count);
@@ -128,7 +129,7 @@ const char* instruction_set();
 const char* instruction_set_reason();
 // Null if `name` is in use from now on, else one sentence saying why it is not.
 const char* use_instruction_set(const char* name);
-// Writes the names of the sets compiled in, best first, each followed by a zero, then an empty name.
+// The names of the sets compiled in, best first, then a null pointer.
 const char* const* compiled_instruction_sets();
 
 // A tile of the iterate denser than this is multiplied without looking for zeros. The result is the same.

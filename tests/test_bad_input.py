@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import fastunroll as fu
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +66,39 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "broadcast": (
         lambda: fu.soft_threshold(x, torch.rand(7)), ValueError,
         "theta must broadcast with x, but theta is (7,) and x is (3, 500)",
+    ),
+    "threshold of another type": (
+        lambda: fu.soft_threshold(x, np.ones(500)), TypeError, "theta must be a number or a torch.Tensor, got ndarray",
+    ),
+    "sparse": (
+        lambda: fu.operators.Dense(A.to_sparse()), TypeError,
+        "A must be dense, got layout torch.sparse_coo: use A.to_dense()",
+    ),
+    "step on another device": (
+        lambda: fu.gradient_step(x, y, A, torch.tensor(0.1, device="meta")), ValueError,
+        "all tensors must be on one device, but step is on meta and the data on cpu: move one with .to()",
+    ),
+    "complex step": (
+        lambda: fu.gradient_step(x, y, A, torch.tensor(1j)), TypeError, "step must be real, got torch.complex64",
+    ),
+    "lambda as a tensor": (
+        lambda: fu.nn.LISTA(A, lam=torch.tensor(0.1)), TypeError,  # type: ignore[arg-type]
+        "lam must be a number, got Tensor: use float(lam) if it holds one",
+    ),
+    "dtype of parameters": (
+        lambda: fu.nn.LISTA(A, dtype=torch.int32), TypeError, "dtype must be real floating point, got torch.int32",
+    ),
+    "weights of another type": (
+        lambda: fu.iterations.lista(y, [A.T], [np.eye(500)], [torch.tensor(0.1)], layers=2), TypeError,
+        "w2[0] must be a torch.Tensor, got ndarray: use torch.as_tensor(w2[0])",
+    ),
+    "thresholds in a column": (
+        lambda: fu.iterations.lista(y, [A.T], [torch.eye(500)], [torch.rand(500, 1)], layers=2), ValueError,
+        "theta must have one value a layer or n = 500 values in every layer, got shape (500, 1) in layer 0",
+    ),
+    "lambda that does not broadcast": (
+        lambda: fu.losses.kkt_residual(x, y, A, torch.rand(7)), ValueError,
+        "lam must broadcast with x, but lam is (7,) and x is (3, 500)",
     ),
     "step": (
         lambda: fu.gradient_step(x, y, A, torch.rand(3)), ValueError, "step must be one number, got shape (3,)",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import fastunroll as fu
 import numpy as np
 import pytest
@@ -153,13 +157,64 @@ def test_complex_matrix() -> None:
     assert fu.losses.kkt_residual(x, y, A, 0.5).max() < 1e-9
 
 
-def test_ista_layer() -> None:
-    A, y = torch.randn(6, 9, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_ista_layer(dtype: torch.dtype) -> None:
+    A, y = torch.randn(6, 9, dtype=dtype), torch.randn(4, 6, dtype=dtype)
     layer = fu.nn.ISTALayer(A, lam=0.2)
-    x = torch.zeros(4, 9, dtype=torch.float64)
+    x = torch.zeros(4, 9, dtype=dtype)
     for _ in range(3):
         x = layer(x, y)
     assert torch.allclose(x, fu.solvers.ista(A, y, 0.2, iterations=3))
-    x.sum().backward()
+    x.abs().sum().backward()
     assert layer.step.grad.shape == layer.theta.grad.shape == ()
     assert repr(layer) == "ISTALayer(m=6, n=9)"
+
+
+def test_step_in_any_form() -> None:
+    A, y = torch.randn(5, 7), torch.randn(3, 5)
+    wanted = fu.solvers.ista(A, y, 0.1, iterations=5, step=0.05)
+    for step in (torch.tensor(0.05), torch.tensor([0.05]), torch.tensor(0.05, dtype=torch.float64), np.float32(0.05)):
+        assert torch.allclose(fu.solvers.ista(A, y, 0.1, iterations=5, step=step), wanted)
+        x = torch.zeros(3, 7)
+        assert torch.allclose(fu.gradient_step(x, y, A, step), fu.reference.gradient_step(x, y, A, 0.05))
+
+
+def test_ctrl_c_ends_a_long_solve() -> None:
+    """At once, not when a million iterations are done."""
+    code = """
+import signal, threading, time, os, torch, fastunroll as fu
+A, y = torch.randn(64, 256), torch.randn(500, 64)
+threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+start = time.monotonic()
+try:
+    fu.solvers.fista(A, y, 0.1, iterations=10_000_000)
+except KeyboardInterrupt:
+    assert time.monotonic() - start < 30
+    fu.solvers.fista(A, y, 0.1, iterations=10)
+    print("stopped")
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert out.stdout == "stopped\n", out.stderr
+
+
+@pytest.mark.parametrize("limit", ["1", "2"])
+def test_fewer_threads_than_asked_for(limit: str) -> None:
+    """OpenMP may give a region fewer threads; nothing may depend on how many came."""
+    code = """
+import torch, fastunroll as fu
+torch.manual_seed(0)
+def results():
+    net = fu.nn.LISTA(torch.randn(20, 300, generator=torch.Generator().manual_seed(1)), layers=3)
+    y = torch.randn(200, 20, generator=torch.Generator().manual_seed(2))
+    g = torch.randn(70, 333, generator=torch.Generator().manual_seed(3)).relu()
+    loss = fu.soft_threshold(net(y), 0.01).square().sum()
+    return [*torch.autograd.grad(loss, list(net.parameters())), fu.ops.outer(g, g), fu.ops.product(g, g, False, None)]
+torch.set_num_threads(1)
+one = results()
+torch.set_num_threads(7)
+assert all(torch.equal(a, b) for a, b in zip(one, results()))
+print("same")
+"""
+    env = {**os.environ, "OMP_THREAD_LIMIT": limit}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert out.stdout == "same\n", out.stderr

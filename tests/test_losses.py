@@ -50,7 +50,10 @@ def test_lasso_objective() -> None:
     y = torch.randn(3, 4, 10, dtype=torch.float64)
     wanted = (x @ A.T - y).square().sum(-1) / 2 + 0.1 * x.abs().sum(-1)
     assert torch.allclose(fu.losses.lasso_objective(x, y, A, 0.1), wanted)
-    assert torch.autograd.gradcheck(lambda x: fu.losses.lasso_objective(x, y, A, 0.1), x)
+    B = A.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, B: fu.losses.lasso_objective(x, y, B, 0.1), (x, B))
+    compiled = torch.compile(fu.losses.lasso_objective, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(x.detach(), y, A, 0.1), fu.losses.lasso_objective(x.detach(), y, A, 0.1))
 
 
 def test_nmse() -> None:

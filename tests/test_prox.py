@@ -65,6 +65,8 @@ def test_special_values() -> None:
     wanted = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.5, -0.5, inf, -inf, nan, 0.0])
     assert torch.equal(fu.soft_threshold(x, 0.5).nan_to_num(7.0), wanted.nan_to_num(7.0))
     assert torch.equal(fu.soft_threshold(x[:6], 0.0), x[:6])
+    assert fu.soft_threshold(x, torch.tensor(nan)).isnan().all()
+    assert fu.soft_threshold(x.to(torch.complex64), torch.tensor(nan)).isnan().all()
     z = torch.tensor([0j, 3 + 4j, 3e30 + 4e30j, complex(nan, 0)], dtype=torch.complex64)
     out = fu.soft_threshold(z, 1.0)
     assert torch.allclose(out[:3], torch.tensor([0j, 2.4 + 3.2j, 3e30 + 4e30j], dtype=torch.complex64))
@@ -95,4 +97,5 @@ def test_module() -> None:
     assert torch.equal(layer(x), fu.soft_threshold(x, 0.2))
     layer(x).sum().backward()
     assert layer.theta.grad.shape == (7,)
+    assert fu.nn.SoftThreshold(0.2, shape=7).theta.shape == (7,)
     assert repr(layer) == "SoftThreshold(shape=(7,))"

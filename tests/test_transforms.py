@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 @pytest.fixture
-def _compiler() -> Iterator[None]:
+def _quiet_torch() -> Iterator[None]:
     torch._dynamo.reset()
     with warnings.catch_warnings():
         # torch's own tracing of autograd functions, and its use of deprecated modules of Python and torch
@@ -39,7 +39,7 @@ def assert_same(a: list[Tensor], b: list[Tensor]) -> None:
         assert torch.equal(s, t)
 
 
-@pytest.mark.usefixtures("_compiler")
+@pytest.mark.usefixtures("_quiet_torch")
 @pytest.mark.parametrize("case", SMALL[:2] + SMALL[-1:], ids=str)
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compile(backend: str, case: Case) -> None:
@@ -51,7 +51,7 @@ def test_compile(backend: str, case: Case) -> None:
         assert torch.equal(compiled(p.y, p.x0), wanted[0])
 
 
-@pytest.mark.usefixtures("_compiler")
+@pytest.mark.usefixtures("_quiet_torch")
 def test_compile_steps_and_losses() -> None:
     A, y = torch.randn(5, 7, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
     x = torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
@@ -66,7 +66,7 @@ def test_compile_steps_and_losses() -> None:
     assert_same(gradients(lambda: compiled(x), [x]), gradients(lambda: run(x), [x]))
 
 
-@pytest.mark.usefixtures("_compiler")
+@pytest.mark.usefixtures("_quiet_torch")
 def test_export_with_any_batch() -> None:
     p = build(Case())
     program = torch.export.export(p.net, (p.y,), dynamic_shapes={"y": {0: torch.export.Dim("batch")}})
@@ -79,7 +79,7 @@ OPERATORS = {
     "soft_threshold_backward": lambda: (torch.randn(3, 5), torch.randn(3, 5), torch.rand(5), 3, 5, 1),
     "product": lambda: (torch.randn(3, 5), torch.randn(4, 5), False, torch.randn(3, 4)),
     "outer": lambda: (torch.randn(3, 5), torch.randn(3, 4)),
-    "ista": lambda: (torch.randn(3, 4), torch.randn(4, 5), None, torch.tensor(0.1), torch.rand(5), [0.0, 0.1], 2, True),
+    "ista": lambda: (torch.randn(3, 4), torch.randn(4, 5), None, torch.tensor(0.1), torch.rand(5), [0.0, 0.1], True),
     "lista": lambda: (
         torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [torch.rand(5)], torch.randn(3, 5), 2, True, True,
     ),
@@ -90,7 +90,7 @@ OPERATORS = {
 }  # fmt: skip
 
 
-@pytest.mark.usefixtures("_compiler")
+@pytest.mark.usefixtures("_quiet_torch")
 @pytest.mark.parametrize("name", OPERATORS)
 def test_opcheck(name: str) -> None:
     operator = getattr(torch.ops.fastunroll, name).default
@@ -181,15 +181,120 @@ def test_packed_weights_go_with_the_network() -> None:
     assert len(fu.ops.packed._networks) == before
 
 
-def test_threads_share_packed_weights() -> None:
-    """Calls from several Python threads at once, while one of them alters the weights in turn."""
-    p = build(Case(33, 129, 4, (16,)))
+def test_packed_weights_know_a_tensor_from_its_address() -> None:
+    """A new matrix where a freed one was, of the same version and nearly the same values, is another matrix."""
+    y, base, W2 = torch.randn(3, 30), torch.randn(40, 30), torch.randn(40, 40) / 40
     with torch.no_grad():
-        wanted = p.run()
-        with ThreadPoolExecutor(4) as pool:
-            for _ in range(5):
-                p.net.W2[0].mul_(1.0)
-                assert all(torch.equal(out, wanted) for out in pool.map(lambda _: p.net(p.y), range(16)))
+        for i in range(20):
+            w1 = base.clone()
+            w1[i, 7] += 100
+            out = fu.iterations.lista(y, [w1], [W2], [torch.tensor(0.1)], layers=2)
+            wanted = fu.reference.lista(y, [w1], [W2], [torch.tensor(0.1)], torch.zeros(3, 40), 2)[-1]
+            assert torch.allclose(out, wanted, atol=1e-4)
+            del w1
+
+
+def test_python_threads() -> None:
+    """Networks that share a matrix, in several Python threads, one of them training."""
+    W2 = torch.randn(129, 129) / 129
+    problems = []
+    for seed in range(4):
+        p = build(Case(33, 129, 3, (16,), tied=True, dtype=torch.float32), seed=seed)
+        p.net.W2[0] = torch.nn.Parameter(W2) if seed == 0 else problems[0].net.W2[0]
+        problems.append(p)
+    wanted = [p.run().detach() for p in problems]
+
+    def work(i: int) -> bool:
+        p = problems[i % 4]
+        if i % 4 == 3:
+            out = p.run()
+            torch.autograd.grad(out.sum(), list(p.net.W1))
+            return torch.equal(out, wanted[3])
+        with torch.no_grad():
+            return torch.equal(p.run(), wanted[i % 4])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(200)))
+
+
+@pytest.mark.usefixtures("_quiet_torch")
+def test_forward_mode_and_functional_transforms() -> None:
+    """What the native kernels do not serve goes through the plain operations, and is right."""
+    A, y = torch.randn(5, 7, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
+    x, v = torch.randn(3, 7, dtype=torch.float64), torch.randn(3, 7, dtype=torch.float64)
+    theta = torch.tensor(0.3, dtype=torch.float64)
+    net = fu.nn.LISTA(A, layers=2)
+    pairs = [
+        (lambda x: fu.soft_threshold(x, theta), lambda x: fu.reference.soft_threshold(x, theta), x, v),
+        (lambda x: fu.gradient_step(x, y, A, 0.1), lambda x: fu.reference.gradient_step(x, y, A, 0.1), x, v),
+        (fu.operators.Dense(A), lambda x: x @ A.T, x, v),
+        (
+            lambda y: fu.solvers.fista(A, y, 0.1, iterations=2, step=0.1),
+            lambda y: fu.reference.ista(
+                y, A, torch.zeros_like(x), torch.tensor(0.1), torch.tensor(0.01), [0.0, 0.2817325568414297]
+            )[-1],
+            y,
+            y.flip(0),
+        ),
+        (net, lambda y: fu.reference.lista(y, *map(list, (net.W1, net.W2, net.theta)), 0 * x, 2)[-1], y, y.flip(0)),
+    ]  # fmt: skip
+    for native, plain, at, along in pairs:
+        for found, wanted in zip(torch.func.jvp(native, (at,), (along,)), torch.func.jvp(plain, (at,), (along,)),
+                                 strict=True):  # fmt: skip
+            assert torch.allclose(found, wanted)
+        assert torch.allclose(torch.func.jacfwd(native)(at), torch.func.jacrev(native)(at))
+        assert torch.allclose(torch.func.vmap(native)(at[:, None])[:, 0], native(at)) or native is not net
+        with torch.autograd.forward_ad.dual_level():
+            dual = native(torch.autograd.forward_ad.make_dual(at, along))
+            assert torch.autograd.forward_ad.unpack_dual(dual).tangent is not None
+
+
+MISUSED = {
+    "soft_threshold": lambda: (torch.randn(3, 5), torch.rand(4), 3, 5, 1),
+    "soft_threshold_backward": lambda: (torch.randn(3, 5), torch.randn(3, 4), torch.rand(5), 3, 5, 1),
+    "product": lambda: (torch.randn(3, 4), torch.randn(20, 40), False, None),
+    "outer": lambda: (torch.randn(3, 5), torch.randn(4, 4)),
+    "ista": lambda: (torch.randn(3, 4), torch.randn(4, 5), None, torch.tensor(0.1), torch.rand(3), [0.0], True),
+    "lista": lambda: (
+        torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 4)], [torch.rand(5)], None, 2, True, True,
+    ),
+    "lista_backward": lambda: (
+        torch.randn(3, 4), torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [torch.rand(5)], None,
+        torch.randn(2, 3, 5), [True] * 5,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_stay_within_their_memory(name: str) -> None:
+    operator = getattr(torch.ops.fastunroll, name)
+    with pytest.raises(RuntimeError, match=f"fastunroll.{name}: shapes or dtypes do not fit"):
+        operator(*MISUSED[name]())
+    arguments = [
+        [t.half() for t in a] if isinstance(a, list) and isinstance(a[0], Tensor) else
+        a.half() if isinstance(a, Tensor) else a for a in OPERATORS[name]()
+    ]  # fmt: skip
+    with pytest.raises(RuntimeError, match="do not fit"):
+        operator(*arguments)
+
+
+def test_meta_device() -> None:
+    net = fu.nn.LISTA(m=5, n=7, layers=2, device="meta")
+    assert net(torch.empty(3, 5, device="meta")).shape == (3, 7)
+    with torch.device("meta"):
+        assert fu.nn.LISTA(m=5, n=7).W1[0].is_meta
+    assert fu.nn.ISTALayer(torch.randn(5, 7), device="meta").step.is_meta
+    net.to_empty(device="cpu").load_state_dict(fu.nn.LISTA(m=5, n=7, layers=2).state_dict())
+    assert net(torch.randn(3, 5)).isfinite().all()
+
+
+def test_modules_keep_their_own_copy_of_a_matrix() -> None:
+    A = torch.randn(5, 7)
+    before = A.clone()
+    for module in (fu.nn.ISTALayer(A), fu.operators.Dense(A)):
+        with torch.no_grad():
+            module.A.zero_()
+        assert torch.equal(A, before)
 
 
 def test_autocast_computes_in_the_dtype_of_the_weights() -> None:
@@ -204,6 +309,23 @@ def test_autocast_computes_in_the_dtype_of_the_weights() -> None:
         assert fu.gradient_step(out, y, torch.randn(5, 7), 0.1).dtype == torch.float32
     out.sum().backward()
     assert before.weight.grad.isfinite().all()
+
+
+def test_autocast_with_weights_of_several_dtypes() -> None:
+    net = fu.nn.LISTA(m=5, n=7, layers=3)
+    y = torch.randn(3, 5)
+    wanted = net(y)
+    net.W2.bfloat16()
+    net.theta.double()
+    with pytest.raises(TypeError, match=r"w1\[0\] is torch.float32 and w2\[0\] is torch.bfloat16"):
+        net(y)
+    with torch.autocast("cpu"):
+        assert torch.allclose(net(y), wanted, atol=0.05)
+        x = torch.randn(3, 7)
+        A = torch.randn(5, 7)
+        assert torch.equal(fu.losses.kkt_residual(x, y, A, 0.1), fu.losses.kkt_residual(x, y, A, 0.1))
+        exact = fu.losses.kkt_residual(x.double(), y.double(), A.double(), 0.1)
+        assert torch.allclose(fu.losses.kkt_residual(x, y, A, 0.1).double(), exact, rtol=1e-5)
 
 
 def test_half_precision_module() -> None:

@@ -127,9 +127,14 @@ const char* use_instruction_set(const char* name) {
 }
 
 const char* const* compiled_instruction_sets() {
-  static const char* names[candidate_count + 1];
-  for (int i = 0; i < candidate_count; ++i) names[i] = candidates[i].kernels->name;
-  return names;
+  struct Names {
+    const char* of[candidate_count + 1] = {};
+    Names() {
+      for (int i = 0; i < candidate_count; ++i) of[i] = candidates[i].kernels->name;
+    }
+  };
+  static const Names names;
+  return names.of;
 }
 
 double dense_above() { return crossover.load(std::memory_order_relaxed); }

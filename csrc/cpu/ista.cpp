@@ -33,7 +33,16 @@ template <class T> void extrapolate(const Scratch<T>& s, const Matrix<T>& a, T m
   }
 }
 
-template <class T> void ista_tile(const Ista<T>& p, const Matrix<T>& a, Scratch<T> s, int64_t first, int64_t rows) {
+// The calling thread asks now and then whether to go on, and tells the others.
+template <class T> bool stopped(const Ista<T>& p, int64_t iteration, bool& stop) {
+  constexpr int64_t every = 16;
+  if (p.interrupted && this_thread() == 0 && iteration % every == every - 1 && p.interrupted())
+    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+  return __atomic_load_n(&stop, __ATOMIC_RELAXED);
+}
+
+template <class T>
+void ista_tile(const Ista<T>& p, const Matrix<T>& a, Scratch<T> s, int64_t first, int64_t rows, bool& stop) {
   const int64_t m = p.m, n = p.n;
   const double above = dense_above();
   for (int64_t r = 0; r < rows; ++r) {
@@ -42,8 +51,9 @@ template <class T> void ista_tile(const Ista<T>& p, const Matrix<T>& a, Scratch<
     for (int64_t c = 0; c < a.stride_y; ++c) s.minus_y[r * a.stride_y + c] = c < m ? -p.y[(first + r) * m + c] : 0;
   }
   memcpy(s.before, s.x, size_t(rows * a.stride) * sizeof(T));
-  for (int64_t k = 0; k < p.iterations; ++k) {
-    extrapolate(s, a, p.momentum ? p.momentum[k] : T(0), rows, n);
+  memset(s.v, 0, size_t(rows * a.stride) * sizeof(T));
+  for (int64_t k = 0; k < p.iterations && !stopped(p, k, stop); ++k) {
+    extrapolate(s, a, p.momentum[k], rows, n);
     const Rows<T> v{s.v, a.stride, rows, s.masks, a.words};
     product(a.forward, v, s.spill, above, StartFrom<T>{s.minus_y, a.stride_y},
             StoreScaled<T>{s.residual, a.stride_y, -p.step});
@@ -93,8 +103,10 @@ template <class T> void ista(const Ista<T>& p) {
     s.masks = memory.take<uint64_t>(most * a.words);
     s.spill = memory.take<T>(most * panel_width<T>);
   }
+  bool stop = false;
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
-  for (int64_t i = 0; i < tiles.count; ++i) ista_tile(p, a, scratch[this_thread()], tiles.first(i), tiles.rows(i));
+  for (int64_t i = 0; i < tiles.count; ++i)
+    ista_tile(p, a, scratch[this_thread()], tiles.first(i), tiles.rows(i), stop);
 }
 
 template void ista(const Ista<float>&);

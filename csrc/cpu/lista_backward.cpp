@@ -148,10 +148,11 @@ template <class T> void Backward<T>::finish_shared_bias(int64_t first, Scratch<T
   if (y.data) g.put(first, rows);
 }
 
-// Within a parallel region: this thread's rows of a weight gradient.
+// Within a parallel region: a weight gradient, its rows shared out. Nobody waits.
 template <class T> void Backward<T>::sum_samples(const Chunked<T>& factor, T* out, Scratch<T>& s) {
-  const int64_t t = this_thread(), team = team_size();
-  add_sample_sum(g, factor, a.n * t / team, a.n * (t + 1) / team, out, s.sum_masks, s.spill, above);
+#pragma omp for schedule(static) nowait
+  for (int64_t t = 0; t < threads; ++t)
+    add_sample_sum(g, factor, a.n * t / threads, a.n * (t + 1) / threads, out, s.sum_masks, s.spill, above);
 }
 
 template <class T> void Backward<T>::sum_strips(int64_t k) {

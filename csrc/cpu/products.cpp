@@ -46,18 +46,19 @@ template <class T> void outer(const Outer<T>& p) {
   const double above = dense_above();
 #pragma omp parallel num_threads(p.threads) if (p.threads > 1)
   {
-    const int64_t t = this_thread(), team = team_size();
 #pragma omp for
     for (int64_t c = 0; c < blocks(p.batch, chunk); ++c) {
       const int64_t first = c * chunk;
-      uint64_t* mask = masks + t * chunk * words;
+      uint64_t* mask = masks + this_thread() * chunk * words;
       const Rows<T> rows{p.g + first * p.rows, p.rows, chunk_depth(p.batch, c), mask, words};
       for (int64_t r = 0; r < rows.count; ++r) mark_row(mask + r * words, words, rows.data + r * p.rows, p.rows);
       g.put(first, rows);
       x.put(first, rows.count, p.x + first * p.columns);
     }
-    add_sample_sum(g, x, p.rows * t / team, p.rows * (t + 1) / team, p.out, sum_masks + t * most,
-                   spill + t * most * panel_width<T>, above);
+#pragma omp for schedule(static)
+    for (int64_t t = 0; t < p.threads; ++t)
+      add_sample_sum(g, x, p.rows * t / p.threads, p.rows * (t + 1) / p.threads, p.out, sum_masks + t * most,
+                     spill + t * most * panel_width<T>, above);
   }
 }
 

@@ -53,7 +53,7 @@ template <class T> void forward_run(const T* x, const T* theta, bool row, T* out
 template <class T> void forward_run_complex(const T* x, const T* theta, bool row, T* out, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     const T re = x[2 * i], im = x[2 * i + 1], t = theta[row ? i : 0], r = modulus(re, im);
-    const bool zero = r <= (t > 0 ? t : 0);
+    const bool zero = r <= (t < 0 ? 0 : t);
     const T factor = zero ? 0 : (r - t) / r;
     out[2 * i] = zero ? 0 : re * factor;
     out[2 * i + 1] = zero ? 0 : im * factor;
@@ -70,13 +70,12 @@ template <class T> void backward_run(const T* out, const T* grad, bool row, T* g
     const Vector<T> x = load_some(out + i, left);
     const Vector<T> g = where_nonzero<T>(x, load_some(grad + i, left));
     store_some(grad_x + i, g, left);
-    if (!sums) continue;
     const Vector<T> along = with_sign_of<T>(g, x);
     T* at = row ? sums + i : sum + i % partial;
     const int64_t room = row ? left : lanes<T>;
     store_some(at, load_some(at, room) - along, room);
   }
-  if (sums && !row)
+  if (!row)
     for (int j = 0; j < partial; ++j) *sums += sum[j];
 }
 
@@ -90,7 +89,7 @@ void backward_run_complex(const T* out, const T* theta, const T* grad, bool row,
     const T along = u * grad[2 * i] + v * grad[2 * i + 1];
     grad_x[2 * i] = zero ? 0 : (1 - share) * grad[2 * i] + share * along * u;
     grad_x[2 * i + 1] = zero ? 0 : (1 - share) * grad[2 * i + 1] + share * along * v;
-    if (sums && !zero) sums[row ? i : 0] -= along;
+    if (!zero) sums[row ? i : 0] -= along;
   }
 }
 
@@ -113,13 +112,7 @@ template <class T> void soft_threshold(const SoftThreshold<T>& p) {
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>& p) {
   const Runs runs(p.outer, p.middle, p.inner);
   const bool row = !runs.along_inner;
-  const int threads = useful_threads(runs.count(), p.threads);
-  // Along the inner axis each run leaves one sum. Along the middle axis a place in the line belongs to one thread,
-  // which goes through the outer axis in order.
-  Workspace memory;
-  const int64_t count = runs.count();
-  T* partial = memory.take<T>(row ? 0 : count);
-  const auto one = [&](int64_t i, T* sums) {
+  const auto backward = [&](int64_t i, T* sums) {
     const int64_t at = runs.offset(i);
     if (p.complex)
       backward_run_complex(p.out + 2 * at, p.theta + runs.theta(i), p.grad + 2 * at, row, p.grad_x + 2 * at, sums,
@@ -127,20 +120,32 @@ template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>& 
     else
       backward_run(p.out + at, p.grad + at, row, p.grad_x + at, sums, runs.length(i));
   };
-  if (p.grad_theta) memset(p.grad_theta, 0, size_t(p.middle) * sizeof(T));
+  // Sums of thresholds are made in parts, then part by part: along the inner axis a run is a part, along the middle
+  // axis so many lines are.
+  constexpr int64_t part_lines = 64;
+  const int64_t parts = row ? (runs.outer + part_lines - 1) / part_lines * runs.each : runs.count();
+  Workspace memory;
+  T* partial = memory.take<T>(row ? parts / (runs.each ? runs.each : 1) * p.middle : parts);
+  const int threads = useful_threads(parts, p.threads);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t i = 0; i < parts; ++i) {
+    if (!row) {
+      partial[i] = 0;
+      backward(i, partial + i);
+      continue;
+    }
+    const int64_t part = i / runs.each, place = i % runs.each, first = part * part_lines;
+    T* sums = partial + part * p.middle + place * run_length;
+    memset(sums, 0, size_t(runs.length(place)) * sizeof(T));
+    for (int64_t o = first; o < first + part_lines && o < runs.outer; ++o) backward(o * runs.each + place, sums);
+  }
+  memset(p.grad_theta, 0, size_t(p.middle) * sizeof(T));
   if (row) {
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (int64_t place = 0; place < runs.each; ++place)
-      for (int64_t o = 0; o < runs.outer; ++o)
-        one(o * runs.each + place, p.grad_theta ? p.grad_theta + place * run_length : nullptr);
-    return;
+    for (int64_t part = 0; part < (runs.each ? parts / runs.each : 0); ++part)
+      for (int64_t j = 0; j < p.middle; ++j) p.grad_theta[j] += partial[part * p.middle + j];
+  } else {
+    for (int64_t i = 0; i < parts; ++i) p.grad_theta[runs.theta(i)] += partial[i];
   }
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-  for (int64_t i = 0; i < count; ++i) {
-    partial[i] = 0;
-    one(i, p.grad_theta ? partial + i : nullptr);
-  }
-  for (int64_t i = 0; p.grad_theta && i < count; ++i) p.grad_theta[runs.theta(i)] += partial[i];
 }
 
 template void soft_threshold(const SoftThreshold<float>&);

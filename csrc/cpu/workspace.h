@@ -1,7 +1,7 @@
 // Scratch memory of one call. Blocks are 64-byte aligned, uninitialised, and given back together.
 //
-// Fresh pages cost more than the arithmetic done on them, so a thread keeps the memory of its last call, up to a
-// limit, for the next one.
+// Fresh pages cost more than the arithmetic done on them, so a thread keeps the memory of its largest call, up to
+// 256 MB, for the next ones, until it ends.
 #pragma once
 #include <cstddef>
 #include <cstdint>

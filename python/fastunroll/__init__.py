@@ -8,7 +8,7 @@ from importlib.metadata import version as _version
 
 import torch as _torch  # noqa: F401  # first: the native module shares the OpenMP runtime that torch has loaded
 
-from . import iterations, losses, nn, operators, ops, reference, solvers
+from . import losses, nn, operators, reference, solvers
 from ._backend import backend
 from .iterations import gradient_step, ista_step
 from .prox import soft_threshold
@@ -19,11 +19,9 @@ __all__ = [
     "backend",
     "gradient_step",
     "ista_step",
-    "iterations",
     "losses",
     "nn",
     "operators",
-    "ops",
     "reference",
     "soft_threshold",
     "solvers",

@@ -39,7 +39,7 @@ def lista_backward(
 ) -> None: ...
 def ista(
     is_double: bool,
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, int, int],
     threads: int,
     a: int,
     step: float,

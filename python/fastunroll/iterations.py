@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -11,15 +12,28 @@ from . import _checks, ops, reference
 from .prox import soft_threshold
 
 
-def _scalar(name: str, value: Tensor | float, like: Tensor) -> Tensor:
-    if not isinstance(value, Tensor):
-        return torch.full((), _checks.not_negative(name, value), dtype=like.dtype, device=like.device)
-    if value.numel() != 1:
-        raise ValueError(f"{name} must be one number, got shape {_checks.shape_text(value.shape)}")
-    return value.reshape(()).to(like.dtype)
+@contextmanager
+def _own_precision(x: Tensor) -> Iterator[None]:
+    """Plain operations in the dtype of their arguments, autocast or not."""
+    if _checks.autocasts(x):
+        with torch.autocast(x.device.type, enabled=False):
+            yield
+    else:
+        yield
 
 
-def _step_arguments(x: Tensor, y: Tensor, A: Tensor) -> list[Tensor]:
+def product(x: Tensor, A: Tensor, *, adjoint: bool = False, start: Tensor | None = None) -> Tensor:
+    """``start`` + A x for each sample, or + Aᴴ x: (..., n) to (..., m), or back. Arguments fit and are alike."""
+    if not ops.serves(A):
+        with _own_precision(A):
+            return reference.product(x, A, adjoint=adjoint, start=start)
+    depth, columns = A.shape if adjoint else (A.shape[1], A.shape[0])
+    flat = None if start is None else start.reshape(-1, columns)
+    return ops.product(x.reshape(-1, depth), A, adjoint, flat).reshape(*x.shape[:-1], columns)
+
+
+def step_arguments(x: Tensor, y: Tensor, A: Tensor) -> list[Tensor]:
+    """x, y and A, if they fit each other."""
     A = _checks.matrix("A", A)
     _checks.columns("x", _checks.tensor("x", x), A.shape[1], A.shape)
     _checks.columns("y", _checks.tensor("y", y), A.shape[0], A.shape)
@@ -32,9 +46,10 @@ def _step(x: Tensor, y: Tensor, A: Tensor, step: Tensor, theta: Tensor | None) -
     if ops.serves(A):
         flat = ops.ista_step(x.reshape(-1, A.shape[1]), y.reshape(-1, A.shape[0]), A, step, theta)
         return flat.reshape(x.shape)
-    if theta is None:
-        return reference.gradient_step(x, y, A, step)
-    return reference.ista_step(x, y, A, step, theta)
+    with _own_precision(A):
+        if theta is None:
+            return reference.gradient_step(x, y, A, step)
+        return reference.ista_step(x, y, A, step, theta)
 
 
 def gradient_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor | float) -> Tensor:
@@ -59,8 +74,8 @@ def gradient_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor | float) -> Tens
 
         x - step * (x @ A.mT - y) @ A.conj()
     """
-    x, y, A = _step_arguments(x, y, A)
-    return _step(x, y, A, _scalar("step", step, A), None)
+    x, y, A = step_arguments(x, y, A)
+    return _step(x, y, A, _checks.scalar("step", step, A), None)
 
 
 def ista_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor | float, theta: Tensor | float) -> Tensor:
@@ -89,11 +104,11 @@ def ista_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor | float, theta: Tens
 
     Reference: Daubechies, Defrise and De Mol 2004; Beck and Teboulle 2009.
     """
-    x, y, A = _step_arguments(x, y, A)
+    x, y, A = step_arguments(x, y, A)
     theta = _checks.threshold("theta", theta, A)
-    if theta.numel() == 1 or theta.shape == A.shape[1:]:
-        return _step(x, y, A, _scalar("step", step, A), theta)
-    return soft_threshold(_step(x, y, A, _scalar("step", step, A), None), theta)
+    if (theta.numel() == 1 and theta.dim() <= x.dim()) or theta.shape == A.shape[1:]:
+        return _step(x, y, A, _checks.scalar("step", step, A), theta)
+    return soft_threshold(_step(x, y, A, _checks.scalar("step", step, A), None), theta)
 
 
 def ista(
@@ -166,13 +181,13 @@ def lista(
     n, m = _checks.matrix("w1[0]", w1[0]).shape
     for name, group, shape in (("w1", w1, (n, m)), ("w2", w2, (n, n))):
         for k, w in enumerate(group):
-            if w.shape != shape:
+            if _checks.matrix(f"{name}[{k}]", w).shape != shape:
                 raise ValueError(
                     f"{name}[{k}] must be {_checks.shape_text(shape)} as w1[0] is {_checks.shape_text((n, m))}, "
                     f"got {_checks.shape_text(w.shape)}"
                 )
     for k, t in enumerate(theta):
-        if t.numel() not in (1, n) or t.numel() != theta[0].numel():
+        if _checks.tensor(f"theta[{k}]", t).shape not in ((), (1,), (n,)) or t.numel() != theta[0].numel():
             raise ValueError(
                 f"theta must have one value a layer or n = {n} values in every layer, got shape "
                 f"{_checks.shape_text(t.shape)} in layer {k}"
@@ -183,7 +198,8 @@ def lista(
         _checks.same_batch("x0", x0, "y", y)
     if len({(t.dtype, t.device) for group in (w1, w2, theta) for t in group}) > 1:
         groups = {"w1": w1, "w2": w2, "theta": theta}
-        _checks.alike(**{f"{name}[{k}]": t for name, group in groups.items() for k, t in enumerate(group)})
+        one = _checks.alike(**{f"{name}[{k}]": t for name, group in groups.items() for k, t in enumerate(group)})
+        w1, w2, theta = one[: len(w1)], one[len(w1) : -len(theta)], one[-len(theta) :]
     w, y, x0 = _checks.alike(W1=w1[0], y=y, x0=x0)
     _checks.real("y", y)
     flat_y = y.reshape(-1, m)
@@ -193,6 +209,7 @@ def lista(
         out = ops.lista(flat_y, w1, w2, theta, flat_x0, layers, return_layers)
     else:
         start = y.new_zeros(flat_y.shape[0], n) if flat_x0 is None else flat_x0
-        out = reference.lista(flat_y, w1, w2, theta, start, layers)
+        with _own_precision(w):
+            out = reference.lista(flat_y, w1, w2, theta, start, layers)
         out = out if return_layers else out[-1]
     return out.reshape(out_shape)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from .iterations import ista_step
-from .operators.dense import Dense
+from .iterations import ista_step, product, step_arguments
 
 
 def kkt_residual(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor:
@@ -39,9 +38,11 @@ def kkt_residual(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor
 
     Reference: Parikh and Boyd, *Proximal algorithms*, 2014, section 4.2.
     """
-    lam = _checks.threshold("lam", lam, _checks.tensor("x", x))
+    x, y, A = step_arguments(x, y, A)
+    lam = _checks.threshold("lam", lam, x)
+    _checks.broadcasts("lam", lam, x)
     moved = x - ista_step(x, y, A, 1.0, lam)
-    scale = torch.linalg.vector_norm(y.to(A.dtype) @ A.conj(), dim=-1)
+    scale = torch.linalg.vector_norm(product(y, A, adjoint=True), dim=-1)
     return torch.linalg.vector_norm(moved, dim=-1) / torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
@@ -65,11 +66,10 @@ def lasso_objective(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Ten
 
         (x @ A.mT - y).abs().square().sum(-1) / 2 + (lam * x.abs()).sum(-1)
     """
-    op = Dense(A)
-    lam = _checks.threshold("lam", lam, _checks.tensor("x", x))
-    _checks.columns("y", _checks.tensor("y", y), A.shape[0], A.shape)
-    _checks.same_batch("x", x, "y", y)
-    residual = op(x) - y
+    x, y, A = step_arguments(x, y, A)
+    lam = _checks.threshold("lam", lam, x)
+    _checks.broadcasts("lam", lam, x)
+    residual = product(x, A, start=-y)
     return residual.abs().square().sum(-1) / 2 + (lam * x.abs()).sum(-1)
 
 

@@ -39,13 +39,7 @@ def soft_threshold(x: Tensor, theta: Tensor | float) -> Tensor:
     """
     x = _checks.tensor("x", x)
     theta = _checks.threshold("theta", theta, x)
-    try:
-        shape = torch.broadcast_shapes(x.shape, theta.shape)
-    except RuntimeError:
-        raise ValueError(
-            f"theta must broadcast with x, but theta is {_checks.shape_text(theta.shape)} and x is "
-            f"{_checks.shape_text(x.shape)}"
-        ) from None
+    shape = _checks.broadcasts("theta", theta, x)
     if x.device.type == "cpu" and x.dtype in _HALF:
         return soft_threshold(x.float(), theta.float()).to(x.dtype)
     if not ops.serves(x, complex_too=True):

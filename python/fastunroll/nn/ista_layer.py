@@ -13,10 +13,11 @@ from ..operators.dense import spectral_norm
 class ISTALayer(nn.Module):
     """x⁺ = S_θ(x − t·Aᵀ(A x − y)) with learned step t and threshold θ, to build networks from.
 
-    It starts as one iteration of ISTA on ½‖A x − y‖² + λ‖x‖₁: t = 1/‖A‖², θ = λ·t. ``A`` is a buffer, not trained.
+    It starts as one iteration of ISTA on ½‖A x − y‖² + λ‖x‖₁: t = 1/‖A‖², θ = λ·t. The layer keeps a copy of ``A``
+    as a buffer, not trained.
 
     Args:
-        A: (m, n), finite and not zero.
+        A: (m, n), real or complex, finite and not zero.
         lam: λ ≥ 0.
         device: where parameters and A live; that of ``A`` by default.
         dtype: their type; that of ``A`` by default.
@@ -45,12 +46,12 @@ class ISTALayer(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        A = _checks.nonzero_matrix("A", A).detach().to(device=device, dtype=dtype)
+        A = _checks.nonzero_matrix("A", A).detach().to(device=device, dtype=dtype, copy=True)
         lam = _checks.not_negative("lam", lam)
         step = 1 / spectral_norm(A) ** 2
         self.register_buffer("A", A)
-        self.step = nn.Parameter(torch.tensor(step, device=A.device, dtype=A.dtype))
-        self.theta = nn.Parameter(torch.tensor(lam * step, device=A.device, dtype=A.dtype))
+        self.step = nn.Parameter(torch.full((), step, device=A.device, dtype=A.real.dtype))
+        self.theta = nn.Parameter(torch.full((), lam * step, device=A.device, dtype=A.real.dtype))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """``x`` (..., n) and ``y`` (..., m) to the next iterate, (..., n)."""

@@ -65,6 +65,7 @@ class LISTA(nn.Module):
         super().__init__()
         self.layers = _checks.count("layers", layers)
         lam = _checks.not_negative("lam", lam)
+        dtype = _checks.floating_dtype(dtype)
         if threshold not in ("scalar", "vector"):
             raise ValueError(f'threshold must be "scalar" or "vector", got {threshold!r}')
         sizes = (m is not None) + (n is not None)

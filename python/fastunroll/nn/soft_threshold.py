@@ -22,6 +22,7 @@ class SoftThreshold(nn.Module):
         dtype: its type, real.
 
     Raises:
+        TypeError: ``theta`` is not a number, or ``dtype`` not real floating point.
         ValueError: ``theta`` is negative or not finite.
 
     Equivalent to::
@@ -32,14 +33,15 @@ class SoftThreshold(nn.Module):
     def __init__(
         self,
         theta: float = 0.1,
-        shape: Sequence[int] = (),
+        shape: Sequence[int] | int = (),
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         value = _checks.not_negative("theta", theta)
-        self.theta = nn.Parameter(torch.full(tuple(shape), value, device=device, dtype=dtype))
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.theta = nn.Parameter(torch.full(sizes, value, device=device, dtype=_checks.floating_dtype(dtype)))
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` of any shape that ``theta`` broadcasts with, real or complex."""

@@ -11,33 +11,39 @@ from torch.autograd.function import once_differentiable
 
 from .. import _fastunroll
 from .products import outer, product
-from .register import address, differentiable, is_double, operator
+from .register import address, alike, differentiable, is_double, operator, require
 from .soft_threshold import soft_threshold_backward
 
 
 def _ista_fake(
     y: Tensor, A: Tensor, x0: Tensor | None, step: Tensor, theta: Tensor | None, momentum: list[float],
-    iterations: int, keep: bool,
+    keep: bool,
 ) -> Tensor:  # fmt: skip
     shape = (y.shape[0], A.shape[1])
-    return y.new_empty((iterations, *shape) if keep else shape)
+    return y.new_empty((len(momentum), *shape) if keep else shape)
 
 
 @operator(
-    "ista(Tensor y, Tensor A, Tensor? x0, Tensor step, Tensor? theta, float[] momentum, int iterations, bool keep)"
-    " -> Tensor",
+    "ista(Tensor y, Tensor A, Tensor? x0, Tensor step, Tensor? theta, float[] momentum, bool keep) -> Tensor",
     _ista_fake,
 )
 def _ista(
     y: Tensor, A: Tensor, x0: Tensor | None, step: Tensor, theta: Tensor | None, momentum: list[float],
-    iterations: int, keep: bool,
+    keep: bool,
 ) -> Tensor:  # fmt: skip
+    """An iteration for each value of ``momentum``."""
+    m, n = A.shape
+    require(
+        y.dim() == 2 and y.shape[1] == m and (x0 is None or x0.shape == (y.shape[0], n)) and len(momentum) > 0
+        and (theta is None or theta.numel() in (1, n)) and step.numel() == 1 and alike(y, A, x0, theta),
+        "ista",
+    )  # fmt: skip
     y, A = y.contiguous(), A.contiguous()
     x0 = None if x0 is None else x0.contiguous()
     theta = None if theta is None else theta.contiguous()
-    out = _ista_fake(y, A, x0, step, theta, momentum, iterations, keep)
+    out = _ista_fake(y, A, x0, step, theta, momentum, keep)
     _fastunroll.ista(
-        is_double(y), (iterations, y.shape[0], *A.shape), torch.get_num_threads(), A.data_ptr(), float(step),
+        is_double(y), (y.shape[0], m, n), torch.get_num_threads(), A.data_ptr(), float(step),
         address(theta), 0 if theta is None else theta.numel(), momentum, y.data_ptr(), address(x0), keep,
         out.data_ptr(),
     )  # fmt: skip
@@ -49,7 +55,7 @@ class _IstaStep(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, A: Tensor, step: Tensor, theta: Tensor | None) -> Tensor:
-        out: Tensor = _ista(y, A, x, step, theta, [], 1, False)
+        out: Tensor = _ista(y, A, x, step, theta, [0.0], False)
         ctx.save_for_backward(x, y, A, step, theta, None if theta is None else out)
         return out
 
@@ -76,7 +82,7 @@ def ista_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor, theta: Tensor | Non
     """One iteration; ``theta`` has one value or n, or is None for the gradient step alone."""
     if differentiable(x, y, A, step, theta):
         return _IstaStep.apply(x, y, A, step, theta)
-    return _ista(y, A, x, step, theta, [], 1, False)
+    return _ista(y, A, x, step, theta, [0.0], False)
 
 
 def ista(
@@ -89,4 +95,4 @@ def ista(
     keep: bool,
 ) -> Tensor:
     """All iterations in one call; not differentiable."""
-    return _ista(y, A, x0, step, theta, list(momentum), len(momentum), keep)
+    return _ista(y, A, x0, step, theta, list(momentum), keep)

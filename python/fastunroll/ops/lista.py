@@ -11,7 +11,21 @@ from torch.autograd.function import once_differentiable
 
 from .. import _fastunroll
 from .packed import packed
-from .register import address, addresses, contiguous, differentiable, is_double, operator
+from .register import address, addresses, alike, contiguous, differentiable, is_double, operator, require
+
+
+def _require_fit(
+    y: Tensor, w1: list[Tensor], w2: list[Tensor], theta: list[Tensor], x0: Tensor | None, layers: int, name: str
+) -> None:
+    counts = {len(w1), len(w2), len(theta)}
+    require(layers > 0 and counts <= {1, layers} and w1[0].dim() == 2, name)
+    n, m = w1[0].shape
+    require(
+        y.dim() == 2 and y.shape[1] == m and (x0 is None or x0.shape == (y.shape[0], n))
+        and {w.shape for w in w1} == {(n, m)} and {w.shape for w in w2} == {(n, n)}
+        and {t.numel() for t in theta} in ({1}, {n}) and alike(y, x0, *w1, *w2, *theta),
+        name,
+    )  # fmt: skip
 
 
 def _lista_fake(
@@ -44,6 +58,7 @@ def _lista(
     reuse: bool,
 ) -> Tensor:
     """``keep``: return every layer. ``reuse``: weights packed by an earlier call may be used again."""
+    _require_fit(y, w1, w2, theta, x0, layers, "lista")
     y, w1, w2, theta = y.contiguous(), contiguous(w1), contiguous(w2), contiguous(theta)
     x0 = None if x0 is None else x0.contiguous()
     out = _lista_fake(y, w1, w2, theta, x0, layers, keep, reuse)
@@ -78,6 +93,9 @@ def _lista_backward(
     needs: list[bool],
 ) -> list[Tensor]:  # fmt: skip
     """The gradients that ``needs`` asks for, of (y, x0, w1..., w2..., theta...) in that order."""
+    _require_fit(y, w1, w2, theta, x0, x.shape[0], "lista_backward")
+    fits = x.shape[1:] == (y.shape[0], w1[0].shape[0]) and grad.shape in (x.shape, x.shape[1:]) and len(needs) == 5
+    require(fits and alike(y, x, grad), "lista_backward")
     grad, y, w1, w2 = grad.contiguous(), y.contiguous(), contiguous(w1), contiguous(w2)
     x0 = None if x0 is None else x0.contiguous()
     out = _lista_backward_fake(grad, y, w1, w2, theta, x0, x, needs)
@@ -90,7 +108,7 @@ def _lista_backward(
     _fastunroll.lista_backward(
         is_double(y), (x.shape[0], y.shape[0], m, n), torch.get_num_threads(),
         addresses(w1), addresses(w2), len(theta), theta[0].numel(), y.data_ptr(), address(x0), x.data_ptr(),
-        grad.data_ptr(), grad.dim() == 3, sum(at_y), sum(at_x0), *at_weights,
+        grad.data_ptr(), grad.dim() == 3, at_y[0] if at_y else 0, at_x0[0] if at_x0 else 0, *at_weights,
     )  # fmt: skip
     return out
 

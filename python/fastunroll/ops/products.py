@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import _fastunroll
-from .register import address, differentiable, is_double, operator
+from .register import address, alike, differentiable, is_double, operator, require
 
 
 def _product_fake(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
@@ -18,6 +18,9 @@ def _product_fake(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> 
 
 @operator("product(Tensor x, Tensor A, bool adjoint, Tensor? start) -> Tensor", _product_fake)
 def _product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
+    depth, columns = A.shape if adjoint else (A.shape[1], A.shape[0])
+    fits = x.dim() == 2 and x.shape[1] == depth and (start is None or start.shape == (x.shape[0], columns))
+    require(fits and alike(x, A, start), "product")
     x, A = x.contiguous(), A.contiguous()
     start = None if start is None else start.contiguous()
     out = _product_fake(x, A, adjoint, start)
@@ -34,6 +37,7 @@ def _outer_fake(g: Tensor, x: Tensor) -> Tensor:
 
 @operator("outer(Tensor g, Tensor x) -> Tensor", _outer_fake)
 def _outer(g: Tensor, x: Tensor) -> Tensor:
+    require(g.dim() == x.dim() == 2 and g.shape[0] == x.shape[0] and alike(g, x), "outer")
     g, x = g.contiguous(), x.contiguous()
     out = _outer_fake(g, x)
     _fastunroll.outer(

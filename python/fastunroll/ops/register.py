@@ -36,6 +36,20 @@ def contiguous(ts: Sequence[Tensor]) -> list[Tensor]:
     return [t.contiguous() for t in ts]
 
 
+def require(fits: bool, operator_name: str) -> None:
+    """Keeps a direct call of an operator within its memory. Public functions have said what is wrong before."""
+    if not fits:
+        raise RuntimeError(
+            f"torch.ops.fastunroll.{operator_name}: shapes or dtypes do not fit; call it through fastunroll's functions"
+        )
+
+
+def alike(*tensors: Tensor | None) -> bool:
+    """Whether all have one dtype, and kernels exist for it."""
+    dtypes = {t.dtype for t in tensors if t is not None}
+    return dtypes in ({torch.float32}, {torch.float64})
+
+
 def is_double(t: Tensor) -> bool:
     return t.dtype in (torch.float64, torch.complex128)
 
@@ -45,6 +59,10 @@ def differentiable(*tensors: Tensor | None) -> bool:
 
 
 def serves(x: Tensor, *, complex_too: bool = False) -> bool:
-    """Whether a native kernel exists for this device and dtype."""
+    """Whether a native kernel exists for this device and dtype.
+
+    Not within ``torch.func`` transforms and forward-mode differentiation, which go through the plain operations.
+    """
     types = (torch.float32, torch.float64) + ((torch.complex64, torch.complex128) if complex_too else ())
-    return x.device.type == "cpu" and x.dtype in types
+    plain = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+    return x.device.type == "cpu" and x.dtype in types and not plain

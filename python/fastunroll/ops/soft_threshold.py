@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import _fastunroll
-from .register import differentiable, is_double, operator
+from .register import differentiable, is_double, operator, require
 
 
 def _fake(x: Tensor, theta: Tensor, outer: int, middle: int, inner: int) -> Tensor:
@@ -21,6 +21,7 @@ def _fake(x: Tensor, theta: Tensor, outer: int, middle: int, inner: int) -> Tens
     _fake,
 )
 def _soft_threshold(x: Tensor, theta: Tensor, outer: int, middle: int, inner: int) -> Tensor:
+    require(x.numel() == outer * middle * inner and theta.numel() == middle and _suits(x, theta), "soft_threshold")
     x, theta = x.contiguous(), theta.contiguous()
     out = torch.empty_like(x)
     _fastunroll.soft_threshold(
@@ -28,6 +29,12 @@ def _soft_threshold(x: Tensor, theta: Tensor, outer: int, middle: int, inner: in
         x.data_ptr(), theta.data_ptr(), out.data_ptr(),
     )  # fmt: skip
     return out
+
+
+def _suits(x: Tensor, theta: Tensor) -> bool:
+    """Whether θ is of the real dtype that goes with x, and kernels exist for it."""
+    real = {torch.complex64: torch.float32, torch.complex128: torch.float64}.get(x.dtype, x.dtype)
+    return theta.dtype == real and real in (torch.float32, torch.float64)
 
 
 def _backward_fake(
@@ -44,6 +51,8 @@ def _backward_fake(
 def soft_threshold_backward(
     grad: Tensor, out: Tensor, theta: Tensor, outer: int, middle: int, inner: int
 ) -> tuple[Tensor, Tensor]:
+    fits = out.numel() == outer * middle * inner == grad.numel() and theta.numel() == middle
+    require(fits and grad.dtype == out.dtype and _suits(out, theta), "soft_threshold_backward")
     grad, out, theta = grad.contiguous(), out.contiguous(), theta.contiguous()
     grad_x, grad_theta = torch.empty_like(out), torch.empty_like(theta)
     _fastunroll.soft_threshold_backward(

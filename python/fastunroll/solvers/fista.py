@@ -47,7 +47,7 @@ def fista(
 
     Raises:
         TypeError: not floating point, or dtypes differ.
-        ValueError: shapes do not fit, devices differ, λ < 0, or ``iterations`` < 1.
+        ValueError: shapes do not fit, devices differ, a number λ < 0, or ``iterations`` < 1.
 
     Reference: Beck and Teboulle, *A fast iterative shrinkage-thresholding algorithm for linear inverse problems*, 2009.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from .. import _checks, iterations
@@ -21,7 +20,7 @@ def solve(
     return_iterates: bool,
 ) -> Tensor:
     """Checks arguments and runs proximal gradient iterations with the given momentum."""
-    A = _checks.nonzero_matrix("A", A)
+    A = _checks.nonzero_matrix("A", A) if step is None else _checks.matrix("A", A)
     _checks.columns("y", _checks.tensor("y", y), A.shape[0], A.shape)
     if x0 is not None:
         _checks.columns("x0", _checks.tensor("x0", x0), A.shape[1], A.shape)
@@ -33,10 +32,7 @@ def solve(
             f"lam must be one number or one a coordinate, shape {_checks.shape_text(A.shape[1:])}, got "
             f"{_checks.shape_text(lam.shape)}"
         )
-    if step is None:
-        step = 1 / spectral_norm(A) ** 2
-    if not isinstance(step, Tensor):
-        step = torch.full((), _checks.not_negative("step", step), dtype=lam.dtype, device=A.device)
+    step = _checks.scalar("step", 1 / spectral_norm(A) ** 2 if step is None else step, A)
     return iterations.ista(y, A, x0, step, lam * step, momentum, return_iterates)
 
 
@@ -69,7 +65,7 @@ def ista(
 
     Raises:
         TypeError: not floating point, or dtypes differ.
-        ValueError: shapes do not fit, devices differ, λ < 0, or ``iterations`` < 1.
+        ValueError: shapes do not fit, devices differ, a number λ < 0, or ``iterations`` < 1.
 
     Reference: Daubechies, Defrise and De Mol 2004.
     """
