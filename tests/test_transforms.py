@@ -243,7 +243,8 @@ def test_forward_mode_and_functional_transforms() -> None:
                                  strict=True):  # fmt: skip
             assert torch.allclose(found, wanted)
         assert torch.allclose(torch.func.jacfwd(native)(at), torch.func.jacrev(native)(at))
-        assert torch.allclose(torch.func.vmap(native)(at[:, None])[:, 0], native(at)) or native is not net
+        if native is not pairs[1][0]:  # which holds a whole batch of y
+            assert torch.allclose(torch.func.vmap(native)(at), native(at))
         with torch.autograd.forward_ad.dual_level():
             dual = native(torch.autograd.forward_ad.make_dual(at, along))
             assert torch.autograd.forward_ad.unpack_dual(dual).tangent is not None
