@@ -229,9 +229,9 @@ def test_forward_mode_and_functional_transforms() -> None:
         (lambda x: fu.gradient_step(x, y, A, 0.1), lambda x: fu.reference.gradient_step(x, y, A, 0.1), x, v),
         (fu.operators.Dense(A), lambda x: x @ A.T, x, v),
         (
-            lambda y: fu.solvers.fista(A, y, 0.1, iterations=2, step=0.1),
+            lambda y: fu.solvers.fista(A, y, 0.1, iterations=3, step=0.1),
             lambda y: fu.reference.ista(
-                y, A, torch.zeros_like(x), torch.tensor(0.1), torch.tensor(0.01), [0.0, 0.2817325568414297]
+                y, A, torch.zeros_like(x), torch.tensor(0.1), torch.tensor(0.01), [0.0, 0.0, 0.2817325568414297]
             )[-1],
             y,
             y.flip(0),
