@@ -231,7 +231,7 @@ def test_forward_mode_and_functional_transforms() -> None:
         (
             lambda y: fu.solvers.fista(A, y, 0.1, iterations=3, step=0.1),
             lambda y: fu.reference.ista(
-                y, A, torch.zeros_like(x), torch.tensor(0.1), torch.tensor(0.01), [0.0, 0.0, 0.2817325568414297]
+                y, A, torch.zeros_like(x), torch.tensor(0.1), torch.tensor(0.01), [0.0, 0.0, 0.28175352512532087]
             )[-1],
             y,
             y.flip(0),
