@@ -141,6 +141,51 @@ def ista(
     return torch.stack(iterates) if keep else x
 
 
+Weights = Sequence[Tensor]
+
+
+def _weights_fit(w1: Weights, w2: Weights, theta: Weights, layers: int) -> bool:
+    """Whether nothing is wrong with the weights: quickly, since it is asked in every call."""
+    try:
+        n, m = w1[0].shape
+        return (
+            {len(w1), len(w2), len(theta)} <= {1, layers}
+            and {w.shape for w in w1} == {(n, m)}
+            and {w.shape for w in w2} == {(n, n)}
+            and len({(t.dtype, t.device, t.layout) for group in (w1, w2, theta) for t in group}) == 1
+            and {t.shape for t in theta} in ({()}, {(1,)}, {(n,)})
+            and w1[0].layout == torch.strided
+            and w1[0].is_floating_point()
+            and n * m > 0
+        )
+    except (AttributeError, IndexError, ValueError):  # something is no tensor, or no matrix
+        return False
+
+
+def _fitting_weights(w1: Weights, w2: Weights, theta: Weights, layers: int) -> tuple[Weights, Weights, Weights]:
+    """Says what is wrong with the weights; under autocast, brings those of several dtypes to that of the first."""
+    for name, group in (("w1", w1), ("w2", w2), ("theta", theta)):
+        if len(group) not in (1, layers):
+            raise ValueError(f"{name} must have 1 entry or one a layer ({layers}), got {len(group)}")
+    n, m = _checks.matrix("w1[0]", w1[0]).shape
+    for name, group, shape in (("w1", w1, (n, m)), ("w2", w2, (n, n))):
+        for k, w in enumerate(group):
+            if _checks.matrix(f"{name}[{k}]", w).shape != shape:
+                raise ValueError(
+                    f"{name}[{k}] must be {_checks.shape_text(shape)} as w1[0] is {_checks.shape_text((n, m))}, "
+                    f"got {_checks.shape_text(w.shape)}"
+                )
+    for k, t in enumerate(theta):
+        if _checks.tensor(f"theta[{k}]", t).shape not in ((), (1,), (n,)) or t.numel() != theta[0].numel():
+            raise ValueError(
+                f"theta must have one value a layer or n = {n} values in every layer, got shape "
+                f"{_checks.shape_text(t.shape)} in layer {k}"
+            )
+    groups = {"w1": w1, "w2": w2, "theta": theta}
+    one = _checks.alike(**{f"{name}[{k}]": t for name, group in groups.items() for k, t in enumerate(group)})
+    return one[: len(w1)], one[len(w1) : -len(theta)], one[-len(theta) :]
+
+
 def lista(
     y: Tensor,
     w1: Sequence[Tensor],
@@ -175,31 +220,13 @@ def lista(
     Reference: Gregor and LeCun, *Learning fast approximations of sparse coding*, 2010.
     """
     layers = _checks.count("layers", layers)
-    for name, group in (("w1", w1), ("w2", w2), ("theta", theta)):
-        if len(group) not in (1, layers):
-            raise ValueError(f"{name} must have 1 entry or one a layer ({layers}), got {len(group)}")
-    n, m = _checks.matrix("w1[0]", w1[0]).shape
-    for name, group, shape in (("w1", w1, (n, m)), ("w2", w2, (n, n))):
-        for k, w in enumerate(group):
-            if _checks.matrix(f"{name}[{k}]", w).shape != shape:
-                raise ValueError(
-                    f"{name}[{k}] must be {_checks.shape_text(shape)} as w1[0] is {_checks.shape_text((n, m))}, "
-                    f"got {_checks.shape_text(w.shape)}"
-                )
-    for k, t in enumerate(theta):
-        if _checks.tensor(f"theta[{k}]", t).shape not in ((), (1,), (n,)) or t.numel() != theta[0].numel():
-            raise ValueError(
-                f"theta must have one value a layer or n = {n} values in every layer, got shape "
-                f"{_checks.shape_text(t.shape)} in layer {k}"
-            )
+    if not _weights_fit(w1, w2, theta, layers):
+        w1, w2, theta = _fitting_weights(w1, w2, theta, layers)
+    n, m = w1[0].shape
     _checks.columns("y", _checks.tensor("y", y), m, (n, m), "W1")
     if x0 is not None:
         _checks.columns("x0", _checks.tensor("x0", x0), n, (n, n), "W2")
         _checks.same_batch("x0", x0, "y", y)
-    if len({(t.dtype, t.device) for group in (w1, w2, theta) for t in group}) > 1:
-        groups = {"w1": w1, "w2": w2, "theta": theta}
-        one = _checks.alike(**{f"{name}[{k}]": t for name, group in groups.items() for k, t in enumerate(group)})
-        w1, w2, theta = one[: len(w1)], one[len(w1) : -len(theta)], one[-len(theta) :]
     w, y, x0 = _checks.alike(W1=w1[0], y=y, x0=x0)
     _checks.real("y", y)
     flat_y = y.reshape(-1, m)
