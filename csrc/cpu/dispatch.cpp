@@ -87,8 +87,8 @@ template <class T> const Kernels<T>& active();
 template <> const Kernels<float>& active() { return choice().set.load()->f32; }
 template <> const Kernels<double>& active() { return choice().set.load()->f64; }
 
-// Where the two kernels take the same time, at n = 256 to 1024 with 512 samples: 0.75 to 0.8 with AVX-512 and with AVX2,
-// in both precisions. (Without fused multiply-add the masked kernel wins even against a dense x.)
+// Where the two kernels take the same time, at n = 256 to 1024 with 512 samples: 0.75 to 0.8 with AVX-512 and with
+// AVX2, in both precisions. (Without fused multiply-add the masked kernel wins even against a dense x.)
 std::atomic<double> crossover{0.78};
 
 }  // namespace

@@ -89,7 +89,7 @@ template <class T> void ista(const Ista<T>& p) {
   a.theta = p.theta ? memory.take<T>(a.stride) : nullptr;
   if (p.theta) spread(a.theta, p.theta, p.theta_size, p.n);
 
-  const Tiles tiles = cut(p.batch, (3 * a.stride + 2 * a.stride_y) * int64_t(sizeof(T)), p.threads);
+  const Tiles tiles = cut(p.batch, p.m * p.n * int64_t(sizeof(T)), p.threads);
   const int64_t most = tiles.most_rows();
   const int threads = int(p.threads < tiles.count ? p.threads : tiles.count);
   Scratch<T>* scratch = memory.take<Scratch<T>>(threads);

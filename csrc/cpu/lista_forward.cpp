@@ -83,7 +83,7 @@ template <class T> void lista_forward(const ListaForward<T>& a) {
   net.theta = memory.take<T>(a.theta_count * net.stride);
   for (int64_t k = 0; k < a.theta_count; ++k) spread(net.theta + k * net.stride, a.theta[k], a.theta_size, a.n);
 
-  const Tiles tiles = cut(a.batch, 3 * net.stride * int64_t(sizeof(T)), a.threads);
+  const Tiles tiles = cut(a.batch, a.n * a.n * int64_t(sizeof(T)), a.threads);
   const int64_t most = tiles.most_rows();
   const int threads = int(a.threads < tiles.count ? a.threads : tiles.count);
   Scratch<T>* scratch = memory.take<Scratch<T>>(threads);

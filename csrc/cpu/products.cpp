@@ -13,7 +13,7 @@ template <class T> void product(const Product<T>& p) {
   Panels<T> w{memory.take<T>(Panels<T>::size(depth, columns)), depth, columns, true};
   pack(&w, &p.a, 1, p.adjoint ? Layout::by_depth : Layout::by_column, p.threads);
 
-  const Tiles tiles = cut(p.batch, (depth + columns) * int64_t(sizeof(T)), p.threads);
+  const Tiles tiles = cut(p.batch, p.m * p.n * int64_t(sizeof(T)), p.threads);
   const int64_t words = tile_words<T>(depth), most = tiles.most_rows();
   const int threads = int(p.threads < tiles.count ? p.threads : tiles.count);
   uint64_t* masks = memory.take<uint64_t>(threads * most * words);

@@ -12,12 +12,11 @@ struct Tiles {
   int64_t most_rows() const { return blocks(batch, count); }
 };
 
-// Tiles of at most 64 samples whose `bytes` a sample stay in the level-2 cache, and enough of them for every thread.
-inline Tiles cut(int64_t batch, int64_t bytes, int threads) {
-  constexpr int64_t cache = 400 << 10, most = 64, least = 8;
-  int64_t rows = cache / bytes;
-  rows = rows > most ? most : rows < least ? least : rows;
-  int64_t count = blocks(blocks(batch, rows), threads) * threads;
+// Tiles of at most 64 samples, or 128 where a matrix is larger than a level-2 cache, so that it is fetched half as
+// often; and enough of them for every thread.
+inline Tiles cut(int64_t batch, int64_t matrix_bytes, int threads) {
+  const int64_t rows = matrix_bytes > (int64_t(2) << 20) ? 128 : 64;
+  const int64_t count = blocks(blocks(batch, rows), threads) * threads;
   return {batch, count < batch ? count : batch};
 }
 

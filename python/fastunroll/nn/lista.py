@@ -46,6 +46,9 @@ class LISTA(nn.Module):
             z = y @ W1[k].mT + x @ W2[k].mT
             x = torch.sign(z) * torch.relu(z.abs() - theta[k])
 
+    Without gradients, the packed form of the weights is kept from call to call, as large as they are. Whatever changes
+    weights is noticed, but for single values edited through ``.data`` or NumPy: edit under ``torch.no_grad()``.
+
     Reference: Gregor and LeCun, *Learning fast approximations of sparse coding*, 2010.
     """
 
