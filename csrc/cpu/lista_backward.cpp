@@ -48,7 +48,7 @@ template <class T> struct Backward {
   void propagate(int64_t k, int64_t first, Scratch<T>& s);
   void bias_to_y(const Panels<T>& w, int64_t first, const Rows<T>& rows, T* spill);
   void finish_shared_bias(int64_t first, Scratch<T>& s);
-  void sum_samples(const Chunked<T>& factor, T* out, Scratch<T>& s);
+  void sum_samples(const Chunked<T>& factor, bool add, T* out, Scratch<T>& s);
   void sum_strips(int64_t k);
   void write_theta();
   void write_rows(T* out, const T* rows, int64_t from_stride, int64_t columns);
@@ -149,10 +149,10 @@ template <class T> void Backward<T>::finish_shared_bias(int64_t first, Scratch<T
 }
 
 // Within a parallel region: a weight gradient, its rows shared out. Nobody waits.
-template <class T> void Backward<T>::sum_samples(const Chunked<T>& factor, T* out, Scratch<T>& s) {
+template <class T> void Backward<T>::sum_samples(const Chunked<T>& factor, bool add, T* out, Scratch<T>& s) {
 #pragma omp for schedule(static) nowait
   for (int64_t t = 0; t < threads; ++t)
-    add_sample_sum(g, factor, a.n * t / threads, a.n * (t + 1) / threads, out, s.sum_masks, s.spill, above);
+    sample_sum(g, factor, a.n * t / threads, a.n * (t + 1) / threads, add, out, s.sum_masks, s.spill, above);
 }
 
 template <class T> void Backward<T>::sum_strips(int64_t k) {
@@ -177,8 +177,9 @@ template <class T> void Backward<T>::write_rows(T* out, const T* rows, int64_t f
 
 template <class T> void Backward<T>::run() {
   if (g_y) memset(g_y, 0, size_t(a.batch * stride_y) * sizeof(T));
-  for (int64_t k = 0; a.grad_w1 && k < a.w1_count; ++k) memset(a.grad_w1[k], 0, size_t(a.n * a.m) * sizeof(T));
-  for (int64_t k = 0; a.grad_w2 && k < a.w2_count; ++k) memset(a.grad_w2[k], 0, size_t(a.n * a.n) * sizeof(T));
+  // The first layer's W2 meets nothing but zeros if the network starts from them.
+  if (a.grad_w2 && !input(0) && (a.w2_count > 1 || a.layers == 1))
+    memset(a.grad_w2[0], 0, size_t(a.n * a.n) * sizeof(T));
 
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
@@ -195,14 +196,15 @@ template <class T> void Backward<T>::run() {
 #pragma omp single nowait
         sum_strips(k);
       }
-      if (x.data && input(k)) sum_samples(x, a.grad_w2[a.w2_count == 1 ? 0 : k], s);
-      if (y.data && !shares_w1()) sum_samples(y, a.grad_w1[k], s);
+      const bool shares_w2 = a.w2_count == 1;
+      if (x.data && input(k)) sum_samples(x, shares_w2 && k + 1 < a.layers, a.grad_w2[shares_w2 ? 0 : k], s);
+      if (y.data && !shares_w1()) sum_samples(y, false, a.grad_w1[k], s);
 #pragma omp barrier
     }
     if (g_bias) {
 #pragma omp for schedule(dynamic, 1)
       for (int64_t first = 0; first < a.batch; first += task) finish_shared_bias(first, s);
-      if (y.data) sum_samples(y, a.grad_w1[0], s);
+      if (y.data) sum_samples(y, false, a.grad_w1[0], s);
     }
   }
   if (g_theta) write_theta();
@@ -213,6 +215,13 @@ template <class T> void Backward<T>::run() {
 }  // namespace
 
 template <class T> void lista_backward(const ListaBackward<T>& a) {
+  if (a.batch == 0) {  // sums over no samples
+    for (int64_t k = 0; a.grad_w1 && k < a.w1_count; ++k) memset(a.grad_w1[k], 0, size_t(a.n * a.m) * sizeof(T));
+    for (int64_t k = 0; a.grad_w2 && k < a.w2_count; ++k) memset(a.grad_w2[k], 0, size_t(a.n * a.n) * sizeof(T));
+    for (int64_t k = 0; a.grad_theta && k < a.theta_count; ++k)
+      memset(a.grad_theta[k], 0, size_t(a.theta_size) * sizeof(T));
+    return;
+  }
   Workspace memory;
   Backward<T>(a, memory).run();
 }

@@ -35,7 +35,10 @@ template <class T> void product(const Product<T>& p) {
 }
 
 template <class T> void outer(const Outer<T>& p) {
-  memset(p.out, 0, size_t(p.rows * p.columns) * sizeof(T));
+  if (p.batch == 0) {
+    memset(p.out, 0, size_t(p.rows * p.columns) * sizeof(T));
+    return;
+  }
   Workspace memory;
   const Transposed<T> g{memory.take<T>(Transposed<T>::size(p.batch, p.rows)), p.rows};
   const Chunked<T> x{memory.take<T>(Chunked<T>::size(p.batch, p.columns)), p.batch, p.columns};
@@ -57,8 +60,8 @@ template <class T> void outer(const Outer<T>& p) {
     }
 #pragma omp for schedule(static)
     for (int64_t t = 0; t < p.threads; ++t)
-      add_sample_sum(g, x, p.rows * t / p.threads, p.rows * (t + 1) / p.threads, p.out, sum_masks + t * most,
-                     spill + t * most * panel_width<T>, above);
+      sample_sum(g, x, p.rows * t / p.threads, p.rows * (t + 1) / p.threads, false, p.out, sum_masks + t * most,
+                 spill + t * most * panel_width<T>, above);
   }
 }
 

@@ -59,18 +59,22 @@ template <class T> struct Chunked {
   }
 };
 
-// Adds the sum over all samples to rows first .. last - 1 of out, (g.rows, x.columns).
-// Scratch: `masks` last - first words, `spill` as many panel widths.
+// Writes the sum over all samples, of which there is one at least, to rows first .. last - 1 of out, (g.rows,
+// x.columns); or adds it to them. Scratch: `masks` last - first words, `spill` as many panel widths.
 template <class T>
-void add_sample_sum(const Transposed<T>& g, const Chunked<T>& x, int64_t first, int64_t last, T* out, uint64_t* masks,
-                    T* spill, double above) {
+void sample_sum(const Transposed<T>& g, const Chunked<T>& x, int64_t first, int64_t last, bool add, T* out,
+                uint64_t* masks, T* spill, double above) {
   if (first == last) return;
   T* rows = out + first * x.columns;
   for (int64_t c = 0; c < blocks(x.batch, chunk); ++c) {
     const int64_t depth = chunk_depth(x.batch, c);
     for (int64_t i = first; i < last; ++i) mark_row(masks + (i - first), 1, g.at(c, i), depth);
-    product(x.at(c), Rows<T>{g.at(c, first), chunk, last - first, masks, 1}, spill, above,
-            StartFromMatrix<T>{rows, x.columns}, StoreInMatrix<T>{rows, x.columns});
+    const Rows<T> factor{g.at(c, first), chunk, last - first, masks, 1};
+    const StoreInMatrix<T> store{rows, x.columns};
+    if (c == 0 && !add)
+      product(x.at(c), factor, spill, above, StartAtZero<T>{}, store);
+    else
+      product(x.at(c), factor, spill, above, StartFromMatrix<T>{rows, x.columns}, store);
   }
 }
 

@@ -83,5 +83,5 @@ def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
         "speed": [asdict(s) for s in speeds],
     }  # fmt: skip
     (out / "demo.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{text}\n\nMeans over {len(held_out)} photographs that no network was trained on. "
+    print(f"\n{text}\n\nMeans over {', '.join(p.name for p in held_out)}, which no network was trained on. "
           f"Written to {out}: demo.png, demo.md, demo.json, lista-*.pt")  # fmt: skip
