@@ -2,9 +2,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstring>
+#include <memory>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "fastunroll.h"
@@ -26,8 +31,6 @@ template <class T> std::vector<T*> pointers(const Addresses& a) {
   return p;
 }
 
-template <class T> T* const* data(const std::vector<T*>& p) { return p.empty() ? nullptr : p.data(); }
-
 // Runs `call` with a zero of the element type, without the interpreter's lock.
 template <class Call> void with_type(bool is_double, const Call& call) {
   py::gil_scoped_release release;
@@ -37,83 +40,144 @@ template <class Call> void with_type(bool is_double, const Call& call) {
     call(0.0f);
 }
 
-// Whether Ctrl-C was pressed; the error it raises is left for the caller to throw.
-bool interrupted() {
-  py::gil_scoped_acquire acquire;
-  return PyErr_CheckSignals() != 0;
-}
+// Asks the interpreter now and then whether Ctrl-C was pressed; the error it raises is left for the caller to throw.
+class Interruption {
+ public:
+  Interruption() { asked = Clock::now(); }
+  static bool happened() {
+    const Clock::time_point now = Clock::now();
+    if (now - asked < std::chrono::milliseconds(50)) return false;
+    asked = now;
+    py::gil_scoped_acquire acquire;
+    return PyErr_CheckSignals() != 0;
+  }
 
-void bind_lista(py::module_& module) {
-  module.def("lista_panels_size", [](bool is_double, int64_t m, int64_t n, int64_t w1_count, int64_t w2_count) {
-    return is_double ? lista_panels_size<double>(m, n, w1_count, w2_count)
-                     : lista_panels_size<float>(m, n, w1_count, w2_count);
-  });
-  module.def("lista_pack", [](bool is_double, int64_t m, int64_t n, int threads, const Addresses& w1,
-                              const Addresses& w2, Address panels) {
-    with_type(is_double, [&](auto zero) {
-      using T = decltype(zero);
-      const auto w1s = pointers<const T>(w1), w2s = pointers<const T>(w2);
-      lista_pack<T>(
-          {m, n, threads, w1s.data(), w2s.data(), int64_t(w1.size()), int64_t(w2.size()), pointer<T>(panels)});
+ private:
+  using Clock = std::chrono::steady_clock;
+  static thread_local Clock::time_point asked;
+};
+thread_local Interruption::Clock::time_point Interruption::asked;
+
+// Arrays of one parameter, and the size of each.
+using Arrays = std::pair<Addresses, int64_t>;
+
+template <class T> struct Owned {
+  std::vector<T*> arrays;
+  int64_t size;
+  explicit Owned(const Arrays& a) : arrays(pointers<T>(a.first)), size(a.second) {}
+  PerLayer<T> get() const { return {arrays.data(), int64_t(arrays.size()), size}; }
+};
+
+// A network whose parameters lie where Python says, to be used while they do.
+struct Form {
+  int64_t layers, m, n;
+  bool coupled, momentum, splitting, onsager;
+  int64_t shrinkage, group;
+};
+
+class BoundNetwork {
+ public:
+  BoundNetwork(bool is_double, const std::array<int64_t, 9>& form, std::vector<int64_t> passing,
+               const std::array<Arrays, 6>& parameters)
+      : passing_(std::move(passing)) {
+    form_ = {form[0], form[1], form[2], form[3] != 0, form[4] != 0, form[5] != 0, form[6] != 0, form[7], form[8]};
+    if (is_double)
+      double_ = std::make_unique<Parameters<double>>(parameters.begin(), parameters.end());
+    else
+      float_ = std::make_unique<Parameters<float>>(parameters.begin(), parameters.end());
+  }
+
+  int64_t packed_size() const {
+    int64_t size = 0;
+    with_network([&](const auto& net) { size = network_packed_size(net); });
+    return size;
+  }
+
+  void pack(int threads, Address packed) const {
+    with_network([&](const auto& net) { network_pack(net, threads, pointer<Value<decltype(net)>>(packed)); });
+  }
+
+  void forward(int64_t batch, int threads, Address packed, Address y, Address x0, Address s0, bool keep, Address x,
+               Address s, Address trace) const {
+    with_network([&](const auto& net) {
+      using T = Value<decltype(net)>;
+      network_forward<T>({net, batch, threads, pointer<const T>(packed), pointer<const T>(y), pointer<const T>(x0),
+                          pointer<const T>(s0), keep, Interruption::happened, pointer<T>(x), pointer<T>(s),
+                          pointer<T>(trace)});
     });
-  });
-  module.def("lista_forward", [](bool is_double, std::array<int64_t, 4> shape, int threads, Address panels,
-                                 int64_t w1_count, int64_t w2_count, const Addresses& theta, int64_t theta_size,
-                                 Address y, Address x0, bool keep_layers, Address x) {
-    with_type(is_double, [&](auto zero) {
-      using T = decltype(zero);
-      const auto thetas = pointers<const T>(theta);
-      lista_forward<T>({shape[0], shape[1], shape[2], shape[3], threads, pointer<const T>(panels), thetas.data(),
-                        w1_count, w2_count, int64_t(theta.size()), theta_size, pointer<const T>(y),
-                        pointer<const T>(x0), keep_layers, pointer<T>(x)});
+  }
+
+  void backward(int64_t batch, int threads, const std::array<Address, 5>& known, Address grad, bool every_layer,
+                Address grad_s, const std::array<Address, 3>& grad_inputs,
+                const std::array<Arrays, 6>& grad_parameters) const {
+    with_network([&](const auto& net) {
+      using T = Value<decltype(net)>;
+      std::vector<Owned<T>> out;
+      for (const Arrays& arrays : grad_parameters) out.emplace_back(arrays);
+      network_backward<T>({net, batch, threads, pointer<const T>(known[0]), pointer<const T>(known[1]),
+                           pointer<const T>(known[2]), pointer<const T>(known[3]), pointer<const T>(known[4]),
+                           pointer<const T>(grad), every_layer, pointer<const T>(grad_s), Interruption::happened,
+                           pointer<T>(grad_inputs[0]), pointer<T>(grad_inputs[1]), pointer<T>(grad_inputs[2]),
+                           out[0].get(), out[1].get(), out[2].get(), out[3].get(), out[4].get(), out[5].get()});
     });
-  });
-  module.def("lista_backward", [](bool is_double, std::array<int64_t, 4> shape, int threads, const Addresses& w1,
-                                  const Addresses& w2, int64_t theta_count, int64_t theta_size, Address y, Address x0,
-                                  Address x, Address grad, bool every_layer, Address grad_y, Address grad_x0,
-                                  const Addresses& grad_w1, const Addresses& grad_w2, const Addresses& grad_theta) {
-    with_type(is_double, [&](auto zero) {
-      using T = decltype(zero);
-      const auto w1s = pointers<const T>(w1), w2s = pointers<const T>(w2);
-      const auto g1 = pointers<T>(grad_w1), g2 = pointers<T>(grad_w2), gt = pointers<T>(grad_theta);
-      lista_backward<T>({shape[0],
-                         shape[1],
-                         shape[2],
-                         shape[3],
-                         threads,
-                         w1s.data(),
-                         w2s.data(),
-                         int64_t(w1.size()),
-                         int64_t(w2.size()),
-                         theta_count,
-                         theta_size,
-                         pointer<const T>(y),
-                         pointer<const T>(x0),
-                         pointer<const T>(x),
-                         pointer<const T>(grad),
-                         every_layer,
-                         pointer<T>(grad_y),
-                         pointer<T>(grad_x0),
-                         data(g1),
-                         data(g2),
-                         data(gt)});
-    });
-  });
+  }
+
+ private:
+  template <class T> using Parameters = std::vector<Owned<const T>>;
+  template <class N> struct ValueOf;
+  template <class T> struct ValueOf<Network<T>> {
+    using type = T;
+  };
+  template <class N> using Value = typename ValueOf<std::decay_t<N>>::type;
+
+  template <class T> Network<T> network(const Parameters<T>& p) const {
+    return {form_.layers,
+            form_.m,
+            form_.n,
+            form_.coupled,
+            form_.momentum,
+            form_.splitting,
+            form_.onsager,
+            Shrinkage(form_.shrinkage),
+            form_.group,
+            passing_.empty() ? nullptr : passing_.data(),
+            p[0].get(),
+            p[1].get(),
+            p[2].get(),
+            p[3].get(),
+            p[4].get(),
+            p[5].get()};
+  }
+
+  // Without the interpreter's lock; throws what Ctrl-C raised.
+  template <class Call> void with_network(const Call& call) const {
+    {
+      py::gil_scoped_release release;
+      Interruption watch;
+      if (double_)
+        call(network(*double_));
+      else
+        call(network(*float_));
+    }
+    if (PyErr_Occurred()) throw py::error_already_set();
+  }
+
+  Form form_;
+  std::vector<int64_t> passing_;
+  std::unique_ptr<Parameters<float>> float_;
+  std::unique_ptr<Parameters<double>> double_;
+};
+
+void bind_network(py::module_& module) {
+  py::class_<BoundNetwork>(module, "Network")
+      .def(py::init<bool, const std::array<int64_t, 9>&, std::vector<int64_t>, const std::array<Arrays, 6>&>())
+      .def("packed_size", &BoundNetwork::packed_size)
+      .def("pack", &BoundNetwork::pack)
+      .def("forward", &BoundNetwork::forward)
+      .def("backward", &BoundNetwork::backward);
 }
 
 void bind_products(py::module_& module) {
-  module.def("ista", [](bool is_double, std::array<int64_t, 3> shape, int threads, Address a, double step,
-                        Address theta, int64_t theta_size, const std::vector<double>& momentum, Address y, Address x0,
-                        bool keep_iterates, Address x) {
-    with_type(is_double, [&](auto zero) {
-      using T = decltype(zero);
-      const std::vector<T> beta(momentum.begin(), momentum.end());
-      ista<T>({int64_t(beta.size()), shape[0], shape[1], shape[2], threads, pointer<const T>(a), T(step),
-               pointer<const T>(theta), theta_size, beta.data(), pointer<const T>(y), pointer<const T>(x0),
-               keep_iterates, interrupted, pointer<T>(x)});
-    });
-    if (PyErr_Occurred()) throw py::error_already_set();
-  });
   module.def("product", [](bool is_double, std::array<int64_t, 3> shape, int threads, bool adjoint, Address a,
                            Address x, Address start, Address out) {
     with_type(is_double, [&](auto zero) {
@@ -151,15 +215,16 @@ void bind_soft_threshold(py::module_& module) {
              });
 }
 
-// A hash of 64 values of each of `addresses`, evenly spread over its bytes: weights that changed as a whole differ.
-uint64_t fingerprint(const Addresses& addresses, int64_t bytes) {
-  constexpr int64_t samples = 64, word = 4;
+// A hash of a sample of values of each array, evenly spread over its bytes: weights that changed as a whole differ.
+uint64_t fingerprint(const Addresses& addresses, const std::vector<int64_t>& bytes) {
+  constexpr int64_t in_all = 256, word = 4;
+  const int64_t samples = std::max<int64_t>(4, in_all / std::max<int64_t>(1, int64_t(addresses.size())));
   uint64_t hash = 14695981039346656037u;
-  for (Address address : addresses) {
-    const int64_t words = bytes / word, count = words < samples ? words : samples;
+  for (size_t a = 0; a < addresses.size(); ++a) {
+    const int64_t words = bytes[a] / word, count = std::min(words, samples);
     for (int64_t i = 0; i < count; ++i) {
       uint32_t value;
-      std::memcpy(&value, pointer<const char>(address) + i * words / count * word, word);
+      std::memcpy(&value, pointer<const char>(addresses[a]) + i * words / count * word, word);
       hash = (hash ^ value) * 1099511628211u;
     }
   }
@@ -205,7 +270,7 @@ void bind_settings(py::module_& module) {
 
 PYBIND11_MODULE(_fastunroll, module) {
   module.doc() = "fastunroll's native core. Addresses in, nothing out: called by fastunroll.ops alone.";
-  bind_lista(module);
+  bind_network(module);
   bind_products(module);
   bind_soft_threshold(module);
   bind_settings(module);

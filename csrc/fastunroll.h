@@ -1,7 +1,7 @@
 // The whole native interface: plain structs of pointers and sizes, and functions over them.
 //
 // Every matrix is row-major and contiguous; samples come first: y is (batch, m), x is (batch, n), A is (m, n).
-// Every element of a result is one chain of fused multiply-adds over the reduction index, ascending, starting from
+// Every element of a product is one chain of fused multiply-adds over the reduction index, ascending, starting from
 // its start value; chains are never split. A result therefore does not depend on the batch a sample came in, on
 // the number of threads, on the instruction set, or on whether zeros were skipped.
 //
@@ -11,64 +11,89 @@
 
 namespace fastunroll {
 
-// The weights of a network, laid out for ListaForward; to be done again when a weight or the instruction set changes.
-template <class T> struct ListaPack {
-  int64_t m, n;
-  int threads;
-  const T* const* w1;          // w1_count pointers to (n, m); one is shared by all layers
-  const T* const* w2;          // w2_count pointers to (n, n)
-  int64_t w1_count, w2_count;  // 1 or layers
-  T* panels;                   // lista_panels_size values
+// A parameter of the layers of a network: one array for all of them, one for each, or none.
+template <class T> struct PerLayer {
+  T* const* arrays;
+  int64_t count;  // 0, 1 or layers
+  int64_t size;   // values of an array
+
+  bool given() const { return count > 0; }
+  bool shared() const { return count == 1; }
+  int64_t index(int64_t layer) const { return count == 1 ? 0 : layer; }
+  T* of(int64_t layer) const { return arrays[index(layer)]; }
+  // Of a parameter with one value a layer, which may also be one array with a value for each.
+  T& value(int64_t layer) const { return shared() && size > 1 ? arrays[0][layer] : *of(layer); }
 };
 
-// x[k+1] = S_theta[k](W1[k] y + W2[k] x[k]),  k = 0 .. layers-1,  x[0] = x0
-template <class T> struct ListaForward {
-  int64_t layers, batch, m, n;
-  int threads;
-  const T* panels;                          // as ListaPack left them
-  const T* const* theta;                    // theta_count pointers to theta_size values
-  int64_t w1_count, w2_count, theta_count;  // 1 or layers
-  int64_t theta_size;                       // 1 or n
-  const T* y;                               // (batch, m)
-  const T* x0;                              // (batch, n), or null for zero
-  bool keep_layers;
-  T* x;  // (layers, batch, n) if keep_layers, else (batch, n)
+enum class Shrinkage : int64_t {
+  none,         // z
+  soft,         // sign(z) max(|z| - theta, 0)
+  nonnegative,  // max(z - theta, 0)
 };
 
-// The gradient of ListaForward. An output that is null is not computed.
-template <class T> struct ListaBackward {
-  int64_t layers, batch, m, n;
+// What the layers of a network compute: x+ from x, y and a second state s, which is zero at first unless given.
+//
+//   input    v = x                                  plain
+//            v = x + blend (x - s)                  momentum: s is the iterate before, at first x itself
+//            v = x - s                              splitting: s is the scaled dual variable
+//   linear   z = W1 y + W2 v                        direct: `first` is W1 (n, m), `second` is W2 (n, n)
+//            z = v + W^T (step r), r = y - A v      coupled: `first` is A (m, n), `second` is W (m, n), A if not given
+//            with r = y - A v + s                   Onsager: s+ = gain |x+|_0 / m r, and theta is relative: theta
+//                                                   |r|_2 / sqrt(m)
+//   prox     x+ = gain P(z)                         with splitting, x+ = gain P(z + s) and s+ = s + blend (z - x+)
+//
+// P shrinks the magnitude of `group` neighbours by theta; the `passing` largest magnitudes of a sample that exceed theta
+// pass unshrunk (ties go to the lower index), and a negative theta then acts as zero.
+template <class T> struct Network {
+  int64_t layers, m, n;
+  bool coupled, momentum, splitting, onsager;
+  Shrinkage shrinkage;
+  int64_t group;           // 1, or a divisor of n
+  const int64_t* passing;  // a number for each layer, or null for none
+  PerLayer<const T> first, second;
+  PerLayer<const T> step;   // 1 or m values
+  PerLayer<const T> theta;  // 1 or n / group values
+  PerLayer<const T> gain;   // 1 value a layer, positive
+  PerLayer<const T> blend;  // 1 value a layer
+
+  int64_t state_size() const { return onsager ? m : momentum || splitting ? n : 0; }
+  // What the gradient needs besides x: the residuals; or v and z - x+.
+  int64_t trace_size() const { return onsager ? m : splitting ? 2 * n : 0; }
+};
+
+template <class T> struct Forward {
+  Network<T> net;
+  int64_t batch;
   int threads;
-  const T* const* w1;
-  const T* const* w2;
-  int64_t w1_count, w2_count, theta_count;
-  int64_t theta_size;
-  const T* y;     // (batch, m)
-  const T* x0;    // (batch, n), or null
-  const T* x;     // (layers, batch, n), as ListaForward kept it
-  const T* grad;  // gradient of the output: (layers, batch, n) if every_layer, else (batch, n)
+  const T* packed;         // as network_pack left it, or null
+  const T* y;              // (batch, m)
+  const T* x0;             // (batch, n), or null for zero
+  const T* s0;             // (batch, state_size), or null
+  bool keep;               // every layer, not the last alone
+  bool (*interrupted)();   // asked now and then by the calling thread: true ends the call, x unfinished; or null
+  T* x;                    // (layers, batch, n) if keep, else (batch, n)
+  T* s;                    // (batch, state_size) after the last layer, or null
+  T* trace;                // layers of (batch, trace_size), or null
+};
+
+// The gradient of Forward. An output that is null, or a list without arrays, is not computed.
+template <class T> struct Backward {
+  Network<T> net;
+  int64_t batch;
+  int threads;
+  const T* y;
+  const T* x0;
+  const T* s0;
+  const T* x;       // (layers, batch, n), as Forward kept it
+  const T* trace;   // as Forward left it
+  const T* grad;    // gradient of x: (layers, batch, n) if every_layer, else (batch, n)
   bool every_layer;
-  T* grad_y;             // (batch, m)
-  T* grad_x0;            // (batch, n)
-  T* const* grad_w1;     // w1_count pointers to (n, m)
-  T* const* grad_w2;     // w2_count pointers to (n, n)
-  T* const* grad_theta;  // theta_count pointers to theta_size values
-};
-
-// z = v - step * A^T (A v - y),  v = x[k] + momentum[k] (x[k] - x[k-1]),  x[k+1] = S_theta(z), or z if theta is null
-template <class T> struct Ista {
-  int64_t iterations, batch, m, n;
-  int threads;
-  const T* a;  // (m, n)
-  T step;
-  const T* theta;      // theta_size values, or null
-  int64_t theta_size;  // 1 or n
-  const T* momentum;   // iterations values
-  const T* y;          // (batch, m)
-  const T* x0;         // (batch, n), or null for zero
-  bool keep_iterates;
-  bool (*interrupted)();  // asked now and then by the calling thread: true ends the call, x unfinished; or null
-  T* x;                   // (iterations, batch, n) if keep_iterates, else (batch, n)
+  const T* grad_s;  // gradient of s, or null for zero
+  bool (*interrupted)();
+  T* grad_y;
+  T* grad_x0;
+  T* grad_s0;
+  PerLayer<T> grad_first, grad_second, grad_step, grad_theta, grad_gain, grad_blend;
 };
 
 // out = start + x A^T, or start + x A if adjoint
@@ -114,11 +139,12 @@ template <class T> struct SoftThresholdBackward {
   T* grad_theta;  // middle values
 };
 
-template <class T> int64_t lista_panels_size(int64_t m, int64_t n, int64_t w1_count, int64_t w2_count);
-template <class T> void lista_pack(const ListaPack<T>&);
-template <class T> void lista_forward(const ListaForward<T>&);
-template <class T> void lista_backward(const ListaBackward<T>&);
-template <class T> void ista(const Ista<T>&);
+// The matrices of a network laid out for Forward, network_packed_size values; to be done again when one of them or the
+// instruction set changes.
+template <class T> int64_t network_packed_size(const Network<T>&);
+template <class T> void network_pack(const Network<T>&, int threads, T* packed);
+template <class T> void network_forward(const Forward<T>&);
+template <class T> void network_backward(const Backward<T>&);
 template <class T> void product(const Product<T>&);
 template <class T> void outer(const Outer<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);

@@ -79,13 +79,14 @@ OPERATORS = {
     "soft_threshold_backward": lambda: (torch.randn(3, 5), torch.randn(3, 5), torch.rand(5), 3, 5, 1),
     "product": lambda: (torch.randn(3, 5), torch.randn(4, 5), False, torch.randn(3, 4)),
     "outer": lambda: (torch.randn(3, 5), torch.randn(3, 4)),
-    "ista": lambda: (torch.randn(3, 4), torch.randn(4, 5), None, torch.tensor(0.1), torch.rand(5), [0.0, 0.1], True),
-    "lista": lambda: (
-        torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [torch.rand(5)], torch.randn(3, 5), 2, True, True,
+    "network": lambda: (
+        torch.randn(3, 4), [torch.randn(4, 6)], [torch.randn(4, 6)], [], [torch.rand(3)], [torch.rand(2)], [],
+        torch.randn(3, 6), None, [2, 1, 3, 1, 2, 1, 0], True, True, True,
     ),
-    "lista_backward": lambda: (
-        torch.randn(3, 5), torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [torch.rand(5)], None,
-        torch.randn(2, 3, 5), [True, False, True, True, True],
+    "network_backward": lambda: (
+        torch.randn(3, 5), torch.randn(3, 5), torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [],
+        [torch.rand(5)], [], [torch.rand(()), torch.rand(())], torch.randn(3, 5), None, torch.randn(2, 3, 5),
+        torch.randn(2, 3, 0), [2, 0, 1, 1, 1], [True, True, False, True, True, False, True, False, True],
     ),
 }  # fmt: skip
 
@@ -255,13 +256,13 @@ MISUSED = {
     "soft_threshold_backward": lambda: (torch.randn(3, 5), torch.randn(3, 4), torch.rand(5), 3, 5, 1),
     "product": lambda: (torch.randn(3, 4), torch.randn(20, 40), False, None),
     "outer": lambda: (torch.randn(3, 5), torch.randn(4, 4)),
-    "ista": lambda: (torch.randn(3, 4), torch.randn(4, 5), None, torch.tensor(0.1), torch.rand(3), [0.0], True),
-    "lista": lambda: (
-        torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 4)], [torch.rand(5)], None, 2, True, True,
+    "network": lambda: (
+        torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 4)], [], [torch.rand(5)], [], [], None, None,
+        [2, 0, 0, 1, 1], True, True, True,
     ),
-    "lista_backward": lambda: (
-        torch.randn(3, 4), torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [torch.rand(5)], None,
-        torch.randn(2, 3, 5), [True] * 5,
+    "network_backward": lambda: (
+        torch.randn(3, 4), None, torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [], [torch.rand(5)], [],
+        [], None, None, torch.randn(2, 3, 5), torch.randn(2, 3, 0), [2, 0, 0, 1, 1], [True] * 9,
     ),
 }  # fmt: skip
 
@@ -272,7 +273,7 @@ def test_operators_stay_within_their_memory(name: str) -> None:
     with pytest.raises(RuntimeError, match=f"fastunroll.{name}: shapes or dtypes do not fit"):
         operator(*MISUSED[name]())
     arguments = [
-        [t.half() for t in a] if isinstance(a, list) and isinstance(a[0], Tensor) else
+        [t.half() for t in a] if isinstance(a, list) and a and isinstance(a[0], Tensor) else
         a.half() if isinstance(a, Tensor) else a for a in OPERATORS[name]()
     ]  # fmt: skip
     with pytest.raises(RuntimeError, match="do not fit"):

@@ -98,16 +98,18 @@ std::atomic<double> crossover{0.78};
   template void function(const Arguments<float>&);                                     \
   template void function(const Arguments<double>&);
 
-template <class T> int64_t lista_panels_size(int64_t m, int64_t n, int64_t w1_count, int64_t w2_count) {
-  return active<T>().lista_panels_size(m, n, w1_count, w2_count);
-}
-template int64_t lista_panels_size<float>(int64_t, int64_t, int64_t, int64_t);
-template int64_t lista_panels_size<double>(int64_t, int64_t, int64_t, int64_t);
+template <class T> int64_t network_packed_size(const Network<T>& net) { return active<T>().network_packed_size(net); }
+template int64_t network_packed_size(const Network<float>&);
+template int64_t network_packed_size(const Network<double>&);
 
-FASTUNROLL_DISPATCH(lista_pack, ListaPack)
-FASTUNROLL_DISPATCH(lista_forward, ListaForward)
-FASTUNROLL_DISPATCH(lista_backward, ListaBackward)
-FASTUNROLL_DISPATCH(ista, Ista)
+template <class T> void network_pack(const Network<T>& net, int threads, T* packed) {
+  active<T>().network_pack(net, threads, packed);
+}
+template void network_pack(const Network<float>&, int, float*);
+template void network_pack(const Network<double>&, int, double*);
+
+FASTUNROLL_DISPATCH(network_forward, Forward)
+FASTUNROLL_DISPATCH(network_backward, Backward)
 FASTUNROLL_DISPATCH(product, Product)
 FASTUNROLL_DISPATCH(outer, Outer)
 FASTUNROLL_DISPATCH(soft_threshold, SoftThreshold)

@@ -5,11 +5,10 @@
 namespace fastunroll {
 
 template <class T> struct Kernels {
-  int64_t (*lista_panels_size)(int64_t m, int64_t n, int64_t w1_count, int64_t w2_count);
-  void (*lista_pack)(const ListaPack<T>&);
-  void (*lista_forward)(const ListaForward<T>&);
-  void (*lista_backward)(const ListaBackward<T>&);
-  void (*ista)(const Ista<T>&);
+  int64_t (*network_packed_size)(const Network<T>&);
+  void (*network_pack)(const Network<T>&, int threads, T* packed);
+  void (*network_forward)(const Forward<T>&);
+  void (*network_backward)(const Backward<T>&);
   void (*product)(const Product<T>&);
   void (*outer)(const Outer<T>&);
   void (*soft_threshold)(const SoftThreshold<T>&);

@@ -1,26 +1,37 @@
-// x W for a tile of samples: the one product behind every operation, in two kernels that give the same bits.
+// x W for a tile of samples: the one product behind every operation, in three kernels that give the same bits.
 //
-//   masked  steps through the nonzeros of x by a 64-bit mask for each sample and block of 64 rows of W. A block of
-//           64 rows by 8 vectors stays in the level-1 cache while all samples of the tile pass over it; a sample's
-//           accumulators wait in memory between blocks.
-//   dense   keeps 6 samples by a few vectors in registers over the whole depth.
+//   masked    steps through the nonzeros of x by a 64-bit mask for each sample and block of 64 rows of W. A block of
+//             64 rows by 8 vectors stays in the level-1 cache while all samples of the tile pass over it; a sample's
+//             accumulators wait in memory between blocks.
+//   streamed  does the same for few samples: a sample keeps its accumulators in registers over the whole depth.
+//   dense     keeps 6 samples by a few vectors in registers over the whole depth.
 //
-// Both add k in ascending order into one accumulator an output, starting from start(row, column), so that skipping
+// All add k in ascending order into one accumulator an output, starting from start(row, column), so that skipping
 // the zeros changes nothing. finish.store_at(row, column, accumulators) stores what comes out.
 #pragma once
 #include "cpu/panels.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 
-constexpr int mask_bits = 64;
+constexpr int mask_bits = block_rows;
 
 // The left factor: `count` rows of `depth` values, and where they are not zero.
 template <class T> struct Rows {
   const T* data;
   int64_t stride;
   int64_t count;
-  const uint64_t* masks;  // count rows of `words`
+  const uint64_t* masks;  // count rows of `words`, or null if there is nothing to skip
   int64_t words;          // at least blocks(depth, mask_bits)
+};
+
+// The panels first .. last - 1 of a factor.
+struct Range {
+  int64_t first, last;
+};
+
+template <class T> struct ProductScratch {
+  T* spill;   // a panel width for each row of x
+  T* buffer;  // a packed panel of the factor, unless all factors are packed
 };
 
 // Sets bit c of `words` for each nonzero lane of `Count` vectors that begin at `column`; the bits must be clear.
@@ -45,29 +56,51 @@ template <class T> inline void mark_row(uint64_t* words, int64_t count, const T*
   }
 }
 
+// The rows of word q that x has to meet. Columns that only pad a tile may hold the NaN of a sample: they must not be
+// followed into memory.
+template <class T> inline uint64_t rows_to_meet(const Rows<T>& x, int64_t r, int64_t q, int64_t depth, bool finite) {
+  const int64_t left = depth - q * mask_bits;
+  const uint64_t inside = ~uint64_t(0) >> (left < mask_bits ? mask_bits - left : 0);
+  return x.masks && finite ? x.masks[r * x.words + q] & inside : inside;
+}
+
+// sum += values[k] * row k of the block, for each k of the mask. A partial block has `left` columns.
+template <bool Partial, class T>
+inline void accumulate(Vector<T>* sum, const T* values, uint64_t mask, const T* block, int64_t stride, int64_t left) {
+  for (; mask; mask &= mask - 1) {
+    const int64_t k = __builtin_ctzll(mask);
+    const Vector<T> value = broadcast(values[k]);
+    const T* row = block + k * stride;
+#pragma GCC unroll 8
+    for (int j = 0; j < panel_vectors; ++j) {
+      const int c = j * lanes<T>;
+      sum[j] = multiply_add(value, Partial ? load_some(row + c, left - c) : load(row + c), sum[j]);
+    }
+  }
+}
+
 template <class T, class Start, class Finish>
-void product_masked(const Panels<T>& w, const Rows<T>& x, T* spill, const Start& start, const Finish& finish) {
+void product_masked(const Factor<T>& w, const Rows<T>& x, Range panels, const ProductScratch<T>& scratch,
+                    const Start& start, const Finish& finish) {
   constexpr int width = panel_width<T>;
   const int64_t words = blocks(w.depth, mask_bits);
-  for (int64_t p = 0; p < w.count(); ++p) {
+  for (int64_t p = panels.first; p < panels.last; ++p) {
     for (int64_t q = 0; q < words; ++q) {
-      // Columns that only pad a tile may hold the NaN of a sample: they must not be followed into memory.
-      const uint64_t inside = ~uint64_t(0) >> (q + 1 < words ? 0 : words * mask_bits - w.depth);
-      const T* block = w.panel(p) + q * mask_bits * width;
+      const int64_t k = q * mask_bits, left = w.depth - k;
+      const Block<T> block = w.block(p, k, left < mask_bits ? left : mask_bits, scratch.buffer);
       for (int64_t r = 0; r < x.count; ++r) {
         Vector<T> sum[panel_vectors];
+        T* spill = scratch.spill + r * width;
         for (int j = 0; j < panel_vectors; ++j)
-          sum[j] = q ? load(spill + r * width + j * lanes<T>) : start(r, p * width + j * lanes<T>);
-        const T* values = x.data + r * x.stride + q * mask_bits;
-        for (uint64_t mask = x.masks[r * x.words + q] & inside; mask; mask &= mask - 1) {
-          const int64_t k = __builtin_ctzll(mask);
-          const Vector<T> value = broadcast(values[k]);
-          const T* row = block + k * width;
-#pragma GCC unroll 8
-          for (int j = 0; j < panel_vectors; ++j) sum[j] = multiply_add(value, load(row + j * lanes<T>), sum[j]);
-        }
+          sum[j] = q ? load(spill + j * lanes<T>) : start(r, p * width + j * lanes<T>);
+        const T* values = x.data + r * x.stride + k;
+        const uint64_t mask = rows_to_meet(x, r, q, w.depth, block.finite);
+        if (block.columns < width)
+          accumulate<true>(sum, values, mask, block.data, block.stride, block.columns);
+        else
+          accumulate<false>(sum, values, mask, block.data, block.stride, width);
         if (q + 1 < words)
-          for (int j = 0; j < panel_vectors; ++j) store(spill + r * width + j * lanes<T>, sum[j]);
+          for (int j = 0; j < panel_vectors; ++j) store(spill + j * lanes<T>, sum[j]);
         else
           finish.template store_at<panel_vectors>(r, p * width, sum);
       }
@@ -75,20 +108,64 @@ void product_masked(const Panels<T>& w, const Rows<T>& x, T* spill, const Start&
   }
 }
 
+// With 32 registers two panels are streamed side by side.
+constexpr int streamed_panels = vector_registers == 32 ? 2 : 1;
+
+template <int Count, class T, class Start, class Finish>
+inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const Start& start, const Finish& finish) {
+  constexpr int width = panel_width<T>;
+  Block<T> block[Count];
+  for (int i = 0; i < Count; ++i) block[i] = w.block(p + i, 0, w.depth, nullptr);
+  for (int64_t r = 0; r < x.count; ++r) {
+    Vector<T> sum[Count][panel_vectors];
+    for (int i = 0; i < Count; ++i)
+      for (int j = 0; j < panel_vectors; ++j) sum[i][j] = start(r, (p + i) * width + j * lanes<T>);
+    for (int64_t q = 0; q < blocks(w.depth, mask_bits); ++q) {
+      const T* values = x.data + r * x.stride + q * mask_bits;
+      uint64_t mask = rows_to_meet(x, r, q, w.depth, w.finite);
+      for (; mask; mask &= mask - 1) {
+        const int64_t k = __builtin_ctzll(mask);
+        const Vector<T> value = broadcast(values[k]);
+#pragma GCC unroll 2
+        for (int i = 0; i < Count; ++i) {
+          const T* row = block[i].data + (q * mask_bits + k) * block[i].stride;
+#pragma GCC unroll 8
+          for (int j = 0; j < panel_vectors; ++j)
+            sum[i][j] = multiply_add(value, load(row + j * lanes<T>), sum[i][j]);
+        }
+      }
+    }
+    for (int i = 0; i < Count; ++i) finish.template store_at<panel_vectors>(r, (p + i) * width, sum[i]);
+  }
+}
+
+// For a packed factor.
+template <class T, class Start, class Finish>
+void product_streamed(const Factor<T>& w, const Rows<T>& x, Range panels, const Start& start, const Finish& finish) {
+  int64_t p = panels.first;
+  for (; p + streamed_panels <= panels.last; p += streamed_panels)
+    stream_panels<streamed_panels>(w, x, p, start, finish);
+  for (; p < panels.last; ++p) stream_panels<1>(w, x, p, start, finish);
+}
+
 template <class T> constexpr int dense_vectors = vector_registers == 32 ? 4 : 2;
 constexpr int dense_rows = 6;
 
-template <int R, class T, class Start, class Finish>
-inline void dense_block(const T* panel, int64_t depth, const Rows<T>& x, int64_t first, int64_t column,
-                        const Start& start, const Finish& finish) {
+template <int R, bool Partial, class T, class Start, class Finish>
+inline void dense_block(const Block<T>& panel, int64_t depth, int64_t offset, const Rows<T>& x, int64_t first,
+                        int64_t column, const Start& start, const Finish& finish) {
   constexpr int count = dense_vectors<T>;
   Vector<T> sum[R][count];
   for (int r = 0; r < R; ++r)
     for (int j = 0; j < count; ++j) sum[r][j] = start(first + r, column + j * lanes<T>);
   const T* values = x.data + first * x.stride;
-  for (int64_t k = 0; k < depth; ++k) {
+  const T* row = panel.data + offset;
+  for (int64_t k = 0; k < depth; ++k, row += panel.stride) {
     Vector<T> weights[count];
-    for (int j = 0; j < count; ++j) weights[j] = load(panel + k * panel_width<T> + j * lanes<T>);
+    for (int j = 0; j < count; ++j) {
+      const int c = j * lanes<T>;
+      weights[j] = Partial ? load_some(row + c, panel.columns - offset - c) : load(row + c);
+    }
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
       const Vector<T> value = broadcast(values[r * x.stride + k]);
@@ -100,54 +177,73 @@ inline void dense_block(const T* panel, int64_t depth, const Rows<T>& x, int64_t
 }
 
 template <class T, class Start, class Finish>
-void product_dense(const Panels<T>& w, const Rows<T>& x, const Start& start, const Finish& finish) {
-  constexpr int count = dense_vectors<T>;
+void product_dense(const Factor<T>& w, const Rows<T>& x, Range panels, const ProductScratch<T>& scratch,
+                   const Start& start, const Finish& finish) {
+  constexpr int width = panel_width<T>;
   const int64_t groups = blocks(x.count, dense_rows);
-  for (int64_t c = 0; c < padded<T>(w.columns); c += count * lanes<T>) {
-    const T* panel = w.panel(c / panel_width<T>) + c % panel_width<T>;
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t first = x.count * g / groups;
-      const auto block = [&](auto rows) {
-        dense_block<decltype(rows)::value>(panel, w.depth, x, first, c, start, finish);
-      };
-      switch (x.count * (g + 1) / groups - first) {
-        case 1:
-          block(Constant<1>());
-          break;
-        case 2:
-          block(Constant<2>());
-          break;
-        case 3:
-          block(Constant<3>());
-          break;
-        case 4:
-          block(Constant<4>());
-          break;
-        case 5:
-          block(Constant<5>());
-          break;
-        default:
-          block(Constant<6>());
-          break;
+  for (int64_t p = panels.first; p < panels.last; ++p) {
+    const Block<T> panel = w.block(p, 0, w.depth, scratch.buffer);
+    for (int64_t c = 0; c < width; c += dense_vectors<T> * lanes<T>) {
+      for (int64_t g = 0; g < groups; ++g) {
+        const int64_t first = x.count * g / groups;
+        const auto block = [&](auto rows) {
+          constexpr int count = decltype(rows)::value;
+          if (panel.columns < width)
+            dense_block<count, true>(panel, w.depth, c, x, first, p * width + c, start, finish);
+          else
+            dense_block<count, false>(panel, w.depth, c, x, first, p * width + c, start, finish);
+        };
+        switch (x.count * (g + 1) / groups - first) {
+          case 1:
+            block(Constant<1>());
+            break;
+          case 2:
+            block(Constant<2>());
+            break;
+          case 3:
+            block(Constant<3>());
+            break;
+          case 4:
+            block(Constant<4>());
+            break;
+          case 5:
+            block(Constant<5>());
+            break;
+          default:
+            block(Constant<6>());
+            break;
+        }
       }
     }
   }
 }
 
 template <class T> inline bool is_dense(const Rows<T>& x, int64_t depth, double above) {
+  if (!x.masks) return true;
   int64_t nonzeros = 0;
   for (int64_t r = 0; r < x.count; ++r)
     for (int64_t q = 0; q < blocks(depth, mask_bits); ++q) nonzeros += __builtin_popcountll(x.masks[r * x.words + q]);
   return double(nonzeros) > above * double(x.count * depth);
 }
 
-// `spill` holds x.count panel widths; `above` is the density from which the dense kernel is faster.
+constexpr int64_t few_rows = 3;
+
+// `above` is the density from which the dense kernel is faster.
 template <class T, class Start, class Finish>
-void product(const Panels<T>& w, const Rows<T>& x, T* spill, double above, const Start& start, const Finish& finish) {
-  if (!w.finite || !x.masks || is_dense(x, w.depth, above))
-    product_dense(w, x, start, finish);
+void product(const Factor<T>& w, const Rows<T>& x, Range panels, const ProductScratch<T>& scratch, double above,
+             const Start& start, const Finish& finish) {
+  if (x.count <= few_rows && w.panels)
+    product_streamed(w, x, panels, start, finish);
+  else if (x.count > few_rows && is_dense(x, w.depth, above))
+    product_dense(w, x, panels, scratch, start, finish);
   else
-    product_masked(w, x, spill, start, finish);
+    product_masked(w, x, panels, scratch, start, finish);
+}
+
+template <class T, class Start, class Finish>
+void product(const Factor<T>& w, const Rows<T>& x, const ProductScratch<T>& scratch, double above, const Start& start,
+             const Finish& finish) {
+  product(w, x, Range{0, w.panel_count()}, scratch, above, start, finish);
 }
 
 }  // namespace fastunroll::FASTUNROLL_SET

@@ -10,8 +10,8 @@ template <class T> void product(const Product<T>& p) {
   if (p.batch == 0) return;
   const int64_t depth = p.adjoint ? p.m : p.n, columns = p.adjoint ? p.n : p.m;
   Workspace memory;
-  Panels<T> w{memory.take<T>(Panels<T>::size(depth, columns)), depth, columns, true};
-  pack(&w, &p.a, 1, p.adjoint ? Layout::by_depth : Layout::by_column, p.threads);
+  Factor<T> w{depth, columns, nullptr, true, p.a, p.adjoint ? Layout::by_depth : Layout::by_column};
+  pack(&w, 1, memory.take<T>(Factor<T>::packed_size(depth, columns)), p.threads);
 
   const Tiles tiles = cut(p.batch, p.m * p.n * int64_t(sizeof(T)), p.threads);
   const int64_t words = tile_words<T>(depth), most = tiles.most_rows();
@@ -19,19 +19,18 @@ template <class T> void product(const Product<T>& p) {
   uint64_t* masks = memory.take<uint64_t>(threads * most * words);
   T* spill = memory.take<T>(threads * most * panel_width<T>);
   const double above = dense_above();
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
-  for (int64_t i = 0; i < tiles.count; ++i) {
+  for_each(tiles.count, threads, [&](int64_t i, int rank) {
     const int64_t first = tiles.first(i);
-    uint64_t* mask = masks + this_thread() * most * words;
+    uint64_t* mask = masks + rank * most * words;
     const Rows<T> x{p.x + first * depth, depth, tiles.rows(i), mask, words};
     for (int64_t r = 0; r < x.count; ++r) mark_row(mask + r * words, words, x.data + r * depth, depth);
-    T* own_spill = spill + this_thread() * most * panel_width<T>;
+    const ProductScratch<T> scratch{spill + rank * most * panel_width<T>, nullptr};
     const StoreInMatrix<T> store{p.out + first * columns, columns};
     if (p.start)
-      product(w, x, own_spill, above, StartFromMatrix<T>{p.start + first * columns, columns}, store);
+      product(w, x, scratch, above, StartFromMatrix<T>{p.start + first * columns, columns}, store);
     else
-      product(w, x, own_spill, above, StartAtZero<T>{}, store);
-  }
+      product(w, x, scratch, above, StartAtZero<T>{}, store);
+  });
 }
 
 template <class T> void outer(const Outer<T>& p) {
@@ -47,22 +46,18 @@ template <class T> void outer(const Outer<T>& p) {
   uint64_t* sum_masks = memory.take<uint64_t>(p.threads * most);
   T* spill = memory.take<T>(p.threads * most * panel_width<T>);
   const double above = dense_above();
-#pragma omp parallel num_threads(p.threads) if (p.threads > 1)
-  {
-#pragma omp for
-    for (int64_t c = 0; c < blocks(p.batch, chunk); ++c) {
-      const int64_t first = c * chunk;
-      uint64_t* mask = masks + this_thread() * chunk * words;
-      const Rows<T> rows{p.g + first * p.rows, p.rows, chunk_depth(p.batch, c), mask, words};
-      for (int64_t r = 0; r < rows.count; ++r) mark_row(mask + r * words, words, rows.data + r * p.rows, p.rows);
-      g.put(first, rows);
-      x.put(first, rows.count, p.x + first * p.columns);
-    }
-#pragma omp for schedule(static)
-    for (int64_t t = 0; t < p.threads; ++t)
-      sample_sum(g, x, p.rows * t / p.threads, p.rows * (t + 1) / p.threads, false, p.out, sum_masks + t * most,
-                 spill + t * most * panel_width<T>, above);
-  }
+  for_each(blocks(p.batch, chunk), p.threads, [&](int64_t c, int rank) {
+    const int64_t first = c * chunk;
+    uint64_t* mask = masks + rank * chunk * words;
+    const Rows<T> rows{p.g + first * p.rows, p.rows, chunk_depth(p.batch, c), mask, words};
+    for (int64_t r = 0; r < rows.count; ++r) mark_row(mask + r * words, words, rows.data + r * p.rows, p.rows);
+    g.put(first, rows);
+    x.put(first, rows.count, p.x + first * p.columns, p.columns);
+  });
+  for_each(p.threads, p.threads, [&](int64_t t, int) {
+    sample_sum(g, x, p.rows * t / p.threads, p.rows * (t + 1) / p.threads, false, p.out, sum_masks + t * most,
+               spill + t * most * panel_width<T>, above);
+  });
 }
 
 template void product(const Product<float>&);

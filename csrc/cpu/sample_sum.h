@@ -39,23 +39,21 @@ template <class T> struct Chunked {
   T* data;
   int64_t batch, columns;
 
-  static int64_t size(int64_t batch, int64_t columns) { return Panels<T>::size(batch, columns); }
-  Panels<T> at(int64_t c) const {
-    return {data + c * Panels<T>::size(chunk, columns), chunk_depth(batch, c), columns, true};
+  static int64_t size(int64_t batch, int64_t columns) { return Factor<T>::packed_size(batch, columns); }
+  T* panels(int64_t c) const { return data + c * Factor<T>::packed_size(chunk, columns); }
+  Factor<T> at(int64_t c) const {
+    return {chunk_depth(batch, c), columns, panels(c), true, nullptr, Layout::by_depth};
   }
 
-  // Writes samples first .. first + count - 1, all of one chunk, from contiguous rows of x.
-  void put(int64_t first, int64_t count, const T* x) const {
+  // Writes samples first .. first + count - 1, all of one chunk, from rows of x.
+  void put(int64_t first, int64_t count, const T* x, int64_t stride) const {
     constexpr int width = panel_width<T>;
-    const Panels<T> w = at(first / chunk);
-    for (int64_t p = 0; p < w.count(); ++p) {
-      const int64_t c = p * width, some = columns - c < width ? columns - c : width;
-      for (int64_t r = 0; r < count; ++r) {
-        T* out = w.panel(p) + (first % chunk + r) * width;
-        memcpy(out, x + r * columns + c, size_t(some) * sizeof(T));
-        memset(out + some, 0, size_t(width - some) * sizeof(T));
-      }
-    }
+    const int64_t depth = chunk_depth(batch, first / chunk);
+    T* out = panels(first / chunk) + first % chunk * width;
+    for (int64_t c = 0; c < columns; c += width, out += depth * width)
+      for (int64_t r = 0; r < count; ++r)
+        for (int j = 0; j < width; j += lanes<T>)
+          store(out + r * width + j, load_some(x + r * stride + c + j, columns - c - j));
   }
 };
 
@@ -72,9 +70,24 @@ void sample_sum(const Transposed<T>& g, const Chunked<T>& x, int64_t first, int6
     const Rows<T> factor{g.at(c, first), chunk, last - first, masks, 1};
     const StoreInMatrix<T> store{rows, x.columns};
     if (c == 0 && !add)
-      product(x.at(c), factor, spill, above, StartAtZero<T>{}, store);
+      product(x.at(c), factor, {spill, nullptr}, above, StartAtZero<T>{}, store);
     else
-      product(x.at(c), factor, spill, above, StartFromMatrix<T>{rows, x.columns}, store);
+      product(x.at(c), factor, {spill, nullptr}, above, StartFromMatrix<T>{rows, x.columns}, store);
+  }
+}
+
+// Writes rows first .. last - 1 of x, (rows, columns), as columns of out, (columns, rows).
+template <class T>
+void transpose_rows(const T* x, int64_t columns, int64_t first, int64_t last, T* out, int64_t rows) {
+  constexpr int side = lanes<T>;
+  for (int64_t i = first; i < last; i += side) {
+    for (int64_t j = 0; j < columns; j += side) {
+      Vector<T> v[side];
+      for (int r = 0; r < side; ++r)
+        v[r] = i + r < last ? load_some(x + (i + r) * columns + j, columns - j) : Vector<T>{};
+      transpose<T>(v);
+      for (int c = 0; c < side && j + c < columns; ++c) store_some(out + (j + c) * rows + i, v[c], last - i);
+    }
   }
 }
 

@@ -45,18 +45,54 @@ template <class T> inline Vector<T> load(const T* p) {
 
 template <class T> inline void store(T* p, Vector<T> v) { __builtin_memcpy(p, &v, sizeof v); }
 
-// The first `count` lanes; the others are zero when loaded, left alone when stored.
+// The first `count` lanes, which may be negative or more than there are; the others are zero when loaded, left alone
+// when stored.
 template <class T> inline Vector<T> load_some(const T* p, int64_t count) {
   if (count >= lanes<T>) return load(p);
   Vector<T> v{};
-  if (count > 0) memcpy(&v, p, size_t(count) * sizeof(T));
+  for (int i = 0; i < count; ++i) v[i] = p[i];
   return v;
 }
 
 template <class T> inline void store_some(T* p, Vector<T> v, int64_t count) {
   if (count >= lanes<T>) return store(p, v);
-  if (count > 0) memcpy(p, &v, size_t(count) * sizeof(T));
+  for (int i = 0; i < count; ++i) p[i] = v[i];
 }
+
+#if defined(FASTUNROLL_AVX512)
+inline unsigned first_lanes(int64_t count) { return count <= 0 ? 0 : (1u << count) - 1; }
+template <> inline Vector<float> load_some(const float* p, int64_t count) {
+  return count >= 16 ? load(p) : (Vector<float>)_mm512_maskz_loadu_ps(__mmask16(first_lanes(count)), p);
+}
+template <> inline Vector<double> load_some(const double* p, int64_t count) {
+  return count >= 8 ? load(p) : (Vector<double>)_mm512_maskz_loadu_pd(__mmask8(first_lanes(count)), p);
+}
+template <> inline void store_some(float* p, Vector<float> v, int64_t count) {
+  count >= 16 ? store(p, v) : _mm512_mask_storeu_ps(p, __mmask16(first_lanes(count)), v);
+}
+template <> inline void store_some(double* p, Vector<double> v, int64_t count) {
+  count >= 8 ? store(p, v) : _mm512_mask_storeu_pd(p, __mmask8(first_lanes(count)), v);
+}
+#elif defined(FASTUNROLL_AVX2)
+template <class T> inline __m256i first_lanes(int64_t count) {
+  using Integer = typename Simd<T>::Integer;
+  Integer lane;
+  for (int i = 0; i < lanes<T>; ++i) lane[i] = i;
+  return (__m256i)(lane < decltype(lane[0])(count) - Integer{});
+}
+template <> inline Vector<float> load_some(const float* p, int64_t count) {
+  return count >= 8 ? load(p) : (Vector<float>)_mm256_maskload_ps(p, first_lanes<float>(count));
+}
+template <> inline Vector<double> load_some(const double* p, int64_t count) {
+  return count >= 4 ? load(p) : (Vector<double>)_mm256_maskload_pd(p, first_lanes<double>(count));
+}
+template <> inline void store_some(float* p, Vector<float> v, int64_t count) {
+  count >= 8 ? store(p, v) : _mm256_maskstore_ps(p, first_lanes<float>(count), v);
+}
+template <> inline void store_some(double* p, Vector<double> v, int64_t count) {
+  count >= 4 ? store(p, v) : _mm256_maskstore_pd(p, first_lanes<double>(count), v);
+}
+#endif
 
 template <class T> inline Vector<T> broadcast(T x) { return x - Vector<T>{}; }
 

@@ -3,6 +3,7 @@
 // Work is cut into runs of at most 4096 elements whose threshold is one value or one row of values. Sums over elements
 // that share a threshold are made run by run in a fixed order, whatever the threads.
 #include "cpu/simd.h"
+#include "cpu/threads.h"
 #include "cpu/workspace.h"
 #include "fastunroll.h"
 
@@ -29,8 +30,6 @@ struct Runs {
   }
   int64_t theta(int64_t run) const { return along_inner ? run / each % middle : run % each * run_length; }
 };
-
-inline int useful_threads(int64_t runs, int threads) { return int(runs < threads ? (runs ? runs : 1) : threads); }
 
 // |re + i im| without overflow.
 template <class T> inline T modulus(T re, T im) {
@@ -98,15 +97,13 @@ void backward_run_complex(const T* out, const T* theta, const T* grad, bool row,
 template <class T> void soft_threshold(const SoftThreshold<T>& p) {
   const Runs runs(p.outer, p.middle, p.inner);
   const bool row = !runs.along_inner;
-  const int threads = useful_threads(runs.count(), p.threads);
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-  for (int64_t i = 0; i < runs.count(); ++i) {
+  for_each(runs.count(), p.threads, [&](int64_t i, int) {
     const int64_t at = runs.offset(i);
     if (p.complex)
       forward_run_complex(p.x + 2 * at, p.theta + runs.theta(i), row, p.out + 2 * at, runs.length(i));
     else
       forward_run(p.x + at, p.theta + runs.theta(i), row, p.out + at, runs.length(i));
-  }
+  });
 }
 
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>& p) {
@@ -126,19 +123,16 @@ template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>& 
   const int64_t parts = row ? (runs.outer + part_lines - 1) / part_lines * runs.each : runs.count();
   Workspace memory;
   T* partial = memory.take<T>(row ? parts / (runs.each ? runs.each : 1) * p.middle : parts);
-  const int threads = useful_threads(parts, p.threads);
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-  for (int64_t i = 0; i < parts; ++i) {
+  for_each(parts, p.threads, [&](int64_t i, int) {
     if (!row) {
       partial[i] = 0;
-      backward(i, partial + i);
-      continue;
+      return backward(i, partial + i);
     }
     const int64_t part = i / runs.each, place = i % runs.each, first = part * part_lines;
     T* sums = partial + part * p.middle + place * run_length;
     memset(sums, 0, size_t(runs.length(place)) * sizeof(T));
     for (int64_t o = first; o < first + part_lines && o < runs.outer; ++o) backward(o * runs.each + place, sums);
-  }
+  });
   memset(p.grad_theta, 0, size_t(p.middle) * sizeof(T));
   if (row) {
     for (int64_t part = 0; part < (runs.each ? parts / runs.each : 0); ++part)

@@ -3,11 +3,10 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
-template <class T> int64_t lista_panels_size(int64_t, int64_t, int64_t, int64_t);
-template <class T> void lista_pack(const ListaPack<T>&);
-template <class T> void lista_forward(const ListaForward<T>&);
-template <class T> void lista_backward(const ListaBackward<T>&);
-template <class T> void ista(const Ista<T>&);
+template <class T> int64_t network_packed_size(const Network<T>&);
+template <class T> void network_pack(const Network<T>&, int, T*);
+template <class T> void network_forward(const Forward<T>&);
+template <class T> void network_backward(const Backward<T>&);
 template <class T> void product(const Product<T>&);
 template <class T> void outer(const Outer<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
@@ -17,7 +16,7 @@ template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&)
 #define FASTUNROLL_TEXT(x) FASTUNROLL_TEXT_(x)
 
 template <class T> constexpr Kernels<T> all() {
-  return {lista_panels_size<T>,   lista_pack, lista_forward, lista_backward, ista, product, outer, soft_threshold,
+  return {network_packed_size, network_pack, network_forward, network_backward, product, outer, soft_threshold,
           soft_threshold_backward};
 }
 

@@ -1,18 +1,48 @@
+// Teams of threads: the only interface to OpenMP. Nothing here changes a result.
 #pragma once
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include <cstdint>
 
+namespace fastunroll {
+
+// The threads of one call, as one of them sees it. A team may be smaller than was asked for.
+struct Team {
+  int rank, size;
+  void wait() const;  // until all of the team have come here
+};
+
+// Runs work(what, team) on `threads` threads, the calling one being rank 0. In a forked child, on that one alone:
+// the others did not survive the fork.
+void run_team(int threads, void (*work)(const void*, Team), const void* what);
+
+}  // namespace fastunroll
+
+#ifdef FASTUNROLL_SET
 namespace fastunroll::FASTUNROLL_SET {
 
-// This thread's number within the innermost parallel region. A region may get fewer threads than it asks for, so work
-// is cut by what was asked for, never by what came.
-inline int this_thread() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
+template <class Work> void in_parallel(int threads, const Work& work) {
+  run_team(
+      threads, [](const void* w, Team team) { (*static_cast<const Work*>(w))(team); }, &work);
+}
+
+// Hands out 0, 1, 2, ... to whoever asks next.
+class Queue {
+ public:
+  bool take(int64_t& item, int64_t count) {
+    item = __atomic_fetch_add(&next_, 1, __ATOMIC_RELAXED);
+    return item < count;
+  }
+
+ private:
+  int64_t next_ = 0;
+};
+
+// One call of `item(i)` for each i below `count`, whoever is free; at most as many threads as items.
+template <class Item> void for_each(int64_t count, int threads, const Item& item) {
+  Queue queue;
+  in_parallel(int(count < threads ? count : threads), [&](Team team) {
+    for (int64_t i; queue.take(i, count);) item(i, team.rank);
+  });
 }
 
 }  // namespace fastunroll::FASTUNROLL_SET
+#endif

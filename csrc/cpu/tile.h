@@ -54,12 +54,15 @@ template <class T> struct Store {  // into a padded tile
   }
 };
 
-template <class T> struct StoreScaled {
+template <class T> struct StoreNegated {  // times a factor for each column, if there is one
   T* data;
   int64_t stride;
-  T factor;
+  const T* factors;
   template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
-    for (int j = 0; j < Count; ++j) store(data + row * stride + column + j * lanes<T>, v[j] * factor);
+    for (int j = 0; j < Count; ++j) {
+      const int64_t c = column + j * lanes<T>;
+      store(data + row * stride + c, factors ? -v[j] * load(factors + c) : -v[j]);
+    }
   }
 };
 
@@ -74,26 +77,9 @@ template <class T> struct StoreInMatrix {
   }
 };
 
-template <class T> struct StoreShrunk {  // into a padded tile, through the soft threshold
-  T* data;
-  int64_t stride;
-  const T* theta;   // padded
-  uint64_t* masks;  // cleared rows of `words` for the support of the result, or null
-  int64_t words;
-  template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
-    Vector<T> x[Count];
-    for (int j = 0; j < Count; ++j) {
-      const int64_t c = column + j * lanes<T>;
-      x[j] = shrink<T>(v[j], load(theta + c));
-      store(data + row * stride + c, x[j]);
-    }
-    if (masks) mark<Count, T>(masks + row * words, column, x);
-  }
-};
-
-// `theta`, one value or `columns` of them, written out over a padded row.
-template <class T> inline void spread(T* row, const T* theta, int64_t size, int64_t columns) {
-  for (int64_t c = 0; c < padded<T>(columns); ++c) row[c] = c < columns ? theta[size == 1 ? 0 : c] : 0;
+// `values`, one or `columns` of them, written out over a padded row.
+template <class T> inline void spread(T* row, const T* values, int64_t size, int64_t columns) {
+  for (int64_t c = 0; c < padded<T>(columns); ++c) row[c] = c < columns ? values[size == 1 ? 0 : c] : 0;
 }
 
 }  // namespace fastunroll::FASTUNROLL_SET

@@ -12,10 +12,17 @@ from . import losses, nn, operators, reference, solvers
 from ._backend import backend
 from .iterations import gradient_step, ista_step
 from .prox import soft_threshold
+from .unrolling import Coupled, Direct, Momentum, Onsager, Prox, Splitting, unrolled
 
 __version__ = _version("fastunroll")
 
 __all__ = [
+    "Coupled",
+    "Direct",
+    "Momentum",
+    "Onsager",
+    "Prox",
+    "Splitting",
     "backend",
     "gradient_step",
     "ista_step",
@@ -25,4 +32,5 @@ __all__ = [
     "reference",
     "soft_threshold",
     "solvers",
+    "unrolled",
 ]

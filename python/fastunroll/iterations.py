@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from . import _checks, ops, reference
+from ._precision import own_precision
 from .prox import soft_threshold
-
-
-@contextmanager
-def _own_precision(x: Tensor) -> Iterator[None]:
-    """Plain operations in the dtype of their arguments, autocast or not."""
-    if _checks.autocasts(x):
-        with torch.autocast(x.device.type, enabled=False):
-            yield
-    else:
-        yield
+from .unrolling import run
 
 
 def product(x: Tensor, A: Tensor, *, adjoint: bool = False, start: Tensor | None = None) -> Tensor:
     """``start`` + A x for each sample, or + Aᴴ x: (..., n) to (..., m), or back. Arguments fit and are alike."""
     if not ops.serves(A):
-        with _own_precision(A):
+        with own_precision(A):
             return reference.product(x, A, adjoint=adjoint, start=start)
     depth, columns = A.shape if adjoint else (A.shape[1], A.shape[0])
     flat = None if start is None else start.reshape(-1, columns)
@@ -43,13 +34,8 @@ def step_arguments(x: Tensor, y: Tensor, A: Tensor) -> list[Tensor]:
 
 
 def _step(x: Tensor, y: Tensor, A: Tensor, step: Tensor, theta: Tensor | None) -> Tensor:
-    if ops.serves(A):
-        flat = ops.ista_step(x.reshape(-1, A.shape[1]), y.reshape(-1, A.shape[0]), A, step, theta)
-        return flat.reshape(x.shape)
-    with _own_precision(A):
-        if theta is None:
-            return reference.gradient_step(x, y, A, step)
-        return reference.ista_step(x, y, A, step, theta)
+    form = ops.Form(1, coupled=True, shrinkage="none" if theta is None else "soft")
+    return run(form, ops.Parameters([A], [], [step], [] if theta is None else [theta]), y, x)[0]
 
 
 def gradient_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor | float) -> Tensor:
@@ -117,28 +103,19 @@ def ista(
     x0: Tensor | None,
     step: Tensor,
     theta: Tensor,
-    momentum: Sequence[float],
+    momentum: Sequence[float] | None,
+    iterations: int,
     keep: bool,
 ) -> Tensor:
-    """``len(momentum)`` iterations of x⁺ = S_θ(v − step·Aᵀ(A v − y)), v = x + β(x − x_before), from x0 or zero.
+    """Iterations of x⁺ = S_θ(v − step·Aᵀ(A v − y)), v = x + β(x − x_before), from x0 or zero, in one native call.
 
-    (iterations, ..., n) if ``keep``, else (..., n). One native call, unless a gradient is asked for: then the
-    iterations are unrolled step by step. θ has 1 value or n.
+    (iterations, ..., n) if ``keep``, else (..., n). θ has 1 value or n. Arguments fit and are alike.
     """
-    shape = (*y.shape[:-1], A.shape[1])
-    if x0 is not None and x0.shape != shape:
-        x0 = x0.expand(shape)
-    wants_gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (y, A, x0, step, theta))
-    if ops.serves(A) and not wants_gradient:
-        start = None if x0 is None else x0.reshape(-1, A.shape[1])
-        flat = ops.ista(y.reshape(-1, A.shape[0]), A, start, step, theta, momentum, keep)
-        return flat.reshape((len(momentum), *shape) if keep else shape)
-    x = before = A.new_zeros(shape) if x0 is None else x0
-    iterates = []
-    for beta in momentum:
-        x, before = ista_step(x + beta * (x - before), y, A, step, theta), x
-        iterates.append(x)
-    return torch.stack(iterates) if keep else x
+    form = ops.Form(iterations, coupled=True, state="none" if momentum is None else "momentum")
+    blend = [] if momentum is None else [torch.tensor(momentum, dtype=step.dtype, device=step.device)]
+    if x0 is not None:
+        x0 = x0.expand(*y.shape[:-1], A.shape[1])
+    return run(form, ops.Parameters([A], [], [step], [theta], [], blend), y, x0, keep=keep)[0]
 
 
 Weights = Sequence[Tensor]
@@ -229,14 +206,4 @@ def lista(
         _checks.same_batch("x0", x0, "y", y)
     w, y, x0 = _checks.alike(W1=w1[0], y=y, x0=x0)
     _checks.real("y", y)
-    flat_y = y.reshape(-1, m)
-    flat_x0 = None if x0 is None else x0.reshape(-1, n)
-    out_shape = (layers, *y.shape[:-1], n) if return_layers else (*y.shape[:-1], n)
-    if ops.serves(w):
-        out = ops.lista(flat_y, w1, w2, theta, flat_x0, layers, return_layers)
-    else:
-        start = y.new_zeros(flat_y.shape[0], n) if flat_x0 is None else flat_x0
-        with _own_precision(w):
-            out = reference.lista(flat_y, w1, w2, theta, start, layers)
-        out = out if return_layers else out[-1]
-    return out.reshape(out_shape)
+    return run(ops.Form(layers), ops.Parameters(w1, w2, (), theta), y, x0, keep=return_layers)[0]

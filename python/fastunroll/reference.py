@@ -58,3 +58,90 @@ def lista(
         x = soft_threshold(y @ a.mT + x @ b.mT, t)
         iterates.append(x)
     return torch.stack(iterates)
+
+
+def largest(magnitude: Tensor, count: int) -> Tensor:
+    """Where the ``count`` largest of each row are; of equal ones those with the lower index."""
+    order = magnitude.argsort(dim=-1, descending=True, stable=True)
+    return torch.zeros_like(magnitude, dtype=torch.bool).scatter(-1, order[..., :count], True)
+
+
+def prox(z: Tensor, kind: str, theta: Tensor, gain: Tensor | float, group: int, passing: int) -> Tensor:
+    """gain·P(z). P shrinks the magnitude of ``group`` neighbours by θ, but for the ``passing`` largest."""
+    if kind == "none":
+        return gain * z
+    groups = z.unflatten(-1, (-1, group))
+    size = groups.abs()[..., 0] if group == 1 else groups.norm(dim=-1)
+    if kind == "nonnegative":
+        size = groups[..., 0]
+    if passing:
+        theta = theta.clamp(min=0)
+    moves = size > theta.clamp(min=0)  # the others become zero
+    unit = groups / torch.where(moves, size, torch.ones_like(size)).unsqueeze(-1)
+    kept = moves & largest(size.relu(), passing) if passing else torch.zeros_like(moves)
+    shrunk = torch.where(kept.unsqueeze(-1), groups, unit * (size - theta).unsqueeze(-1))
+    return gain * torch.where(moves.unsqueeze(-1), shrunk, torch.zeros_like(shrunk)).flatten(-2)
+
+
+def network(
+    y: Tensor,
+    first: Sequence[Tensor],
+    second: Sequence[Tensor],
+    step: Sequence[Tensor],
+    theta: Sequence[Tensor],
+    gain: Sequence[Tensor],
+    blend: Sequence[Tensor],
+    x0: Tensor,
+    s0: Tensor | None,
+    *,
+    layers: int,
+    coupled: bool,
+    state: str,
+    shrinkage: str,
+    group: int,
+    passing: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """All layers of any network, (layers, ..., n), and the second state after the last.
+
+    A list of one entry is shared by all layers, and one without entries is left out. ``state`` is what the second state
+    s is: "none"; "momentum", the iterate before; "splitting", the dual variable; "onsager", the correction.
+    """
+
+    def of(values: Sequence[Tensor], k: int) -> Tensor:
+        return values[min(k, len(values) - 1)]
+
+    gain, blend = ([*v[0]] if len(v) == 1 and v[0].numel() > 1 else v for v in (gain, blend))
+
+    x, iterates = x0, []
+    s = s0
+    if s is None:
+        s = x0 if state == "momentum" else torch.zeros_like(y) if state == "onsager" else torch.zeros_like(x0)
+    for k in range(layers):
+        v = x
+        if state == "momentum":
+            v = x + of(blend, k) * (x - s)
+        elif state == "splitting":
+            v = x - s
+        scale: Tensor | float = 1.0
+        residual = y
+        if coupled:
+            A, W = of(first, k), of(second or first, k)
+            residual = y - v @ A.mT
+            if state == "onsager":
+                residual = residual + s
+                scale = residual.norm(dim=-1, keepdim=True) / y.shape[-1] ** 0.5
+            z = v + ((of(step, k) * residual) if step else residual) @ W.conj()
+        else:
+            z = y @ of(first, k).mT + v @ of(second, k).mT
+        before, g = x, of(gain, k) if gain else 1.0
+        t = of(theta, k) * scale if theta else z.real.new_zeros(())
+        x = prox(z + s if state == "splitting" else z, shrinkage, t, g, group, passing[k] if passing else 0)
+        if state == "momentum":
+            s = before
+        elif state == "splitting":
+            s = s + of(blend, k) * (z - x)
+        elif state == "onsager":
+            count = (x != 0).sum(dim=-1, keepdim=True).to(residual.real.dtype)
+            s = g * count / y.shape[-1] * residual
+        iterates.append(x)
+    return torch.stack(iterates), s

@@ -1,16 +1,19 @@
 """The native kernels as torch operators, with what autograd, torch.compile and torch.export need to know of them.
 
 This package alone calls the native module. An operator takes and returns plain batches, (samples, columns), of float32
-or float64 on the CPU, and trusts its arguments: :mod:`fastunroll.prox` and :mod:`fastunroll.iterations` check them,
-flatten leading dimensions, and go to :mod:`fastunroll.reference` where no kernel serves.
+or float64 on the CPU, and trusts its arguments: :mod:`fastunroll.prox`, :mod:`fastunroll.unrolling` and
+:mod:`fastunroll.iterations` check them, flatten leading dimensions, and go to :mod:`fastunroll.reference` where no
+kernel serves.
 
 Each file defines operators (``torch.ops.fastunroll.*``), their autograd functions, and the functions that choose
 between them: differentiable where a gradient is asked for, at no cost where none is.
 """
 
-from .ista import ista as ista
-from .ista import ista_step as ista_step
-from .lista import lista as lista
+from .network import SHRINKAGES as SHRINKAGES
+from .network import Form as Form
+from .network import Parameters as Parameters
+from .network import network as network
+from .network import sizes as sizes
 from .products import outer as outer
 from .products import product as product
 from .register import serves as serves

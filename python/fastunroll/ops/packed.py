@@ -10,16 +10,16 @@ A network's packed weights are found by its last matrix and live as long as that
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import _fastunroll
-from .register import addresses, is_double
+from .register import addresses
 
 
 @dataclass(frozen=True)
@@ -35,38 +35,29 @@ class _Packed:
 
 
 _networks: dict[int, _Packed] = {}
-_own = threading.local()  # the memory that a thread packs into where weights are not kept
 
 
-def _pack(w1: Sequence[Tensor], w2: Sequence[Tensor], panels: Tensor) -> Tensor:
-    n, m = w1[0].shape
-    at1, at2, threads = addresses(w1), addresses(w2), torch.get_num_threads()
-    _fastunroll.lista_pack(is_double(w1[0]), m, n, threads, at1, at2, panels.data_ptr())
-    return panels
+def _stamp(network: Any, coupled: bool, matrices: Sequence[Tensor]) -> tuple[object, ...]:
+    at = addresses(matrices)
+    versions = (w._version for w in matrices)
+    sample = _fastunroll.fingerprint(at, [w.nbytes for w in matrices])
+    return (_fastunroll.instruction_set(), coupled, network.packed_size(), *at, *versions, sample)
 
 
-def _stamp(w1: Sequence[Tensor], w2: Sequence[Tensor]) -> tuple[object, ...]:
-    at1, at2 = addresses(w1), addresses(w2)
-    versions = (w._version for w in (*w1, *w2))
-    sample = _fastunroll.fingerprint(at1, w1[0].nbytes), _fastunroll.fingerprint(at2, w2[0].nbytes)
-    return (_fastunroll.instruction_set(), len(w1), *at1, *at2, *versions, *sample)
+def packed(network: Any, coupled: bool, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor | None:
+    """The packed form of the contiguous matrices of a native network; that of an earlier call, if it still holds.
 
-
-def packed(w1: Sequence[Tensor], w2: Sequence[Tensor], reuse: bool) -> Tensor:
-    """The packed form of contiguous CPU matrices; with ``reuse`` that of an earlier call, if it still holds."""
-    n, m = w1[0].shape
-    weights = (*w1, *w2)
-    size = _fastunroll.lista_panels_size(is_double(w1[0]), m, n, len(w1), len(w2))
-    if not reuse or any(w.is_inference() for w in weights):  # tensors of inference mode have no version counter
-        memory = getattr(_own, "memory", None)
-        if memory is None or memory.nbytes < size * w1[0].itemsize:
-            memory = _own.memory = torch.empty(size * w1[0].itemsize, dtype=torch.uint8)
-        return _pack(w1, w2, memory)
-    key, stamp = id(w2[-1]), _stamp(w1, w2)
+    None for tensors of inference mode, which have no version counter: the call packs for itself.
+    """
+    matrices = (*first, *second)
+    if any(w.is_inference() for w in matrices):
+        return None
+    key, stamp = id(matrices[-1]), _stamp(network, coupled, matrices)
     found = _networks.get(key)
-    if found is None or not found.fits(weights, stamp):
-        panels = _pack(w1, w2, torch.empty(size, dtype=w1[0].dtype))
-        last = weakref.ref(w2[-1], lambda _: _networks.pop(key, None))
-        found = _Packed(panels, (*map(weakref.ref, weights[:-1]), last), stamp)
+    if found is None or not found.fits(matrices, stamp):
+        panels = torch.empty(network.packed_size(), dtype=matrices[0].dtype)
+        network.pack(torch.get_num_threads(), panels.data_ptr())
+        last = weakref.ref(matrices[-1], lambda _: _networks.pop(key, None))
+        found = _Packed(panels, (*map(weakref.ref, matrices[:-1]), last), stamp)
         _networks[key] = found
     return found.panels

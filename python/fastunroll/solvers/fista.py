@@ -42,8 +42,7 @@ def fista(
         return_iterates: return every iterate.
 
     Returns:
-        (..., n), or (iterations, ..., n) with ``return_iterates``. If an argument requires a gradient, so does the
-        result: the iterations are then unrolled one by one, which is slower.
+        (..., n), or (iterations, ..., n) with ``return_iterates``; differentiable in every argument.
 
     Raises:
         TypeError: not floating point, or dtypes differ.
@@ -52,4 +51,4 @@ def fista(
     Reference: Beck and Teboulle, *A fast iterative shrinkage-thresholding algorithm for linear inverse problems*, 2009.
     """
     momentum = beck_teboulle(_checks.count("iterations", iterations))
-    return solve(A, y, lam, step, x0, momentum, return_iterates)
+    return solve(A, y, lam, step, x0, momentum, iterations, return_iterates)

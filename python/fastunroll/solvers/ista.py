@@ -16,7 +16,8 @@ def solve(
     lam: Tensor | float,
     step: Tensor | float | None,
     x0: Tensor | None,
-    momentum: Sequence[float],
+    momentum: Sequence[float] | None,
+    count: int,
     return_iterates: bool,
 ) -> Tensor:
     """Checks arguments and runs proximal gradient iterations with the given momentum."""
@@ -33,7 +34,7 @@ def solve(
             f"{_checks.shape_text(lam.shape)}"
         )
     step = _checks.scalar("step", 1 / spectral_norm(A) ** 2 if step is None else step, A)
-    return iterations.ista(y, A, x0, step, lam * step, momentum, return_iterates)
+    return iterations.ista(y, A, x0, step, lam * step, momentum, count, return_iterates)
 
 
 def ista(
@@ -60,8 +61,7 @@ def ista(
         return_iterates: return every iterate.
 
     Returns:
-        (..., n), or (iterations, ..., n) with ``return_iterates``. If an argument requires a gradient, so does the
-        result: the iterations are then unrolled one by one, which is slower.
+        (..., n), or (iterations, ..., n) with ``return_iterates``; differentiable in every argument.
 
     Raises:
         TypeError: not floating point, or dtypes differ.
@@ -69,4 +69,4 @@ def ista(
 
     Reference: Daubechies, Defrise and De Mol 2004.
     """
-    return solve(A, y, lam, step, x0, [0.0] * _checks.count("iterations", iterations), return_iterates)
+    return solve(A, y, lam, step, x0, None, _checks.count("iterations", iterations), return_iterates)

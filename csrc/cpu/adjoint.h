@@ -1,0 +1,125 @@
+// The linear steps of a layer, backwards: from the gradient of z to those of v, y and the matrices.
+#pragma once
+#include "cpu/backward.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+template <class T> struct StartNegative {  // minus a matrix that ends at its last column
+  const T* data;
+  int64_t columns;
+  Vector<T> operator()(int64_t row, int64_t column) const {
+    return -load_some(data + row * columns + column, columns - column);
+  }
+};
+
+// v of layer k for the samples of a task, and its nonzeros: where it lies, or made again.
+template <class T>
+Rows<T> input_rows(const BackwardMemory<T>& m, int64_t k, int64_t begin, int64_t count, TaskMemory<T>& s) {
+  const int64_t n = m.net.n;
+  Rows<T> v{s.v, m.stride, count, s.v_masks, m.words};
+  if (m.net.splitting) {
+    v.data = m.a.trace + (k * m.a.batch + begin) * 2 * n;
+    v.stride = 2 * n;
+  } else if (m.net.momentum && !m.starts_from_zero(k)) {
+    const T *x = m.iterate(k), *before = m.iterate_before(k);
+    T* const zero = s.along;
+    memset(zero, 0, size_t(m.stride) * sizeof(T));
+    for (int64_t r = 0; r < count; ++r)
+      extrapolate(s.v + r * m.stride, x ? x + (begin + r) * n : zero, before ? before + (begin + r) * n : zero,
+                  blend_of(m.net, k), n);
+  } else if (m.iterate(k)) {
+    v.data = m.iterate(k) + begin * n;
+    v.stride = n;
+  } else {
+    memset(s.v, 0, size_t(count * m.stride) * sizeof(T));
+  }
+  for (int64_t r = 0; r < count; ++r) mark_row(s.v_masks + r * m.words, m.words, v.data + r * v.stride, n);
+  return v;
+}
+
+// y's share of a gradient g of W1 y, added to that of y.
+template <class T>
+void add_to_y(const BackwardMemory<T>& m, const Factor<T>& w1, int64_t begin, const Rows<T>& g, TaskMemory<T>& s) {
+  T* out = m.g_y + begin * m.stride_y;
+  product(w1, g, s.products, m.above, StartFrom<T>{out, m.stride_y}, Store<T>{out, m.stride_y});
+}
+
+// z = W1 y + W2 v
+template <class T>
+void adjoint_direct(const BackwardMemory<T>& m, int64_t k, int64_t begin, const Rows<T>& g, TaskMemory<T>& s) {
+  if (m.needs_input(k))
+    product(m.adjoint.second.of(k), g, s.products, m.above, StartAtZero<T>{},
+            Store<T>{m.g_x + begin * m.stride, m.stride});
+  const bool shared = m.net.first.shared();
+  if (m.g_bias) {
+    for (int64_t r = 0; r < g.count; ++r) {
+      T* sum = m.g_bias + (begin + r) * m.stride;
+      const T* row = g.data + r * g.stride;
+      for (int64_t c = 0; c < m.net.n; c += lanes<T>)
+        store(sum + c, k + 1 < m.net.layers ? load(sum + c) + load(row + c) : load(row + c));
+    }
+  }
+  if (m.g_y && !shared) add_to_y(m, m.adjoint.first.of(k), begin, g, s);
+  if (m.second.wanted() || (m.first.wanted() && !shared)) m.second.g.put(begin, g);
+  if (m.second.wanted() && !m.starts_from_zero(k)) {
+    const Rows<T> v = input_rows(m, k, begin, g.count, s);
+    m.second.x.put(begin, g.count, v.data, v.stride);
+  }
+}
+
+// z = v + W^T (step r), r = y - A v [+ s]. With h = W g, the gradient of r is step h; that of v is g - A^T (step h).
+template <class T>
+void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const Rows<T>& g, TaskMemory<T>& s) {
+  const Network<T>& net = m.net;
+  const int64_t stride_y = m.stride_y, size = net.m;
+  const bool needs_residual = m.to_step.strips || m.second.wanted() || m.first.wanted() || net.onsager;
+  Rows<T> v{};
+  if (needs_residual) v = input_rows(m, k, begin, g.count, s);
+  if (net.onsager) {
+    for (int64_t r = 0; r < g.count; ++r) {
+      T* residual = s.residual + r * stride_y;
+      const T* trace = m.a.trace + (k * m.a.batch + begin + r) * size;
+      for (int64_t c = 0; c < size; c += lanes<T>) store(residual + c, load_some(trace + c, size - c));
+    }
+  } else if (needs_residual) {
+    product(m.forward.first.of(k), v, s.products, m.above, StartNegative<T>{m.a.y + begin * size, size},
+            StoreNegated<T>{s.residual, stride_y, nullptr});
+  }
+  product(m.adjoint.second.of(k), g, s.products, m.above, StartAtZero<T>{}, Store<T>{s.seen, stride_y});
+
+  const T* step = m.step.of(k);
+  for (int64_t r = 0; r < g.count; ++r) {
+    T *seen = s.seen + r * stride_y, *residual = s.residual + r * stride_y;
+    T* const to_y = m.g_y ? m.g_y + (begin + r) * stride_y : nullptr;
+    T* const to_step = m.to_step.at(begin + r);
+    T* const state = net.onsager ? m.g_state + (begin + r) * stride_y : nullptr;
+    for (int64_t c = 0; c < size; c += lanes<T>) {
+      Vector<T> h = load(seen + c);
+      if (to_step) store(to_step + c, multiply_add(h, load(residual + c), load(to_step + c)));
+      if (step) h *= load(step + c);
+      if (state) {  // s+ = share r, and the scale of theta is |r| / sqrt(m)
+        h = multiply_add(broadcast(s.shares[r]), load(state + c), h);
+        h = multiply_add(broadcast(s.scales[r]), load(residual + c), h);
+        store(state + c, h);
+      }
+      if (to_y) store(to_y + c, load(to_y + c) + h);
+      store(seen + c, -h);
+      if (step && needs_residual) store(residual + c, load(residual + c) * load(step + c));
+    }
+  }
+  if (m.needs_input(k)) {
+    const Rows<T> minus{s.seen, stride_y, g.count, nullptr, 0};
+    product(m.adjoint.first.of(k), minus, s.products, m.above, StartFrom<T>{g.data, g.stride},
+            Store<T>{m.g_x + begin * m.stride, m.stride});
+  }
+  if (m.second.wanted()) {
+    m.second.g.put(begin, g);
+    m.second.x.put(begin, g.count, s.residual, stride_y);
+  }
+  if (m.first.wanted()) {
+    m.first.g.put(begin, v);
+    m.first.x.put(begin, g.count, s.seen, stride_y);
+  }
+}
+
+}  // namespace fastunroll::FASTUNROLL_SET

@@ -1,0 +1,327 @@
+#include "cpu/adjoint.h"
+#include "cpu/threads.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+template <class T>
+BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memory) : a(arguments), net(a.net) {
+  const int64_t m = net.m, n = net.n, batch = a.batch;
+  stride = tile_stride<T>(n);
+  stride_y = tile_stride<T>(m);
+  words = tile_words<T>(n);
+  above = dense_above();
+  threads = a.threads;
+  task = chunk;
+  while (task > strip && blocks(batch, task) < 2 * threads) task /= 2;
+
+  theta = rows_of(net.theta, n / net.group, memory);
+  step = rows_of(net.step, m, memory);
+  g_x = memory.take<T>(batch * stride);
+  g_state = net.state_size() ? memory.take<T>(batch * state_stride()) : nullptr;
+  const bool sums_bias = !net.coupled && net.first.shared() && (a.grad_first.given() || a.grad_y);
+  g_bias = sums_bias ? memory.take<T>(batch * stride) : nullptr;
+  g_y = a.grad_y ? memory.take<T>(batch * stride_y) : nullptr;
+
+  const auto columns = [&](const PerLayer<T>& wanted, int64_t size) {
+    return ColumnSums<T>::make(wanted.given(), size, batch, net.layers, memory);
+  };
+  to_theta = columns(a.grad_theta, n / net.group);
+  to_gain = columns(a.grad_gain, n);
+  to_step = columns(a.grad_step, m);
+  to_blend = columns(a.grad_blend, n);
+
+  const auto sum = [&](bool wanted, const Transposed<T>* same, int64_t size) {
+    if (!wanted) return SampleSum<T>{};
+    T* g = same && same->data ? same->data : memory.take<T>(Transposed<T>::size(batch, n));
+    return SampleSum<T>{{g, n}, {memory.take<T>(Chunked<T>::size(batch, size)), batch, size}};
+  };
+  // W = A takes part in both products, and its gradient comes from both.
+  const bool both = net.coupled && !net.second.given() && a.grad_first.given();
+  second = sum(a.grad_second.given() || both, nullptr, net.coupled ? m : n);
+  first = sum(a.grad_first.given(), net.coupled ? nullptr : &second.g, m);
+  if (!net.coupled) second.g = second.g.data ? second.g : first.g;  // both sums have the same rows
+  const auto transposed = [&](const PerLayer<T>& wanted) {
+    return net.coupled && wanted.given() ? memory.take<T>(wanted.count * n * m) : nullptr;
+  };
+  g_first = transposed(a.grad_first);
+  g_second = transposed(a.grad_second);
+
+  forward = linear_factors(net, memory);
+  adjoint = adjoint_factors(net, memory);
+  pack_if_used_again(adjoint, net, batch, threads, memory);
+  const bool makes_residuals = net.coupled && !net.onsager && (to_step.strips || first.wanted() || second.wanted());
+  if (makes_residuals) pack_if_used_again(forward, net, batch, threads, memory);
+
+  const int64_t for_adjoint = buffer_size(adjoint), for_forward = makes_residuals ? buffer_size(forward) : 0;
+  const int64_t most_sums = blocks(n, threads), spilled = most_sums > task ? most_sums : task;
+  tasks = memory.take<TaskMemory<T>>(threads);
+  for (int t = 0; t < threads; ++t) {
+    TaskMemory<T>& s = tasks[t];
+    s.g = memory.take<T>(task * stride);
+    s.v = memory.take<T>(task * stride);
+    s.residual = net.coupled ? memory.take<T>(task * stride_y) : nullptr;
+    s.seen = net.coupled ? memory.take<T>(task * stride_y) : nullptr;
+    s.along = memory.take<T>(stride);
+    s.magnitudes = memory.take<T>(stride);
+    s.scales = memory.take<T>(task);
+    s.shares = memory.take<T>(task);
+    s.g_masks = memory.take<uint64_t>(task * words);
+    s.v_masks = memory.take<uint64_t>(task * words);
+    s.sum_masks = memory.take<uint64_t>(most_sums);
+    s.products = {memory.take<T>(spilled * panel_width<T>),
+                  memory.take<T>(for_adjoint > for_forward ? for_adjoint : for_forward)};
+  }
+}
+
+namespace {
+
+template <class T> class BackwardPass {
+ public:
+  explicit BackwardPass(const BackwardMemory<T>& memory) : m(memory), a(m.a), net(m.net) {}
+  void run(Workspace& memory);
+
+ private:
+  const BackwardMemory<T>& m;
+  const Backward<T>& a;
+  const Network<T>& net;
+
+  void start();
+  void layer_of_task(int64_t k, int64_t begin, TaskMemory<T>& s);
+  void through_prox(int64_t k, int64_t b, T* g, int64_t row, TaskMemory<T>& s);
+  void onsager_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale, TaskMemory<T>& s);
+  void through_input(int64_t k, int64_t b);
+  void finish_shared_bias(int64_t begin, TaskMemory<T>& s);
+  void sum(const SampleSum<T>& factors, bool add, T* out, int64_t part, TaskMemory<T>& s);
+  void sums_of_layer(int64_t k, int64_t part, TaskMemory<T>& s);
+  void transposed_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums, bool follows,
+                      int64_t part, TaskMemory<T>& s);
+  void finish_column_sums(int64_t k);
+  void finish();
+};
+
+// What the passes over layers add to.
+template <class T> void BackwardPass<T>::start() {
+  if (m.g_y) memset(m.g_y, 0, size_t(a.batch * m.stride_y) * sizeof(T));
+  if (m.g_state) {
+    const int64_t size = net.state_size(), stride = m.state_stride();
+    memset(m.g_state, 0, size_t(a.batch * stride) * sizeof(T));
+    for (int64_t b = 0; a.grad_s && b < a.batch; ++b)
+      memcpy(m.g_state + b * stride, a.grad_s + b * size, size_t(size) * sizeof(T));
+  }
+  if (!net.coupled && a.grad_second.given() && m.starts_from_zero(0) && (!net.second.shared() || net.layers == 1))
+    memset(a.grad_second.arrays[0], 0, size_t(net.n * net.n) * sizeof(T));
+}
+
+// With Onsager's term s+ = share r: the gradients of its gain, and of the scale of theta.
+template <class T>
+void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale,
+                                  TaskMemory<T>& s) {
+  const int64_t size = net.m;
+  const T* residual = a.trace + (k * a.batch + b) * size;
+  T* const to_theta = m.to_theta.again_at(b);
+  T of_scale = 0;
+  for (int64_t c = 0; c < net.n / net.group; ++c) {
+    if (to_theta) to_theta[c] += s.along[c] * scale;
+    of_scale += s.along[c] * prox.theta[c];
+  }
+  s.scales[row] = scale == 0 ? 0 : of_scale / (T(size) * scale);
+  const T* x = a.x + (k * a.batch + b) * net.n;
+  int64_t nonzeros = 0;
+  for (int64_t c = 0; c < net.n; ++c) nonzeros += x[c] != 0;
+  s.shares[row] = prox.gain * T(nonzeros) / T(size);
+  if (T* const to_gain = m.to_gain.again_at(b))
+    to_gain[0] += s.shares[row] * dot(m.g_state + b * m.stride_y, residual, size);
+}
+
+// The gradient of x+ of sample b in layer k, and behind the prox.
+template <class T>
+void BackwardPass<T>::through_prox(int64_t k, int64_t b, T* g, int64_t row, TaskMemory<T>& s) {
+  const int64_t n = net.n;
+  const bool last = k + 1 == net.layers;
+  const T* entering = a.every_layer ? a.grad + (k * a.batch + b) * n : last ? a.grad + b * n : nullptr;
+  T* const state = net.splitting ? m.g_state + b * m.stride : nullptr;
+  const Vector<T> blend = broadcast(blend_of(net, k));
+  for (int64_t c = 0; c < n; c += lanes<T>) {
+    Vector<T> v = last ? Vector<T>{} : load(m.g_x + b * m.stride + c);
+    if (entering) v += load_some(entering + c, n - c);
+    if (state) v -= blend * load(state + c);  // x+ also enters s+ = s + blend (z - x+)
+    store(g + c, v);
+  }
+  const Prox<T> prox = prox_of(net, m.theta, k);
+  const T* out = a.x + (k * a.batch + b) * n;
+  T* const to_gain = m.to_gain.at(b);
+  T* to_theta = m.to_theta.at(b);
+  T scale = 1;
+  if (net.onsager) {
+    to_theta = s.along;
+    memset(s.along, 0, size_t(m.stride) * sizeof(T));
+    scale = rms(a.trace + (k * a.batch + b) * net.m, net.m);
+  }
+  prox.gradient_of_row(out, g, scale, s.magnitudes, to_theta, to_gain);
+  if (net.onsager) onsager_row(k, b, row, prox, scale, s);
+  if (!state) return;
+  const T* moved = a.trace + ((k * a.batch + b) * 2 + 1) * n;
+  T* const to_blend = m.to_blend.at(b);
+  for (int64_t c = 0; c < n; c += lanes<T>) {
+    const Vector<T> before = load(g + c), of_state = load(state + c);
+    if (to_blend) store(to_blend + c, multiply_add(of_state, load_some(moved + c, n - c), load(to_blend + c)));
+    store(g + c, multiply_add(blend, of_state, before));
+    store(state + c, before + of_state);
+  }
+}
+
+// From the gradient of v, in g_x, to those of x and s.
+template <class T> void BackwardPass<T>::through_input(int64_t k, int64_t b) {
+  const int64_t n = net.n;
+  T *g = m.g_x + b * m.stride, *state = m.g_state + b * m.stride;
+  if (net.splitting) {
+    for (int64_t c = 0; c < n; c += lanes<T>) store(state + c, load(state + c) - load(g + c));
+    return;
+  }
+  if (!net.momentum) return;
+  T* const to_blend = m.to_blend.at(b);
+  if (k == 0 && !a.s0) {  // x - x
+    for (int64_t c = 0; c < n; c += lanes<T>) store(g + c, load(g + c) + load(state + c));
+    return;
+  }
+  const T *x = m.iterate(k), *before = m.iterate_before(k);
+  const Vector<T> blend = broadcast(blend_of(net, k));
+  for (int64_t c = 0; c < n; c += lanes<T>) {
+    const Vector<T> of_input = load(g + c), bent = blend * of_input;
+    if (to_blend) {
+      const Vector<T> now = x ? load_some(x + b * n + c, n - c) : Vector<T>{};
+      const Vector<T> then = before ? load_some(before + b * n + c, n - c) : Vector<T>{};
+      store(to_blend + c, multiply_add(of_input, now - then, load(to_blend + c)));
+    }
+    store(g + c, of_input + bent + load(state + c));
+    store(state + c, -bent);
+  }
+}
+
+template <class T> void BackwardPass<T>::layer_of_task(int64_t k, int64_t begin, TaskMemory<T>& s) {
+  const int64_t count = m.rows_of_task(begin);
+  for (int64_t r = 0; r < count; ++r) {
+    T* g = s.g + r * m.stride;
+    through_prox(k, begin + r, g, r, s);
+    mark_row(s.g_masks + r * m.words, m.words, g, net.n);
+  }
+  const Rows<T> g{s.g, m.stride, count, s.g_masks, m.words};
+  if (net.coupled)
+    adjoint_coupled(m, k, begin, g, s);
+  else
+    adjoint_direct(m, k, begin, g, s);
+  if (m.needs_input(k) && (net.momentum || net.splitting))
+    for (int64_t r = 0; r < count; ++r) through_input(k, begin + r);
+}
+
+// A direct W1 shared by all layers: its gradient and that of y come from the sum over layers.
+template <class T> void BackwardPass<T>::finish_shared_bias(int64_t begin, TaskMemory<T>& s) {
+  const int64_t count = m.rows_of_task(begin);
+  const T* sums = m.g_bias + begin * m.stride;
+  for (int64_t r = 0; r < count; ++r) mark_row(s.g_masks + r * m.words, m.words, sums + r * m.stride, net.n);
+  const Rows<T> g{sums, m.stride, count, s.g_masks, m.words};
+  if (m.g_y) add_to_y(m, m.adjoint.first.of(0), begin, g, s);
+  if (m.first.wanted()) m.first.g.put(begin, g);
+}
+
+template <class T>
+void BackwardPass<T>::sum(const SampleSum<T>& factors, bool add, T* out, int64_t part, TaskMemory<T>& s) {
+  sample_sum(factors.g, factors.x, net.n * part / m.threads, net.n * (part + 1) / m.threads, add, out, s.sum_masks,
+             s.products.spill, m.above);
+}
+
+// Coupled: the sum is made transposed, (n, m), and turned once it is complete.
+template <class T>
+void BackwardPass<T>::transposed_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums,
+                                     bool follows, int64_t part, TaskMemory<T>& s) {
+  const bool complete = !out.shared() || k == 0;
+  T* const own = sums + out.index(k) * net.n * net.m;
+  sum(factors, follows || (out.shared() && k + 1 < net.layers), own, part, s);
+  const bool more = &factors == &m.second && !net.second.given();  // W = A
+  if (complete && !more)
+    transpose_rows(own, net.m, net.n * part / m.threads, net.n * (part + 1) / m.threads, out.of(k), net.n);
+}
+
+template <class T> void BackwardPass<T>::sums_of_layer(int64_t k, int64_t part, TaskMemory<T>& s) {
+  if (net.coupled) {
+    const bool both = !net.second.given();
+    if (m.second.wanted())
+      transposed_sum(k, both ? a.grad_first : a.grad_second, m.second, both ? m.g_first : m.g_second, false, part, s);
+    if (m.first.wanted()) transposed_sum(k, a.grad_first, m.first, m.g_first, both, part, s);
+    return;
+  }
+  if (m.second.wanted() && !m.starts_from_zero(k))
+    sum(m.second, net.second.shared() && k + 1 < net.layers, a.grad_second.of(k), part, s);
+  if (m.first.wanted() && !net.first.shared()) sum(m.first, false, a.grad_first.of(k), part, s);
+}
+
+template <class T> void BackwardPass<T>::finish_column_sums(int64_t k) {
+  m.to_theta.finish_layer(k, 1);
+  m.to_gain.finish_layer(k, prox_of(net, m.theta, k).gain);  // x+ was taken for P, which is x+ / gain
+  m.to_step.finish_layer(k, 1);
+  m.to_blend.finish_layer(k, 1);
+}
+
+template <class T> void BackwardPass<T>::finish() {
+  m.to_theta.write_columns(a.grad_theta, net.layers);
+  m.to_step.write_columns(a.grad_step, net.layers);
+  m.to_gain.write_values(a.grad_gain, net.layers);
+  m.to_blend.write_values(a.grad_blend, net.layers);
+  const auto copy = [&](T* out, const T* rows, int64_t stride, int64_t columns) {
+    for (int64_t b = 0; out && b < a.batch; ++b)
+      memcpy(out + b * columns, rows + b * stride, size_t(columns) * sizeof(T));
+  };
+  copy(a.grad_y, m.g_y, m.stride_y, net.m);
+  copy(a.grad_x0, m.g_x, m.stride, net.n);
+  copy(a.grad_s0, m.g_state, m.state_stride(), net.state_size());
+}
+
+template <class T> void BackwardPass<T>::run(Workspace& memory) {
+  start();
+  Queue* queues = memory.take<Queue>(net.layers + 2);
+  for (int64_t i = 0; i < net.layers + 2; ++i) queues[i] = Queue();
+  const int64_t count = blocks(a.batch, m.task);
+  int64_t stop_at = -1;  // a layer
+  in_parallel(m.threads, [&](Team team) {
+    TaskMemory<T>& s = m.tasks[team.rank];
+    const auto each_part = [&](auto work) {
+      for (int64_t part = team.rank; part < m.threads; part += team.size) work(part);
+    };
+    if (!net.coupled && m.first.wanted())
+      for (int64_t c; queues[net.layers].take(c, blocks(a.batch, chunk));)
+        m.first.x.put(c * chunk, chunk_depth(a.batch, c), a.y + c * chunk * net.m, net.m);
+    for (int64_t k = net.layers - 1; k >= 0; --k) {
+      for (int64_t i; queues[k].take(i, count);) layer_of_task(k, i * m.task, s);
+      team.wait();
+      if (team.rank == 0) finish_column_sums(k);
+      each_part([&](int64_t part) { sums_of_layer(k, part, s); });
+      // All of the team end with one and the same layer: the next, since some may be there already.
+      if (team.rank == 0 && stop_at < 0 && a.interrupted && a.interrupted())
+        __atomic_store_n(&stop_at, k ? k - 1 : 0, __ATOMIC_RELAXED);
+      team.wait();
+      if (k == __atomic_load_n(&stop_at, __ATOMIC_RELAXED) && k > 0) return;
+    }
+    if (!m.g_bias) return;
+    for (int64_t i; queues[net.layers + 1].take(i, count);) finish_shared_bias(i * m.task, s);
+    team.wait();
+    if (m.first.wanted()) each_part([&](int64_t part) { sum(m.first, false, a.grad_first.of(0), part, s); });
+  });
+  finish();
+}
+
+}  // namespace
+
+template <class T> void network_backward(const Backward<T>& a) {
+  if (a.batch == 0) {  // sums over no samples
+    const PerLayer<T> sums[] = {a.grad_first, a.grad_second, a.grad_step, a.grad_theta, a.grad_gain, a.grad_blend};
+    for (const PerLayer<T>& out : sums) clear(out);
+    return;
+  }
+  Workspace memory;
+  BackwardPass<T>(BackwardMemory<T>(a, memory)).run(memory);
+}
+
+template void network_backward(const Backward<float>&);
+template void network_backward(const Backward<double>&);
+
+}  // namespace fastunroll::FASTUNROLL_SET

@@ -1,0 +1,67 @@
+// The gradient of a network, from the last layer to the first: what its steps share.
+//
+// A gradient that enters a layer passes, mostly, where x+ is not zero, so it is as sparse as the iterate, and so are the
+// products made of it: those for the layer below, and the sums over samples for the weights. For each layer the
+// threads first share out the samples, in tasks, then the rows of the weight gradients.
+#pragma once
+#include "cpu/column_sums.h"
+#include "cpu/network.h"
+#include "cpu/sample_sum.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+// What one thread needs for one task.
+template <class T> struct TaskMemory {
+  T* g;           // (task, stride): the gradient of x+, then behind the prox
+  T* v;           // (task, stride): the input of the linear step, where it has to be made again
+  T* residual;    // (task, stride_y): coupled, r and then step r
+  T* seen;        // (task, stride_y): coupled, W g and then minus the gradient of r
+  T* along;       // a row: threshold gradients of one sample, or zeros
+  T* magnitudes;  // a row
+  T *scales, *shares;  // Onsager, for each sample: what of r its gradient gets, and what of s+
+  uint64_t *g_masks, *v_masks, *sum_masks;
+  ProductScratch<T> products;
+};
+
+// Sums over samples of g x^T for the gradients of matrices: rows from `g`, columns from `x`.
+template <class T> struct SampleSum {
+  Transposed<T> g;
+  Chunked<T> x;
+  bool wanted() const { return g.data && x.data; }
+};
+
+template <class T> struct BackwardMemory {
+  const Backward<T>& a;
+  const Network<T>& net;
+  int64_t stride, stride_y, words;
+  int64_t task;  // samples of a task: whole strips, within one chunk
+  int threads;
+  double above;
+
+  LinearFactors<T> forward, adjoint;
+  ParameterRows<T> theta, step;
+  T* g_x;      // (batch, stride): the gradient of the layer's output, then of its input
+  T* g_state;  // (batch, stride or stride_y): that of s; null if there is none
+  T* g_bias;   // (batch, stride): direct with a shared W1, summed over layers
+  T* g_y;      // (batch, stride_y), or null
+  ColumnSums<T> to_theta, to_gain, to_step, to_blend;
+  SampleSum<T> first, second;  // direct: g y^T, g v^T; coupled, transposed: v g_r^T, g (step r)^T
+  T* g_first;                  // coupled: the transposed gradients, (n, m)
+  T* g_second;
+  TaskMemory<T>* tasks;  // of each thread
+
+  BackwardMemory(const Backward<T>& arguments, Workspace& memory);
+
+  int64_t state_stride() const { return net.onsager ? stride_y : stride; }
+  int64_t rows_of_task(int64_t begin) const { return a.batch - begin < task ? a.batch - begin : task; }
+  // x as layer k found it; null for zero.
+  const T* iterate(int64_t k) const { return k ? a.x + (k - 1) * a.batch * net.n : a.x0; }
+  // The iterate before that, with momentum.
+  const T* iterate_before(int64_t k) const { return k ? iterate(k - 1) : a.s0 ? a.s0 : a.x0; }
+  // v as layer k found it was zero.
+  bool starts_from_zero(int64_t k) const { return k == 0 && !a.x0 && !a.s0; }
+  // Whether the gradient of v is of use in layer k.
+  bool needs_input(int64_t k) const { return k > 0 || a.grad_x0 || a.grad_s0 || a.grad_blend.given(); }
+};
+
+}  // namespace fastunroll::FASTUNROLL_SET

@@ -1,0 +1,64 @@
+// Sums over samples that keep columns apart, for the gradients of thresholds, steps and other small parameters.
+//
+// Within a layer samples are summed in strips of 16, then the strips; then the layers that share a parameter, then its
+// columns: one order, whatever the tiles and threads.
+#pragma once
+#include "cpu/tile.h"
+#include "fastunroll.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+constexpr int64_t strip = 16;
+
+template <class T> void clear(const PerLayer<T>& out) {
+  for (int64_t k = 0; k < out.count; ++k) memset(out.arrays[k], 0, size_t(out.size) * sizeof(T));
+}
+
+template <class T> struct ColumnSums {
+  int64_t columns, stride, batch;
+  T* strips;  // (strips, stride), or null if nothing is to be summed
+  T* layers;  // (layers, stride)
+
+  template <class Memory>
+  static ColumnSums make(bool wanted, int64_t columns, int64_t batch, int64_t layers, Memory& memory) {
+    const int64_t stride = tile_stride<T>(columns);
+    if (!wanted) return {columns, stride, batch, nullptr, nullptr};
+    return {columns, stride, batch, memory.template take<T>(blocks(batch, strip) * stride),
+            memory.template take<T>(layers * stride)};
+  }
+
+  // Where sample b adds what it has, in ascending order within a strip; null if nobody wants it.
+  T* at(int64_t b) const {
+    T* const sums = again_at(b);
+    if (sums && b % strip == 0) memset(sums, 0, size_t(stride) * sizeof(T));
+    return sums;
+  }
+  T* again_at(int64_t b) const { return strips ? strips + b / strip * stride : nullptr; }
+
+  void finish_layer(int64_t k, T divisor) const {
+    if (!strips) return;
+    T* sum = layers + k * stride;
+    memset(sum, 0, size_t(stride) * sizeof(T));
+    for (int64_t i = 0; i < blocks(batch, strip); ++i)
+      for (int64_t c = 0; c < columns; ++c) sum[c] += strips[i * stride + c];
+    for (int64_t c = 0; c < columns; ++c) sum[c] /= divisor;
+  }
+
+  // Into a parameter with one value or one for each column.
+  void write_columns(const PerLayer<T>& out, int64_t layer_count) const {
+    if (!strips) return;
+    clear(out);
+    for (int64_t k = 0; k < layer_count; ++k)
+      for (int64_t c = 0; c < columns; ++c) out.of(k)[out.size == 1 ? 0 : c] += layers[k * stride + c];
+  }
+
+  // Into a parameter with one value a layer.
+  void write_values(const PerLayer<T>& out, int64_t layer_count) const {
+    if (!strips) return;
+    clear(out);
+    for (int64_t k = 0; k < layer_count; ++k)
+      for (int64_t c = 0; c < columns; ++c) out.value(k) += layers[k * stride + c];
+  }
+};
+
+}  // namespace fastunroll::FASTUNROLL_SET

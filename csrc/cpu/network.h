@@ -1,0 +1,156 @@
+// What both passes over a network begin with: its matrices as factors of products, its parameters as padded rows.
+#pragma once
+#include "cpu/prox.h"
+#include "cpu/workspace.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+// The matrices of one kind of all layers, as factors.
+template <class T> struct Factors {
+  Factor<T>* each;
+  int64_t count;
+  const Factor<T>& of(int64_t layer) const { return each[count == 1 ? 0 : layer]; }
+};
+
+// From matrices of `rows` by `columns`: for x W, or x W^T.
+template <class T>
+Factors<T> factors_of(const PerLayer<const T>& w, int64_t rows, int64_t columns, bool transposed, Workspace& memory) {
+  Factors<T> f{memory.take<Factor<T>>(w.count), w.count};
+  for (int64_t i = 0; i < w.count; ++i)
+    f.each[i] = transposed ? Factor<T>{columns, rows, nullptr, true, w.arrays[i], Layout::by_column}
+                           : Factor<T>{rows, columns, nullptr, true, w.arrays[i], Layout::by_depth};
+  return f;
+}
+
+// The two products of a layer's linear step: direct, y W1^T and v W2^T; coupled, v A^T and r W.
+template <class T> struct LinearFactors {
+  Factors<T> first, second;
+};
+
+template <class T> LinearFactors<T> linear_factors(const Network<T>& net, Workspace& memory) {
+  const int64_t m = net.m, n = net.n;
+  const PerLayer<const T>& second = net.second.given() ? net.second : net.first;
+  if (net.coupled) return {factors_of(net.first, m, n, true, memory), factors_of(second, m, n, false, memory)};
+  return {factors_of(net.first, n, m, true, memory), factors_of(net.second, n, n, true, memory)};
+}
+
+// The transposed ones, for gradients: direct, g W1 and g W2; coupled, g A and g W^T.
+template <class T> LinearFactors<T> adjoint_factors(const Network<T>& net, Workspace& memory) {
+  const int64_t m = net.m, n = net.n;
+  const PerLayer<const T>& second = net.second.given() ? net.second : net.first;
+  if (net.coupled) return {factors_of(net.first, m, n, false, memory), factors_of(second, m, n, true, memory)};
+  return {factors_of(net.first, n, m, false, memory), factors_of(net.second, n, n, false, memory)};
+}
+
+template <class T> int64_t packed_size(const Factors<T>& f) {
+  return f.count ? f.count * Factor<T>::packed_size(f.each[0].depth, f.each[0].columns) : 0;
+}
+
+// The factors packed in one block of memory: for each a flag that says whether it is finite, then their panels.
+template <class T> int64_t flags_size(const LinearFactors<T>& f) {
+  return blocks((f.first.count + f.second.count) * int64_t(sizeof(T)), 64) * 64 / int64_t(sizeof(T));
+}
+
+template <class T> int64_t packed_size(const LinearFactors<T>& f) {
+  return flags_size(f) + packed_size(f.first) + packed_size(f.second);
+}
+
+template <class T> void pack(const LinearFactors<T>& f, int threads, T* memory) {
+  T* const panels = memory + flags_size(f);
+  pack(f.first.each, f.first.count, panels, threads);
+  pack(f.second.each, f.second.count, panels + packed_size(f.first), threads);
+  for (int64_t i = 0; i < f.first.count; ++i) memory[i] = f.first.each[i].finite;
+  for (int64_t i = 0; i < f.second.count; ++i) memory[f.first.count + i] = f.second.each[i].finite;
+}
+
+template <class T> void use_packed(const LinearFactors<T>& f, const T* memory) {
+  const T *panels = memory + flags_size(f), *finite = memory;
+  const Factors<T> kinds[] = {f.first, f.second};
+  for (const Factors<T>& kind : kinds) {
+    for (int64_t i = 0; i < kind.count; ++i) {
+      kind.each[i].panels = panels;
+      kind.each[i].finite = *finite++ != 0;
+      panels += packed_size(kind) / kind.count;
+    }
+  }
+}
+
+// Packing is worth its while for factors that are used again: by several layers, or by many samples.
+template <class T>
+void pack_if_used_again(const LinearFactors<T>& f, const Network<T>& net, int64_t batch, int threads,
+                        Workspace& memory) {
+  constexpr int64_t many = 32;  // samples a thread
+  const Factors<T> kinds[] = {f.first, f.second};
+  for (const Factors<T>& kind : kinds)
+    if ((kind.count == 1 && net.layers > 1) || batch > many * threads)
+      pack(kind.each, kind.count, memory.take<T>(packed_size(kind)), threads);
+}
+
+// Whether all threads do better to share a tile: few samples, whose cost is to fetch matrices that each layer has of
+// its own.
+template <class T> bool gains_from_a_team(const Network<T>& net, int64_t batch, int64_t matrix_bytes) {
+  constexpr int64_t few = 16, large = 256 << 10;
+  return batch <= few && matrix_bytes >= large && net.layers > 1 && !net.first.shared();
+}
+
+// The size of a buffer for a panel of the deepest factor that is not packed.
+template <class T> int64_t buffer_size(const LinearFactors<T>& f) {
+  int64_t depth = 0;
+  const Factors<T> kinds[] = {f.first, f.second};
+  for (const Factors<T>& kind : kinds)
+    if (kind.count && !kind.each[0].panels && kind.each[0].depth > depth) depth = kind.each[0].depth;
+  return depth * panel_width<T>;
+}
+
+// Parameters of all layers as padded rows.
+template <class T> struct ParameterRows {
+  T* data;  // null if there are none
+  int64_t count, stride;
+  const T* of(int64_t layer) const { return data ? data + (count == 1 ? 0 : layer) * stride : nullptr; }
+};
+
+template <class T> ParameterRows<T> rows_of(const PerLayer<const T>& p, int64_t columns, Workspace& memory) {
+  ParameterRows<T> rows{p.given() ? memory.take<T>(p.count * padded<T>(columns)) : nullptr, p.count,
+                        padded<T>(columns)};
+  for (int64_t k = 0; k < p.count; ++k) spread(rows.data + k * rows.stride, p.arrays[k], p.size, columns);
+  return rows;
+}
+
+template <class T> Prox<T> prox_of(const Network<T>& net, const ParameterRows<T>& theta, int64_t k) {
+  return {net.shrinkage, net.n,  net.group, net.passing ? net.passing[k] : 0, net.gain.given() ? net.gain.value(k) : T(1),
+          theta.of(k)};
+}
+
+template <class T> T blend_of(const Network<T>& net, int64_t k) { return net.blend.given() ? net.blend.value(k) : 0; }
+
+// |x|_0
+inline int64_t count_nonzeros(const uint64_t* masks, int64_t words) {
+  int64_t count = 0;
+  for (int64_t q = 0; q < words; ++q) count += __builtin_popcountll(masks[q]);
+  return count;
+}
+
+// The sum of a[i] b[i], in 16 chains side by side on every instruction set.
+template <class T> T dot(const T* a, const T* b, int64_t size) {
+  constexpr int chains = 16;
+  T sum[chains] = {};
+  for (int64_t i = 0; i < size; ++i) sum[i % chains] += a[i] * b[i];
+  for (int width = chains / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) sum[i] += sum[i + width];
+  return sum[0];
+}
+
+// |x|_2 / sqrt(size)
+template <class T> T rms(const T* x, int64_t size) {
+  return T(__builtin_sqrt(double(dot(x, x, size) / T(size))));
+}
+
+// v = x + momentum (x - before)
+template <class T> void extrapolate(T* v, const T* x, const T* before, T momentum, int64_t n) {
+  for (int64_t c = 0; c < n; c += lanes<T>) {
+    const Vector<T> now = load_some(x + c, n - c);
+    store(v + c, multiply_add(broadcast(momentum), now - load_some(before + c, n - c), now));
+  }
+}
+
+}  // namespace fastunroll::FASTUNROLL_SET

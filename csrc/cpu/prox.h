@@ -1,0 +1,148 @@
+// x = gain P(z): what ends a layer, and its gradient from x alone.
+#pragma once
+#include "cpu/largest.h"
+#include "cpu/tile.h"
+#include "fastunroll.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+template <class T> inline T absolute(T x) { return __builtin_signbit(x) ? -x : x; }
+
+template <class T> struct Prox {
+  Shrinkage shrinkage;
+  int64_t n, group, passing;
+  T gain;
+  const T* theta;  // a padded row with a value for each column or, if there are groups, for each group
+
+  // Whether every element is on its own, so that apply() serves; otherwise rows are needed whole.
+  bool by_element() const { return group == 1 && passing == 0; }
+
+  // Elements at `column`; theta is taken times `scale`.
+  template <int Count> void apply(Vector<T>* v, int64_t column, T scale) const {
+    if (shrinkage == Shrinkage::soft) {
+      for (int j = 0; j < Count; ++j) v[j] = shrink<T>(v[j], load(theta + column + j * lanes<T>) * scale);
+    } else if (shrinkage == Shrinkage::nonnegative) {
+      for (int j = 0; j < Count; ++j) {
+        const Vector<T> moved = v[j] - load(theta + column + j * lanes<T>) * scale;
+        v[j] = moved <= 0 ? Vector<T>{} : moved;
+      }
+    }
+    if (gain != 1)
+      for (int j = 0; j < Count; ++j) v[j] *= gain;
+  }
+
+  void apply_to_row(T* x, T scale, T* magnitudes) const;
+
+  // The gradient behind P from that of x, and from x. Threshold and gain gradients are added to `to_theta` and
+  // `to_gain`, a value for each column or group, where these are not null.
+  void gradient_of_row(const T* x, T* grad, T scale, T* magnitudes, T* to_theta, T* to_gain) const;
+
+ private:
+  void magnitudes_of(const T* x, T* magnitudes) const;
+  T threshold(int64_t g, T scale) const {
+    const T t = theta[g] * scale;
+    return passing && t < 0 ? 0 : t;
+  }
+  void gradient_by_element(const T* x, T* grad, T* to_theta, T* to_gain) const;
+};
+
+// |x|, its positive part, or the norms of its groups; padded with negative numbers.
+template <class T> void Prox<T>::magnitudes_of(const T* x, T* magnitudes) const {
+  const int64_t count = n / group;
+  for (int64_t g = 0; g < count; ++g) {
+    T sum = 0;
+    if (group == 1) {
+      sum = shrinkage == Shrinkage::nonnegative && x[g] < 0 ? 0 : absolute(x[g]);
+    } else {
+      for (int64_t i = g * group; i < (g + 1) * group; ++i) sum += x[i] * x[i];
+      sum = T(__builtin_sqrt(double(sum)));
+    }
+    magnitudes[g] = sum;
+  }
+  for (int64_t g = count; g % lanes<T>; ++g) magnitudes[g] = -1;
+}
+
+template <class T> void Prox<T>::apply_to_row(T* x, T scale, T* magnitudes) const {
+  if (by_element()) {
+    for (int64_t c = 0; c < n; c += lanes<T>) {
+      Vector<T> v = load(x + c);
+      apply<1>(&v, c, scale);
+      store(x + c, v);
+    }
+    return;
+  }
+  const int64_t count = n / group;
+  magnitudes_of(x, magnitudes);
+  Largest<T> chosen = passing ? largest(magnitudes, count, passing) : Largest<T>{};
+  for (int64_t g = 0; g < count; ++g) {
+    const T size = magnitudes[g], limit = threshold(g, scale);
+    const bool zero = size <= (limit < 0 ? 0 : limit);
+    const bool passes = passing && chosen.take(size) && !zero;
+    for (int64_t i = g * group; i < (g + 1) * group; ++i) {
+      if (zero)
+        x[i] = 0;
+      else if (group > 1)
+        x[i] = (passes ? x[i] : x[i] * ((size - limit) / size)) * gain;
+      else
+        x[i] = (passes ? x[i] : __builtin_signbit(x[i]) ? -(size - limit) : size - limit) * gain;
+    }
+  }
+}
+
+template <class T> void Prox<T>::gradient_by_element(const T* x, T* grad, T* to_theta, T* to_gain) const {
+  for (int64_t c = 0; c < n; c += lanes<T>) {
+    const Vector<T> out = load_some(x + c, n - c);
+    Vector<T> g = load(grad + c);
+    if (to_gain) store(to_gain + c, multiply_add(g, out, load(to_gain + c)));
+    if (gain != 1) g *= gain;
+    if (shrinkage != Shrinkage::none) g = where_nonzero<T>(out, g);
+    store(grad + c, g);
+    if (to_theta)
+      store(to_theta + c, load(to_theta + c) - (shrinkage == Shrinkage::soft ? with_sign_of<T>(g, out) : g));
+  }
+}
+
+// Behind a group of norm r = |z| = |x| / gain + theta, with u = x / |x|: (1 - theta / r) g + (theta / r) <u, g> u.
+template <class T>
+void Prox<T>::gradient_of_row(const T* x, T* grad, T scale, T* magnitudes, T* to_theta, T* to_gain) const {
+  if (by_element()) return gradient_by_element(x, grad, to_theta, to_gain);
+  const int64_t count = n / group;
+  magnitudes_of(x, magnitudes);
+  Largest<T> chosen = passing ? largest(magnitudes, count, passing) : Largest<T>{};
+  for (int64_t g = 0; g < count; ++g) {
+    const T size = magnitudes[g];
+    const bool passes = passing && chosen.take(size);
+    T along = 0;  // the gradient along u
+    for (int64_t i = g * group; i < (g + 1) * group; ++i) {
+      if (to_gain) to_gain[g] += grad[i] * x[i];
+      grad[i] = size == 0 ? 0 : grad[i] * gain;
+      along += size == 0 ? 0 : grad[i] * (x[i] / size);
+    }
+    if (passes || size == 0) continue;
+    const T limit = threshold(g, scale);
+    if (to_theta && !(passing && theta[g] < 0)) to_theta[g] -= along;
+    if (group == 1) continue;
+    const T share = limit / (size / gain + limit);
+    for (int64_t i = g * group; i < (g + 1) * group; ++i)
+      grad[i] = (1 - share) * grad[i] + share * along * (x[i] / size);
+  }
+}
+
+// Stores elements behind P, and marks those that are not zero.
+template <class T> struct StoreThrough {
+  T* data;
+  int64_t stride;
+  const Prox<T>& prox;
+  const T* scales;  // of each row, or null
+  uint64_t* masks;  // cleared rows of `words`
+  int64_t words;
+  template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
+    Vector<T> x[Count];
+    for (int j = 0; j < Count; ++j) x[j] = v[j];
+    prox.template apply<Count>(x, column, scales ? scales[row] : T(1));
+    for (int j = 0; j < Count; ++j) store(data + row * stride + column + j * lanes<T>, x[j]);
+    mark<Count, T>(masks + row * words, column, x);
+  }
+};
+
+}  // namespace fastunroll::FASTUNROLL_SET

@@ -1,0 +1,243 @@
+"""Every form of a layer against the reference: values, gradients, and the same bits whatever the circumstances."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import fastunroll as fu
+import pytest
+import torch
+from cases import relative_error, tolerance
+from fastunroll import _fastunroll
+from fastunroll.unrolling import Coupled, Direct, Momentum, Onsager, Prox, Splitting
+from forms import COMPLEX, FORMS, SMALL, Form, build
+from torch import Tensor
+
+
+@pytest.mark.parametrize("form", FORMS + COMPLEX, ids=str)
+def test_values(form: Form) -> None:
+    p = build(form)
+    wanted, state = p.reference()
+    found = p.run(return_layers=True)
+    assert relative_error(found, wanted) <= tolerance(form.dtype)
+    if form.state != "none":
+        last, s = p.run(return_state=True)
+        assert torch.equal(last, found[-1])
+        assert relative_error(s, state) <= tolerance(form.dtype)
+
+
+@pytest.mark.parametrize("form", FORMS + COMPLEX, ids=str)
+def test_gradients_are_those_of_the_reference(form: Form) -> None:
+    p = build(form, requires_grad=True)
+    g = torch.Generator().manual_seed(3)
+    wanted, state = p.reference()
+    weights = torch.randn(wanted.shape, generator=g, dtype=torch.float64)
+    of_state = torch.randn(state.shape, generator=g, dtype=torch.float64)
+
+    def loss(x: Tensor, s: Tensor | None) -> Tensor:
+        total = (weights * x.abs().square()).sum() + (weights * x.real).sum()
+        return total + ((of_state * s.real).sum() if form.state != "none" and s is not None else 0)
+
+    expected = torch.autograd.grad(loss(wanted, state), p.leaves, allow_unused=True, materialize_grads=True)
+    out = p.run(return_layers=True, return_state=form.state != "none")
+    x, s = out if isinstance(out, tuple) else (out, None)
+    found = torch.autograd.grad(loss(x, s), p.leaves, allow_unused=True, materialize_grads=True)
+    for a, b in zip(found, expected, strict=True):
+        assert relative_error(a, b) <= 1e-9
+
+
+@pytest.mark.parametrize("form", SMALL, ids=str)
+def test_gradcheck(form: Form) -> None:
+    p = build(replace(form, m=3, n=6, batch=2), requires_grad=True)
+    state = form.state != "none"
+
+    def run(*leaves: Tensor) -> Any:
+        return p.with_leaves(list(leaves)).run(return_state=state)
+
+    assert torch.autograd.gradcheck(run, p.leaves, eps=1e-7, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", SMALL, ids=str)
+def test_each_gradient_alone_is_the_same(form: Form) -> None:
+    whole = build(form, requires_grad=True)
+    wanted = torch.autograd.grad(whole.run().sum(), whole.leaves, allow_unused=True, materialize_grads=True)
+    for i in range(len(wanted)):
+        alone = build(form)
+        alone.leaves[i].requires_grad_()
+        (found,) = torch.autograd.grad(alone.run().sum(), [alone.leaves[i]], allow_unused=True, materialize_grads=True)
+        assert torch.equal(found, wanted[i])
+
+
+@pytest.mark.parametrize("segment", [1, 2, 5])
+@pytest.mark.parametrize("form", SMALL, ids=str)
+def test_checkpoints_change_nothing(form: Form, segment: int) -> None:
+    passing = form.prox.get("passing")
+    longer = {"passing": passing + (3, 1)} if passing else {}
+    form = replace(form, layers=5, prox={**form.prox, **longer})
+    p = build(form, requires_grad=True)
+    x = p.run()
+    wanted = torch.autograd.grad(x.square().sum(), p.leaves, allow_unused=True, materialize_grads=True)
+    again = p.run(checkpoint=segment)
+    assert torch.equal(x, again)
+    found = torch.autograd.grad(again.square().sum(), p.leaves, allow_unused=True, materialize_grads=True)
+    for a, b in zip(found, wanted, strict=True):
+        assert relative_error(a, b) <= 1e-12  # a shared parameter adds segments up
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Any:
+    threads, name, above = torch.get_num_threads(), _fastunroll.instruction_set(), _fastunroll.dense_above()
+    yield
+    torch.set_num_threads(threads)
+    _fastunroll.use_instruction_set(name)
+    _fastunroll.set_dense_above(above)
+
+
+def _everything(p: Any) -> list[Tensor]:
+    state = p.form.state != "none"
+    out = p.run(return_layers=True, return_state=state)
+    x, s = out if state else (out, p.y.new_zeros(()))
+    loss = x.abs().square().sum() + s.abs().square().sum()
+    return [x, s, *torch.autograd.grad(loss, p.leaves, allow_unused=True, materialize_grads=True)]
+
+
+_SETS = [s for s in _fastunroll.compiled_instruction_sets() if s != "baseline"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("form", SMALL, ids=str)
+def test_threads_sets_and_skipping_do_not_change_a_bit(form: Form, dtype: torch.dtype) -> None:
+    p = build(replace(form, m=45, n=150, batch=77, dtype=dtype), requires_grad=True)
+    wanted = _everything(p)
+    for threads in (1, 3):
+        for above in (0.0, 0.5, 2.0):
+            for name in _SETS:
+                try:
+                    _fastunroll.use_instruction_set(name)
+                except ValueError:  # not on this processor
+                    continue
+                torch.set_num_threads(threads)
+                _fastunroll.set_dense_above(above)
+                for a, b in zip(_everything(p), wanted, strict=True):
+                    assert torch.equal(a, b), (threads, above, name)
+
+
+@pytest.mark.parametrize("form", SMALL, ids=str)
+def test_a_sample_is_the_same_in_every_batch(form: Form) -> None:
+    p = build(replace(form, m=45, n=150, batch=77))
+    whole = p.run(return_layers=True)
+    for first, last in ((0, 1), (5, 8), (30, 77)):
+        part = replace(p, y=p.y[first:last], x0=None if p.x0 is None else p.x0[first:last],
+                       s0=None if p.s0 is None else p.s0[first:last])  # fmt: skip
+        part.form = replace(p.form, batch=last - first)
+        assert torch.equal(part.run(return_layers=True), whole[:, first:last])
+        # Where gradients are recorded matrices are not packed beforehand if the batch is small.
+        part.y.requires_grad_()
+        assert torch.equal(part.run(return_layers=True), whole[:, first:last])
+        part.y = part.y.detach()
+
+
+def test_few_samples_of_a_large_network_share_the_threads() -> None:
+    for form in SMALL:
+        p = build(replace(form, m=130, n=300, batch=20, dtype=torch.float32))
+        torch.set_num_threads(1)
+        whole = p.run()
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            for count in (1, 3, 16):
+                part = replace(p, y=p.y[:count], x0=None if p.x0 is None else p.x0[:count],
+                               s0=None if p.s0 is None else p.s0[:count])  # fmt: skip
+                assert torch.equal(part.run(), whole[:count]), form
+                with torch.inference_mode():
+                    assert torch.equal(part.run(), whole[:count]), form
+
+
+def test_nan_stays_in_its_sample() -> None:
+    for form in SMALL:
+        p = build(form)
+        whole = p.run()
+        p.y[2] = torch.nan
+        found = p.run()
+        assert found[2].isnan().any()
+        assert torch.equal(found[[0, 1, 3, 4]], whole[[0, 1, 3, 4]])
+
+
+def test_ties_pass_at_the_lower_index() -> None:
+    eye = torch.eye(4, dtype=torch.float64)
+    y = torch.tensor([[2.0, -2.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]], dtype=torch.float64)
+    found = fu.unrolled(y, Coupled(eye), Prox(0.5, passing=2), layers=1)
+    assert found.tolist() == [[2.0, -2.0, 1.5, 0.5], [1.0, 1.0, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, 7, 16, 33, 130])
+def test_selection_is_exact(n: int, dtype: torch.dtype) -> None:
+    g = torch.Generator().manual_seed(n)
+    z = torch.randn(40, n, generator=g, dtype=dtype).mul(3).round().div(3)  # with ties
+    eye = torch.eye(n, dtype=dtype)
+    for k in range(n + 2):
+        found = fu.unrolled(z, Coupled(eye), Prox(0.4, passing=k), layers=1)
+        wanted = fu.reference.prox(z, "soft", torch.tensor(0.4, dtype=dtype), 1.0, 1, k)
+        assert torch.allclose(found, wanted, rtol=1e-6, atol=0)
+
+
+def test_it_is_admm() -> None:
+    """The dense and the factorised form of the same ADMM agree, and solve the Lasso."""
+    g = torch.Generator().manual_seed(0)
+    A, y = torch.randn(20, 40, generator=g, dtype=torch.float64), torch.randn(3, 20, generator=g, dtype=torch.float64)
+    rho, lam = 5.0, 2.0
+    inverse = torch.linalg.inv(A.mT @ A + rho * torch.eye(40, dtype=torch.float64))
+    W = torch.linalg.solve(A @ A.mT + rho * torch.eye(20, dtype=torch.float64), A)
+    prox, state = Prox(lam / rho), Splitting()
+    dense = fu.unrolled(y, Direct(inverse @ A.mT, rho * inverse), prox, layers=400, state=state)
+    factorised = fu.unrolled(y, Coupled(A, W), prox, layers=400, state=state)
+    assert relative_error(dense, factorised) < 1e-10
+    assert fu.losses.kkt_residual(dense, y, A, lam).max() < 1e-6
+
+
+def test_it_is_amp() -> None:
+    """At its state evolution's operating point AMP recovers a sparse signal in far fewer iterations than ISTA."""
+    g = torch.Generator().manual_seed(0)
+    A = torch.randn(250, 500, generator=g) / 250**0.5
+    x = torch.randn(20, 500, generator=g) * (torch.rand(20, 500, generator=g) < 0.1)
+    y = x @ A.mT
+    amp = fu.unrolled(y, Coupled(A), Prox(1.1402), layers=16, state=Onsager())
+    assert fu.losses.nmse_db(amp, x, pooled=True) < -25
+
+
+def test_continuing_is_one_run() -> None:
+    for form in SMALL:
+        if form.state == "none" or form.prox.get("passing"):
+            continue
+        p = build(form)
+        whole = p.run()
+
+        def part(values: Any, first: int, last: int) -> Any:
+            return values[first:last] if isinstance(values, list) else values
+
+        x, s = p.x0, p.s0
+        for first, last in ((0, 1), (1, 3)):
+            pieces = [
+                None if piece is None else type(piece)(**{k: part(v, first, last) for k, v in vars(piece).items()})
+                for piece in (p.linear, p.prox, p.state)
+            ]
+            x, s = fu.unrolled(p.y, pieces[0], pieces[1], state=pieces[2], layers=last - first, x0=x, s0=s,
+                               return_state=True)  # fmt: skip
+        assert relative_error(x, whole) < 1e-12
+
+
+def test_one_tensor_can_hold_a_value_for_each_layer() -> None:
+    g = torch.Generator().manual_seed(0)
+    A, y = torch.randn(5, 9, generator=g, dtype=torch.float64), torch.randn(4, 5, generator=g, dtype=torch.float64)
+    beta = torch.rand(3, generator=g, dtype=torch.float64, requires_grad=True)
+    gain = (1 + torch.rand(3, generator=g, dtype=torch.float64)).requires_grad_()
+
+    def run(beta: Any, gain: Any) -> Tensor:
+        return fu.unrolled(y, Coupled(A, step=0.05), Prox(0.1, gain=gain), layers=3, state=Momentum(beta))
+
+    found, wanted = run(beta, gain), run([*beta.unbind()], [*gain.unbind()])
+    assert torch.equal(found, wanted)
+    for a, b in zip(torch.autograd.grad(found.sum(), [beta, gain]), torch.autograd.grad(wanted.sum(), [beta, gain]), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(run(beta.tolist(), gain.tolist()), wanted)
