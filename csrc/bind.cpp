@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/workspace.h"
 #include "fastunroll.h"
 
 namespace py = pybind11;
@@ -79,7 +80,7 @@ class BoundNetwork {
  public:
   BoundNetwork(bool is_double, const std::array<int64_t, 9>& form, std::vector<int64_t> passing,
                const std::array<Arrays, 6>& parameters)
-      : passing_(std::move(passing)) {
+      : first_count_(parameters[0].first.size()), passing_(std::move(passing)) {
     form_ = {form[0], form[1], form[2], form[3] != 0, form[4] != 0, form[5] != 0, form[6] != 0, form[7], form[8]};
     if (is_double)
       double_ = std::make_unique<Parameters<double>>(parameters.begin(), parameters.end());
@@ -87,21 +88,45 @@ class BoundNetwork {
       float_ = std::make_unique<Parameters<float>>(parameters.begin(), parameters.end());
   }
 
-  int64_t packed_size() const {
-    int64_t size = 0;
-    with_network([&](const auto& net) { size = network_packed_size(net); });
-    return size;
+  // Packs the matrices, for forward() to use from now on.
+  void pack(int threads) {
+    with_network([&](const auto& net) {
+      using T = Value<decltype(net)>;
+      packed_ = std::make_unique<Block>(size_t(network_packed_size(net)) * sizeof(T));
+      network_pack(net, threads, reinterpret_cast<T*>(packed_->data()));
+    });
   }
 
-  void pack(int threads, Address packed) const {
-    with_network([&](const auto& net) { network_pack(net, threads, pointer<Value<decltype(net)>>(packed)); });
+  // Takes note of the tensors behind the addresses, and of the first `versioned` ones as they are.
+  void watch(const py::list& tensors, size_t versioned) {
+    watched_.clear();
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      const py::object t = tensors[i];
+      watched_.push_back({py::weakref(t), number(PyObject_CallMethodNoArgs(t.ptr(), names().data_ptr)),
+                          i < versioned ? number(PyObject_GetAttr(t.ptr(), names().version)) : -1});
+    }
+    set_ = instruction_set();
+    sample_ = sample(versioned);
   }
 
-  void forward(int64_t batch, int threads, Address packed, Address y, Address x0, Address s0, bool keep, Address x,
+  // Whether these are the watched tensors, unchanged as far as version counters and a sample of values tell.
+  bool is_current(const py::list& tensors, size_t versioned) const {
+    if (tensors.size() != watched_.size() || set_ != instruction_set()) return false;
+    for (size_t i = 0; i < watched_.size(); ++i) {
+      const Watched& w = watched_[i];
+      PyObject* const t = PyList_GET_ITEM(tensors.ptr(), Py_ssize_t(i));
+      if (t != w.tensor().ptr() || number(PyObject_CallMethodNoArgs(t, names().data_ptr)) != w.address) return false;
+      if (i < versioned && number(PyObject_GetAttr(t, names().version)) != w.version) return false;
+    }
+    return sample(versioned) == sample_;
+  }
+
+  void forward(int64_t batch, int threads, Address y, Address x0, Address s0, bool keep, Address x,
                Address s, Address trace) const {
     with_network([&](const auto& net) {
       using T = Value<decltype(net)>;
-      network_forward<T>({net, batch, threads, pointer<const T>(packed), pointer<const T>(y), pointer<const T>(x0),
+      const T* packed = packed_ ? reinterpret_cast<const T*>(packed_->data()) : nullptr;
+      network_forward<T>({net, batch, threads, packed, pointer<const T>(y), pointer<const T>(x0),
                           pointer<const T>(s0), keep, Interruption::happened, pointer<T>(x), pointer<T>(s),
                           pointer<T>(trace)});
     });
@@ -162,17 +187,73 @@ class BoundNetwork {
     if (PyErr_Occurred()) throw py::error_already_set();
   }
 
+  struct Watched {
+    py::weakref tensor;
+    int64_t address, version;
+  };
+  struct Names {
+    PyObject* data_ptr = PyUnicode_InternFromString("data_ptr");
+    PyObject* version = PyUnicode_InternFromString("_version");
+  };
+  static const Names& names() {
+    static const Names n;
+    return n;
+  }
+  static int64_t number(PyObject* new_reference) {
+    if (!new_reference) throw py::error_already_set();
+    const int64_t value = PyLong_AsLongLong(new_reference);
+    Py_DECREF(new_reference);
+    return value;
+  }
+
+  // A hash of some values of each matrix, evenly spread: matrices that changed as a whole differ.
+  uint64_t sample(size_t matrices) const {
+    uint64_t hash = 14695981039346656037u;
+    const int64_t in_all = 128, each = std::max<int64_t>(4, in_all / std::max<int64_t>(1, int64_t(matrices)));
+    for (size_t m = 0; m < matrices; ++m) {
+      const bool square = !form_.coupled && m >= first_count_;
+      const int64_t words = form_.n * (square ? form_.n : form_.m) * (double_ ? 2 : 1), count = std::min(words, each);
+      for (int64_t i = 0; i < count; ++i) {
+        uint32_t value;
+        std::memcpy(&value, pointer<const uint32_t>(Address(watched_[m].address)) + i * words / count, sizeof value);
+        hash = (hash ^ value) * 1099511628211u;
+      }
+    }
+    return hash;
+  }
+
+  std::unique_ptr<Block> packed_;
+  std::vector<Watched> watched_;
+  const char* set_ = nullptr;
+  uint64_t sample_ = 0;
+  size_t first_count_;
   Form form_;
   std::vector<int64_t> passing_;
   std::unique_ptr<Parameters<float>> float_;
   std::unique_ptr<Parameters<double>> double_;
 };
 
+// Memory of a tensor, given back for the next one when the tensor goes.
+class Memory {
+ public:
+  explicit Memory(int64_t size) : size_(size), block_(reused_block(size_t(size))) {}
+  ~Memory() { give_back(std::move(block_)); }
+  py::buffer_info buffer() { return {block_.data(), 1, "B", 1, {size_}, {1}}; }
+
+ private:
+  py::ssize_t size_;
+  Block block_;
+};
+
 void bind_network(py::module_& module) {
+  py::class_<Memory>(module, "Memory", py::buffer_protocol())
+      .def(py::init<int64_t>())
+      .def_buffer([](Memory& m) { return m.buffer(); });
   py::class_<BoundNetwork>(module, "Network")
       .def(py::init<bool, const std::array<int64_t, 9>&, std::vector<int64_t>, const std::array<Arrays, 6>&>())
-      .def("packed_size", &BoundNetwork::packed_size)
       .def("pack", &BoundNetwork::pack)
+      .def("watch", &BoundNetwork::watch)
+      .def("is_current", &BoundNetwork::is_current)
       .def("forward", &BoundNetwork::forward)
       .def("backward", &BoundNetwork::backward);
 }
@@ -215,22 +296,6 @@ void bind_soft_threshold(py::module_& module) {
              });
 }
 
-// A hash of a sample of values of each array, evenly spread over its bytes: weights that changed as a whole differ.
-uint64_t fingerprint(const Addresses& addresses, const std::vector<int64_t>& bytes) {
-  constexpr int64_t in_all = 256, word = 4;
-  const int64_t samples = std::max<int64_t>(4, in_all / std::max<int64_t>(1, int64_t(addresses.size())));
-  uint64_t hash = 14695981039346656037u;
-  for (size_t a = 0; a < addresses.size(); ++a) {
-    const int64_t words = bytes[a] / word, count = std::min(words, samples);
-    for (int64_t i = 0; i < count; ++i) {
-      uint32_t value;
-      std::memcpy(&value, pointer<const char>(addresses[a]) + i * words / count * word, word);
-      hash = (hash ^ value) * 1099511628211u;
-    }
-  }
-  return hash;
-}
-
 void bind_settings(py::module_& module) {
   module.def("instruction_set", [] { return std::string(instruction_set()); });
   module.def("instruction_set_reason", [] { return std::string(instruction_set_reason()); });
@@ -243,7 +308,6 @@ void bind_settings(py::module_& module) {
     if (const char* problem = use_instruction_set(name.c_str()))
       throw py::value_error("instruction set '" + name + "' cannot be used: " + problem);
   });
-  module.def("fingerprint", &fingerprint);
   module.def("dense_above", &dense_above);
   module.def("set_dense_above", &set_dense_above);
   module.def("openmp", [] {

@@ -12,29 +12,23 @@ template <class T> struct StartNegative {  // minus a matrix that ends at its la
   }
 };
 
-// v of layer k for the samples of a task, and its nonzeros: where it lies, or made again.
+// v of layer k for the samples of a task: where it lies, or made again.
 template <class T>
 Rows<T> input_rows(const BackwardMemory<T>& m, int64_t k, int64_t begin, int64_t count, TaskMemory<T>& s) {
   const int64_t n = m.net.n;
-  Rows<T> v{s.v, m.stride, count, s.v_masks, m.words};
-  if (m.net.splitting) {
-    v.data = m.a.trace + (k * m.a.batch + begin) * 2 * n;
-    v.stride = 2 * n;
-  } else if (m.net.momentum && !m.starts_from_zero(k)) {
-    const T *x = m.iterate(k), *before = m.iterate_before(k);
-    T* const zero = s.along;
-    memset(zero, 0, size_t(m.stride) * sizeof(T));
+  if (m.net.splitting) return {m.given(m.a.trace, 2 * n, begin, k), 2 * n, count, nullptr, 0};
+  const T* x = m.iterate(k, begin);
+  if (m.net.momentum && !m.starts_from_zero(k)) {
+    const T* before = m.iterate_before(k, begin);
+    memset(s.along, 0, size_t(m.stride) * sizeof(T));
     for (int64_t r = 0; r < count; ++r)
-      extrapolate(s.v + r * m.stride, x ? x + (begin + r) * n : zero, before ? before + (begin + r) * n : zero,
-                  blend_of(m.net, k), n);
-  } else if (m.iterate(k)) {
-    v.data = m.iterate(k) + begin * n;
-    v.stride = n;
+      extrapolate(s.v + r * m.stride, x ? x + r * n : s.along, before ? before + r * n : s.along, blend_of(m.net, k), n);
+  } else if (x) {
+    return {x, n, count, nullptr, 0};
   } else {
     memset(s.v, 0, size_t(count * m.stride) * sizeof(T));
   }
-  for (int64_t r = 0; r < count; ++r) mark_row(s.v_masks + r * m.words, m.words, v.data + r * v.stride, n);
-  return v;
+  return {s.v, m.stride, count, nullptr, 0};
 }
 
 // y's share of a gradient g of W1 y, added to that of y.
@@ -60,10 +54,10 @@ void adjoint_direct(const BackwardMemory<T>& m, int64_t k, int64_t begin, const 
     }
   }
   if (m.g_y && !shared) add_to_y(m, m.adjoint.first.of(k), begin, g, s);
-  if (m.second.wanted() || (m.first.wanted() && !shared)) m.second.g.put(begin, g);
-  if (m.second.wanted() && !m.starts_from_zero(k)) {
+  if (m.of_second.wanted() || (m.of_first.wanted() && !shared)) m.of_second.g.put(begin, g);
+  if (m.of_second.wanted() && !m.starts_from_zero(k)) {
     const Rows<T> v = input_rows(m, k, begin, g.count, s);
-    m.second.x.put(begin, g.count, v.data, v.stride);
+    m.of_second.x.put(begin, g.count, v.data, v.stride);
   }
 }
 
@@ -72,17 +66,22 @@ template <class T>
 void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const Rows<T>& g, TaskMemory<T>& s) {
   const Network<T>& net = m.net;
   const int64_t stride_y = m.stride_y, size = net.m;
-  const bool needs_residual = m.to_step.strips || m.second.wanted() || m.first.wanted() || net.onsager;
+  const bool needs_residual = m.to_step.strips || m.of_second.wanted() || m.of_first.wanted() || net.onsager;
   Rows<T> v{};
-  if (needs_residual) v = input_rows(m, k, begin, g.count, s);
+  if (needs_residual) {
+    v = input_rows(m, k, begin, g.count, s);
+    v.masks = s.v_masks;
+    v.words = m.words;
+    for (int64_t r = 0; r < v.count; ++r) mark_row(s.v_masks + r * m.words, m.words, v.data + r * v.stride, net.n);
+  }
   if (net.onsager) {
     for (int64_t r = 0; r < g.count; ++r) {
       T* residual = s.residual + r * stride_y;
-      const T* trace = m.a.trace + (k * m.a.batch + begin + r) * size;
+      const T* trace = m.given(m.a.trace, size, begin + r, k);
       for (int64_t c = 0; c < size; c += lanes<T>) store(residual + c, load_some(trace + c, size - c));
     }
   } else if (needs_residual) {
-    product(m.forward.first.of(k), v, s.products, m.above, StartNegative<T>{m.a.y + begin * size, size},
+    product(m.forward.first.of(k), v, s.products, m.above, StartNegative<T>{m.given(m.a.y, size, begin), size},
             StoreNegated<T>{s.residual, stride_y, nullptr});
   }
   product(m.adjoint.second.of(k), g, s.products, m.above, StartAtZero<T>{}, Store<T>{s.seen, stride_y});
@@ -112,13 +111,13 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
     product(m.adjoint.first.of(k), minus, s.products, m.above, StartFrom<T>{g.data, g.stride},
             Store<T>{m.g_x + begin * m.stride, m.stride});
   }
-  if (m.second.wanted()) {
-    m.second.g.put(begin, g);
-    m.second.x.put(begin, g.count, s.residual, stride_y);
+  if (m.of_second.wanted()) {
+    m.of_second.g.put(begin, g);
+    m.of_second.x.put(begin, g.count, s.residual, stride_y);
   }
-  if (m.first.wanted()) {
-    m.first.g.put(begin, v);
-    m.first.x.put(begin, g.count, s.seen, stride_y);
+  if (m.of_first.wanted()) {
+    m.of_first.g.put(begin, v);
+    m.of_first.x.put(begin, g.count, s.seen, stride_y);
   }
 }
 

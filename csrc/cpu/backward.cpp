@@ -11,19 +11,22 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   words = tile_words<T>(n);
   above = dense_above();
   threads = a.threads;
+  // What all layers share is summed into while a few samples are in the cache; what is a layer's own, seldom.
+  const int64_t longest = shares_matrices(net) ? 256 : 2048;
+  segment = batch < longest ? batch : longest;
   task = chunk;
-  while (task > strip && blocks(batch, task) < 2 * threads) task /= 2;
+  while (task > strip && blocks(segment, task) < 2 * threads) task /= 2;
 
   theta = rows_of(net.theta, n / net.group, memory);
   step = rows_of(net.step, m, memory);
-  g_x = memory.take<T>(batch * stride);
-  g_state = net.state_size() ? memory.take<T>(batch * state_stride()) : nullptr;
+  g_x = memory.take<T>(segment * stride);
+  g_state = net.state_size() ? memory.take<T>(segment * state_stride()) : nullptr;
   const bool sums_bias = !net.coupled && net.first.shared() && (a.grad_first.given() || a.grad_y);
-  g_bias = sums_bias ? memory.take<T>(batch * stride) : nullptr;
-  g_y = a.grad_y ? memory.take<T>(batch * stride_y) : nullptr;
+  g_bias = sums_bias ? memory.take<T>(segment * stride) : nullptr;
+  g_y = a.grad_y ? memory.take<T>(segment * stride_y) : nullptr;
 
   const auto columns = [&](const PerLayer<T>& wanted, int64_t size) {
-    return ColumnSums<T>::make(wanted.given(), size, batch, net.layers, memory);
+    return ColumnSums<T>::make(wanted.given(), size, segment, net.layers, memory);
   };
   to_theta = columns(a.grad_theta, n / net.group);
   to_gain = columns(a.grad_gain, n);
@@ -32,14 +35,14 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
 
   const auto sum = [&](bool wanted, const Transposed<T>* same, int64_t size) {
     if (!wanted) return SampleSum<T>{};
-    T* g = same && same->data ? same->data : memory.take<T>(Transposed<T>::size(batch, n));
-    return SampleSum<T>{{g, n}, {memory.take<T>(Chunked<T>::size(batch, size)), batch, size}};
+    T* g = same && same->data ? same->data : memory.take<T>(Transposed<T>::size(segment, n));
+    return SampleSum<T>{{g, n}, {memory.take<T>(Chunked<T>::size(segment, size)), segment, size}};
   };
   // W = A takes part in both products, and its gradient comes from both.
   const bool both = net.coupled && !net.second.given() && a.grad_first.given();
-  second = sum(a.grad_second.given() || both, nullptr, net.coupled ? m : n);
-  first = sum(a.grad_first.given(), net.coupled ? nullptr : &second.g, m);
-  if (!net.coupled) second.g = second.g.data ? second.g : first.g;  // both sums have the same rows
+  of_second = sum(a.grad_second.given() || both, nullptr, net.coupled ? m : n);
+  of_first = sum(a.grad_first.given(), net.coupled ? nullptr : &of_second.g, m);
+  if (!net.coupled && !of_second.g.data) of_second.g = of_first.g;  // both sums have the same rows
   const auto transposed = [&](const PerLayer<T>& wanted) {
     return net.coupled && wanted.given() ? memory.take<T>(wanted.count * n * m) : nullptr;
   };
@@ -49,7 +52,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   forward = linear_factors(net, memory);
   adjoint = adjoint_factors(net, memory);
   pack_if_used_again(adjoint, net, batch, threads, memory);
-  const bool makes_residuals = net.coupled && !net.onsager && (to_step.strips || first.wanted() || second.wanted());
+  const bool makes_residuals = net.coupled && !net.onsager && (to_step.strips || of_first.wanted() || of_second.wanted());
   if (makes_residuals) pack_if_used_again(forward, net, batch, threads, memory);
 
   const int64_t for_adjoint = buffer_size(adjoint), for_forward = makes_residuals ? buffer_size(forward) : 0;
@@ -77,15 +80,20 @@ namespace {
 
 template <class T> class BackwardPass {
  public:
-  explicit BackwardPass(const BackwardMemory<T>& memory) : m(memory), a(m.a), net(m.net) {}
-  void run(Workspace& memory);
+  BackwardPass(const Backward<T>& arguments, Workspace& memory)
+      : m(arguments, memory), a(m.a), net(m.net), queues(memory.take<Queue>(net.layers + 2)) {}
+  void run();
 
  private:
-  const BackwardMemory<T>& m;
+  BackwardMemory<T> m;
   const Backward<T>& a;
   const Network<T>& net;
+  Queue* queues;  // of tasks, for each layer and what is beside them
+  int64_t stop_at = -1;  // the layer with which all of the team stop
 
-  void start();
+  void start_segment();
+  void run_segment(Team team);
+  void finish_segment();
   void layer_of_task(int64_t k, int64_t begin, TaskMemory<T>& s);
   void through_prox(int64_t k, int64_t b, T* g, int64_t row, TaskMemory<T>& s);
   void onsager_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale, TaskMemory<T>& s);
@@ -95,21 +103,26 @@ template <class T> class BackwardPass {
   void sums_of_layer(int64_t k, int64_t part, TaskMemory<T>& s);
   void transposed_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums, bool follows,
                       int64_t part, TaskMemory<T>& s);
-  void finish_column_sums(int64_t k);
-  void finish();
+
+  const ColumnSums<T>* const column_sums[4] = {&m.to_theta, &m.to_gain, &m.to_step, &m.to_blend};
+  bool is_last_segment() const { return m.first_sample + m.count == a.batch; }
+  // Whether something was summed into this gradient before.
+  bool adds_to(const PerLayer<T>& out, int64_t k) const {
+    return m.first_sample > 0 || (out.shared() && k + 1 < net.layers);
+  }
 };
 
 // What the passes over layers add to.
-template <class T> void BackwardPass<T>::start() {
-  if (m.g_y) memset(m.g_y, 0, size_t(a.batch * m.stride_y) * sizeof(T));
+template <class T> void BackwardPass<T>::start_segment() {
+  for (int64_t i = 0; i < net.layers + 2; ++i) queues[i] = Queue();
+  m.of_first.x.batch = m.of_second.x.batch = m.count;
+  if (m.g_y) memset(m.g_y, 0, size_t(m.count * m.stride_y) * sizeof(T));
   if (m.g_state) {
     const int64_t size = net.state_size(), stride = m.state_stride();
-    memset(m.g_state, 0, size_t(a.batch * stride) * sizeof(T));
-    for (int64_t b = 0; a.grad_s && b < a.batch; ++b)
-      memcpy(m.g_state + b * stride, a.grad_s + b * size, size_t(size) * sizeof(T));
+    memset(m.g_state, 0, size_t(m.count * stride) * sizeof(T));
+    for (int64_t b = 0; a.grad_s && b < m.count; ++b)
+      memcpy(m.g_state + b * stride, m.given(a.grad_s, size, b), size_t(size) * sizeof(T));
   }
-  if (!net.coupled && a.grad_second.given() && m.starts_from_zero(0) && (!net.second.shared() || net.layers == 1))
-    memset(a.grad_second.arrays[0], 0, size_t(net.n * net.n) * sizeof(T));
 }
 
 // With Onsager's term s+ = share r: the gradients of its gain, and of the scale of theta.
@@ -117,7 +130,7 @@ template <class T>
 void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale,
                                   TaskMemory<T>& s) {
   const int64_t size = net.m;
-  const T* residual = a.trace + (k * a.batch + b) * size;
+  const T* residual = m.given(a.trace, size, b, k);
   T* const to_theta = m.to_theta.again_at(b);
   T of_scale = 0;
   for (int64_t c = 0; c < net.n / net.group; ++c) {
@@ -125,7 +138,7 @@ void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<
     of_scale += s.along[c] * prox.theta[c];
   }
   s.scales[row] = scale == 0 ? 0 : of_scale / (T(size) * scale);
-  const T* x = a.x + (k * a.batch + b) * net.n;
+  const T* x = m.given(a.x, net.n, b, k);
   int64_t nonzeros = 0;
   for (int64_t c = 0; c < net.n; ++c) nonzeros += x[c] != 0;
   s.shares[row] = prox.gain * T(nonzeros) / T(size);
@@ -138,7 +151,7 @@ template <class T>
 void BackwardPass<T>::through_prox(int64_t k, int64_t b, T* g, int64_t row, TaskMemory<T>& s) {
   const int64_t n = net.n;
   const bool last = k + 1 == net.layers;
-  const T* entering = a.every_layer ? a.grad + (k * a.batch + b) * n : last ? a.grad + b * n : nullptr;
+  const T* entering = a.every_layer ? m.given(a.grad, n, b, k) : last ? m.given(a.grad, n, b) : nullptr;
   T* const state = net.splitting ? m.g_state + b * m.stride : nullptr;
   const Vector<T> blend = broadcast(blend_of(net, k));
   for (int64_t c = 0; c < n; c += lanes<T>) {
@@ -148,19 +161,19 @@ void BackwardPass<T>::through_prox(int64_t k, int64_t b, T* g, int64_t row, Task
     store(g + c, v);
   }
   const Prox<T> prox = prox_of(net, m.theta, k);
-  const T* out = a.x + (k * a.batch + b) * n;
+  const T* out = m.given(a.x, n, b, k);
   T* const to_gain = m.to_gain.at(b);
   T* to_theta = m.to_theta.at(b);
   T scale = 1;
   if (net.onsager) {
     to_theta = s.along;
     memset(s.along, 0, size_t(m.stride) * sizeof(T));
-    scale = rms(a.trace + (k * a.batch + b) * net.m, net.m);
+    scale = rms(m.given(a.trace, net.m, b, k), net.m);
   }
   prox.gradient_of_row(out, g, scale, s.magnitudes, to_theta, to_gain);
   if (net.onsager) onsager_row(k, b, row, prox, scale, s);
   if (!state) return;
-  const T* moved = a.trace + ((k * a.batch + b) * 2 + 1) * n;
+  const T* moved = m.given(a.trace, 2 * n, b, k) + n;
   T* const to_blend = m.to_blend.at(b);
   for (int64_t c = 0; c < n; c += lanes<T>) {
     const Vector<T> before = load(g + c), of_state = load(state + c);
@@ -184,13 +197,13 @@ template <class T> void BackwardPass<T>::through_input(int64_t k, int64_t b) {
     for (int64_t c = 0; c < n; c += lanes<T>) store(g + c, load(g + c) + load(state + c));
     return;
   }
-  const T *x = m.iterate(k), *before = m.iterate_before(k);
+  const T *x = m.iterate(k, b), *before = m.iterate_before(k, b);
   const Vector<T> blend = broadcast(blend_of(net, k));
   for (int64_t c = 0; c < n; c += lanes<T>) {
     const Vector<T> of_input = load(g + c), bent = blend * of_input;
     if (to_blend) {
-      const Vector<T> now = x ? load_some(x + b * n + c, n - c) : Vector<T>{};
-      const Vector<T> then = before ? load_some(before + b * n + c, n - c) : Vector<T>{};
+      const Vector<T> now = x ? load_some(x + c, n - c) : Vector<T>{};
+      const Vector<T> then = before ? load_some(before + c, n - c) : Vector<T>{};
       store(to_blend + c, multiply_add(of_input, now - then, load(to_blend + c)));
     }
     store(g + c, of_input + bent + load(state + c));
@@ -221,7 +234,7 @@ template <class T> void BackwardPass<T>::finish_shared_bias(int64_t begin, TaskM
   for (int64_t r = 0; r < count; ++r) mark_row(s.g_masks + r * m.words, m.words, sums + r * m.stride, net.n);
   const Rows<T> g{sums, m.stride, count, s.g_masks, m.words};
   if (m.g_y) add_to_y(m, m.adjoint.first.of(0), begin, g, s);
-  if (m.first.wanted()) m.first.g.put(begin, g);
+  if (m.of_first.wanted()) m.of_first.g.put(begin, g);
 }
 
 template <class T>
@@ -234,10 +247,10 @@ void BackwardPass<T>::sum(const SampleSum<T>& factors, bool add, T* out, int64_t
 template <class T>
 void BackwardPass<T>::transposed_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums,
                                      bool follows, int64_t part, TaskMemory<T>& s) {
-  const bool complete = !out.shared() || k == 0;
+  const bool complete = is_last_segment() && (!out.shared() || k == 0);
   T* const own = sums + out.index(k) * net.n * net.m;
-  sum(factors, follows || (out.shared() && k + 1 < net.layers), own, part, s);
-  const bool more = &factors == &m.second && !net.second.given();  // W = A
+  sum(factors, follows || adds_to(out, k), own, part, s);
+  const bool more = &factors == &m.of_second && !net.second.given();  // W = A
   if (complete && !more)
     transpose_rows(own, net.m, net.n * part / m.threads, net.n * (part + 1) / m.threads, out.of(k), net.n);
 }
@@ -245,68 +258,72 @@ void BackwardPass<T>::transposed_sum(int64_t k, const PerLayer<T>& out, const Sa
 template <class T> void BackwardPass<T>::sums_of_layer(int64_t k, int64_t part, TaskMemory<T>& s) {
   if (net.coupled) {
     const bool both = !net.second.given();
-    if (m.second.wanted())
-      transposed_sum(k, both ? a.grad_first : a.grad_second, m.second, both ? m.g_first : m.g_second, false, part, s);
-    if (m.first.wanted()) transposed_sum(k, a.grad_first, m.first, m.g_first, both, part, s);
+    if (m.of_second.wanted())
+      transposed_sum(k, both ? a.grad_first : a.grad_second, m.of_second, both ? m.g_first : m.g_second, false, part, s);
+    if (m.of_first.wanted()) transposed_sum(k, a.grad_first, m.of_first, m.g_first, both, part, s);
     return;
   }
-  if (m.second.wanted() && !m.starts_from_zero(k))
-    sum(m.second, net.second.shared() && k + 1 < net.layers, a.grad_second.of(k), part, s);
-  if (m.first.wanted() && !net.first.shared()) sum(m.first, false, a.grad_first.of(k), part, s);
+  if (m.of_second.wanted() && !m.starts_from_zero(k))
+    sum(m.of_second, adds_to(a.grad_second, k), a.grad_second.of(k), part, s);
+  if (m.of_first.wanted() && !net.first.shared())
+    sum(m.of_first, adds_to(a.grad_first, k), a.grad_first.of(k), part, s);
 }
 
-template <class T> void BackwardPass<T>::finish_column_sums(int64_t k) {
-  m.to_theta.finish_layer(k, 1);
-  m.to_gain.finish_layer(k, prox_of(net, m.theta, k).gain);  // x+ was taken for P, which is x+ / gain
-  m.to_step.finish_layer(k, 1);
-  m.to_blend.finish_layer(k, 1);
-}
-
-template <class T> void BackwardPass<T>::finish() {
-  m.to_theta.write_columns(a.grad_theta, net.layers);
-  m.to_step.write_columns(a.grad_step, net.layers);
-  m.to_gain.write_values(a.grad_gain, net.layers);
-  m.to_blend.write_values(a.grad_blend, net.layers);
+template <class T> void BackwardPass<T>::finish_segment() {
   const auto copy = [&](T* out, const T* rows, int64_t stride, int64_t columns) {
-    for (int64_t b = 0; out && b < a.batch; ++b)
-      memcpy(out + b * columns, rows + b * stride, size_t(columns) * sizeof(T));
+    for (int64_t b = 0; out && b < m.count; ++b)
+      memcpy(m.given(out, columns, b), rows + b * stride, size_t(columns) * sizeof(T));
   };
   copy(a.grad_y, m.g_y, m.stride_y, net.m);
   copy(a.grad_x0, m.g_x, m.stride, net.n);
   copy(a.grad_s0, m.g_state, m.state_stride(), net.state_size());
 }
 
-template <class T> void BackwardPass<T>::run(Workspace& memory) {
-  start();
-  Queue* queues = memory.take<Queue>(net.layers + 2);
-  for (int64_t i = 0; i < net.layers + 2; ++i) queues[i] = Queue();
-  const int64_t count = blocks(a.batch, m.task);
-  int64_t stop_at = -1;  // a layer
-  in_parallel(m.threads, [&](Team team) {
-    TaskMemory<T>& s = m.tasks[team.rank];
-    const auto each_part = [&](auto work) {
-      for (int64_t part = team.rank; part < m.threads; part += team.size) work(part);
-    };
-    if (!net.coupled && m.first.wanted())
-      for (int64_t c; queues[net.layers].take(c, blocks(a.batch, chunk));)
-        m.first.x.put(c * chunk, chunk_depth(a.batch, c), a.y + c * chunk * net.m, net.m);
-    for (int64_t k = net.layers - 1; k >= 0; --k) {
-      for (int64_t i; queues[k].take(i, count);) layer_of_task(k, i * m.task, s);
-      team.wait();
-      if (team.rank == 0) finish_column_sums(k);
-      each_part([&](int64_t part) { sums_of_layer(k, part, s); });
-      // All of the team end with one and the same layer: the next, since some may be there already.
-      if (team.rank == 0 && stop_at < 0 && a.interrupted && a.interrupted())
-        __atomic_store_n(&stop_at, k ? k - 1 : 0, __ATOMIC_RELAXED);
-      team.wait();
-      if (k == __atomic_load_n(&stop_at, __ATOMIC_RELAXED) && k > 0) return;
-    }
-    if (!m.g_bias) return;
-    for (int64_t i; queues[net.layers + 1].take(i, count);) finish_shared_bias(i * m.task, s);
+// All samples of the segment through all layers, as one of the team sees it.
+template <class T> void BackwardPass<T>::run_segment(Team team) {
+  TaskMemory<T>& s = m.tasks[team.rank];
+  const int64_t count = blocks(m.count, m.task);
+  const auto each_part = [&](auto work) {
+    for (int64_t part = team.rank; part < m.threads; part += team.size) work(part);
+  };
+  if (!net.coupled && m.of_first.wanted())
+    for (int64_t c; queues[net.layers].take(c, blocks(m.count, chunk));)
+      m.of_first.x.put(c * chunk, chunk_depth(m.count, c), m.given(a.y, net.m, c * chunk), net.m);
+  for (int64_t k = net.layers - 1; k >= 0; --k) {
+    for (int64_t i; queues[k].take(i, count);) layer_of_task(k, i * m.task, s);
     team.wait();
-    if (m.first.wanted()) each_part([&](int64_t part) { sum(m.first, false, a.grad_first.of(0), part, s); });
-  });
-  finish();
+    if (team.rank == 0)
+      for (const ColumnSums<T>* sums : column_sums) sums->add_strips(k, m.count);
+    each_part([&](int64_t part) { sums_of_layer(k, part, s); });
+    // All of the team end with one and the same layer: the next, since some may be there already.
+    if (team.rank == 0 && stop_at < 0 && a.interrupted && a.interrupted())
+      __atomic_store_n(&stop_at, k ? k - 1 : 0, __ATOMIC_RELAXED);
+    team.wait();
+    if (k == __atomic_load_n(&stop_at, __ATOMIC_RELAXED) && k > 0) return;
+  }
+  if (!m.g_bias) return;
+  for (int64_t i; queues[net.layers + 1].take(i, count);) finish_shared_bias(i * m.task, s);
+  team.wait();
+  if (m.of_first.wanted())
+    each_part([&](int64_t part) { sum(m.of_first, m.first_sample > 0, a.grad_first.of(0), part, s); });
+}
+
+template <class T> void BackwardPass<T>::run() {
+  // The first layer's W2 meets nothing but zeros if the network starts from them.
+  if (!net.coupled && a.grad_second.given() && m.starts_from_zero(0) && (!net.second.shared() || net.layers == 1))
+    memset(a.grad_second.arrays[0], 0, size_t(net.n * net.n) * sizeof(T));
+  for (m.first_sample = 0; m.first_sample < a.batch && stop_at < 0; m.first_sample += m.segment) {
+    m.count = a.batch - m.first_sample < m.segment ? a.batch - m.first_sample : m.segment;
+    start_segment();
+    in_parallel(m.threads, [&](Team team) { run_segment(team); });
+    finish_segment();
+  }
+  // The sums for gains were made with x+, which is P times the gain.
+  for (int64_t k = 0; k < net.layers; ++k) m.to_gain.divide(k, prox_of(net, m.theta, k).gain);
+  m.to_theta.write_columns(a.grad_theta, net.layers);
+  m.to_step.write_columns(a.grad_step, net.layers);
+  m.to_gain.write_values(a.grad_gain, net.layers);
+  m.to_blend.write_values(a.grad_blend, net.layers);
 }
 
 }  // namespace
@@ -318,7 +335,7 @@ template <class T> void network_backward(const Backward<T>& a) {
     return;
   }
   Workspace memory;
-  BackwardPass<T>(BackwardMemory<T>(a, memory)).run(memory);
+  BackwardPass<T>(a, memory).run();
 }
 
 template void network_backward(const Backward<float>&);

@@ -34,18 +34,20 @@ template <class T> struct BackwardMemory {
   const Backward<T>& a;
   const Network<T>& net;
   int64_t stride, stride_y, words;
-  int64_t task;  // samples of a task: whole strips, within one chunk
+  int64_t task;     // samples of a task: whole strips, within one chunk
+  int64_t segment;  // at most so many samples go through all layers before the next ones
+  int64_t first_sample, count;  // of the segment at hand; what follows has a row for each of its samples
   int threads;
   double above;
 
   LinearFactors<T> forward, adjoint;
   ParameterRows<T> theta, step;
-  T* g_x;      // (batch, stride): the gradient of the layer's output, then of its input
-  T* g_state;  // (batch, stride or stride_y): that of s; null if there is none
-  T* g_bias;   // (batch, stride): direct with a shared W1, summed over layers
-  T* g_y;      // (batch, stride_y), or null
+  T* g_x;      // (count, stride): the gradient of the layer's output, then of its input
+  T* g_state;  // (count, stride or stride_y): that of s; null if there is none
+  T* g_bias;   // (count, stride): direct with a shared W1, summed over layers
+  T* g_y;      // (count, stride_y), or null
   ColumnSums<T> to_theta, to_gain, to_step, to_blend;
-  SampleSum<T> first, second;  // direct: g y^T, g v^T; coupled, transposed: v g_r^T, g (step r)^T
+  SampleSum<T> of_first, of_second;  // direct: g y^T, g v^T; coupled, transposed: v g_r^T, g (step r)^T
   T* g_first;                  // coupled: the transposed gradients, (n, m)
   T* g_second;
   TaskMemory<T>* tasks;  // of each thread
@@ -53,11 +55,20 @@ template <class T> struct BackwardMemory {
   BackwardMemory(const Backward<T>& arguments, Workspace& memory);
 
   int64_t state_stride() const { return net.onsager ? stride_y : stride; }
-  int64_t rows_of_task(int64_t begin) const { return a.batch - begin < task ? a.batch - begin : task; }
+  int64_t rows_of_task(int64_t begin) const { return count - begin < task ? count - begin : task; }
+  // Rows of what the caller gave, from sample `begin` of the segment on: a matrix with a row of `size` values for each
+  // sample, and for each layer; null if it was not given.
+  template <class U> U* given(U* matrix, int64_t size, int64_t begin, int64_t layer = 0) const {
+    return matrix ? matrix + (layer * a.batch + first_sample + begin) * size : nullptr;
+  }
   // x as layer k found it; null for zero.
-  const T* iterate(int64_t k) const { return k ? a.x + (k - 1) * a.batch * net.n : a.x0; }
+  const T* iterate(int64_t k, int64_t begin) const {
+    return k ? given(a.x, net.n, begin, k - 1) : given(a.x0, net.n, begin);
+  }
   // The iterate before that, with momentum.
-  const T* iterate_before(int64_t k) const { return k ? iterate(k - 1) : a.s0 ? a.s0 : a.x0; }
+  const T* iterate_before(int64_t k, int64_t begin) const {
+    return k ? iterate(k - 1, begin) : given(a.s0 ? a.s0 : a.x0, net.n, begin);
+  }
   // v as layer k found it was zero.
   bool starts_from_zero(int64_t k) const { return k == 0 && !a.x0 && !a.s0; }
   // Whether the gradient of v is of use in layer k.

@@ -15,16 +15,18 @@ template <class T> void clear(const PerLayer<T>& out) {
 }
 
 template <class T> struct ColumnSums {
-  int64_t columns, stride, batch;
+  int64_t columns, stride;
   T* strips;  // (strips, stride), or null if nothing is to be summed
   T* layers;  // (layers, stride)
 
+  // For at most `most` samples at a time.
   template <class Memory>
-  static ColumnSums make(bool wanted, int64_t columns, int64_t batch, int64_t layers, Memory& memory) {
+  static ColumnSums make(bool wanted, int64_t columns, int64_t most, int64_t layers, Memory& memory) {
     const int64_t stride = tile_stride<T>(columns);
-    if (!wanted) return {columns, stride, batch, nullptr, nullptr};
-    return {columns, stride, batch, memory.template take<T>(blocks(batch, strip) * stride),
-            memory.template take<T>(layers * stride)};
+    if (!wanted) return {columns, stride, nullptr, nullptr};
+    T* sums = memory.template take<T>(layers * stride);
+    memset(sums, 0, size_t(layers * stride) * sizeof(T));
+    return {columns, stride, memory.template take<T>(blocks(most, strip) * stride), sums};
   }
 
   // Where sample b adds what it has, in ascending order within a strip; null if nobody wants it.
@@ -35,13 +37,15 @@ template <class T> struct ColumnSums {
   }
   T* again_at(int64_t b) const { return strips ? strips + b / strip * stride : nullptr; }
 
-  void finish_layer(int64_t k, T divisor) const {
+  void add_strips(int64_t k, int64_t samples) const {
     if (!strips) return;
     T* sum = layers + k * stride;
-    memset(sum, 0, size_t(stride) * sizeof(T));
-    for (int64_t i = 0; i < blocks(batch, strip); ++i)
+    for (int64_t i = 0; i < blocks(samples, strip); ++i)
       for (int64_t c = 0; c < columns; ++c) sum[c] += strips[i * stride + c];
-    for (int64_t c = 0; c < columns; ++c) sum[c] /= divisor;
+  }
+
+  void divide(int64_t k, T divisor) const {
+    for (int64_t c = 0; strips && c < columns; ++c) layers[k * stride + c] /= divisor;
   }
 
   // Into a parameter with one value or one for each column.

@@ -37,7 +37,7 @@ template <class T> class ForwardPass {
   TileMemory<T>* tile_memory;
   ProductScratch<T>* scratch;
   T** magnitudes;
-  int64_t stop_after = never;  // the layer
+  int64_t stop_after = never;  // so many layers, of all tiles if a team shares them
 
   // One tile, as one thread of a team sees it.
   struct Tile {
@@ -45,7 +45,7 @@ template <class T> class ForwardPass {
     ProductScratch<T>& scratch;
     T* magnitudes;
     Team team;
-    int64_t first, rows;
+    int64_t index, first, rows;
 
     int64_t first_row() const { return rows * team.rank / team.size; }
     int64_t last_row() const { return rows * (team.rank + 1) / team.size; }
@@ -66,7 +66,7 @@ template <class T> class ForwardPass {
   void into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Rows<T>& left, const Start& start);
   void finish_rows(const Tile& tile, int64_t k);
   bool ends_by_row(int64_t k) const { return net.splitting || !prox_of(net, theta, k).by_element(); }
-  bool stopped(const Tile& tile, int64_t k);
+  bool stopped(const Tile& tile, int64_t step);
 };
 
 template <class T> ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory)
@@ -85,9 +85,8 @@ template <class T> ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Work
   stride_state = net.onsager ? stride_y : stride;
   above = dense_above();
 
-  const int64_t matrix_bytes = net.n * (net.coupled ? net.m : net.n) * int64_t(sizeof(T));
-  together = a.threads > 1 && gains_from_a_team(net, a.batch, matrix_bytes);
-  tiles = together ? Tiles{a.batch, 1} : cut(a.batch, matrix_bytes, a.threads);
+  together = a.threads > 1 && gains_from_a_team(net, a.batch);
+  tiles = cut(a.batch, tile_rows(net), together ? 1 : a.threads);
   threads = together ? a.threads : int(a.threads < tiles.count ? a.threads : tiles.count);
 
   const int64_t most = tiles.most_rows();
@@ -251,14 +250,14 @@ template <class T> void ForwardPass<T>::finish_rows(const Tile& tile, int64_t k)
 }
 
 // The calling thread asks whether to go on, and tells the others. A team stops after one and the same layer.
-template <class T> bool ForwardPass<T>::stopped(const Tile& tile, int64_t k) {
+template <class T> bool ForwardPass<T>::stopped(const Tile& tile, int64_t step) {
   const bool asks = a.interrupted && tile.team.rank == 0 && &tile.t == tile_memory;
   int64_t stop = __atomic_load_n(&stop_after, __ATOMIC_RELAXED);
   if (asks && stop == never && a.interrupted()) {
-    stop = together ? k + 1 : 0;  // the others have begun layer k + 1 perhaps, and will wait in it
+    stop = together ? step + 1 : 0;  // the others have begun the next layer perhaps, and will wait in it
     __atomic_store_n(&stop_after, stop, __ATOMIC_RELAXED);
   }
-  return k >= stop;
+  return step >= stop;
 }
 
 template <class T> void ForwardPass<T>::run_tile(Tile tile) {
@@ -266,7 +265,7 @@ template <class T> void ForwardPass<T>::run_tile(Tile tile) {
   tile.team.wait();
   TileMemory<T>& t = tile.t;
   TileMemory<T> mine = t;  // each thread of a team swaps pointers of its own
-  Tile own{mine, tile.scratch, tile.magnitudes, tile.team, tile.first, tile.rows};
+  Tile own{mine, tile.scratch, tile.magnitudes, tile.team, tile.index, tile.first, tile.rows};
   for (int64_t k = 0; k < net.layers; ++k) {
     if (mine.input) {
       make_input(own, k);
@@ -288,17 +287,19 @@ template <class T> void ForwardPass<T>::run_tile(Tile tile) {
     uint64_t* const masks = mine.masks;
     mine.masks = mine.next_masks;
     mine.next_masks = masks;
-    if (stopped(tile, k)) return;
+    if (stopped(tile, tile.index * net.layers + k)) return;
   }
+  tile.team.wait();
 }
 
 template <class T> void ForwardPass<T>::run() {
   Queue queue;
   in_parallel(threads, [&](Team team) {
-    if (together) return run_tile({tile_memory[0], scratch[team.rank], magnitudes[team.rank], team, 0, a.batch});
-    for (int64_t i; queue.take(i, tiles.count);)
-      run_tile({tile_memory[team.rank], scratch[team.rank], magnitudes[team.rank], {0, 1}, tiles.first(i),
-                tiles.rows(i)});
+    for (int64_t i = 0; together && i < tiles.count; ++i)
+      run_tile({tile_memory[0], scratch[team.rank], magnitudes[team.rank], team, i, tiles.first(i), tiles.rows(i)});
+    for (int64_t i; !together && queue.take(i, tiles.count);)
+      run_tile({tile_memory[team.rank], scratch[team.rank], magnitudes[team.rank], {0, 1, nullptr}, i,
+                tiles.first(i), tiles.rows(i)});
   });
 }
 

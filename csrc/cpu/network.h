@@ -86,11 +86,24 @@ void pack_if_used_again(const LinearFactors<T>& f, const Network<T>& net, int64_
       pack(kind.each, kind.count, memory.take<T>(packed_size(kind)), threads);
 }
 
+template <class T> int64_t bytes_of_a_layer(const Network<T>& net) {
+  return (net.m * net.n + net.n * (net.coupled ? net.m : net.n)) * int64_t(sizeof(T));
+}
+
+// Whether the matrices of all layers together are one set, that stays in a cache if it fits.
+template <class T> bool shares_matrices(const Network<T>& net) { return net.first.shared() && net.second.count <= 1; }
+
+// Samples of a tile. What decides is how often a matrix is fetched; 64 keep a tile with its accumulators in the cache.
+template <class T> int64_t tile_rows(const Network<T>& net) {
+  constexpr int64_t cache = 4 << 20;
+  return !shares_matrices(net) ? 256 : bytes_of_a_layer(net) > cache ? 128 : 64;
+}
+
 // Whether all threads do better to share a tile: few samples, whose cost is to fetch matrices that each layer has of
 // its own.
-template <class T> bool gains_from_a_team(const Network<T>& net, int64_t batch, int64_t matrix_bytes) {
-  constexpr int64_t few = 16, large = 256 << 10;
-  return batch <= few && matrix_bytes >= large && net.layers > 1 && !net.first.shared();
+template <class T> bool gains_from_a_team(const Network<T>& net, int64_t batch) {
+  constexpr int64_t few = 16, large = 512 << 10;
+  return batch <= few && bytes_of_a_layer(net) >= large && !shares_matrices(net);
 }
 
 // The size of a buffer for a panel of the deepest factor that is not packed.

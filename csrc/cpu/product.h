@@ -3,7 +3,8 @@
 //   masked    steps through the nonzeros of x by a 64-bit mask for each sample and block of 64 rows of W. A block of
 //             64 rows by 8 vectors stays in the level-1 cache while all samples of the tile pass over it; a sample's
 //             accumulators wait in memory between blocks.
-//   streamed  does the same for few samples: a sample keeps its accumulators in registers over the whole depth.
+//   streamed  does the same for few samples or nonzeros: a sample keeps its accumulators in registers over the whole
+//             depth.
 //   dense     keeps 6 samples by a few vectors in registers over the whole depth.
 //
 // All add k in ascending order into one accumulator an output, starting from start(row, column), so that skipping
@@ -218,23 +219,27 @@ void product_dense(const Factor<T>& w, const Rows<T>& x, Range panels, const Pro
   }
 }
 
-template <class T> inline bool is_dense(const Rows<T>& x, int64_t depth, double above) {
-  if (!x.masks) return true;
+// The share of x that is not zero.
+template <class T> inline double density(const Rows<T>& x, int64_t depth) {
+  if (!x.masks) return 1;
   int64_t nonzeros = 0;
   for (int64_t r = 0; r < x.count; ++r)
     for (int64_t q = 0; q < blocks(depth, mask_bits); ++q) nonzeros += __builtin_popcountll(x.masks[r * x.words + q]);
-  return double(nonzeros) > above * double(x.count * depth);
+  return double(nonzeros) / double(x.count * depth);
 }
 
 constexpr int64_t few_rows = 3;
+constexpr double streamed_below = 0.08;  // where blocks have too few nonzeros to be worth their accumulators' way
 
 // `above` is the density from which the dense kernel is faster.
 template <class T, class Start, class Finish>
 void product(const Factor<T>& w, const Rows<T>& x, Range panels, const ProductScratch<T>& scratch, double above,
              const Start& start, const Finish& finish) {
-  if (x.count <= few_rows && w.panels)
+  const bool few = x.count <= few_rows;
+  const double share = few ? 0 : density(x, w.depth);
+  if (w.panels && (few || share < streamed_below))
     product_streamed(w, x, panels, start, finish);
-  else if (x.count > few_rows && is_dense(x, w.depth, above))
+  else if (!few && share > above)
     product_dense(w, x, panels, scratch, start, finish);
   else
     product_masked(w, x, panels, scratch, start, finish);

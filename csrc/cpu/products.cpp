@@ -13,7 +13,7 @@ template <class T> void product(const Product<T>& p) {
   Factor<T> w{depth, columns, nullptr, true, p.a, p.adjoint ? Layout::by_depth : Layout::by_column};
   pack(&w, 1, memory.take<T>(Factor<T>::packed_size(depth, columns)), p.threads);
 
-  const Tiles tiles = cut(p.batch, p.m * p.n * int64_t(sizeof(T)), p.threads);
+  const Tiles tiles = cut(p.batch, 64, p.threads);
   const int64_t words = tile_words<T>(depth), most = tiles.most_rows();
   const int threads = int(p.threads < tiles.count ? p.threads : tiles.count);
   uint64_t* masks = memory.take<uint64_t>(threads * most * words);

@@ -1,13 +1,10 @@
 #include "cpu/threads.h"
 
 #include <atomic>
-
-#if defined(FASTUNROLL_STD_THREADS)
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 #include <vector>
-#elif defined(_OPENMP)
+
+#ifdef _OPENMP
 #include <omp.h>
 #endif
 #if defined(__unix__) || defined(__APPLE__)
@@ -28,80 +25,47 @@ void watch_for_forks() {
 void watch_for_forks() {}
 #endif
 
-}  // namespace
-
-#if defined(FASTUNROLL_STD_THREADS)
-
-// For sanitizers, which do not see into OpenMP's runtime.
-namespace {
-
-class Barrier {
- public:
-  explicit Barrier(int size) : size_(size) {}
-  void wait() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    const unsigned long turn = turn_;
-    if (++here_ == size_) {
-      here_ = 0;
-      ++turn_;
-      changed_.notify_all();
-    } else {
-      changed_.wait(lock, [&] { return turn_ != turn; });
-    }
-  }
-
- private:
-  const int size_;
-  int here_ = 0;
-  unsigned long turn_ = 0;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-};
-
-thread_local Barrier* barrier_of_team = nullptr;
-
-}  // namespace
-
-void Team::wait() const {
-  if (size > 1) barrier_of_team->wait();
-}
-
-void run_team(int threads, void (*work)(const void*, Team), const void* what) {
-  if (threads <= 1 || forked_after_use) return work(what, {0, 1});
-  watch_for_forks();
-  Barrier barrier(threads);
-  const auto join_team = [&](int rank) {
-    barrier_of_team = &barrier;
-    work(what, {rank, threads});
-  };
-  std::vector<std::thread> others;
-  for (int rank = 1; rank < threads; ++rank) others.emplace_back(join_team, rank);
-  Barrier* const outer = barrier_of_team;
-  join_team(0);
-  barrier_of_team = outer;
-  for (std::thread& t : others) t.join();
-}
-
-#elif defined(_OPENMP)
-
-void Team::wait() const {
-  if (size > 1) {
-#pragma omp barrier
-  }
-}
-
-void run_team(int threads, void (*work)(const void*, Team), const void* what) {
-  if (threads <= 1 || forked_after_use) return work(what, {0, 1});
-  watch_for_forks();
-#pragma omp parallel num_threads(threads)
-  work(what, {omp_get_thread_num(), omp_get_num_threads()});
-}
-
-#else
-
-void Team::wait() const {}
-void run_team(int, void (*work)(const void*, Team), const void* what) { work(what, {0, 1}); }
-
+inline void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
 #endif
+}
+
+}  // namespace
+
+void Meeting::wait(int size) {
+  constexpr int patience = 1 << 12;
+  const int now = __atomic_load_n(&turn, __ATOMIC_ACQUIRE);
+  if (__atomic_add_fetch(&here, 1, __ATOMIC_ACQ_REL) == size) {
+    __atomic_store_n(&here, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&turn, now + 1, __ATOMIC_RELEASE);
+    return;
+  }
+  for (int i = 0; __atomic_load_n(&turn, __ATOMIC_ACQUIRE) == now; ++i) {
+    if (i < patience)
+      relax();
+    else
+      std::this_thread::yield();
+  }
+}
+
+void run_team(int threads, void (*work)(const void*, Team), const void* what) {
+  if (threads <= 1 || forked_after_use) return work(what, {0, 1, nullptr});
+  watch_for_forks();
+  Meeting meeting;
+#if defined(FASTUNROLL_STD_THREADS)  // for sanitizers, which do not see into OpenMP
+  std::vector<std::thread> others;
+  for (int rank = 1; rank < threads; ++rank) others.emplace_back([&, rank] { work(what, {rank, threads, &meeting}); });
+  work(what, {0, threads, &meeting});
+  for (std::thread& t : others) t.join();
+#elif defined(_OPENMP)
+#pragma omp parallel num_threads(threads)
+  work(what, {omp_get_thread_num(), omp_get_num_threads(), &meeting});
+#else
+  work(what, {0, 1, nullptr});
+#endif
+}
 
 }  // namespace fastunroll

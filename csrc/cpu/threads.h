@@ -4,10 +4,21 @@
 
 namespace fastunroll {
 
+// Where a team meets. Threads spin for a while, then let others run: a team is at work on one call, and waits are short.
+struct alignas(64) Meeting {
+  int here = 0;
+  alignas(64) int turn = 0;
+  void wait(int size);
+};
+
 // The threads of one call, as one of them sees it. A team may be smaller than was asked for.
 struct Team {
   int rank, size;
-  void wait() const;  // until all of the team have come here
+  Meeting* meeting;
+  // Until all of the team have come here.
+  void wait() const {
+    if (size > 1) meeting->wait(size);
+  }
 };
 
 // Runs work(what, team) on `threads` threads, the calling one being rank 0. In a forked child, on that one alone:

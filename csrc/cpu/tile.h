@@ -12,10 +12,8 @@ struct Tiles {
   int64_t most_rows() const { return blocks(batch, count); }
 };
 
-// Tiles of at most 64 samples, or 128 where a matrix is larger than a level-2 cache, so that it is fetched half as
-// often; and enough of them for every thread.
-inline Tiles cut(int64_t batch, int64_t matrix_bytes, int threads) {
-  const int64_t rows = matrix_bytes > (int64_t(2) << 20) ? 128 : 64;
+// Tiles of at most `rows` samples, and enough of them for every thread.
+inline Tiles cut(int64_t batch, int64_t rows, int threads) {
   const int64_t count = blocks(blocks(batch, rows), threads) * threads;
   return {batch, count < batch ? count : batch};
 }

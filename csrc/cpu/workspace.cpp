@@ -1,53 +1,107 @@
 #include "cpu/workspace.h"
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include <cstdlib>
-#include <memory>
+#include <mutex>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace fastunroll {
 namespace {
 
 constexpr size_t alignment = 64;
+constexpr size_t huge_page = size_t(2) << 20;
 constexpr size_t kept_at_most = size_t(256) << 20;
 
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-using Block = std::unique_ptr<char, Free>;
-
-Block allocate(size_t size) {
-  void* p = nullptr;
-  if (posix_memalign(&p, alignment, size ? size : alignment) != 0) throw std::bad_alloc();
-  return Block(static_cast<char*>(p));
-}
-
-struct Kept {
-  Block block;
-  size_t size = 0;
-};
-thread_local Kept kept;
+thread_local Block kept;
 
 }  // namespace
 
+Block::Block(size_t size) {
+  const size_t page = size >= huge_page ? huge_page : alignment;
+  size_ = (size / page + 1) * page;
+  void* p = nullptr;
+  if (posix_memalign(&p, page, size_) != 0) throw std::bad_alloc();
+  data_ = static_cast<char*>(p);
+#ifdef MADV_HUGEPAGE
+  if (page == huge_page) madvise(p, size_, MADV_HUGEPAGE);  // a wish: without it all is well, but slower
+#endif
+}
+
+Block& Block::operator=(Block&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+Block::~Block() { std::free(data_); }
+
+namespace {
+
+constexpr size_t kept_for_reuse = size_t(512) << 20;
+
+struct Reusable {
+  std::mutex mutex;
+  std::vector<Block> blocks;
+  size_t total = 0;
+};
+
+Reusable& reusable() {
+  static Reusable* const r = new Reusable;  // never destroyed: tensors may outlive static objects
+  return *r;
+}
+
+}  // namespace
+
+Block reused_block(size_t size) {
+  Reusable& r = reusable();
+  {
+    const std::lock_guard<std::mutex> lock(r.mutex);
+    size_t best = r.blocks.size();
+    for (size_t i = 0; i < r.blocks.size(); ++i) {
+      const size_t have = r.blocks[i].size();
+      if (have > size && have - size <= size / 4 + huge_page && (best == r.blocks.size() || have < r.blocks[best].size()))
+        best = i;
+    }
+    if (best < r.blocks.size()) {
+      Block found = std::move(r.blocks[best]);
+      r.blocks.erase(r.blocks.begin() + long(best));
+      r.total -= found.size();
+      return found;
+    }
+  }
+  return Block(size);
+}
+
+void give_back(Block block) {
+  Reusable& r = reusable();
+  const std::lock_guard<std::mutex> lock(r.mutex);
+  if (r.total + block.size() > kept_for_reuse) return;
+  r.total += block.size();
+  r.blocks.push_back(std::move(block));
+}
+
 struct Workspace::Impl {
-  Kept main;                   // taken from this thread's kept memory, given back at the end
+  Block main;                  // taken from this thread's kept memory, given back at the end
   size_t used = 0, total = 0;  // bytes of `main` handed out; bytes asked for in all
   std::vector<Block> more;     // what did not fit
 };
 
-Workspace::Workspace() : impl_(new Impl) {
-  impl_->main = std::move(kept);
-  kept = Kept{};
-}
+Workspace::Workspace() : impl_(new Impl) { std::swap(impl_->main, kept); }
 
 Workspace::~Workspace() {
   // A call that outgrew its memory leaves room for its like; this must not throw, so a failure keeps nothing.
   if (!impl_->more.empty() && impl_->total <= kept_at_most) {
-    impl_->main = Kept{};
-    void* p = nullptr;
-    if (posix_memalign(&p, alignment, impl_->total) == 0)
-      impl_->main = Kept{Block(static_cast<char*>(p)), impl_->total};
+    impl_->main = Block();
+    try {
+      impl_->main = Block(impl_->total);
+    } catch (const std::bad_alloc&) {
+      impl_->main = Block();
+    }
   }
   kept = std::move(impl_->main);
   delete impl_;
@@ -56,13 +110,13 @@ Workspace::~Workspace() {
 void* Workspace::bytes(size_t size) {
   size = (size + alignment - 1) / alignment * alignment;
   impl_->total += size;
-  if (size <= impl_->main.size - impl_->used) {
-    void* p = impl_->main.block.get() + impl_->used;
+  if (size <= impl_->main.size() - impl_->used) {
+    void* p = impl_->main.data() + impl_->used;
     impl_->used += size;
     return p;
   }
-  impl_->more.push_back(allocate(size));
-  return impl_->more.back().get();
+  impl_->more.emplace_back(size);
+  return impl_->more.back().data();
 }
 
 }  // namespace fastunroll

@@ -8,6 +8,27 @@
 
 namespace fastunroll {
 
+// Memory of at least one byte, 64-byte aligned; in huge pages if it is large.
+class Block {
+ public:
+  Block() = default;
+  explicit Block(size_t size);  // throws std::bad_alloc
+  Block(Block&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr, other.size_ = 0; }
+  Block& operator=(Block&& other) noexcept;
+  ~Block();
+  char* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  char* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// A block of at least `size` bytes, of those given back if one fits. Fresh pages cost more than the arithmetic done on
+// them, so up to 512 MB are kept.
+Block reused_block(size_t size);
+void give_back(Block block);
+
 class Workspace {
  public:
   Workspace();

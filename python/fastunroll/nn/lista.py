@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .. import _checks
+from .. import _checks, ops
 from ..iterations import lista
 from ..operators.dense import spectral_norm
 
@@ -67,6 +67,7 @@ class LISTA(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = _checks.count("layers", layers)
+        self._form, self._prepared = ops.Form(self.layers), ops.Prepared()
         lam = _checks.not_negative("lam", lam)
         dtype = _checks.floating_dtype(dtype)
         if threshold not in ("scalar", "vector"):
@@ -109,15 +110,12 @@ class LISTA(nn.Module):
             TypeError: ``y`` is not floating point, or has another dtype than the parameters.
             ValueError: ``y`` or ``x0`` does not fit, or is on another device.
         """
-        return lista(
-            y,
-            list(self.W1),
-            list(self.W2),
-            list(self.theta),
-            x0,
-            layers=self.layers,
-            return_layers=return_layers,
-        )
+        w1, w2, theta = (list(self._modules[name]._parameters.values()) for name in ("W1", "W2", "theta"))
+        if x0 is None:
+            out = self._prepared.run(self._form, ops.Parameters(w1, w2, (), theta), y, return_layers)
+            if out is not None:
+                return out
+        return lista(y, w1, w2, theta, x0, layers=self.layers, return_layers=return_layers)
 
     def extra_repr(self) -> str:
         return f"m={self.m}, n={self.n}, layers={self.layers}, tied={self.tied}, threshold={self.threshold!r}"

@@ -14,6 +14,7 @@ from .network import Form as Form
 from .network import Parameters as Parameters
 from .network import network as network
 from .network import sizes as sizes
+from .prepared import Prepared as Prepared
 from .products import outer as outer
 from .products import product as product
 from .register import serves as serves

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from .. import _fastunroll
+from .memory import empty
 from .packed import packed
 from .register import address, addresses, alike, contiguous, differentiable, is_double, operator, require
 
@@ -94,16 +95,18 @@ def sizes(form: Form, p: Parameters) -> tuple[int, int]:
     return (rows, columns) if form.coupled else (columns, rows)
 
 
-def _require_fit(
-    form: Form, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, name: str
-) -> None:
-    require(form.layers > 0 and len(p.first) > 0 and p.first[0].dim() == 2, name)
+def fits(
+    form: Form, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None
+) -> bool:
+    """Whether the arguments of an operator go together."""
+    if not (form.layers > 0 and len(p.first) > 0 and p.first[0].dim() == 2):
+        return False
     m, n = sizes(form, p)
     batch = y.shape[0]
     second = (m, n) if form.coupled else (n, n)
     one = {1, form.layers}  # one value a layer, perhaps all in one tensor
     allowed = ({m * n}, {m * n if form.coupled else n * n}, {1, m}, {1, n // form.group}, one, one)
-    require(
+    return (
         y.shape == (batch, m)
         and (x0 is None or x0.shape == (batch, n))
         and (s0 is None or s0.shape == (batch, form.state_size(m, n)))
@@ -117,12 +120,11 @@ def _require_fit(
         and len(form.passing) in (0, form.layers) and min(form.passing, default=0) >= 0
         and form.group > 0 and n % form.group == 0
         and (form.state not in ("momentum", "splitting") or len(p.blend) > 0)
-        and alike(y, x0, s0, *(t for group in p for t in group)),
-        name,
+        and alike(y, x0, s0, *(t for group in p for t in group))
     )  # fmt: skip
 
 
-def _bound(form: Form, p: Parameters) -> Any:
+def bound(form: Form, p: Parameters) -> Any:
     """The native network over contiguous parameters; good while they live."""
     m, n = sizes(form, p)
     arrays = tuple((addresses(group), group[0].numel() if group else 0) for group in p)
@@ -136,18 +138,26 @@ def _bound(form: Form, p: Parameters) -> Any:
 _LISTS = "Tensor[] first, Tensor[] second, Tensor[] step, Tensor[] theta, Tensor[] gain, Tensor[] blend"
 
 
+def _shapes(
+    form: Sequence[int], y: Tensor, first: Sequence[Tensor], keep: bool, record: bool
+) -> tuple[tuple[int, ...], ...]:
+    """Of x, the second state and the trace."""
+    f, batch = Form.of(form), y.shape[0]
+    m, n = sizes(f, Parameters(first, ()))
+    return (
+        (f.layers, batch, n) if keep else (batch, n),
+        (batch, f.state_size(m, n)),
+        (f.layers, batch, f.trace_size(m, n) if record else 0),
+    )
+
+
 def _network_fake(
     y: Tensor, first: list[Tensor], second: list[Tensor], step: list[Tensor], theta: list[Tensor], gain: list[Tensor],
     blend: list[Tensor], x0: Tensor | None, s0: Tensor | None, form: list[int], keep: bool, record: bool, reuse: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    f = Form.of(form)
-    m, n = sizes(f, Parameters(first, second))
-    batch = y.shape[0]
-    return (
-        y.new_empty((f.layers, batch, n) if keep else (batch, n)),
-        y.new_empty((batch, f.state_size(m, n))),
-        y.new_empty((f.layers, batch, f.trace_size(m, n) if record else 0)),
-    )
+    shapes = _shapes(form, y, first, keep, record)
+    x, s, trace = (y.new_empty(shape) for shape in shapes)
+    return x, s, trace
 
 
 @operator(
@@ -164,17 +174,28 @@ def _network(
     keep: return every layer. record: make the trace. reuse: matrices packed by an earlier call may be used again.
     """
     f, p = Form.of(form), Parameters(first, second, step, theta, gain, blend)
-    _require_fit(f, p, y, x0, s0, "network")
+    require(fits(f, p, y, x0, s0), "network")
     y, p = y.contiguous(), Parameters(*map(contiguous, p))
     x0, s0 = (None if t is None else t.contiguous() for t in (x0, s0))
-    x, s, trace = _network_fake(y, *p, x0, s0, form, keep, record, reuse)
-    bound = _bound(f, p)
-    panels = packed(bound, f.coupled, p.first, p.second) if reuse else None
-    bound.forward(
-        y.shape[0], torch.get_num_threads(), address(panels), y.data_ptr(), address(x0), address(s0), keep,
-        x.data_ptr(), s.data_ptr() if s.numel() else 0, trace.data_ptr() if trace.numel() else 0,
+    x, s, trace = (empty(shape, y.dtype) for shape in _shapes(form, y, first, keep, record))
+    native = bound(f, p)
+    kind = f"{f.coupled} {len(first)}"
+    ready = packed(native, kind, [t for group in p for t in group], len(first) + len(second)) if reuse else None
+    (ready.network if ready else native).forward(
+        y.shape[0], torch.get_num_threads(), y.data_ptr(), address(x0), address(s0), keep, x.data_ptr(),
+        s.data_ptr() if s.numel() else 0, trace.data_ptr() if trace.numel() else 0,
     )  # fmt: skip
     return x, s, trace
+
+
+def _gradient_shapes(
+    form: Form, p: Parameters, y: Tensor, x: Tensor, needs: Sequence[bool]
+) -> list[Sequence[int]]:
+    shapes = (y.shape, x.shape[1:], (y.shape[0], form.state_size(*sizes(form, p))))
+    out = [shape for need, shape in zip(needs[:3], shapes, strict=True) if need]
+    for need, group in zip(needs[3:], p, strict=True):
+        out += [t.shape for t in group] if need else []
+    return out
 
 
 def _backward_fake(
@@ -183,11 +204,7 @@ def _backward_fake(
     trace: Tensor, form: list[int], needs: list[bool],
 ) -> list[Tensor]:  # fmt: skip
     f, p = Form.of(form), Parameters(first, second, step, theta, gain, blend)
-    shapes = (y.shape, x.shape[1:], (y.shape[0], f.state_size(*sizes(f, p))))
-    out = [y.new_empty(shape) for need, shape in zip(needs[:3], shapes, strict=True) if need]
-    for need, group in zip(needs[3:], p, strict=True):
-        out += [t.new_empty(t.shape) for t in group] if need else []
-    return out
+    return [y.new_empty(shape) for shape in _gradient_shapes(f, p, y, x, needs)]
 
 
 @operator(
@@ -202,7 +219,7 @@ def _network_backward(
 ) -> list[Tensor]:  # fmt: skip
     """The gradients that ``needs`` asks for, of (y, x0, s0, first..., second..., ..., blend...) in that order."""
     f, p = Form.of(form), Parameters(first, second, step, theta, gain, blend)
-    _require_fit(f, p, y, x0, s0, "network_backward")
+    require(fits(f, p, y, x0, s0), "network_backward")
     m, n = sizes(f, p)
     batch, records = y.shape[0], f.trace_size(m, n)
     require(
@@ -213,7 +230,7 @@ def _network_backward(
     )  # fmt: skip
     grad, y, p = grad.contiguous(), y.contiguous(), Parameters(*map(contiguous, p))
     x0, s0, grad_s = (None if t is None else t.contiguous() for t in (x0, s0, grad_s))
-    out = _backward_fake(grad, grad_s, y, *p, x0, s0, x, trace, form, needs)
+    out = [empty(shape, y.dtype) for shape in _gradient_shapes(f, p, y, x, needs)]
     left = iter(addresses(out))
     inputs = tuple(next(left) if need else 0 for need in needs[:3])
     grads = tuple(
@@ -221,7 +238,7 @@ def _network_backward(
         for need, group in zip(needs[3:], p, strict=True)
     )
     known = (y.data_ptr(), address(x0), address(s0), x.data_ptr(), trace.data_ptr() if trace.numel() else 0)
-    _bound(f, p).backward(
+    bound(f, p).backward(
         batch, torch.get_num_threads(), known, grad.data_ptr(), grad.dim() == 3, address(grad_s), inputs, grads
     )
     return out

@@ -1,63 +1,52 @@
-"""Weights laid out for the forward pass, kept while they do not change.
+"""Networks made ready for calls without gradients: matrices are packed, and kept packed while they do not change.
 
-Where a gradient is recorded they are laid out anew, as weights are about to change. Otherwise those of an earlier call
-are good while each matrix is the same tensor at the same address and version: in-place operations, optimisers,
-``load_state_dict`` and ``.to()`` change one of these. What bypasses the version counter (``w.data.mul_()``, writing
-through NumPy) is caught by comparing a sample of 64 values of each matrix, unless it changes few values only.
-
-A network's packed weights are found by its last matrix and live as long as that does.
+They are good while each tensor is the same object at the same address and each matrix has the same version: in-place
+operations, optimisers, ``load_state_dict`` and ``.to()`` change one of these. What bypasses the version counter
+(``w.data.mul_()``, writing through NumPy) is caught by comparing a sample of values of each matrix, unless it changes few
+values only. Where a gradient is recorded matrices are packed anew, as they are about to change.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _fastunroll
-from .register import addresses
+
+class Packed:
+    """A native network with its packed matrices. Never written again, so that threads may share it."""
+
+    __slots__ = ("matrices", "network")
+
+    def __init__(self, network: Any, tensors: list[Tensor], matrices: int) -> None:
+        self.network, self.matrices = network, matrices
+        network.pack(torch.get_num_threads())
+        network.watch(tensors, matrices)
+
+    def fits(self, tensors: list[Tensor]) -> bool:
+        """Whether these are the tensors it was made of, as they were."""
+        fits: bool = self.network.is_current(tensors, self.matrices)
+        return fits
 
 
-@dataclass(frozen=True)
-class _Packed:
-    """Packed weights and what they were made of. Never written again, so that threads may share them."""
-
-    panels: Tensor
-    weights: tuple[weakref.ref[Tensor], ...]
-    stamp: tuple[object, ...]
-
-    def fits(self, weights: Sequence[Tensor], stamp: tuple[object, ...]) -> bool:
-        return self.stamp == stamp and all(r() is w for r, w in zip(self.weights, weights, strict=True))
+_networks: dict[tuple[int, str], Packed] = {}
 
 
-_networks: dict[int, _Packed] = {}
+def packed(network: Any, kind: str, tensors: list[Tensor], matrices: int) -> Packed | None:
+    """For callers without a place to keep it: found by the last of the ``matrices`` that come first, and ``kind``.
 
-
-def _stamp(network: Any, coupled: bool, matrices: Sequence[Tensor]) -> tuple[object, ...]:
-    at = addresses(matrices)
-    versions = (w._version for w in matrices)
-    sample = _fastunroll.fingerprint(at, [w.nbytes for w in matrices])
-    return (_fastunroll.instruction_set(), coupled, network.packed_size(), *at, *versions, sample)
-
-
-def packed(network: Any, coupled: bool, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor | None:
-    """The packed form of the contiguous matrices of a native network; that of an earlier call, if it still holds.
-
-    None for tensors of inference mode, which have no version counter: the call packs for itself.
+    None for tensors of inference mode, which have no version counter.
     """
-    matrices = (*first, *second)
-    if any(w.is_inference() for w in matrices):
+    if any(t.is_inference() for t in tensors[:matrices]):
         return None
-    key, stamp = id(matrices[-1]), _stamp(network, coupled, matrices)
+    last = tensors[matrices - 1]
+    key = id(last), kind
     found = _networks.get(key)
-    if found is None or not found.fits(matrices, stamp):
-        panels = torch.empty(network.packed_size(), dtype=matrices[0].dtype)
-        network.pack(torch.get_num_threads(), panels.data_ptr())
-        last = weakref.ref(matrices[-1], lambda _: _networks.pop(key, None))
-        found = _Packed(panels, (*map(weakref.ref, matrices[:-1]), last), stamp)
+    if found is None or not found.fits(tensors):
+        found = Packed(network, tensors, matrices)
+        if key not in _networks:
+            weakref.finalize(last, _networks.pop, key, None).atexit = False
         _networks[key] = found
-    return found.panels
+    return found
