@@ -54,10 +54,10 @@ void adjoint_direct(const BackwardMemory<T>& m, int64_t k, int64_t begin, const 
     }
   }
   if (m.g_y && !shared) add_to_y(m, m.adjoint.first.of(k), begin, g, s);
-  if (m.of_second.wanted() || (m.of_first.wanted() && !shared)) m.of_second.g.put(begin, g);
+  if (m.of_second.wanted() || (m.of_first.wanted() && !shared)) m.of_second.g.put(begin, g.count, g.data, g.stride);
   if (m.of_second.wanted() && !m.starts_from_zero(k)) {
     const Rows<T> v = input_rows(m, k, begin, g.count, s);
-    m.of_second.x.put(begin, g.count, v.data, v.stride);
+    m.of_second.x.put(begin, g.count, m.count, v.data, v.stride);
   }
 }
 
@@ -112,12 +112,12 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
             Store<T>{m.g_x + begin * m.stride, m.stride});
   }
   if (m.of_second.wanted()) {
-    m.of_second.g.put(begin, g);
-    m.of_second.x.put(begin, g.count, s.residual, stride_y);
+    m.of_second.g.put(begin, g.count, g.data, g.stride);
+    m.of_second.x.put(begin, g.count, m.count, s.residual, stride_y);
   }
   if (m.of_first.wanted()) {
-    m.of_first.g.put(begin, v);
-    m.of_first.x.put(begin, g.count, s.seen, stride_y);
+    m.of_first.g.put(begin, g.count, v.data, v.stride);
+    m.of_first.x.put(begin, g.count, m.count, s.seen, stride_y);
   }
 }
 

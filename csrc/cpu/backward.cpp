@@ -14,7 +14,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   // What all layers share is summed into while a few samples are in the cache; what is a layer's own, seldom.
   const int64_t longest = shares_matrices(net) ? 256 : 2048;
   segment = batch < longest ? batch : longest;
-  task = chunk;
+  task = 64;
   while (task > strip && blocks(segment, task) < 2 * threads) task /= 2;
 
   theta = rows_of(net.theta, n / net.group, memory);
@@ -35,8 +35,8 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
 
   const auto sum = [&](bool wanted, const Transposed<T>* same, int64_t size) {
     if (!wanted) return SampleSum<T>{};
-    T* g = same && same->data ? same->data : memory.take<T>(Transposed<T>::size(segment, n));
-    return SampleSum<T>{{g, n}, {memory.take<T>(Chunked<T>::size(segment, size)), segment, size}};
+    return SampleSum<T>{same && same->data ? *same : Transposed<T>::make(n, segment, memory),
+                        Stacked<T>::make(size, segment, memory)};
   };
   // W = A takes part in both products, and its gradient comes from both.
   const bool both = net.coupled && !net.second.given() && a.grad_first.given();
@@ -70,7 +70,6 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
     s.shares = memory.take<T>(task);
     s.g_masks = memory.take<uint64_t>(task * words);
     s.v_masks = memory.take<uint64_t>(task * words);
-    s.sum_masks = memory.take<uint64_t>(most_sums);
     s.products = {memory.take<T>(spilled * panel_width<T>),
                   memory.take<T>(for_adjoint > for_forward ? for_adjoint : for_forward)};
   }
@@ -115,7 +114,6 @@ template <class T> class BackwardPass {
 // What the passes over layers add to.
 template <class T> void BackwardPass<T>::start_segment() {
   for (int64_t i = 0; i < net.layers + 2; ++i) queues[i] = Queue();
-  m.of_first.x.batch = m.of_second.x.batch = m.count;
   if (m.g_y) memset(m.g_y, 0, size_t(m.count * m.stride_y) * sizeof(T));
   if (m.g_state) {
     const int64_t size = net.state_size(), stride = m.state_stride();
@@ -234,13 +232,13 @@ template <class T> void BackwardPass<T>::finish_shared_bias(int64_t begin, TaskM
   for (int64_t r = 0; r < count; ++r) mark_row(s.g_masks + r * m.words, m.words, sums + r * m.stride, net.n);
   const Rows<T> g{sums, m.stride, count, s.g_masks, m.words};
   if (m.g_y) add_to_y(m, m.adjoint.first.of(0), begin, g, s);
-  if (m.of_first.wanted()) m.of_first.g.put(begin, g);
+  if (m.of_first.wanted()) m.of_first.g.put(begin, count, sums, m.stride);
 }
 
 template <class T>
 void BackwardPass<T>::sum(const SampleSum<T>& factors, bool add, T* out, int64_t part, TaskMemory<T>& s) {
-  sample_sum(factors.g, factors.x, net.n * part / m.threads, net.n * (part + 1) / m.threads, add, out, s.sum_masks,
-             s.products.spill, m.above);
+  sample_sum(factors.g, factors.x, m.count, net.n * part / m.threads, net.n * (part + 1) / m.threads, add, out,
+             s.products, m.above);
 }
 
 // Coupled: the sum is made transposed, (n, m), and turned once it is complete.
@@ -287,8 +285,8 @@ template <class T> void BackwardPass<T>::run_segment(Team team) {
     for (int64_t part = team.rank; part < m.threads; part += team.size) work(part);
   };
   if (!net.coupled && m.of_first.wanted())
-    for (int64_t c; queues[net.layers].take(c, blocks(m.count, chunk));)
-      m.of_first.x.put(c * chunk, chunk_depth(m.count, c), m.given(a.y, net.m, c * chunk), net.m);
+    for (int64_t i; queues[net.layers].take(i, count);)
+      m.of_first.x.put(i * m.task, m.rows_of_task(i * m.task), m.count, m.given(a.y, net.m, i * m.task), net.m);
   for (int64_t k = net.layers - 1; k >= 0; --k) {
     for (int64_t i; queues[k].take(i, count);) layer_of_task(k, i * m.task, s);
     team.wait();

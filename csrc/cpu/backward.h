@@ -6,7 +6,6 @@
 #pragma once
 #include "cpu/column_sums.h"
 #include "cpu/network.h"
-#include "cpu/sample_sum.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 
@@ -19,14 +18,14 @@ template <class T> struct TaskMemory {
   T* along;       // a row: threshold gradients of one sample, or zeros
   T* magnitudes;  // a row
   T *scales, *shares;  // Onsager, for each sample: what of r its gradient gets, and what of s+
-  uint64_t *g_masks, *v_masks, *sum_masks;
+  uint64_t *g_masks, *v_masks;
   ProductScratch<T> products;
 };
 
 // Sums over samples of g x^T for the gradients of matrices: rows from `g`, columns from `x`.
 template <class T> struct SampleSum {
   Transposed<T> g;
-  Chunked<T> x;
+  Stacked<T> x;
   bool wanted() const { return g.data && x.data; }
 };
 
@@ -34,7 +33,7 @@ template <class T> struct BackwardMemory {
   const Backward<T>& a;
   const Network<T>& net;
   int64_t stride, stride_y, words;
-  int64_t task;     // samples of a task: whole strips, within one chunk
+  int64_t task;     // samples of a task: whole strips
   int64_t segment;  // at most so many samples go through all layers before the next ones
   int64_t first_sample, count;  // of the segment at hand; what follows has a row for each of its samples
   int threads;

@@ -3,12 +3,10 @@
 // Within a layer samples are summed in strips of 16, then the strips; then the layers that share a parameter, then its
 // columns: one order, whatever the tiles and threads.
 #pragma once
-#include "cpu/tile.h"
+#include "cpu/sample_sum.h"
 #include "fastunroll.h"
 
 namespace fastunroll::FASTUNROLL_SET {
-
-constexpr int64_t strip = 16;
 
 template <class T> void clear(const PerLayer<T>& out) {
   for (int64_t k = 0; k < out.count; ++k) memset(out.arrays[k], 0, size_t(out.size) * sizeof(T));

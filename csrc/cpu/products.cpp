@@ -38,26 +38,26 @@ template <class T> void outer(const Outer<T>& p) {
     memset(p.out, 0, size_t(p.rows * p.columns) * sizeof(T));
     return;
   }
+  constexpr int64_t most = 2048, task = 64;
+  const int64_t longest = p.batch < most ? p.batch : most;
   Workspace memory;
-  const Transposed<T> g{memory.take<T>(Transposed<T>::size(p.batch, p.rows)), p.rows};
-  const Chunked<T> x{memory.take<T>(Chunked<T>::size(p.batch, p.columns)), p.batch, p.columns};
-  const int64_t words = tile_words<T>(p.rows), most = blocks(p.rows, p.threads);
-  uint64_t* masks = memory.take<uint64_t>(p.threads * chunk * words);
-  uint64_t* sum_masks = memory.take<uint64_t>(p.threads * most);
-  T* spill = memory.take<T>(p.threads * most * panel_width<T>);
+  const Transposed<T> g = Transposed<T>::make(p.rows, longest, memory);
+  const Stacked<T> x = Stacked<T>::make(p.columns, longest, memory);
+  const int64_t each = blocks(p.rows, p.threads);
+  T* spill = memory.take<T>(p.threads * each * panel_width<T>);
   const double above = dense_above();
-  for_each(blocks(p.batch, chunk), p.threads, [&](int64_t c, int rank) {
-    const int64_t first = c * chunk;
-    uint64_t* mask = masks + rank * chunk * words;
-    const Rows<T> rows{p.g + first * p.rows, p.rows, chunk_depth(p.batch, c), mask, words};
-    for (int64_t r = 0; r < rows.count; ++r) mark_row(mask + r * words, words, rows.data + r * p.rows, p.rows);
-    g.put(first, rows);
-    x.put(first, rows.count, p.x + first * p.columns, p.columns);
-  });
-  for_each(p.threads, p.threads, [&](int64_t t, int) {
-    sample_sum(g, x, p.rows * t / p.threads, p.rows * (t + 1) / p.threads, false, p.out, sum_masks + t * most,
-               spill + t * most * panel_width<T>, above);
-  });
+  for (int64_t first = 0; first < p.batch; first += most) {
+    const int64_t count = p.batch - first < most ? p.batch - first : most;
+    for_each(blocks(count, task), p.threads, [&](int64_t i, int) {
+      const int64_t begin = i * task, some = count - begin < task ? count - begin : task;
+      g.put(begin, some, p.g + (first + begin) * p.rows, p.rows);
+      x.put(begin, some, count, p.x + (first + begin) * p.columns, p.columns);
+    });
+    for_each(p.threads, p.threads, [&](int64_t t, int) {
+      sample_sum(g, x, count, p.rows * t / p.threads, p.rows * (t + 1) / p.threads, first > 0, p.out,
+                 {spill + t * each * panel_width<T>, nullptr}, above);
+    });
+  }
 }
 
 template void product(const Product<float>&);

@@ -1,79 +1,94 @@
-// Sums over samples, out[i][j] += sum over b of g[b][i] x[b][j]: the gradients of weights.
+// Sums over samples, out[i][j] = sum over b of g[b][i] x[b][j]: the gradients of weights.
 //
-// They are products too: for a chunk of 64 samples, the rows of g transposed times the chunk of x. So they skip the
-// zeros of g, split the rows of the output between threads, and add samples in ascending order.
+// They are products too: g, transposed, times x. So they skip the zeros of g, split the rows of the output between
+// threads, and add samples in ascending order.
 #pragma once
 #include "cpu/tile.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 
-constexpr int64_t chunk = 64;
+// Samples are put in place by runs that begin at a multiple of this.
+constexpr int64_t strip = 16;
 
-inline int64_t chunk_depth(int64_t batch, int64_t c) { return batch - c * chunk < chunk ? batch - c * chunk : chunk; }
-
-// g of all samples: (rows, 64) for each chunk.
+// g of up to `most` samples, transposed: a row for each of its columns, with the masks of its nonzeros.
 template <class T> struct Transposed {
-  T* data;
-  int64_t rows;
+  T* data;  // null if there is none
+  uint64_t* masks;
+  int64_t rows, stride, words;
 
-  static int64_t size(int64_t batch, int64_t rows) { return blocks(batch, chunk) * rows * chunk; }
-  T* at(int64_t c, int64_t row) const { return data + (c * rows + row) * chunk; }
+  template <class Memory> static Transposed make(int64_t rows, int64_t most, Memory& memory) {
+    const int64_t words = blocks(most, mask_bits);
+    const int64_t stride = words * mask_bits + 16;  // not a multiple of 2 KB, see tile_stride
+    const int64_t room = blocks(rows, lanes<T>) * lanes<T>;
+    return {memory.template take<T>(room * stride), memory.template take<uint64_t>(room * words), rows, stride, words};
+  }
 
-  // Writes samples first .. first + count - 1, all of one chunk, from rows of g with their masks.
-  void put(int64_t first, const Rows<T>& g) const {
-    T* out = at(first / chunk, 0) + first % chunk;
-    for (int64_t i = 0; i < rows; ++i) memset(out + i * chunk, 0, size_t(g.count) * sizeof(T));
-    for (int64_t r = 0; r < g.count; ++r) {
-      for (int64_t q = 0; q < blocks(rows, mask_bits); ++q) {
-        for (uint64_t mask = g.masks[r * g.words + q]; mask; mask &= mask - 1) {
-          const int64_t i = q * mask_bits + __builtin_ctzll(mask);
-          out[i * chunk + r] = g.data[r * g.stride + i];
+  Rows<T> part(int64_t first, int64_t last) const {
+    return {data + first * stride, stride, last - first, masks + first * words, words};
+  }
+
+  // Writes samples first .. first + count - 1.
+  void put(int64_t first, int64_t count, const T* g, int64_t g_stride) const {
+    constexpr int side = lanes<T>;
+    for (int64_t r = 0; r < count; r += strip) {
+      for (int64_t i = 0; i < rows; i += side) {
+        uint16_t bits[side] = {};
+        for (int64_t part = 0; part < strip; part += side) {
+          Vector<T> v[side];
+          for (int j = 0; j < side; ++j) {
+            const int64_t sample = r + part + j;
+            v[j] = sample < count ? load_some(g + sample * g_stride + i, rows - i) : Vector<T>{};
+          }
+          transpose<T>(v);
+          for (int j = 0; j < side; ++j) {
+            store(data + (i + j) * stride + first + r + part, v[j]);
+            bits[j] = uint16_t(bits[j] | nonzero_bits(v[j]) << part);
+          }
         }
+        // Threads write other strips of the same word.
+        for (int j = 0; j < side; ++j)
+          memcpy(reinterpret_cast<char*>(masks + (i + j) * words) + (first + r) / 8, &bits[j], sizeof bits[j]);
       }
     }
   }
 };
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "masks are written by their bytes");
 
-// x of all samples: one set of panels of depth 64, or what is left, for each chunk.
-template <class T> struct Chunked {
-  T* data;
-  int64_t batch, columns;
+// x of up to `most` samples as panels of so many rows.
+template <class T> struct Stacked {
+  T* data;  // null if there is none
+  int64_t most, columns;
 
-  static int64_t size(int64_t batch, int64_t columns) { return Factor<T>::packed_size(batch, columns); }
-  T* panels(int64_t c) const { return data + c * Factor<T>::packed_size(chunk, columns); }
-  Factor<T> at(int64_t c) const {
-    return {chunk_depth(batch, c), columns, panels(c), true, nullptr, Layout::by_depth};
+  template <class Memory> static Stacked make(int64_t columns, int64_t most, Memory& memory) {
+    return {memory.template take<T>(Factor<T>::packed_size(most, columns)), most, columns};
   }
 
-  // Writes samples first .. first + count - 1, all of one chunk, from rows of x.
-  void put(int64_t first, int64_t count, const T* x, int64_t stride) const {
+  // The first `count` samples, if all that are put are so many.
+  Factor<T> factor(int64_t count) const { return {count, columns, data, true, nullptr, Layout::by_depth}; }
+
+  // Writes samples first .. first + count - 1 of `all`.
+  void put(int64_t first, int64_t count, int64_t all, const T* x, int64_t x_stride) const {
     constexpr int width = panel_width<T>;
-    const int64_t depth = chunk_depth(batch, first / chunk);
-    T* out = panels(first / chunk) + first % chunk * width;
-    for (int64_t c = 0; c < columns; c += width, out += depth * width)
+    T* out = data + first * width;
+    for (int64_t c = 0; c < columns; c += width, out += all * width)
       for (int64_t r = 0; r < count; ++r)
         for (int j = 0; j < width; j += lanes<T>)
-          store(out + r * width + j, load_some(x + r * stride + c + j, columns - c - j));
+          store(out + r * width + j, load_some(x + r * x_stride + c + j, columns - c - j));
   }
 };
 
-// Writes the sum over all samples, of which there is one at least, to rows first .. last - 1 of out, (g.rows,
-// x.columns); or adds it to them. Scratch: `masks` last - first words, `spill` as many panel widths.
+// Writes the sum over `count` samples, at least one, to rows first .. last - 1 of out, (g.rows, x.columns); or adds it
+// to them. `scratch` has room for last - first rows.
 template <class T>
-void sample_sum(const Transposed<T>& g, const Chunked<T>& x, int64_t first, int64_t last, bool add, T* out,
-                uint64_t* masks, T* spill, double above) {
+void sample_sum(const Transposed<T>& g, const Stacked<T>& x, int64_t count, int64_t first, int64_t last, bool add,
+                T* out, const ProductScratch<T>& scratch, double above) {
   if (first == last) return;
   T* rows = out + first * x.columns;
-  for (int64_t c = 0; c < blocks(x.batch, chunk); ++c) {
-    const int64_t depth = chunk_depth(x.batch, c);
-    for (int64_t i = first; i < last; ++i) mark_row(masks + (i - first), 1, g.at(c, i), depth);
-    const Rows<T> factor{g.at(c, first), chunk, last - first, masks, 1};
-    const StoreInMatrix<T> store{rows, x.columns};
-    if (c == 0 && !add)
-      product(x.at(c), factor, {spill, nullptr}, above, StartAtZero<T>{}, store);
-    else
-      product(x.at(c), factor, {spill, nullptr}, above, StartFromMatrix<T>{rows, x.columns}, store);
-  }
+  const StoreInMatrix<T> store{rows, x.columns};
+  if (add)
+    product(x.factor(count), g.part(first, last), scratch, above, StartFromMatrix<T>{rows, x.columns}, store);
+  else
+    product(x.factor(count), g.part(first, last), scratch, above, StartAtZero<T>{}, store);
 }
 
 // Writes rows first .. last - 1 of x, (rows, columns), as columns of out, (columns, rows).
