@@ -1,7 +1,7 @@
 # make demo   train unrolled networks on photographs and compare them with the classical solvers
 # make test   run the tests
 # make lint   formatting, linting, types
-# make bench  measure against every rival, in half an hour (bench-quick: a smoke run of a minute)
+# make bench  measure against every rival, in 25 minutes (bench-quick: a smoke run)
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
 #
 # Each sets up what it needs in .venv and, run again, does only what has changed.

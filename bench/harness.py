@@ -33,10 +33,10 @@ Run = Callable[[], Any]
 RESULTS = Path(__file__).parent / "results"
 SHORTEST_SAMPLE = 1e-3  # seconds; shorter calls are repeated within a sample so that the clock does not count
 LONG = 0.03  # seconds; a longer call needs no warm-up of its own within a turn
-WARM_UP = 0.02  # seconds for each contestant, after its error was checked
-SAMPLES = 4, 40  # fewest and most of a contestant in a case; between them the budget decides
-BUDGET, QUICK_BUDGET = 2.5, 0.4  # seconds of timing for a case
-TRIALS = 3  # at most, while other programs disturb
+WARM_UP = 0.02  # seconds for each contestant, after its error was checked; long calls need none
+SAMPLES = 3, 40  # fewest and most of a contestant in a case; between them the budget decides
+BUDGET, QUICK_BUDGET = 1.5, 0.4  # seconds of timing for a case
+TRIALS, PATIENCE = 3, 10.0  # at most, while other programs disturb; and seconds after which none is begun
 REST = 0.005, 20  # seconds of one look whether threads still spin, and how many looks at most
 
 
@@ -149,7 +149,8 @@ def _rest() -> None:
 def _turns(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int]]:
     """Times, (contestants, turns), and how many calls make one sample of each."""
     contestants = list(contest.contestants.values())
-    once = [_sample(c.run, math.ceil(WARM_UP / _sample(c.run, 1))) for c in contestants]
+    first = [_sample(c.run, 1) for c in contestants]  # not quite the first: errors were checked
+    once = [t if t > LONG else _sample(c.run, math.ceil(WARM_UP / t)) for c, t in zip(contestants, first, strict=True)]
     repeats = [math.ceil(SHORTEST_SAMPLE / t) for t in once]
     # The first to wake threads, or to bring weights back into the cache, must not pay for it.
     warm = [0 if t > LONG else r for t, r in zip(once, repeats, strict=True)]
@@ -176,8 +177,9 @@ def _turns(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int]]:
 
 def _undisturbed(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int], float]:
     """The least disturbed of some trials, with the share of the processors that other programs took meanwhile."""
-    trials = []
-    for _ in range(TRIALS):
+    trials: list[tuple[NDArray[Any], list[int], float]] = []
+    start = perf_counter()
+    while len(trials) < TRIALS and perf_counter() - start < PATIENCE:
         others = machine.Others()
         times, repeats = _turns(contest, budget)
         trials.append((times, repeats, others.share()))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from report import NO_USAGE
+from report import DISTURBED, NO_USAGE
 from text import digits, label, row
 
 BASELINE = "eager sign·relu"
@@ -69,17 +69,22 @@ def _answer(target: Target, result: Mapping[str, Any] | None) -> list[str]:
     found = [r for r in (result or {"cases": []})["cases"] if target.where.items() <= r["case"].items()]
     ratios = [(ratio, r["case"]) for r in found if (ratio := _ratio(r, target.rival)) is not None]
     what = [target.benchmark.replace("_", " "), label(target.where), f"{target.rival} / ours"]
-    if not ratios:
-        return [*what, f"{target.at_least:g}", "–", "", "failed" if found else "not measured"]
+    if len(ratios) < len(found) or not found:
+        return [*what, f"{target.at_least:g}", "–", "", "a case failed" if found else "not measured"]
     least, case = min(ratios, key=lambda pair: pair[0])
     where = label({k: v for k, v in case.items() if k not in target.where})
     verdict = "met" if least >= target.at_least else "**missed**"
+    if any(r.get("others", 0) > DISTURBED for r in found):
+        verdict = "disturbed"
     return [*what, f"{target.at_least:g}", digits(least), where, verdict]
 
 
 def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [_answer(t, results.get(t.benchmark)) for t in _targets()]
-    counts = {v: sum(cells[-1] == v for cells in rows) for v in ("met", "**missed**", "failed", "not measured")}
+    counts = {
+        v: sum(cells[-1] == v for cells in rows)
+        for v in ("met", "**missed**", "disturbed", "a case failed", "not measured")
+    }
     head = ["benchmark", "cases", "ratio of medians", "at least", "measured", "where", ""]
     return (
         "\n\n".join(
