@@ -1,7 +1,7 @@
 # make demo   train unrolled networks on photographs and compare them with the classical solvers
 # make test   run the tests
 # make lint   formatting, linting, types
-# make bench  measure (bench-quick: in a minute)
+# make bench  measure against every rival, in 25 minutes (bench-quick: a smoke run)
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
 #
 # Each sets up what it needs in .venv and, run again, does only what has changed.
@@ -29,11 +29,17 @@ format: .venv/tools
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(SOURCES)
 
-bench: .venv/built
-	for b in bench/lista_*.py; do $(BIN)/python $$b || exit 1; done
+bench: .venv/rivals
+	$(call measure,,$(if $(findstring --filter,$(ARGS)),partial,full))
 
-bench-quick: .venv/built
-	for b in bench/lista_*.py; do $(BIN)/python $$b --quick || exit 1; done
+bench-quick: .venv/rivals
+	$(call measure,--quick,quick)
+
+# All of them, even if a case fails; then the page of targets.
+define measure
+	status=0; for b in forward training memory; do $(BIN)/python bench/lista_$$b.py $(1) $(ARGS) || status=1; done; \
+	$(BIN)/python bench/targets.py --kind $(2) || status=1; exit $$status
+endef
 
 wheel-check: .venv/tools
 	rm -rf build/wheel-check
@@ -49,7 +55,12 @@ wheel-check: .venv/tools
 	touch $@
 
 .venv/built: .venv/tools CMakeLists.txt $(SOURCES)
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[test,bench]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[test]'
+	touch $@
+
+# What the benchmarks compare with.
+.venv/rivals: .venv/built
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
 	touch $@
 
 clean:

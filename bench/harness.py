@@ -7,62 +7,85 @@ ours, the others are rivals. A case whose results disagree is reported and not t
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
-import os
-import platform
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time, sleep
 from typing import Any
 
-import fastunroll as fu
+import machine
 import numpy as np
 import report
+import text
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 Case = Mapping[str, int | float | str]
-Run = Callable[[], Any]  # returns a tensor, anything else numpy.asarray takes, or a list of these
+Run = Callable[[], Any]
 
 RESULTS = Path(__file__).parent / "results"
 SHORTEST_SAMPLE = 1e-3  # seconds; shorter calls are repeated within a sample so that the clock does not count
-WARM_UP = 0.02  # seconds for each contestant, after its error was checked
-SAMPLES = 5, 200  # fewest and most of a contestant in a case; between them the budget decides
-BUDGET, QUICK_BUDGET = 5.0, 0.25  # seconds of timing for a case
+LONG = 0.03  # seconds; a longer call needs no warm-up of its own within a turn
+WARM_UP = 0.02  # seconds for each contestant, after its error was checked; long calls need none
+SAMPLES = 3, 40  # fewest and most of a contestant in a case; between them the budget decides
+BUDGET, QUICK_BUDGET = 1.5, 0.4  # seconds of timing for a case
+TRIALS, PATIENCE = 3, 10.0  # at most, while other programs disturb; and seconds after which none is begun
+REST = 0.005, 20  # seconds of one look whether threads still spin, and how many looks at most
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to compute the result.
+
+    run: does all the work each time it is called.
+    read: makes of its result a tensor, an array, or a list of these, as ours returns them; not timed.
+    own_threads: it has a thread pool of its own, so that its threads and those of others must come to rest between.
+    note: what a reader should know of it in this case.
+    """
+
+    run: Run
+    read: Callable[[Any], Any] = field(default=lambda result: result)
+    own_threads: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Contest:
     """What competes in one case.
 
-    contestants: name → callable; the first is ours.
+    contestants: by name; the first is ours.
     oracle: the result in float64; without one, all results are compared with ours.
     figures: further columns of the table, such as a measured density.
     flops: operations of the dense computation, for effective GFLOP/s.
+    own_flops: those that ours cannot do without, for true GFLOP/s.
     """
 
-    contestants: Mapping[str, Run]
+    contestants: Mapping[str, Contestant]
     oracle: Run | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     flops: float | None = None
+    own_flops: float | None = None
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """One question and the cases that answer it.
 
-    build: makes the contest of a case from a seed. It runs after ``torch.set_num_threads``; contestants with a
-        thread pool of their own must be given ``torch.get_num_threads()`` too.
-    tolerance: largest ‖found − expected‖ / ‖expected‖ of any tensor in a result.
-    x: the field of a case along the plot; ``panels``: the fields whose values get a panel each.
+    build: makes the contest of a case from a seed. It runs after ``machine.give_threads``.
+    tolerance: largest ‖found − expected‖ / ‖expected‖ of any tensor in a result. Without one, ``run`` returns what
+        is measured, such as bytes, instead of being timed, and is called once.
+    unit: what the table shows, and how many of it one second or byte is.
+    x: the field of a case along the plot; ``panels``: the fields whose values get a panel each. Without ``x`` no plot.
+    baseline: the rival that everybody knows: the plot shows it beside the best of all.
+    packages: what rivals need, for the list of versions.
+    left_out: what does not compete here, and why, a line each.
     """
 
     name: str
@@ -70,9 +93,13 @@ class Benchmark:
     cases: Sequence[Case]
     quick_cases: Sequence[Case]
     build: Callable[[Case, int], Contest]
-    tolerance: float
-    x: str
+    baseline: str
+    tolerance: float | None = None
+    unit: tuple[str, float] = ("ms", 1e3)
+    x: str | None = None
     panels: Sequence[str] = ()
+    packages: Sequence[str] = ()
+    left_out: Sequence[str] = ()
 
 
 class Mismatch(Exception):
@@ -88,11 +115,11 @@ def _arrays(result: Any) -> list[NDArray[Any]]:
 def relative_errors(contest: Contest, tolerance: float) -> dict[str, float]:
     """The largest relative error of each contestant. Raises Mismatch where one passes the tolerance."""
     ours = next(iter(contest.contestants.values()))
-    expected = _arrays((contest.oracle or ours)())
+    expected = _arrays(contest.oracle() if contest.oracle else ours.read(ours.run()))
     scale = [float(np.linalg.norm(e)) or 1.0 for e in expected]
     errors = {}
-    for name, run in contest.contestants.items():
-        found = _arrays(run())
+    for name, contestant in contest.contestants.items():
+        found = _arrays(contestant.read(contestant.run()))
         if [f.shape for f in found] != [e.shape for e in expected]:
             raise Mismatch(f"{name}: shapes {[f.shape for f in found]}, expected {[e.shape for e in expected]}")
         parts = [float(np.linalg.norm(f - e)) / s for f, e, s in zip(found, expected, scale, strict=True)]
@@ -109,84 +136,118 @@ def _sample(run: Run, repeats: int) -> float:
     return (perf_counter() - start) / repeats
 
 
+def _rest() -> None:
+    """Waits until no thread of this process spins: OpenMP's do so for 10 ms after work, ONNX Runtime's for 50."""
+    step, looks = REST
+    for _ in range(looks):
+        before = process_time()
+        sleep(step)
+        if process_time() - before < step / 5:
+            return
+
+
+def _turns(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int]]:
+    """Times, (contestants, turns), and how many calls make one sample of each."""
+    contestants = list(contest.contestants.values())
+    first = [_sample(c.run, 1) for c in contestants]  # not quite the first: errors were checked
+    once = [t if t > LONG else _sample(c.run, math.ceil(WARM_UP / t)) for c, t in zip(contestants, first, strict=True)]
+    repeats = [math.ceil(SHORTEST_SAMPLE / t) for t in once]
+    # The first to wake threads, or to bring weights back into the cache, must not pay for it.
+    warm = [0 if t > LONG else r for t, r in zip(once, repeats, strict=True)]
+
+    def turn() -> list[float]:
+        times = []
+        pool: object = None
+        for index, c in enumerate(contestants):
+            mine = index if c.own_threads else None
+            if mine != pool or index == 0:
+                _rest()
+            pool = mine
+            if warm[index]:
+                _sample(c.run, warm[index])
+            times.append(_sample(c.run, repeats[index]))
+        return times
+
+    start = perf_counter()
+    turns = [turn()]
+    count = min(max(int(budget / (perf_counter() - start)), SAMPLES[0]), SAMPLES[1])
+    turns += [turn() for _ in range(count - 1)]
+    return np.array(turns).T, repeats
+
+
+def _undisturbed(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int], float]:
+    """The least disturbed of some trials, with the share of the processors that other programs took meanwhile."""
+    trials: list[tuple[NDArray[Any], list[int], float]] = []
+    start = perf_counter()
+    while len(trials) < TRIALS and perf_counter() - start < PATIENCE:
+        others = machine.Others()
+        times, repeats = _turns(contest, budget)
+        trials.append((times, repeats, others.share()))
+        if trials[-1][-1] < report.DISTURBED:
+            break
+    return min(trials, key=lambda trial: trial[-1])
+
+
 def _quartiles(values: NDArray[Any]) -> dict[str, float]:
     q1, median, q3 = (float(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
     return {"median": median, "q1": q1, "q3": q3}
 
 
-def timings(contest: Contest, budget: float) -> dict[str, Any]:
-    """Seconds of each contestant, run in turns, and each rival's time over ours in the same turn."""
-    names, runs = list(contest.contestants), list(contest.contestants.values())
-    once = [_sample(run, math.ceil(WARM_UP / _sample(run, 1))) for run in runs]
-    repeats = [math.ceil(SHORTEST_SAMPLE / t) for t in once]
-    turn = sum(t * r for t, r in zip(once, repeats, strict=True))
-    count = min(max(int(budget / turn), SAMPLES[0]), SAMPLES[1])
-    turns = [[_sample(run, r) for run, r in zip(runs, repeats, strict=True)] for _ in range(count)]
-    times = np.array(turns).T
-    medians = {name: _quartiles(t) for name, t in zip(names, times, strict=True)}
-    figures = {
-        "samples": count,
-        "repeats": dict(zip(names, repeats, strict=True)),
-        "times": medians,
-        "ratios": {name: _quartiles(t / times[0]) for name, t in zip(names[1:], times[1:], strict=True)},
-    }
-    if contest.flops is not None:
-        figures["gflops"] = {name: contest.flops / t["median"] / 1e9 for name, t in medians.items()}
-    return figures
+def _measured(contest: Contest, values: NDArray[Any]) -> dict[str, Any]:
+    """What each contestant took, (contestants, turns), each rival's over ours in the same turn, and the best rival's.
+
+    The best rival is the one of smallest median, so that it is one program and not a choice after each turn.
+    """
+    names = list(contest.contestants)
+    measured = {name: _quartiles(v) for name, v in zip(names, values, strict=True)}
+    ratios = {name: _quartiles(v / values[0]) for name, v in zip(names[1:], values[1:], strict=True)}
+    best = min(names[1:], key=lambda name: measured[name]["median"])
+    return {"measured": measured, "ratios": ratios, "best": {"rival": best, "ratio": ratios[best]}}
 
 
 def _run_case(benchmark: Benchmark, case: Case, seed: int, budget: float) -> dict[str, Any]:
+    gc.collect()
     contest = benchmark.build(case, seed)
-    errors = relative_errors(contest, benchmark.tolerance)
-    return {
-        "case": dict(case),
-        "figures": dict(contest.figures),
-        "errors": errors,
-        **timings(contest, budget),
-    }
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
-
-
-def _blas() -> str:
-    config = torch.__config__.show()
-    libraries = re.findall(r"^\s*- (.*(?:Math Kernel Library Version|MKL-DNN) \S+).*$", config, re.MULTILINE)
-    return ", ".join([*re.findall(r"BLAS_INFO=(\w+)", config), *libraries])
-
-
-def circumstances() -> dict[str, Any]:
-    """When, where and with what it was measured."""
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": {"cpu": _cpu(), "cores": _cores(), "system": f"{platform.system()} {platform.machine()}"},
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "fastunroll": fu.__version__,
-            "numpy": np.__version__,
-        },
-        "instruction_set": fu.backend().instruction_set,
-        "backend": str(fu.backend()).splitlines()[0],
-        "blas": _blas(),
-    }
+    notes = {name: c.note for name, c in contest.contestants.items() if c.note}
+    record: dict[str, Any] = {"case": dict(case), "figures": dict(contest.figures), "notes": notes}
+    if benchmark.tolerance is None:
+        return {**record, **_measured(contest, np.array([[c.run()] for c in contest.contestants.values()], float))}
+    record["errors"] = relative_errors(contest, benchmark.tolerance)
+    times, repeats, record["others"] = _undisturbed(contest, budget)
+    record["samples"] = times.shape[1]
+    record["repeats"] = dict(zip(contest.contestants, repeats, strict=True))
+    record.update(_measured(contest, times))
+    if contest.flops is not None:
+        record["gflops"] = {name: contest.flops / t["median"] / 1e9 for name, t in record["measured"].items()}
+    if contest.own_flops is not None:
+        record["true_gflops"] = contest.own_flops / float(np.median(times[0])) / 1e9
+    return record
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, got {text!r}")
-        return int(text)
+    def number(given: str) -> int:
+        if not given.isdecimal() or not least <= int(given) <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, got {given!r}")
+        return int(given)
 
     return number
+
+
+def _condition(cases: Sequence[Case]) -> Callable[[str], tuple[str, list[str]]]:
+    fields = list(dict.fromkeys(f for case in cases for f in case))
+
+    def condition(given: str) -> tuple[str, list[str]]:
+        name, equals, values = given.partition("=")
+        if name not in fields or not equals:
+            raise argparse.ArgumentTypeError(
+                f"must be FIELD=VALUE[,VALUE], FIELD one of {', '.join(fields)}: {given!r}"
+            )
+        known = list(dict.fromkeys(str(case[name]) for case in cases if name in case))
+        if unknown := [v for v in values.split(",") if v not in known]:
+            raise argparse.ArgumentTypeError(f"no case has {name}={unknown[0]}, only {', '.join(known)}")
+        return name, values.split(",")
+
+    return condition
 
 
 @contextmanager
@@ -197,13 +258,36 @@ def _refusing(parser: argparse.ArgumentParser, out: Path) -> Iterator[None]:
         parser.error(f"cannot write to {out}: {error.strerror or error}")
 
 
+def _records(benchmark: Benchmark, cases: Sequence[Case], seed: int, budget: float) -> list[dict[str, Any]]:
+    records = []
+    with tqdm(cases, desc=benchmark.name, unit="case") as bar:
+        for line in benchmark.left_out:
+            bar.write(line, file=sys.stderr)
+        for case in bar:
+            label = text.label(case)
+            bar.set_postfix_str(label)
+            try:
+                records.append(_run_case(benchmark, case, seed, budget))
+            except Exception as error:  # one case must not cost the others
+                failure = " ".join(f"{type(error).__name__}: {error}".split())
+                records.append({"case": dict(case), "failure": failure})
+                bar.write(f"{label}: {failure}", file=sys.stderr)
+    return records
+
+
 def main(benchmark: Benchmark) -> int:
     """Runs the benchmark as its command line says; returns the exit code."""
     parser = argparse.ArgumentParser(description=benchmark.question, usage=report.NO_USAGE)
     parser.add_argument("--quick", action="store_true", help="fewer, shorter cases, written as quick-NAME")
     parser.add_argument(
-        "--threads", type=_whole(1, _cores()), default=min(torch.get_num_threads(), _cores()), metavar="N"
+        "--filter",
+        action="append",
+        default=[],
+        type=_condition(benchmark.cases),
+        metavar="FIELD=VALUE[,VALUE]",
+        help="only these cases, written as partial-NAME; all of several filters must hold",
     )
+    parser.add_argument("--threads", type=_whole(1, machine.cores()), default=min(2, machine.cores()), metavar="N")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="default: bench/results")
     parser.add_argument("--seed", type=_whole(0, 2**63 - 1), default=0, metavar="S")
     options = parser.parse_args()
@@ -211,22 +295,14 @@ def main(benchmark: Benchmark) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.out).close()
 
-    torch.set_num_threads(options.threads)
     cases = benchmark.quick_cases if options.quick else benchmark.cases
-    budget = QUICK_BUDGET if options.quick else BUDGET
-    records, failed = [], 0
+    cases = [case for case in cases if all(str(case.get(name)) in values for name, values in options.filter)]
+    if not cases:
+        parser.error("no case passes all filters")
+    machine.give_threads(options.threads)
+    start = perf_counter()
     try:
-        with tqdm(cases, desc=benchmark.name, unit="case") as bar:
-            for case in bar:
-                label = report.label(case)
-                bar.set_postfix_str(label)
-                try:
-                    records.append(_run_case(benchmark, case, options.seed, budget))
-                except Exception as error:  # one case must not cost the others
-                    failure = " ".join(f"{type(error).__name__}: {error}".split())
-                    records.append({"case": dict(case), "failure": failure})
-                    failed += 1
-                    bar.write(f"{label}: {failure}", file=sys.stderr)
+        records = _records(benchmark, cases, options.seed, QUICK_BUDGET if options.quick else BUDGET)
     except KeyboardInterrupt:
         print("interrupted, nothing written", file=sys.stderr)
         return 130
@@ -234,16 +310,21 @@ def main(benchmark: Benchmark) -> int:
     result = {
         "name": benchmark.name,
         "question": benchmark.question,
-        **circumstances(),
-        "quick": options.quick,
+        **machine.circumstances(benchmark.packages),
+        "kind": "quick" if options.quick else "partial" if options.filter else "full",
+        "minutes": (perf_counter() - start) / 60,
         "seed": options.seed,
         "tolerance": benchmark.tolerance,
-        "plot": {"x": benchmark.x, "panels": list(benchmark.panels)},
+        "unit": {"name": benchmark.unit[0], "scale": benchmark.unit[1]},
+        "baseline": benchmark.baseline,
+        "plot": {"x": benchmark.x, "panels": list(benchmark.panels)} if benchmark.x else None,
+        "left_out": list(benchmark.left_out),
         "cases": records,
     }
-    path = options.out / f"{'quick-' if options.quick else ''}{benchmark.name}.json"
+    prefix = "" if result["kind"] == "full" else f"{result['kind']}-"
+    path = options.out / f"{prefix}{benchmark.name}.json"
     with _refusing(parser, options.out):
         path.write_text(json.dumps(result, indent=1) + "\n")
         written = [path, *report.write(path, result)]
     print("\n".join(map(str, written)))
-    return 1 if failed else 0
+    return 1 if any("failure" in record for record in records) else 0

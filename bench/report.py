@@ -1,172 +1,147 @@
-"""Turns the JSON file of a benchmark into a table and a plot beside it."""
+"""Turns the JSON file of a benchmark into a page of tables and a plot beside it."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from plot import plot
+from text import digits, label, row
+
+DISTURBED = 0.05  # share of the processors that other programs took, from which a reader is told
 NO_USAGE = argparse.SUPPRESS  # so that a bad flag is answered with one line
-
-
-def label(fields: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in fields.items())
-
-
-def _digits(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    if value == 0:
-        return "0"
-    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+KINDS = {"quick": " (quick: a smoke test, not a record)", "partial": " (some cases, not a record)", "full": ""}
+Record = Mapping[str, Any]
+Column = tuple[str, Callable[[Record], str]]  # head, and what stands in the row of a case
 
 
 def _range(quartiles: Mapping[str, float], scale: float = 1.0) -> str:
-    median, q1, q3 = (_digits(scale * quartiles[q]) for q in ("median", "q1", "q3"))
-    return f"{median} [{q1}–{q3}]"
+    median, q1, q3 = (digits(scale * quartiles[q]) for q in ("median", "q1", "q3"))
+    return median if q1 == q3 else f"{median} [{q1}–{q3}]"
 
 
 def _ratio(quartiles: Mapping[str, float]) -> str:
     return ("▼ " if quartiles["median"] < 1 else "") + _range(quartiles)
 
 
-def _line(cells: Sequence[Any]) -> str:
-    return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
-
-
-def _contestants(timed: Sequence[Mapping[str, Any]]) -> list[str]:
+def _contestants(timed: Sequence[Record]) -> list[str]:
     """In order of appearance, ours first; not every rival takes part in every case."""
-    return list(dict.fromkeys(name for record in timed for name in record["times"]))
+    return list(dict.fromkeys(name for record in timed for name in record["measured"]))
 
 
-def _row(record: Mapping[str, Any], fields: Sequence[str], figures: Sequence[str], names: Sequence[str]) -> list[str]:
-    times, ratios, gflops = record["times"], record["ratios"], record.get("gflops", {})
-    row = [str(record["case"].get(f, "–")) for f in fields]
-    row += [_digits(record["figures"][f]) if f in record["figures"] else "–" for f in figures]
-    row += [_range(times[names[0]], 1e3)]
-    row += [_digits(1e3 * times[r]["median"]) if r in times else "–" for r in names[1:]]
-    row += [_ratio(ratios[r]) if r in ratios else "–" for r in names[1:]]
-    return row + [_digits(gflops[n]) if n in gflops else "–" for n in names]
+def _figure(part: str, name: str, show: Callable[[Any], str]) -> Callable[[Record], str]:
+    return lambda record: show(record[part][name]) if name in record.get(part, {}) else "–"
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """A row a case; failed cases come after it, in full."""
-    timed = [r for r in result["cases"] if "times" in r]
-    if not timed:
-        return ""
-    names = _contestants(timed)
+def _table(timed: Sequence[Record], columns: Sequence[Column]) -> str:
+    """A row a case; columns without any entry are left out."""
     fields = list(dict.fromkeys(f for r in timed for f in r["case"]))
+    head = [*fields, *(name for name, _ in columns)]
+    rows = [[*(str(r["case"].get(f, "–")) for f in fields), *(show(r) for _, show in columns)] for r in timed]
+    kept = [i for i in range(len(head)) if any(cells[i] != "–" for cells in rows)]
+    lines = [head, ["---" if i < len(fields) else "---:" for i in range(len(head))], *rows]
+    return "\n".join(row([cells[i] for i in kept]) for cells in lines)
+
+
+def _tables(result: Mapping[str, Any], timed: Sequence[Record]) -> list[str]:
+    names = _contestants(timed)
+    ours, rivals, baseline = names[0], names[1:], result["baseline"]
+    unit, scale = result["unit"]["name"], result["unit"]["scale"]
     figures = list(dict.fromkeys(f for r in timed for f in r["figures"]))
-    head = [*fields, *figures, f"{names[0]}, ms", *(f"{r}, ms" for r in names[1:])]
-    head += [*(f"{r} / {names[0]}" for r in names[1:]), *(f"{n}, GFLOP/s" for n in names)]
-    rows = [_row(r, fields, figures, names) for r in timed]
-    # GFLOP/s only where flops are known.
-    kept = [i for i in range(len(head)) if any(row[i] != "–" for row in rows)]
-    lines = [head, ["---" if f < len(fields) else "---:" for f in range(len(head))], *rows]
-    return "\n".join(_line([line[i] for i in kept]) for line in lines)
+    first = [(f, _figure("figures", f, digits)) for f in figures]
+    best: list[Column] = [
+        *first,
+        (f"{ours}, {unit}", _figure("measured", ours, lambda q: _range(q, scale))),
+        (
+            f"{baseline} / {ours}",
+            _figure("ratios", baseline, lambda q: ("▼ " if q["median"] < 1 else "") + digits(q["median"])),
+        ),
+        ("best rival", lambda r: str(r["best"]["rival"])),
+        (f"best / {ours}", lambda r: _ratio(r["best"]["ratio"])),
+        ("GFLOP/s, dense", _figure("gflops", ours, digits)),
+        ("GFLOP/s, true", lambda r: digits(r["true_gflops"]) if "true_gflops" in r else "–"),
+        ("best rival, GFLOP/s", lambda r: digits(r["gflops"][r["best"]["rival"]]) if "gflops" in r else "–"),
+    ]
+    lines = [f"## Against {baseline} and the best of all rivals", _table(timed, best)]
+    ratios: list[Column] = [(f"{r} / {ours}", _figure("ratios", r, _ratio)) for r in rivals]
+    lines += ["## Against each rival", _table(timed, ratios)]
+    medians: list[Column] = [(n, _figure("measured", n, lambda q: digits(scale * q["median"]))) for n in names]
+    lines += [f"## {unit}", _table(timed, medians)]
+    if any("gflops" in r for r in timed):
+        lines += [
+            "## GFLOP/s of the dense computation",
+            _table(timed, [(n, _figure("gflops", n, digits)) for n in names]),
+        ]
+    if any(r["notes"] for r in timed):
+        lines += ["## Notes", _table(timed, [(n, _figure("notes", n, str)) for n in names])]
+    return lines
 
 
-def _summary(result: Mapping[str, Any]) -> list[str]:
-    timed = [r for r in result["cases"] if "times" in r]
-    lines = []
+def _wins(name: str, ratios: Sequence[float]) -> str:
+    wins = sum(r >= 1 for r in ratios)
+    spread = f"{digits(min(ratios))} to {digits(max(ratios))}"
+    return f"- against {name}: ahead in {wins} of {len(ratios)} cases, ratio {spread}"
+
+
+def _summary(timed: Sequence[Record]) -> list[str]:
+    if not timed:
+        return []
+    lines = [_wins("the best of all rivals", [r["best"]["ratio"]["median"] for r in timed])]
     for rival in _contestants(timed)[1:]:
-        ratios = [r["ratios"][rival]["median"] for r in timed if rival in r["ratios"]]
-        wins = sum(r >= 1 for r in ratios)
-        spread = f"{_digits(min(ratios))} to {_digits(max(ratios))}"
-        lines.append(f"- against {rival}: faster in {wins} of {len(ratios)} cases, ratio {spread}")
+        lines.append(_wins(rival, [r["ratios"][rival]["median"] for r in timed if rival in r["ratios"]]))
     return lines
 
 
 def markdown(result: Mapping[str, Any], plot_name: str) -> str:
     machine, versions = result["machine"], result["versions"]
+    timed = [r for r in result["cases"] if "measured" in r]
+    tolerance = result["tolerance"]
+    checked = f"; relative error of every timed result: at most {tolerance:.0g}" if tolerance else ""
     lines = [
-        f"# {result['name']}" + (" (quick: a smoke test, not a record)" if result["quick"] else ""),
+        f"# {result['name']}" + KINDS[result["kind"]],
         result["question"],
         "\n".join(
             [
                 f"- {result['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}",
                 f"- {result['threads']} thread(s) for every contestant; {result['backend']}",
                 f"- {', '.join(f'{k} {v}' for k, v in versions.items())}; BLAS: {result['blas']}",
-                f"- seed {result['seed']}; relative error of every timed result: at most {result['tolerance']:.0g}",
-                *_summary(result),
+                f"- seed {result['seed']}, {result['minutes']:.0f} minutes{checked}",
+                *(f"- {name}: {digits(value)}" for name, value in result["roof"].items()),
+                *(f"- {reason}" for reason in result["left_out"]),
+                *_summary(timed),
             ]
         ),
-        f"![ratio of times]({plot_name})",
-        "Median [quartiles] of alternating runs. A ratio is a rival's time over ours in the same turn: above 1 ours "
-        "is faster, ▼ marks a loss. GFLOP/s are effective: operations of the dense computation over time.",
-        table(result),
     ]
+    if result["plot"] and timed:
+        lines.append(f"![ratios]({plot_name})")
+    if tolerance:
+        lines.append(
+            "Median [quartiles] of alternating runs. A ratio is a rival's time over ours in the same turn: above 1 "
+            "ours is faster, ▼ marks a loss. The best rival is the one of smallest median. GFLOP/s count operations of "
+            "the dense computation; true ones only those W₂ products that a nonzero needs."
+        )
+    lines += _tables(result, timed) if timed else []
+    disturbed = [f"- {label(r['case'])}: {r['others']:.0%}" for r in timed if r.get("others", 0) > DISTURBED]
+    if disturbed:
+        lines += ["## Disturbed: the share of the processors that other programs took", "\n".join(disturbed)]
     failures = [f"- {label(r['case'])}: {r['failure']}" for r in result["cases"] if "failure" in r]
     if failures:
         lines += ["## Failed, not timed", "\n".join(failures)]
-    return "\n\n".join(line for line in lines if line) + "\n"
+    return "\n\n".join(lines) + "\n"
 
 
-def plot(result: Mapping[str, Any], path: Path) -> None:
-    """The ratios over one field of the cases, a panel for each value of others, a line for what remains."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    x, panel_fields = result["plot"]["x"], result["plot"]["panels"]
-    timed = [r for r in result["cases"] if r.get("ratios")]
-    ticks = list(dict.fromkeys(r["case"][x] for r in timed))
-    panels: dict[str, dict[str, list[tuple[int, Mapping[str, float]]]]] = {}
-    for record in timed:
-        case = record["case"]
-        lines = panels.setdefault(label({f: case[f] for f in panel_fields}), {})
-        rest = label({f: v for f, v in case.items() if f != x and f not in panel_fields})
-        for rival, ratio in record["ratios"].items():
-            lines.setdefault(", ".join(filter(None, (rival, rest))), []).append((ticks.index(case[x]), ratio))
-    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
-
-    columns = min(max(len(panels), 1), 2)
-    rows = max(math.ceil(len(panels) / columns), 1)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(5 * columns, 3 * rows + 1), sharey=True, squeeze=False, layout="constrained"
-    )
-    ends = [ratio[q] for record in timed for ratio in record["ratios"].values() for q in ("q1", "q3")]
-    low, high = min([0.8, *ends]) / 1.15, max([1.25, *ends]) * 1.15
-    for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
-        axis.axhspan(low, 1, color="tab:red", alpha=0.1)
-        axis.axhline(1, color="tab:red", linewidth=1)
-        for name, points in lines.items():
-            at, ratios = zip(*points, strict=True)
-            median, q1, q3 = ([r[q] for r in ratios] for q in ("median", "q1", "q3"))
-            color = f"C{names.index(name)}"
-            axis.fill_between(at, q1, q3, color=color, alpha=0.2)
-            axis.plot(at, median, marker="o", markersize=4, color=color, label=name)
-        axis.set(title=title, xlabel=x, yscale="log", ylim=(low, high), xlim=(-0.3, len(ticks) - 0.7))
-        axis.set_xticks(range(len(ticks)), [str(t) for t in ticks])
-        marks = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
-        axis.yaxis.set_major_locator(FixedLocator([t for t in marks if low <= t <= high]))
-        axis.yaxis.set_minor_locator(NullLocator())
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
-        axis.grid(alpha=0.3)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("rival / ours")
-    handles = {h.get_label(): h for axis in axes.flat for h in axis.get_legend_handles_labels()[0]}
-    where = f"{result['machine']['cpu']}, {result['threads']} thread(s)"
-    figure.suptitle(f"{result['question']}\n{where}; red: ours loses")
-    if handles:
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def write(path: Path, result: Mapping[str, Any]) -> tuple[Path, Path]:
-    """Writes the table and the plot of the JSON file at ``path`` beside it."""
+def write(path: Path, result: Mapping[str, Any]) -> list[Path]:
+    """Writes the page, and the plot if it has one, of the JSON file at ``path`` beside it."""
     page, picture = path.with_suffix(".md"), path.with_suffix(".png")
     page.write_text(markdown(result, picture.name))
+    if not result["plot"] or not any("ratios" in r for r in result["cases"]):
+        return [page]
     plot(result, picture)
-    return page, picture
+    return [page, picture]
 
 
 def main() -> int:
