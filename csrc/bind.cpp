@@ -121,14 +121,13 @@ class BoundNetwork {
     return sample(versioned) == sample_;
   }
 
-  void forward(int64_t batch, int threads, Address y, Address x0, Address s0, bool keep, Address x,
-               Address s, Address trace) const {
+  void forward(int64_t batch, int threads, Address y, Address x0, Address s0, bool keep, Address x, Address s,
+               Address trace) const {
     with_network([&](const auto& net) {
       using T = Value<decltype(net)>;
       const T* packed = packed_ ? reinterpret_cast<const T*>(packed_->data()) : nullptr;
-      network_forward<T>({net, batch, threads, packed, pointer<const T>(y), pointer<const T>(x0),
-                          pointer<const T>(s0), keep, Interruption::happened, pointer<T>(x), pointer<T>(s),
-                          pointer<T>(trace)});
+      network_forward<T>({net, batch, threads, packed, pointer<const T>(y), pointer<const T>(x0), pointer<const T>(s0),
+                          keep, Interruption::happened, pointer<T>(x), pointer<T>(s), pointer<T>(trace)});
     });
   }
 
@@ -139,11 +138,27 @@ class BoundNetwork {
       using T = Value<decltype(net)>;
       std::vector<Owned<T>> out;
       for (const Arrays& arrays : grad_parameters) out.emplace_back(arrays);
-      network_backward<T>({net, batch, threads, pointer<const T>(known[0]), pointer<const T>(known[1]),
-                           pointer<const T>(known[2]), pointer<const T>(known[3]), pointer<const T>(known[4]),
-                           pointer<const T>(grad), every_layer, pointer<const T>(grad_s), Interruption::happened,
-                           pointer<T>(grad_inputs[0]), pointer<T>(grad_inputs[1]), pointer<T>(grad_inputs[2]),
-                           out[0].get(), out[1].get(), out[2].get(), out[3].get(), out[4].get(), out[5].get()});
+      network_backward<T>({net,
+                           batch,
+                           threads,
+                           pointer<const T>(known[0]),
+                           pointer<const T>(known[1]),
+                           pointer<const T>(known[2]),
+                           pointer<const T>(known[3]),
+                           pointer<const T>(known[4]),
+                           pointer<const T>(grad),
+                           every_layer,
+                           pointer<const T>(grad_s),
+                           Interruption::happened,
+                           pointer<T>(grad_inputs[0]),
+                           pointer<T>(grad_inputs[1]),
+                           pointer<T>(grad_inputs[2]),
+                           out[0].get(),
+                           out[1].get(),
+                           out[2].get(),
+                           out[3].get(),
+                           out[4].get(),
+                           out[5].get()});
     });
   }
 
@@ -156,22 +171,14 @@ class BoundNetwork {
   template <class N> using Value = typename ValueOf<std::decay_t<N>>::type;
 
   template <class T> Network<T> network(const Parameters<T>& p) const {
-    return {form_.layers,
-            form_.m,
-            form_.n,
-            form_.coupled,
-            form_.momentum,
-            form_.splitting,
-            form_.onsager,
-            Shrinkage(form_.shrinkage),
-            form_.group,
-            passing_.empty() ? nullptr : passing_.data(),
-            p[0].get(),
-            p[1].get(),
-            p[2].get(),
-            p[3].get(),
-            p[4].get(),
-            p[5].get()};
+    return {form_.layers,   form_.m,
+            form_.n,        form_.coupled,
+            form_.momentum, form_.splitting,
+            form_.onsager,  Shrinkage(form_.shrinkage),
+            form_.group,    passing_.empty() ? nullptr : passing_.data(),
+            p[0].get(),     p[1].get(),
+            p[2].get(),     p[3].get(),
+            p[4].get(),     p[5].get()};
   }
 
   // Without the interpreter's lock; throws what Ctrl-C raised.
@@ -246,9 +253,9 @@ class Memory {
 };
 
 void bind_network(py::module_& module) {
-  py::class_<Memory>(module, "Memory", py::buffer_protocol())
-      .def(py::init<int64_t>())
-      .def_buffer([](Memory& m) { return m.buffer(); });
+  py::class_<Memory>(module, "Memory", py::buffer_protocol()).def(py::init<int64_t>()).def_buffer([](Memory& m) {
+    return m.buffer();
+  });
   py::class_<BoundNetwork>(module, "Network")
       .def(py::init<bool, const std::array<int64_t, 9>&, std::vector<int64_t>, const std::array<Arrays, 6>&>())
       .def("pack", &BoundNetwork::pack)

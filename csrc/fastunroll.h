@@ -42,8 +42,8 @@ enum class Shrinkage : int64_t {
 //                                                   |r|_2 / sqrt(m)
 //   prox     x+ = gain P(z)                         with splitting, x+ = gain P(z + s) and s+ = s + blend (z - x+)
 //
-// P shrinks the magnitude of `group` neighbours by theta; the `passing` largest magnitudes of a sample that exceed theta
-// pass unshrunk (ties go to the lower index), and a negative theta then acts as zero.
+// P shrinks the magnitude of `group` neighbours by theta; the `passing` largest magnitudes of a sample that exceed
+// theta pass unshrunk (ties go to the lower index), and a negative theta then acts as zero.
 template <class T> struct Network {
   int64_t layers, m, n;
   bool coupled, momentum, splitting, onsager;
@@ -65,15 +65,15 @@ template <class T> struct Forward {
   Network<T> net;
   int64_t batch;
   int threads;
-  const T* packed;         // as network_pack left it, or null
-  const T* y;              // (batch, m)
-  const T* x0;             // (batch, n), or null for zero
-  const T* s0;             // (batch, state_size), or null
-  bool keep;               // every layer, not the last alone
-  bool (*interrupted)();   // asked now and then by the calling thread: true ends the call, x unfinished; or null
-  T* x;                    // (layers, batch, n) if keep, else (batch, n)
-  T* s;                    // (batch, state_size) after the last layer, or null
-  T* trace;                // layers of (batch, trace_size), or null
+  const T* packed;        // as network_pack left it, or null
+  const T* y;             // (batch, m)
+  const T* x0;            // (batch, n), or null for zero
+  const T* s0;            // (batch, state_size), or null
+  bool keep;              // every layer, not the last alone
+  bool (*interrupted)();  // asked now and then by the calling thread: true ends the call, x unfinished; or null
+  T* x;                   // (layers, batch, n) if keep, else (batch, n)
+  T* s;                   // (batch, state_size) after the last layer, or null
+  T* trace;               // layers of (batch, trace_size), or null
 };
 
 // The gradient of Forward. An output that is null, or a list without arrays, is not computed.
@@ -84,9 +84,9 @@ template <class T> struct Backward {
   const T* y;
   const T* x0;
   const T* s0;
-  const T* x;       // (layers, batch, n), as Forward kept it
-  const T* trace;   // as Forward left it
-  const T* grad;    // gradient of x: (layers, batch, n) if every_layer, else (batch, n)
+  const T* x;      // (layers, batch, n), as Forward kept it
+  const T* trace;  // as Forward left it
+  const T* grad;   // gradient of x: (layers, batch, n) if every_layer, else (batch, n)
   bool every_layer;
   const T* grad_s;  // gradient of s, or null for zero
   bool (*interrupted)();

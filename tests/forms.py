@@ -7,7 +7,7 @@ from typing import Any
 
 import fastunroll as fu
 import torch
-from fastunroll.unrolling import Coupled, Direct, Momentum, Onsager, Prox, Splitting
+from fastunroll.layers import Coupled, Direct, Momentum, Onsager, Prox, Splitting
 from torch import Tensor
 
 
@@ -29,7 +29,8 @@ class Form:
 
     def __str__(self) -> str:
         size = f"{self.m}x{self.n}-K{self.layers}-B{self.batch}"
-        return f"{self.name}-{self.linear}-{size}{'-vector' * self.vector}{'-starts' * self.starts}-{str(self.dtype)[6:]}"
+        options = "-vector" * self.vector + "-starts" * self.starts
+        return f"{self.name}-{self.linear}-{size}{options}-{str(self.dtype)[6:]}"
 
 
 SOFT: dict[str, Any] = {}
@@ -68,11 +69,7 @@ _SIZES = [
 ]
 FORMS = _KINDS + [replace(f, **size) for f in _KINDS for size in _SIZES]
 SMALL = _KINDS
-COMPLEX = [
-    replace(f, dtype=torch.complex128)
-    for f in _KINDS
-    if f.prox.get("kind") != "nonnegative"
-]
+COMPLEX = [replace(f, dtype=torch.complex128) for f in _KINDS if f.prox.get("kind") != "nonnegative"]
 
 
 @dataclass
@@ -158,7 +155,8 @@ def build(form: Form, *, requires_grad: bool = False, seed: int = 0) -> Problem:
         linear = Direct(each(count, lambda: draw(n, m) / m**0.5), each(count, lambda: draw(n, n) / n**0.5))
     else:
         A = draw(m, n) / (m + n) ** 0.5
-        W = {"coupled": None, "coupled-shared": draw(m, n) / n**0.5}.get(form.linear, [draw(m, n) / n**0.5 for _ in range(K)])
+        own = [draw(m, n) / n**0.5 for _ in range(K)]
+        W = {"coupled": None, "coupled-shared": own[0]}.get(form.linear, own)
         step = None if form.state == "onsager" else each(K, lambda: positive(m, 0.4))
         linear = Coupled(A, W, step)
     options = dict(form.prox)

@@ -175,7 +175,7 @@ def test_packed_weights_go_with_the_network() -> None:
     nets = [fu.nn.LISTA(m=5, n=7, layers=2) for _ in range(10)]
     with torch.no_grad():
         for net in nets:
-            net(torch.randn(3, 5))
+            net(torch.randn(3, 5), torch.randn(3, 7))
         assert len(fu.ops.packed._networks) == before + 10
     del nets, net
     gc.collect()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import relative_error, tolerance
 from fastunroll import _fastunroll
-from fastunroll.unrolling import Coupled, Direct, Momentum, Onsager, Prox, Splitting
+from fastunroll.layers import Coupled, Direct, Momentum, Onsager, Prox, Splitting
 from forms import COMPLEX, FORMS, SMALL, Form, build
 from torch import Tensor
 
@@ -73,7 +73,7 @@ def test_each_gradient_alone_is_the_same(form: Form) -> None:
 @pytest.mark.parametrize("form", SMALL, ids=str)
 def test_checkpoints_change_nothing(form: Form, segment: int) -> None:
     passing = form.prox.get("passing")
-    longer = {"passing": passing + (3, 1)} if passing else {}
+    longer = {"passing": (*passing, 3, 1)} if passing else {}
     form = replace(form, layers=5, prox={**form.prox, **longer})
     p = build(form, requires_grad=True)
     x = p.run()
@@ -238,6 +238,7 @@ def test_one_tensor_can_hold_a_value_for_each_layer() -> None:
 
     found, wanted = run(beta, gain), run([*beta.unbind()], [*gain.unbind()])
     assert torch.equal(found, wanted)
-    for a, b in zip(torch.autograd.grad(found.sum(), [beta, gain]), torch.autograd.grad(wanted.sum(), [beta, gain]), strict=True):
+    gradients = [torch.autograd.grad(x.sum(), [beta, gain]) for x in (found, wanted)]
+    for a, b in zip(*gradients, strict=True):
         assert torch.equal(a, b)
     assert torch.equal(run(beta.tolist(), gain.tolist()), wanted)

@@ -22,7 +22,8 @@ Rows<T> input_rows(const BackwardMemory<T>& m, int64_t k, int64_t begin, int64_t
     const T* before = m.iterate_before(k, begin);
     memset(s.along, 0, size_t(m.stride) * sizeof(T));
     for (int64_t r = 0; r < count; ++r)
-      extrapolate(s.v + r * m.stride, x ? x + r * n : s.along, before ? before + r * n : s.along, blend_of(m.net, k), n);
+      extrapolate(s.v + r * m.stride, x ? x + r * n : s.along, before ? before + r * n : s.along, blend_of(m.net, k),
+                  n);
   } else if (x) {
     return {x, n, count, nullptr, 0};
   } else {

@@ -52,7 +52,8 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   forward = linear_factors(net, memory);
   adjoint = adjoint_factors(net, memory);
   pack_if_used_again(adjoint, net, batch, threads, memory);
-  const bool makes_residuals = net.coupled && !net.onsager && (to_step.strips || of_first.wanted() || of_second.wanted());
+  const bool makes_residuals =
+      net.coupled && !net.onsager && (to_step.strips || of_first.wanted() || of_second.wanted());
   if (makes_residuals) pack_if_used_again(forward, net, batch, threads, memory);
 
   const int64_t for_adjoint = buffer_size(adjoint), for_forward = makes_residuals ? buffer_size(forward) : 0;
@@ -87,7 +88,7 @@ template <class T> class BackwardPass {
   BackwardMemory<T> m;
   const Backward<T>& a;
   const Network<T>& net;
-  Queue* queues;  // of tasks, for each layer and what is beside them
+  Queue* queues;         // of tasks, for each layer and what is beside them
   int64_t stop_at = -1;  // the layer with which all of the team stop
 
   void start_segment();
@@ -125,8 +126,7 @@ template <class T> void BackwardPass<T>::start_segment() {
 
 // With Onsager's term s+ = share r: the gradients of its gain, and of the scale of theta.
 template <class T>
-void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale,
-                                  TaskMemory<T>& s) {
+void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale, TaskMemory<T>& s) {
   const int64_t size = net.m;
   const T* residual = m.given(a.trace, size, b, k);
   T* const to_theta = m.to_theta.again_at(b);
@@ -145,8 +145,7 @@ void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<
 }
 
 // The gradient of x+ of sample b in layer k, and behind the prox.
-template <class T>
-void BackwardPass<T>::through_prox(int64_t k, int64_t b, T* g, int64_t row, TaskMemory<T>& s) {
+template <class T> void BackwardPass<T>::through_prox(int64_t k, int64_t b, T* g, int64_t row, TaskMemory<T>& s) {
   const int64_t n = net.n;
   const bool last = k + 1 == net.layers;
   const T* entering = a.every_layer ? m.given(a.grad, n, b, k) : last ? m.given(a.grad, n, b) : nullptr;
@@ -257,7 +256,8 @@ template <class T> void BackwardPass<T>::sums_of_layer(int64_t k, int64_t part, 
   if (net.coupled) {
     const bool both = !net.second.given();
     if (m.of_second.wanted())
-      transposed_sum(k, both ? a.grad_first : a.grad_second, m.of_second, both ? m.g_first : m.g_second, false, part, s);
+      transposed_sum(k, both ? a.grad_first : a.grad_second, m.of_second, both ? m.g_first : m.g_second, false, part,
+                     s);
     if (m.of_first.wanted()) transposed_sum(k, a.grad_first, m.of_first, m.g_first, both, part, s);
     return;
   }

@@ -1,7 +1,7 @@
 // The gradient of a network, from the last layer to the first: what its steps share.
 //
-// A gradient that enters a layer passes, mostly, where x+ is not zero, so it is as sparse as the iterate, and so are the
-// products made of it: those for the layer below, and the sums over samples for the weights. For each layer the
+// A gradient that enters a layer passes, mostly, where x+ is not zero, so it is as sparse as the iterate, and so are
+// the products made of it: those for the layer below, and the sums over samples for the weights. For each layer the
 // threads first share out the samples, in tasks, then the rows of the weight gradients.
 #pragma once
 #include "cpu/column_sums.h"
@@ -11,12 +11,12 @@ namespace fastunroll::FASTUNROLL_SET {
 
 // What one thread needs for one task.
 template <class T> struct TaskMemory {
-  T* g;           // (task, stride): the gradient of x+, then behind the prox
-  T* v;           // (task, stride): the input of the linear step, where it has to be made again
-  T* residual;    // (task, stride_y): coupled, r and then step r
-  T* seen;        // (task, stride_y): coupled, W g and then minus the gradient of r
-  T* along;       // a row: threshold gradients of one sample, or zeros
-  T* magnitudes;  // a row
+  T* g;                // (task, stride): the gradient of x+, then behind the prox
+  T* v;                // (task, stride): the input of the linear step, where it has to be made again
+  T* residual;         // (task, stride_y): coupled, r and then step r
+  T* seen;             // (task, stride_y): coupled, W g and then minus the gradient of r
+  T* along;            // a row: threshold gradients of one sample, or zeros
+  T* magnitudes;       // a row
   T *scales, *shares;  // Onsager, for each sample: what of r its gradient gets, and what of s+
   uint64_t *g_masks, *v_masks;
   ProductScratch<T> products;
@@ -33,8 +33,8 @@ template <class T> struct BackwardMemory {
   const Backward<T>& a;
   const Network<T>& net;
   int64_t stride, stride_y, words;
-  int64_t task;     // samples of a task: whole strips
-  int64_t segment;  // at most so many samples go through all layers before the next ones
+  int64_t task;                 // samples of a task: whole strips
+  int64_t segment;              // at most so many samples go through all layers before the next ones
   int64_t first_sample, count;  // of the segment at hand; what follows has a row for each of its samples
   int threads;
   double above;
@@ -47,7 +47,7 @@ template <class T> struct BackwardMemory {
   T* g_y;      // (count, stride_y), or null
   ColumnSums<T> to_theta, to_gain, to_step, to_blend;
   SampleSum<T> of_first, of_second;  // direct: g y^T, g v^T; coupled, transposed: v g_r^T, g (step r)^T
-  T* g_first;                  // coupled: the transposed gradients, (n, m)
+  T* g_first;                        // coupled: the transposed gradients, (n, m)
   T* g_second;
   TaskMemory<T>* tasks;  // of each thread
 

@@ -9,11 +9,11 @@ namespace fastunroll::FASTUNROLL_SET {
 namespace {
 
 template <class T> struct TileMemory {
-  T *x, *next;         // (rows, stride): the iterate before and after a layer
-  T *state, *input;    // where there is a second state: s, (rows, stride) or (rows, stride_y), and v
-  T* start;            // where products with y begin: W1 y, (rows, stride); or y, (rows, stride_y)
-  T* residual;         // step r, (rows, stride_y)
-  T* scales;           // of theta, a row each
+  T *x, *next;       // (rows, stride): the iterate before and after a layer
+  T *state, *input;  // where there is a second state: s, (rows, stride) or (rows, stride_y), and v
+  T* start;          // where products with y begin: W1 y, (rows, stride); or y, (rows, stride_y)
+  T* residual;       // step r, (rows, stride_y)
+  T* scales;         // of theta, a row each
   uint64_t *masks, *next_masks, *input_masks;
 };
 
@@ -69,8 +69,8 @@ template <class T> class ForwardPass {
   bool stopped(const Tile& tile, int64_t step);
 };
 
-template <class T> ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory)
-    : a(arguments), net(arguments.net) {
+template <class T>
+ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory) : a(arguments), net(arguments.net) {
   factors = linear_factors(net, memory);
   if (a.packed) {
     use_packed(factors, a.packed);
@@ -198,8 +198,7 @@ template <class T> void ForwardPass<T>::linear_coupled(const Tile& tile, int64_t
     for (int64_t r = tile.first_row(); r < tile.last_row(); ++r) {
       const T* residual = t.residual + r * stride_y;
       t.scales[r] = rms(residual, net.m);
-      if (a.trace)
-        memcpy(a.trace + (k * a.batch + tile.first + r) * net.m, residual, size_t(net.m) * sizeof(T));
+      if (a.trace) memcpy(a.trace + (k * a.batch + tile.first + r) * net.m, residual, size_t(net.m) * sizeof(T));
     }
     tile.team.wait();
   }
@@ -298,8 +297,13 @@ template <class T> void ForwardPass<T>::run() {
     for (int64_t i = 0; together && i < tiles.count; ++i)
       run_tile({tile_memory[0], scratch[team.rank], magnitudes[team.rank], team, i, tiles.first(i), tiles.rows(i)});
     for (int64_t i; !together && queue.take(i, tiles.count);)
-      run_tile({tile_memory[team.rank], scratch[team.rank], magnitudes[team.rank], {0, 1, nullptr}, i,
-                tiles.first(i), tiles.rows(i)});
+      run_tile({tile_memory[team.rank],
+                scratch[team.rank],
+                magnitudes[team.rank],
+                {0, 1, nullptr},
+                i,
+                tiles.first(i),
+                tiles.rows(i)});
   });
 }
 

@@ -130,8 +130,9 @@ template <class T> ParameterRows<T> rows_of(const PerLayer<const T>& p, int64_t 
 }
 
 template <class T> Prox<T> prox_of(const Network<T>& net, const ParameterRows<T>& theta, int64_t k) {
-  return {net.shrinkage, net.n,  net.group, net.passing ? net.passing[k] : 0, net.gain.given() ? net.gain.value(k) : T(1),
-          theta.of(k)};
+  return {
+      net.shrinkage, net.n, net.group, net.passing ? net.passing[k] : 0, net.gain.given() ? net.gain.value(k) : T(1),
+      theta.of(k)};
 }
 
 template <class T> T blend_of(const Network<T>& net, int64_t k) { return net.blend.given() ? net.blend.value(k) : 0; }
@@ -154,9 +155,7 @@ template <class T> T dot(const T* a, const T* b, int64_t size) {
 }
 
 // |x|_2 / sqrt(size)
-template <class T> T rms(const T* x, int64_t size) {
-  return T(__builtin_sqrt(double(dot(x, x, size) / T(size))));
-}
+template <class T> T rms(const T* x, int64_t size) { return T(__builtin_sqrt(double(dot(x, x, size) / T(size)))); }
 
 // v = x + momentum (x - before)
 template <class T> void extrapolate(T* v, const T* x, const T* before, T momentum, int64_t n) {

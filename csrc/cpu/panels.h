@@ -46,8 +46,7 @@ template <class T> struct Factor {
 
 // Writes rows k .. k + count - 1 of panel p of `source` in squares of lanes by lanes, along the rows of the source;
 // false if a value is not finite.
-template <class T>
-bool pack_block(const Factor<T>& w, int64_t p, int64_t k, int64_t count, T* out) {
+template <class T> bool pack_block(const Factor<T>& w, int64_t p, int64_t k, int64_t count, T* out) {
   constexpr int width = panel_width<T>, side = lanes<T>;
   typename Simd<T>::Integer not_finite{};
   const auto square = [&](int64_t k0, int64_t c0) {

@@ -131,8 +131,7 @@ inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const
         for (int i = 0; i < Count; ++i) {
           const T* row = block[i].data + (q * mask_bits + k) * block[i].stride;
 #pragma GCC unroll 8
-          for (int j = 0; j < panel_vectors; ++j)
-            sum[i][j] = multiply_add(value, load(row + j * lanes<T>), sum[i][j]);
+          for (int j = 0; j < panel_vectors; ++j) sum[i][j] = multiply_add(value, load(row + j * lanes<T>), sum[i][j]);
         }
       }
     }

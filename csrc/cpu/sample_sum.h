@@ -92,8 +92,7 @@ void sample_sum(const Transposed<T>& g, const Stacked<T>& x, int64_t count, int6
 }
 
 // Writes rows first .. last - 1 of x, (rows, columns), as columns of out, (columns, rows).
-template <class T>
-void transpose_rows(const T* x, int64_t columns, int64_t first, int64_t last, T* out, int64_t rows) {
+template <class T> void transpose_rows(const T* x, int64_t columns, int64_t first, int64_t last, T* out, int64_t rows) {
   constexpr int side = lanes<T>;
   for (int64_t i = first; i < last; i += side) {
     for (int64_t j = 0; j < columns; j += side) {

@@ -16,8 +16,8 @@ template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&)
 #define FASTUNROLL_TEXT(x) FASTUNROLL_TEXT_(x)
 
 template <class T> constexpr Kernels<T> all() {
-  return {network_packed_size, network_pack, network_forward, network_backward, product, outer, soft_threshold,
-          soft_threshold_backward};
+  return {network_packed_size, network_pack,           network_forward, network_backward, product, outer,
+          soft_threshold,      soft_threshold_backward};
 }
 
 extern const InstructionSet kernels;

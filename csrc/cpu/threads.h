@@ -4,7 +4,8 @@
 
 namespace fastunroll {
 
-// Where a team meets. Threads spin for a while, then let others run: a team is at work on one call, and waits are short.
+// Where a team meets. Threads spin for a while, then let others run: a team is at work on one call, and waits are
+// short.
 struct alignas(64) Meeting {
   int here = 0;
   alignas(64) int turn = 0;
@@ -31,8 +32,7 @@ void run_team(int threads, void (*work)(const void*, Team), const void* what);
 namespace fastunroll::FASTUNROLL_SET {
 
 template <class Work> void in_parallel(int threads, const Work& work) {
-  run_team(
-      threads, [](const void* w, Team team) { (*static_cast<const Work*>(w))(team); }, &work);
+  run_team(threads, [](const void* w, Team team) { (*static_cast<const Work*>(w))(team); }, &work);
 }
 
 // Hands out 0, 1, 2, ... to whoever asks next.

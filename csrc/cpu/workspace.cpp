@@ -64,7 +64,8 @@ Block reused_block(size_t size) {
     size_t best = r.blocks.size();
     for (size_t i = 0; i < r.blocks.size(); ++i) {
       const size_t have = r.blocks[i].size();
-      if (have > size && have - size <= size / 4 + huge_page && (best == r.blocks.size() || have < r.blocks[best].size()))
+      if (have > size && have - size <= size / 4 + huge_page &&
+          (best == r.blocks.size() || have < r.blocks[best].size()))
         best = i;
     }
     if (best < r.blocks.size()) {

@@ -11,8 +11,9 @@ import torch as _torch  # noqa: F401  # first: the native module shares the Open
 from . import losses, nn, operators, reference, solvers
 from ._backend import backend
 from .iterations import gradient_step, ista_step
+from .layers import Coupled, Direct, Momentum, Onsager, Prox, Splitting
 from .prox import soft_threshold
-from .unrolling import Coupled, Direct, Momentum, Onsager, Prox, Splitting, unrolled
+from .unrolling import unrolled
 
 __version__ = _version("fastunroll")
 

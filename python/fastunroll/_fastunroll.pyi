@@ -1,56 +1,39 @@
 """The native core: addresses in, results written in place. Called by :mod:`fastunroll.ops`, which owns the tensors."""
 
+from torch import Tensor
+
 cuda_compiled: bool
 
-def lista_panels_size(is_double: bool, m: int, n: int, w1_count: int, w2_count: int) -> int: ...
-def lista_pack(is_double: bool, m: int, n: int, threads: int, w1: list[int], w2: list[int], panels: int) -> None: ...
-def lista_forward(
-    is_double: bool,
-    shape: tuple[int, int, int, int],
-    threads: int,
-    panels: int,
-    w1_count: int,
-    w2_count: int,
-    theta: list[int],
-    theta_size: int,
-    y: int,
-    x0: int,
-    keep_layers: bool,
-    x: int,
-) -> None: ...
-def lista_backward(
-    is_double: bool,
-    shape: tuple[int, int, int, int],
-    threads: int,
-    w1: list[int],
-    w2: list[int],
-    theta_count: int,
-    theta_size: int,
-    y: int,
-    x0: int,
-    x: int,
-    grad: int,
-    every_layer: bool,
-    grad_y: int,
-    grad_x0: int,
-    grad_w1: list[int],
-    grad_w2: list[int],
-    grad_theta: list[int],
-) -> None: ...
-def ista(
-    is_double: bool,
-    shape: tuple[int, int, int],
-    threads: int,
-    a: int,
-    step: float,
-    theta: int,
-    theta_size: int,
-    momentum: list[float],
-    y: int,
-    x0: int,
-    keep_iterates: bool,
-    x: int,
-) -> None: ...
+class Memory:
+    def __init__(self, size: int) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class Network:
+    def __init__(
+        self,
+        is_double: bool,
+        form: tuple[int, ...],
+        passing: tuple[int, ...],
+        parameters: tuple[tuple[list[int], int], ...],
+    ) -> None: ...
+    def pack(self, threads: int) -> None: ...
+    def watch(self, tensors: list[Tensor], versioned: int) -> None: ...
+    def is_current(self, tensors: list[Tensor], versioned: int) -> bool: ...
+    def forward(
+        self, batch: int, threads: int, y: int, x0: int, s0: int, keep: bool, x: int, s: int, trace: int
+    ) -> None: ...
+    def backward(
+        self,
+        batch: int,
+        threads: int,
+        known: tuple[int, int, int, int, int],
+        grad: int,
+        every_layer: bool,
+        grad_s: int,
+        grad_inputs: tuple[int, ...],
+        grad_parameters: tuple[tuple[list[int], int], ...],
+    ) -> None: ...
+
 def product(
     is_double: bool,
     shape: tuple[int, int, int],
@@ -80,7 +63,6 @@ def instruction_set() -> str: ...
 def instruction_set_reason() -> str: ...
 def compiled_instruction_sets() -> list[str]: ...
 def use_instruction_set(name: str) -> None: ...
-def fingerprint(addresses: list[int], bytes: int) -> int: ...
 def dense_above() -> float: ...
 def set_dense_above(density: float) -> None: ...
 def openmp() -> bool: ...

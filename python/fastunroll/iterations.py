@@ -204,6 +204,6 @@ def lista(
     if x0 is not None:
         _checks.columns("x0", _checks.tensor("x0", x0), n, (n, n), "W2")
         _checks.same_batch("x0", x0, "y", y)
-    w, y, x0 = _checks.alike(W1=w1[0], y=y, x0=x0)
+    _, y, x0 = _checks.alike(W1=w1[0], y=y, x0=x0)
     _checks.real("y", y)
     return run(ops.Form(layers), ops.Parameters(w1, w2, (), theta), y, x0, keep=return_layers)[0]

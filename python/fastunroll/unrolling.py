@@ -3,105 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Union
 
 import torch
 from torch import Tensor
 
 from . import _checks, ops, reference
 from ._precision import own_precision
-
-Values = Union[Tensor, float, Sequence[Tensor | float]]  # one for all layers, or one for each
-
-
-@dataclass(frozen=True)
-class Direct:
-    """The linear step z = W₁ y + W₂ v.
-
-    Args:
-        W1: (n, m), one or one a layer.
-        W2: (n, n), one or one a layer.
-    """
-
-    W1: Tensor | Sequence[Tensor]
-    W2: Tensor | Sequence[Tensor]
-
-
-@dataclass(frozen=True)
-class Coupled:
-    """The linear step z = v + Wᴴ (t ∘ (y − A v)): a gradient step on ½‖A v − y‖² if W = A.
-
-    Args:
-        A: (m, n), one or one a layer.
-        W: (m, n), one or one a layer; A by default.
-        step: t, one number, or one for each row of A; one or one a layer. 1 by default.
-    """
-
-    A: Tensor | Sequence[Tensor]
-    W: Tensor | Sequence[Tensor] | None = None
-    step: Values | None = None
-
-
-@dataclass(frozen=True)
-class Momentum:
-    """v = x + β (x − x_before).
-
-    Args:
-        beta: β, one number or one a layer (also as one tensor of K values).
-    """
-
-    beta: Values
-
-
-@dataclass(frozen=True)
-class Splitting:
-    """ADMM with the scaled dual variable u: v = x − u, x⁺ = P(z + u), u⁺ = u + η (z − x⁺).
-
-    Args:
-        eta: η, one number or one a layer (also as one tensor of K values).
-    """
-
-    eta: Values = 1.0
-
-
-@dataclass(frozen=True)
-class Onsager:
-    """AMP: the residual is r = y − A x + b r_before with b = gain·‖x‖₀/m, and the threshold is θ‖r‖₂/√m.
-
-    For the coupled step without ``step``. b is differentiated as a function of the gain alone, since ‖x‖₀ is piecewise
-    constant; the scale of the threshold is differentiated in full.
-    """
-
-
-@dataclass(frozen=True)
-class Prox:
-    """x⁺ = gain·P_θ(z), the proximal step.
-
-    ========================== ====================================================================
-    ``Prox(θ)``                soft threshold sign(z)·max(|z| − θ, 0); of the modulus for complex z
-    ``kind="nonnegative"``     max(z − θ, 0)
-    ``gain=1/(1 + γ)``         elastic net: the prox of θ‖x‖₁ + γ/2·‖x‖²
-    ``group=G``                z_g·max(1 − θ/‖z_g‖₂, 0) for groups of G neighbours
-    ``passing=(p_0, p_1, …)``  support selection: in layer k the p_k largest that exceed θ pass as they are
-    ``kind="none"``            z itself
-    ========================== ====================================================================
-
-    Args:
-        theta: θ, one number, or one for each element or group; one or one a layer. With ``passing``, a negative θ
-            counts as zero.
-        kind: "soft", "nonnegative" or "none".
-        gain: positive, one number or one a layer (also as one tensor of K values).
-        group: how many neighbours shrink together; it divides n.
-        passing: how many pass, one number or one a layer. Of equal magnitudes those with the lower index pass. The
-            choice is not differentiated.
-    """
-
-    theta: Values | None = None
-    kind: str = "soft"
-    gain: Values | None = None
-    group: int = 1
-    passing: int | Sequence[int] | None = None
+from .layers import Coupled, Direct, Momentum, Onsager, Prox, Splitting, Values
 
 
 def _tensors(values: Values | None, like: Tensor) -> list[Tensor]:
@@ -114,8 +22,9 @@ def _tensors(values: Values | None, like: Tensor) -> list[Tensor]:
     if isinstance(values, (int, float)):
         return [torch.full((), float(values), dtype=real, device=like.device)]
     if all(isinstance(v, (int, float)) for v in values):
-        return [torch.tensor([*values], dtype=real, device=like.device)] if len(values) > 1 else _tensors(values[0], like)
-    return [v if isinstance(v, Tensor) else torch.full((), float(v), dtype=real, device=like.device) for v in values]
+        one = torch.tensor(values, dtype=real, device=like.device)
+        return [one if len(values) > 1 else one.reshape(())]
+    return [torch.as_tensor(v, dtype=None if isinstance(v, Tensor) else real, device=like.device) for v in values]
 
 
 def _as_pairs(matrix: Tensor) -> Tensor:
@@ -153,7 +62,7 @@ def run(
     *,
     keep: bool = False,
     segment: int = 0,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor]:
     """The layers of arguments that fit, by the kernels or, where they do not serve, by the reference.
 
     Returns x, (K, ..., n) if ``keep``, else (..., n), and the second state.
@@ -168,38 +77,96 @@ def run(
                 shrinkage=form.shrinkage, group=form.group, passing=form.passing,
             )  # fmt: skip
         return x if keep else x[-1], s
-    flat = (None if t is None else t.reshape(-1, t.shape[-1]) for t in (x0, s0))
-    x, s = _native(form, p, y.reshape(-1, m), *flat, keep, segment)
+    x0, s0 = (None if t is None else t.reshape(-1, t.shape[-1]) for t in (x0, s0))
+    x, s = _native(form, p, y.reshape(-1, m), x0, s0, keep, segment)
     return x.reshape((form.layers, *lead, n) if keep else (*lead, n)), s.reshape(*lead, s.shape[-1])
 
 
-def _require_values(name: str, values: Sequence[Tensor], layers: int, sizes: set[int], whole: bool, like: Tensor) -> None:
-    """One value, or as many as ``sizes`` allows, once or in each layer; with ``whole``, also all layers in one tensor."""
+def _require_values(name: str, values: Sequence[Tensor], layers: int, sizes: set[int], like: Tensor) -> None:
+    """Real values: one tensor or one a layer, each of one of ``sizes``."""
     if len(values) not in (0, 1, layers):
         raise ValueError(f"{name} must have 1 entry or one a layer ({layers}), got {len(values)}")
-    if whole and len(values) == 1:
-        sizes = sizes | {layers}
     for t in values:
         _checks.real(name, _checks.tensor(name, t))
         _checks.same_device(name, t, like)
         if t.numel() not in sizes or t.numel() != values[0].numel():
             raise ValueError(
-                f"{name} must hold {' or '.join(map(str, sorted(sizes)))} value(s), the same number in every layer, got "
-                f"shape {_checks.shape_text(t.shape)}"
+                f"{name} must hold {' or '.join(map(str, sorted(sizes)))} value(s), as many in every layer, got shape "
+                f"{_checks.shape_text(t.shape)}"
             )
+
+
+def _require_scalars(name: str, values: Sequence[Tensor], layers: int, like: Tensor) -> None:
+    """One value for all layers, or one a layer: in tensors of their own, or in one."""
+    _require_values(name, values, layers, {1, layers} if len(values) == 1 else {1}, like)
 
 
 def _matrices(name: str, given: Tensor | Sequence[Tensor], layers: int, shape: tuple[int, int] | None) -> list[Tensor]:
     found = [given] if isinstance(given, Tensor) else [*given]
     if len(found) not in (1, layers):
         raise ValueError(f"{name} must have 1 entry or one a layer ({layers}), got {len(found)}")
-    shape = shape or (_checks.matrix(name, found[0]).shape[0], found[0].shape[1])
+    rows, columns = shape or _checks.matrix(name, found[0]).shape
     for k, w in enumerate(found):
-        if _checks.matrix(f"{name}[{k}]", w).shape != shape:
+        if _checks.matrix(f"{name}[{k}]", w).shape != (rows, columns):
             raise ValueError(
-                f"{name}[{k}] must be {_checks.shape_text(shape)}, got {_checks.shape_text(w.shape)}"
+                f"{name}[{k}] must be {_checks.shape_text((rows, columns))}, got {_checks.shape_text(w.shape)}"
             )
     return found
+
+
+def _linear(linear: Direct | Coupled, layers: int, y: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """The first and second matrices and the steps."""
+    if isinstance(linear, Coupled):
+        first = _matrices("A", linear.A, layers, None)
+        m, n = first[0].shape
+        second = [] if linear.W is None else _matrices("W", linear.W, layers, (m, n))
+        step = _tensors(linear.step, y)
+        _require_values("step", step, layers, {1, m}, y)
+        return first, second, step
+    if not isinstance(linear, Direct):
+        raise TypeError(f"linear must be Direct(W1, W2) or Coupled(A, W), got {type(linear).__name__}")
+    first = _matrices("W1", linear.W1, layers, None)
+    n = first[0].shape[0]
+    return first, _matrices("W2", linear.W2, layers, (n, n)), []
+
+
+def _passing(prox: Prox, layers: int) -> tuple[int, ...]:
+    """How many pass unshrunk in each layer; none if empty."""
+    if prox.passing is None:
+        return ()
+    passing = (prox.passing,) * layers if isinstance(prox.passing, int) else tuple(prox.passing)
+    if len(passing) != layers or any(count < 0 for count in passing):
+        raise ValueError(f"passing must be a number ≥ 0, or {layers} of them, one a layer, got {prox.passing!r}")
+    return passing
+
+
+def _require_prox(prox: Prox, n: int, is_complex: bool) -> None:
+    if not isinstance(prox, Prox):
+        raise TypeError(f"prox must be Prox(theta, ...), got {type(prox).__name__}")
+    if prox.kind not in ops.SHRINKAGES:
+        raise ValueError(f"kind must be one of {', '.join(ops.SHRINKAGES)}, got {prox.kind!r}")
+    if (prox.theta is None) != (prox.kind == "none"):
+        raise ValueError('every kind but "none" has a threshold theta, and "none" has none')
+    group = _checks.count("group", prox.group)
+    if n % group:
+        raise ValueError(f"group must divide the number of elements, but n = {n} and group = {group}")
+    if prox.kind == "nonnegative" and (group > 1 or is_complex):
+        raise ValueError('kind "nonnegative" is defined for single real elements, not for groups or complex numbers')
+    if prox.kind == "none" and (prox.passing is not None or group > 1):
+        raise ValueError('kind "none" leaves everything as it is: it takes neither passing nor group')
+
+
+def _state(state: Momentum | Splitting | Onsager | None, y: Tensor) -> tuple[str, list[Tensor]]:
+    """Its name, and β or η."""
+    if state is None:
+        return "none", []
+    if isinstance(state, Momentum):
+        return "momentum", _tensors(state.beta, y)
+    if isinstance(state, Splitting):
+        return "splitting", _tensors(state.eta, y)
+    if isinstance(state, Onsager):
+        return "onsager", []
+    raise TypeError(f"state must be Momentum(beta), Splitting(eta) or Onsager(), got {type(state).__name__}")
 
 
 def unrolled(
@@ -256,52 +223,28 @@ def unrolled(
     """
     layers = _checks.count("layers", layers)
     _checks.tensor("y", y)
+    first, second, step = _linear(linear, layers, y)
     coupled = isinstance(linear, Coupled)
-    if isinstance(linear, Coupled):
-        first = _matrices("A", linear.A, layers, None)
-        m, n = first[0].shape
-        second = [] if linear.W is None else _matrices("W", linear.W, layers, (m, n))
-        step = _tensors(linear.step, y)
-    else:
-        first = _matrices("W1", linear.W1, layers, None)
-        n, m = first[0].shape
-        second, step = _matrices("W2", linear.W2, layers, (n, n)), []
-    _checks.columns("y", y, m, first[0].shape, "A" if coupled else "W1")
-
-    if prox.kind not in ops.SHRINKAGES:
-        raise ValueError(f'kind must be one of {", ".join(ops.SHRINKAGES)}, got {prox.kind!r}')
-    if (prox.theta is None) != (prox.kind == "none"):
-        raise ValueError('theta is the threshold of every kind but "none", which has none')
-    group = _checks.count("group", prox.group)
-    if n % group:
-        raise ValueError(f"group must divide the number of elements, but n = {n} and group = {group}")
-    passing = [] if prox.passing is None else [prox.passing] * layers if isinstance(prox.passing, int) else [*prox.passing]
-    if len(passing) not in (0, layers) or any(p < 0 for p in passing):
-        raise ValueError(f"passing must be a number ≥ 0, or {layers} of them, one a layer")
-    if prox.kind == "nonnegative" and (group > 1 or y.is_complex()):
-        raise ValueError('kind "nonnegative" is defined for single real elements, not for groups or complex numbers')
-    if prox.kind == "none" and (passing or group > 1):
-        raise ValueError('kind "none" leaves everything as it is: it takes neither passing nor group')
+    m, n = first[0].shape if coupled else first[0].shape[::-1]
+    matrix, shape = "A" if coupled else "W1", first[0].shape
+    _checks.columns("y", y, m, shape, matrix)
+    _require_prox(prox, n, y.is_complex())
     theta, gain = _tensors(prox.theta, y), _tensors(prox.gain, y)
-
-    kinds = {Momentum: "momentum", Splitting: "splitting", Onsager: "onsager"}
-    name = "none" if state is None else kinds[type(state)]
-    blend = _tensors(state.beta if isinstance(state, Momentum) else state.eta if isinstance(state, Splitting) else None, y)
+    name, blend = _state(state, y)
     if name == "onsager" and (not coupled or step):
         raise ValueError("Onsager's correction belongs to the coupled step without a step size: Coupled(A, W)")
-    _require_values("step", step, layers, {1, m}, False, y)
-    _require_values("theta", theta, layers, {1, n // group}, False, y)
-    _require_values("gain", gain, layers, {1}, True, y)
-    _require_values("beta or eta", blend, layers, {1}, True, y)
+    _require_values("theta", theta, layers, {1, n // prox.group}, y)
+    _require_scalars("gain", gain, layers, y)
+    _require_scalars("beta" if name == "momentum" else "eta", blend, layers, y)
 
-    form = ops.Form(layers, coupled, name, prox.kind, group, tuple(passing))
+    form = ops.Form(layers, coupled, name, prox.kind, prox.group, _passing(prox, layers))
     if x0 is not None:
-        _checks.columns("x0", _checks.tensor("x0", x0), n, first[0].shape, "A" if coupled else "W1")
+        _checks.columns("x0", _checks.tensor("x0", x0), n, shape, matrix)
         _checks.same_batch("x0", x0, "y", y)
+    if (s0 is not None or return_state) and name == "none":
+        raise ValueError("s0 and return_state are about a second state, but there is none: give state")
     if s0 is not None:
-        if name == "none":
-            raise ValueError("s0 is where a second state starts, but there is none: give state")
-        _checks.columns("s0", _checks.tensor("s0", s0), form.state_size(m, n), first[0].shape)
+        _checks.columns("s0", _checks.tensor("s0", s0), form.state_size(m, n), shape, matrix)
         _checks.same_batch("s0", s0, "y", y)
     segment = 0 if checkpoint is None else _checks.count("checkpoint", checkpoint)
     if segment and return_layers:
@@ -310,11 +253,7 @@ def unrolled(
     p = ops.Parameters(first, second, step, theta, gain, blend)
     p, y, x0, s0 = _one_dtype(p, y, x0, s0)
     x, s = run(form, p, y, x0, s0, keep=return_layers, segment=segment)
-    if not return_state:
-        return x
-    if s is None or name == "none":
-        raise ValueError("return_state returns the second state, but there is none: give state")
-    return x, s
+    return (x, s) if return_state else x
 
 
 def _one_dtype(

@@ -110,7 +110,10 @@ class LISTA(nn.Module):
             TypeError: ``y`` is not floating point, or has another dtype than the parameters.
             ValueError: ``y`` or ``x0`` does not fit, or is on another device.
         """
-        w1, w2, theta = (list(self._modules[name]._parameters.values()) for name in ("W1", "W2", "theta"))
+        w1, w2, theta = (
+            list(self._modules[name]._parameters.values())  # type: ignore[union-attr]
+            for name in ("W1", "W2", "theta")
+        )
         if x0 is None:
             out = self._prepared.run(self._form, ops.Parameters(w1, w2, (), theta), y, return_layers)
             if out is not None:

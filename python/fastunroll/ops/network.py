@@ -84,8 +84,10 @@ class Parameters(NamedTuple):
 
     def part(self, first: int, last: int) -> Parameters:
         own = [group if len(group) < 2 else group[first:last] for group in self]
-        own[4:] = [[t[first:last]] if len(own_group) == 1 and (t := own_group[0]).numel() > 1 else own_group
-                   for own_group in own[4:]]
+        own[4:] = [
+            [t[first:last]] if len(own_group) == 1 and (t := own_group[0]).numel() > 1 else own_group
+            for own_group in own[4:]
+        ]
         return Parameters(*own)
 
 
@@ -95,9 +97,7 @@ def sizes(form: Form, p: Parameters) -> tuple[int, int]:
     return (rows, columns) if form.coupled else (columns, rows)
 
 
-def fits(
-    form: Form, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None
-) -> bool:
+def fits(form: Form, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None) -> bool:
     """Whether the arguments of an operator go together."""
     if not (form.layers > 0 and len(p.first) > 0 and p.first[0].dim() == 2):
         return False
@@ -188,10 +188,8 @@ def _network(
     return x, s, trace
 
 
-def _gradient_shapes(
-    form: Form, p: Parameters, y: Tensor, x: Tensor, needs: Sequence[bool]
-) -> list[Sequence[int]]:
-    shapes = (y.shape, x.shape[1:], (y.shape[0], form.state_size(*sizes(form, p))))
+def _gradient_shapes(form: Form, p: Parameters, y: Tensor, x: Tensor, needs: Sequence[bool]) -> list[Sequence[int]]:
+    shapes: tuple[Sequence[int], ...] = (y.shape, x.shape[1:], (y.shape[0], form.state_size(*sizes(form, p))))
     out = [shape for need, shape in zip(needs[:3], shapes, strict=True) if need]
     for need, group in zip(needs[3:], p, strict=True):
         out += [t.shape for t in group] if need else []

@@ -2,8 +2,8 @@
 
 They are good while each tensor is the same object at the same address and each matrix has the same version: in-place
 operations, optimisers, ``load_state_dict`` and ``.to()`` change one of these. What bypasses the version counter
-(``w.data.mul_()``, writing through NumPy) is caught by comparing a sample of values of each matrix, unless it changes few
-values only. Where a gradient is recorded matrices are packed anew, as they are about to change.
+(``w.data.mul_()``, writing through NumPy) is caught by comparing a sample of values of each matrix, unless it changes
+few values only. Where a gradient is recorded matrices are packed anew, as they are about to change.
 """
 
 from __future__ import annotations
