@@ -115,7 +115,7 @@ class BoundNetwork {
     for (size_t i = 0; i < watched_.size(); ++i) {
       const Watched& w = watched_[i];
       PyObject* const t = PyList_GET_ITEM(tensors.ptr(), Py_ssize_t(i));
-      if (t != w.tensor().ptr() || number(PyObject_CallMethodNoArgs(t, names().data_ptr)) != w.address) return false;
+      if (t != referent(w.tensor.ptr()) || number(PyObject_CallMethodNoArgs(t, names().data_ptr)) != w.address) return false;
       if (i < versioned && number(PyObject_GetAttr(t, names().version)) != w.version) return false;
     }
     return sample(versioned) == sample_;
@@ -205,6 +205,16 @@ class BoundNetwork {
   static const Names& names() {
     static const Names n;
     return n;
+  }
+  // What a weak reference refers to, to be compared only: it may be gone.
+  static const PyObject* referent(PyObject* reference) {
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject* found = nullptr;
+    if (PyWeakref_GetRef(reference, &found) == 1) Py_DECREF(found);
+    return found;
+#else
+    return PyWeakref_GET_OBJECT(reference);
+#endif
   }
   static int64_t number(PyObject* new_reference) {
     if (!new_reference) throw py::error_already_set();

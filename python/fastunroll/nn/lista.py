@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ class LISTA(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = _checks.count("layers", layers)
-        self._form, self._prepared = ops.Form(self.layers), ops.Prepared()
+        self._prepared = ops.Prepared()
         lam = _checks.not_negative("lam", lam)
         dtype = _checks.floating_dtype(dtype)
         if threshold not in ("scalar", "vector"):
@@ -110,15 +110,21 @@ class LISTA(nn.Module):
             TypeError: ``y`` is not floating point, or has another dtype than the parameters.
             ValueError: ``y`` or ``x0`` does not fit, or is on another device.
         """
-        w1, w2, theta = (
-            list(self._modules[name]._parameters.values())  # type: ignore[union-attr]
-            for name in ("W1", "W2", "theta")
-        )
+        groups = self._groups()
         if x0 is None:
-            out = self._prepared.run(self._form, ops.Parameters(w1, w2, (), theta), y, return_layers)
+            out = self._prepared.run([t for group in groups for t in group], self._describe, y, return_layers)
             if out is not None:
                 return out
-        return lista(y, w1, w2, theta, x0, layers=self.layers, return_layers=return_layers)
+        return lista(y, *groups, x0, layers=self.layers, return_layers=return_layers)
+
+    def _groups(self) -> list[list[Tensor]]:
+        """W1, W2 and theta; past ParameterList, which takes longer than a small network."""
+        modules: Any = self._modules
+        return [[*modules[name]._parameters.values()] for name in ("W1", "W2", "theta")]
+
+    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
+        w1, w2, theta = self._groups()
+        return ops.Form(self.layers), ops.Parameters(w1, w2, (), theta)
 
     def extra_repr(self) -> str:
         return f"m={self.m}, n={self.n}, layers={self.layers}, tied={self.tied}, threshold={self.threshold!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,51 +14,48 @@ from .packed import Packed
 from .register import serves
 
 
-def _is_plain() -> bool:
-    """Whether a call can go past torch: nothing records, compiles or transforms it."""
-    return not (
-        torch.is_grad_enabled()
-        or torch.compiler.is_compiling()
+def _is_observed() -> bool:
+    """Whether something compiles, traces, transforms or watches the call, so that it must not go past torch."""
+    return (
+        torch.compiler.is_compiling()
         or torch._C._is_tracing()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
     )
 
 
 class Prepared:
     """What a module keeps between calls: its matrices packed, its parameters bound."""
 
-    __slots__ = ("_dtype", "_m", "_n", "_packed")
+    __slots__ = ("_dtype", "_layers", "_m", "_n", "_packed")
 
     def __init__(self) -> None:
         self._packed: Packed | None = None
 
-    def run(self, form: Form, p: Parameters, y: Tensor, keep: bool) -> Tensor | None:
-        """All layers from zero; None where the operator has to be asked, which also says what is wrong."""
-        if not _is_plain() or type(y) is not Tensor:
+    def run(
+        self, tensors: list[Tensor], describe: Callable[[], tuple[Form, Parameters]], y: Tensor, keep: bool
+    ) -> Tensor | None:
+        """All layers from zero; None where the operator has to be asked, which also says what is wrong.
+
+        ``tensors`` are all parameters in order; ``describe`` says what they are, and is asked when they are new.
+        """
+        if torch.is_grad_enabled() or type(y) is not Tensor or not y.is_cpu or _is_observed():
             return None
-        tensors = [t for group in p for t in group]
         ready = self._packed
         if ready is None or not ready.fits(tensors):
-            ready = self._packed = self._prepare(form, p, tensors)
-        if (
-            ready is None
-            or not serves(y)
-            or y.dtype is not self._dtype
-            or y.layout is not torch.strided
-            or y.dim() == 0
-            or y.shape[-1] != self._m
-            or not y.is_contiguous()
-        ):
+            ready = self._packed = self._prepare(tensors, *describe())
+        if ready is None or y.dtype is not self._dtype or y.layout is not torch.strided or not y.is_contiguous():
             return None
-        lead = y.shape[:-1]
-        x = empty((form.layers, *lead, self._n) if keep else (*lead, self._n), y.dtype)
-        ready.network.forward(
-            y.numel() // self._m, torch.get_num_threads(), y.data_ptr(), 0, 0, keep, x.data_ptr(), 0, 0
-        )
+        *lead, m = y.shape or (0,)
+        if m != self._m:
+            return None
+        x = empty((self._layers, *lead, self._n) if keep else (*lead, self._n), self._dtype)
+        threads = torch.get_num_threads()
+        ready.network.forward(y.numel() // m, threads, y.data_ptr(), 0, 0, keep, x.data_ptr(), 0, 0)
         return x
 
-    def _prepare(self, form: Form, p: Parameters, tensors: list[Tensor]) -> Packed | None:
+    def _prepare(self, tensors: list[Tensor], form: Form, p: Parameters) -> Packed | None:
         usable = all(
             isinstance(t, Tensor) and serves(t) and t.layout is torch.strided and t.is_contiguous()
             and not t.is_inference() for t in tensors
@@ -67,7 +65,7 @@ class Prepared:
         m, n = sizes(form, p)
         if not fits(form, p, tensors[0].new_empty(0, m), None, None):
             return None
-        self._dtype, self._m, self._n = tensors[0].dtype, m, n
+        self._dtype, self._layers, self._m, self._n = tensors[0].dtype, form.layers, m, n
         return Packed(bound(form, p), tensors, len(p.first) + len(p.second))
 
     def __reduce__(self) -> tuple[Any, ...]:
