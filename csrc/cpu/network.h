@@ -17,8 +17,8 @@ template <class T>
 Factors<T> factors_of(const PerLayer<const T>& w, int64_t rows, int64_t columns, bool transposed, Workspace& memory) {
   Factors<T> f{memory.take<Factor<T>>(w.count), w.count};
   for (int64_t i = 0; i < w.count; ++i)
-    f.each[i] = transposed ? Factor<T>{columns, rows, nullptr, true, w.arrays[i], Layout::by_column}
-                           : Factor<T>{rows, columns, nullptr, true, w.arrays[i], Layout::by_depth};
+    f.each[i] = transposed ? Factor<T>{columns, rows, nullptr, true, w.arrays[i], Layout::by_column, w.count > 1}
+                           : Factor<T>{rows, columns, nullptr, true, w.arrays[i], Layout::by_depth, w.count > 1};
   return f;
 }
 

@@ -36,6 +36,7 @@ template <class T> struct Factor {
   bool finite;      // of the packed one
   const T* source;
   Layout layout;
+  bool far;  // not used a moment ago, so in no cache
 
   static int64_t packed_size(int64_t depth, int64_t columns) { return depth * padded<T>(columns); }
   int64_t panel_count() const { return blocks(columns, panel_width<T>); }

@@ -80,16 +80,26 @@ inline void accumulate(Vector<T>* sum, const T* values, uint64_t mask, const T* 
   }
 }
 
+// Fetches the lines of `data` that are row r's share, while there is arithmetic to do.
+template <class T> inline void fetch_ahead(const T* data, int64_t r, int64_t rows) {
+  constexpr int64_t line = 64, lines = block_size<T> * int64_t(sizeof(T)) / line;
+  for (int64_t i = lines * r / rows; i < lines * (r + 1) / rows; ++i)
+    __builtin_prefetch(reinterpret_cast<const char*>(data) + i * line);
+}
+
 template <class T, class Start, class Finish>
 void product_masked(const Factor<T>& w, const Rows<T>& x, Range panels, const ProductScratch<T>& scratch,
                     const Start& start, const Finish& finish) {
   constexpr int width = panel_width<T>;
   const int64_t words = blocks(w.depth, mask_bits);
+  // The next block follows in memory. With fewer samples not all of it would be used, if it is near anyway.
+  const bool fetches = w.panels && (w.far || x.count >= 64);
   for (int64_t p = panels.first; p < panels.last; ++p) {
     for (int64_t q = 0; q < words; ++q) {
       const int64_t k = q * mask_bits, left = w.depth - k;
       const Block<T> block = w.block(p, k, left < mask_bits ? left : mask_bits, scratch.buffer);
       for (int64_t r = 0; r < x.count; ++r) {
+        if (fetches) fetch_ahead(block.data + block_size<T>, r, x.count);
         Vector<T> sum[panel_vectors];
         T* spill = scratch.spill + r * width;
         for (int j = 0; j < panel_vectors; ++j)

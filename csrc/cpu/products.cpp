@@ -10,7 +10,7 @@ template <class T> void product(const Product<T>& p) {
   if (p.batch == 0) return;
   const int64_t depth = p.adjoint ? p.m : p.n, columns = p.adjoint ? p.n : p.m;
   Workspace memory;
-  Factor<T> w{depth, columns, nullptr, true, p.a, p.adjoint ? Layout::by_depth : Layout::by_column};
+  Factor<T> w{depth, columns, nullptr, true, p.a, p.adjoint ? Layout::by_depth : Layout::by_column, false};
   pack(&w, 1, memory.take<T>(Factor<T>::packed_size(depth, columns)), p.threads);
 
   const Tiles tiles = cut(p.batch, 64, p.threads);

@@ -64,7 +64,7 @@ template <class T> struct Stacked {
   }
 
   // The first `count` samples, if all that are put are so many.
-  Factor<T> factor(int64_t count) const { return {count, columns, data, true, nullptr, Layout::by_depth}; }
+  Factor<T> factor(int64_t count) const { return {count, columns, data, true, nullptr, Layout::by_depth, false}; }
 
   // Writes samples first .. first + count - 1 of `all`.
   void put(int64_t first, int64_t count, int64_t all, const T* x, int64_t x_stride) const {
