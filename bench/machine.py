@@ -14,6 +14,8 @@ from typing import Any
 
 import fastunroll as fu
 import torch
+from fastunroll import _fastunroll
+from text import LOAD_BOUND
 
 
 def cores() -> int:
@@ -51,8 +53,15 @@ class Others:
 
 
 def roof() -> dict[str, float]:
-    """What this machine can do at most, by name, such as "FMA peak, GFLOP/s". Empty: nothing measures it yet."""
-    return {}
+    """What this machine can do at most in single precision, measured just now.
+
+    The bound of the masked product is a multiply-add with every row of a block of weights in the level-1 cache.
+    """
+    threads = torch.get_num_threads()
+    return {
+        "roof: multiply-adds between registers, GFLOP/s": _fastunroll.roof(False, threads, False),
+        LOAD_BOUND: _fastunroll.roof(False, threads, True),
+    }
 
 
 def _cpu() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from plot import plot
-from text import digits, label, row
+from text import LOAD_BOUND, digits, label, row
 
 DISTURBED = 0.05  # share of the processors that other programs took, from which a reader is told
 NO_USAGE = argparse.SUPPRESS  # so that a bad flag is answered with one line
@@ -52,6 +52,7 @@ def _tables(result: Mapping[str, Any], timed: Sequence[Record]) -> list[str]:
     ours, rivals, baseline = names[0], names[1:], result["baseline"]
     unit, scale = result["unit"]["name"], result["unit"]["scale"]
     figures = list(dict.fromkeys(f for r in timed for f in r["figures"]))
+    bound = result["roof"].get(LOAD_BOUND)
     first = [(f, _figure("figures", f, digits)) for f in figures]
     best: list[Column] = [
         *first,
@@ -64,6 +65,7 @@ def _tables(result: Mapping[str, Any], timed: Sequence[Record]) -> list[str]:
         (f"best / {ours}", lambda r: _ratio(r["best"]["ratio"])),
         ("GFLOP/s, dense", _figure("gflops", ours, digits)),
         ("GFLOP/s, true", lambda r: digits(r["true_gflops"]) if "true_gflops" in r else "–"),
+        ("true, of the bound", lambda r: f"{r['true_gflops'] / bound:.0%}" if bound and "true_gflops" in r else "–"),
         ("best rival, GFLOP/s", lambda r: digits(r["gflops"][r["best"]["rival"]]) if "gflops" in r else "–"),
     ]
     lines = [f"## Against {baseline} and the best of all rivals", _table(timed, best)]
@@ -122,7 +124,8 @@ def markdown(result: Mapping[str, Any], plot_name: str) -> str:
         lines.append(
             "Median [quartiles] of alternating runs. A ratio is a rival's time over ours in the same turn: above 1 "
             "ours is faster, ▼ marks a loss. The best rival is the one of smallest median. GFLOP/s count operations of "
-            "the dense computation; true ones only those W₂ products that a nonzero needs."
+            "the dense computation; true ones only those W₂ products that a nonzero needs, here also as a share of the "
+            "bound above."
         )
     lines += _tables(result, timed) if timed else []
     disturbed = [f"- {label(r['case'])}: {r['others']:.0%}" for r in timed if r.get("others", 0) > DISTURBED]

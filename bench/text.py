@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+LOAD_BOUND = "bound: multiply-adds with rows of a cached block, GFLOP/s"
+
 
 def label(fields: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in fields.items())

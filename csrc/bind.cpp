@@ -115,7 +115,8 @@ class BoundNetwork {
     for (size_t i = 0; i < watched_.size(); ++i) {
       const Watched& w = watched_[i];
       PyObject* const t = PyList_GET_ITEM(tensors.ptr(), Py_ssize_t(i));
-      if (t != referent(w.tensor.ptr()) || number(PyObject_CallMethodNoArgs(t, names().data_ptr)) != w.address) return false;
+      if (t != referent(w.tensor.ptr()) || number(PyObject_CallMethodNoArgs(t, names().data_ptr)) != w.address)
+        return false;
       if (i < versioned && number(PyObject_GetAttr(t, names().version)) != w.version) return false;
     }
     return sample(versioned) == sample_;
@@ -327,6 +328,19 @@ void bind_settings(py::module_& module) {
   });
   module.def("dense_above", &dense_above);
   module.def("set_dense_above", &set_dense_above);
+  // GFLOP/s of the best of some runs.
+  module.def("roof", [](bool is_double, int threads, bool rows) {
+    py::gil_scoped_release release;
+    double best = 0;
+    for (int run = 0; run < 20; ++run) {
+      const Roof work{threads, rows, rows ? 4000 : 40000};
+      const auto begin = std::chrono::steady_clock::now();
+      const double operations = is_double ? roof(work, 0.0) : roof(work, 0.0f);
+      const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - begin;
+      best = std::max(best, operations / took.count());
+    }
+    return best;
+  });
   module.def("openmp", [] {
 #ifdef _OPENMP
     return true;

@@ -139,6 +139,16 @@ template <class T> struct SoftThresholdBackward {
   T* grad_theta;  // middle values
 };
 
+// Work to measure the machine by: multiply-adds between registers or, if `rows`, with rows of a cached block.
+struct Roof {
+  int threads;
+  bool rows;
+  int64_t rounds;
+};
+
+// Does the work, with numbers like the second argument; returns how many operations that was.
+template <class T> double roof(const Roof&, T);
+
 // The matrices of a network laid out for Forward, network_packed_size values; to be done again when one of them or the
 // instruction set changes.
 template <class T> int64_t network_packed_size(const Network<T>&);

@@ -108,6 +108,10 @@ template <class T> void network_pack(const Network<T>& net, int threads, T* pack
 template void network_pack(const Network<float>&, int, float*);
 template void network_pack(const Network<double>&, int, double*);
 
+template <class T> double roof(const Roof& a, T zero) { return active<T>().roof(a, zero); }
+template double roof(const Roof&, float);
+template double roof(const Roof&, double);
+
 FASTUNROLL_DISPATCH(network_forward, Forward)
 FASTUNROLL_DISPATCH(network_backward, Backward)
 FASTUNROLL_DISPATCH(product, Product)

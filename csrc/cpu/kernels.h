@@ -9,6 +9,7 @@ template <class T> struct Kernels {
   void (*network_pack)(const Network<T>&, int threads, T* packed);
   void (*network_forward)(const Forward<T>&);
   void (*network_backward)(const Backward<T>&);
+  double (*roof)(const Roof&, T);
   void (*product)(const Product<T>&);
   void (*outer)(const Outer<T>&);
   void (*soft_threshold)(const SoftThreshold<T>&);

@@ -7,6 +7,7 @@ template <class T> int64_t network_packed_size(const Network<T>&);
 template <class T> void network_pack(const Network<T>&, int, T*);
 template <class T> void network_forward(const Forward<T>&);
 template <class T> void network_backward(const Backward<T>&);
+template <class T> double roof(const Roof&, T);
 template <class T> void product(const Product<T>&);
 template <class T> void outer(const Outer<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
@@ -16,7 +17,7 @@ template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&)
 #define FASTUNROLL_TEXT(x) FASTUNROLL_TEXT_(x)
 
 template <class T> constexpr Kernels<T> all() {
-  return {network_packed_size, network_pack,           network_forward, network_backward, product, outer,
+  return {network_packed_size, network_pack,           network_forward, network_backward, roof, product, outer,
           soft_threshold,      soft_threshold_backward};
 }
 

@@ -23,7 +23,7 @@ class Backend:
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}" if self.openmp else "1 thread, no OpenMP"
-        cpu = f"cpu: native kernels for float32 and float64, {self.instruction_set} ({self.reason}), {threads}"
+        cpu = f"cpu: native kernels for single and double precision, {self.instruction_set} ({self.reason}), {threads}"
         if self.cuda_devices:
             return f"{cpu}\ncuda: plain PyTorch on {self.cuda_devices} device(s), no CUDA kernels yet"
         return f"{cpu}\ncuda: not available ({self.cuda_problem})"
@@ -32,8 +32,8 @@ class Backend:
 def backend() -> Backend:
     """What runs on each device, and why.
 
-    On the CPU, float32 and float64 run in native kernels for the named instruction set. Everything else (other devices
-    and dtypes, complex matrices) runs in the plain PyTorch of :mod:`fastunroll.reference`.
+    On the CPU, single and double precision run in native kernels for the named instruction set. Everything else (other
+    devices and dtypes; complex matrices in single products) runs in the plain PyTorch of :mod:`fastunroll.reference`.
     """
     devices, problem = _fastunroll.cuda_devices()
     return Backend(

@@ -110,12 +110,12 @@ class LISTA(nn.Module):
             TypeError: ``y`` is not floating point, or has another dtype than the parameters.
             ValueError: ``y`` or ``x0`` does not fit, or is on another device.
         """
-        groups = self._groups()
+        w1, w2, theta = self._groups()
         if x0 is None:
-            out = self._prepared.run([t for group in groups for t in group], self._describe, y, return_layers)
+            out = self._prepared.run([*w1, *w2, *theta], self._describe, y, return_layers)
             if out is not None:
                 return out
-        return lista(y, *groups, x0, layers=self.layers, return_layers=return_layers)
+        return lista(y, w1, w2, theta, x0, layers=self.layers, return_layers=return_layers)
 
     def _groups(self) -> list[list[Tensor]]:
         """W1, W2 and theta; past ParameterList, which takes longer than a small network."""
