@@ -18,7 +18,7 @@ struct Runs {
   bool along_inner;
   int64_t each;  // runs in a line
 
-  Runs(int64_t o, int64_t m, int64_t i) : outer(o), middle(m), inner(i), along_inner(i > 1 || m == 1) {
+  Runs(int64_t o, int64_t m, int64_t i) : outer(o), middle(m), inner(i), along_inner(i != 1 || m == 1) {
     each = (line() + run_length - 1) / run_length;
   }
   int64_t line() const { return along_inner ? inner : middle; }
