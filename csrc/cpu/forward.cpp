@@ -67,6 +67,7 @@ template <class T> class ForwardPass {
   void finish_rows(const Tile& tile, int64_t k);
   bool ends_by_row(int64_t k) const { return net.splitting || !prox_of(net, theta, k).by_element(); }
   bool stopped(const Tile& tile, int64_t step);
+  bool goes_on() const { return __atomic_load_n(&stop_after, __ATOMIC_RELAXED) == never; }
 };
 
 template <class T>
@@ -296,7 +297,7 @@ template <class T> void ForwardPass<T>::run() {
   in_parallel(threads, [&](Team team) {
     for (int64_t i = 0; together && i < tiles.count; ++i)
       run_tile({tile_memory[0], scratch[team.rank], magnitudes[team.rank], team, i, tiles.first(i), tiles.rows(i)});
-    for (int64_t i; !together && queue.take(i, tiles.count);)
+    for (int64_t i; !together && goes_on() && queue.take(i, tiles.count);)
       run_tile({tile_memory[team.rank],
                 scratch[team.rank],
                 magnitudes[team.rank],
