@@ -242,3 +242,13 @@ def test_one_tensor_can_hold_a_value_for_each_layer() -> None:
     for a, b in zip(*gradients, strict=True):
         assert torch.equal(a, b)
     assert torch.equal(run(beta.tolist(), gain.tolist()), wanted)
+
+
+def test_a_negative_threshold_without_sign() -> None:
+    """max(z − θ, 0) keeps some z below zero."""
+    A, y, theta = torch.randn(5, 9).double(), torch.randn(4, 5).double(), 0.3 * torch.randn(9).double()
+    found = fu.unrolled(y, Coupled(A, step=0.05), Prox(theta, kind="nonnegative"), layers=1)
+    assert torch.allclose(found, torch.relu(0.05 * y @ A - theta))
+    x0, one = y.new_zeros(4, 9), [torch.tensor(0.05).double()]
+    form = {"layers": 1, "coupled": True, "state": "none", "shrinkage": "nonnegative", "group": 1, "passing": ()}
+    assert torch.allclose(fu.reference.network(y, [A], [], one, [theta], [], [], x0, None, **form)[0][-1], found)

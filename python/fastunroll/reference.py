@@ -70,6 +70,8 @@ def prox(z: Tensor, kind: str, theta: Tensor, gain: Tensor | float, group: int, 
     """gain·P(z). P shrinks the magnitude of ``group`` neighbours by θ, but for the ``passing`` largest."""
     if kind == "none":
         return gain * z
+    if kind == "nonnegative" and not passing:
+        return gain * torch.relu(z - theta)
     groups = z.unflatten(-1, (-1, group))
     size = groups.abs()[..., 0] if group == 1 else groups.norm(dim=-1)
     if kind == "nonnegative":
