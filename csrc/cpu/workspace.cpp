@@ -15,7 +15,12 @@ namespace {
 
 constexpr size_t alignment = 64;
 constexpr size_t huge_page = size_t(2) << 20;
-constexpr size_t kept_at_most = size_t(256) << 20;
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool watched = true;  // every block an allocation of its own, as long as asked for: its ends are watched
+#else
+constexpr bool watched = false;
+#endif
+constexpr size_t kept_at_most = watched ? 0 : size_t(256) << 20;
 
 thread_local Block kept;
 
@@ -23,7 +28,7 @@ thread_local Block kept;
 
 Block::Block(size_t size) {
   const size_t page = size >= huge_page ? huge_page : alignment;
-  size_ = (size / page + 1) * page;
+  size_ = watched ? size : (size / page + 1) * page;
   void* p = nullptr;
   if (posix_memalign(&p, page, size_) != 0) throw std::bad_alloc();
   data_ = static_cast<char*>(p);
@@ -109,7 +114,7 @@ Workspace::~Workspace() {
 }
 
 void* Workspace::bytes(size_t size) {
-  size = (size + alignment - 1) / alignment * alignment;
+  if (!watched) size = (size + alignment - 1) / alignment * alignment;
   impl_->total += size;
   if (size <= impl_->main.size() - impl_->used) {
     void* p = impl_->main.data() + impl_->used;
