@@ -1,6 +1,7 @@
 # make demo   train unrolled networks on photographs and compare them with the classical solvers
 # make test   run the tests
 # make lint   formatting, linting, types
+# make sanitize  the core's own tests, with sanitizers
 # make bench  measure against every rival, in 25 minutes (bench-quick: a smoke run)
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
 #
@@ -9,8 +10,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h)
 
-.PHONY: demo test lint format bench bench-quick wheel-check clean
+.PHONY: demo test sanitize lint format bench bench-quick wheel-check clean
 
 demo: .venv/built
 	$(BIN)/fastunroll demo $(ARGS)
@@ -18,16 +20,29 @@ demo: .venv/built
 test: .venv/built
 	$(BIN)/python -m pytest $(ARGS)
 
+sanitize: .venv/tools
+	$(call native_tests,address,$(comma)undefined)
+	$(call native_tests,thread)
+
+# Fresh memory is made to hold NaN, which shows where it is used as it is.
+comma := ,
+define native_tests
+	$(BIN)/cmake -S . -B build/sanitize/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
+	  -DFASTUNROLL_TESTS=ON -DFASTUNROLL_SANITIZE=$(1)$(2)
+	$(BIN)/cmake --build build/sanitize/$(1)
+	ASAN_OPTIONS=malloc_fill_byte=255:max_malloc_fill_size=1000000000 build/sanitize/$(1)/native_tests
+endef
+
 lint: .venv/built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(SOURCES)
+	$(BIN)/clang-format --dry-run -Werror $(SOURCES) $(NATIVE_TESTS)
 	$(BIN)/mypy
 
 format: .venv/tools
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(SOURCES)
+	$(BIN)/clang-format -i $(SOURCES) $(NATIVE_TESTS)
 
 bench: .venv/rivals
 	$(call measure,,$(if $(findstring --filter,$(ARGS)),partial,full))

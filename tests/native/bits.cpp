@@ -1,0 +1,85 @@
+// The promise: to the last bit, a result depends on nothing but its own sample and the weights.
+#include "problem.h"
+
+namespace fastunroll::testing {
+namespace {
+
+// The baseline has no fused multiply-add on x86-64: it is its own standard.
+bool is_fused(const char* set) { return std::strcmp(set, "baseline") != 0; }
+
+template <class T> void compare_settings(const Form& form, const Size& size, const Options& options) {
+  const Settings restored;
+  const Problem<T> p(form, size, options);
+  Array<T> fused;
+  for (const char* set : usable_sets()) {
+    use_instruction_set(set);
+    const std::string what = text(form, size, options) + " " + set + " " + type_name<T> + ": ";
+    const Array<T> wanted = p.everything();
+    if (is_fused(set) && fused.empty()) fused = wanted;
+    if (is_fused(set)) CHECK(same_bits(fused, wanted), what + "another instruction set");
+    for (int threads : {2, 5}) CHECK(same_bits(p.everything({threads}), wanted), what + "threads");
+    CHECK(same_bits(p.everything({2}, p.packed(2)), wanted), what + "packed");
+    for (double above : {0.0, 0.5, 2.0}) {
+      set_dense_above(above);
+      CHECK(same_bits(p.everything(), wanted), what + "dense above " + std::to_string(above));
+    }
+  }
+}
+
+// Samples alone, and a result without all that may be left out.
+template <class T> void compare_parts(const Form& form, const Size& size, const Options& options) {
+  const Problem<T> whole(form, size, options);
+  const Result<T> all = whole.forward();
+  const Arguments<T> gradients = whole.backward(all);
+  const std::string what = text(form, size, options) + " " + type_name<T> + ": ";
+  const int64_t last = size.batch - 1;
+  for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 1}, {last, 1}, {3, 5}, {17, last - 17}}) {
+    Problem<T> part(form, size, options);
+    part.keep_only(first, count);
+    const Result<T> some = part.forward({2});
+    const Arguments<T> some_gradients = part.backward(some, {2});
+    const auto rows = [&, begin = first, rows_count = count](const Array<T>& a, int64_t block) {
+      const int64_t columns = int64_t(a.size()) / size.batch / block;
+      Array<T> kept;
+      for (int64_t k = 0; k < block; ++k) {
+        const auto at = a.begin() + (k * size.batch + begin) * columns;
+        kept.insert(kept.end(), at, at + rows_count * columns);
+      }
+      return kept;
+    };
+    CHECK(same_bits(some.x, rows(all.x, size.layers)), what + "samples alone");
+    CHECK(same_bits(some.s, rows(all.s, 1)), what + "the second state of samples alone");
+    CHECK(same_bits(some_gradients.y, rows(gradients.y, 1)), what + "the gradient of y of samples alone");
+    CHECK(same_bits(some_gradients.x0, rows(gradients.x0, 1)), what + "the gradient of x0 of samples alone");
+    CHECK(same_bits(some_gradients.s0, rows(gradients.s0, 1)), what + "the gradient of s0 of samples alone");
+  }
+  const Result<T> bare = whole.forward({2, nullptr, false, false});
+  CHECK(same_bits(bare.x, Array<T>(all.x.end() - int64_t(bare.x.size()), all.x.end())), what + "the last layer alone");
+  CHECK(same_bits(bare.s, all.s), what + "the second state without a trace");
+}
+
+}  // namespace
+
+void test_bits() {
+  for (const Form& form : forms()) {
+    const Options given{true, true, form.state != State::none};
+    compare_settings<float>(form, {9, 66, 2, 70}, given);
+    compare_settings<double>(form, {9, 66, 2, 70}, {});
+    if (quick) continue;
+    compare_settings<double>(form, {3, 9, 2, 300}, given);  // more samples than go through all layers at a time
+    compare_parts<float>(form, {9, 66, 2, 70}, given);
+    compare_parts<double>(form, {9, 66, 2, 70}, {});
+  }
+  // Large matrices of each layer's own: a team shares a tile.
+  const Form large[] = {{"team-lista", false, Count::each, Count::each},
+                        {"team-cp", true, Count::one, Count::each, State::none, Shrinkage::soft, 1, true},
+                        {"team-admm", true, Count::one, Count::each, State::splitting},
+                        {"team-lamp", true, Count::one, Count::each, State::onsager, Shrinkage::soft, 1, false, true},
+                        {"team-lfista", false, Count::each, Count::each, State::momentum}};
+  for (const Form& form : large) {
+    compare_settings<double>(form, {130, 300, 2, 5}, {});
+    compare_settings<float>(form, {200, 390, 2, 1}, {true, true, form.state != State::none});
+  }
+}
+
+}  // namespace fastunroll::testing

@@ -1,0 +1,79 @@
+// Checks, and numbers at random.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace fastunroll::testing {
+
+// Exactly as long on the heap as it is: what is read or written beyond its ends, the address sanitizer sees.
+template <class T> using Array = std::vector<T>;
+
+void check(bool holds, const std::string& what, const char* file, int line);
+#define CHECK(holds, what) ::fastunroll::testing::check(holds, what, __FILE__, __LINE__)
+
+class Random {
+ public:
+  explicit Random(uint64_t seed) : engine_(seed) {}
+  double normal() { return normal_(engine_); }
+  double uniform() { return std::uniform_real_distribution<double>()(engine_); }
+  template <class T> Array<T> normals(int64_t count, double scale) {
+    Array<T> a(static_cast<size_t>(count));
+    for (T& value : a) value = T(normal() * scale);
+    return a;
+  }
+
+ private:
+  std::mt19937_64 engine_;
+  std::normal_distribution<double> normal_;
+};
+
+template <class T> bool same_bits(const Array<T>& a, const Array<T>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+
+// Whether a is b up to `tolerance` times the largest value of b, or times one.
+template <class T> bool close(const Array<T>& a, const Array<double>& b, double tolerance) {
+  double largest = 1;
+  for (double value : b) largest = std::abs(value) > largest ? std::abs(value) : largest;
+  bool all = a.size() == b.size();
+  for (size_t i = 0; all && i < a.size(); ++i) all = std::abs(double(a[i]) - b[i]) <= tolerance * largest;
+  return all;
+}
+
+#ifdef __SANITIZE_THREAD__
+constexpr bool quick = true;  // what goes on between threads is the same at every size
+#else
+constexpr bool quick = false;
+#endif
+
+template <class T> constexpr double rounding = sizeof(T) == 4 ? 2e-5 : 1e-12;
+template <class T> constexpr const char* type_name = sizeof(T) == 4 ? "float" : "double";
+
+// Puts the instruction set and the density back.
+class Settings {
+ public:
+  Settings();
+  ~Settings();
+
+ private:
+  const char* set_;
+  double above_;
+};
+
+// The instruction sets this processor has; those that it lacks are named once on the terminal.
+const std::vector<const char*>& usable_sets();
+
+// The tests, which main() calls by name.
+void test_forward();
+void test_backward();
+void test_bits();
+void test_products();
+void test_soft_threshold();
+void test_callers();
+void test_interruption();
+
+}  // namespace fastunroll::testing

@@ -1,0 +1,81 @@
+// The core's own tests, for sanitizers: native_tests [name...] runs those named, or all.
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+
+#include "check.h"
+#include "fastunroll.h"
+
+namespace fastunroll::testing {
+namespace {
+
+int64_t checks = 0, failures = 0;
+
+struct Test {
+  const char* name;
+  void (*run)();
+};
+
+const Test tests[] = {
+    {"forward", test_forward},
+    {"backward", test_backward},
+    {"bits", test_bits},
+    {"products", test_products},
+    {"soft_threshold", test_soft_threshold},
+    {"callers", test_callers},
+    {"interruption", test_interruption},
+};
+
+bool is_asked_for(const char* name, int count, char** names) {
+  bool found = count == 0;
+  for (int i = 0; i < count; ++i) found = found || std::strcmp(name, names[i]) == 0;
+  return found;
+}
+
+}  // namespace
+
+void check(bool holds, const std::string& what, const char* file, int line) {
+  ++checks;
+  if (holds) return;
+  ++failures;
+  std::printf("%s:%d: failed: %s\n", file, line, what.c_str());
+}
+
+Settings::Settings() : set_(instruction_set()), above_(dense_above()) {}
+Settings::~Settings() {
+  use_instruction_set(set_);
+  set_dense_above(above_);
+}
+
+const std::vector<const char*>& usable_sets() {
+  static const std::vector<const char*> sets = [] {
+    const Settings restored;
+    std::vector<const char*> found;
+    for (const char* const* name = compiled_instruction_sets(); *name; ++name) {
+      if (const char* problem = use_instruction_set(*name))
+        std::printf("without %s: %s\n", *name, problem);
+      else
+        found.push_back(*name);
+    }
+    return found;
+  }();
+  return sets;
+}
+
+int run(int count, char** names) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  for (const Test& test : tests) {
+    if (!is_asked_for(test.name, count, names)) continue;
+    const auto began = std::chrono::steady_clock::now();
+    const int64_t before = checks;
+    test.run();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+    std::printf("%-16s %7lld checks %6.1f s\n", test.name, static_cast<long long>(checks - before), took.count());
+  }
+  std::printf("%lld checks, %lld failed\n", static_cast<long long>(checks), static_cast<long long>(failures));
+  return checks == 0 || failures > 0;
+}
+
+}  // namespace fastunroll::testing
+
+int main(int count, char** arguments) { return fastunroll::testing::run(count - 1, arguments + 1); }
