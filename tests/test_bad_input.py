@@ -24,7 +24,70 @@ def meta(t: torch.Tensor) -> torch.Tensor:
     return t.to("meta")
 
 
+U = fu.unrolled
+COUPLED, SOFT = fu.Coupled(A), fu.Prox(0.1)
+
 BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "unrolled, columns": (
+        lambda: U(x, COUPLED, SOFT, layers=2), ValueError,
+        "y has 500 columns but A is (250, 500): expected y of shape (..., 250)",
+    ),
+    "unrolled, layers": (lambda: U(y, COUPLED, SOFT, layers=0), ValueError, "layers must be a whole number ≥ 1, got 0"),
+    "unrolled, a matrix for some layers": (
+        lambda: U(y, fu.Coupled([A, A]), SOFT, layers=3), ValueError,
+        "A must have 1 entry or one a layer (3), got 2",
+    ),
+    "unrolled, W does not fit": (
+        lambda: U(y, fu.Coupled(A, A.T), SOFT, layers=2), ValueError, "W[0] must be (250, 500), got (500, 250)",
+    ),
+    "unrolled, no linear step": (
+        lambda: U(y, A, SOFT, layers=2), TypeError, "linear must be Direct(W1, W2) or Coupled(A, W), got Tensor",
+    ),
+    "unrolled, no prox": (
+        lambda: U(y, COUPLED, 0.1, layers=2), TypeError, "prox must be Prox(theta, ...), got float",
+    ),
+    "unrolled, no state": (
+        lambda: U(y, COUPLED, SOFT, layers=2, state=0.9), TypeError,
+        "state must be Momentum(beta), Splitting(eta) or Onsager(), got float",
+    ),
+    "unrolled, kind": (
+        lambda: U(y, COUPLED, fu.Prox(0.1, kind="hard"), layers=2), ValueError,
+        "kind must be one of none, soft, nonnegative, got 'hard'",
+    ),
+    "unrolled, no threshold": (
+        lambda: U(y, COUPLED, fu.Prox(), layers=2), ValueError, 'every kind but "none" has a threshold theta',
+    ),
+    "unrolled, threshold of another size": (
+        lambda: U(y, COUPLED, fu.Prox(torch.rand(7)), layers=2), ValueError,
+        "theta must hold 1 or 500 value(s), as many in every layer, got shape (7,)",
+    ),
+    "unrolled, group": (
+        lambda: U(y, COUPLED, fu.Prox(0.1, group=3), layers=2), ValueError,
+        "group must divide the number of elements, but n = 500 and group = 3",
+    ),
+    "unrolled, passing": (
+        lambda: U(y, COUPLED, fu.Prox(0.1, passing=(1, 2, 3)), layers=2), ValueError,
+        "passing must be a number ≥ 0, or 2 of them, one a layer, got (1, 2, 3)",
+    ),
+    "unrolled, beta": (
+        lambda: U(y, COUPLED, SOFT, layers=4, state=fu.Momentum([0.1, 0.2])), ValueError,
+        "beta must have 1 entry or one a layer (4), got 2",
+    ),
+    "unrolled, Onsager with a step": (
+        lambda: U(y, fu.Coupled(A, step=0.1), SOFT, layers=2, state=fu.Onsager()), ValueError,
+        "Onsager's correction belongs to the coupled step without a step size: Coupled(A, W)",
+    ),
+    "unrolled, a state that is not there": (
+        lambda: U(y, COUPLED, SOFT, layers=2, return_state=True), ValueError,
+        "s0 and return_state are about a second state, but there is none: give state",
+    ),
+    "unrolled, checkpoint": (
+        lambda: U(y, COUPLED, SOFT, layers=2, checkpoint=1, return_layers=True), ValueError,
+        "checkpoint keeps few layers and return_layers all of them: use one or the other",
+    ),
+    "unrolled, dtype": (
+        lambda: U(y.double(), COUPLED, SOFT, layers=2), TypeError, "all tensors must have one dtype",
+    ),
     "columns": (
         lambda: fu.ista_step(x, y[:, :249], A, 0.1, 0.1), ValueError,
         "y has 249 columns but A is (250, 500): expected y of shape (..., 250)",

@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def test_all_are_tested() -> None:
-    assert {p.name for p in EXAMPLES.glob("*.py")} == {"sparse_recovery.py"}
+    assert {p.name for p in EXAMPLES.glob("*.py")} == {"forms_of_a_layer.py", "sparse_recovery.py"}
 
 
 def test_sparse_recovery() -> None:
@@ -22,6 +22,13 @@ def test_sparse_recovery() -> None:
     ista, fista, untrained, trained = map(float, re.findall(r"(-?\d+\.\d+) dB", out))
     assert untrained == pytest.approx(ista, abs=0.02)
     assert trained < min(ista, fista) - 3
+
+
+def test_forms_of_a_layer() -> None:
+    command = [sys.executable, str(EXAMPLES / "forms_of_a_layer.py")]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    ista, fista, admm, amp, alista = map(float, re.findall(r"(-?\d+\.\d+) dB", out))
+    assert alista < amp < admm < fista < ista
 
 
 def test_readme_snippets() -> None:

@@ -22,8 +22,7 @@ def _tensors(values: Values | None, like: Tensor) -> list[Tensor]:
     if isinstance(values, (int, float)):
         return [torch.full((), float(values), dtype=real, device=like.device)]
     if all(isinstance(v, (int, float)) for v in values):
-        one = torch.tensor(values, dtype=real, device=like.device)
-        return [one if len(values) > 1 else one.reshape(())]
+        return [*torch.tensor(values, dtype=real, device=like.device)]
     return [torch.as_tensor(v, dtype=None if isinstance(v, Tensor) else real, device=like.device) for v in values]
 
 
