@@ -67,7 +67,26 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "unrolled, passing": (
         lambda: U(y, COUPLED, fu.Prox(0.1, passing=(1, 2, 3)), layers=2), ValueError,
-        "passing must be a number ≥ 0, or 2 of them, one a layer, got (1, 2, 3)",
+        "passing must be a whole number ≥ 0, or 2 of them, one a layer, got (1, 2, 3)",
+    ),
+    "unrolled, half a passing": (
+        lambda: U(y, COUPLED, fu.Prox(0.1, passing=2.5), layers=2), ValueError,
+        "passing must be a whole number ≥ 0, or 2 of them, one a layer, got 2.5",
+    ),
+    "unrolled, a word for a threshold": (
+        lambda: U(y, COUPLED, fu.Prox("a"), layers=2), TypeError,
+        "theta must be a number, a torch.Tensor, or a list of these, one a layer, got 'a'",
+    ),
+    "unrolled, thresholds of no layer": (
+        lambda: U(y, COUPLED, fu.Prox([]), layers=2), TypeError,
+        "theta must be a number, a torch.Tensor, or a list of these, one a layer, got []",
+    ),
+    "unrolled, gain": (
+        lambda: U(y, COUPLED, fu.Prox(0.1, gain=-1), layers=2), ValueError, "gain must be positive, got -1",
+    ),
+    "unrolled, NumPy": (
+        lambda: U(y, fu.Coupled(A.numpy()), SOFT, layers=2), TypeError,
+        "A must be a torch.Tensor, got ndarray: use torch.as_tensor(A)",
     ),
     "unrolled, beta": (
         lambda: U(y, COUPLED, SOFT, layers=4, state=fu.Momentum([0.1, 0.2])), ValueError,

@@ -227,6 +227,13 @@ def test_continuing_is_one_run() -> None:
         assert relative_error(x, whole) < 1e-12
 
 
+def test_parameter_lists() -> None:
+    p = build(SMALL[0])
+    lists = [torch.nn.ParameterList(group) for group in (p.linear.W1, p.linear.W2, p.prox.theta)]
+    found = fu.unrolled(p.y, Direct(lists[0], lists[1]), Prox(lists[2]), layers=p.form.layers)
+    assert torch.equal(found, p.run())
+
+
 def test_one_tensor_can_hold_a_value_for_each_layer() -> None:
     g = torch.Generator().manual_seed(0)
     A, y = torch.randn(5, 9, generator=g, dtype=torch.float64), torch.randn(4, 5, generator=g, dtype=torch.float64)

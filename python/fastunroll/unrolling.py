@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,18 +13,20 @@ from ._precision import own_precision
 from .layers import Coupled, Direct, Momentum, Onsager, Prox, Splitting, Values
 
 
-def _tensors(values: Values | None, like: Tensor) -> list[Tensor]:
+def _listed(value: Any) -> list[Any]:
+    """One entry, or one for each layer."""
+    return [*value] if isinstance(value, (list, tuple, torch.nn.ParameterList)) else [value]
+
+
+def _tensors(name: str, values: Values | None, like: Tensor) -> list[Tensor]:
     """A list with one entry, or one for each layer; numbers become tensors of the real type of ``like``."""
     if values is None:
         return []
+    several = _listed(values)
+    if not several or not all(isinstance(v, (int, float, Tensor)) for v in several):
+        raise TypeError(f"{name} must be a number, a torch.Tensor, or a list of these, one a layer, got {values!r}")
     real = like.real.dtype if like.is_complex() else like.dtype
-    if isinstance(values, Tensor):
-        return [values]
-    if isinstance(values, (int, float)):
-        return [torch.full((), float(values), dtype=real, device=like.device)]
-    if all(isinstance(v, (int, float)) for v in values):
-        return [*torch.tensor(values, dtype=real, device=like.device)]
-    return [torch.as_tensor(v, dtype=None if isinstance(v, Tensor) else real, device=like.device) for v in values]
+    return [v if isinstance(v, Tensor) else torch.full((), v, dtype=real, device=like.device) for v in several]
 
 
 def _as_pairs(matrix: Tensor) -> Tensor:
@@ -101,7 +104,7 @@ def _require_scalars(name: str, values: Sequence[Tensor], layers: int, like: Ten
 
 
 def _matrices(name: str, given: Tensor | Sequence[Tensor], layers: int, shape: tuple[int, int] | None) -> list[Tensor]:
-    found = [given] if isinstance(given, Tensor) else [*given]
+    found = _listed(given)
     if len(found) not in (1, layers):
         raise ValueError(f"{name} must have 1 entry or one a layer ({layers}), got {len(found)}")
     rows, columns = shape or _checks.matrix(name, found[0]).shape
@@ -119,7 +122,7 @@ def _linear(linear: Direct | Coupled, layers: int, y: Tensor) -> tuple[list[Tens
         first = _matrices("A", linear.A, layers, None)
         m, n = first[0].shape
         second = [] if linear.W is None else _matrices("W", linear.W, layers, (m, n))
-        step = _tensors(linear.step, y)
+        step = _tensors("step", linear.step, y)
         _require_values("step", step, layers, {1, m}, y)
         return first, second, step
     if not isinstance(linear, Direct):
@@ -133,15 +136,18 @@ def _passing(prox: Prox, layers: int) -> tuple[int, ...]:
     """How many pass unshrunk in each layer; none if empty."""
     if prox.passing is None:
         return ()
-    passing = (prox.passing,) * layers if isinstance(prox.passing, int) else tuple(prox.passing)
-    if len(passing) != layers or any(count < 0 for count in passing):
-        raise ValueError(f"passing must be a number ≥ 0, or {layers} of them, one a layer, got {prox.passing!r}")
+    given = _listed(prox.passing)
+    passing = tuple(given if isinstance(prox.passing, (list, tuple)) else given * layers)
+    if len(passing) != layers or any(not isinstance(count, int) or count < 0 for count in passing):
+        raise ValueError(f"passing must be a whole number ≥ 0, or {layers} of them, one a layer, got {prox.passing!r}")
     return passing
 
 
 def _require_prox(prox: Prox, n: int, is_complex: bool) -> None:
     if not isinstance(prox, Prox):
         raise TypeError(f"prox must be Prox(theta, ...), got {type(prox).__name__}")
+    if isinstance(prox.gain, (int, float)) and not prox.gain > 0:
+        raise ValueError(f"gain must be positive, got {prox.gain!r}")
     if prox.kind not in ops.SHRINKAGES:
         raise ValueError(f"kind must be one of {', '.join(ops.SHRINKAGES)}, got {prox.kind!r}")
     if (prox.theta is None) != (prox.kind == "none"):
@@ -160,9 +166,9 @@ def _state(state: Momentum | Splitting | Onsager | None, y: Tensor) -> tuple[str
     if state is None:
         return "none", []
     if isinstance(state, Momentum):
-        return "momentum", _tensors(state.beta, y)
+        return "momentum", _tensors("beta", state.beta, y)
     if isinstance(state, Splitting):
-        return "splitting", _tensors(state.eta, y)
+        return "splitting", _tensors("eta", state.eta, y)
     if isinstance(state, Onsager):
         return "onsager", []
     raise TypeError(f"state must be Momentum(beta), Splitting(eta) or Onsager(), got {type(state).__name__}")
@@ -228,7 +234,7 @@ def unrolled(
     matrix, shape = "A" if coupled else "W1", first[0].shape
     _checks.columns("y", y, m, shape, matrix)
     _require_prox(prox, n, y.is_complex())
-    theta, gain = _tensors(prox.theta, y), _tensors(prox.gain, y)
+    theta, gain = _tensors("theta", prox.theta, y), _tensors("gain", prox.gain, y)
     name, blend = _state(state, y)
     if name == "onsager" and (not coupled or step):
         raise ValueError("Onsager's correction belongs to the coupled step without a step size: Coupled(A, W)")
