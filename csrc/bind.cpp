@@ -14,6 +14,7 @@
 
 #include "cpu/workspace.h"
 #include "fastunroll.h"
+#include "tensors.h"
 
 namespace py = pybind11;
 using namespace fastunroll;
@@ -81,6 +82,8 @@ class BoundNetwork {
   BoundNetwork(bool is_double, const std::array<int64_t, 9>& form, std::vector<int64_t> passing,
                const std::array<Arrays, 6>& parameters)
       : first_count_(parameters[0].first.size()), passing_(std::move(passing)) {
+    for (const Arrays& arrays : parameters)
+      addresses_.insert(addresses_.end(), arrays.first.begin(), arrays.first.end());
     form_ = {form[0], form[1], form[2], form[3] != 0, form[4] != 0, form[5] != 0, form[6] != 0, form[7], form[8]};
     if (is_double)
       double_ = std::make_unique<Parameters<double>>(parameters.begin(), parameters.end());
@@ -97,38 +100,40 @@ class BoundNetwork {
     });
   }
 
-  // Takes note of the tensors behind the addresses, and of the first `versioned` ones as they are.
+  // Whether the parameters, in order, still lie where they did.
+  bool is_at(const py::list& tensors) const {
+    if (tensors.size() != addresses_.size()) return false;
+    for (size_t i = 0; i < addresses_.size(); ++i)
+      if (address_of(item(tensors, i)) != addresses_[i]) return false;
+    return true;
+  }
+
+  // Takes note of the tensors of the parameters, in order, and of the first `versioned` ones as they are.
   void watch(const py::list& tensors, size_t versioned) {
     watched_.clear();
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      const py::object t = tensors[i];
-      watched_.push_back({py::weakref(t), number(PyObject_CallMethodNoArgs(t.ptr(), names().data_ptr)),
-                          i < versioned ? number(PyObject_GetAttr(t.ptr(), names().version)) : -1});
-    }
+    for (size_t i = 0; i < tensors.size(); ++i)
+      watched_.push_back({py::weakref(tensors[i]), i < versioned ? version_of(item(tensors, i)) : -1});
     set_ = instruction_set();
     sample_ = sample(versioned);
   }
 
   // Whether these are the watched tensors, unchanged as far as version counters and a sample of values tell.
   bool is_current(const py::list& tensors, size_t versioned) const {
-    if (tensors.size() != watched_.size() || set_ != instruction_set()) return false;
+    if (set_ != instruction_set() || !is_at(tensors)) return false;
     for (size_t i = 0; i < watched_.size(); ++i) {
-      const Watched& w = watched_[i];
-      PyObject* const t = PyList_GET_ITEM(tensors.ptr(), Py_ssize_t(i));
-      if (t != referent(w.tensor.ptr()) || number(PyObject_CallMethodNoArgs(t, names().data_ptr)) != w.address)
-        return false;
-      if (i < versioned && number(PyObject_GetAttr(t, names().version)) != w.version) return false;
+      if (item(tensors, i) != referent(watched_[i].tensor.ptr())) return false;
+      if (i < versioned && version_of(item(tensors, i)) != watched_[i].version) return false;
     }
     return sample(versioned) == sample_;
   }
 
-  void forward(int64_t batch, int threads, Address y, Address x0, Address s0, bool keep, Address x, Address s,
+  void forward(int64_t batch, int threads, Address y, Address x0, Address s0, Address x, Address last, Address s,
                Address trace) const {
     with_network([&](const auto& net) {
       using T = Value<decltype(net)>;
       const T* packed = packed_ ? reinterpret_cast<const T*>(packed_->data()) : nullptr;
       network_forward<T>({net, batch, threads, packed, pointer<const T>(y), pointer<const T>(x0), pointer<const T>(s0),
-                          keep, Interruption::happened, pointer<T>(x), pointer<T>(s), pointer<T>(trace)});
+                          Interruption::happened, pointer<T>(x), pointer<T>(last), pointer<T>(s), pointer<T>(trace)});
     });
   }
 
@@ -199,7 +204,7 @@ class BoundNetwork {
 
   struct Watched {
     py::weakref tensor;
-    int64_t address, version;
+    int64_t version;
   };
   struct Names {
     PyObject* data_ptr = PyUnicode_InternFromString("data_ptr");
@@ -226,6 +231,12 @@ class BoundNetwork {
     return value;
   }
 
+  static PyObject* item(const py::list& list, size_t i) { return PyList_GET_ITEM(list.ptr(), Py_ssize_t(i)); }
+  static int64_t version_of(PyObject* tensor) { return number(PyObject_GetAttr(tensor, names().version)); }
+  static Address address_of(PyObject* tensor) {
+    return Address(number(PyObject_CallMethodNoArgs(tensor, names().data_ptr)));
+  }
+
   // A hash of some values of each matrix, evenly spread: matrices that changed as a whole differ.
   uint64_t sample(size_t matrices) const {
     uint64_t hash = 14695981039346656037u;
@@ -235,7 +246,7 @@ class BoundNetwork {
       const int64_t words = form_.n * (square ? form_.n : form_.m) * (double_ ? 2 : 1), count = std::min(words, each);
       for (int64_t i = 0; i < count; ++i) {
         uint32_t value;
-        std::memcpy(&value, pointer<const uint32_t>(Address(watched_[m].address)) + i * words / count, sizeof value);
+        std::memcpy(&value, pointer<const uint32_t>(addresses_[m]) + i * words / count, sizeof value);
         hash = (hash ^ value) * 1099511628211u;
       }
     }
@@ -246,6 +257,7 @@ class BoundNetwork {
   std::vector<Watched> watched_;
   const char* set_ = nullptr;
   uint64_t sample_ = 0;
+  Addresses addresses_;  // of all parameters
   size_t first_count_;
   Form form_;
   std::vector<int64_t> passing_;
@@ -253,27 +265,35 @@ class BoundNetwork {
   std::unique_ptr<Parameters<double>> double_;
 };
 
-// Memory of a tensor, given back for the next one when the tensor goes.
-class Memory {
- public:
-  explicit Memory(int64_t size) : size_(size), block_(reused_block(size_t(size))) {}
-  ~Memory() { give_back(std::move(block_)); }
-  py::buffer_info buffer() { return {block_.data(), 1, "B", 1, {size_}, {1}}; }
+// A DLPack capsule, which whoever takes the tensor renames.
+py::object capsule_of(dlpack::ManagedTensor* tensor) {
+  PyObject* const capsule = PyCapsule_New(tensor, "dltensor", [](PyObject* c) {
+    if (!PyCapsule_IsValid(c, "dltensor")) return;
+    auto* const left = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(c, "dltensor"));
+    left->deleter(left);
+  });
+  if (!capsule) {
+    tensor->deleter(tensor);
+    throw py::error_already_set();
+  }
+  return py::reinterpret_steal<py::object>(capsule);
+}
 
- private:
-  py::ssize_t size_;
-  Block block_;
-};
+void bind_tensors(py::module_& module) {
+  module.def("empty", [](bool is_double, const std::vector<std::vector<int64_t>>& shapes) {
+    py::list capsules(shapes.size());
+    for (size_t i = 0; i < shapes.size(); ++i) capsules[i] = capsule_of(empty_tensor(is_double, shapes[i]));
+    return capsules;
+  });
+}
 
 void bind_network(py::module_& module) {
-  py::class_<Memory>(module, "Memory", py::buffer_protocol()).def(py::init<int64_t>()).def_buffer([](Memory& m) {
-    return m.buffer();
-  });
   py::class_<BoundNetwork>(module, "Network")
       .def(py::init<bool, const std::array<int64_t, 9>&, std::vector<int64_t>, const std::array<Arrays, 6>&>())
       .def("pack", &BoundNetwork::pack)
       .def("watch", &BoundNetwork::watch)
       .def("is_current", &BoundNetwork::is_current)
+      .def("is_at", &BoundNetwork::is_at)
       .def("forward", &BoundNetwork::forward)
       .def("backward", &BoundNetwork::backward);
 }
@@ -367,6 +387,7 @@ void bind_settings(py::module_& module) {
 
 PYBIND11_MODULE(_fastunroll, module) {
   module.doc() = "fastunroll's native core. Addresses in, nothing out: called by fastunroll.ops alone.";
+  bind_tensors(module);
   bind_network(module);
   bind_products(module);
   bind_soft_threshold(module);

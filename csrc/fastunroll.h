@@ -69,9 +69,9 @@ template <class T> struct Forward {
   const T* y;             // (batch, m)
   const T* x0;            // (batch, n), or null for zero
   const T* s0;            // (batch, state_size), or null
-  bool keep;              // every layer, not the last alone
   bool (*interrupted)();  // asked now and then by the calling thread: true ends the call, x unfinished; or null
-  T* x;                   // (layers, batch, n) if keep, else (batch, n)
+  T* x;                   // (layers, batch, n): every layer, or null
+  T* last;                // (batch, n): the last alone, or null
   T* s;                   // (batch, state_size) after the last layer, or null
   T* trace;               // layers of (batch, trace_size), or null
 };
@@ -84,7 +84,7 @@ template <class T> struct Backward {
   const T* y;
   const T* x0;
   const T* s0;
-  const T* x;      // (layers, batch, n), as Forward kept it
+  const T* x;      // as Forward left it
   const T* trace;  // as Forward left it
   const T* grad;   // gradient of x: (layers, batch, n) if every_layer, else (batch, n)
   bool every_layer;

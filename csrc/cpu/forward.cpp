@@ -241,7 +241,8 @@ template <class T> void ForwardPass<T>::finish_rows(const Tile& tile, int64_t k)
       const T b_onsager = prox.gain * T(count_nonzeros(t.next_masks + r * words, words)) / T(m);
       for (int64_t c = 0; c < m; c += lanes<T>) store(s + c, load(residual + c) * b_onsager);
     }
-    if (a.keep || last) memcpy(a.x + ((a.keep ? k * a.batch : 0) + b) * n, x, size_t(n) * sizeof(T));
+    if (a.x) memcpy(a.x + (k * a.batch + b) * n, x, size_t(n) * sizeof(T));
+    if (last && a.last) memcpy(a.last + b * n, x, size_t(n) * sizeof(T));
     if (last && a.s) {
       const T* out = net.momentum ? t.x + r * stride : s;
       memcpy(a.s + b * net.state_size(), out, size_t(net.state_size()) * sizeof(T));

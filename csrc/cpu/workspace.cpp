@@ -48,6 +48,7 @@ Block::~Block() { std::free(data_); }
 namespace {
 
 constexpr size_t kept_for_reuse = size_t(512) << 20;
+constexpr size_t kept_blocks = 1024;
 
 struct Reusable {
   std::mutex mutex;
@@ -56,7 +57,11 @@ struct Reusable {
 };
 
 Reusable& reusable() {
-  static Reusable* const r = new Reusable;  // never destroyed: tensors may outlive static objects
+  static Reusable* const r = [] {
+    auto* made = new Reusable;  // never destroyed: tensors may outlive static objects
+    made->blocks.reserve(kept_blocks);
+    return made;
+  }();
   return *r;
 }
 
@@ -83,10 +88,10 @@ Block reused_block(size_t size) {
   return Block(size);
 }
 
-void give_back(Block block) {
+void give_back(Block block) noexcept {
   Reusable& r = reusable();
   const std::lock_guard<std::mutex> lock(r.mutex);
-  if (r.total + block.size() > kept_for_reuse) return;
+  if (r.total + block.size() > kept_for_reuse || r.blocks.size() == kept_blocks) return;
   r.total += block.size();
   r.blocks.push_back(std::move(block));
 }

@@ -27,7 +27,7 @@ class Block {
 // A block of at least `size` bytes, of those given back if one fits. Fresh pages cost more than the arithmetic done on
 // them, so up to 512 MB are kept.
 Block reused_block(size_t size);
-void give_back(Block block);
+void give_back(Block block) noexcept;
 
 class Workspace {
  public:

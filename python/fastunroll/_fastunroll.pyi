@@ -1,12 +1,11 @@
 """The native core: addresses in, results written in place. Called by :mod:`fastunroll.ops`, which owns the tensors."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor
 
 cuda_compiled: bool
-
-class Memory:
-    def __init__(self, size: int) -> None: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 class Network:
     def __init__(
@@ -19,8 +18,9 @@ class Network:
     def pack(self, threads: int) -> None: ...
     def watch(self, tensors: list[Tensor], versioned: int) -> None: ...
     def is_current(self, tensors: list[Tensor], versioned: int) -> bool: ...
+    def is_at(self, tensors: list[Tensor]) -> bool: ...
     def forward(
-        self, batch: int, threads: int, y: int, x0: int, s0: int, keep: bool, x: int, s: int, trace: int
+        self, batch: int, threads: int, y: int, x0: int, s0: int, x: int, last: int, s: int, trace: int
     ) -> None: ...
     def backward(
         self,
@@ -34,6 +34,7 @@ class Network:
         grad_parameters: tuple[tuple[list[int], int], ...],
     ) -> None: ...
 
+def empty(is_double: bool, shapes: Sequence[Sequence[int]]) -> list[Any]: ...  # DLPack capsules
 def product(
     is_double: bool,
     shape: tuple[int, int, int],

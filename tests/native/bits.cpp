@@ -54,7 +54,8 @@ template <class T> void compare_parts(const Form& form, const Size& size, const 
     CHECK(same_bits(some_gradients.s0, rows(gradients.s0, 1)), what + "the gradient of s0 of samples alone");
   }
   const Result<T> bare = whole.forward({2, nullptr, false, false});
-  CHECK(same_bits(bare.x, Array<T>(all.x.end() - int64_t(bare.x.size()), all.x.end())), what + "the last layer alone");
+  CHECK(same_bits(all.last, Array<T>(all.x.end() - int64_t(all.last.size()), all.x.end())), what + "the last layer");
+  CHECK(same_bits(bare.last, all.last), what + "the last layer alone");
   CHECK(same_bits(bare.s, all.s), what + "the second state without a trace");
 }
 

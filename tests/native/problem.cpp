@@ -143,7 +143,7 @@ template <class T> Result<T> Problem<T>::forward(const Call& call, const Array<T
   Forward<T> f{};
   f.net = network();
   const int64_t rows = size.batch;
-  Result<T> r{Array<T>(size_t((call.keep ? size.layers : 1) * rows * size.n)),
+  Result<T> r{Array<T>(size_t(call.keep ? size.layers * rows * size.n : 0)), Array<T>(size_t(rows * size.n)),
               Array<T>(size_t(rows * f.net.state_size())),
               Array<T>(size_t(call.record ? size.layers * rows * f.net.trace_size() : 0))};
   f.batch = rows;
@@ -152,9 +152,9 @@ template <class T> Result<T> Problem<T>::forward(const Call& call, const Array<T
   f.y = data(given.y);
   f.x0 = data(given.x0);
   f.s0 = data(given.s0);
-  f.keep = call.keep;
   f.interrupted = call.interrupted;
   f.x = data(r.x);
+  f.last = data(r.last);
   f.s = data(r.s);
   f.trace = data(r.trace);
   network_forward(f);
@@ -205,7 +205,7 @@ template <class T> Array<T> Problem<T>::everything(const Call& call, const Array
   const Result<T> r = forward(call, packed);
   Arguments<T> g = backward(r, call);
   Array<T> all;
-  for (const Array<T>* a : {&r.x, &r.s, &r.trace}) all.insert(all.end(), a->begin(), a->end());
+  for (const Array<T>* a : {&r.x, &r.last, &r.s, &r.trace}) all.insert(all.end(), a->begin(), a->end());
   for (const Array<T>* a : g.arrays()) all.insert(all.end(), a->begin(), a->end());
   return all;
 }

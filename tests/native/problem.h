@@ -66,7 +66,7 @@ struct Call {
 };
 
 template <class T> struct Result {
-  Array<T> x, s, trace;  // every layer; the last; every layer
+  Array<T> x, last, s, trace;  // every layer; the last; the last; every layer
 };
 
 // The arguments of a network that have gradients, or these.

@@ -9,11 +9,11 @@ Each file defines operators (``torch.ops.fastunroll.*``), their autograd functio
 between them: differentiable where a gradient is asked for, at no cost where none is.
 """
 
-from .network import SHRINKAGES as SHRINKAGES
-from .network import Form as Form
-from .network import Parameters as Parameters
+from .form import SHRINKAGES as SHRINKAGES
+from .form import Form as Form
+from .form import Parameters as Parameters
+from .form import sizes as sizes
 from .network import network as network
-from .network import sizes as sizes
 from .prepared import Prepared as Prepared
 from .products import outer as outer
 from .products import product as product

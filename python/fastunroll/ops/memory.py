@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from .. import _fastunroll
 
-_LARGE = 1 << 18
 _HUGE = 1 << 30
 
 
@@ -27,30 +27,29 @@ def _available() -> int | None:
     return None
 
 
-def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor on the CPU.
+def empty(shapes: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:
+    """Uninitialised tensors on the CPU, float32 or float64: many cost little more than one.
 
     Raises:
         MemoryError: there is not that much memory. (Linux hands out more than it has, and kills who uses it.)
     """
-    count = math.prod(shape)
-    size = count * dtype.itemsize
-    if size < _LARGE:
-        return torch.empty(shape, dtype=dtype)
+    size = max(map(math.prod, shapes), default=0) * dtype.itemsize
     if size >= _HUGE and os.name == "posix":
         available = _available()
         if available is not None and size > available:
-            raise MemoryError(_too_large(shape, size, available))
+            raise MemoryError(_too_large(shapes, dtype, available))
     try:
-        memory = _fastunroll.Memory(size)
+        capsules = _fastunroll.empty(dtype is torch.float64, shapes)
     except MemoryError:
-        raise MemoryError(_too_large(shape, size, None)) from None
-    return torch.frombuffer(memory, dtype=dtype, count=count).view(*shape)
+        raise MemoryError(_too_large(shapes, dtype, None)) from None
+    return [from_dlpack(c) for c in capsules]
 
 
-def _too_large(shape: Sequence[int], size: int, available: int | None) -> str:
+def _too_large(shapes: Sequence[Sequence[int]], dtype: torch.dtype, available: int | None) -> str:
+    largest = max(shapes, key=math.prod)
+    size = math.prod(largest) * dtype.itemsize
     of = "" if available is None else f" of {available / 1e9:.1f} GB available"
     return (
-        f"a result of shape {tuple(shape)} takes {size / 1e9:.1f} GB{of}: use a smaller batch, or for training "
+        f"a result of shape {tuple(largest)} takes {size / 1e9:.1f} GB{of}: use a smaller batch, or for training "
         "fewer layers at a time (checkpoint=)"
     )

@@ -15,20 +15,29 @@ import torch
 from torch import Tensor
 
 
-class Packed:
-    """A native network with its packed matrices. Never written again, so that threads may share it."""
+class Bound:
+    """A native network bound to tensors, whatever their values. Never written again, so that threads may share it."""
 
     __slots__ = ("matrices", "network")
 
-    def __init__(self, network: Any, tensors: list[Tensor], matrices: int) -> None:
+    def __init__(self, network: Any, tensors: list[Tensor], matrices: int = 0) -> None:
         self.network, self.matrices = network, matrices
-        network.pack(torch.get_num_threads())
         network.watch(tensors, matrices)
 
     def fits(self, tensors: list[Tensor]) -> bool:
-        """Whether these are the tensors it was made of, as they were."""
+        """Whether these are the tensors it was made of, the ``matrices`` that come first as they were."""
         fits: bool = self.network.is_current(tensors, self.matrices)
         return fits
+
+
+class Packed(Bound):
+    """With its matrices packed."""
+
+    __slots__ = ()
+
+    def __init__(self, network: Any, tensors: list[Tensor], matrices: int) -> None:
+        network.pack(torch.get_num_threads())
+        super().__init__(network, tensors, matrices)
 
 
 _networks: dict[tuple[int, str], Packed] = {}

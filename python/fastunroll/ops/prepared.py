@@ -1,4 +1,4 @@
-"""The shortest way into the kernels, for modules where no gradient is recorded: a call costs microseconds."""
+"""The shortest way into the kernels, for modules: a call costs microseconds."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .form import Form, Parameters, fits, sizes
 from .memory import empty
-from .network import Form, Parameters, bound, fits, sizes
-from .packed import Packed
-from .register import serves
+from .network import Call, bound, recorded
+from .packed import Bound, Packed
+from .register import is_observed, serves
 
 
-def _is_observed() -> bool:
-    """Whether something compiles, traces, transforms or watches the call, so that it must not go past torch."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-    )
+class _Described:
+    """What a module computes, with tensors that the kernels can use as they are."""
+
+    __slots__ = ("counts", "dtype", "form", "m", "matrices", "n", "p")
+
+    def __init__(self, form: Form, p: Parameters) -> None:
+        self.form, self.p, self.counts = form, p, p.counts()
+        self.m, self.n = sizes(form, p)
+        self.matrices = len(p.first) + len(p.second)
+        self.dtype = p.first[0].dtype
+
+    def bound(self) -> Any:
+        return bound(self.form, self.p)
 
 
 class Prepared:
-    """What a module keeps between calls: its matrices packed, its parameters bound."""
+    """What a module keeps between calls: its parameters bound, and packed for calls without gradients."""
 
-    __slots__ = ("_dtype", "_layers", "_m", "_n", "_packed")
+    __slots__ = ("_bare", "_packed")
 
     def __init__(self) -> None:
-        self._packed: Packed | None = None
+        self._packed: tuple[Packed, _Described] | None = None
+        self._bare: tuple[Bound, _Described] | None = None
 
     def run(
         self, tensors: list[Tensor], describe: Callable[[], tuple[Form, Parameters]], y: Tensor, keep: bool
@@ -40,34 +46,61 @@ class Prepared:
 
         ``tensors`` are all parameters in order; ``describe`` says what they are, and is asked when they are new.
         """
-        if torch.is_grad_enabled() or type(y) is not Tensor or not y.is_cpu or _is_observed():
+        if type(y) is not Tensor or not y.is_cpu or y.layout is not torch.strided or is_observed():
             return None
+        if torch.is_grad_enabled() and (y.requires_grad or any(t.requires_grad for t in tensors)):
+            return self._run_recorded(tensors, describe, y, keep)
         ready = self._packed
-        if ready is None or not ready.fits(tensors):
-            ready = self._packed = self._prepare(tensors, *describe())
-        if ready is None or y.dtype is not self._dtype or y.layout is not torch.strided or not y.is_contiguous():
+        if ready is None or not ready[0].fits(tensors):
+            described = _described(tensors, describe)
+            if described is None:
+                return None
+            ready = self._packed = Packed(described.bound(), tensors, described.matrices), described
+        packed, d = ready
+        if not _takes(d, y) or not y.is_contiguous():
             return None
-        *lead, m = y.shape or (0,)
-        if m != self._m:
-            return None
-        x = empty((self._layers, *lead, self._n) if keep else (*lead, self._n), self._dtype)
-        threads = torch.get_num_threads()
-        ready.network.forward(y.numel() // m, threads, y.data_ptr(), 0, 0, keep, x.data_ptr(), 0, 0)
+        lead = y.shape[:-1]
+        (x,) = empty([(d.form.layers, *lead, d.n) if keep else (*lead, d.n)], d.dtype)
+        every, last = (x.data_ptr(), 0) if keep else (0, x.data_ptr())
+        packed.network.forward(y.numel() // d.m, torch.get_num_threads(), y.data_ptr(), 0, 0, every, last, 0, 0)
         return x
 
-    def _prepare(self, tensors: list[Tensor], form: Form, p: Parameters) -> Packed | None:
-        usable = all(
-            isinstance(t, Tensor) and serves(t) and t.layout is torch.strided and t.is_contiguous()
-            and not t.is_inference() for t in tensors
-        )  # fmt: skip
-        if not usable:
+    def _run_recorded(
+        self, tensors: list[Tensor], describe: Callable[[], tuple[Form, Parameters]], y: Tensor, keep: bool
+    ) -> Tensor | None:
+        if torch.autograd.forward_ad._current_level >= 0:
             return None
-        m, n = sizes(form, p)
-        if not fits(form, p, tensors[0].new_empty(0, m), None, None):
+        ready = self._bare
+        if ready is None or not ready[0].fits(tensors):
+            described = _described(tensors, describe)
+            if described is None:
+                return None
+            ready = self._bare = Bound(described.bound(), tensors), described
+        native, d = ready[0].network, ready[1]
+        if not _takes(d, y):
             return None
-        self._dtype, self._layers, self._m, self._n = tensors[0].dtype, form.layers, m, n
-        return Packed(bound(form, p), tensors, len(p.first) + len(p.second))
+        lead = y.shape[:-1]
+        batch = y.reshape(-1, d.m).contiguous()
+        x, _ = recorded(Call(d.form, d.counts, keep, native), batch, None, None, tensors)
+        return x if y.dim() == 2 else x.reshape((d.form.layers, *lead, d.n) if keep else (*lead, d.n))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a module prepares itself."""
         return Prepared, ()
+
+
+def _takes(d: _Described, y: Tensor) -> bool:
+    return y.dtype is d.dtype and y.dim() > 0 and y.shape[-1] == d.m
+
+
+def _described(tensors: list[Tensor], describe: Callable[[], tuple[Form, Parameters]]) -> _Described | None:
+    """None if the kernels cannot use the tensors as they are."""
+    usable = all(
+        isinstance(t, Tensor) and serves(t) and t.layout is torch.strided and t.is_contiguous()
+        and not t.is_inference() for t in tensors
+    )  # fmt: skip
+    if not usable:
+        return None
+    form, p = describe()
+    described = _Described(form, p)
+    return described if fits(form, p, tensors[0].new_empty(0, described.m), None, None) else None

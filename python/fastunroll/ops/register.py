@@ -54,6 +54,17 @@ def is_double(t: Tensor) -> bool:
     return t.dtype in (torch.float64, torch.complex128)
 
 
+def is_observed() -> bool:
+    """Whether something compiles, traces, transforms or watches the call, so that it must not go past torch."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+    )
+
+
 def differentiable(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
