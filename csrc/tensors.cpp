@@ -1,0 +1,45 @@
+#include "tensors.h"
+
+#include <memory>
+#include <utility>
+
+#include "cpu/workspace.h"
+
+namespace fastunroll {
+namespace {
+
+constexpr size_t large = size_t(256) << 10;  // bytes from which fresh pages cost more than a search for used ones
+
+struct Owner {
+  dlpack::ManagedTensor managed;
+  std::vector<int64_t> shape;
+  size_t size;
+  Block block;
+
+  static void destroy(dlpack::ManagedTensor* managed) {
+    const std::unique_ptr<Owner> self(static_cast<Owner*>(managed->manager));
+    if (self->size >= large) give_back(std::move(self->block));
+  }
+};
+
+}  // namespace
+
+dlpack::ManagedTensor* empty_tensor(bool is_double, std::vector<int64_t> shape) {
+  auto owner = std::make_unique<Owner>();
+  owner->shape = std::move(shape);
+  owner->size = is_double ? sizeof(double) : sizeof(float);
+  for (const int64_t length : owner->shape) owner->size *= size_t(length);
+  owner->block = owner->size >= large ? reused_block(owner->size) : Block(owner->size ? owner->size : 1);
+  owner->managed = {{owner->block.data(),
+                     {dlpack::cpu, 0},
+                     int32_t(owner->shape.size()),
+                     {dlpack::floating, uint8_t(is_double ? 64 : 32), 1},
+                     owner->shape.data(),
+                     nullptr,
+                     0},
+                    owner.get(),
+                    Owner::destroy};
+  return &owner.release()->managed;
+}
+
+}  // namespace fastunroll

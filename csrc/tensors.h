@@ -1,0 +1,46 @@
+// Memory for results, as tensors that other libraries take over by the DLPack protocol.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+namespace fastunroll {
+
+// https://dmlc.github.io/dlpack, version 0: what travels in a capsule named "dltensor".
+namespace dlpack {
+
+enum DeviceType : int32_t { cpu = 1 };
+enum TypeCode : uint8_t { floating = 2 };
+
+struct Device {
+  DeviceType type;
+  int32_t id;
+};
+
+struct DataType {
+  TypeCode code;
+  uint8_t bits;
+  uint16_t lanes;
+};
+
+struct Tensor {
+  void* data;
+  Device device;
+  int32_t dimensions;
+  DataType type;
+  int64_t* shape;
+  int64_t* strides;  // null if rows follow each other
+  uint64_t byte_offset;
+};
+
+struct ManagedTensor {
+  Tensor tensor;
+  void* manager;
+  void (*deleter)(ManagedTensor*);
+};
+
+}  // namespace dlpack
+
+// Uninitialised. Large ones take memory that earlier ones gave back. Throws std::bad_alloc.
+dlpack::ManagedTensor* empty_tensor(bool is_double, std::vector<int64_t> shape);
+
+}  // namespace fastunroll

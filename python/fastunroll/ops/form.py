@@ -1,0 +1,118 @@
+"""The forms that layers can take, and the parameters they come with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from .register import alike
+
+STATES = ("none", "momentum", "splitting", "onsager")
+SHRINKAGES = ("none", "soft", "nonnegative")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the layers of a network compute, but for their parameters; :func:`fastunroll.reference.network` says it.
+
+    passing: for each layer how many of the largest pass unshrunk; none if empty.
+    """
+
+    layers: int
+    coupled: bool = False
+    state: str = "none"
+    shrinkage: str = "soft"
+    group: int = 1
+    passing: tuple[int, ...] = ()
+
+    def numbers(self) -> list[int]:
+        return [
+            self.layers, self.coupled, STATES.index(self.state), SHRINKAGES.index(self.shrinkage), self.group,
+            *self.passing,
+        ]  # fmt: skip
+
+    @staticmethod
+    def of(numbers: Sequence[int]) -> Form:
+        layers, coupled, state, shrinkage, group, *passing = numbers
+        return Form(layers, bool(coupled), STATES[state], SHRINKAGES[shrinkage], group, tuple(passing))
+
+    def of_pairs(self) -> Form:
+        """For complex numbers as pairs of reals."""
+        return self if self.shrinkage == "none" else replace(self, group=2 * self.group)
+
+    def part(self, first: int, last: int) -> Form:
+        """The layers first … last − 1."""
+        return replace(self, layers=last - first, passing=self.passing[first:last])
+
+    def state_size(self, m: int, n: int) -> int:
+        return {"none": 0, "onsager": m}.get(self.state, n)
+
+    def trace_size(self, m: int, n: int) -> int:
+        return {"onsager": m, "splitting": 2 * n}.get(self.state, 0)
+
+
+class Parameters(NamedTuple):
+    """Lists with one entry, shared by all layers, one for each layer, or none."""
+
+    first: Sequence[Tensor]  # direct W₁ (n, m); coupled A (m, n)
+    second: Sequence[Tensor]  # direct W₂ (n, n); coupled W (m, n), A if not given
+    step: Sequence[Tensor] = ()  # 1 or m values
+    theta: Sequence[Tensor] = ()  # 1 or n / group values
+    gain: Sequence[Tensor] = ()  # 1 value a layer, or one tensor with all of them
+    blend: Sequence[Tensor] = ()  # as gain
+
+    @staticmethod
+    def split(values: Sequence[Any], counts: Sequence[int]) -> Parameters:
+        """From one sequence."""
+        lists, at = [], 0
+        for count in counts:
+            lists.append(list(values[at : at + count]))
+            at += count
+        return Parameters(*lists)
+
+    def counts(self) -> list[int]:
+        return [len(group) for group in self]
+
+    def part(self, first: int, last: int) -> Parameters:
+        own = [group if len(group) < 2 else group[first:last] for group in self]
+        own[4:] = [
+            [t[first:last]] if len(own_group) == 1 and (t := own_group[0]).numel() > 1 else own_group
+            for own_group in own[4:]
+        ]
+        return Parameters(*own)
+
+
+def sizes(form: Form, p: Parameters) -> tuple[int, int]:
+    """(m, n)"""
+    rows, columns = p.first[0].shape
+    return (rows, columns) if form.coupled else (columns, rows)
+
+
+def fits(form: Form, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None) -> bool:
+    """Whether the arguments of an operator go together."""
+    if not (form.layers > 0 and len(p.first) > 0 and p.first[0].dim() == 2):
+        return False
+    m, n = sizes(form, p)
+    batch = y.shape[0]
+    second = (m, n) if form.coupled else (n, n)
+    one = {1, form.layers}  # one value a layer, perhaps all in one tensor
+    allowed = ({m * n}, {m * n if form.coupled else n * n}, {1, m}, {1, n // form.group}, one, one)
+    return (
+        y.shape == (batch, m)
+        and (x0 is None or x0.shape == (batch, n))
+        and (s0 is None or s0.shape == (batch, form.state_size(m, n)))
+        and all(w.shape == p.first[0].shape for w in p.first) and all(w.shape == second for w in p.second)
+        and all(len(group) in (0, 1, form.layers) for group in p)
+        and all(len({t.numel() for t in group}) < 2 and group[0].numel() in a
+                for group, a in zip(p, allowed, strict=True) if group)
+        and (len(p.second) > 0 or form.coupled) and (form.state != "onsager" or (form.coupled and not p.step))
+        and (form.group == 1 and not any(form.passing) if form.shrinkage == "none" else len(p.theta) > 0)
+        and (form.shrinkage != "nonnegative" or form.group == 1)
+        and len(form.passing) in (0, form.layers) and min(form.passing, default=0) >= 0
+        and form.group > 0 and n % form.group == 0
+        and (form.state not in ("momentum", "splitting") or len(p.blend) > 0)
+        and alike(y, x0, s0, *(t for group in p for t in group))
+    )  # fmt: skip
