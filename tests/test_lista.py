@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import fastunroll as fu
 import pytest
 import torch
-from cases import CASES, SINGLE, SMALL, Case, build, reference_on_piece, relative_error, tolerance
+from cases import CASES, SINGLE, SMALL, Case, Problem, build, reference_on_piece, relative_error, tolerance
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 
 @pytest.mark.parametrize("case", CASES + SINGLE, ids=str)
@@ -150,3 +152,34 @@ def test_negative_threshold_follows_the_formula() -> None:
 def test_output_does_not_keep_every_layer() -> None:
     out = build(Case(layers=3), requires_grad=True).run()
     assert out.untyped_storage().nbytes() == out.numel() * out.element_size()
+
+
+def _gradients(p: Problem, change: Callable[[Tensor], object] = lambda x: None) -> list[Tensor]:
+    x = p.run()
+    change(x)
+    return list(torch.autograd.grad(x, p.leaves, torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view_as(x)))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_may_happen_between_forward_and_backward(tied: bool) -> None:
+    case = Case(layers=3, tied=tied)
+    wanted = _gradients(build(case, requires_grad=True))
+
+    def move_weights(_: Tensor) -> None:
+        for t in p.net.parameters():
+            t.data = t.data.clone()
+
+    def overwrite_output(x: Tensor) -> None:
+        x.detach().zero_()
+
+    for change in (move_weights, overwrite_output):
+        p = build(case, requires_grad=True)
+        assert all(map(torch.equal, _gradients(p, change), wanted))
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t.clone()):
+        assert all(map(torch.equal, _gradients(build(case, requires_grad=True)), wanted))
+    p = build(case, requires_grad=True)
+    x = p.run()
+    with torch.no_grad():
+        p.net.W2[0].mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        x.sum().backward()
