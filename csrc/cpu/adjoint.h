@@ -55,11 +55,10 @@ void adjoint_direct(const BackwardMemory<T>& m, int64_t k, int64_t begin, const 
     }
   }
   if (m.g_y && !shared) add_to_y(m, m.adjoint.first.of(k), begin, g, s);
-  if (m.of_second.wanted() || (m.of_first.wanted() && !shared)) m.of_second.g.put(begin, g.count, g.data, g.stride);
-  if (m.of_second.wanted() && !m.starts_from_zero(k)) {
-    const Rows<T> v = input_rows(m, k, begin, g.count, s);
-    m.of_second.x.put(begin, g.count, m.count, v.data, v.stride);
-  }
+  const auto place = m.of_second.place(k, m.count);
+  if (m.of_second.wanted() || (m.of_first.wanted() && !shared)) m.of_second.put_g(place, begin, g);
+  if (m.of_second.wanted() && !m.starts_from_zero(k))
+    m.of_second.put_x(place, begin, input_rows(m, k, begin, g.count, s));
 }
 
 // z = v + W^T (step r), r = y - A v [+ s]. With h = W g, the gradient of r is step h; that of v is g - A^T (step h).
@@ -113,12 +112,14 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
             Store<T>{m.g_x + begin * m.stride, m.stride});
   }
   if (m.of_second.wanted()) {
-    m.of_second.g.put(begin, g.count, g.data, g.stride);
-    m.of_second.x.put(begin, g.count, m.count, s.residual, stride_y);
+    const auto place = m.of_second.place(k, m.count);
+    m.of_second.put_g(place, begin, g);
+    m.of_second.put_x(place, begin, {s.residual, stride_y, g.count, nullptr, 0});
   }
   if (m.of_first.wanted()) {
-    m.of_first.g.put(begin, g.count, v.data, v.stride);
-    m.of_first.x.put(begin, g.count, m.count, s.seen, stride_y);
+    const auto place = m.of_first.place(k, m.count);
+    m.of_first.put_g(place, begin, v);
+    m.of_first.put_x(place, begin, {s.seen, stride_y, g.count, nullptr, 0});
   }
 }
 

@@ -33,16 +33,25 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   to_step = columns(a.grad_step, m);
   to_blend = columns(a.grad_blend, n);
 
-  const auto sum = [&](bool wanted, const Transposed<T>* same, int64_t size) {
-    if (!wanted) return SampleSum<T>{};
-    return SampleSum<T>{same && same->data ? *same : Transposed<T>::make(n, segment, memory),
-                        Stacked<T>::make(size, segment, memory)};
+  const auto sum = [&](bool wanted, bool stacks, int64_t lowest, int64_t columns, const Transposed<T>& g) {
+    constexpr int64_t tall = 256;
+    const int64_t room = blocks(segment, strip) * strip, at_once = stacks && room < tall ? tall / room : 1;
+    SampleSum<T> made{g, {}, net.layers, lowest, at_once};
+    if (wanted && !g.data) made.g = Transposed<T>::make(n, at_once * room, memory);
+    if (wanted) made.x = Stacked<T>::make(columns, at_once * room, memory);
+    return made;
   };
-  // W = A takes part in both products, and its gradient comes from both.
-  const bool both = net.coupled && !net.second.given() && a.grad_first.given();
-  of_second = sum(a.grad_second.given() || both, nullptr, net.coupled ? m : n);
-  of_first = sum(a.grad_first.given(), net.coupled ? nullptr : &of_second.g, m);
-  if (!net.coupled && !of_second.g.data) of_second.g = of_first.g;  // both sums have the same rows
+  if (net.coupled) {  // W = A takes part in both products, and its gradient comes from both
+    const bool both = !net.second.given();
+    of_second = sum(both ? a.grad_first.given() : a.grad_second.given(),
+                    both ? net.first.shared() : net.second.shared(), 0, m, {});
+    of_first = sum(a.grad_first.given(), net.first.shared(), 0, m, {});
+  } else {  // both sums have the same rows
+    const bool with_first = a.grad_first.given() && !net.first.shared();
+    of_second = sum(a.grad_second.given(), net.second.shared() && !with_first, starts_from_zero(0), n, {});
+    of_first = sum(a.grad_first.given(), false, 0, m, of_second.g);
+    if (!of_second.g.data) of_second.g = of_first.g;
+  }
   const auto transposed = [&](const PerLayer<T>& wanted) {
     return net.coupled && wanted.given() ? memory.take<T>(wanted.count * n * m) : nullptr;
   };
@@ -99,16 +108,16 @@ template <class T> class BackwardPass {
   void onsager_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale, TaskMemory<T>& s);
   void through_input(int64_t k, int64_t b);
   void finish_shared_bias(int64_t begin, TaskMemory<T>& s);
-  void sum(const SampleSum<T>& factors, bool add, T* out, int64_t part, TaskMemory<T>& s);
+  void sum(const SampleSum<T>& factors, int64_t rows, bool add, T* out, int64_t part, TaskMemory<T>& s);
   void sums_of_layer(int64_t k, int64_t part, TaskMemory<T>& s);
   void transposed_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums, bool follows,
                       int64_t part, TaskMemory<T>& s);
 
   const ColumnSums<T>* const column_sums[4] = {&m.to_theta, &m.to_gain, &m.to_step, &m.to_blend};
   bool is_last_segment() const { return m.first_sample + m.count == a.batch; }
-  // Whether something was summed into this gradient before.
-  bool adds_to(const PerLayer<T>& out, int64_t k) const {
-    return m.first_sample > 0 || (out.shared() && k + 1 < net.layers);
+  // Whether something was summed into this gradient before, in this segment the stacks before this one.
+  bool adds_to(const PerLayer<T>& out, int64_t stack) const {
+    return m.first_sample > 0 || (out.shared() && stack > 0);
   }
 };
 
@@ -231,22 +240,24 @@ template <class T> void BackwardPass<T>::finish_shared_bias(int64_t begin, TaskM
   for (int64_t r = 0; r < count; ++r) mark_row(s.g_masks + r * m.words, m.words, sums + r * m.stride, net.n);
   const Rows<T> g{sums, m.stride, count, s.g_masks, m.words};
   if (m.g_y) add_to_y(m, m.adjoint.first.of(0), begin, g, s);
-  if (m.of_first.wanted()) m.of_first.g.put(begin, count, sums, m.stride);
+  if (m.of_first.wanted()) m.of_first.put_g({}, begin, g);
 }
 
 template <class T>
-void BackwardPass<T>::sum(const SampleSum<T>& factors, bool add, T* out, int64_t part, TaskMemory<T>& s) {
-  sample_sum(factors.g, factors.x, m.count, net.n * part / m.threads, net.n * (part + 1) / m.threads, add, out,
-             s.products, m.above);
+void BackwardPass<T>::sum(const SampleSum<T>& factors, int64_t rows, bool add, T* out, int64_t part, TaskMemory<T>& s) {
+  sample_sum(factors.g, factors.x, rows, net.n * part / m.threads, net.n * (part + 1) / m.threads, add, out, s.products,
+             m.above);
 }
 
 // Coupled: the sum is made transposed, (n, m), and turned once it is complete.
 template <class T>
 void BackwardPass<T>::transposed_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums,
                                      bool follows, int64_t part, TaskMemory<T>& s) {
+  const auto place = factors.place(k, m.count);
+  if (!place.completes) return;
   const bool complete = is_last_segment() && (!out.shared() || k == 0);
   T* const own = sums + out.index(k) * net.n * net.m;
-  sum(factors, follows || adds_to(out, k), own, part, s);
+  sum(factors, place.rows, follows || adds_to(out, place.stack), own, part, s);
   const bool more = &factors == &m.of_second && !net.second.given();  // W = A
   if (complete && !more)
     transpose_rows(own, net.m, net.n * part / m.threads, net.n * (part + 1) / m.threads, out.of(k), net.n);
@@ -261,10 +272,11 @@ template <class T> void BackwardPass<T>::sums_of_layer(int64_t k, int64_t part, 
     if (m.of_first.wanted()) transposed_sum(k, a.grad_first, m.of_first, m.g_first, both, part, s);
     return;
   }
-  if (m.of_second.wanted() && !m.starts_from_zero(k))
-    sum(m.of_second, adds_to(a.grad_second, k), a.grad_second.of(k), part, s);
+  const auto place = m.of_second.place(k, m.count);
+  if (m.of_second.wanted() && !m.starts_from_zero(k) && place.completes)
+    sum(m.of_second, place.rows, adds_to(a.grad_second, place.stack), a.grad_second.of(k), part, s);
   if (m.of_first.wanted() && !net.first.shared())
-    sum(m.of_first, adds_to(a.grad_first, k), a.grad_first.of(k), part, s);
+    sum(m.of_first, m.count, adds_to(a.grad_first, place.stack), a.grad_first.of(k), part, s);
 }
 
 template <class T> void BackwardPass<T>::finish_segment() {
@@ -286,7 +298,8 @@ template <class T> void BackwardPass<T>::run_segment(Team team) {
   };
   if (!net.coupled && m.of_first.wanted())
     for (int64_t i; queues[net.layers].take(i, count);)
-      m.of_first.x.put(i * m.task, m.rows_of_task(i * m.task), m.count, m.given(a.y, net.m, i * m.task), net.m);
+      m.of_first.put_x({0, 0, m.count, true}, i * m.task,
+                       {m.given(a.y, net.m, i * m.task), net.m, m.rows_of_task(i * m.task), nullptr, 0});
   for (int64_t k = net.layers - 1; k >= 0; --k) {
     for (int64_t i; queues[k].take(i, count);) layer_of_task(k, i * m.task, s);
     team.wait();
@@ -303,7 +316,7 @@ template <class T> void BackwardPass<T>::run_segment(Team team) {
   for (int64_t i; queues[net.layers + 1].take(i, count);) finish_shared_bias(i * m.task, s);
   team.wait();
   if (m.of_first.wanted())
-    each_part([&](int64_t part) { sum(m.of_first, m.first_sample > 0, a.grad_first.of(0), part, s); });
+    each_part([&](int64_t part) { sum(m.of_first, m.count, m.first_sample > 0, a.grad_first.of(0), part, s); });
 }
 
 template <class T> void BackwardPass<T>::run() {

@@ -23,10 +23,35 @@ template <class T> struct TaskMemory {
 };
 
 // Sums over samples of g x^T for the gradients of matrices: rows from `g`, columns from `x`.
+//
+// To add a few samples to a large matrix costs most for the matrix. So the samples of several layers that share it are
+// stacked, each layer's filled up with zeros to whole strips, and summed at once.
 template <class T> struct SampleSum {
   Transposed<T> g;
   Stacked<T> x;
+  int64_t layers, lowest;  // from layers - 1 down to this one
+  int64_t at_once;         // so many layers are stacked
+
   bool wanted() const { return g.data && x.data; }
+  int64_t room(int64_t samples) const { return at_once > 1 ? blocks(samples, strip) * strip : samples; }
+
+  // Where the samples of layer k are stacked.
+  struct Place {
+    int64_t stack, first, rows;  // which stack, from which row on, and how many rows it has in all
+    bool completes;
+  };
+  Place place(int64_t k, int64_t samples) const {
+    const int64_t before = layers - 1 - k, stack = before / at_once, left = layers - lowest - stack * at_once;
+    return {stack, before % at_once * room(samples), (left < at_once ? left : at_once) * room(samples),
+            k == lowest || (before + 1) % at_once == 0};
+  }
+  // Rows of a task that begins with sample `begin` of the layer's.
+  void put_g(const Place& p, int64_t begin, const Rows<T>& rows) const {
+    g.put(p.first + begin, rows.count, rows.data, rows.stride);
+  }
+  void put_x(const Place& p, int64_t begin, const Rows<T>& rows) const {
+    x.put(p.first + begin, rows.count, room(rows.count), p.rows, rows.data, rows.stride);
+  }
 };
 
 template <class T> struct BackwardMemory {

@@ -66,14 +66,16 @@ template <class T> struct Stacked {
   // The first `count` samples, if all that are put are so many.
   Factor<T> factor(int64_t count) const { return {count, columns, data, true, nullptr, Layout::by_depth, false}; }
 
-  // Writes samples first .. first + count - 1 of `all`.
-  void put(int64_t first, int64_t count, int64_t all, const T* x, int64_t x_stride) const {
+  // Writes samples first .. first + count - 1 of `all`, and zeros for those up to first + room - 1.
+  void put(int64_t first, int64_t count, int64_t room, int64_t all, const T* x, int64_t x_stride) const {
     constexpr int width = panel_width<T>;
     T* out = data + first * width;
-    for (int64_t c = 0; c < columns; c += width, out += all * width)
+    for (int64_t c = 0; c < columns; c += width, out += all * width) {
       for (int64_t r = 0; r < count; ++r)
         for (int j = 0; j < width; j += lanes<T>)
           store(out + r * width + j, load_some(x + r * x_stride + c + j, columns - c - j));
+      memset(out + count * width, 0, size_t((room - count) * width) * sizeof(T));
+    }
   }
 };
 
