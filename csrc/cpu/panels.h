@@ -54,8 +54,11 @@ template <class T> bool pack_block(const Factor<T>& w, int64_t p, int64_t k, int
     const int64_t first = p * width + c0, rows_left = count - k0, columns_left = w.columns - first;
     Vector<T> v[side];
     if (w.layout == Layout::by_column) {
-      for (int i = 0; i < side; ++i)
-        v[i] = i < columns_left ? load_some(w.source + (first + i) * w.depth + k + k0, rows_left) : Vector<T>{};
+      for (int i = 0; i < side; ++i) {
+        const T* row = w.source + (first + i) * w.depth + k + k0;
+        v[i] = i < columns_left ? load_some(row, rows_left) : Vector<T>{};
+        if (w.far) __builtin_prefetch(row + block_rows, 0, 2);  // the next block, which is not in sequence
+      }
       transpose<T>(v);
     } else {
       for (int i = 0; i < side; ++i)
