@@ -92,11 +92,14 @@ class BoundNetwork {
   }
 
   // Packs the matrices, for forward() to use from now on.
-  void pack(int threads) {
+  void pack(int threads, bool halved) {
     with_network([&](const auto& net) {
       using T = Value<decltype(net)>;
-      packed_ = std::make_unique<Block>(size_t(network_packed_size(net)) * sizeof(T));
-      network_pack(net, threads, reinterpret_cast<T*>(packed_->data()));
+      Packing<T> packing{net, halved, threads, nullptr};
+      packed_ = std::make_unique<Block>(size_t(network_packed_size(packing)) * sizeof(T));
+      packing.packed = reinterpret_cast<T*>(packed_->data());
+      network_pack(packing);
+      halved_ = halved;
     });
   }
 
@@ -132,8 +135,9 @@ class BoundNetwork {
     with_network([&](const auto& net) {
       using T = Value<decltype(net)>;
       const T* packed = packed_ ? reinterpret_cast<const T*>(packed_->data()) : nullptr;
-      network_forward<T>({net, batch, threads, packed, pointer<const T>(y), pointer<const T>(x0), pointer<const T>(s0),
-                          Interruption::happened, pointer<T>(x), pointer<T>(last), pointer<T>(s), pointer<T>(trace)});
+      network_forward<T>({net, batch, threads, packed, halved_, pointer<const T>(y), pointer<const T>(x0),
+                          pointer<const T>(s0), Interruption::happened, pointer<T>(x), pointer<T>(last), pointer<T>(s),
+                          pointer<T>(trace)});
     });
   }
 
@@ -254,6 +258,7 @@ class BoundNetwork {
   }
 
   std::unique_ptr<Block> packed_;
+  bool halved_ = false;
   std::vector<Watched> watched_;
   const char* set_ = nullptr;
   uint64_t sample_ = 0;

@@ -61,11 +61,19 @@ template <class T> struct Network {
   int64_t trace_size() const { return onsager ? m : splitting ? 2 * n : 0; }
 };
 
+template <class T> struct Packing {
+  Network<T> net;
+  bool halved;  // rounded to bfloat16, in half the memory: for float alone
+  int threads;
+  T* packed;
+};
+
 template <class T> struct Forward {
   Network<T> net;
   int64_t batch;
   int threads;
   const T* packed;        // as network_pack left it, or null
+  bool halved;            // as it was packed
   const T* y;             // (batch, m)
   const T* x0;            // (batch, n), or null for zero
   const T* s0;            // (batch, state_size), or null
@@ -151,8 +159,8 @@ template <class T> double roof(const Roof&, T);
 
 // The matrices of a network laid out for Forward, network_packed_size values; to be done again when one of them or the
 // instruction set changes.
-template <class T> int64_t network_packed_size(const Network<T>&);
-template <class T> void network_pack(const Network<T>&, int threads, T* packed);
+template <class T> int64_t network_packed_size(const Packing<T>&);
+template <class T> void network_pack(const Packing<T>&);
 template <class T> void network_forward(const Forward<T>&);
 template <class T> void network_backward(const Backward<T>&);
 template <class T> void product(const Product<T>&);

@@ -183,3 +183,51 @@ def test_what_may_happen_between_forward_and_backward(tied: bool) -> None:
         p.net.W2[0].mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         x.sum().backward()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("batch", [(), (1,), (2, 35), (200,)], ids=str)
+def test_bf16_weights_are_rounded_ones(tied: bool, batch: tuple[int, ...]) -> None:
+    """To the last bit, however the call is made; and only where no gradient is recorded."""
+    torch.manual_seed(3)
+    net = fu.nn.LISTA(m=70, n=133, layers=3, tied=tied, lam=0.2, weights="bf16")
+    y, x0 = torch.randn(*batch, 70), torch.randn(*batch, 133)
+    full = fu.nn.LISTA(m=70, n=133, layers=3, tied=tied)
+    full.load_state_dict(net.state_dict())
+    rounded = fu.nn.LISTA(m=70, n=133, layers=3, tied=tied)
+    rounded.load_state_dict({k: v.bfloat16().float() if "W" in k else v for k, v in net.state_dict().items()})
+    strided = torch.stack([y, y], -1)[..., 0]
+    with torch.no_grad():
+        for keep in (False, True):
+            wanted = rounded(y, None, keep)
+            assert torch.equal(net(y, None, keep), wanted)
+            assert torch.equal(net(strided, None, keep), wanted)
+            assert torch.equal(net(y, x0, keep), rounded(y, x0, keep))
+        assert 1e-4 < relative_error(net(y), full(y)) < 1e-1
+        net.W2[0].mul_(0.5)
+        rounded.W2[0].mul_(0.5)
+        full.W2[0].mul_(0.5)
+        assert torch.equal(net(y), rounded(y))
+        net.weights = "full"
+        assert torch.equal(net(y), full(y))
+        net.weights = "bf16"
+        assert torch.equal(net(y), rounded(y))
+    assert torch.equal(net(y), full(y))
+    assert torch.equal(net.requires_grad_(False)(strided), rounded(y))
+
+
+def test_bf16_weights_keep_what_is_not_finite() -> None:
+    net = fu.nn.LISTA(m=5, n=9, layers=2, weights="bf16")
+    with torch.no_grad():
+        net.W2[1][3, 4] = float("nan")
+        assert net(torch.ones(4, 5)).isnan().any()
+        net.W2[1][3, 4] = 3.4e38  # rounds to infinity, and zero times that is no number
+        net.W1[0].zero_()
+        assert net(torch.ones(4, 5)).isnan().any()
+
+
+def test_bf16_weights_refused() -> None:
+    with pytest.raises(ValueError, match='weights must be "full" or "bf16", got \'fp8\''):
+        fu.nn.LISTA(m=5, n=9, weights="fp8")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"rounds those of a float32 network, but they are torch\.float64"):
+        fu.nn.LISTA(m=5, n=9, weights="bf16").double()(torch.ones(5, dtype=torch.float64))

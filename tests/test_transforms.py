@@ -133,7 +133,7 @@ def test_parameter_names() -> None:
     untied, tied = fu.nn.LISTA(m=5, n=7, layers=2), fu.nn.LISTA(m=5, n=7, layers=2, tied=True)
     assert list(untied.state_dict()) == ["W1.0", "W1.1", "W2.0", "W2.1", "theta.0", "theta.1"]
     assert list(tied.state_dict()) == ["W1.0", "W2.0", "theta.0", "theta.1"]
-    assert repr(tied).startswith("LISTA(\n  m=5, n=7, layers=2, tied=True, threshold='scalar'\n")
+    assert repr(tied).startswith("LISTA(\n  m=5, n=7, layers=2, tied=True, threshold='scalar', weights='full'\n")
 
 
 CHANGES = {
@@ -175,7 +175,7 @@ def test_packed_weights_go_with_the_network() -> None:
     nets = [fu.nn.LISTA(m=5, n=7, layers=2) for _ in range(10)]
     with torch.no_grad():
         for net in nets:
-            net(torch.randn(3, 5), torch.randn(3, 7))
+            fu.iterations.lista(torch.randn(3, 5), [*net.W1], [*net.W2], [*net.theta], layers=2)
         assert len(fu.ops.packed._networks) == before + 10
     del nets, net
     gc.collect()

@@ -98,20 +98,15 @@ std::atomic<double> crossover{0.78};
   template void function(const Arguments<float>&);                                     \
   template void function(const Arguments<double>&);
 
-template <class T> int64_t network_packed_size(const Network<T>& net) { return active<T>().network_packed_size(net); }
-template int64_t network_packed_size(const Network<float>&);
-template int64_t network_packed_size(const Network<double>&);
-
-template <class T> void network_pack(const Network<T>& net, int threads, T* packed) {
-  active<T>().network_pack(net, threads, packed);
-}
-template void network_pack(const Network<float>&, int, float*);
-template void network_pack(const Network<double>&, int, double*);
+template <class T> int64_t network_packed_size(const Packing<T>& p) { return active<T>().network_packed_size(p); }
+template int64_t network_packed_size(const Packing<float>&);
+template int64_t network_packed_size(const Packing<double>&);
 
 template <class T> double roof(const Roof& a, T zero) { return active<T>().roof(a, zero); }
 template double roof(const Roof&, float);
 template double roof(const Roof&, double);
 
+FASTUNROLL_DISPATCH(network_pack, Packing)
 FASTUNROLL_DISPATCH(network_forward, Forward)
 FASTUNROLL_DISPATCH(network_backward, Backward)
 FASTUNROLL_DISPATCH(product, Product)

@@ -72,7 +72,7 @@ template <class T> class ForwardPass {
 
 template <class T>
 ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory) : a(arguments), net(arguments.net) {
-  factors = linear_factors(net, memory);
+  factors = linear_factors(net, memory, a.packed && a.halved);
   if (a.packed) {
     use_packed(factors, a.packed);
   } else {
@@ -311,14 +311,14 @@ template <class T> void ForwardPass<T>::run() {
 
 }  // namespace
 
-template <class T> int64_t network_packed_size(const Network<T>& net) {
+template <class T> int64_t network_packed_size(const Packing<T>& p) {
   Workspace memory;
-  return packed_size(linear_factors(net, memory));
+  return packed_size(linear_factors(p.net, memory, p.halved));
 }
 
-template <class T> void network_pack(const Network<T>& net, int threads, T* packed) {
+template <class T> void network_pack(const Packing<T>& p) {
   Workspace memory;
-  pack(linear_factors(net, memory), threads, packed);
+  pack(linear_factors(p.net, memory, p.halved), p.threads, p.packed);
 }
 
 template <class T> void network_forward(const Forward<T>& a) {
@@ -327,10 +327,10 @@ template <class T> void network_forward(const Forward<T>& a) {
   ForwardPass<T>(a, memory).run();
 }
 
-template int64_t network_packed_size(const Network<float>&);
-template int64_t network_packed_size(const Network<double>&);
-template void network_pack(const Network<float>&, int, float*);
-template void network_pack(const Network<double>&, int, double*);
+template int64_t network_packed_size(const Packing<float>&);
+template int64_t network_packed_size(const Packing<double>&);
+template void network_pack(const Packing<float>&);
+template void network_pack(const Packing<double>&);
 template void network_forward(const Forward<float>&);
 template void network_forward(const Forward<double>&);
 

@@ -5,8 +5,8 @@
 namespace fastunroll {
 
 template <class T> struct Kernels {
-  int64_t (*network_packed_size)(const Network<T>&);
-  void (*network_pack)(const Network<T>&, int threads, T* packed);
+  int64_t (*network_packed_size)(const Packing<T>&);
+  void (*network_pack)(const Packing<T>&);
   void (*network_forward)(const Forward<T>&);
   void (*network_backward)(const Backward<T>&);
   double (*roof)(const Roof&, T);

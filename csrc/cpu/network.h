@@ -14,11 +14,14 @@ template <class T> struct Factors {
 
 // From matrices of `rows` by `columns`: for x W, or x W^T.
 template <class T>
-Factors<T> factors_of(const PerLayer<const T>& w, int64_t rows, int64_t columns, bool transposed, Workspace& memory) {
+Factors<T> factors_of(const PerLayer<const T>& w, int64_t rows, int64_t columns, bool transposed, Workspace& memory,
+                      bool halved = false) {
   Factors<T> f{memory.take<Factor<T>>(w.count), w.count};
-  for (int64_t i = 0; i < w.count; ++i)
+  for (int64_t i = 0; i < w.count; ++i) {
     f.each[i] = transposed ? Factor<T>{columns, rows, nullptr, true, w.arrays[i], Layout::by_column, w.count > 1}
                            : Factor<T>{rows, columns, nullptr, true, w.arrays[i], Layout::by_depth, w.count > 1};
+    f.each[i].halved = halved;
+  }
   return f;
 }
 
@@ -27,11 +30,12 @@ template <class T> struct LinearFactors {
   Factors<T> first, second;
 };
 
-template <class T> LinearFactors<T> linear_factors(const Network<T>& net, Workspace& memory) {
+template <class T> LinearFactors<T> linear_factors(const Network<T>& net, Workspace& memory, bool halved = false) {
   const int64_t m = net.m, n = net.n;
   const PerLayer<const T>& second = net.second.given() ? net.second : net.first;
-  if (net.coupled) return {factors_of(net.first, m, n, true, memory), factors_of(second, m, n, false, memory)};
-  return {factors_of(net.first, n, m, true, memory), factors_of(net.second, n, n, true, memory)};
+  if (net.coupled)
+    return {factors_of(net.first, m, n, true, memory, halved), factors_of(second, m, n, false, memory, halved)};
+  return {factors_of(net.first, n, m, true, memory, halved), factors_of(net.second, n, n, true, memory, halved)};
 }
 
 // The transposed ones, for gradients: direct, g W1 and g W2; coupled, g A and g W^T.
@@ -42,9 +46,7 @@ template <class T> LinearFactors<T> adjoint_factors(const Network<T>& net, Works
   return {factors_of(net.first, n, m, false, memory), factors_of(net.second, n, n, false, memory)};
 }
 
-template <class T> int64_t packed_size(const Factors<T>& f) {
-  return f.count ? f.count * Factor<T>::packed_size(f.each[0].depth, f.each[0].columns) : 0;
-}
+template <class T> int64_t packed_size(const Factors<T>& f) { return f.count ? f.count * f.each[0].packed_size() : 0; }
 
 // The factors packed in one block of memory: for each a flag that says whether it is finite, then their panels.
 template <class T> int64_t flags_size(const LinearFactors<T>& f) {

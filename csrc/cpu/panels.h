@@ -19,6 +19,21 @@ enum class Layout {
   by_depth,   // the source is (depth, columns)
 };
 
+// How the rows of a panel are read.
+enum class Read {
+  whole,
+  cut,     // where the matrix ends, if it is not packed
+  halved,  // bfloat16, two vectors in one: the first in the upper halves, the second in the lower
+};
+
+// Vector j of a row; `left` columns are left of one that is cut.
+template <Read How, class T> inline Vector<T> row_vector(const T* row, int j, int64_t left) {
+  if constexpr (How == Read::whole) return load(row + j * lanes<T>);
+  if constexpr (How == Read::cut) return load_some(row + j * lanes<T>, left - j * lanes<T>);
+  const auto pairs = (typename Simd<T>::Bits)load(row + j / 2 * lanes<T>);
+  return (Vector<T>)(j % 2 ? pairs << 16 : pairs >> 16 << 16);
+}
+
 // Some rows of a panel.
 template <class T> struct Block {
   const T* data;
@@ -36,9 +51,12 @@ template <class T> struct Factor {
   bool finite;      // of the packed one
   const T* source;
   Layout layout;
-  bool far;  // not used a moment ago, so in no cache
+  bool far;             // not used a moment ago, so in no cache
+  bool halved = false;  // when packed
 
   static int64_t packed_size(int64_t depth, int64_t columns) { return depth * padded<T>(columns); }
+  int64_t packed_size() const { return packed_size(depth, columns) / (halved ? 2 : 1); }
+  int64_t packed_width() const { return panel_width<T> / (halved ? 2 : 1); }
   int64_t panel_count() const { return blocks(columns, panel_width<T>); }
 
   // Rows k .. k + count - 1 of panel p; `buffer` holds count panel widths.
@@ -81,7 +99,7 @@ template <class T> bool pack_block(const Factor<T>& w, int64_t p, int64_t k, int
 
 template <class T> Block<T> Factor<T>::block(int64_t p, int64_t k, int64_t count, T* buffer) const {
   constexpr int width = panel_width<T>;
-  if (panels) return {panels + (p * depth + k) * width, width, width, finite};
+  if (panels) return {panels + (p * depth + k) * packed_width(), packed_width(), width, finite};
   if (layout == Layout::by_depth) {
     const int64_t left = columns - p * width;
     return {source + k * columns + p * width, columns, left < width ? left : width, true};
@@ -90,16 +108,49 @@ template <class T> Block<T> Factor<T>::block(int64_t p, int64_t k, int64_t count
   return {buffer, width, width, all_finite};
 }
 
+// Rows of a panel rounded to bfloat16, ties to even; false if a value is not finite.
+template <class T> bool halve(const T* rows, int64_t count, T* out) {
+  using Bits = typename Simd<T>::Bits;
+  Bits not_finite{};
+  const auto rounded = [&](const T* p) {
+    const Vector<T> v = load(p);
+    const Bits bits = (Bits)v, nan = (Bits)(v != v), round = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    const Bits found = (nan & 0x7fc0) | (~nan & round);
+    not_finite |= (Bits)((found & 0x7f80) == 0x7f80);
+    return found;
+  };
+  for (int64_t i = 0; i < count * panel_vectors; i += 2, rows += 2 * lanes<T>, out += lanes<T>)
+    store(out, (Vector<T>)(rounded(rows) << 16 | rounded(rows + lanes<T>)));
+  return !nonzero_bits((Vector<T>)not_finite);
+}
+
+// Packs panel p to `out`; false if a value is not finite.
+template <class T> bool pack_panel(const Factor<T>& w, int64_t p, T* out) {
+  if constexpr (sizeof(T) == 4) {
+    if (w.halved) {
+      alignas(vector_bytes) T block[block_size<T>];
+      bool finite = true;
+      for (int64_t k = 0; k < w.depth; k += block_rows) {
+        const int64_t count = w.depth - k < block_rows ? w.depth - k : block_rows;
+        pack_block(w, p, k, count, block);
+        finite &= halve(block, count, out + k * w.packed_width());
+      }
+      return finite;
+    }
+  }
+  return pack_block(w, p, 0, w.depth, out);
+}
+
 // Packs the sources of `count` factors of one shape into `memory`, one after another, the panels shared out between
 // the threads.
 template <class T> void pack(Factor<T>* w, int64_t count, T* memory, int threads) {
   if (count == 0) return;
-  const int64_t each = w[0].panel_count(), size = Factor<T>::packed_size(w[0].depth, w[0].columns);
+  const int64_t each = w[0].panel_count(), size = w[0].packed_size();
   for (int64_t i = 0; i < count; ++i) w[i].finite = true;
   for_each(count * each, threads, [&](int64_t i, int) {
     Factor<T>& f = w[i / each];
     const int64_t p = i % each;
-    if (!pack_block(f, p, 0, f.depth, memory + i / each * size + p * f.depth * panel_width<T>))
+    if (!pack_panel(f, p, memory + i / each * size + p * f.depth * f.packed_width()))
       __atomic_store_n(&f.finite, false, __ATOMIC_RELAXED);
   });
   for (int64_t i = 0; i < count; ++i) w[i].panels = memory + i * size;

@@ -65,26 +65,38 @@ template <class T> inline uint64_t rows_to_meet(const Rows<T>& x, int64_t r, int
   return x.masks && finite ? x.masks[r * x.words + q] & inside : inside;
 }
 
-// sum += values[k] * row k of the block, for each k of the mask. A partial block has `left` columns.
-template <bool Partial, class T>
+// sum += values[k] * row k of the block, for each k of the mask. A block that is cut has `left` columns.
+template <Read How, class T>
 inline void accumulate(Vector<T>* sum, const T* values, uint64_t mask, const T* block, int64_t stride, int64_t left) {
   for (; mask; mask &= mask - 1) {
     const int64_t k = __builtin_ctzll(mask);
     const Vector<T> value = broadcast(values[k]);
     const T* row = block + k * stride;
 #pragma GCC unroll 8
-    for (int j = 0; j < panel_vectors; ++j) {
-      const int c = j * lanes<T>;
-      sum[j] = multiply_add(value, Partial ? load_some(row + c, left - c) : load(row + c), sum[j]);
-    }
+    for (int j = 0; j < panel_vectors; ++j) sum[j] = multiply_add(value, row_vector<How>(row, j, left), sum[j]);
   }
 }
 
-// Fetches the lines of `data` that are row r's share, while there is arithmetic to do.
-template <class T> inline void fetch_ahead(const T* data, int64_t r, int64_t rows) {
-  constexpr int64_t line = 64, lines = block_size<T> * int64_t(sizeof(T)) / line;
+// Fetches the lines of `size` values that are row r's share, while there is arithmetic to do.
+template <class T> inline void fetch_ahead(const T* data, int64_t size, int64_t r, int64_t rows) {
+  constexpr int64_t line = 64;
+  const int64_t lines = size * int64_t(sizeof(T)) / line;
   for (int64_t i = lines * r / rows; i < lines * (r + 1) / rows; ++i)
     __builtin_prefetch(reinterpret_cast<const char*>(data) + i * line);
+}
+
+template <Read How> struct Reading {
+  static constexpr Read value = How;
+};
+
+// Calls work with the way to read a panel of which `columns` are there.
+template <class T, class Work> inline void with_reading(const Factor<T>& w, int64_t columns, const Work& work) {
+  if constexpr (sizeof(T) == 4)
+    if (w.panels && w.halved) return work(Reading<Read::halved>());
+  if (columns < panel_width<T>)
+    work(Reading<Read::cut>());
+  else
+    work(Reading<Read::whole>());
 }
 
 template <class T, class Start, class Finish>
@@ -99,17 +111,16 @@ void product_masked(const Factor<T>& w, const Rows<T>& x, Range panels, const Pr
       const int64_t k = q * mask_bits, left = w.depth - k;
       const Block<T> block = w.block(p, k, left < mask_bits ? left : mask_bits, scratch.buffer);
       for (int64_t r = 0; r < x.count; ++r) {
-        if (fetches) fetch_ahead(block.data + block_size<T>, r, x.count);
+        if (fetches) fetch_ahead(block.data + block_rows * block.stride, block_rows * block.stride, r, x.count);
         Vector<T> sum[panel_vectors];
         T* spill = scratch.spill + r * width;
         for (int j = 0; j < panel_vectors; ++j)
           sum[j] = q ? load(spill + j * lanes<T>) : start(r, p * width + j * lanes<T>);
         const T* values = x.data + r * x.stride + k;
         const uint64_t mask = rows_to_meet(x, r, q, w.depth, block.finite);
-        if (block.columns < width)
-          accumulate<true>(sum, values, mask, block.data, block.stride, block.columns);
-        else
-          accumulate<false>(sum, values, mask, block.data, block.stride, width);
+        with_reading(w, block.columns, [&](auto how) {
+          accumulate<decltype(how)::value>(sum, values, mask, block.data, block.stride, block.columns);
+        });
         if (q + 1 < words)
           for (int j = 0; j < panel_vectors; ++j) store(spill + j * lanes<T>, sum[j]);
         else
@@ -122,7 +133,7 @@ void product_masked(const Factor<T>& w, const Rows<T>& x, Range panels, const Pr
 // With 32 registers two panels are streamed side by side.
 constexpr int streamed_panels = vector_registers == 32 ? 2 : 1;
 
-template <int Count, class T, class Start, class Finish>
+template <Read How, int Count, class T, class Start, class Finish>
 inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const Start& start, const Finish& finish) {
   constexpr int width = panel_width<T>;
   Block<T> block[Count];
@@ -141,7 +152,8 @@ inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const
         for (int i = 0; i < Count; ++i) {
           const T* row = block[i].data + (q * mask_bits + k) * block[i].stride;
 #pragma GCC unroll 8
-          for (int j = 0; j < panel_vectors; ++j) sum[i][j] = multiply_add(value, load(row + j * lanes<T>), sum[i][j]);
+          for (int j = 0; j < panel_vectors; ++j)
+            sum[i][j] = multiply_add(value, row_vector<How>(row, j, 0), sum[i][j]);
         }
       }
     }
@@ -152,16 +164,21 @@ inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const
 // For a packed factor.
 template <class T, class Start, class Finish>
 void product_streamed(const Factor<T>& w, const Rows<T>& x, Range panels, const Start& start, const Finish& finish) {
-  int64_t p = panels.first;
-  for (; p + streamed_panels <= panels.last; p += streamed_panels)
-    stream_panels<streamed_panels>(w, x, p, start, finish);
-  for (; p < panels.last; ++p) stream_panels<1>(w, x, p, start, finish);
+  with_reading(w, panel_width<T>, [&](auto how) {
+    constexpr Read read = decltype(how)::value;
+    if constexpr (read != Read::cut) {
+      int64_t p = panels.first;
+      for (; p + streamed_panels <= panels.last; p += streamed_panels)
+        stream_panels<read, streamed_panels>(w, x, p, start, finish);
+      for (; p < panels.last; ++p) stream_panels<read, 1>(w, x, p, start, finish);
+    }
+  });
 }
 
 template <class T> constexpr int dense_vectors = vector_registers == 32 ? 4 : 2;
 constexpr int dense_rows = 6;
 
-template <int R, bool Partial, class T, class Start, class Finish>
+template <int R, Read How, class T, class Start, class Finish>
 inline void dense_block(const Block<T>& panel, int64_t depth, int64_t offset, const Rows<T>& x, int64_t first,
                         int64_t column, const Start& start, const Finish& finish) {
   constexpr int count = dense_vectors<T>;
@@ -169,13 +186,10 @@ inline void dense_block(const Block<T>& panel, int64_t depth, int64_t offset, co
   for (int r = 0; r < R; ++r)
     for (int j = 0; j < count; ++j) sum[r][j] = start(first + r, column + j * lanes<T>);
   const T* values = x.data + first * x.stride;
-  const T* row = panel.data + offset;
+  const T* row = panel.data + (How == Read::halved ? offset / 2 : offset);
   for (int64_t k = 0; k < depth; ++k, row += panel.stride) {
     Vector<T> weights[count];
-    for (int j = 0; j < count; ++j) {
-      const int c = j * lanes<T>;
-      weights[j] = Partial ? load_some(row + c, panel.columns - offset - c) : load(row + c);
-    }
+    for (int j = 0; j < count; ++j) weights[j] = row_vector<How>(row, j, panel.columns - offset);
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
       const Vector<T> value = broadcast(values[r * x.stride + k]);
@@ -198,10 +212,9 @@ void product_dense(const Factor<T>& w, const Rows<T>& x, Range panels, const Pro
         const int64_t first = x.count * g / groups;
         const auto block = [&](auto rows) {
           constexpr int count = decltype(rows)::value;
-          if (panel.columns < width)
-            dense_block<count, true>(panel, w.depth, c, x, first, p * width + c, start, finish);
-          else
-            dense_block<count, false>(panel, w.depth, c, x, first, p * width + c, start, finish);
+          with_reading(w, panel.columns, [&](auto how) {
+            dense_block<count, decltype(how)::value>(panel, w.depth, c, x, first, p * width + c, start, finish);
+          });
         };
         switch (x.count * (g + 1) / groups - first) {
           case 1:

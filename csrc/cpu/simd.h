@@ -21,12 +21,14 @@ template <class T> struct Simd;
 template <> struct Simd<float> {
   typedef float Vector __attribute__((vector_size(vector_bytes)));
   typedef int32_t Integer __attribute__((vector_size(vector_bytes)));
+  typedef uint32_t Bits __attribute__((vector_size(vector_bytes)));
   static constexpr int32_t sign_bit = INT32_MIN;
 };
 
 template <> struct Simd<double> {
   typedef double Vector __attribute__((vector_size(vector_bytes)));
   typedef int64_t Integer __attribute__((vector_size(vector_bytes)));
+  typedef uint64_t Bits __attribute__((vector_size(vector_bytes)));
   static constexpr int64_t sign_bit = INT64_MIN;
 };
 

@@ -3,8 +3,8 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
-template <class T> int64_t network_packed_size(const Network<T>&);
-template <class T> void network_pack(const Network<T>&, int, T*);
+template <class T> int64_t network_packed_size(const Packing<T>&);
+template <class T> void network_pack(const Packing<T>&);
 template <class T> void network_forward(const Forward<T>&);
 template <class T> void network_backward(const Backward<T>&);
 template <class T> double roof(const Roof&, T);

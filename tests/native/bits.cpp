@@ -1,4 +1,6 @@
 // The promise: to the last bit, a result depends on nothing but its own sample and the weights.
+#include <algorithm>
+
 #include "problem.h"
 
 namespace fastunroll::testing {
@@ -59,6 +61,33 @@ template <class T> void compare_parts(const Form& form, const Size& size, const 
   CHECK(same_bits(bare.s, all.s), what + "the second state without a trace");
 }
 
+// The nearest number with 8 bits, of two the even one.
+float rounded(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const uint32_t below = bits & 0xffff, even = bits & 0xffff0000u;
+  bits = below > 0x8000 || (below == 0x8000 && bits & 0x10000) ? even + 0x10000 : even;
+  std::memcpy(&x, &bits, sizeof bits);
+  return x;
+}
+
+// Matrices packed in half the memory are those rounded to bfloat16.
+void compare_halved(const Form& form, const Size& size) {
+  const Problem<float> p(form, size, {});
+  Problem<float> q(form, size, {});
+  for (int matrices : {0, 1})
+    for (Array<float>& w : q.given.parameters[matrices].arrays) std::transform(w.begin(), w.end(), w.begin(), rounded);
+  const Settings restored;
+  for (const char* set : usable_sets()) {
+    use_instruction_set(set);
+    const Result<float> wanted = q.forward();
+    for (const int threads : {1, 3}) {
+      const Result<float> found = p.forward({threads, nullptr, true, true, true}, p.packed(threads, true));
+      CHECK(same_bits(found.x, wanted.x), text(form, size, {}) + " halved, " + set);
+    }
+  }
+}
+
 }  // namespace
 
 void test_bits() {
@@ -66,6 +95,7 @@ void test_bits() {
     const Options given{true, true, form.state != State::none};
     compare_settings<float>(form, {9, 66, 2, 70}, given);
     compare_settings<double>(form, {9, 66, 2, 70}, {});
+    for (const int64_t batch : {2, 9, 70}) compare_halved(form, {9, 200, 2, batch});
     if (quick) continue;
     compare_settings<double>(form, {3, 9, 2, 300}, given);  // more samples than go through all layers at a time
     compare_parts<float>(form, {9, 66, 2, 70}, given);

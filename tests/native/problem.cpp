@@ -130,9 +130,11 @@ template <class T> Network<T> Problem<T>::network() const {
           blend.get()};
 }
 
-template <class T> Array<T> Problem<T>::packed(int threads) const {
-  Array<T> memory(size_t(network_packed_size(network())));
-  network_pack(network(), threads, memory.data());
+template <class T> Array<T> Problem<T>::packed(int threads, bool halved) const {
+  Packing<T> packing{network(), halved, threads, nullptr};
+  Array<T> memory(size_t(network_packed_size(packing)));
+  packing.packed = memory.data();
+  network_pack(packing);
   return memory;
 }
 
@@ -149,6 +151,7 @@ template <class T> Result<T> Problem<T>::forward(const Call& call, const Array<T
   f.batch = rows;
   f.threads = call.threads;
   f.packed = data(packed);
+  f.halved = call.halved;
   f.y = data(given.y);
   f.x0 = data(given.x0);
   f.s0 = data(given.s0);

@@ -63,6 +63,7 @@ struct Call {
   int threads = 1;
   bool (*interrupted)() = nullptr;
   bool keep = true, record = true;  // every layer, and the trace
+  bool halved = false;              // as the matrices were packed
 };
 
 template <class T> struct Result {
@@ -91,7 +92,7 @@ template <class T> class Problem {
   void keep_only(int64_t first, int64_t count);
 
   Network<T> network() const;
-  Array<T> packed(int threads) const;
+  Array<T> packed(int threads, bool halved = false) const;
   Result<T> forward(const Call& = {}, const Array<T>& packed = {}) const;
   // Gradients of the sum of grad x and grad_s s; of what `wanted` says, a flag for each of y, x0, s0 and the
   // parameters.

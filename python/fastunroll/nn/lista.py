@@ -27,6 +27,8 @@ class LISTA(nn.Module):
         lam: λ ≥ 0.
         tied: share W₁ and W₂ between layers; thresholds are always a layer's own.
         threshold: ``"scalar"`` for one threshold a layer, ``"vector"`` for one a coordinate and layer.
+        weights: ``"bf16"`` for speed: a float32 network then computes, where no gradient is recorded, with W₁ and W₂
+            rounded to bfloat16, 8 bits each, in half the memory. Sums stay float32. Can be set later.
         device: where parameters live; that of ``A`` by default.
         dtype: their type; that of ``A`` by default.
 
@@ -62,12 +64,14 @@ class LISTA(nn.Module):
         lam: float = 0.1,
         tied: bool = False,
         threshold: Literal["scalar", "vector"] = "scalar",
+        weights: Literal["full", "bf16"] = "full",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.layers = _checks.count("layers", layers)
         self._prepared = ops.Prepared()
+        self.weights = weights
         lam = _checks.not_negative("lam", lam)
         dtype = _checks.floating_dtype(dtype)
         if threshold not in ("scalar", "vector"):
@@ -108,14 +112,32 @@ class LISTA(nn.Module):
 
         Raises:
             TypeError: ``y`` is not floating point, or has another dtype than the parameters.
-            ValueError: ``y`` or ``x0`` does not fit, or is on another device.
+            ValueError: ``y`` or ``x0`` does not fit, or is on another device; or weights are ``"bf16"`` and not those
+                of a float32 network.
         """
         w1, w2, theta = self._groups()
-        if x0 is None:
-            out = self._prepared.run([*w1, *w2, *theta], self._describe, y, return_layers)
-            if out is not None:
-                return out
+        halved = self._weights == "bf16"
+        if halved and w1[0].dtype != torch.float32:
+            raise ValueError(
+                f'weights="bf16" rounds those of a float32 network, but they are {w1[0].dtype}: use .float() or '
+                'set weights to "full"'
+            )
+        out = self._prepared.run([*w1, *w2, *theta], self._describe, y, x0, return_layers, halved)
+        if out is not None:
+            return out
+        if halved and not ops.differentiable(y, x0, *w1, *w2, *theta):
+            w1, w2 = ([w.bfloat16().float() for w in group] for group in (w1, w2))
         return lista(y, w1, w2, theta, x0, layers=self.layers, return_layers=return_layers)
+
+    @property
+    def weights(self) -> Literal["full", "bf16"]:
+        return self._weights
+
+    @weights.setter
+    def weights(self, weights: Literal["full", "bf16"]) -> None:
+        if weights not in ("full", "bf16"):
+            raise ValueError(f'weights must be "full" or "bf16", got {weights!r}')
+        self._weights: Literal["full", "bf16"] = weights
 
     def _groups(self) -> list[list[Tensor]]:
         """W1, W2 and theta; past ParameterList, which takes longer than a small network."""
@@ -127,4 +149,5 @@ class LISTA(nn.Module):
         return ops.Form(self.layers), ops.Parameters(w1, w2, (), theta)
 
     def extra_repr(self) -> str:
-        return f"m={self.m}, n={self.n}, layers={self.layers}, tied={self.tied}, threshold={self.threshold!r}"
+        sizes = f"m={self.m}, n={self.n}, layers={self.layers}"
+        return f"{sizes}, tied={self.tied}, threshold={self.threshold!r}, weights={self.weights!r}"

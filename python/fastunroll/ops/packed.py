@@ -31,12 +31,13 @@ class Bound:
 
 
 class Packed(Bound):
-    """With its matrices packed."""
+    """With its matrices packed; ``halved``, rounded to bfloat16 in half the memory."""
 
-    __slots__ = ()
+    __slots__ = ("halved",)
 
-    def __init__(self, network: Any, tensors: list[Tensor], matrices: int) -> None:
-        network.pack(torch.get_num_threads())
+    def __init__(self, network: Any, tensors: list[Tensor], matrices: int, halved: bool = False) -> None:
+        self.halved = halved
+        network.pack(torch.get_num_threads(), halved)
         super().__init__(network, tensors, matrices)
 
 

@@ -12,7 +12,7 @@ from .form import Form, Parameters, fits, sizes
 from .memory import empty
 from .network import Call, bound, recorded
 from .packed import Bound, Packed
-from .register import is_observed, serves
+from .register import address, is_observed, serves
 
 
 class _Described:
@@ -40,33 +40,48 @@ class Prepared:
         self._bare: tuple[Bound, _Described] | None = None
 
     def run(
-        self, tensors: list[Tensor], describe: Callable[[], tuple[Form, Parameters]], y: Tensor, keep: bool
+        self,
+        tensors: list[Tensor],
+        describe: Callable[[], tuple[Form, Parameters]],
+        y: Tensor,
+        x0: Tensor | None,
+        keep: bool,
+        halved: bool = False,
     ) -> Tensor | None:
-        """All layers from zero; None where the operator has to be asked, which also says what is wrong.
+        """All layers; None where the operator has to be asked, which also says what is wrong.
 
         ``tensors`` are all parameters in order; ``describe`` says what they are, and is asked when they are new.
+        ``halved``: where no gradient is recorded, float32 matrices are rounded to bfloat16.
         """
-        if type(y) is not Tensor or not y.is_cpu or y.layout is not torch.strided or is_observed():
+        if not (_plain(y) and (x0 is None or _plain(x0))) or is_observed():
             return None
-        if torch.is_grad_enabled() and (y.requires_grad or any(t.requires_grad for t in tensors)):
-            return self._run_recorded(tensors, describe, y, keep)
+        if torch.is_grad_enabled() and any(
+            t.requires_grad for t in ((y, *tensors) if x0 is None else (y, x0, *tensors))
+        ):
+            return self._run_recorded(tensors, describe, y, x0, keep)
         ready = self._packed
-        if ready is None or not ready[0].fits(tensors):
+        if ready is None or ready[0].halved is not halved or not ready[0].fits(tensors):
             described = _described(tensors, describe)
             if described is None:
                 return None
-            ready = self._packed = Packed(described.bound(), tensors, described.matrices), described
+            ready = self._packed = Packed(described.bound(), tensors, described.matrices, halved), described
         packed, d = ready
-        if not _takes(d, y) or not y.is_contiguous():
+        if not _takes(d, y, x0) or not y.is_contiguous() or not (x0 is None or x0.is_contiguous()):
             return None
         lead = y.shape[:-1]
         (x,) = empty([(d.form.layers, *lead, d.n) if keep else (*lead, d.n)], d.dtype)
         every, last = (x.data_ptr(), 0) if keep else (0, x.data_ptr())
-        packed.network.forward(y.numel() // d.m, torch.get_num_threads(), y.data_ptr(), 0, 0, every, last, 0, 0)
+        threads = torch.get_num_threads()
+        packed.network.forward(y.numel() // d.m, threads, y.data_ptr(), address(x0), 0, every, last, 0, 0)
         return x
 
     def _run_recorded(
-        self, tensors: list[Tensor], describe: Callable[[], tuple[Form, Parameters]], y: Tensor, keep: bool
+        self,
+        tensors: list[Tensor],
+        describe: Callable[[], tuple[Form, Parameters]],
+        y: Tensor,
+        x0: Tensor | None,
+        keep: bool,
     ) -> Tensor | None:
         if torch.autograd.forward_ad._current_level >= 0:
             return None
@@ -77,11 +92,12 @@ class Prepared:
                 return None
             ready = self._bare = Bound(described.bound(), tensors), described
         native, d = ready[0].network, ready[1]
-        if not _takes(d, y):
+        if not _takes(d, y, x0):
             return None
         lead = y.shape[:-1]
         batch = y.reshape(-1, d.m).contiguous()
-        x, _ = recorded(Call(d.form, d.counts, keep, native), batch, None, None, tensors)
+        start = None if x0 is None else x0.reshape(-1, d.n).contiguous()
+        x, _ = recorded(Call(d.form, d.counts, keep, native), batch, start, None, tensors)
         return x if y.dim() == 2 else x.reshape((d.form.layers, *lead, d.n) if keep else (*lead, d.n))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -89,8 +105,17 @@ class Prepared:
         return Prepared, ()
 
 
-def _takes(d: _Described, y: Tensor) -> bool:
-    return y.dtype is d.dtype and y.dim() > 0 and y.shape[-1] == d.m
+def _plain(t: Tensor) -> bool:
+    return type(t) is Tensor and t.is_cpu and t.layout is torch.strided
+
+
+def _takes(d: _Described, y: Tensor, x0: Tensor | None) -> bool:
+    return (
+        y.dtype is d.dtype
+        and y.dim() > 0
+        and y.shape[-1] == d.m
+        and (x0 is None or (x0.dtype is d.dtype and x0.shape == (*y.shape[:-1], d.n)))
+    )
 
 
 def _described(tensors: list[Tensor], describe: Callable[[], tuple[Form, Parameters]]) -> _Described | None:
