@@ -52,7 +52,7 @@ bench-quick: .venv/rivals
 
 # All of them, even if a case fails; then the page of targets.
 define measure
-	status=0; for b in forward training memory; do $(BIN)/python bench/lista_$$b.py $(1) $(ARGS) || status=1; done; \
+	status=0; for b in forward training memory kernels; do $(BIN)/python bench/lista_$$b.py $(1) $(ARGS) || status=1; done; \
 	$(BIN)/python bench/targets.py --kind $(2) || status=1; exit $$status
 endef
 

@@ -37,6 +37,12 @@ def _figure(part: str, name: str, show: Callable[[Any], str]) -> Callable[[Recor
     return lambda record: show(record[part][name]) if name in record.get(part, {}) else "–"
 
 
+def _share(record: Record, bound: float | None) -> str:
+    """Of the bound: the case's own, if it has one."""
+    bound = record["figures"].get("bound", bound)
+    return f"{record['true_gflops'] / bound:.0%}" if bound and "true_gflops" in record else "–"
+
+
 def _table(timed: Sequence[Record], columns: Sequence[Column]) -> str:
     """A row a case; columns without any entry are left out."""
     fields = list(dict.fromkeys(f for r in timed for f in r["case"]))
@@ -65,7 +71,7 @@ def _tables(result: Mapping[str, Any], timed: Sequence[Record]) -> list[str]:
         (f"best / {ours}", lambda r: _ratio(r["best"]["ratio"])),
         ("GFLOP/s, dense", _figure("gflops", ours, digits)),
         ("GFLOP/s, true", lambda r: digits(r["true_gflops"]) if "true_gflops" in r else "–"),
-        ("true, of the bound", lambda r: f"{r['true_gflops'] / bound:.0%}" if bound and "true_gflops" in r else "–"),
+        ("true, of the bound", lambda r: _share(r, bound)),
         ("best rival, GFLOP/s", lambda r: digits(r["gflops"][r["best"]["rival"]]) if "gflops" in r else "–"),
     ]
     lines = [f"## Against {baseline} and the best of all rivals", _table(timed, best)]
