@@ -10,7 +10,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   stride_y = tile_stride<T>(m);
   words = tile_words<T>(n);
   above = dense_above();
-  threads = a.threads;
+  threads = useful_threads(net, batch, a.threads);
   // What all layers share is summed into while a few samples are in the cache; what is a layer's own, seldom.
   const int64_t longest = shares_matrices(net) ? 256 : 2048;
   segment = batch < longest ? batch : longest;

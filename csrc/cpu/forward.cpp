@@ -86,9 +86,10 @@ ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory) : a(
   stride_state = net.onsager ? stride_y : stride;
   above = dense_above();
 
-  together = a.threads > 1 && gains_from_a_team(net, a.batch);
-  tiles = cut(a.batch, tile_rows(net), together ? 1 : a.threads);
-  threads = together ? a.threads : int(a.threads < tiles.count ? a.threads : tiles.count);
+  threads = useful_threads(net, a.batch, a.threads);
+  together = threads > 1 && gains_from_a_team(net, a.batch);
+  tiles = cut(a.batch, tile_rows(net), together ? 1 : threads);
+  if (!together && tiles.count < threads) threads = int(tiles.count);
 
   const int64_t most = tiles.most_rows();
   const bool second_state = net.state_size() > 0, has_input = net.momentum || net.splitting;

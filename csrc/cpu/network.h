@@ -95,6 +95,15 @@ template <class T> int64_t bytes_of_a_layer(const Network<T>& net) {
 // Whether the matrices of all layers together are one set, that stays in a cache if it fits.
 template <class T> bool shares_matrices(const Network<T>& net) { return net.first.shared() && net.second.count <= 1; }
 
+// As many threads as have something to do: with less than about 5 us of a layer each, to meet costs more. A matrix of a
+// layer's own has to be fetched, or its gradient written, which takes as long as a sample.
+template <class T> int useful_threads(const Network<T>& net, int64_t batch, int threads) {
+  constexpr int64_t grain = 64 << 10;  // multiply-adds
+  const int64_t passes = shares_matrices(net) ? batch : batch + 1;
+  const int64_t work = passes * (bytes_of_a_layer(net) / int64_t(sizeof(T))) / grain;
+  return work < 1 ? 1 : work < threads ? int(work) : threads;
+}
+
 // Samples of a tile. What decides is how often a matrix is fetched; 64 keep a tile with its accumulators in the cache.
 template <class T> int64_t tile_rows(const Network<T>& net) {
   constexpr int64_t cache = 4 << 20;
