@@ -77,17 +77,6 @@ template <class T> void use_packed(const LinearFactors<T>& f, const T* memory) {
   }
 }
 
-// Packing is worth its while for factors that are used again: by several layers, or by many samples.
-template <class T>
-void pack_if_used_again(const LinearFactors<T>& f, const Network<T>& net, int64_t batch, int threads,
-                        Workspace& memory) {
-  constexpr int64_t many = 32;  // samples a thread
-  const Factors<T> kinds[] = {f.first, f.second};
-  for (const Factors<T>& kind : kinds)
-    if ((kind.count == 1 && net.layers > 1) || batch > many * threads)
-      pack(kind.each, kind.count, memory.take<T>(packed_size(kind)), threads);
-}
-
 template <class T> int64_t bytes_of_a_layer(const Network<T>& net) {
   return (net.m * net.n + net.n * (net.coupled ? net.m : net.n)) * int64_t(sizeof(T));
 }
@@ -108,6 +97,17 @@ template <class T> int useful_threads(const Network<T>& net, int64_t batch, int 
 template <class T> int64_t tile_rows(const Network<T>& net) {
   constexpr int64_t cache = 4 << 20;
   return !shares_matrices(net) ? 256 : bytes_of_a_layer(net) > cache ? 128 : 64;
+}
+
+// Packing is worth its while for factors that are used again: by several layers, or by more than two tiles of each
+// thread. Until then to write packed matrices costs more than to pack each panel anew when it is read.
+template <class T>
+void pack_if_used_again(const LinearFactors<T>& f, const Network<T>& net, int64_t batch, int threads,
+                        Workspace& memory) {
+  const Factors<T> kinds[] = {f.first, f.second};
+  for (const Factors<T>& kind : kinds)
+    if ((kind.count == 1 && net.layers > 1) || batch > 2 * tile_rows(net) * threads)
+      pack(kind.each, kind.count, memory.take<T>(packed_size(kind)), threads);
 }
 
 // Whether all threads do better to share a tile: few samples, whose cost is to fetch matrices that each layer has of
