@@ -110,11 +110,12 @@ void pack_if_used_again(const LinearFactors<T>& f, const Network<T>& net, int64_
       pack(kind.each, kind.count, memory.take<T>(packed_size(kind)), threads);
 }
 
-// Whether all threads do better to share a tile: few samples, whose cost is to fetch matrices that each layer has of
-// its own.
+// Whether all threads do better to share a tile: few samples, whose cost is to fetch matrices, because each layer has
+// its own or they fit in no cache of a core's own. What one thread has written the others must fetch too.
 template <class T> bool gains_from_a_team(const Network<T>& net, int64_t batch) {
-  constexpr int64_t few = 16, large = 512 << 10;
-  return batch <= few && bytes_of_a_layer(net) >= large && !shares_matrices(net);
+  constexpr int64_t large = 4 << 20, own = 512 << 10;
+  const int64_t bytes = bytes_of_a_layer(net);
+  return bytes >= large ? batch <= 128 : !shares_matrices(net) && bytes >= own && batch <= 16;
 }
 
 // The size of a buffer for a panel of the deepest factor that is not packed.

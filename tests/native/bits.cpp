@@ -111,6 +111,8 @@ void test_bits() {
     compare_settings<double>(form, {130, 300, 2, 5}, {});
     compare_settings<float>(form, {200, 390, 2, 1}, {true, true, form.state != State::none});
   }
+  // Or shared, where they fit in no cache of a core's own.
+  compare_settings<double>({"team-tied", false, Count::one, Count::one}, {70, 700, 2, 5}, {});
 }
 
 }  // namespace fastunroll::testing
