@@ -80,10 +80,7 @@ template <class T> inline __m256i first_lanes(int64_t count) {
   using Integer = typename Simd<T>::Integer;
   Integer lane;
   for (int i = 0; i < lanes<T>; ++i) lane[i] = i;
-  const Integer mask = lane < decltype(lane[0])(count) - Integer{};
-  __m256i bits;
-  memcpy(&bits, &mask, sizeof bits);
-  return bits;
+  return (__m256i)(lane < decltype(lane[0] + lane[0])(count) - Integer{});
 }
 template <> inline Vector<float> load_some(const float* p, int64_t count) {
   return count >= 8 ? load(p) : (Vector<float>)_mm256_maskload_ps(p, first_lanes<float>(count));
