@@ -1,7 +1,8 @@
 # make demo   train unrolled networks on photographs and compare them with the classical solvers
 # make test   run the tests
 # make lint   formatting, linting, types
-# make sanitize  the core's own tests, with sanitizers
+# make sanitize  the core's own tests, with sanitizers; CUDA kernels emulated
+# make cuda   compile the CUDA kernels for every architecture, where there is nvcc
 # make bench  measure against every rival, in 25 minutes (bench-quick: a smoke run)
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
 #
@@ -10,9 +11,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
-NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h)
+NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
-.PHONY: demo test sanitize lint format bench bench-quick wheel-check clean
+.PHONY: demo test sanitize cuda lint format bench bench-quick wheel-check clean
 
 demo: .venv/built
 	$(BIN)/fastunroll demo $(ARGS)
@@ -32,6 +33,13 @@ define native_tests
 	$(BIN)/cmake --build build/sanitize/$(1)
 	ASAN_OPTIONS=malloc_fill_byte=255:max_malloc_fill_size=1000000000 build/sanitize/$(1)/native_tests
 endef
+
+cuda: .venv/tools
+	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled"; exit 0; fi; set -e; \
+	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
+	  -DFASTUNROLL_TESTS=ON; \
+	$(BIN)/cmake --build build/cuda --target kernels_cuda; \
+	echo "the CUDA kernels compile for every architecture, without spilled registers"
 
 lint: .venv/built
 	$(BIN)/ruff check .

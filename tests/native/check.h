@@ -50,6 +50,9 @@ constexpr bool quick = true;  // what goes on between threads is the same at eve
 constexpr bool quick = false;
 #endif
 
+// Whether kernels cannot be emulated here, which is then said: the thread sanitizer does not know fibers.
+bool without_fibers();
+
 template <class T> constexpr double rounding = sizeof(T) == 4 ? 2e-5 : 1e-12;
 template <class T> constexpr const char* type_name = sizeof(T) == 4 ? "float" : "double";
 
@@ -75,5 +78,7 @@ void test_products();
 void test_soft_threshold();
 void test_callers();
 void test_interruption();
+void test_primitives();
+void test_layerwise();
 
 }  // namespace fastunroll::testing

@@ -24,6 +24,8 @@ const Test tests[] = {
     {"soft_threshold", test_soft_threshold},
     {"callers", test_callers},
     {"interruption", test_interruption},
+    {"primitives", test_primitives},
+    {"layerwise", test_layerwise},
 };
 
 bool is_asked_for(const char* name, int count, char** names) {
@@ -39,6 +41,11 @@ void check(bool holds, const std::string& what, const char* file, int line) {
   if (holds) return;
   ++failures;
   std::printf("%s:%d: failed: %s\n", file, line, what.c_str());
+}
+
+bool without_fibers() {
+  if (quick) std::printf("skipped: the thread sanitizer does not know the fibers of emulated kernels\n");
+  return quick;
 }
 
 Settings::Settings() : set_(instruction_set()), above_(dense_above()) {}
