@@ -3,7 +3,7 @@
 # make lint   formatting, linting, types
 # make sanitize  the core's own tests, with sanitizers; CUDA kernels emulated
 # make cuda   compile the CUDA kernels for every architecture, where there is nvcc
-# make bench  measure against every rival, in 25 minutes (bench-quick: a smoke run)
+# make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
 #
 # Each sets up what it needs in .venv and, run again, does only what has changed.

@@ -32,8 +32,9 @@ Run = Callable[[], Any]
 
 RESULTS = Path(__file__).parent / "results"
 SHORTEST_SAMPLE = 1e-3  # seconds; shorter calls are repeated within a sample so that the clock does not count
-LONG = 0.03  # seconds; a longer call needs no warm-up of its own within a turn
-WARM_UP = 0.02  # seconds for each contestant, after its error was checked; long calls need none
+LONG = 0.03  # seconds; a longer call has had its warm-up when its error was checked
+WARM_UP = 0.02  # seconds for each contestant, after its error was checked
+WARM_TURN = 0.01  # seconds before its turn: until the system has put woken threads on processors of their own
 SAMPLES = 3, 40  # fewest and most of a contestant in a case; between them the budget decides
 BUDGET, QUICK_BUDGET = 1.5, 0.4  # seconds of timing for a case
 TRIALS, PATIENCE = 3, 10.0  # at most, while other programs disturb; and seconds after which none is begun
@@ -153,7 +154,7 @@ def _turns(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int]]:
     once = [t if t > LONG else _sample(c.run, math.ceil(WARM_UP / t)) for c, t in zip(contestants, first, strict=True)]
     repeats = [math.ceil(SHORTEST_SAMPLE / t) for t in once]
     # The first to wake threads, or to bring weights back into the cache, must not pay for it.
-    warm = [0 if t > LONG else r for t, r in zip(once, repeats, strict=True)]
+    warm = [math.ceil(WARM_TURN / t) for t in once]
 
     def turn() -> list[float]:
         times = []
@@ -163,8 +164,7 @@ def _turns(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int]]:
             if mine != pool or index == 0:
                 _rest()
             pool = mine
-            if warm[index]:
-                _sample(c.run, warm[index])
+            _sample(c.run, warm[index])
             times.append(_sample(c.run, repeats[index]))
         return times
 
