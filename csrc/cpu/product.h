@@ -251,8 +251,7 @@ template <class T> inline double density(const Rows<T>& x, int64_t depth) {
 }
 
 constexpr int64_t few_rows = 3;
-constexpr double streamed_below = 0.13;  // where blocks have too few nonzeros to be worth their accumulators' way  //
-                                         // where blocks have too few nonzeros to be worth their accumulators' way
+constexpr double streamed_below = 0.13;  // where blocks have too few nonzeros to be worth their accumulators' way
 
 // `above` is the density from which the dense kernel is faster.
 template <class T, class Start, class Finish>
