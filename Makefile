@@ -11,6 +11,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+EMULATED := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
 .PHONY: demo test sanitize cuda lint format bench bench-quick wheel-check clean
@@ -78,12 +79,12 @@ wheel-check: .venv/tools
 	touch $@
 
 .venv/built: .venv/tools CMakeLists.txt $(SOURCES)
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[test]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation $(EMULATED) -e '.[test]'
 	touch $@
 
 # What the benchmarks compare with.
 .venv/rivals: .venv/built
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation $(EMULATED) -e '.[bench]'
 	touch $@
 
 clean:

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "bind_cuda.h"
 #include "cpu/workspace.h"
 #include "fastunroll.h"
 #include "tensors.h"
@@ -377,6 +378,8 @@ void bind_settings(py::module_& module) {
   });
 #ifdef FASTUNROLL_HAS_CUDA
   module.attr("cuda_compiled") = true;
+  py::module_ kernels = module.def_submodule("cuda");
+  bind_cuda(kernels);
   module.def("cuda_devices", [] {
     char problem[256] = "";
     const int count = cuda::device_count(problem, sizeof problem);

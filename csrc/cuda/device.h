@@ -6,12 +6,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "fastunroll_cuda.h"
+
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
 #define FASTUNROLL_DEVICE __device__ __forceinline__
+#define FASTUNROLL_ANYWHERE __host__ __device__ __forceinline__
 #else
 #include "cuda/emulate.h"
 #define FASTUNROLL_DEVICE inline
+#define FASTUNROLL_ANYWHERE inline
 #endif
 
 namespace fastunroll::cuda {
@@ -77,6 +81,9 @@ template <int Blocks> FASTUNROLL_DEVICE void sync_cluster() {
 }
 
 #if FASTUNROLL_HAS_CLUSTERS
+FASTUNROLL_DEVICE void store_at(uint32_t address, float v) {
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(v) : "memory");
+}
 FASTUNROLL_DEVICE uint32_t peer_address(const void* p, int rank) {
   uint32_t address;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(p)), "r"(rank));
@@ -160,6 +167,16 @@ FASTUNROLL_DEVICE double fused_multiply_add(double a, double b, double c) { retu
 FASTUNROLL_DEVICE float square_root(float v) { return sqrtf(v); }
 FASTUNROLL_DEVICE double square_root(double v) { return sqrt(v); }
 
+// Numbers of 16 bits as those that kernels compute with, and rounded back.
+FASTUNROLL_DEVICE float value_of(Bfloat16 v) { return __uint_as_float(uint32_t(v.bits) << 16); }
+FASTUNROLL_DEVICE float value_of(Float16 v) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(v.bits));
+  return value;
+}
+FASTUNROLL_DEVICE void round_to(Bfloat16& out, float v) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out.bits) : "f"(v)); }
+FASTUNROLL_DEVICE void round_to(Float16& out, float v) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(v)); }
+
 // Two numbers rounded to bfloat16, `low` in the lower half.
 FASTUNROLL_DEVICE uint32_t bf16_pair(float low, float high) {
   uint32_t pair;
@@ -191,6 +208,16 @@ template <class T> FASTUNROLL_DEVICE T shuffle_xor(T v, int bits) { return __shf
 
 template <class T> using Bits = decltype(as_bits(T()));
 
+FASTUNROLL_DEVICE float value_of(float v) { return v; }
+FASTUNROLL_DEVICE double value_of(double v) { return v; }
+FASTUNROLL_DEVICE void round_to(float& out, float v) { out = v; }
+FASTUNROLL_DEVICE void round_to(double& out, double v) { out = v; }
+template <class T> FASTUNROLL_DEVICE T rounded(Computed<T> v) {
+  T out;
+  round_to(out, v);
+  return out;
+}
+
 FASTUNROLL_DEVICE int lane() { return thread() % warp_size; }
 FASTUNROLL_DEVICE int warp() { return thread() / warp_size; }
 
@@ -198,5 +225,8 @@ FASTUNROLL_DEVICE int warp() { return thread() / warp_size; }
 // instruction takes four times as long.)
 FASTUNROLL_DEVICE uint32_t tf32(float v) { return as_bits(v) + 0x1000u; }
 FASTUNROLL_DEVICE float rounded_to_tf32(float v) { return as_float(tf32(v) & 0xffffe000u); }
+
+// A NaN that rounding to tf32 leaves one: that which devices make would become zero.
+FASTUNROLL_DEVICE float quiet(float v) { return v != v ? as_float(0x7fc00000u) : v; }
 
 }  // namespace fastunroll::cuda

@@ -20,6 +20,8 @@
 #include <utility>
 #include <vector>
 
+#include "fastunroll_cuda.h"
+
 namespace fastunroll::cuda {
 
 struct Words4;
@@ -277,12 +279,26 @@ template <class T> T with_sign(T v, T sign) { return std::copysign(v, sign); }
 template <class T> T fused_multiply_add(T a, T b, T c) { return std::fma(a, b, c); }
 template <class T> T square_root(T v) { return std::sqrt(v); }
 
+inline float value_of(Bfloat16 v) { return as_float(uint32_t(v.bits) << 16); }
+inline void round_to(Bfloat16& out, float v) {
+  const uint32_t bits = as_bits(v);
+  out.bits = uint16_t(v != v ? 0x7fffu : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+inline float value_of(Float16 v) {
+  _Float16 value;
+  std::memcpy(&value, &v, sizeof v);
+  return float(value);
+}
+inline void round_to(Float16& out, float v) {
+  const auto value = _Float16(v);
+  std::memcpy(&out, &value, sizeof out);
+}
+
 inline uint32_t bf16_pair(float low, float high) {
-  const auto rounded = [](float v) {
-    const uint32_t bits = as_bits(v);
-    return v != v ? 0x7fffu : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-  };
-  return rounded(low) | rounded(high) << 16;
+  Bfloat16 first, second;
+  round_to(first, low);
+  round_to(second, high);
+  return first.bits | uint32_t(second.bits) << 16;
 }
 
 inline void multiply_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {

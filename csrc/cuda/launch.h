@@ -7,22 +7,48 @@
 namespace fastunroll::cuda {
 
 struct Launch {
-  int clusters;
+  int64_t clusters;
   size_t shared;  // bytes a block
-  void* stream;   // of the device; null for its default one
+  Stream stream;
 };
 
 #if defined(__CUDACC__)
 
+constexpr size_t default_shared = 48 << 10;  // that a kernel may have without asking
+
+// The device of a stream, while this lives.
+class OnDevice {
+ public:
+  explicit OnDevice(int device) {
+    status = cudaGetDevice(&before_);
+    if (status == cudaSuccess && before_ != device) status = cudaSetDevice(device);
+    changed_ = status == cudaSuccess && before_ != device;
+  }
+  ~OnDevice() {
+    if (changed_) cudaSetDevice(before_);
+  }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+  cudaError_t status;
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
 template <class Kernel>
 __global__ void __launch_bounds__(Kernel::threads, 1) entry(const __grid_constant__ typename Kernel::Arguments a) {
-  Kernel::run(a);
+  if constexpr (Kernel::cluster == 1 || FASTUNROLL_HAS_CLUSTERS) Kernel::run(a);
 }
 
-// Null, or one sentence of what went wrong. The kernel may not have run yet.
+// Null, or one sentence of what went wrong. The kernel may not have run yet. No cluster is no launch.
 template <class Kernel> const char* launch(const Launch& how, const typename Kernel::Arguments& arguments) {
+  if (how.clusters == 0) return nullptr;
   const void* const function = reinterpret_cast<const void*>(entry<Kernel>);
-  cudaError_t status = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(how.shared));
+  const OnDevice here(how.stream.device);
+  cudaError_t status = here.status;
+  if (status == cudaSuccess && how.shared > default_shared)
+    status = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(how.shared));
   if (status == cudaSuccess && Kernel::cluster > 8)
     status = cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   if (status == cudaSuccess) {
@@ -34,7 +60,7 @@ template <class Kernel> const char* launch(const Launch& how, const typename Ker
     config.gridDim = dim3(unsigned(how.clusters * Kernel::cluster));
     config.blockDim = dim3(Kernel::threads);
     config.dynamicSmemBytes = how.shared;
-    config.stream = static_cast<cudaStream_t>(how.stream);
+    config.stream = static_cast<cudaStream_t>(how.stream.handle);
     config.attrs = &attribute;
     config.numAttrs = Kernel::cluster > 1;
     status = cudaLaunchKernelEx(&config, entry<Kernel>, arguments);
@@ -48,7 +74,7 @@ template <class Kernel> const char* launch(const Launch& how, const typename Ker
 
 template <class Kernel> const char* launch(const Launch& how, const typename Kernel::Arguments& arguments) {
   static thread_local unsigned seed = 0;
-  emulation::launch(how.clusters * Kernel::cluster, Kernel::threads, Kernel::cluster, how.shared, ++seed,
+  emulation::launch(int(how.clusters) * Kernel::cluster, Kernel::threads, Kernel::cluster, how.shared, ++seed,
                     [&] { Kernel::run(arguments); });
   return nullptr;
 }

@@ -28,11 +28,11 @@ template <class T> struct Largest {
 };
 
 // By halving, first an interval of bits and then, if several are equal, one of places.
-template <int Threads, class T>
-FASTUNROLL_DEVICE Largest<T> largest(const T* magnitudes, int count, int k, int* scratch) {
+template <int Threads, class T, class Magnitude>
+FASTUNROLL_DEVICE Largest<T> largest(const Magnitude& magnitude_at, int count, int k, int* scratch) {
   const auto count_if = [&](auto holds) {
     int found = 0;
-    for (int i = thread(); i < count; i += Threads) found += holds(as_bits(magnitudes[i]), i);
+    for (int i = thread(); i < count; i += Threads) found += holds(as_bits(magnitude_at(i)), i);
     return sum_over_block<Threads>(found, scratch);
   };
   Bits<T> low = 0, high = ~Bits<T>(0) >> 1;  // at least k have the bits `low` or more, fewer `high` or more

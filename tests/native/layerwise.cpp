@@ -1,4 +1,5 @@
 // Networks of every form with the kernels for what lies between products, emulated, and the products in plain loops.
+#include "cuda/layer_end.h"
 #include "cuda/layer_gradient.h"
 #include "problem.h"
 
@@ -63,7 +64,7 @@ template <class T> class Layerwise {
       Array<T> next = zeros(n), input = zeros(onsager ? m : n), moved = zeros(2 * n);
       launch<cuda::EndLayer<T>>(
           cuda::EndLayer<T>::shared_size(layer),
-          {layer, z.data(), step, v.data(), x.data(), residual.data(), p.given.y.data(),
+          {layer, z.data(), step, step ? v.data() : nullptr, x.data(), residual.data(), p.given.y.data(),
            more && state == cuda::State::momentum ? &net.blend.value(k + 1) : nullptr, next.data(),
            more && state != cuda::State::none ? input.data() : nullptr, data(s), moved.data()});
       inputs.push_back(v);
@@ -120,7 +121,7 @@ template <class T> class Layerwise {
   }
 
   template <class Kernel> void launch(size_t shared, const typename Kernel::Arguments& arguments) const {
-    if (batch > 0) cuda::launch<Kernel>({int(batch), shared, nullptr}, arguments);
+    if (batch > 0) cuda::launch<Kernel>({batch, shared, {0, nullptr}}, arguments);
   }
 
   // Adds rows to a parameter of one value, or as many as there are columns.
@@ -165,7 +166,8 @@ template <class T> class Layerwise {
     const bool onsager = state == cuda::State::onsager;
     Array<T> minus = zeros(m), scaled = zeros(m), to_step = zeros(net.step.given() ? net.step.size : 1);
     launch<cuda::ThroughResidual<T>>(
-        64, {int(m), h.data(), residuals[size_t(k)].data(), net.step.given() ? net.step.of(k) : nullptr,
+        cuda::ThroughResidual<T>::shared_size,
+            {int(m), h.data(), residuals[size_t(k)].data(), net.step.given() ? net.step.of(k) : nullptr,
              int(net.step.size), shares.data(), pulls.data(), onsager ? g_s.data() : nullptr, out.y.data(),
              minus.data(), scaled.data(), net.step.given() ? to_step.data() : nullptr});
     collect(out.parameters[2].get(), k, to_step);

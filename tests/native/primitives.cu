@@ -1,5 +1,4 @@
 // Kernels compiled for devices: that their PTX assembles, without spilled registers.
-#include "cuda/layer_gradient.h"
 #include "primitives.h"
 
 namespace fastunroll::cuda {
@@ -14,11 +13,5 @@ FASTUNROLL_COMPILE(PassOn<1, false>);
 FASTUNROLL_COMPILE(PassOn<8, false>);
 FASTUNROLL_COMPILE(SumRows<false, false>);
 FASTUNROLL_COMPILE(SumWarps);
-FASTUNROLL_COMPILE(EndLayer<float>);
-FASTUNROLL_COMPILE(EndLayer<double>);
-FASTUNROLL_COMPILE(ThroughProx<float>);
-FASTUNROLL_COMPILE(ThroughProx<double>);
-FASTUNROLL_COMPILE(ThroughResidual<float>);
-FASTUNROLL_COMPILE(ThroughResidual<double>);
 
 }  // namespace fastunroll::cuda

@@ -12,6 +12,9 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from .. import _fastunroll
+from .._precision import own_precision
+from . import fused, layerwise
+from .device import kernels
 from .form import SHRINKAGES, Form, Parameters, fits, sizes
 from .memory import empty
 from .packed import packed
@@ -76,6 +79,34 @@ def _address_of_any(t: Tensor) -> int:
     return t.data_ptr() if t.numel() else 0
 
 
+def _run_on_device(
+    module: Any, f: Form, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, record: bool,
+    reuse: bool,
+) -> Outcome:  # fmt: skip
+    """In one launch where a kernel serves, else layer by layer."""
+    out = Outcome(*map(y.new_empty, _outcome_shapes(f, *sizes(f, p), y.shape[0], keep, record)))
+    chosen = fused.plan(module, f, p, y, record)
+    with own_precision(y):
+        if chosen is None:
+            layerwise.forward(layerwise.Layers(module, f, p, y), x0, s0, *out)
+        else:
+            fused.forward(module, chosen, f, p, fused.layout(module, f, p, reuse), y, x0, s0, *out[:3])
+    return out
+
+
+def _backward_on_device(
+    module: Any, f: Form, p: Parameters, grad: Tensor, grad_s: Tensor | None, y: Tensor, x0: Tensor | None,
+    s0: Tensor | None, x: Tensor, trace: Tensor, needs: Sequence[bool],
+) -> list[Tensor]:  # fmt: skip
+    chosen = None
+    if fused.reason_against_gradient(f, p, s0, grad_s) is None:
+        chosen = fused.plan(module, f, p, y, record=True, gradient=True)
+    with own_precision(y):
+        found = None if chosen is None else fused.gradient(module, chosen, f, p, y, grad, x0, x, needs)
+        net = layerwise.Layers(module, f, p, y)
+        return layerwise.backward(net, grad, grad_s, x0, s0, x, trace, needs, found)
+
+
 _LISTS = "Tensor[] first, Tensor[] second, Tensor[] step, Tensor[] theta, Tensor[] gain, Tensor[] blend"
 
 
@@ -107,6 +138,8 @@ def _network(
     require(fits(f, p, y, x0, s0), "network")
     y, p = y.contiguous(), Parameters(*map(contiguous, p))
     x0, s0 = (None if t is None else t.contiguous() for t in (x0, s0))
+    if (module := kernels(y)) is not None:
+        return _run_on_device(module, f, p, y, x0, s0, keep, record, reuse)
     native = bound(f, p)
     kind = f"{f.coupled} {len(first)}"
     ready = packed(native, kind, [t for group in p for t in group], len(first) + len(second)) if reuse else None
@@ -173,6 +206,8 @@ def _network_backward(
     )  # fmt: skip
     grad, y, p = grad.contiguous(), y.contiguous(), Parameters(*map(contiguous, p))
     x0, s0, grad_s = (None if t is None else t.contiguous() for t in (x0, s0, grad_s))
+    if (module := kernels(y)) is not None:
+        return _backward_on_device(module, f, p, grad, grad_s, y, x0, s0, x, trace, needs)
     return run_backward(bound(f, p), f, p, grad, grad_s, y, x0, s0, x, trace, needs)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .device import on_host
 from .form import Form, Parameters, fits, sizes
 from .memory import empty
 from .network import Call, bound, recorded
@@ -106,7 +107,7 @@ class Prepared:
 
 
 def _plain(t: Tensor) -> bool:
-    return type(t) is Tensor and t.is_cpu and t.layout is torch.strided
+    return type(t) is Tensor and t.is_cpu and t.layout is torch.strided and not on_host()
 
 
 def _takes(d: _Described, y: Tensor, x0: Tensor | None) -> bool:

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import _fastunroll
+from .._precision import own_precision
+from .device import kernels
 from .register import address, alike, differentiable, is_double, operator, require
 
 
@@ -21,6 +23,10 @@ def _product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tenso
     depth, columns = A.shape if adjoint else (A.shape[1], A.shape[0])
     fits = x.dim() == 2 and x.shape[1] == depth and (start is None or start.shape == (x.shape[0], columns))
     require(fits and alike(x, A, start), "product")
+    if kernels(x) is not None:
+        with own_precision(x):
+            matrix = A if adjoint else A.mT
+            return torch.mm(x, matrix) if start is None else torch.addmm(start, x, matrix)
     x, A = x.contiguous(), A.contiguous()
     start = None if start is None else start.contiguous()
     out = _product_fake(x, A, adjoint, start)
@@ -38,6 +44,9 @@ def _outer_fake(g: Tensor, x: Tensor) -> Tensor:
 @operator("outer(Tensor g, Tensor x) -> Tensor", _outer_fake)
 def _outer(g: Tensor, x: Tensor) -> Tensor:
     require(g.dim() == x.dim() == 2 and g.shape[0] == x.shape[0] and alike(g, x), "outer")
+    if kernels(x) is not None:
+        with own_precision(x):
+            return torch.mm(g.mT, x)
     g, x = g.contiguous(), x.contiguous()
     out = _outer_fake(g, x)
     _fastunroll.outer(

@@ -8,16 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .device import ELEMENTS, kernels
+
 _library = torch.library.Library("fastunroll", "DEF")
 
 
 def operator(schema: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Defines an operator with this CPU implementation; returns the operator."""
+    """Defines an operator with this implementation, for the CPU and for CUDA; returns the operator."""
 
     def register(implementation: Callable[..., Any]) -> Any:
         name = schema[: schema.index("(")]
         _library.define(schema)
-        _library.impl(name, implementation, "CPU")
+        for key in ("CPU", "CUDA"):
+            _library.impl(name, implementation, key)
         torch.library.register_fake(f"fastunroll::{name}", fake, lib=_library)
         return getattr(torch.ops.fastunroll, name).default
 
@@ -45,9 +48,16 @@ def require(fits: bool, operator_name: str) -> None:
 
 
 def alike(*tensors: Tensor | None) -> bool:
-    """Whether all have one dtype, and kernels exist for it."""
-    dtypes = {t.dtype for t in tensors if t is not None}
-    return dtypes in ({torch.float32}, {torch.float64})
+    """Whether all have one dtype and device, and kernels exist for them."""
+    first, *others = (t for t in tensors if t is not None)
+    return first.dtype in _types(first) and all(t.dtype == first.dtype and t.device == first.device for t in others)
+
+
+def _types(like: Tensor) -> tuple[torch.dtype, ...]:
+    """The real types that kernels exist for where this tensor is."""
+    if kernels(like) is not None:
+        return ELEMENTS
+    return (torch.float32, torch.float64) if like.device.type == "cpu" else ()
 
 
 def is_double(t: Tensor) -> bool:
@@ -74,6 +84,7 @@ def serves(x: Tensor, *, complex_too: bool = False) -> bool:
 
     Not within ``torch.func`` transforms and forward-mode differentiation, which go through the plain operations.
     """
-    types = (torch.float32, torch.float64) + ((torch.complex64, torch.complex128) if complex_too else ())
-    plain = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
-    return x.device.type == "cpu" and x.dtype in types and not plain
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+        return False
+    dtype = x.dtype.to_real() if complex_too and x.is_complex() else x.dtype
+    return dtype in _types(x)

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import _fastunroll
-from .register import differentiable, is_double, operator, require
+from .device import ELEMENTS, kernels, where
+from .register import alike, differentiable, is_double, operator, require
 
 
 def _fake(x: Tensor, theta: Tensor, outer: int, middle: int, inner: int) -> Tensor:
@@ -24,6 +25,12 @@ def _soft_threshold(x: Tensor, theta: Tensor, outer: int, middle: int, inner: in
     require(x.numel() == outer * middle * inner and theta.numel() == middle and _suits(x, theta), "soft_threshold")
     x, theta = x.contiguous(), theta.contiguous()
     out = torch.empty_like(x)
+    if (module := kernels(x)) is not None:
+        module.soft_threshold(
+            _element(theta), where(x), (outer, middle, inner), x.is_complex(),
+            x.data_ptr(), theta.data_ptr(), out.data_ptr(),
+        )  # fmt: skip
+        return out
     _fastunroll.soft_threshold(
         is_double(x), (outer, middle, inner), torch.get_num_threads(), x.is_complex(),
         x.data_ptr(), theta.data_ptr(), out.data_ptr(),
@@ -33,8 +40,11 @@ def _soft_threshold(x: Tensor, theta: Tensor, outer: int, middle: int, inner: in
 
 def _suits(x: Tensor, theta: Tensor) -> bool:
     """Whether θ is of the real dtype that goes with x, and kernels exist for it."""
-    real = {torch.complex64: torch.float32, torch.complex128: torch.float64}.get(x.dtype, x.dtype)
-    return theta.dtype == real and real in (torch.float32, torch.float64)
+    return theta.dtype == x.dtype.to_real() and alike(theta) and theta.device == x.device
+
+
+def _element(theta: Tensor) -> int:
+    return ELEMENTS.index(theta.dtype)
 
 
 def _backward_fake(
@@ -54,7 +64,15 @@ def soft_threshold_backward(
     fits = out.numel() == outer * middle * inner == grad.numel() and theta.numel() == middle
     require(fits and grad.dtype == out.dtype and _suits(out, theta), "soft_threshold_backward")
     grad, out, theta = grad.contiguous(), out.contiguous(), theta.contiguous()
-    grad_x, grad_theta = torch.empty_like(out), torch.empty_like(theta)
+    grad_x = torch.empty_like(out)
+    if (module := kernels(out)) is not None:
+        each = out.new_empty(outer, middle, inner, dtype=theta.dtype)
+        module.soft_threshold_gradient(
+            _element(theta), where(out), (outer, middle, inner), out.is_complex(),
+            out.data_ptr(), theta.data_ptr(), grad.data_ptr(), grad_x.data_ptr(), each.data_ptr(),
+        )  # fmt: skip
+        return grad_x, each.sum((0, 2)).view_as(theta)
+    grad_theta = torch.empty_like(theta)
     _fastunroll.soft_threshold_backward(
         is_double(out), (outer, middle, inner), torch.get_num_threads(), out.is_complex(),
         out.data_ptr(), theta.data_ptr(), grad.data_ptr(), grad_x.data_ptr(), grad_theta.data_ptr(),

@@ -1,0 +1,22 @@
+#include "cuda/fused_gradient.h"
+
+#include "cuda/fused_launch.h"
+
+namespace fastunroll::cuda {
+
+template <class T>
+size_t fused_gradient_shared_size(Precision precision, const FusedShape& shape, const FusedBackward<T>& net) {
+  return shared_size<FusedGradient, T>(precision, shape, net);
+}
+template <class T>
+const char* fused_gradient(const Stream& stream, Precision precision, const FusedShape& shape,
+                           const FusedBackward<T>& net) {
+  return launch_fused<FusedGradient, T>(stream, precision, shape, net);
+}
+
+template size_t fused_gradient_shared_size(Precision, const FusedShape&, const FusedBackward<float>&);
+template size_t fused_gradient_shared_size(Precision, const FusedShape&, const FusedBackward<Bfloat16>&);
+template const char* fused_gradient(const Stream&, Precision, const FusedShape&, const FusedBackward<float>&);
+template const char* fused_gradient(const Stream&, Precision, const FusedShape&, const FusedBackward<Bfloat16>&);
+
+}  // namespace fastunroll::cuda

@@ -1,0 +1,180 @@
+// The gradient of fused_network.h, from the last layer to the first in one launch: the chain of products that each
+// layer's gradient is. Those of matrices are sums over samples, which the library that has the tensors forms from it.
+#pragma once
+#include "cuda/fused_product.h"
+#include "cuda/launch.h"
+
+namespace fastunroll::cuda {
+
+template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedGradient {
+  using Product = FusedProduct<P, Tall, Chunks, Warps, Blocks>;
+  using Own = typename Product::Own;
+  using Stored = typename Product::Stored;
+  static constexpr int width = Product::width, rows = Product::samples;
+
+ public:
+  using Arguments = FusedBackward<Stored>;
+  static constexpr int threads = Product::threads, cluster = Blocks, samples = rows, capacity = Product::capacity;
+
+  static size_t shared_size(const Arguments& p) {
+    return (p.coupled ? Product::region_size(p.padded_m) : 0) + Product::region_size(p.padded_n);
+  }
+
+  FASTUNROLL_DEVICE static void run(const Arguments& p) { FusedGradient(p).layers(); }
+
+ private:
+  const Arguments& p;
+  const int64_t tile = block() / Blocks, first_sample = tile * rows;
+  char* const region_n = shared();  // of the gradient of z
+  char* const region_m = region_n + Product::region_size(p.padded_n);
+  Own carried = {};  // momentum: what reaches x two layers down
+
+  FASTUNROLL_DEVICE explicit FusedGradient(const Arguments& arguments) : p(arguments) {}
+
+  FASTUNROLL_DEVICE bool makes(int columns) const {
+    return Product::first_chunk() * Product::Fragment::chunk < columns;
+  }
+  FASTUNROLL_DEVICE const Stored* layer(const Stored* array, int k) const { return array + k * p.batch * p.n; }
+  FASTUNROLL_DEVICE const Stored* x_before(int k) const { return k ? layer(p.x, k - 1) : p.x0; }
+
+  // Behind a pair of norm r = |x| / gain + theta, with u = x / |x|: (1 - theta / r) g + (theta / r) <u, g> u.
+  FASTUNROLL_DEVICE float through_pair(float& a, float& b, float x, float y, float theta) const {
+    const float size = square_root(fused_multiply_add(x, x, y * y));
+    if (size == 0) {
+      a = b = 0;
+      return 0;
+    }
+    const float along = (a * x + b * y) / size, share = theta / (size + theta);
+    a = (1 - share) * a + share * along * (x / size);
+    b = (1 - share) * b + share * along * (y / size);
+    return along;
+  }
+
+  // From the gradient of x+ to that of z, a thread's columns of a row; that of theta is added to `to_theta`.
+  FASTUNROLL_DEVICE void through_prox(int k, float (&g)[width], const float (&x)[width], int column,
+                                      float (&to_theta)[width]) const {
+    if (p.shrinkage == Shrinkage::none) return;
+    const float* const theta = p.theta + k * p.theta_stride + column / p.group;
+    FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
+      if (p.group == 2) {
+        if (e % 2 == 0) to_theta[e] -= through_pair(g[e], g[e + 1], x[e], x[e + 1], theta[e / 2]);
+      } else {
+        g[e] = x[e] == 0 ? 0.0f : g[e];
+        to_theta[e] -= p.shrinkage == Shrinkage::soft && x[e] < 0 ? -g[e] : g[e];
+      }
+    }
+  }
+
+  // The gradient of z of layer k into `g`; `sums` is that of the input of the layer above.
+  FASTUNROLL_DEVICE void gradient_of_z(int k, typename Product::Sums& sums, Own& g) {
+    const bool top = k + 1 == p.layers, momentum = p.state == State::momentum && !top;
+    const Stored* const entering = p.every_layer ? layer(p.grad, k) : top ? p.grad : nullptr;
+    const float blend = momentum ? p.blend[k + 1] : 0.0f;
+    float to_blend = 0;
+    FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
+      const int column = Product::column_of(j);
+      float to_theta[width] = {};
+      FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
+        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
+          const int row = Product::row_of(i, h);
+          float x[width], before[width];
+          read(layer(p.x, k), row, column, x);
+          if (momentum) read(x_before(k), row, column, before);
+          float(&own)[width] = g.at[i][j][h];
+          read(entering, row, column, own);
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
+            const float above = Product::of_own(sums, i, j, h, e);
+            if (momentum) {  // v = x + b (x - before)
+              to_blend = fused_multiply_add(above, x[e] - before[e], to_blend);
+              own[e] += above + blend * above + carried.at[i][j][h][e];
+              carried.at[i][j][h][e] = -blend * above;
+            } else {
+              own[e] += above;
+            }
+          }
+          through_prox(k, own, x, column, to_theta);
+          store(p.dz + k * p.batch * p.n, row, column, own, p.n);
+        }
+      }
+      if (p.to_theta && column < p.padded_n) put_theta(k, column, to_theta);
+    }
+    if (p.to_blend && momentum) put_blend(k + 1, to_blend);
+  }
+
+  // The sum over the tile's samples, which this warp alone has for its columns.
+  FASTUNROLL_DEVICE void put_theta(int k, int column, const float (&own)[width]) const {
+    FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
+      float sum = own[e];
+      FASTUNROLL_UNROLL for (int bits = 4; bits < warp_size; bits *= 2) sum += shuffle_xor(sum, bits);
+      if (lane() < 4) p.to_theta[(tile * p.layers + k) * p.padded_n + column + e] = sum;
+    }
+  }
+
+  // A number for each warp of the cluster.
+  FASTUNROLL_DEVICE void put_blend(int k, float sum) const {
+    FASTUNROLL_UNROLL for (int bits = 1; bits < warp_size; bits *= 2) sum += shuffle_xor(sum, bits);
+    const int64_t place = (tile * p.layers + k) * Blocks * Warps + cluster_rank<Blocks>() * Warps + warp();
+    if (lane() == 0) p.to_blend[place] = sum;
+  }
+
+  FASTUNROLL_DEVICE void read(const Stored* array, int row, int column, float (&out)[width]) const {
+    Product::read(array, first_sample + row, p.batch, column, p.n, out);
+  }
+  FASTUNROLL_DEVICE void store(Stored* array, int row, int column, const float (&values)[width], int columns) const {
+    Product::store(array, first_sample + row, p.batch, column, columns, values);
+  }
+
+  // The gradient of the layer's input, from that of z.
+  FASTUNROLL_DEVICE void through_linear(int k, const Own& g, typename Product::Sums& sums) {
+    Product::for_own([&](int i, int j, int h, int e) { Product::of_own(sums, i, j, h, e) = 0; });
+    if (makes(p.padded_n)) Product::share(region_n, g);
+    sync_cluster<Blocks>();
+    if (!p.coupled) {
+      if (makes(p.padded_n)) Product::add(sums, region_n, p.padded_n, p.first + k * p.first_stride, p.padded_n, 0);
+      sync_cluster<Blocks>();  // all have read it
+      return;
+    }
+    if (makes(p.padded_m)) Product::add(sums, region_n, p.padded_n, p.first + k * p.first_stride, p.padded_n, 0);
+    const float* const step = p.step ? p.step + k * p.step_stride : nullptr;
+    Own minus;
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
+      FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
+        const int column = Product::column_of(j);
+        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
+          float own[width];
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
+            own[e] = Product::of_own(sums, i, j, h, e);
+            minus.at[i][j][h][e] = -own[e] * (step && column < p.padded_m ? step[column + e] : 1.0f);
+            Product::of_own(sums, i, j, h, e) = g.at[i][j][h][e];
+          }
+          if (p.h) store(p.h + k * p.batch * p.m, Product::row_of(i, h), column, own, p.m);
+        }
+      }
+    }
+    if (makes(p.padded_m)) Product::share(region_m, minus);
+    sync_cluster<Blocks>();
+    if (makes(p.padded_n)) Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_m, 0);
+  }
+
+  FASTUNROLL_DEVICE void layers() {
+    typename Product::Sums sums = {};
+    for (int k = p.layers - 1; k >= 0; --k) {
+      Own g;
+      gradient_of_z(k, sums, g);
+      if (k > 0 || p.to_start || p.h) through_linear(k, g, sums);
+    }
+    if (!p.to_start) return;
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
+      FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
+        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
+          float own[width];
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e)
+            own[e] = Product::of_own(sums, i, j, h, e) + carried.at[i][j][h][e];
+          store(p.to_start, Product::row_of(i, h), Product::column_of(j), own, p.n);
+        }
+      }
+    }
+  }
+};
+
+}  // namespace fastunroll::cuda

@@ -1,0 +1,20 @@
+#include "cuda/fused_network.h"
+
+#include "cuda/fused_launch.h"
+
+namespace fastunroll::cuda {
+
+template <class T> size_t fused_shared_size(Precision precision, const FusedShape& shape, const Fused<T>& net) {
+  return shared_size<FusedNetwork, T>(precision, shape, net);
+}
+template <class T>
+const char* fused_network(const Stream& stream, Precision precision, const FusedShape& shape, const Fused<T>& net) {
+  return launch_fused<FusedNetwork, T>(stream, precision, shape, net);
+}
+
+template size_t fused_shared_size(Precision, const FusedShape&, const Fused<float>&);
+template size_t fused_shared_size(Precision, const FusedShape&, const Fused<Bfloat16>&);
+template const char* fused_network(const Stream&, Precision, const FusedShape&, const Fused<float>&);
+template const char* fused_network(const Stream&, Precision, const FusedShape&, const Fused<Bfloat16>&);
+
+}  // namespace fastunroll::cuda

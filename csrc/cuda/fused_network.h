@@ -1,0 +1,243 @@
+// All layers of a network in one launch. A cluster of blocks owns some samples: each block has the whole iterate of
+// them in its shared memory, makes a part of the next one, and gives it to the others.
+#pragma once
+#include "cuda/fused_product.h"
+#include "cuda/launch.h"
+
+namespace fastunroll::cuda {
+
+template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedNetwork {
+  using Product = FusedProduct<P, Tall, Chunks, Warps, Blocks>;
+  using Own = typename Product::Own;
+  using Stored = typename Product::Stored;
+  static constexpr int width = Product::width, rows = Product::samples;
+
+ public:
+  using Arguments = Fused<Stored>;
+  static constexpr int threads = Product::threads, cluster = Blocks, samples = rows, capacity = Product::capacity;
+
+  static size_t shared_size(const Arguments& p) {
+    const size_t first = Product::region_size(p.padded_m), v = Product::region_size(p.padded_n);
+    return first + v + (p.state == State::onsager ? 2 * row_sums_size : 0);
+  }
+
+  FASTUNROLL_DEVICE static void run(const Arguments& p) { FusedNetwork(p).layers(); }
+
+ private:
+  static constexpr size_t row_sums_size = size_t(Blocks) * Warps * rows * sizeof(float);
+
+  const Arguments& p;
+  const int64_t first_sample = int64_t(block() / Blocks) * rows;
+  char* const region_m = shared();                                        // of y, or of the scaled residual
+  char* const region_n = region_m + Product::region_size(p.padded_m);     // of v
+  // Of every warp of the cluster, squares of the residual and nonzeros: one is read while the other is written.
+  char* const row_sums = region_n + Product::region_size(p.padded_n);
+  Own v, s;   // the layer's input; the second state (momentum: x before)
+  Own base;   // coupled: y; direct: W1 y where it is the same in all layers
+
+  FASTUNROLL_DEVICE explicit FusedNetwork(const Arguments& arguments) : p(arguments) {}
+
+  FASTUNROLL_DEVICE bool makes(int columns) const { return Product::first_chunk() * Product::Fragment::chunk < columns; }
+
+  // Of an array of (batch, columns) that may be missing; zero beyond it.
+  FASTUNROLL_DEVICE float element(const Stored* array, int row, int column, int columns) const {
+    const int64_t sample = first_sample + row;
+    return array && sample < p.batch && column < columns ? value_of(array[sample * columns + column]) : 0.0f;
+  }
+
+  FASTUNROLL_DEVICE float start_of(int row, int column) const {
+    const float x = element(p.x0, row, column, p.n);
+    if (p.state == State::splitting) return x - element(p.s0, row, column, p.n);
+    if (p.state == State::momentum && p.s0)
+      return fused_multiply_add(p.blend[0], x - element(p.s0, row, column, p.n), x);
+    return x;
+  }
+
+  FASTUNROLL_DEVICE bool starts_at_zero() const { return !p.x0 && (!p.s0 || p.state == State::onsager); }
+
+  FASTUNROLL_DEVICE void begin() {
+    const bool correction = p.state == State::onsager;
+    if (!p.coupled)
+      Product::fill(region_m, p.padded_m, [&](int row, int column) { return element(p.y, row, column, p.m); });
+    Product::fill(region_n, p.padded_n, [&](int row, int column) { return start_of(row, column); });
+    Product::for_own([&](int i, int j, int h, int e) {
+      const int row = Product::row_of(i, h), column = Product::column_of(j) + e;
+      v.at[i][j][h][e] = start_of(row, column);
+      base.at[i][j][h][e] = p.coupled ? element(p.y, row, column, p.m) : 0.0f;
+      s.at[i][j][h][e] = p.state == State::momentum ? element(p.x0, row, column, p.n)
+                                                    : element(p.s0, row, column, correction ? p.m : p.n);
+    });
+    sync_cluster<Blocks>();
+  }
+
+  // The sum of a value of each row over the cluster, in one order: each warp's part is given to all, and after a
+  // barrier added up.
+  FASTUNROLL_DEVICE float* sums_of(bool nonzeros, int part) const {
+    return reinterpret_cast<float*>(row_sums + (nonzeros ? row_sums_size : 0)) + part * rows;
+  }
+  FASTUNROLL_DEVICE void share_row_sums(bool nonzeros, const float (&own)[Tall][2]) {
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
+      FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
+        float sum = own[i][h];
+        sum += shuffle_xor(sum, 1);
+        sum += shuffle_xor(sum, 2);
+        float* const to = sums_of(nonzeros, cluster_rank<Blocks>() * Warps + warp()) + Product::row_of(i, h);
+        if (lane() % 4 == 0)
+          FASTUNROLL_UNROLL for (int block = 0; block < Blocks; ++block) store_to_peer<Blocks>(to, block, sum);
+      }
+    }
+  }
+  FASTUNROLL_DEVICE float row_sum(bool nonzeros, int i, int h) const {
+    float sum = 0;
+    for (int part = 0; part < Blocks * Warps; ++part) sum += sums_of(nonzeros, part)[Product::row_of(i, h)];
+    return sum;
+  }
+
+  // z of a direct layer: W1 y + W2 v.
+  FASTUNROLL_DEVICE void direct(int k, typename Product::Sums& sums) {
+    const Stored* const weights = p.first + k * p.first_stride;
+    const int stride = p.padded_m + p.padded_n;
+    const bool constant = p.first_stride == 0;
+    if (!constant || k == 0) {
+      if (makes(p.padded_n)) Product::add(sums, region_m, p.padded_m, weights, stride, 0);
+      Product::for_own([&](int i, int j, int h, int e) { base.at[i][j][h][e] = Product::of_own(sums, i, j, h, e); });
+    } else {
+      Product::for_own([&](int i, int j, int h, int e) { Product::of_own(sums, i, j, h, e) = base.at[i][j][h][e]; });
+    }
+    if (makes(p.padded_n) && !(k == 0 && starts_at_zero()))
+      Product::add(sums, region_n, p.padded_n, weights, stride, p.padded_m);
+    sync_cluster<Blocks>();  // all have read v
+  }
+
+  // z of a coupled layer, v + W^T (t r); with Onsager's correction s becomes r, which the next s is a share of.
+  FASTUNROLL_DEVICE void coupled(int k, typename Product::Sums& sums, float (&scale)[Tall][2]) {
+    const bool onsager = p.state == State::onsager;
+    if (makes(p.padded_m) && !(k == 0 && starts_at_zero()))
+      Product::add(sums, region_n, p.padded_n, p.first + k * p.first_stride, p.padded_n, 0);
+    const float* const step = p.step ? p.step + k * p.step_stride : nullptr;
+    Own scaled;
+    float squares[Tall][2] = {};
+    Product::for_own([&](int i, int j, int h, int e) {
+      const int column = Product::column_of(j) + e;
+      float r = base.at[i][j][h][e] - Product::of_own(sums, i, j, h, e);
+      if (onsager) {
+        r += s.at[i][j][h][e];
+        s.at[i][j][h][e] = r;
+        squares[i][h] = fused_multiply_add(r, r, squares[i][h]);
+      }
+      scaled.at[i][j][h][e] = step && column < p.padded_m ? r * step[column] : r;
+    });
+    if (makes(p.padded_m)) Product::share(region_m, scaled);
+    if (onsager) share_row_sums(false, squares);
+    sync_cluster<Blocks>();  // the residual is there, and all have read v
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i)
+      FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h)
+        scale[i][h] = onsager ? square_root(row_sum(false, i, h) / float(p.m)) : 1.0f;
+    Product::for_own([&](int i, int j, int h, int e) { Product::of_own(sums, i, j, h, e) = v.at[i][j][h][e]; });
+    if (makes(p.padded_n))
+      Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_m, 0);
+  }
+
+  // P of a magnitude, as a factor.
+  FASTUNROLL_DEVICE float shrunk(float value, float theta) const {
+    if (p.shrinkage == Shrinkage::none) return value;
+    const float moved = (p.shrinkage == Shrinkage::soft ? magnitude(value) : value) - theta;
+    return moved <= 0 || value == 0 ? 0.0f : p.shrinkage == Shrinkage::soft ? with_sign(moved, value) : moved;
+  }
+  FASTUNROLL_DEVICE void shrink_pair(float& a, float& b, float theta) const {
+    const float size = square_root(fused_multiply_add(a, a, b * b)), limit = theta < 0 ? 0.0f : theta;
+    const float factor = size <= limit ? 0.0f : (size - theta) / size;
+    a = size <= limit ? 0.0f : a * factor;
+    b = size <= limit ? 0.0f : b * factor;
+  }
+
+  FASTUNROLL_DEVICE void prox(int k, float (&u)[width], int column, float scale) const {
+    const float* const theta = p.theta ? p.theta + k * p.theta_stride + column / p.group : nullptr;
+    const float gain = p.gain ? p.gain[k] : 1.0f;
+    if (p.group == 2 && theta) {
+      FASTUNROLL_UNROLL for (int e = 0; e < width; e += 2) shrink_pair(u[e], u[e + 1], theta[e / 2] * scale);
+    } else if (theta) {
+      FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) u[e] = shrunk(u[e], theta[e] * scale);
+    }
+    FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) u[e] *= gain;
+  }
+
+  FASTUNROLL_DEVICE void store(Stored* array, int row, int column, const float (&values)[width], int columns) const {
+    Product::store(array, first_sample + row, p.batch, column, columns, values);
+  }
+
+  FASTUNROLL_DEVICE void layers() {
+    begin();
+    for (int k = 0; k < p.layers; ++k) {
+      typename Product::Sums sums = {};
+      float scale[Tall][2] = {};
+      if (p.coupled)
+        coupled(k, sums, scale);
+      else
+        direct(k, sums);
+      end_layer(k, sums, scale);
+    }
+  }
+
+  FASTUNROLL_DEVICE void end_layer(int k, typename Product::Sums& sums, const float (&scale)[Tall][2]) {
+    const bool last = k + 1 == p.layers;
+    Stored* const x = p.x ? p.x + k * p.batch * p.n : nullptr;
+    float nonzeros[Tall][2] = {};
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
+      FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
+        const int column = Product::column_of(j);
+        if (column >= p.padded_n) continue;
+        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
+          float(&own_v)[width] = v.at[i][j][h];
+          float(&own_s)[width] = s.at[i][j][h];
+          float u[width], z[width];
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
+            z[e] = Product::of_own(sums, i, j, h, e);
+            u[e] = p.state == State::splitting ? z[e] + own_s[e] : z[e];
+          }
+          prox(k, u, column, p.coupled ? scale[i][h] : 1.0f);
+          store(x, Product::row_of(i, h), column, u, p.n);
+          if (last) store(p.last, Product::row_of(i, h), column, u, p.n);
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
+            nonzeros[i][h] += u[e] != 0;
+            own_v[e] = u[e];
+            if (p.state == State::splitting) {
+              own_s[e] = fused_multiply_add(p.blend[k], z[e] - u[e], own_s[e]);
+              own_v[e] = u[e] - own_s[e];
+            } else if (p.state == State::momentum) {
+              if (!last) {
+                own_v[e] = fused_multiply_add(p.blend[k + 1], u[e] - own_s[e], u[e]);
+                own_s[e] = u[e];
+              }
+            }
+          }
+          if (last && p.state != State::onsager) store(p.s, Product::row_of(i, h), column, own_s, p.n);
+        }
+      }
+    }
+    if (makes(p.padded_n) && !last) Product::share(region_n, v);
+    if (p.state == State::onsager) {
+      share_row_sums(true, nonzeros);
+      sync_cluster<Blocks>();
+      correct(k, last);
+    } else if (!last) {
+      sync_cluster<Blocks>();
+    }
+  }
+
+  // s = b r
+  FASTUNROLL_DEVICE void correct(int k, bool last) {
+    const float gain = p.gain ? p.gain[k] : 1.0f;
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
+      FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
+        const float share = gain * row_sum(true, i, h) / float(p.m);
+        FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) s.at[i][j][h][e] *= share;
+          if (last) store(p.s, Product::row_of(i, h), Product::column_of(j), s.at[i][j][h], p.m);
+        }
+      }
+    }
+  }
+};
+
+}  // namespace fastunroll::cuda

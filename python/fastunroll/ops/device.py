@@ -1,0 +1,71 @@
+"""The kernels of devices: what serves a tensor that is not the CPU engine's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _fastunroll
+
+# In the order of the native code.
+ELEMENTS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_OLDEST = (8, 0)
+
+_modules: dict[str, Any] = {}
+if _fastunroll.cuda_compiled and torch.version.cuda is not None:
+    _modules["cuda"] = _fastunroll.cuda
+
+
+_problems: dict[torch.device, str | None] = {}
+
+
+def problem(device: torch.device) -> str | None:
+    """Why this device has no kernels, if it has none."""
+    if device not in _problems:
+        _problems[device] = _find_problem(device)
+    return _problems[device]
+
+
+def _find_problem(device: torch.device) -> str | None:
+    if device.type == "cuda" and device.type in _modules:
+        major, minor = torch.cuda.get_device_capability(device)
+        too_old = (major, minor) < _OLDEST
+        return f"compute capability {major}.{minor}, but kernels need 8.0 or later" if too_old else None
+    if device.type == "cuda":
+        devices, why = _fastunroll.cuda_devices()
+        return "this torch is built without CUDA" if devices else why
+    return None if device.type in _modules else f"there are no kernels for {device.type} devices"
+
+
+def kernels(t: Tensor) -> Any | None:
+    """The native module whose kernels run where this tensor is; None for the CPU engine, or if there are none."""
+    module = _modules.get(t.device.type)
+    return module if module is not None and problem(t.device) is None else None
+
+
+def on_host() -> bool:
+    """Whether tensors of the CPU go to emulated kernels."""
+    return "cpu" in _modules
+
+
+def where(t: Tensor) -> tuple[int, int]:
+    """The device and stream that kernels over this tensor run on."""
+    if t.device.type != "cuda":
+        return 0, 0
+    return t.device.index, torch.cuda.current_stream(t.device).cuda_stream
+
+
+@contextmanager
+def emulated(module: Any) -> Iterator[None]:
+    """For tests: tensors of the CPU go to ``module``, which runs a device's kernels on the host."""
+    _modules["cpu"] = module
+    _problems.clear()
+    try:
+        yield
+    finally:
+        del _modules["cpu"]
+        _problems.clear()

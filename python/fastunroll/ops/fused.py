@@ -1,0 +1,271 @@
+"""Small networks on a device: all layers in one launch, with parameters laid out for it beforehand."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .device import where
+from .form import SHRINKAGES, STATES, Form, Parameters, sizes
+from .register import address
+
+# In the order of the native code.
+PRECISIONS = ("single", "tf32", "bfloat16")
+_BLOCKS = (1, 2, 4)
+_TALL = (1, 2, 4)
+
+
+def precision_of(y: Tensor) -> str | None:
+    """What products are computed with; None if there is no fused kernel for the type."""
+    if y.dtype == torch.bfloat16:
+        return "bfloat16"
+    if y.dtype != torch.float32:
+        return None
+    return "tf32" if y.is_cuda and torch.backends.cuda.matmul.allow_tf32 else "single"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A fused kernel and how work is shared out: 16 ``tall`` samples to a cluster of ``blocks``."""
+
+    precision: str
+    tall: int
+    blocks: int
+
+
+def _processors(y: Tensor) -> tuple[int, bool]:
+    """How many there are, and whether blocks can share their memory."""
+    if not y.is_cuda:
+        return 132, True
+    properties = torch.cuda.get_device_properties(y.device)
+    return properties.multi_processor_count, properties.major >= 9
+
+
+def _memory(y: Tensor) -> int:
+    """Bytes of shared memory that a block can have."""
+    if not y.is_cuda:
+        return 227 << 10
+    found: int = torch.cuda.get_device_properties(y.device).shared_memory_per_block_optin
+    return found
+
+
+def reason_against(f: Form, y: Tensor, record: bool) -> str | None:
+    """Why a network cannot run in one launch, whatever its size."""
+    if precision_of(y) is None:
+        return f"there is none for {y.dtype}"
+    if any(f.passing):
+        return "support selection looks at whole samples"
+    if f.group > 2:
+        return "groups of more than 2 are spread over threads"
+    if record and f.state in ("splitting", "onsager"):
+        return "gradients need what it does not keep"
+    return None
+
+
+def reason_against_gradient(f: Form, p: Parameters, s0: Tensor | None, grad_s: Tensor | None) -> str | None:
+    """Why the gradient of a network that ran in one launch cannot."""
+    if p.gain:
+        return "it has gains"
+    return None if s0 is None and grad_s is None else "the second state was given, or has a gradient"
+
+
+def plan(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient: bool = False) -> Plan | None:
+    """The kernel for a batch, or for its gradient; None if none serves."""
+    if reason_against(f, y, record) is not None:
+        return None
+    precision = precision_of(y)
+    assert precision is not None
+    processors, clusters = _processors(y)
+    memory = _memory(y)
+    numbers = _numbers(module, f, p, y)
+    for blocks in _BLOCKS if clusters else _BLOCKS[:1]:
+        fitting = [
+            tall
+            for tall in _TALL
+            if 0 < module.fused_shared_size(gradient, PRECISIONS.index(precision), (tall, blocks), numbers) <= memory
+        ]
+        if fitting:
+            # The fewest samples at a time that still occupy the whole device at once.
+            enough = [tall for tall in fitting if 16 * tall * (processors // blocks) >= y.shape[0]]
+            return Plan(precision, enough[0] if enough else fitting[-1], blocks)
+    return None
+
+
+def _padded(module: Any, size: int) -> int:
+    unit: int = module.fused_padding
+    return -(-size // unit) * unit
+
+
+def _numbers(module: Any, f: Form, p: Parameters, y: Tensor) -> tuple[int, ...]:
+    m, n = sizes(f, p)
+    return (
+        y.shape[0], f.layers, m, n, _padded(module, m), _padded(module, n), f.coupled, STATES.index(f.state),
+        SHRINKAGES.index(f.shrinkage), f.group,
+    )  # fmt: skip
+
+
+class Layout:
+    """The parameters of a network as a kernel reads them: matrices padded, all others in single precision.
+
+    With ``gradient`` for the kernel of gradients, which goes through the matrices the other way round.
+    """
+
+    def __init__(self, module: Any, f: Form, p: Parameters, gradient: bool = False) -> None:
+        self._module, self._like = module, p.first[0]
+        m, n = sizes(f, p)
+        wide, long = _padded(module, m), _padded(module, n)
+        if f.coupled:
+            to_m, to_n = p.first, p.second or p.first
+            if gradient:
+                to_m, to_n = to_n, to_m
+            self.first = self._like.new_empty(len(to_m), wide, long)
+            self.second = self._like.new_empty(len(to_n), long, wide)
+            self._fill(self.first, to_m, (m, n), (n, 1))
+            self._fill(self.second, to_n, (n, m), (1, n))
+        elif gradient:
+            self.first = self._like.new_empty(len(p.second), long, long)
+            self.second = self.first[:0]
+            self._fill(self.first, p.second, (n, n), (1, n))
+        else:
+            count = max(len(p.first), len(p.second))
+            self.first = self._like.new_empty(count, long, wide + long)
+            self.second = self.first[:0]
+            self._fill(self.first[..., :wide], [*p.first] * (count // len(p.first)), (n, m), (m, 1))
+            self._fill(self.first[..., wide:], [*p.second] * (count // len(p.second)), (n, n), (n, 1))
+        self.step = self._rows(p.step, m, wide)
+        self.theta = self._rows(p.theta, n // f.group, long // f.group)
+        self.gain, self.blend = (self._values(group, f.layers) for group in (p.gain, p.blend))
+
+    def strides(self) -> tuple[int, ...]:
+        """Between the layers of matrices, steps and thresholds."""
+        arrays = (self.first, self.second, self.step, self.theta)
+        return tuple(a.stride(0) if a is not None and len(a) > 1 else 0 for a in arrays)
+
+    def addresses(self) -> tuple[int, ...]:
+        return tuple(map(address, (self.first, self.second, self.step, self.theta, self.gain, self.blend)))
+
+    def _fill(self, out: Tensor, tensors: Sequence[Tensor], shape: tuple[int, int], steps: tuple[int, int]) -> None:
+        """out[l][r][c] = tensors[l], seen as of this shape with these steps between its elements; else zero."""
+        half = torch.bfloat16
+        self._module.pack(
+            where(self._like), self._like.dtype == half, out.dtype == half, [t.data_ptr() for t in tensors],
+            (*shape, *steps, *out.shape[1:], *out.stride()[:2]), out.data_ptr(),
+        )  # fmt: skip
+
+    def _rows(self, group: Sequence[Tensor], columns: int, padded: int) -> Tensor | None:
+        """A row for each tensor, of one value over and over or of as many as there are columns."""
+        if not group:
+            return None
+        out = self._like.new_empty(len(group), 1, padded, dtype=torch.float32)
+        self._fill(out, group, (1, columns), (0, 0 if group[0].numel() == 1 else 1))
+        return out
+
+    def _values(self, group: Sequence[Tensor], layers: int) -> Tensor | None:
+        """A value for each layer."""
+        if not group:
+            return None
+        out = self._like.new_empty(layers, 1, 1, dtype=torch.float32)
+        if len(group) == layers and group[0].numel() == 1:
+            self._fill(out, group, (1, 1), (0, 0))
+        else:
+            self._fill(out.view(1, 1, layers), group, (1, layers), (0, 0 if group[0].numel() == 1 else 1))
+        return out
+
+
+class _Kept:
+    """A layout, and the tensors and versions that it was made of."""
+
+    def __init__(self, layout: Layout, tensors: Sequence[Tensor]) -> None:
+        self.layout = layout
+        self.tensors = [weakref.ref(t) for t in tensors]
+        self.state = _state(tensors)
+
+    def fits(self, tensors: Sequence[Tensor]) -> bool:
+        same = len(tensors) == len(self.tensors) and all(r() is t for r, t in zip(self.tensors, tensors, strict=True))
+        return same and _state(tensors) == self.state
+
+
+def _state(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    return [(t.data_ptr(), t._version) for t in tensors]
+
+
+_kept: dict[tuple[int, Form], _Kept] = {}
+
+
+def layout(module: Any, f: Form, p: Parameters, reuse: bool) -> Layout:
+    """Made anew or, with ``reuse``, that of an earlier call if no version counter has moved since."""
+    tensors = [t for group in p for t in group]
+    if not reuse or any(t.is_inference() for t in tensors):
+        return Layout(module, f, p)
+    key = id(tensors[0]), f
+    found = _kept.get(key)
+    if found is None or not found.fits(tensors):
+        if key not in _kept:
+            weakref.finalize(tensors[0], _kept.pop, key, None).atexit = False
+        found = _kept[key] = _Kept(Layout(module, f, p), tensors)
+    return found.layout
+
+
+def forward(
+    module: Any, chosen: Plan, f: Form, p: Parameters, parameters: Layout, y: Tensor, x0: Tensor | None,
+    s0: Tensor | None, x: Tensor, last: Tensor, s: Tensor,
+) -> None:  # fmt: skip
+    """Fills what of x, last and s has room for values."""
+    x0, s0 = map(_aligned, (x0, s0))
+    outcome = (t.data_ptr() if t.numel() else 0 for t in (x, last, s))
+    module.fused_network(
+        where(y), PRECISIONS.index(chosen.precision), (chosen.tall, chosen.blocks), _numbers(module, f, p, y),
+        parameters.strides(), (*parameters.addresses(), y.data_ptr(), address(x0), address(s0), *outcome),
+    )  # fmt: skip
+
+
+def _aligned(t: Tensor | None) -> Tensor | None:
+    """At an address that 16 bytes can be read from."""
+    return t if t is None or t.data_ptr() % 16 == 0 else t.clone()
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What the kernel of gradients finds: of z, (K, batch, n); coupled, W dz, (K, batch, m); of x0; and what is left to
+    be summed over tiles of samples, of theta (tiles, K, n / group) and of blend (tiles, K, parts)."""
+
+    dz: Tensor
+    h: Tensor | None
+    start: Tensor | None
+    theta: Tensor | None
+    blend: Tensor | None
+
+
+def gradient(
+    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor,
+    needs: Sequence[bool],
+) -> Gradients:  # fmt: skip
+    """All layers of the gradient but the sums over samples; ``needs`` as of the operator."""
+    parameters = Layout(module, f, p, gradient=True)
+    m, n = sizes(f, p)
+    batch = y.shape[0]
+    need_y, need_x0, _, need_first, need_second, need_step, need_theta, _, need_blend = needs
+    grad, x0 = _aligned(grad), _aligned(x0)
+    tiles = -(-batch // (16 * chosen.tall))
+
+    def sums(columns: int, needed: bool) -> Tensor | None:
+        return y.new_empty(tiles, f.layers, columns, dtype=torch.float32) if needed else None
+
+    dz = torch.empty_like(x)
+    inner = f.coupled and (need_y or need_step or need_first or need_second)
+    h = y.new_empty(f.layers, batch, m) if inner else None
+    start = y.new_empty(batch, n) if need_x0 else None
+    theta = sums(_padded(module, n), need_theta)
+    blend = sums(chosen.blocks * module.fused_warps, need_blend and f.state == "momentum")
+    module.fused_gradient(
+        where(y), PRECISIONS.index(chosen.precision), (chosen.tall, chosen.blocks), _numbers(module, f, p, y),
+        grad.dim() == 3, parameters.strides(),
+        (*parameters.addresses(), x.data_ptr(), address(x0), grad.data_ptr(), dz.data_ptr(), address(h), address(start),
+         address(theta), address(blend)),
+    )  # fmt: skip
+    return Gradients(dz, h, start, None if theta is None else theta[..., : n : f.group], blend)

@@ -1,0 +1,188 @@
+"""Networks in one launch, emulated or on a GPU, against the reference and the path that goes layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import fastunroll as fu
+import pytest
+import torch
+from cases import relative_error
+from devices import DEVICES, on
+from fastunroll.ops import fused
+from forms import SMALL, Form, build
+from torch import Tensor
+
+# Precisions, and what a result may be off by: of float, and of rounding each iterate to 11 or 8 bits.
+_OFF = {"single": 3e-6, "tf32": 4e-3, "bfloat16": 3e-2}
+_FORMS = [replace(f, dtype=torch.float32) for f in SMALL if not f.prox.get("passing") and f.prox.get("group", 1) <= 2]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    with on(request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[fused.Plan]]:
+    """Makes plans of a precision and shape; the list holds those that were used."""
+
+    def set_plan(precision: str, tall: int, blocks: int) -> list[fused.Plan]:
+        used: list[fused.Plan] = []
+        usual = fused.plan
+
+        def plan(module: Any, f: Any, p: Any, y: Tensor, record: bool, gradient: bool = False) -> fused.Plan | None:
+            if usual(module, f, p, y, record, gradient) is None:
+                return None
+            used.append(fused.Plan(precision, tall, blocks))
+            return used[-1]
+
+        monkeypatch.setattr(fused, "plan", plan)
+        return used
+
+    return set_plan
+
+
+def _moved(p: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    return p.with_leaves([t.detach().to(device, dtype).requires_grad_(t.requires_grad) for t in p.leaves])
+
+
+def _exact(p: Any) -> Any:
+    return p.with_leaves([t.detach().double().requires_grad_(t.requires_grad) for t in p.leaves])
+
+
+@pytest.mark.parametrize("precision", list(_OFF))
+@pytest.mark.parametrize("form", _FORMS, ids=str)
+def test_values(form: Form, precision: str, device: torch.device, choose: Callable[..., list[fused.Plan]]) -> None:
+    p = build(form)
+    p = _moved(p, torch.device("cpu"), torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    wanted, state = _exact(p).reference()
+    p = _moved(p, device, p.y.dtype)
+    used = choose(precision, 1, 2)
+    found = p.run(return_layers=True)
+    assert used
+    assert relative_error(found.cpu().double(), wanted) <= _OFF[precision]
+    assert torch.equal(p.run(), found[-1])
+    if form.state != "none":
+        last, s = p.run(return_state=True)
+        assert torch.equal(last, found[-1])
+        assert relative_error(s.cpu().double(), state) <= 2 * _OFF[precision]
+
+
+_SHAPES = [(1, 1), (1, 2), (1, 4), (2, 4), (4, 1), (4, 2), (4, 4)]
+
+
+@pytest.mark.parametrize(("tall", "blocks"), _SHAPES)
+@pytest.mark.parametrize(
+    "form",
+    [Form("lista", "direct"), Form("lfista", "direct-tied", "momentum", vector=True, starts=True),
+     Form("fista", "coupled", "momentum"), Form("lamp", "coupled-own", "onsager"),
+     Form("admm", "direct-tied", "splitting", starts=True)],
+    ids=str,
+)  # fmt: skip
+def test_every_shape_is_the_same(
+    form: Form, tall: int, blocks: int, device: torch.device, choose: Callable[..., list[fused.Plan]]
+) -> None:
+    m, n = (37, 100 * blocks - 3) if form.linear.startswith("direct") else (90 * blocks, 100 * blocks - 3)
+    p = build(replace(form, m=m, n=n, batch=16 * tall + 3, layers=2, dtype=torch.float32))
+    wanted, state = _exact(p).reference()
+    p = _moved(p, device, torch.float32)
+    used = choose("single", tall, blocks)
+    x, s = p.run(return_state=True) if form.state != "none" else (p.run(), state)
+    assert used
+    assert relative_error(x.cpu().double(), wanted[-1]) <= _OFF["single"]
+    assert relative_error(s.cpu().double(), state) <= 2 * _OFF["single"]
+
+
+def _gradients(p: Any) -> list[Tensor]:
+    x = p.run(return_layers=True)
+    weights = torch.linspace(-1, 1, x.numel(), dtype=torch.float64).reshape(x.shape).to(x.device, x.dtype)
+    return [*torch.autograd.grad((weights * x).sum(), p.leaves, allow_unused=True, materialize_grads=True)]
+
+
+_LEARNED = [f for f in _FORMS if f.state in ("none", "momentum") and not f.prox.get("gain")]
+
+
+@pytest.mark.parametrize("precision", list(_OFF))
+@pytest.mark.parametrize("form", _LEARNED, ids=str)
+def test_gradients(form: Form, precision: str, device: torch.device, choose: Callable[..., list[fused.Plan]]) -> None:
+    p = build(form)
+    p.s0 = None  # with it gradients go layer by layer
+    p = _moved(p, torch.device("cpu"), torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    for t in p.leaves:
+        t.requires_grad_()
+    wanted = _gradients(_exact(p))
+    p = _moved(p, device, p.y.dtype)
+    used = choose(precision, 1, 1)
+    found = _gradients(p)
+    assert len(used) == 2
+    for a, b in zip(found, wanted, strict=True):
+        # An element near its threshold may round to its other side.
+        assert relative_error(a.cpu().double(), b) <= {"single": 1e-4, "tf32": 2e-2, "bfloat16": 0.2}[precision]
+
+
+@pytest.mark.parametrize(("tall", "blocks"), _SHAPES)
+@pytest.mark.parametrize(
+    "form",
+    [Form("lista", "direct", vector=True), Form("lfista", "direct-tied", "momentum"),
+     Form("lista-cp", "coupled-own", "momentum"), Form("group", "coupled", prox={"group": 2})],
+    ids=str,
+)  # fmt: skip
+def test_gradients_of_every_shape(
+    form: Form, tall: int, blocks: int, device: torch.device, choose: Callable[..., list[fused.Plan]]
+) -> None:
+    size = {"m": 37, "n": 100 * blocks - 4, "batch": 16 * tall + 3, "layers": 2}
+    p = build(replace(form, **size, dtype=torch.float32), requires_grad=True)
+    wanted = _gradients(_exact(p))
+    used = choose("single", tall, blocks)
+    found = _gradients(_moved(p, device, torch.float32))
+    assert len(used) == 2
+    for a, b in zip(found, wanted, strict=True):
+        assert relative_error(a.cpu().double(), b) <= 1e-4
+
+
+def test_weights_are_laid_out_again_when_they_change(device: torch.device) -> None:
+    net = fu.nn.LISTA(torch.randn(20, 33), layers=3).to(device)
+    y = torch.randn(5, 20).to(device)
+    with torch.no_grad():
+        before = net(y)
+        assert torch.equal(net(y), before)
+        for p in net.parameters():
+            kept = p.clone()
+            p.mul_(1.1)
+            fresh = fu.nn.LISTA(torch.ones(20, 33), layers=3).to(device)
+            fresh.load_state_dict(net.state_dict())
+            assert torch.equal(net(y), fresh(y))
+            p.copy_(kept)
+        assert torch.equal(net(y), before)
+
+
+def test_a_sample_is_the_same_wherever_it_is(device: torch.device, choose: Callable[..., list[fused.Plan]]) -> None:
+    p = _moved(build(Form("fista", "coupled", "momentum", batch=40, dtype=torch.float32)), device, torch.float32)
+    choose("single", 2, 1)
+    whole = p.run()
+    p.y = p.y[7:8]
+    assert torch.equal(p.run(), whole[7:8])
+
+
+def test_a_nan_stays_in_its_sample(device: torch.device, choose: Callable[..., list[fused.Plan]]) -> None:
+    for precision in ("single", "tf32"):
+        p = build(Form("lista", "direct", batch=4, dtype=torch.float32))
+        p.y[2, 3] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32)  # as devices make it
+        p = _moved(p, device, torch.float32)
+        choose(precision, 1, 1)
+        x = p.run()
+        assert x[2].isnan().all()
+        assert not x[[0, 1, 3]].isnan().any()
+
+
+def test_addresses_that_are_not_aligned(device: torch.device) -> None:
+    p = build(Form("fista", "coupled", n=20, dtype=torch.float32, starts=True), requires_grad=True)
+    wanted = _gradients(_exact(p))
+    shifted = [torch.cat([t.new_zeros(1), t.detach().flatten()])[1:].view(t.shape).to(device) for t in p.leaves]
+    found = _gradients(p.with_leaves([t.requires_grad_() for t in shifted]))
+    for a, b in zip(found, wanted, strict=True):
+        assert relative_error(a.cpu().double(), b) <= 1e-4
