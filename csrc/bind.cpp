@@ -15,6 +15,7 @@
 #include "bind_cuda.h"
 #include "cpu/workspace.h"
 #include "fastunroll.h"
+#include "interruption.h"
 #include "tensors.h"
 
 namespace py = pybind11;
@@ -43,24 +44,6 @@ template <class Call> void with_type(bool is_double, const Call& call) {
     call(0.0f);
 }
 
-// Asks the interpreter now and then whether Ctrl-C was pressed; the error it raises is left for the caller to throw.
-class Interruption {
- public:
-  Interruption() { asked = Clock::now(); }
-  static bool happened() {
-    const Clock::time_point now = Clock::now();
-    if (now - asked < std::chrono::milliseconds(50)) return false;
-    asked = now;
-    py::gil_scoped_acquire acquire;
-    return PyErr_CheckSignals() != 0;
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  static thread_local Clock::time_point asked;
-};
-thread_local Interruption::Clock::time_point Interruption::asked;
-
 // Arrays of one parameter, and the size of each.
 using Arrays = std::pair<Addresses, int64_t>;
 
@@ -71,13 +54,13 @@ template <class T> struct Owned {
   PerLayer<T> get() const { return {arrays.data(), int64_t(arrays.size()), size}; }
 };
 
-// A network whose parameters lie where Python says, to be used while they do.
 struct Form {
   int64_t layers, m, n;
   bool coupled, momentum, splitting, onsager;
   int64_t shrinkage, group;
 };
 
+// A network whose parameters lie where Python says, to be used while they do.
 class BoundNetwork {
  public:
   BoundNetwork(bool is_double, const std::array<int64_t, 9>& form, std::vector<int64_t> passing,
@@ -378,8 +361,7 @@ void bind_settings(py::module_& module) {
   });
 #ifdef FASTUNROLL_HAS_CUDA
   module.attr("cuda_compiled") = true;
-  py::module_ kernels = module.def_submodule("cuda");
-  bind_cuda(kernels);
+  bind_cuda(module.def_submodule("cuda"));
   module.def("cuda_devices", [] {
     char problem[256] = "";
     const int count = cuda::device_count(problem, sizeof problem);
@@ -387,7 +369,7 @@ void bind_settings(py::module_& module) {
   });
 #else
   module.attr("cuda_compiled") = false;
-  module.def("cuda_devices", [] { return py::make_tuple(0, std::string("built without nvcc 11.8 or later")); });
+  module.def("cuda_devices", [] { return py::make_tuple(0, "built without nvcc 11.8 or later"); });
 #endif
 }
 

@@ -26,15 +26,32 @@ void require_launched(const char* problem) {
   if (problem) throw std::runtime_error(std::string("CUDA refused to launch a kernel: ") + problem);
 }
 
+void bind_device(py::module_& module) {
+  module.def("describe", [](int device) {
+    cuda::Device found;
+    if (const char* problem = cuda::describe(device, &found)) throw std::runtime_error(problem);
+    return py::make_tuple(found.processors, found.clusters, found.shared);
+  });
+}
+
 // Calls with a zero of the element type, in the order of ops/device.py.
 template <class Call> void with_element(int element, const Call& call) {
   const char* problem = nullptr;
   switch (element) {
-    case 0: problem = call(0.0f); break;
-    case 1: problem = call(0.0); break;
-    case 2: problem = call(cuda::Bfloat16()); break;
-    case 3: problem = call(cuda::Float16()); break;
-    default: problem = "no kernel for this type of element";
+    case 0:
+      problem = call(0.0f);
+      break;
+    case 1:
+      problem = call(0.0);
+      break;
+    case 2:
+      problem = call(cuda::Bfloat16());
+      break;
+    case 3:
+      problem = call(cuda::Float16());
+      break;
+    default:
+      problem = "no kernel for this type of element";
   }
   require_launched(problem);
 }
@@ -45,8 +62,16 @@ using LayerNumbers = std::array<int64_t, 7>;
 using LayerArrays = std::array<Address, 3>;
 
 template <class T> cuda::Layer<T> layer_of(const LayerNumbers& n, const LayerArrays& a) {
-  return {int(n[0]), int(n[1]), int(n[2]), int(n[3]), Shrinkage(n[4]), cuda::State(n[5]), pointer<const T>(a[0]),
-          int(n[6]), pointer<const T>(a[1]), pointer<const T>(a[2])};
+  return {int(n[0]),
+          int(n[1]),
+          int(n[2]),
+          int(n[3]),
+          Shrinkage(n[4]),
+          cuda::State(n[5]),
+          pointer<const T>(a[0]),
+          int(n[6]),
+          pointer<const T>(a[1]),
+          pointer<const T>(a[2])};
 }
 
 void bind_layers(py::module_& module) {
@@ -79,11 +104,10 @@ void bind_layers(py::module_& module) {
     with_element(element, [&](auto zero) {
       using T = decltype(zero);
       using V = cuda::Computed<T>;
-      return cuda::residual_gradient<T>(
-          stream_of(where), batch,
-          {m, pointer<const T>(p[0]), pointer<const T>(p[1]), pointer<const T>(p[2]), step_size,
-           pointer<const V>(p[3]), pointer<const V>(p[4]), pointer<T>(p[5]), pointer<T>(p[6]), pointer<T>(p[7]),
-           pointer<T>(p[8]), pointer<V>(p[9])});
+      return cuda::residual_gradient<T>(stream_of(where), batch,
+                                        {m, pointer<const T>(p[0]), pointer<const T>(p[1]), pointer<const T>(p[2]),
+                                         step_size, pointer<const V>(p[3]), pointer<const V>(p[4]), pointer<T>(p[5]),
+                                         pointer<T>(p[6]), pointer<T>(p[7]), pointer<T>(p[8]), pointer<V>(p[9])});
     });
   });
 }
@@ -124,16 +148,35 @@ template <class T>
 cuda::FusedBackward<T> fused_backward_of(const std::array<int64_t, 10>& n, bool every_layer,
                                          const std::array<int64_t, 4>& strides, const std::array<Address, 14>& p) {
   const cuda::Fused<T> net = fused_of<T>(n, strides, {p[0], p[1], p[2], p[3], p[4], p[5]});
-  return {net.batch,        net.layers,        net.m,
-          net.n,            net.padded_m,      net.padded_n,
-          net.coupled,      net.state,         net.shrinkage,
-          net.group,        net.first,         net.second,
-          net.first_stride, net.second_stride, net.step,
-          net.theta,        net.step_stride,   net.theta_stride,
-          net.gain,         net.blend,         pointer<const T>(p[6]),
-          pointer<const T>(p[7]),              pointer<const T>(p[8]),
-          every_layer,      pointer<T>(p[9]),  pointer<T>(p[10]),
-          pointer<T>(p[11]), pointer<float>(p[12]), pointer<float>(p[13])};
+  return {net.batch,
+          net.layers,
+          net.m,
+          net.n,
+          net.padded_m,
+          net.padded_n,
+          net.coupled,
+          net.state,
+          net.shrinkage,
+          net.group,
+          net.first,
+          net.second,
+          net.first_stride,
+          net.second_stride,
+          net.step,
+          net.theta,
+          net.step_stride,
+          net.theta_stride,
+          net.gain,
+          net.blend,
+          pointer<const T>(p[6]),
+          pointer<const T>(p[7]),
+          pointer<const T>(p[8]),
+          every_layer,
+          pointer<T>(p[9]),
+          pointer<T>(p[10]),
+          pointer<T>(p[11]),
+          pointer<float>(p[12]),
+          pointer<float>(p[13])};
 }
 
 // Calls with a zero of float or Bfloat16.
@@ -157,26 +200,26 @@ void bind_fused(py::module_& module) {
     return size;
   });
   module.attr("fused_warps") = cuda::fused_warps;
-  module.def("fused_network", [](const Where& where, int precision, std::pair<int, int> shape,
-                                 const std::array<int64_t, 10>& numbers, const std::array<int64_t, 4>& strides,
-                                 const std::array<Address, 12>& arrays) {
-    const auto which = cuda::Precision(precision);
-    require_launched(with_stored(which == cuda::Precision::bfloat16, [&](auto zero) {
-      using T = decltype(zero);
-      return cuda::fused_network<T>(stream_of(where), which, {shape.first, shape.second},
-                                    fused_of<T>(numbers, strides, arrays));
-    }));
-  });
-  module.def("fused_gradient", [](const Where& where, int precision, std::pair<int, int> shape,
-                                  const std::array<int64_t, 10>& numbers, bool every_layer,
-                                  const std::array<int64_t, 4>& strides, const std::array<Address, 14>& arrays) {
-    const auto which = cuda::Precision(precision);
-    require_launched(with_stored(which == cuda::Precision::bfloat16, [&](auto zero) {
-      using T = decltype(zero);
-      return cuda::fused_gradient<T>(stream_of(where), which, {shape.first, shape.second},
-                                     fused_backward_of<T>(numbers, every_layer, strides, arrays));
-    }));
-  });
+  module.def("fused_network",
+             [](const Where& where, int precision, std::pair<int, int> shape, const std::array<int64_t, 10>& numbers,
+                const std::array<int64_t, 4>& strides, const std::array<Address, 12>& arrays) {
+               const auto which = cuda::Precision(precision);
+               require_launched(with_stored(which == cuda::Precision::bfloat16, [&](auto zero) {
+                 using T = decltype(zero);
+                 return cuda::fused_network<T>(stream_of(where), which, {shape.first, shape.second},
+                                               fused_of<T>(numbers, strides, arrays));
+               }));
+             });
+  module.def("fused_gradient",
+             [](const Where& where, int precision, std::pair<int, int> shape, const std::array<int64_t, 10>& numbers,
+                bool every_layer, const std::array<int64_t, 4>& strides, const std::array<Address, 14>& arrays) {
+               const auto which = cuda::Precision(precision);
+               require_launched(with_stored(which == cuda::Precision::bfloat16, [&](auto zero) {
+                 using T = decltype(zero);
+                 return cuda::fused_gradient<T>(stream_of(where), which, {shape.first, shape.second},
+                                                fused_backward_of<T>(numbers, every_layer, strides, arrays));
+               }));
+             });
   // Arrays of equal shape, laid out one after the other: shape (rows, columns), steps between these, padded shape, and
   // strides between layers and rows.
   module.def("pack", [](const Where& where, bool from_half, bool to_half, const std::vector<Address>& from,
@@ -214,27 +257,26 @@ void bind_soft_threshold(py::module_& module) {
                                   Address x, Address theta, Address out) {
     with_element(element, [&](auto zero) {
       using T = decltype(zero);
-      return cuda::soft_threshold<T>(stream_of(where),
-                                     {shape[0], shape[1], shape[2], 1, complex, pointer<const T>(x),
-                                      pointer<const T>(theta), pointer<T>(out)});
+      return cuda::soft_threshold<T>(stream_of(where), {shape[0], shape[1], shape[2], 1, complex, pointer<const T>(x),
+                                                        pointer<const T>(theta), pointer<T>(out)});
     });
   });
-  module.def("soft_threshold_gradient",
-             [](int element, const Where& where, const std::array<int64_t, 3>& shape, bool complex, Address out,
-                Address theta, Address grad, Address grad_x, Address grad_theta) {
-               with_element(element, [&](auto zero) {
-                 using T = decltype(zero);
-                 return cuda::soft_threshold_gradient<T>(
-                     stream_of(where), {shape[0], shape[1], shape[2], 1, complex, pointer<const T>(out),
-                                        pointer<const T>(theta), pointer<const T>(grad), pointer<T>(grad_x),
-                                        pointer<T>(grad_theta)});
-               });
-             });
+  module.def("soft_threshold_gradient", [](int element, const Where& where, const std::array<int64_t, 3>& shape,
+                                           bool complex, Address out, Address theta, Address grad, Address grad_x,
+                                           Address grad_theta) {
+    with_element(element, [&](auto zero) {
+      using T = decltype(zero);
+      return cuda::soft_threshold_gradient<T>(
+          stream_of(where), {shape[0], shape[1], shape[2], 1, complex, pointer<const T>(out), pointer<const T>(theta),
+                             pointer<const T>(grad), pointer<T>(grad_x), pointer<T>(grad_theta)});
+    });
+  });
 }
 
 }  // namespace
 
-void bind_cuda(py::module_& module) {
+void bind_cuda(py::module_ module) {
+  bind_device(module);
   bind_layers(module);
   bind_fused(module);
   bind_soft_threshold(module);

@@ -3,6 +3,8 @@
 // Arrays lie on the device, row-major and contiguous, samples first. A function returns at once, its kernel queued on
 // the stream: null, or one sentence of what went wrong. It allocates nothing and waits for nothing.
 #pragma once
+#include <cstddef>
+
 #include "fastunroll.h"
 
 namespace fastunroll::cuda {
@@ -27,6 +29,13 @@ struct Stream {
   int device;
   void* handle;  // null for the default one
 };
+
+struct Device {
+  int processors;
+  bool clusters;  // whether blocks can share their memory
+  size_t shared;  // bytes that a block can have
+};
+const char* describe(int device, Device*);
 
 enum class State : int64_t { none, momentum, splitting, onsager };
 
@@ -69,11 +78,11 @@ template <class T> struct ProxGradient {
   T* g_s;             // the gradient of s+, which becomes that of s where s is not r's: (batch, n), Onsager (batch, m)
   T* g;               // (batch, n): the gradient of z
   // Of small parameters, a number or a row for each sample.
-  Computed<T>* to_theta;          // (batch, theta_size)
-  Computed<T>* to_gain;           // (batch): times the gain
-  Computed<T>* to_blend;          // (batch): splitting, for this layer
-  Computed<T>* to_bent;           // (batch): momentum, for the layer above
-  Computed<T>*share, *pull;       // (batch): Onsager, what of s+ and of r the gradient of r gets
+  Computed<T>* to_theta;     // (batch, theta_size)
+  Computed<T>* to_gain;      // (batch): times the gain
+  Computed<T>* to_blend;     // (batch): splitting, for this layer
+  Computed<T>* to_bent;      // (batch): momentum, for the layer above
+  Computed<T>*share, *pull;  // (batch): Onsager, what of s+ and of r the gradient of r gets
 };
 
 // Coupled: z = v + W^T (t r) with r = y - A v [+ s]. From h = W g to the gradient of r, which is also that of y, and
@@ -135,8 +144,8 @@ template <class T> struct FusedBackward {
   const float *step, *theta;
   int64_t step_stride, theta_stride;
   const float *gain, *blend;  // no gain
-  const T *x, *x0;  // as fused_network left it, and started from
-  const T* grad;    // of x: (layers, batch, n) if every_layer, else (batch, n)
+  const T *x, *x0;            // as fused_network left it, and started from
+  const T* grad;              // of x: (layers, batch, n) if every_layer, else (batch, n)
   bool every_layer;
   T* dz;            // (layers, batch, n): the gradient of z
   T* h;             // (layers, batch, m): coupled, W dz; or null

@@ -3,7 +3,7 @@
 
 #include <cstdio>
 
-#include "fastunroll.h"
+#include "fastunroll_cuda.h"
 
 namespace fastunroll::cuda {
 
@@ -26,6 +26,17 @@ int device_count(char* problem, int size) {
   }
   if (count == 0) std::snprintf(problem, size, "no device found");
   return count;
+}
+
+const char* describe(int device, Device* found) {
+  int processors = 0, major = 0, shared = 0;
+  cudaError_t status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  if (status == cudaSuccess) status = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  if (status == cudaSuccess)
+    status = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (status != cudaSuccess) return cudaGetErrorString(status);
+  *found = {processors, major >= 9, size_t(shared)};
+  return nullptr;
 }
 
 }  // namespace fastunroll::cuda

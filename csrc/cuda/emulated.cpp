@@ -2,3 +2,13 @@
 #include "cuda/fused_gradient.cu"
 #include "cuda/fused_network.cu"
 #include "cuda/kernels.cu"
+
+namespace fastunroll::cuda {
+
+// As an H200 is.
+const char* describe(int, Device* found) {
+  *found = {132, true, most_shared};
+  return nullptr;
+}
+
+}  // namespace fastunroll::cuda

@@ -1,5 +1,4 @@
 #include "cuda/fused_gradient.h"
-
 #include "cuda/fused_launch.h"
 
 namespace fastunroll::cuda {

@@ -79,8 +79,8 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedG
           const int row = Product::row_of(i, h);
           float x[width], before[width];
           read(layer(p.x, k), row, column, x);
-          if (momentum) read(x_before(k), row, column, before);
-          float(&own)[width] = g.at[i][j][h];
+          read(momentum ? x_before(k) : nullptr, row, column, before);
+          float (&own)[width] = g.at[i][j][h];
           read(entering, row, column, own);
           FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
             const float above = Product::of_own(sums, i, j, h, e);
@@ -168,8 +168,8 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedG
       FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
         FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
           float own[width];
-          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e)
-            own[e] = Product::of_own(sums, i, j, h, e) + carried.at[i][j][h][e];
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) own[e] =
+              Product::of_own(sums, i, j, h, e) + carried.at[i][j][h][e];
           store(p.to_start, Product::row_of(i, h), Product::column_of(j), own, p.n);
         }
       }

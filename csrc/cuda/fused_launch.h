@@ -9,7 +9,7 @@ namespace fastunroll::cuda {
 // Calls with the kernel of a precision and shape, if there is one.
 template <template <Precision, int, int, int, int> class Kernel, Precision P, class Call>
 auto with_shape(const FusedShape& shape, const Call& call) {
-#define FASTUNROLL_SHAPE(TALL, BLOCKS)               \
+#define FASTUNROLL_SHAPE(TALL, BLOCKS)              \
   if (shape.tall == TALL && shape.blocks == BLOCKS) \
     return call(static_cast<Kernel<P, TALL, 1, fused_warps, BLOCKS>*>(nullptr));
   FASTUNROLL_SHAPE(1, 1)

@@ -1,6 +1,5 @@
-#include "cuda/fused_network.h"
-
 #include "cuda/fused_launch.h"
+#include "cuda/fused_network.h"
 
 namespace fastunroll::cuda {
 

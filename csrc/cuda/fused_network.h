@@ -28,16 +28,18 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedN
 
   const Arguments& p;
   const int64_t first_sample = int64_t(block() / Blocks) * rows;
-  char* const region_m = shared();                                        // of y, or of the scaled residual
-  char* const region_n = region_m + Product::region_size(p.padded_m);     // of v
+  char* const region_m = shared();                                     // of y, or of the scaled residual
+  char* const region_n = region_m + Product::region_size(p.padded_m);  // of v
   // Of every warp of the cluster, squares of the residual and nonzeros: one is read while the other is written.
   char* const row_sums = region_n + Product::region_size(p.padded_n);
-  Own v, s;   // the layer's input; the second state (momentum: x before)
-  Own base;   // coupled: y; direct: W1 y where it is the same in all layers
+  Own v, s;  // the layer's input; the second state (momentum: x before)
+  Own base;  // coupled: y; direct: W1 y where it is the same in all layers
 
   FASTUNROLL_DEVICE explicit FusedNetwork(const Arguments& arguments) : p(arguments) {}
 
-  FASTUNROLL_DEVICE bool makes(int columns) const { return Product::first_chunk() * Product::Fragment::chunk < columns; }
+  FASTUNROLL_DEVICE bool makes(int columns) const {
+    return Product::first_chunk() * Product::Fragment::chunk < columns;
+  }
 
   // Of an array of (batch, columns) that may be missing; zero beyond it.
   FASTUNROLL_DEVICE float element(const Stored* array, int row, int column, int columns) const {
@@ -130,12 +132,10 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedN
     if (makes(p.padded_m)) Product::share(region_m, scaled);
     if (onsager) share_row_sums(false, squares);
     sync_cluster<Blocks>();  // the residual is there, and all have read v
-    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i)
-      FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h)
-        scale[i][h] = onsager ? square_root(row_sum(false, i, h) / float(p.m)) : 1.0f;
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) scale[i][h] =
+        onsager ? square_root(row_sum(false, i, h) / float(p.m)) : 1.0f;
     Product::for_own([&](int i, int j, int h, int e) { Product::of_own(sums, i, j, h, e) = v.at[i][j][h][e]; });
-    if (makes(p.padded_n))
-      Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_m, 0);
+    if (makes(p.padded_n)) Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_m, 0);
   }
 
   // P of a magnitude, as a factor.
@@ -188,8 +188,8 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedN
         const int column = Product::column_of(j);
         if (column >= p.padded_n) continue;
         FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
-          float(&own_v)[width] = v.at[i][j][h];
-          float(&own_s)[width] = s.at[i][j][h];
+          float (&own_v)[width] = v.at[i][j][h];
+          float (&own_s)[width] = s.at[i][j][h];
           float u[width], z[width];
           FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
             z[e] = Product::of_own(sums, i, j, h, e);

@@ -30,10 +30,9 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> struct Fused
 
   // Does something with every element of what a thread has, and its place in it.
   template <class Do> FASTUNROLL_DEVICE static void for_own(const Do& with) {
-    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i)
-      FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j)
-        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h)
-          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) with(i, j, h, e);
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j)
+        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) FASTUNROLL_UNROLL for (int e = 0; e < width; ++e)
+            with(i, j, h, e);
   }
 
   FASTUNROLL_DEVICE static float& of_own(Sums& sums, int i, int j, int h, int e) {
@@ -54,11 +53,10 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> struct Fused
     for (int c = warp(); c < columns / Fragment::chunk; c += Warps) {
       FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
         float own[2][width];
-        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h)
-          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e)
-            own[h][e] = value(row_of(i, h), c * Fragment::chunk + width * (lane() % 4) + e);
-        FASTUNROLL_UNROLL for (int part = 0; part < 2; ++part)
-          *reinterpret_cast<Words4*>(slab(region, c, part, i) + lane() * 16) = Fragment::words(own, part);
+        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) own[h][e] =
+            value(row_of(i, h), c * Fragment::chunk + width * (lane() % 4) + e);
+        FASTUNROLL_UNROLL for (int part = 0; part < 2; ++part) *
+            reinterpret_cast<Words4*>(slab(region, c, part, i) + lane() * 16) = Fragment::words(own, part);
       }
     }
   }
@@ -81,13 +79,13 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> struct Fused
                                     int first) {
     const char* rows[tiles];
     FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) {
-      const int output = (first_chunk() + q / Fragment::tiles) * Fragment::chunk + Fragment::output(q % Fragment::tiles);
+      const int output =
+          (first_chunk() + q / Fragment::tiles) * Fragment::chunk + Fragment::output(q % Fragment::tiles);
       rows[q] = reinterpret_cast<const char*>(weights + size_t(output) * size_t(stride) + first) + lane() % 4 * 16;
     }
     const int chunks = columns / Fragment::chunk;
     Words4 w[ahead][tiles];
-    FASTUNROLL_UNROLL for (int s = 0; s < ahead - 1; ++s)
-      if (s < chunks) load(w[s], rows, s);
+    FASTUNROLL_UNROLL for (int s = 0; s < ahead - 1; ++s) if (s < chunks) load(w[s], rows, s);
     for (int from = 0; from < chunks; from += ahead) {
       FASTUNROLL_UNROLL for (int s = 0; s < ahead; ++s) {
         const int c = from + s;
@@ -107,8 +105,8 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> struct Fused
     if (exists && columns % width == 0) {
       Fragment::apart(load_constant(from), out);
     } else {
-      FASTUNROLL_UNROLL for (int e = 0; e < width; ++e)
-        out[e] = exists && column + e < columns ? value_of(from[e]) : 0.0f;
+      FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) out[e] =
+          exists && column + e < columns ? value_of(from[e]) : 0.0f;
     }
   }
   FASTUNROLL_DEVICE static void store(Stored* array, int64_t sample, int64_t batch, int column, int columns,
@@ -118,8 +116,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> struct Fused
     if (columns % width == 0) {
       *reinterpret_cast<Words4*>(to) = Fragment::together(values);
     } else {
-      FASTUNROLL_UNROLL for (int e = 0; e < width; ++e)
-        if (column + e < columns) round_to(to[e], values[e]);
+      FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) if (column + e < columns) round_to(to[e], values[e]);
     }
   }
 

@@ -44,11 +44,11 @@ template <class From, class To> const char* pack(const Stream& stream, const Pac
   return launch<Kernel>({Kernel::blocks(what), 0, stream}, what);
 }
 
-#define FASTUNROLL_OF(T)                                                                        \
-  template const char* end_layer(const Stream&, int64_t, const LayerEnd<T>&);                   \
-  template const char* prox_gradient(const Stream&, int64_t, const ProxGradient<T>&);           \
-  template const char* residual_gradient(const Stream&, int64_t, const ResidualGradient<T>&);   \
-  template const char* soft_threshold(const Stream&, const SoftThreshold<T>&);                  \
+#define FASTUNROLL_OF(T)                                                                      \
+  template const char* end_layer(const Stream&, int64_t, const LayerEnd<T>&);                 \
+  template const char* prox_gradient(const Stream&, int64_t, const ProxGradient<T>&);         \
+  template const char* residual_gradient(const Stream&, int64_t, const ResidualGradient<T>&); \
+  template const char* soft_threshold(const Stream&, const SoftThreshold<T>&);                \
   template const char* soft_threshold_gradient(const Stream&, const SoftThresholdBackward<T>&);
 FASTUNROLL_OF(float)
 FASTUNROLL_OF(double)

@@ -99,8 +99,7 @@ template <class T> class EndLayer : LayerRow<T> {
     this->for_each([&](int c) { end_element(c, scale); }, [&](int g, bool chosen) { end_group(g, scale, chosen); },
                    [&](int g) { return size_of_group(g); });
     if (layer.state != State::onsager) return;
-    const Value share =
-        gain * Value(sum_over_block<threads>(nonzeros, this->template scratch<int>())) / Value(layer.m);
+    const Value share = gain * Value(sum_over_block<threads>(nonzeros, this->template scratch<int>())) / Value(layer.m);
     for (int c = thread(); c < layer.m; c += threads) {
       const size_t i = at_residual(c);
       const Value s = share * value_of(p.residual[i]);

@@ -129,8 +129,7 @@ template <class T> class ThroughProx : LayerRow<T> {
       const size_t i = at_residual(c);
       dot = fused_multiply_add(value_of(p.g_s[i]), value_of(p.residual[i]), dot);
     }
-    const Value share =
-        gain * Value(sum_over_block<threads>(nonzeros, this->template scratch<int>())) / Value(layer.m);
+    const Value share = gain * Value(sum_over_block<threads>(nonzeros, this->template scratch<int>())) / Value(layer.m);
     const Value scale_gradient = sum(of_scale), aligned = sum(dot);
     if (thread() != 0) return;
     p.share[row] = share;

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 cuda_compiled: bool
+cuda: Any  # the kernels of devices, where compiled
 
 class Network:
     def __init__(

@@ -80,5 +80,6 @@ void test_callers();
 void test_interruption();
 void test_primitives();
 void test_layerwise();
+void test_fused();
 
 }  // namespace fastunroll::testing

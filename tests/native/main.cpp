@@ -26,6 +26,7 @@ const Test tests[] = {
     {"interruption", test_interruption},
     {"primitives", test_primitives},
     {"layerwise", test_layerwise},
+    {"fused", test_fused},
 };
 
 bool is_asked_for(const char* name, int count, char** names) {

@@ -38,7 +38,7 @@ template <bool Half, bool Swapped> double error_of_fragments() {
   constexpr int depth = Kernel::depth;
   Random random(1);
   Memory<float> a(random.normals<float>(16 * depth, 1)), b(random.normals<float>(depth * 8, 1)), c(Array<float>(128));
-  launch<Kernel>({1, 0, nullptr}, {a.data(), b.data(), c.data()});
+  launch<Kernel>({1, 0, {0, nullptr}}, {a.data(), b.data(), c.data()});
   double error = 0;
   for (int i = 0; i < 16; ++i) {
     for (int j = 0; j < 8; ++j) {
@@ -61,7 +61,7 @@ template <int Blocks, bool Unsynchronised> bool passes_on() {
     Array<Words4> in(size_t(rows * Kernel::threads));
     for (size_t i = 0; i < in.size(); ++i) in[i] = {{uint32_t(i), uint32_t(order), 2, 3}};
     Memory<Words4> from(in), to{Array<Words4>(in.size())};
-    launch<Kernel>({clusters, Kernel::threads * sizeof(Words4), nullptr}, {from.data(), to.data()});
+    launch<Kernel>({clusters, Kernel::threads * sizeof(Words4), {0, nullptr}}, {from.data(), to.data()});
     for (int row = 0; row < rows; ++row) {
       const int source = row / Blocks * Blocks + (row + Blocks - 1) % Blocks;
       all = all && std::memcmp(to.data() + row * Kernel::threads, in.data() + source * Kernel::threads,
@@ -78,7 +78,7 @@ template <bool Unawaited, bool Early> bool sums_rows() {
     for (int order = 0; order < orders; ++order) {
       Random random(uint64_t(order + 1));
       Memory<float> rows(random.normals<float>(count * Kernel::threads, 1)), sums(Array<float>(Kernel::threads));
-      launch<Kernel>({1, Kernel::slots * (Kernel::bytes + sizeof(Arrival)), nullptr},
+      launch<Kernel>({1, Kernel::slots * (Kernel::bytes + sizeof(Arrival)), {0, nullptr}},
                      {rows.data(), count, sums.data()});
       for (int t = 0; t < Kernel::threads; ++t) {
         float sum = 0;
@@ -126,7 +126,7 @@ void test_primitives() {
 
   Random random(1);
   Memory<float> in(random.normals<float>(SumWarps::threads, 1)), out(Array<float>(SumWarps::threads));
-  launch<SumWarps>({1, 0, nullptr}, {in.data(), out.data()});
+  launch<SumWarps>({1, 0, {0, nullptr}}, {in.data(), out.data()});
   for (int t = 0; t < SumWarps::threads; ++t) {
     double sum = 0;
     for (int l = 0; l < warp_size; ++l) sum += in.data()[t / warp_size * warp_size + l];

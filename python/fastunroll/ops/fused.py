@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .device import where
+from .device import describe, where
 from .form import SHRINKAGES, STATES, Form, Parameters, sizes
 from .register import address
 
@@ -36,22 +36,6 @@ class Plan:
     precision: str
     tall: int
     blocks: int
-
-
-def _processors(y: Tensor) -> tuple[int, bool]:
-    """How many there are, and whether blocks can share their memory."""
-    if not y.is_cuda:
-        return 132, True
-    properties = torch.cuda.get_device_properties(y.device)
-    return properties.multi_processor_count, properties.major >= 9
-
-
-def _memory(y: Tensor) -> int:
-    """Bytes of shared memory that a block can have."""
-    if not y.is_cuda:
-        return 227 << 10
-    found: int = torch.cuda.get_device_properties(y.device).shared_memory_per_block_optin
-    return found
 
 
 def reason_against(f: Form, y: Tensor, record: bool) -> str | None:
@@ -80,8 +64,7 @@ def plan(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient:
         return None
     precision = precision_of(y)
     assert precision is not None
-    processors, clusters = _processors(y)
-    memory = _memory(y)
+    processors, clusters, memory = describe(module, y.device)
     numbers = _numbers(module, f, p, y)
     for blocks in _BLOCKS if clusters else _BLOCKS[:1]:
         fitting = [
@@ -216,7 +199,7 @@ def forward(
     s0: Tensor | None, x: Tensor, last: Tensor, s: Tensor,
 ) -> None:  # fmt: skip
     """Fills what of x, last and s has room for values."""
-    x0, s0 = map(_aligned, (x0, s0))
+    x0, s0 = _aligned_or_none(x0), _aligned_or_none(s0)
     outcome = (t.data_ptr() if t.numel() else 0 for t in (x, last, s))
     module.fused_network(
         where(y), PRECISIONS.index(chosen.precision), (chosen.tall, chosen.blocks), _numbers(module, f, p, y),
@@ -224,15 +207,20 @@ def forward(
     )  # fmt: skip
 
 
-def _aligned(t: Tensor | None) -> Tensor | None:
+def _aligned(t: Tensor) -> Tensor:
     """At an address that 16 bytes can be read from."""
-    return t if t is None or t.data_ptr() % 16 == 0 else t.clone()
+    return t if t.data_ptr() % 16 == 0 else t.clone()
+
+
+def _aligned_or_none(t: Tensor | None) -> Tensor | None:
+    return None if t is None else _aligned(t)
 
 
 @dataclass(frozen=True)
 class Gradients:
     """What the kernel of gradients finds: of z, (K, batch, n); coupled, W dz, (K, batch, m); of x0; and what is left to
-    be summed over tiles of samples, of theta (tiles, K, n / group) and of blend (tiles, K, parts)."""
+    be summed over tiles of samples, of theta (tiles, K, n / group) and of blend (tiles, K, parts).
+    """
 
     dz: Tensor
     h: Tensor | None
@@ -250,7 +238,7 @@ def gradient(
     m, n = sizes(f, p)
     batch = y.shape[0]
     need_y, need_x0, _, need_first, need_second, need_step, need_theta, _, need_blend = needs
-    grad, x0 = _aligned(grad), _aligned(x0)
+    grad, x0 = _aligned(grad), _aligned_or_none(x0)
     tiles = -(-batch // (16 * chosen.tall))
 
     def sums(columns: int, needed: bool) -> Tensor | None:

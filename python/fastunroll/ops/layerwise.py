@@ -37,8 +37,8 @@ class Layers:
         self.module, self.f, self.p, self.y = module, f, p, y
         self.batch, (self.m, self.n) = y.shape[0], sizes(f, p)
         self.element, self.where = ELEMENTS.index(y.dtype), where(y)
-        self.gain = [_value(p.gain, k) for k in range(f.layers)]
-        self.blend = [_value(p.blend, k) for k in range(f.layers)]
+        self.gain: list[Any] = [_value(p.gain, k) for k in range(f.layers)]
+        self.blend: list[Any] = [_value(p.blend, k) for k in range(f.layers)]
 
     def describe(self, k: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """A layer as the kernels want it."""
@@ -74,7 +74,22 @@ def first_input(net: Layers, x0: Tensor | None, s0: Tensor | None) -> Tensor | N
     return x + net.blend[0] * (x - s0)
 
 
-def forward(net: Layers, x0: Tensor | None, s0: Tensor | None, x: Tensor, last: Tensor, s: Tensor, trace: Tensor) -> None:
+def _coupled(net: Layers, k: int, v: Tensor | None, start: Tensor, residual: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The product that is added to v, and by what it is still to be multiplied; fills the residual, start − A v."""
+    a, b = net.matrices(k)
+    if v is None:
+        residual.copy_(start)
+    else:
+        torch.addmm(start, v, a.mT, alpha=-1, out=residual)
+    step = net.step(k)
+    if step is None or step.numel() == 1:
+        return torch.mm(residual, b), step
+    return torch.mm(residual * step, b), None
+
+
+def forward(
+    net: Layers, x0: Tensor | None, s0: Tensor | None, x: Tensor, last: Tensor, s: Tensor, trace: Tensor
+) -> None:
     """Fills what of the outcome was asked for: every layer, the last, the second state, the trace."""
     f, y, n = net.f, net.y, net.n
     onsager, splitting, momentum = (f.state == name for name in ("onsager", "splitting", "momentum"))
@@ -88,16 +103,12 @@ def forward(net: Layers, x0: Tensor | None, s0: Tensor | None, x: Tensor, last: 
     for k in range(f.layers):
         more = k + 1 < f.layers
         a, b = net.matrices(k)
-        step, residual = net.step(k), None
+        z: Tensor | None
+        step = residual = None
         if f.coupled:
-            residual = trace[k] if onsager and trace.numel() else net.empty(*y.shape)
-            if v is None:
-                residual.copy_(start)
-            else:
-                torch.addmm(start, v, a.mT, alpha=-1, out=residual)
-            each_row = step is not None and step.numel() > 1
-            z, added = torch.mm(residual * step if each_row else residual, b), v
-            step = None if each_row else step
+            residual = trace[k] if onsager and trace.numel() else torch.empty_like(y)
+            z, step = _coupled(net, k, v, start, residual)
+            added = v
         else:
             if constant is None or len(net.p.first) > 1:
                 constant = torch.mm(y, a.mT)
@@ -105,15 +116,14 @@ def forward(net: Layers, x0: Tensor | None, s0: Tensor | None, x: Tensor, last: 
         if splitting and trace.numel():
             trace[k, :, :n].zero_() if v is None else trace[k, :, :n].copy_(v)
         out = x[k] if len(x) else final if (f.layers - k) % 2 else spare
-        goes_on = None
-        if more and f.state != "none":
-            goes_on = net.empty(net.batch, net.m if onsager else n)
+        goes_on = net.empty(net.batch, net.m if onsager else n) if more and f.state != "none" else out
         moved = trace[k].data_ptr() + n * trace.element_size() if splitting and trace.numel() else 0
         following = net.blend[k + 1] if more and momentum else None
         net.launch(
             "end_layer", *net.describe(k),
             (address(z), address(step), address(added), address(before), address(residual), address(y),
-             address(following), address(out), address(goes_on), address(s) if s.numel() else 0, moved),
+             address(following), address(out), address(goes_on) if goes_on is not out else 0,
+             address(s) if s.numel() else 0, moved),
         )  # fmt: skip
         if momentum and not more:
             s.zero_() if before is None else s.copy_(before)
@@ -121,7 +131,7 @@ def forward(net: Layers, x0: Tensor | None, s0: Tensor | None, x: Tensor, last: 
         if onsager:
             v, start = out, goes_on
         else:
-            v = out if f.state == "none" else goes_on
+            v = goes_on
     if len(x) and len(last):
         last.copy_(final)
 
@@ -309,9 +319,11 @@ class _Backward:
     def _start(self, g_v: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """From the gradient of the first layer's input to those of x0 and s0."""
         to_x0, to_s0 = g_v, self.g_s
-        if self.net.f.state == "splitting" and self.need_s0:
+        if g_v is None:
+            return None, to_s0 if self.need_s0 else None
+        if self.net.f.state == "splitting":
             to_s0 = self.g_s - g_v
-        elif self.net.f.state == "momentum" and g_v is not None:
+        elif self.net.f.state == "momentum":
             to_x0 = g_v + self.g_s  # s is x0 before the first layer, or given
             if self.s0 is not None:
                 blend = self.net.blend[0]
