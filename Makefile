@@ -4,6 +4,7 @@
 # make sanitize  the core's own tests, with sanitizers; CUDA kernels emulated
 # make cuda   compile the CUDA kernels for every architecture, where there is nvcc
 # make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
+# make gpu    build, test, sanitize and measure the CUDA kernels on this machine's GPU, in nine minutes
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
 #
 # Each sets up what it needs in .venv and, run again, does only what has changed.
@@ -14,7 +15,7 @@ SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 EMULATED := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
-.PHONY: demo test sanitize cuda lint format bench bench-quick wheel-check clean
+.PHONY: demo test sanitize cuda gpu lint format bench bench-quick wheel-check clean
 
 demo: .venv/built
 	$(BIN)/fastunroll demo $(ARGS)
@@ -39,7 +40,7 @@ cuda: .venv/tools
 	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled"; exit 0; fi; set -e; \
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
 	  -DFASTUNROLL_TESTS=ON; \
-	$(BIN)/cmake --build build/cuda --target kernels_cuda; \
+	$(BIN)/cmake --build build/cuda --target device_tests; \
 	echo "the CUDA kernels compile for every architecture, without spilled registers"
 
 lint: .venv/built
@@ -65,9 +66,14 @@ define measure
 	$(BIN)/python bench/targets.py --kind $(2) || status=1; exit $$status
 endef
 
+gpu:
+	$(PYTHON) bench/gpu.py $(ARGS)
+	$(PYTHON) bench/gpu_page.py
+
 wheel-check: .venv/tools
 	rm -rf build/wheel-check
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel-check .
+	test $$(du -m build/wheel-check/*.whl | cut -f1) -lt 10
 	$(PYTHON) -m venv build/wheel-check/venv
 	build/wheel-check/venv/bin/pip install --quiet -c constraints.txt build/wheel-check/*.whl
 	cd build/wheel-check && venv/bin/python -c "import fastunroll as fu; print(fu.backend())"

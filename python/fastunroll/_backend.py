@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from . import _fastunroll
+from .ops import device as _device
+from .ops import fused as _fused
+
+_PATHS = f"""\
+  in one launch: up to {_fused.LARGEST} columns, float32 or bfloat16, groups of at most 2, compute capability 9.0 or later
+    (before that up to 128 columns, as blocks cannot share memory); products of float32 are three of TF32, as exact as
+    float32, or one with torch.backends.cuda.matmul.allow_tf32
+  layer by layer, products by torch: what is larger does not fit in shared memory; support selection looks at whole
+    samples; float64 and float16; gradients with gains, or of splitting and Onsager layers
+  plain PyTorch: torch.func transforms, forward-mode differentiation"""
+
+
+@dataclass(frozen=True)
+class CudaDevice:
+    """One device: its name, and why kernels do not run there, if they do not."""
+
+    index: int
+    name: str
+    problem: str | None
+
+    def __str__(self) -> str:
+        runs = f"plain PyTorch, as {self.problem}" if self.problem else "native kernels"
+        return f"cuda:{self.index}: {runs} ({self.name})"
 
 
 @dataclass(frozen=True)
@@ -20,28 +43,41 @@ class Backend:
     cuda_compiled: bool
     cuda_devices: int
     cuda_problem: str
+    devices: tuple[CudaDevice, ...]
+    paths: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}" if self.openmp else "1 thread, no OpenMP"
         cpu = f"cpu: native kernels for single and double precision, {self.instruction_set} ({self.reason}), {threads}"
-        if self.cuda_devices:
-            return f"{cpu}\ncuda: plain PyTorch on {self.cuda_devices} device(s), no CUDA kernels yet"
-        return f"{cpu}\ncuda: not available ({self.cuda_problem})"
+        cuda = [str(d) for d in self.devices] or [f"cuda: not available ({self.cuda_problem})"]
+        return "\n".join([cpu, *cuda, *([self.paths] if self.paths else [])])
 
 
-def backend() -> Backend:
+def backend(verbose: bool = False) -> Backend:
     """What runs on each device, and why.
 
-    On the CPU, single and double precision run in native kernels for the named instruction set. Everything else (other
-    devices and dtypes; complex matrices in single products) runs in the plain PyTorch of :mod:`fastunroll.reference`.
+    Single and double precision run in native kernels: on the CPU for the named instruction set; on CUDA devices, where
+    the package was built for them, half precision too. Everything else (other devices and dtypes; complex matrices in
+    single products) runs in the plain PyTorch of :mod:`fastunroll.reference`.
+
+    Args:
+        verbose: say too which kernels networks get on CUDA devices, and why, whether there is one here or not.
     """
-    devices, problem = _fastunroll.cuda_devices()
+    count, problem = _fastunroll.cuda_devices()
+    devices = []
+    for index in range(torch.cuda.device_count() if count else 0):
+        where = torch.device("cuda", index)
+        devices.append(CudaDevice(index, torch.cuda.get_device_name(where), _device.problem(where)))
+    if count and not devices:
+        problem = _device.problem(torch.device("cuda", 0)) or "torch sees no device"
     return Backend(
         instruction_set=_fastunroll.instruction_set(),
         reason=_fastunroll.instruction_set_reason(),
         threads=torch.get_num_threads(),
         openmp=_fastunroll.openmp(),
         cuda_compiled=_fastunroll.cuda_compiled,
-        cuda_devices=devices,
+        cuda_devices=count,
         cuda_problem=problem,
+        devices=tuple(devices),
+        paths=_PATHS if verbose else "",
     )

@@ -7,10 +7,9 @@
 #include <string>
 #include <vector>
 
-namespace fastunroll::testing {
+#include "reach.h"
 
-// Exactly as long on the heap as it is: what is read or written beyond its ends, the address sanitizer sees.
-template <class T> using Array = std::vector<T>;
+namespace fastunroll::testing {
 
 void check(bool holds, const std::string& what, const char* file, int line);
 #define CHECK(holds, what) ::fastunroll::testing::check(holds, what, __FILE__, __LINE__)

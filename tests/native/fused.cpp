@@ -38,7 +38,7 @@ void fill(const Parameter<float>& from, const Shape& shape, float* out, int64_t 
   p.padded_columns = shape.padded_columns;
   p.layer_stride = layer_stride;
   p.row_stride = row_stride;
-  CHECK(!cuda::pack(cuda::Stream{0, nullptr}, p), "layout");
+  CHECK(!cuda::pack(cuda::Stream{0, nullptr}, p) && !finished(), "layout");
 }
 
 Laid laid(const Parameter<float>& from, const Shape& shape) {
@@ -105,7 +105,8 @@ class Fused {
                                      x.data(),
                                      last.data(),
                                      s.empty() ? nullptr : s.data()};
-    const char* const problem = cuda::fused_network(cuda::Stream{0, nullptr}, precision, shape, call);
+    const char* problem = cuda::fused_network(cuda::Stream{0, nullptr}, precision, shape, call);
+    if (!problem) problem = finished();
     CHECK(!problem, what + (problem ? problem : ""));
     const double off = precision == Precision::single ? precise : rounded;
     const Reference wanted = reference(p_);
@@ -158,7 +159,8 @@ class Fused {
                                              start.data(),
                                              theta.data(),
                                              blend.data()};
-    const char* const problem = cuda::fused_gradient(cuda::Stream{0, nullptr}, Precision::single, shape, call);
+    const char* problem = cuda::fused_gradient(cuda::Stream{0, nullptr}, Precision::single, shape, call);
+    if (!problem) problem = finished();
     CHECK(!problem, what + (problem ? problem : ""));
     CHECK(close(start, Array<double>(wanted.x0.begin(), wanted.x0.end()), 1e-4), what + "the gradient of x0");
   }

@@ -126,7 +126,7 @@ template <class T> class Layerwise {
   template <class Arguments>
   void queue(const char* (*kernel)(const cuda::Stream&, int64_t, const Arguments&),
              const Identity<Arguments>& a) const {
-    CHECK(!kernel({0, nullptr}, batch, a), "a launch");
+    CHECK(!kernel({0, nullptr}, batch, a) && !finished(), "a launch");
   }
 
   // Adds rows to a parameter of one value, or as many as there are columns.

@@ -17,6 +17,7 @@ struct Test {
 };
 
 const Test tests[] = {
+#ifndef FASTUNROLL_ON_DEVICE
     {"forward", test_forward},
     {"backward", test_backward},
     {"bits", test_bits},
@@ -25,6 +26,7 @@ const Test tests[] = {
     {"callers", test_callers},
     {"interruption", test_interruption},
     {"primitives", test_primitives},
+#endif
     {"layerwise", test_layerwise},
     {"fused", test_fused},
 };

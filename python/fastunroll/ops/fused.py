@@ -16,6 +16,7 @@ from .register import address
 
 # In the order of the native code.
 PRECISIONS = ("single", "tf32", "bfloat16")
+LARGEST = 512  # columns of float32 that some kernel has room for
 _BLOCKS = (1, 2, 4)
 _TALL = (1, 2, 4)
 
