@@ -17,6 +17,7 @@
 #include "fastunroll.h"
 #include "interruption.h"
 #include "tensors.h"
+#include "watch.h"
 
 namespace py = pybind11;
 using namespace fastunroll;
@@ -88,30 +89,18 @@ class BoundNetwork {
   }
 
   // Whether the parameters, in order, still lie where they did.
-  bool is_at(const py::list& tensors) const {
-    if (tensors.size() != addresses_.size()) return false;
-    for (size_t i = 0; i < addresses_.size(); ++i)
-      if (address_of(item(tensors, i)) != addresses_[i]) return false;
-    return true;
-  }
+  bool is_at(const py::list& tensors) const { return lie_at(tensors, addresses_); }
 
   // Takes note of the tensors of the parameters, in order, and of the first `versioned` ones as they are.
   void watch(const py::list& tensors, size_t versioned) {
-    watched_.clear();
-    for (size_t i = 0; i < tensors.size(); ++i)
-      watched_.push_back({py::weakref(tensors[i]), i < versioned ? version_of(item(tensors, i)) : -1});
+    watch_ = std::make_unique<Watch>(tensors, versioned);
     set_ = instruction_set();
     sample_ = sample(versioned);
   }
 
   // Whether these are the watched tensors, unchanged as far as version counters and a sample of values tell.
   bool is_current(const py::list& tensors, size_t versioned) const {
-    if (set_ != instruction_set() || !is_at(tensors)) return false;
-    for (size_t i = 0; i < watched_.size(); ++i) {
-      if (item(tensors, i) != referent(watched_[i].tensor.ptr())) return false;
-      if (i < versioned && version_of(item(tensors, i)) != watched_[i].version) return false;
-    }
-    return sample(versioned) == sample_;
+    return set_ == instruction_set() && watch_->is_current(tensors) && sample(versioned) == sample_;
   }
 
   void forward(int64_t batch, int threads, Address y, Address x0, Address s0, Address x, Address last, Address s,
@@ -190,41 +179,6 @@ class BoundNetwork {
     if (PyErr_Occurred()) throw py::error_already_set();
   }
 
-  struct Watched {
-    py::weakref tensor;
-    int64_t version;
-  };
-  struct Names {
-    PyObject* data_ptr = PyUnicode_InternFromString("data_ptr");
-    PyObject* version = PyUnicode_InternFromString("_version");
-  };
-  static const Names& names() {
-    static const Names n;
-    return n;
-  }
-  // What a weak reference refers to, to be compared only: it may be gone.
-  static const PyObject* referent(PyObject* reference) {
-#if PY_VERSION_HEX >= 0x030D0000
-    PyObject* found = nullptr;
-    if (PyWeakref_GetRef(reference, &found) == 1) Py_DECREF(found);
-    return found;
-#else
-    return PyWeakref_GET_OBJECT(reference);
-#endif
-  }
-  static int64_t number(PyObject* new_reference) {
-    if (!new_reference) throw py::error_already_set();
-    const int64_t value = PyLong_AsLongLong(new_reference);
-    Py_DECREF(new_reference);
-    return value;
-  }
-
-  static PyObject* item(const py::list& list, size_t i) { return PyList_GET_ITEM(list.ptr(), Py_ssize_t(i)); }
-  static int64_t version_of(PyObject* tensor) { return number(PyObject_GetAttr(tensor, names().version)); }
-  static Address address_of(PyObject* tensor) {
-    return Address(number(PyObject_CallMethodNoArgs(tensor, names().data_ptr)));
-  }
-
   // A hash of some values of each matrix, evenly spread: matrices that changed as a whole differ.
   uint64_t sample(size_t matrices) const {
     uint64_t hash = 14695981039346656037u;
@@ -243,7 +197,7 @@ class BoundNetwork {
 
   std::unique_ptr<Block> packed_;
   bool halved_ = false;
-  std::vector<Watched> watched_;
+  std::unique_ptr<Watch> watch_;
   const char* set_ = nullptr;
   uint64_t sample_ = 0;
   Addresses addresses_;  // of all parameters
@@ -277,6 +231,7 @@ void bind_tensors(py::module_& module) {
 }
 
 void bind_network(py::module_& module) {
+  py::class_<Watch>(module, "Watch").def(py::init<const py::list&, size_t>()).def("is_current", &Watch::is_current);
   py::class_<BoundNetwork>(module, "Network")
       .def(py::init<bool, const std::array<int64_t, 9>&, std::vector<int64_t>, const std::array<Arrays, 6>&>())
       .def("pack", &BoundNetwork::pack)

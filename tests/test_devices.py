@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import fastunroll as fu
@@ -195,17 +197,38 @@ def test_compile(form: Form, device: torch.device) -> None:
     assert all(a is b or torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
-class _Refusing:
-    """A device whose kernels cannot be launched."""
+class _Broken:
+    """A device of which one kernel does not do what it should."""
+
+    def __init__(self, kernel: str, instead: Any) -> None:
+        self.module, self.kernel, self.instead = import_module("fastunroll._emulated"), kernel, instead
 
     def __getattr__(self, name: str) -> Any:
-        def refuse(*arguments: Any) -> None:
-            raise RuntimeError("CUDA refused to launch a kernel: too many resources requested for launch")
-
-        return refuse
+        return self.instead if name == self.kernel else getattr(self.module, name)
 
 
+@pytest.mark.skipif(find_spec("fastunroll._emulated") is None, reason="built without -DFASTUNROLL_EMULATED=ON")
+@pytest.mark.parametrize("kernel", ["fused_network", "fused_gradient", "end_layer", "prox_gradient"])
+def test_a_device_that_errs_is_not_used(kernel: str) -> None:
+    A, y = torch.randn(6, 9), torch.randn(4, 6)
+    wanted = fu.solvers.ista(A, y, 0.1, iterations=3)
+    with devices.emulated(_Broken(kernel, lambda *arguments: None)):
+        found = fu.solvers.ista(A, y, 0.1, iterations=3)
+        why = devices.problem(y.device)
+    assert why is not None
+    assert "disagree with plain PyTorch" in why
+    assert relative_error(found, wanted) <= 1e-5
+
+
+@pytest.mark.skipif(find_spec("fastunroll._emulated") is None, reason="built without -DFASTUNROLL_EMULATED=ON")
 def test_a_refused_launch_is_an_error() -> None:
-    with devices.emulated(_Refusing()), pytest.raises(RuntimeError, match="refused to launch"):
-        fu.soft_threshold(torch.ones(3), 0.1)
+    def refuse(*arguments: Any) -> None:
+        raise RuntimeError("CUDA refused to launch a kernel: too many resources requested for launch")
+
+    broken = _Broken("", None)
+    with devices.emulated(broken):
+        assert fu.soft_threshold(torch.ones(3), 0.1).sum() > 0
+        broken.kernel, broken.instead = "soft_threshold", refuse
+        with pytest.raises(RuntimeError, match="refused to launch"):
+            fu.soft_threshold(torch.ones(3), 0.1)
     assert fu.soft_threshold(torch.ones(3), 0.1).sum() > 0  # and afterwards all is as before

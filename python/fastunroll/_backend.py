@@ -11,9 +11,9 @@ from .ops import device as _device
 from .ops import fused as _fused
 
 _PATHS = f"""\
-  in one launch: up to {_fused.LARGEST} columns, float32 or bfloat16, groups of at most 2, compute capability 9.0 or later
-    (before that up to 128 columns, as blocks cannot share memory); products of float32 are three of TF32, as exact as
-    float32, or one with torch.backends.cuda.matmul.allow_tf32
+  in one launch: float32 or bfloat16, groups of at most 2, up to {_fused.LARGEST} columns on compute capability 9.0 or
+    later, else up to 128, as blocks cannot share memory; products of float32 are three of TF32, as exact as float32,
+    or one with torch.backends.cuda.matmul.allow_tf32
   layer by layer, products by torch: what is larger does not fit in shared memory; support selection looks at whole
     samples; float64 and float16; gradients with gains, or of splitting and Onsager layers
   plain PyTorch: torch.func transforms, forward-mode differentiation"""

@@ -8,6 +8,10 @@ from torch import Tensor
 cuda_compiled: bool
 cuda: Any  # the kernels of devices, where compiled
 
+class Watch:
+    def __init__(self, tensors: list[Tensor], versioned: int) -> None: ...
+    def is_current(self, tensors: list[Tensor]) -> bool: ...
+
 class Network:
     def __init__(
         self,

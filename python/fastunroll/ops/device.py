@@ -20,21 +20,32 @@ if _fastunroll.cuda_compiled and torch.version.cuda is not None:
     _modules["cuda"] = _fastunroll.cuda
 
 
-_problems: dict[torch.device, str | None] = {}
+_problems: dict[tuple[torch.device, Any], str | None] = {}  # by device, and the module that serves it
 
 
 def problem(device: torch.device) -> str | None:
-    """Why this device has no kernels, if it has none."""
-    if device not in _problems:
-        _problems[device] = _find_problem(device)
-    return _problems[device]
+    """Why this device has no kernels that can be used, if so. The first time they are tried out."""
+    key = device, _modules.get(device.type)
+    if key not in _problems:
+        found = _find_problem(device)
+        if found is not None or torch.compiler.is_compiling() or _captures(device):
+            return found
+        _problems[key] = None  # for the trial
+        from .trial import disagreement  # which needs the operators, and they this
+
+        _problems[key] = disagreement(device)
+    return _problems[key]
+
+
+def _captures(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _find_problem(device: torch.device) -> str | None:
     if device.type == "cuda" and device.type in _modules:
         major, minor = torch.cuda.get_device_capability(device)
         too_old = (major, minor) < _OLDEST
-        return f"compute capability {major}.{minor}, but kernels need 8.0 or later" if too_old else None
+        return f"compute capability is {major}.{minor}, but kernels need 8.0 or later" if too_old else None
     if device.type == "cuda":
         devices, why = _fastunroll.cuda_devices()
         return "this torch is built without CUDA" if devices else why
@@ -73,9 +84,7 @@ def where(t: Tensor) -> tuple[int, int]:
 def emulated(module: Any) -> Iterator[None]:
     """For tests: tensors of the CPU go to ``module``, which runs a device's kernels on the host."""
     _modules["cpu"] = module
-    _problems.clear()
     try:
         yield
     finally:
         del _modules["cpu"]
-        _problems.clear()

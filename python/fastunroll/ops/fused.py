@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import _fastunroll
 from .device import describe, where
 from .form import SHRINKAGES, STATES, Form, Parameters, sizes
 from .register import address
@@ -161,38 +162,62 @@ class Layout:
         return out
 
 
-class _Kept:
-    """A layout, and the tensors and versions that it was made of."""
+class Resident:
+    """A network laid out on a device, and the tensors it was made of, for calls without gradients."""
 
-    def __init__(self, layout: Layout, tensors: Sequence[Tensor]) -> None:
-        self.layout = layout
-        self.tensors = [weakref.ref(t) for t in tensors]
-        self.state = _state(tensors)
+    __slots__ = ("_layout", "_module", "_plans", "_watch", "form", "parameters")
 
-    def fits(self, tensors: Sequence[Tensor]) -> bool:
-        same = len(tensors) == len(self.tensors) and all(r() is t for r, t in zip(self.tensors, tensors, strict=True))
-        return same and _state(tensors) == self.state
+    def __init__(self, module: Any, f: Form, p: Parameters, tensors: list[Tensor]) -> None:
+        self._module, self.form, self.parameters = module, f, p
+        self._watch = _fastunroll.Watch(tensors, len(tensors))
+        self._layout: Layout | None = None
+        self._plans: dict[tuple[int, str | None], Plan | None] = {}
+
+    def fits(self, tensors: list[Tensor]) -> bool:
+        """Whether these are the tensors it was made of, and no version counter has moved since."""
+        fits: bool = self._watch.is_current(tensors)
+        return fits
+
+    def plan(self, y: Tensor) -> Plan | None:
+        """The kernel for a batch."""
+        key = y.shape[0], precision_of(y)
+        if key not in self._plans:
+            self._plans[key] = plan(self._module, self.form, self.parameters, y, record=False)
+        return self._plans[key]
+
+    def layout(self) -> Layout:
+        if self._layout is None:
+            self._layout = Layout(self._module, self.form, self.parameters)
+        return self._layout
+
+    def run(self, y: Tensor, x0: Tensor | None, keep: bool) -> Tensor | None:
+        """All layers, or the last, of contiguous batches (batch, m); None if no kernel serves."""
+        chosen = self.plan(y)
+        if chosen is None:
+            return None
+        f, (_, n) = self.form, sizes(self.form, self.parameters)
+        out = y.new_empty((f.layers, y.shape[0], n) if keep else (y.shape[0], n))
+        nothing = y.new_empty(0)
+        x, last = (out, nothing) if keep else (nothing, out)
+        forward(self._module, chosen, f, self.parameters, self.layout(), y, x0, None, x, last, nothing)
+        return out
 
 
-def _state(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
-    return [(t.data_ptr(), t._version) for t in tensors]
-
-
-_kept: dict[tuple[int, Form], _Kept] = {}
+_residents: dict[tuple[int, Form], Resident] = {}
 
 
 def layout(module: Any, f: Form, p: Parameters, reuse: bool) -> Layout:
-    """Made anew or, with ``reuse``, that of an earlier call if no version counter has moved since."""
+    """Made anew or, with ``reuse``, that of an earlier call with the same parameters."""
     tensors = [t for group in p for t in group]
     if not reuse or any(t.is_inference() for t in tensors):
         return Layout(module, f, p)
     key = id(tensors[0]), f
-    found = _kept.get(key)
+    found = _residents.get(key)
     if found is None or not found.fits(tensors):
-        if key not in _kept:
-            weakref.finalize(tensors[0], _kept.pop, key, None).atexit = False
-        found = _kept[key] = _Kept(Layout(module, f, p), tensors)
-    return found.layout
+        if key not in _residents:
+            weakref.finalize(tensors[0], _residents.pop, key, None).atexit = False
+        found = _residents[key] = Resident(module, f, p, tensors)
+    return found.layout()
 
 
 def forward(

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .device import on_host
+from .device import kernels, on_host
 from .form import Form, Parameters, fits, sizes
+from .fused import Resident
 from .memory import empty
 from .network import Call, bound, recorded
 from .packed import Bound, Packed
@@ -19,13 +20,13 @@ from .register import address, is_observed, serves
 class _Described:
     """What a module computes, with tensors that the kernels can use as they are."""
 
-    __slots__ = ("counts", "dtype", "form", "m", "matrices", "n", "p")
+    __slots__ = ("counts", "device", "dtype", "form", "m", "matrices", "n", "p")
 
     def __init__(self, form: Form, p: Parameters) -> None:
         self.form, self.p, self.counts = form, p, p.counts()
         self.m, self.n = sizes(form, p)
         self.matrices = len(p.first) + len(p.second)
-        self.dtype = p.first[0].dtype
+        self.dtype, self.device = p.first[0].dtype, p.first[0].device
 
     def bound(self) -> Any:
         return bound(self.form, self.p)
@@ -34,11 +35,12 @@ class _Described:
 class Prepared:
     """What a module keeps between calls: its parameters bound, and packed for calls without gradients."""
 
-    __slots__ = ("_bare", "_packed")
+    __slots__ = ("_bare", "_packed", "_resident")
 
     def __init__(self) -> None:
         self._packed: tuple[Packed, _Described] | None = None
         self._bare: tuple[Bound, _Described] | None = None
+        self._resident: tuple[Resident, _Described] | None = None
 
     def run(
         self,
@@ -56,9 +58,12 @@ class Prepared:
         """
         if not (_plain(y) and (x0 is None or _plain(x0))) or is_observed():
             return None
-        if torch.is_grad_enabled() and any(
+        recording = torch.is_grad_enabled() and any(
             t.requires_grad for t in ((y, *tensors) if x0 is None else (y, x0, *tensors))
-        ):
+        )
+        if not y.is_cpu or on_host():
+            return None if recording or halved else self._run_on_device(tensors, describe, y, x0, keep)
+        if recording:
             return self._run_recorded(tensors, describe, y, x0, keep)
         ready = self._packed
         if ready is None or ready[0].halved is not halved or not ready[0].fits(tensors):
@@ -101,21 +106,45 @@ class Prepared:
         x, _ = recorded(Call(d.form, d.counts, keep, native), batch, start, None, tensors)
         return x if y.dim() == 2 else x.reshape((d.form.layers, *lead, d.n) if keep else (*lead, d.n))
 
+    def _run_on_device(
+        self,
+        tensors: list[Tensor],
+        describe: Callable[[], tuple[Form, Parameters]],
+        y: Tensor,
+        x0: Tensor | None,
+        keep: bool,
+    ) -> Tensor | None:
+        ready = self._resident
+        if ready is None or not ready[0].fits(tensors):
+            described, module = _described(tensors, describe), kernels(y)
+            if described is None or module is None:
+                return None
+            ready = self._resident = Resident(module, described.form, described.p, tensors), described
+        resident, d = ready
+        if not _takes(d, y, x0):
+            return None
+        start = None if x0 is None else x0.reshape(-1, d.n).contiguous()
+        x = resident.run(y.reshape(-1, d.m).contiguous(), start, keep)
+        if x is None or y.dim() == 2:
+            return x
+        return x.reshape((d.form.layers, *y.shape[:-1], d.n) if keep else (*y.shape[:-1], d.n))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a module prepares itself."""
         return Prepared, ()
 
 
 def _plain(t: Tensor) -> bool:
-    return type(t) is Tensor and t.is_cpu and t.layout is torch.strided and not on_host()
+    return type(t) is Tensor and t.layout is torch.strided
 
 
 def _takes(d: _Described, y: Tensor, x0: Tensor | None) -> bool:
     return (
         y.dtype is d.dtype
+        and y.device == d.device
         and y.dim() > 0
         and y.shape[-1] == d.m
-        and (x0 is None or (x0.dtype is d.dtype and x0.shape == (*y.shape[:-1], d.n)))
+        and (x0 is None or (x0.dtype is d.dtype and x0.device == d.device and x0.shape == (*y.shape[:-1], d.n)))
     )
 
 
