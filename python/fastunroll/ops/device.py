@@ -25,10 +25,12 @@ _problems: dict[tuple[torch.device, Any], str | None] = {}  # by device, and the
 
 def problem(device: torch.device) -> str | None:
     """Why this device has no kernels that can be used, if so. The first time they are tried out."""
+    if torch.compiler.is_compiling():  # the operators ask again when they run
+        return _find_problem(device)
     key = device, _modules.get(device.type)
     if key not in _problems:
         found = _find_problem(device)
-        if found is not None or torch.compiler.is_compiling() or _captures(device):
+        if found is not None or _captures(device):
             return found
         _problems[key] = None  # for the trial
         from .trial import disagreement  # which needs the operators, and they this
