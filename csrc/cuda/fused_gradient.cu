@@ -5,12 +5,12 @@ namespace fastunroll::cuda {
 
 template <class T>
 size_t fused_gradient_shared_size(Precision precision, const FusedShape& shape, const FusedBackward<T>& net) {
-  return shared_size<FusedGradient, T>(precision, shape, net);
+  return FusedKernels<FusedGradient, false>::shared_size<T>(precision, shape, net);
 }
 template <class T>
 const char* fused_gradient(const Stream& stream, Precision precision, const FusedShape& shape,
                            const FusedBackward<T>& net) {
-  return launch_fused<FusedGradient, T>(stream, precision, shape, net);
+  return FusedKernels<FusedGradient, false>::launch_fused<T>(stream, precision, shape, net);
 }
 
 template size_t fused_gradient_shared_size(Precision, const FusedShape&, const FusedBackward<float>&);

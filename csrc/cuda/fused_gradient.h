@@ -6,8 +6,9 @@
 
 namespace fastunroll::cuda {
 
-template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedGradient {
-  using Product = FusedProduct<P, Tall, Chunks, Warps, Blocks>;
+template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> class FusedGradient {
+  static_assert(Split == 1, "sums over samples are left by every warp");
+  using Product = FusedProduct<P, Tall, Chunks, Warps, Blocks, Split>;
   using Own = typename Product::Own;
   using Stored = typename Product::Stored;
   static constexpr int width = Product::width, rows = Product::samples;
@@ -31,9 +32,6 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedG
 
   FASTUNROLL_DEVICE explicit FusedGradient(const Arguments& arguments) : p(arguments) {}
 
-  FASTUNROLL_DEVICE bool makes(int columns) const {
-    return Product::first_chunk() * Product::Fragment::chunk < columns;
-  }
   FASTUNROLL_DEVICE const Stored* layer(const Stored* array, int k) const { return array + k * p.batch * p.n; }
   FASTUNROLL_DEVICE const Stored* x_before(int k) const { return k ? layer(p.x, k - 1) : p.x0; }
 
@@ -127,14 +125,14 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedG
   // The gradient of the layer's input, from that of z.
   FASTUNROLL_DEVICE void through_linear(int k, const Own& g, typename Product::Sums& sums) {
     Product::for_own([&](int i, int j, int h, int e) { Product::of_own(sums, i, j, h, e) = 0; });
-    if (makes(p.padded_n)) Product::share(region_n, g);
+    Product::share(region_n, p.padded_n, g);
     sync_cluster<Blocks>();
+    const int outputs = p.coupled ? p.padded_m : p.padded_n;
+    Product::add(sums, region_n, p.padded_n, p.first + k * p.first_stride, outputs, p.padded_n, 0, nullptr);
     if (!p.coupled) {
-      if (makes(p.padded_n)) Product::add(sums, region_n, p.padded_n, p.first + k * p.first_stride, p.padded_n, 0);
       sync_cluster<Blocks>();  // all have read it
       return;
     }
-    if (makes(p.padded_m)) Product::add(sums, region_n, p.padded_n, p.first + k * p.first_stride, p.padded_n, 0);
     const float* const step = p.step ? p.step + k * p.step_stride : nullptr;
     Own minus;
     FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
@@ -151,9 +149,9 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedG
         }
       }
     }
-    if (makes(p.padded_m)) Product::share(region_m, minus);
+    Product::share(region_m, p.padded_m, minus);
     sync_cluster<Blocks>();
-    if (makes(p.padded_n)) Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_m, 0);
+    Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_n, p.padded_m, 0, nullptr);
   }
 
   FASTUNROLL_DEVICE void layers() {

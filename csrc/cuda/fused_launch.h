@@ -6,53 +6,62 @@
 
 namespace fastunroll::cuda {
 
-// Calls with the kernel of a precision and shape, if there is one.
-template <template <Precision, int, int, int, int> class Kernel, Precision P, class Call>
-auto with_shape(const FusedShape& shape, const Call& call) {
-#define FASTUNROLL_SHAPE(TALL, BLOCKS)              \
-  if (shape.tall == TALL && shape.blocks == BLOCKS) \
-    return call(static_cast<Kernel<P, TALL, 1, fused_warps, BLOCKS>*>(nullptr));
-  FASTUNROLL_SHAPE(1, 1)
-  FASTUNROLL_SHAPE(1, 2)
-  FASTUNROLL_SHAPE(1, 4)
-  FASTUNROLL_SHAPE(2, 4)
-  if constexpr (P != Precision::bfloat16) {
-    FASTUNROLL_SHAPE(4, 1)
-    FASTUNROLL_SHAPE(4, 2)
-    FASTUNROLL_SHAPE(4, 4)
+constexpr int wide_blocks = 16;  // of the shape for few samples, where warps share out sums too
+
+// Precision; tall, chunks, warps, blocks, split.
+template <template <Precision, int, int, int, int, int> class Kernel, bool HasWide> struct FusedKernels {
+  // Calls with the kernel of a precision and shape, if there is one.
+  template <class T, class Call>
+  static auto with_kernel(Precision precision, const FusedShape& shape, const Call& call) {
+    if constexpr (std::is_same_v<T, Bfloat16>) {
+      return with_shape<Precision::bfloat16>(shape, call);
+    } else {
+      return precision == Precision::single ? with_shape<Precision::single>(shape, call)
+                                            : with_shape<Precision::tf32>(shape, call);
+    }
   }
-#undef FASTUNROLL_SHAPE
-  return decltype(call(static_cast<Kernel<P, 1, 1, fused_warps, 1>*>(nullptr)))();
-}
 
-template <template <Precision, int, int, int, int> class Kernel, class T, class Call>
-auto with_kernel(Precision precision, const FusedShape& shape, const Call& call) {
-  if constexpr (std::is_same_v<T, Bfloat16>) {
-    return with_shape<Kernel, Precision::bfloat16>(shape, call);
-  } else {
-    return precision == Precision::single ? with_shape<Kernel, Precision::single>(shape, call)
-                                          : with_shape<Kernel, Precision::tf32>(shape, call);
+  template <class T, class Network>
+  static size_t shared_size(Precision precision, const FusedShape& shape, const Network& net) {
+    return with_kernel<T>(precision, shape, [&](auto* kernel) {
+      using Chosen = std::remove_pointer_t<decltype(kernel)>;
+      const bool fits = net.padded_n <= Chosen::capacity && (!net.coupled || net.padded_m <= Chosen::capacity);
+      return fits ? Chosen::shared_size(net) : size_t(0);
+    });
   }
-}
 
-template <template <Precision, int, int, int, int> class Kernel, class T, class Network>
-size_t shared_size(Precision precision, const FusedShape& shape, const Network& net) {
-  return with_kernel<Kernel, T>(precision, shape, [&](auto* kernel) {
-    using Chosen = std::remove_pointer_t<decltype(kernel)>;
-    const bool fits = net.padded_n <= Chosen::capacity && (!net.coupled || net.padded_m <= Chosen::capacity);
-    return fits ? Chosen::shared_size(net) : size_t(0);
-  });
-}
+  template <class T, class Network>
+  static const char* launch_fused(const Stream& stream, Precision precision, const FusedShape& shape,
+                                  const Network& net) {
+    const size_t shared = shared_size<T>(precision, shape, net);
+    if (shared == 0) return "no fused kernel of this shape";
+    return with_kernel<T>(precision, shape, [&](auto* kernel) {
+      using Chosen = std::remove_pointer_t<decltype(kernel)>;
+      const int64_t clusters = (net.batch + Chosen::samples - 1) / Chosen::samples;
+      return launch<Chosen>({clusters, shared, stream}, net);
+    });
+  }
 
-template <template <Precision, int, int, int, int> class Kernel, class T, class Network>
-const char* launch_fused(const Stream& stream, Precision precision, const FusedShape& shape, const Network& net) {
-  const size_t shared = shared_size<Kernel, T>(precision, shape, net);
-  if (shared == 0) return "no fused kernel of this shape";
-  return with_kernel<Kernel, T>(precision, shape, [&](auto* kernel) {
-    using Chosen = std::remove_pointer_t<decltype(kernel)>;
-    const int64_t clusters = (net.batch + Chosen::samples - 1) / Chosen::samples;
-    return launch<Chosen>({clusters, shared, stream}, net);
-  });
-}
+ private:
+  template <Precision P, int Tall, int Blocks, int Split = 1>
+  static constexpr Kernel<P, Tall, 1, fused_warps, Blocks, Split>* kernel = nullptr;
+
+  template <Precision P, class Call> static auto with_shape(const FusedShape& shape, const Call& call) {
+    const auto is = [&](int tall, int blocks) { return shape.tall == tall && shape.blocks == blocks; };
+    constexpr bool half = P == Precision::bfloat16;  // whose columns take twice the registers
+    if (is(1, 1)) return call(kernel<P, 1, 1>);
+    if (is(1, 2)) return call(kernel<P, 1, 2>);
+    if (is(1, 4)) return call(kernel<P, 1, 4>);
+    if (is(2, 4)) return call(kernel<P, 2, 4>);
+    if constexpr (!half) {
+      if (is(4, 1)) return call(kernel<P, 4, 1>);
+      if (is(4, 2)) return call(kernel<P, 4, 2>);
+      if (is(4, 4)) return call(kernel<P, 4, 4>);
+    }
+    if constexpr (HasWide)
+      if (is(1, wide_blocks)) return call(kernel < P, 1, wide_blocks, half ? 8 : 4 >);
+    return decltype(call(kernel<P, 1, 1>))();
+  }
+};
 
 }  // namespace fastunroll::cuda

@@ -4,11 +4,11 @@
 namespace fastunroll::cuda {
 
 template <class T> size_t fused_shared_size(Precision precision, const FusedShape& shape, const Fused<T>& net) {
-  return shared_size<FusedNetwork, T>(precision, shape, net);
+  return FusedKernels<FusedNetwork, true>::shared_size<T>(precision, shape, net);
 }
 template <class T>
 const char* fused_network(const Stream& stream, Precision precision, const FusedShape& shape, const Fused<T>& net) {
-  return launch_fused<FusedNetwork, T>(stream, precision, shape, net);
+  return FusedKernels<FusedNetwork, true>::launch_fused<T>(stream, precision, shape, net);
 }
 
 template size_t fused_shared_size(Precision, const FusedShape&, const Fused<float>&);

@@ -6,8 +6,8 @@
 
 namespace fastunroll::cuda {
 
-template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedNetwork {
-  using Product = FusedProduct<P, Tall, Chunks, Warps, Blocks>;
+template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> class FusedNetwork {
+  using Product = FusedProduct<P, Tall, Chunks, Warps, Blocks, Split>;
   using Own = typename Product::Own;
   using Stored = typename Product::Stored;
   static constexpr int width = Product::width, rows = Product::samples;
@@ -18,7 +18,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedN
 
   static size_t shared_size(const Arguments& p) {
     const size_t first = Product::region_size(p.padded_m), v = Product::region_size(p.padded_n);
-    return first + v + (p.state == State::onsager ? 2 * row_sums_size : 0);
+    return first + v + Product::exchange_size + (p.state == State::onsager ? 2 * row_sums_size : 0);
   }
 
   FASTUNROLL_DEVICE static void run(const Arguments& p) { FusedNetwork(p).layers(); }
@@ -30,16 +30,13 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedN
   const int64_t first_sample = int64_t(block() / Blocks) * rows;
   char* const region_m = shared();                                     // of y, or of the scaled residual
   char* const region_n = region_m + Product::region_size(p.padded_m);  // of v
+  char* const exchange = region_n + Product::region_size(p.padded_n);
   // Of every warp of the cluster, squares of the residual and nonzeros: one is read while the other is written.
-  char* const row_sums = region_n + Product::region_size(p.padded_n);
+  char* const row_sums = exchange + Product::exchange_size;
   Own v, s;  // the layer's input; the second state (momentum: x before)
   Own base;  // coupled: y; direct: W1 y where it is the same in all layers
 
   FASTUNROLL_DEVICE explicit FusedNetwork(const Arguments& arguments) : p(arguments) {}
-
-  FASTUNROLL_DEVICE bool makes(int columns) const {
-    return Product::first_chunk() * Product::Fragment::chunk < columns;
-  }
 
   // Of an array of (batch, columns) that may be missing; zero beyond it.
   FASTUNROLL_DEVICE float element(const Stored* array, int row, int column, int columns) const {
@@ -80,7 +77,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedN
   FASTUNROLL_DEVICE void share_row_sums(bool nonzeros, const float (&own)[Tall][2]) {
     FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
       FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
-        float sum = own[i][h];
+        float sum = Product::speaks() ? own[i][h] : 0.0f;
         sum += shuffle_xor(sum, 1);
         sum += shuffle_xor(sum, 2);
         float* const to = sums_of(nonzeros, cluster_rank<Blocks>() * Warps + warp()) + Product::row_of(i, h);
@@ -101,21 +98,21 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedN
     const int stride = p.padded_m + p.padded_n;
     const bool constant = p.first_stride == 0;
     if (!constant || k == 0) {
-      if (makes(p.padded_n)) Product::add(sums, region_m, p.padded_m, weights, stride, 0);
+      Product::add(sums, region_m, p.padded_m, weights, p.padded_n, stride, 0, exchange);
       Product::for_own([&](int i, int j, int h, int e) { base.at[i][j][h][e] = Product::of_own(sums, i, j, h, e); });
     } else {
       Product::for_own([&](int i, int j, int h, int e) { Product::of_own(sums, i, j, h, e) = base.at[i][j][h][e]; });
     }
-    if (makes(p.padded_n) && !(k == 0 && starts_at_zero()))
-      Product::add(sums, region_n, p.padded_n, weights, stride, p.padded_m);
+    if (k > 0 || !starts_at_zero())
+      Product::add(sums, region_n, p.padded_n, weights, p.padded_n, stride, p.padded_m, exchange);
     sync_cluster<Blocks>();  // all have read v
   }
 
   // z of a coupled layer, v + W^T (t r); with Onsager's correction s becomes r, which the next s is a share of.
   FASTUNROLL_DEVICE void coupled(int k, typename Product::Sums& sums, float (&scale)[Tall][2]) {
     const bool onsager = p.state == State::onsager;
-    if (makes(p.padded_m) && !(k == 0 && starts_at_zero()))
-      Product::add(sums, region_n, p.padded_n, p.first + k * p.first_stride, p.padded_n, 0);
+    if (k > 0 || !starts_at_zero())
+      Product::add(sums, region_n, p.padded_n, p.first + k * p.first_stride, p.padded_m, p.padded_n, 0, exchange);
     const float* const step = p.step ? p.step + k * p.step_stride : nullptr;
     Own scaled;
     float squares[Tall][2] = {};
@@ -129,13 +126,13 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedN
       }
       scaled.at[i][j][h][e] = step && column < p.padded_m ? r * step[column] : r;
     });
-    if (makes(p.padded_m)) Product::share(region_m, scaled);
+    Product::share(region_m, p.padded_m, scaled);
     if (onsager) share_row_sums(false, squares);
     sync_cluster<Blocks>();  // the residual is there, and all have read v
     FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) scale[i][h] =
         onsager ? square_root(row_sum(false, i, h) / float(p.m)) : 1.0f;
     Product::for_own([&](int i, int j, int h, int e) { Product::of_own(sums, i, j, h, e) = v.at[i][j][h][e]; });
-    if (makes(p.padded_n)) Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_m, 0);
+    Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_n, p.padded_m, 0, exchange);
   }
 
   // P of a magnitude, as a factor.
@@ -163,7 +160,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedN
   }
 
   FASTUNROLL_DEVICE void store(Stored* array, int row, int column, const float (&values)[width], int columns) const {
-    Product::store(array, first_sample + row, p.batch, column, columns, values);
+    if (Product::speaks()) Product::store(array, first_sample + row, p.batch, column, columns, values);
   }
 
   FASTUNROLL_DEVICE void layers() {
@@ -215,7 +212,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> class FusedN
         }
       }
     }
-    if (makes(p.padded_n) && !last) Product::share(region_n, v);
+    if (!last) Product::share(region_n, p.padded_n, v);
     if (p.state == State::onsager) {
       share_row_sums(true, nonzeros);
       sync_cluster<Blocks>();

@@ -1,20 +1,22 @@
 // A product of a cluster of blocks: each has all of the samples' columns, and makes a part of the outputs.
 //
 // Weights come from the second-level cache straight into registers, each once to a block, some chunks ahead; warps
-// share out the outputs, so that nobody waits for anybody within a product.
+// share out the outputs, so that nobody waits for anybody within a product. Where samples are few, and the time that
+// weights take to come is all there is, outputs are spread over more blocks, and `Split` warps share out the sums too.
 #pragma once
 #include "cuda/fragments.h"
 
 namespace fastunroll::cuda {
 
-// `Tall` times 16 samples; `Chunks` of outputs to each of `Warps` in each of `Blocks`.
-template <Precision P, int Tall, int Chunks, int Warps, int Blocks> struct FusedProduct {
+// `Tall` times 16 samples; `Chunks` of outputs to each `Split` of `Warps` in each of `Blocks`.
+template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> struct FusedProduct {
   using Fragment = Fragments<P>;
   using Stored = typename Fragment::Stored;
   static constexpr int threads = Warps * warp_size;
   static constexpr int samples = 16 * Tall, tiles = Chunks * Fragment::tiles, width = Fragment::width;
-  static constexpr int capacity = Blocks * Warps * Chunks * Fragment::chunk;  // of outputs
-  static constexpr int ahead = 3;
+  static constexpr int capacity = Blocks * (Warps / Split) * Chunks * Fragment::chunk;  // of outputs
+  static constexpr int ahead = Tall == 1 ? 5 : 3;
+  static constexpr size_t exchange_size = Split > 1 ? size_t(threads) * Tall * tiles * sizeof(Words4) : 0;
 
   // What a thread has of a matrix of samples and outputs: of rows `row_of` the columns from `column_of` on.
   struct Own {
@@ -23,7 +25,12 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> struct Fused
   using Sums = float[Tall][tiles][4];
 
   FASTUNROLL_DEVICE static int row_of(int tall, int half) { return 16 * tall + 8 * half + lane() / 4; }
-  FASTUNROLL_DEVICE static int first_chunk() { return (cluster_rank<Blocks>() * Warps + warp()) * Chunks; }
+  FASTUNROLL_DEVICE static int first_chunk() {
+    return (cluster_rank<Blocks>() * (Warps / Split) + warp() / Split) * Chunks;
+  }
+  FASTUNROLL_DEVICE static bool makes(int outputs) { return first_chunk() * Fragment::chunk < outputs; }
+  // Of the warps that have the same outputs one speaks for all.
+  FASTUNROLL_DEVICE static bool speaks() { return warp() % Split == 0; }
   FASTUNROLL_DEVICE static int column_of(int chunk) {
     return (first_chunk() + chunk) * Fragment::chunk + width * (lane() % 4);
   }
@@ -61,8 +68,9 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> struct Fused
     }
   }
 
-  // Puts what a thread has into the region of every block of the cluster.
-  FASTUNROLL_DEVICE static void share(char* region, const Own& own) {
+  // Puts what a thread has of so many outputs into the region of every block of the cluster.
+  FASTUNROLL_DEVICE static void share(char* region, int outputs, const Own& own) {
+    if (!makes(outputs) || !speaks()) return;
     FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
       FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
         FASTUNROLL_UNROLL for (int part = 0; part < 2; ++part) {
@@ -75,26 +83,20 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> struct Fused
   }
 
   // sums += region x weights; `weights` is (outputs, stride), and its columns from `first` on go with the region's.
-  FASTUNROLL_DEVICE static void add(Sums& sums, const char* region, int columns, const Stored* weights, int stride,
-                                    int first) {
-    const char* rows[tiles];
-    FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) {
-      const int output =
-          (first_chunk() + q / Fragment::tiles) * Fragment::chunk + Fragment::output(q % Fragment::tiles);
-      rows[q] = reinterpret_cast<const char*>(weights + size_t(output) * size_t(stride) + first) + lane() % 4 * 16;
-    }
-    const int chunks = columns / Fragment::chunk;
-    Words4 w[ahead][tiles];
-    FASTUNROLL_UNROLL for (int s = 0; s < ahead - 1; ++s) if (s < chunks) load(w[s], rows, s);
-    for (int from = 0; from < chunks; from += ahead) {
-      FASTUNROLL_UNROLL for (int s = 0; s < ahead; ++s) {
-        const int c = from + s;
-        if (c < chunks) {
-          if (c + ahead - 1 < chunks) load(w[(s + ahead - 1) % ahead], rows, c + ahead - 1);
-          Fragment::template multiply<Tall, tiles>(sums, region + size_t(c) * 2 * Tall * Fragment::slab, w[s]);
-        }
+  // All threads come here; `exchange` is shared memory of that size.
+  FASTUNROLL_DEVICE static void add(Sums& sums, const char* region, int columns, const Stored* weights, int outputs,
+                                    int stride, int first, char* exchange) {
+    if (!speaks()) for_own([&](int i, int j, int h, int e) { of_own(sums, i, j, h, e) = 0; });
+    if (makes(outputs)) {
+      const char* rows[tiles];
+      FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) {
+        const int output =
+            (first_chunk() + q / Fragment::tiles) * Fragment::chunk + Fragment::output(q % Fragment::tiles);
+        rows[q] = reinterpret_cast<const char*>(weights + size_t(output) * size_t(stride) + first) + lane() % 4 * 16;
       }
+      add_chunks(sums, region, columns / Fragment::chunk, rows);
     }
+    if constexpr (Split > 1) combine(sums, exchange);
   }
 
   // A thread's columns of a sample in an array of (batch, columns), which may be missing; zero beyond it.
@@ -121,6 +123,44 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks> struct Fused
   }
 
  private:
+  // Of every so many chunks one.
+  FASTUNROLL_DEVICE static void add_chunks(Sums& sums, const char* region, int chunks,
+                                           const char* const (&rows)[tiles]) {
+    const int part = warp() % Split;
+    Words4 w[ahead][tiles];
+    FASTUNROLL_UNROLL for (int s = 0; s < ahead - 1; ++s) if (part + s * Split < chunks)
+        load(w[s], rows, part + s * Split);
+    for (int from = part; from < chunks; from += ahead * Split) {
+      FASTUNROLL_UNROLL for (int s = 0; s < ahead; ++s) {
+        const int c = from + s * Split, next = c + (ahead - 1) * Split;
+        if (c < chunks) {
+          if (next < chunks) load(w[(s + ahead - 1) % ahead], rows, next);
+          Fragment::template multiply<Tall, tiles>(sums, region + size_t(c) * 2 * Tall * Fragment::slab, w[s]);
+        }
+      }
+    }
+  }
+
+  // The sum over the warps that have the same outputs, in order, to all of them.
+  FASTUNROLL_DEVICE static void combine(Sums& sums, char* exchange) {
+    auto* const all = reinterpret_cast<Words4*>(exchange);
+    const auto place = [](int w, int i, int q) { return ((w * Tall + i) * tiles + q) * warp_size + lane(); };
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q)
+        all[place(warp(), i, q)] = {
+            {as_bits(sums[i][q][0]), as_bits(sums[i][q][1]), as_bits(sums[i][q][2]), as_bits(sums[i][q][3])}};
+    sync_block();
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
+      FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) {
+        FASTUNROLL_UNROLL for (int c = 0; c < 4; ++c) sums[i][q][c] = 0;
+        FASTUNROLL_UNROLL for (int part = 0; part < Split; ++part) {
+          const Words4 words = all[place(warp() / Split * Split + part, i, q)];
+          FASTUNROLL_UNROLL for (int c = 0; c < 4; ++c) sums[i][q][c] += as_float(words.word[c]);
+        }
+      }
+    }
+    sync_block();  // all have read it
+  }
+
   FASTUNROLL_DEVICE static void load(Words4 (&w)[tiles], const char* const (&rows)[tiles], int chunk) {
     FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) w[q] = load_constant(rows[q] + size_t(chunk) * 64);
   }

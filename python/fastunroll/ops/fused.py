@@ -19,6 +19,7 @@ from .register import address
 PRECISIONS = ("single", "tf32", "bfloat16")
 LARGEST = 512  # columns of float32 that some kernel has room for
 _BLOCKS = (1, 2, 4)
+_WIDE_BLOCKS, _WIDE_FROM = 16, 256  # for few samples of more columns: what counts is how fast weights come in
 _TALL = (1, 2, 4)
 
 
@@ -68,12 +69,15 @@ def plan(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient:
     assert precision is not None
     processors, clusters, memory = describe(module, y.device)
     numbers = _numbers(module, f, p, y)
+
+    def fits(tall: int, blocks: int) -> bool:
+        size = module.fused_shared_size(gradient, PRECISIONS.index(precision), (tall, blocks), numbers)
+        return 0 < size <= memory
+
+    if clusters and y.shape[0] <= 16 and sizes(f, p)[1] > _WIDE_FROM and fits(1, _WIDE_BLOCKS):
+        return Plan(precision, 1, _WIDE_BLOCKS)
     for blocks in _BLOCKS if clusters else _BLOCKS[:1]:
-        fitting = [
-            tall
-            for tall in _TALL
-            if 0 < module.fused_shared_size(gradient, PRECISIONS.index(precision), (tall, blocks), numbers) <= memory
-        ]
+        fitting = [tall for tall in _TALL if fits(tall, blocks)]
         if fitting:
             # The fewest samples at a time that still occupy the whole device at once.
             enough = [tall for tall in fitting if 16 * tall * (processors // blocks) >= y.shape[0]]
