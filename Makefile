@@ -2,7 +2,7 @@
 # make test   run the tests
 # make lint   formatting, linting, types
 # make sanitize  the core's own tests, with sanitizers; CUDA kernels emulated
-# make cuda   compile the CUDA kernels for every architecture, where there is nvcc
+# make cuda   compile the CUDA kernels for every architecture, or for ARCHITECTURES, where there is nvcc
 # make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
 # make gpu    build, test, sanitize and measure the CUDA kernels on this machine's GPU, in nine minutes
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
@@ -12,7 +12,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
-EMULATED := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON
+# For development: the kernels emulated too, and compiled for the GPU that is here, or for one kind alone.
+DEVELOPMENT := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
+  --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=$(shell nvidia-smi >/dev/null 2>&1 && echo native || echo 90-real)
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
 .PHONY: demo test sanitize cuda gpu lint format bench bench-quick wheel-check clean
@@ -39,9 +41,9 @@ endef
 cuda: .venv/tools
 	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled"; exit 0; fi; set -e; \
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
-	  -DFASTUNROLL_TESTS=ON; \
+	  -DFASTUNROLL_TESTS=ON $(if $(ARCHITECTURES),-DFASTUNROLL_CUDA_ARCHITECTURES="$(ARCHITECTURES)",-UFASTUNROLL_CUDA_ARCHITECTURES); \
 	$(BIN)/cmake --build build/cuda --target device_tests; \
-	echo "the CUDA kernels compile for every architecture, without spilled registers"
+	echo "the CUDA kernels compile for $(or $(ARCHITECTURES),every architecture), without spilled registers"
 
 lint: .venv/built
 	$(BIN)/ruff check .
@@ -85,12 +87,12 @@ wheel-check: .venv/tools
 	touch $@
 
 .venv/built: .venv/tools CMakeLists.txt $(SOURCES)
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation $(EMULATED) -e '.[test]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation $(DEVELOPMENT) -e '.[test]'
 	touch $@
 
 # What the benchmarks compare with.
 .venv/rivals: .venv/built
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation $(EMULATED) -e '.[bench]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation $(DEVELOPMENT) -e '.[bench]'
 	touch $@
 
 clean:

@@ -148,6 +148,19 @@ def test_gradients_of_every_shape(
         assert relative_error(a.cpu().double(), b) <= 3e-4  # of sums that nearly cancel, too
 
 
+@pytest.mark.parametrize("form", [Form("lista", "direct", vector=True, starts=True), Form("ista", "coupled")], ids=str)
+def test_layers_some_at_a_time(form: Form, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = _moved(build(replace(form, layers=7, dtype=torch.float32), requires_grad=True), device, torch.float32)
+
+    def of_last() -> list[Tensor]:
+        return [*torch.autograd.grad(p.run().square().sum(), p.leaves, allow_unused=True, materialize_grads=True)]
+
+    wanted = [*_gradients(p), *of_last()]
+    monkeypatch.setattr(fused, "_SEGMENT_FROM", 0)
+    for a, b in zip([*_gradients(p), *of_last()], wanted, strict=True):
+        assert relative_error(a, b) <= 1e-5
+
+
 def test_weights_are_laid_out_again_when_they_change(device: torch.device) -> None:
     net = fu.nn.LISTA(torch.randn(20, 33), layers=3).to(device)
     y = torch.randn(5, 20).to(device)

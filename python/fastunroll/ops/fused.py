@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -259,11 +259,36 @@ class Gradients:
     blend: Tensor | None
 
 
-def gradient(
+_SEGMENT, _SEGMENT_FROM = 4, 1 << 24  # layers at a time, where iterates have more values than that
+
+
+def gradients(
+    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor,
+    needs: Sequence[bool],
+) -> Iterator[tuple[int, Gradients]]:  # fmt: skip
+    """From the last layer to the first, all at once or, to need less memory, some at a time: the first of them too."""
+    segment = _SEGMENT if f.state == "none" and x.numel() >= _SEGMENT_FROM else f.layers
+    above: Tensor | None = None
+    for last in range(f.layers, 0, -segment):
+        first = max(0, last - segment)
+        part, own = f.part(first, last), p.part(first, last)
+        entering = grad[first:last] if grad.dim() == 3 else grad
+        if above is not None and grad.dim() == 3:
+            entering = torch.cat([entering[:-1], (entering[-1] + above).unsqueeze(0)])
+        elif above is not None:
+            entering = above
+        start = x[first - 1] if first else x0
+        needed = [needs[0], needs[1] or first > 0, *needs[2:]]
+        found = _gradients_of(module, chosen, part, own, y, entering, start, x[first:last], needed)
+        above = found.start
+        yield first, found
+
+
+def _gradients_of(
     module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor,
     needs: Sequence[bool],
 ) -> Gradients:  # fmt: skip
-    """All layers of the gradient but the sums over samples; ``needs`` as of the operator."""
+    """All layers in one launch; ``needs`` as of the operator."""
     parameters = Layout(module, f, p, gradient=True)
     m, n = sizes(f, p)
     batch = y.shape[0]

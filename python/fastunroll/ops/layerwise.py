@@ -5,7 +5,7 @@ csrc/fastunroll_cuda.h says what the kernels do. Here is which products there ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -209,16 +209,20 @@ class _Backward:
             above = self._through_linear(k, g, None, k > 0 or to_start)
         return self._done(*self._start(above))
 
-    def run_after(self, found: Gradients) -> list[Tensor]:
-        """What is left to do where one kernel has gone through all layers: the sums over samples."""
-        for k in range(self.net.f.layers):
-            self._through_linear(k, found.dz[k], None if found.h is None else found.h[k], False)
-            if found.theta is not None:
-                rows = found.theta[:, k]
-                self.theta.add_rows(k, rows if self.theta.size > 1 else rows.sum(1, keepdim=True))
-            if found.blend is not None and k > 0:
-                self.blend.add_rows(k, found.blend[:, k].sum(1, keepdim=True))
-        return self._done(found.start, None)
+    def run_after(self, segments: Iterable[tuple[int, Gradients]]) -> list[Tensor]:
+        """What is left to do where a kernel goes through the layers: the sums over samples."""
+        start = None
+        for first, found in segments:
+            for i, dz in enumerate(found.dz):
+                k = first + i
+                self._through_linear(k, dz, None if found.h is None else found.h[i], False)
+                if found.theta is not None:
+                    rows = found.theta[:, i]
+                    self.theta.add_rows(k, rows if self.theta.size > 1 else rows.sum(1, keepdim=True))
+                if found.blend is not None and k > 0:
+                    self.blend.add_rows(k, found.blend[:, i].sum(1, keepdim=True))
+            start = found.start
+        return self._done(start if self.need_x0 else None, None)
 
     def _done(self, to_x0: Tensor | None, to_s0: Tensor | None) -> list[Tensor]:
         net = self.net
@@ -335,8 +339,11 @@ class _Backward:
 
 def backward(
     net: Layers, grad: Tensor, grad_s: Tensor | None, x0: Tensor | None, s0: Tensor | None, x: Tensor, trace: Tensor,
-    needs: Sequence[bool], found: Gradients | None = None,
+    needs: Sequence[bool], found: Iterable[tuple[int, Gradients]] | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    """The gradients that ``needs`` asks for, in its order; ``found`` is what a kernel has found of them already."""
+    """The gradients that ``needs`` asks for, in its order.
+
+    ``found``: what a kernel finds of them, for some layers at a time.
+    """
     steps = _Backward(net, grad, grad_s, x0, s0, x, trace, needs)
     return steps.run() if found is None else steps.run_after(found)

@@ -102,7 +102,7 @@ def _backward_on_device(
     if fused.reason_against_gradient(f, p, s0, grad_s) is None:
         chosen = fused.plan(module, f, p, y, record=True, gradient=True)
     with own_precision(y):
-        found = None if chosen is None else fused.gradient(module, chosen, f, p, y, grad, x0, x, needs)
+        found = None if chosen is None else fused.gradients(module, chosen, f, p, y, grad, x0, x, needs)
         net = layerwise.Layers(module, f, p, y)
         return layerwise.backward(net, grad, grad_s, x0, s0, x, trace, needs, found)
 
