@@ -112,10 +112,10 @@ void bind_layers(py::module_& module) {
   });
 }
 
-// A network as fused_network wants it: sizes and choices, strides, and addresses in the order of the struct.
+// Sizes and choices, strides, and addresses, in the order of the struct.
 template <class T>
-cuda::Fused<T> fused_of(const std::array<int64_t, 10>& n, const std::array<int64_t, 4>& strides,
-                        const std::array<Address, 12>& p) {
+cuda::FusedLayers<T> fused_of(const std::array<int64_t, 10>& n, const std::array<int64_t, 4>& strides,
+                              const std::array<Address, 6>& p) {
   return {n[0],
           int(n[1]),
           int(n[2]),
@@ -135,48 +135,7 @@ cuda::Fused<T> fused_of(const std::array<int64_t, 10>& n, const std::array<int64
           strides[2],
           strides[3],
           pointer<const float>(p[4]),
-          pointer<const float>(p[5]),
-          pointer<const T>(p[6]),
-          pointer<const T>(p[7]),
-          pointer<const T>(p[8]),
-          pointer<T>(p[9]),
-          pointer<T>(p[10]),
-          pointer<T>(p[11])};
-}
-
-template <class T>
-cuda::FusedBackward<T> fused_backward_of(const std::array<int64_t, 10>& n, bool every_layer,
-                                         const std::array<int64_t, 4>& strides, const std::array<Address, 14>& p) {
-  const cuda::Fused<T> net = fused_of<T>(n, strides, {p[0], p[1], p[2], p[3], p[4], p[5]});
-  return {net.batch,
-          net.layers,
-          net.m,
-          net.n,
-          net.padded_m,
-          net.padded_n,
-          net.coupled,
-          net.state,
-          net.shrinkage,
-          net.group,
-          net.first,
-          net.second,
-          net.first_stride,
-          net.second_stride,
-          net.step,
-          net.theta,
-          net.step_stride,
-          net.theta_stride,
-          net.gain,
-          net.blend,
-          pointer<const T>(p[6]),
-          pointer<const T>(p[7]),
-          pointer<const T>(p[8]),
-          every_layer,
-          pointer<T>(p[9]),
-          pointer<T>(p[10]),
-          pointer<T>(p[11]),
-          pointer<float>(p[12]),
-          pointer<float>(p[13])};
+          pointer<const float>(p[5])};
 }
 
 // Calls with a zero of float or Bfloat16.
@@ -193,31 +152,47 @@ void bind_fused(py::module_& module) {
     size_t size = 0;
     with_stored(which == cuda::Precision::bfloat16, [&](auto zero) -> const char* {
       using T = decltype(zero);
-      size = gradient ? cuda::fused_gradient_shared_size(which, how, fused_backward_of<T>(numbers, false, {}, {}))
-                      : cuda::fused_shared_size(which, how, fused_of<T>(numbers, {}, {}));
+      const cuda::FusedLayers<T> net = fused_of<T>(numbers, {}, {});
+      size = gradient ? cuda::fused_gradient_shared_size(which, how, net) : cuda::fused_shared_size(which, how, net);
       return nullptr;
     });
     return size;
   });
   module.attr("fused_warps") = cuda::fused_warps;
-  module.def("fused_network",
-             [](const Where& where, int precision, std::pair<int, int> shape, const std::array<int64_t, 10>& numbers,
-                const std::array<int64_t, 4>& strides, const std::array<Address, 12>& arrays) {
-               const auto which = cuda::Precision(precision);
-               require_launched(with_stored(which == cuda::Precision::bfloat16, [&](auto zero) {
-                 using T = decltype(zero);
-                 return cuda::fused_network<T>(stream_of(where), which, {shape.first, shape.second},
-                                               fused_of<T>(numbers, strides, arrays));
-               }));
-             });
+  module.def("fused_network", [](const Where& where, int precision, std::pair<int, int> shape,
+                                 const std::array<int64_t, 10>& numbers, const std::array<int64_t, 4>& strides,
+                                 const std::array<Address, 6>& parameters, const std::array<Address, 6>& p) {
+    const auto which = cuda::Precision(precision);
+    require_launched(with_stored(which == cuda::Precision::bfloat16, [&](auto zero) {
+      using T = decltype(zero);
+      const cuda::Fused<T> net = {fused_of<T>(numbers, strides, parameters),
+                                  pointer<const T>(p[0]),
+                                  pointer<const T>(p[1]),
+                                  pointer<const T>(p[2]),
+                                  pointer<T>(p[3]),
+                                  pointer<T>(p[4]),
+                                  pointer<T>(p[5])};
+      return cuda::fused_network(stream_of(where), which, {shape.first, shape.second}, net);
+    }));
+  });
   module.def("fused_gradient",
              [](const Where& where, int precision, std::pair<int, int> shape, const std::array<int64_t, 10>& numbers,
-                bool every_layer, const std::array<int64_t, 4>& strides, const std::array<Address, 14>& arrays) {
+                const std::array<int64_t, 4>& strides, const std::array<Address, 6>& parameters, bool every_layer,
+                const std::array<Address, 8>& p) {
                const auto which = cuda::Precision(precision);
                require_launched(with_stored(which == cuda::Precision::bfloat16, [&](auto zero) {
                  using T = decltype(zero);
-                 return cuda::fused_gradient<T>(stream_of(where), which, {shape.first, shape.second},
-                                                fused_backward_of<T>(numbers, every_layer, strides, arrays));
+                 const cuda::FusedBackward<T> net = {fused_of<T>(numbers, strides, parameters),
+                                                     pointer<const T>(p[0]),
+                                                     pointer<const T>(p[1]),
+                                                     pointer<const T>(p[2]),
+                                                     every_layer,
+                                                     pointer<T>(p[3]),
+                                                     pointer<T>(p[4]),
+                                                     pointer<T>(p[5]),
+                                                     pointer<float>(p[6]),
+                                                     pointer<float>(p[7])};
+                 return cuda::fused_gradient(stream_of(where), which, {shape.first, shape.second}, net);
                }));
              });
   // Arrays of equal shape, laid out one after the other: shape (rows, columns), steps between these, padded shape, and

@@ -104,9 +104,9 @@ template <class T> struct ResidualGradient {
 // single: three products of tf32, which together have the precision of float. Sums are float in all of them.
 enum class Precision : int64_t { single, tf32, bfloat16 };
 
-// All layers of a network in one launch: without support selection, and of groups of at most 2. T is float, or Bfloat16
-// with that precision. What the layers share has a stride of 0 between them.
-template <class T> struct Fused {
+// The layers of a network that runs in one launch: without support selection, and of groups of at most 2. T is float,
+// or Bfloat16 with that precision. What the layers share has a stride of 0 between them.
+template <class T> struct FusedLayers {
   int64_t batch;
   int layers, m, n;
   int padded_m, padded_n;  // multiples of fused_padding
@@ -114,38 +114,30 @@ template <class T> struct Fused {
   State state;
   Shrinkage shrinkage;
   int group;
-  const T* first;   // direct: [W1 W2], (padded_n, padded_m + padded_n); coupled: A (padded_m, padded_n)
-  const T* second;  // coupled: W^T (padded_n, padded_m)
+  const T *first, *second;
   int64_t first_stride, second_stride;
   const float* step;   // (padded_m), or null
   const float* theta;  // (padded_n / group), or null
   int64_t step_stride, theta_stride;
   const float *gain, *blend;  // (layers), or null
+};
+constexpr int fused_padding = 32;
+
+// first is, direct, [W1 W2], (padded_n, padded_m + padded_n); coupled, A (padded_m, padded_n), and second is then W^T
+// (padded_n, padded_m).
+template <class T> struct Fused : FusedLayers<T> {
   const T *y, *x0, *s0;
   T* x;     // (layers, batch, n), or null
   T* last;  // (batch, n), or null
   T* s;     // (batch, state_size), or null
 };
-constexpr int fused_padding = 32;
 
 // From the gradient of x to those of z of all layers, plain or with momentum and without gain. What is over samples is
-// left for each tile of 16 `tall` of them.
-template <class T> struct FusedBackward {
-  int64_t batch;
-  int layers, m, n;
-  int padded_m, padded_n;
-  bool coupled;
-  State state;
-  Shrinkage shrinkage;
-  int group;
-  const T* first;   // direct: W2^T (padded_n, padded_n); coupled: W (padded_m, padded_n)
-  const T* second;  // coupled: A^T (padded_n, padded_m)
-  int64_t first_stride, second_stride;
-  const float *step, *theta;
-  int64_t step_stride, theta_stride;
-  const float *gain, *blend;  // no gain
-  const T *x, *x0;            // as fused_network left it, and started from
-  const T* grad;              // of x: (layers, batch, n) if every_layer, else (batch, n)
+// left for each tile of 16 `tall` of them. first is, direct, W2^T (padded_n, padded_n); coupled, W (padded_m,
+// padded_n), and second is then A^T (padded_n, padded_m).
+template <class T> struct FusedBackward : FusedLayers<T> {
+  const T *x, *x0;  // as fused_network left it, and started from
+  const T* grad;    // of x: (layers, batch, n) if every_layer, else (batch, n)
   bool every_layer;
   T* dz;            // (layers, batch, n): the gradient of z
   T* h;             // (layers, batch, m): coupled, W dz; or null
@@ -161,9 +153,9 @@ struct FusedShape {
 };
 
 // Bytes of shared memory that a block needs, 0 if there is no such kernel.
-template <class T> size_t fused_shared_size(Precision, const FusedShape&, const Fused<T>&);
+template <class T> size_t fused_shared_size(Precision, const FusedShape&, const FusedLayers<T>&);
 template <class T> const char* fused_network(const Stream&, Precision, const FusedShape&, const Fused<T>&);
-template <class T> size_t fused_gradient_shared_size(Precision, const FusedShape&, const FusedBackward<T>&);
+template <class T> size_t fused_gradient_shared_size(Precision, const FusedShape&, const FusedLayers<T>&);
 template <class T> const char* fused_gradient(const Stream&, Precision, const FusedShape&, const FusedBackward<T>&);
 
 // out[l][r][c] = from[l][r row_step + c column_step], and zero beyond (rows, columns).

@@ -4,7 +4,7 @@
 namespace fastunroll::cuda {
 
 template <class T>
-size_t fused_gradient_shared_size(Precision precision, const FusedShape& shape, const FusedBackward<T>& net) {
+size_t fused_gradient_shared_size(Precision precision, const FusedShape& shape, const FusedLayers<T>& net) {
   return FusedKernels<FusedGradient, false>::shared_size<T>(precision, shape, net);
 }
 template <class T>
@@ -13,8 +13,8 @@ const char* fused_gradient(const Stream& stream, Precision precision, const Fuse
   return FusedKernels<FusedGradient, false>::launch_fused<T>(stream, precision, shape, net);
 }
 
-template size_t fused_gradient_shared_size(Precision, const FusedShape&, const FusedBackward<float>&);
-template size_t fused_gradient_shared_size(Precision, const FusedShape&, const FusedBackward<Bfloat16>&);
+template size_t fused_gradient_shared_size(Precision, const FusedShape&, const FusedLayers<float>&);
+template size_t fused_gradient_shared_size(Precision, const FusedShape&, const FusedLayers<Bfloat16>&);
 template const char* fused_gradient(const Stream&, Precision, const FusedShape&, const FusedBackward<float>&);
 template const char* fused_gradient(const Stream&, Precision, const FusedShape&, const FusedBackward<Bfloat16>&);
 

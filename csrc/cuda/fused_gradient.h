@@ -17,7 +17,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
   using Arguments = FusedBackward<Stored>;
   static constexpr int threads = Product::threads, cluster = Blocks, samples = rows, capacity = Product::capacity;
 
-  static size_t shared_size(const Arguments& p) {
+  static size_t shared_size(const FusedLayers<Stored>& p) {
     return (p.coupled ? Product::region_size(p.padded_m) : 0) + Product::region_size(p.padded_n);
   }
 

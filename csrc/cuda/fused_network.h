@@ -16,7 +16,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
   using Arguments = Fused<Stored>;
   static constexpr int threads = Product::threads, cluster = Blocks, samples = rows, capacity = Product::capacity;
 
-  static size_t shared_size(const Arguments& p) {
+  static size_t shared_size(const FusedLayers<Stored>& p) {
     const size_t first = Product::region_size(p.padded_m), v = Product::region_size(p.padded_n);
     return first + v + Product::exchange_size + (p.state == State::onsager ? 2 * row_sums_size : 0);
   }

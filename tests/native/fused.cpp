@@ -79,32 +79,9 @@ class Fused {
     }
     Array<float> x(size_t(net_.layers * p_.size.batch * n_)), last(size_t(p_.size.batch * n_));
     Array<float> s(size_t(p_.size.batch * net_.state_size()));
-    const cuda::Fused<float> call = {p_.size.batch,
-                                     int(net_.layers),
-                                     m_,
-                                     n_,
-                                     wide_,
-                                     long_,
-                                     net_.coupled,
-                                     cuda::State(p_.form.state),
-                                     net_.shrinkage,
-                                     int(net_.group),
-                                     first.get(),
-                                     second.get(),
-                                     first.stride,
-                                     second.stride,
-                                     step_.get(),
-                                     theta_.get(),
-                                     step_.stride,
-                                     theta_.stride,
-                                     data(gain_),
-                                     data(blend_),
-                                     data(p_.given.y),
-                                     data(p_.given.x0),
-                                     data(p_.given.s0),
-                                     x.data(),
-                                     last.data(),
-                                     s.empty() ? nullptr : s.data()};
+    const cuda::Fused<float> call = {
+        layers_of(first, second),      data(p_.given.y), data(p_.given.x0), data(p_.given.s0), x.data(), last.data(),
+        s.empty() ? nullptr : s.data()};
     const char* problem = cuda::fused_network(cuda::Stream{0, nullptr}, precision, shape, call);
     if (!problem) problem = finished();
     CHECK(!problem, what + (problem ? problem : ""));
@@ -130,35 +107,9 @@ class Fused {
     Array<float> dz(result.x.size()), h(size_t(net_.layers * p_.size.batch * m_)), start(wanted.x0.size());
     const int64_t tiles = (p_.size.batch + 16 * shape.tall - 1) / (16 * shape.tall);
     Array<float> theta(size_t(tiles * net_.layers * long_)), blend(size_t(tiles * net_.layers * 8 * shape.blocks));
-    const cuda::FusedBackward<float> call = {p_.size.batch,
-                                             int(net_.layers),
-                                             m_,
-                                             n_,
-                                             wide_,
-                                             long_,
-                                             net_.coupled,
-                                             cuda::State(p_.form.state),
-                                             net_.shrinkage,
-                                             int(net_.group),
-                                             first.get(),
-                                             second.get(),
-                                             first.stride,
-                                             second.stride,
-                                             step_.get(),
-                                             theta_.get(),
-                                             step_.stride,
-                                             theta_.stride,
-                                             nullptr,
-                                             data(blend_),
-                                             result.x.data(),
-                                             data(p_.given.x0),
-                                             p_.grad.data(),
-                                             true,
-                                             dz.data(),
-                                             net_.coupled ? h.data() : nullptr,
-                                             start.data(),
-                                             theta.data(),
-                                             blend.data()};
+    const cuda::FusedBackward<float> call = {
+        layers_of(first, second),          result.x.data(), data(p_.given.x0), p_.grad.data(), true, dz.data(),
+        net_.coupled ? h.data() : nullptr, start.data(),    theta.data(),      blend.data()};
     const char* problem = cuda::fused_gradient(cuda::Stream{0, nullptr}, Precision::single, shape, call);
     if (!problem) problem = finished();
     CHECK(!problem, what + (problem ? problem : ""));
@@ -171,6 +122,29 @@ class Fused {
   int m_, n_, wide_, long_;
   Laid step_, theta_;
   Array<float> gain_, blend_;
+
+  cuda::FusedLayers<float> layers_of(const Laid& first, const Laid& second) const {
+    return {p_.size.batch,
+            int(net_.layers),
+            m_,
+            n_,
+            wide_,
+            long_,
+            net_.coupled,
+            cuda::State(p_.form.state),
+            net_.shrinkage,
+            int(net_.group),
+            first.get(),
+            second.get(),
+            first.stride,
+            second.stride,
+            step_.get(),
+            theta_.get(),
+            step_.stride,
+            theta_.stride,
+            data(gain_),
+            data(blend_)};
+  }
 
   static const float* data(const Array<float>& a) { return a.empty() ? nullptr : a.data(); }
 
@@ -208,7 +182,7 @@ void test_fused() {
       Fused(small).forward(given ? Precision::single : Precision::tf32, {1, 1}, what);
     }
   }
-  cuda::Fused<float> large = {};
+  cuda::FusedLayers<float> large = {};
   large.padded_m = 320;
   large.padded_n = 608;
   CHECK(cuda::fused_shared_size(Precision::single, {1, 4}, large) == 0, "no kernel of more than 512 columns");

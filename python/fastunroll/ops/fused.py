@@ -233,7 +233,7 @@ def forward(
     outcome = (t.data_ptr() if t.numel() else 0 for t in (x, last, s))
     module.fused_network(
         where(y), PRECISIONS.index(chosen.precision), (chosen.tall, chosen.blocks), _numbers(module, f, p, y),
-        parameters.strides(), (*parameters.addresses(), y.data_ptr(), address(x0), address(s0), *outcome),
+        parameters.strides(), parameters.addresses(), (y.data_ptr(), address(x0), address(s0), *outcome),
     )  # fmt: skip
 
 
@@ -307,8 +307,8 @@ def _gradients_of(
     blend = sums(chosen.blocks * module.fused_warps, need_blend and f.state == "momentum")
     module.fused_gradient(
         where(y), PRECISIONS.index(chosen.precision), (chosen.tall, chosen.blocks), _numbers(module, f, p, y),
-        grad.dim() == 3, parameters.strides(),
-        (*parameters.addresses(), x.data_ptr(), address(x0), grad.data_ptr(), dz.data_ptr(), address(h), address(start),
-         address(theta), address(blend)),
+        parameters.strides(), parameters.addresses(), grad.dim() == 3,
+        (x.data_ptr(), address(x0), grad.data_ptr(), dz.data_ptr(), address(h), address(start), address(theta),
+         address(blend)),
     )  # fmt: skip
     return Gradients(dz, h, start, None if theta is None else theta[..., : n : f.group], blend)

@@ -33,10 +33,9 @@ class Bound:
 class Packed(Bound):
     """With its matrices packed; ``halved``, rounded to bfloat16 in half the memory."""
 
-    __slots__ = ("halved",)
+    __slots__ = ()
 
     def __init__(self, network: Any, tensors: list[Tensor], matrices: int, halved: bool = False) -> None:
-        self.halved = halved
         network.pack(torch.get_num_threads(), halved)
         super().__init__(network, tensors, matrices)
 

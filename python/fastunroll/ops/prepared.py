@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,15 +32,61 @@ class _Described:
         return bound(self.form, self.p)
 
 
+class _Keeper(Protocol):
+    def fits(self, tensors: list[Tensor]) -> bool: ...
+
+
+K = TypeVar("K", bound=_Keeper)
+
+
+class _Kept(Generic[K]):
+    """What was made of a module's tensors, for as long as it fits them."""
+
+    __slots__ = ("_kept", "_make")
+
+    def __init__(self, make: Callable[[_Described, list[Tensor]], K | None]) -> None:
+        self._make = make
+        self._kept: tuple[K, _Described] | None = None
+
+    def get(
+        self, tensors: list[Tensor], describe: Callable[[], tuple[Form, Parameters]]
+    ) -> tuple[K, _Described] | None:
+        """None if no kernel can use the tensors as they are."""
+        kept = self._kept  # which another thread may replace meanwhile
+        if kept is None or not kept[0].fits(tensors):
+            kept = self._kept = None  # its memory can serve again
+            described = _described(tensors, describe)
+            made = None if described is None else self._make(described, tensors)
+            if described is not None and made is not None:
+                kept = self._kept = made, described
+        return kept
+
+
+def _packed(d: _Described, tensors: list[Tensor]) -> Packed:
+    return Packed(d.bound(), tensors, d.matrices)
+
+
+def _halved(d: _Described, tensors: list[Tensor]) -> Packed:
+    return Packed(d.bound(), tensors, d.matrices, halved=True)
+
+
+def _bare(d: _Described, tensors: list[Tensor]) -> Bound:
+    return Bound(d.bound(), tensors)
+
+
+def _resident(d: _Described, tensors: list[Tensor]) -> Resident | None:
+    module = kernels(tensors[0])
+    return None if module is None else Resident(module, d.form, d.p, tensors)
+
+
 class Prepared:
     """What a module keeps between calls: its parameters bound, and packed for calls without gradients."""
 
-    __slots__ = ("_bare", "_packed", "_resident")
+    __slots__ = ("_bare", "_halved", "_packed", "_resident")
 
     def __init__(self) -> None:
-        self._packed: tuple[Packed, _Described] | None = None
-        self._bare: tuple[Bound, _Described] | None = None
-        self._resident: tuple[Resident, _Described] | None = None
+        self._packed, self._halved = _Kept(_packed), _Kept(_halved)
+        self._bare, self._resident = _Kept(_bare), _Kept(_resident)
 
     def run(
         self,
@@ -65,12 +111,9 @@ class Prepared:
             return None if recording or halved else self._run_on_device(tensors, describe, y, x0, keep)
         if recording:
             return self._run_recorded(tensors, describe, y, x0, keep)
-        ready = self._packed
-        if ready is None or ready[0].halved is not halved or not ready[0].fits(tensors):
-            described = _described(tensors, describe)
-            if described is None:
-                return None
-            ready = self._packed = Packed(described.bound(), tensors, described.matrices, halved), described
+        ready = (self._halved if halved else self._packed).get(tensors, describe)
+        if ready is None:
+            return None
         packed, d = ready
         if not _takes(d, y, x0) or not y.is_contiguous() or not (x0 is None or x0.is_contiguous()):
             return None
@@ -91,12 +134,9 @@ class Prepared:
     ) -> Tensor | None:
         if torch.autograd.forward_ad._current_level >= 0:
             return None
-        ready = self._bare
-        if ready is None or not ready[0].fits(tensors):
-            described = _described(tensors, describe)
-            if described is None:
-                return None
-            ready = self._bare = Bound(described.bound(), tensors), described
+        ready = self._bare.get(tensors, describe)
+        if ready is None:
+            return None
         native, d = ready[0].network, ready[1]
         if not _takes(d, y, x0):
             return None
@@ -114,12 +154,9 @@ class Prepared:
         x0: Tensor | None,
         keep: bool,
     ) -> Tensor | None:
-        ready = self._resident
-        if ready is None or not ready[0].fits(tensors):
-            described, module = _described(tensors, describe), kernels(y)
-            if described is None or module is None:
-                return None
-            ready = self._resident = Resident(module, described.form, described.p, tensors), described
+        ready = self._resident.get(tensors, describe)
+        if ready is None:
+            return None
         resident, d = ready
         if not _takes(d, y, x0):
             return None
