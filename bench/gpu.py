@@ -39,6 +39,7 @@ class Stage:
 
 def stages(quick: bool) -> list[Stage]:
     python, measure = sys.executable, str(ROOT / "bench" / "gpu_measure.py")
+    there = "import fastunroll as fu; b = fu.backend(); print(b); assert b.devices and not b.devices[0].problem"
     tests = ("-m", "pytest", "-q", "-x", "-k", "cuda", "-p", "no:cacheprovider", "-W", "default")
     device_tests = str(WORK / "device_tests")
     options = ("--quick",) if quick else ()
@@ -50,7 +51,11 @@ def stages(quick: bool) -> list[Stage]:
              "-DFASTUNROLL_CUDA_ARCHITECTURES=native"),
             ("cmake", "--build", str(WORK), "--target", "device_tests"),
         )),
-        Stage("tests", 80, ((python, *tests, "tests/test_devices.py", "tests/test_fused.py"), (device_tests,))),
+        Stage("tests", 80, (
+            (python, "-c", there),
+            (python, *tests, "tests/test_devices.py", "tests/test_fused.py"),
+            (device_tests,),
+        )),
         Stage("sanitizer", 70, tuple(
             ("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", device_tests, "fused")
             for tool in ("memcheck", "racecheck")

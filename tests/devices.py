@@ -13,6 +13,10 @@ from fastunroll.ops import device
 
 NO_GPU = device.problem(torch.device("cuda", 0))
 DEVICES = ["emulated"] if NO_GPU else ["emulated", "cuda"]
+# Of the GPU, if there is one: processors, whether blocks can share memory, and how much there is.
+DEVICE_FACTS = (
+    None if NO_GPU else device.describe(device.kernels(torch.empty(0, device="cuda")), torch.device("cuda", 0))
+)
 
 
 @contextmanager

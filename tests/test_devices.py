@@ -221,6 +221,15 @@ def test_a_device_that_errs_is_not_used(kernel: str) -> None:
 
 
 @pytest.mark.skipif(find_spec("fastunroll._emulated") is None, reason="built without -DFASTUNROLL_EMULATED=ON")
+def test_a_device_can_be_met_in_inference_mode() -> None:
+    with devices.emulated(_Broken("", None)), torch.inference_mode():
+        torch.manual_seed(5)
+        fu.soft_threshold(torch.ones(3), 0.1)
+        assert devices.problem(torch.device("cpu")) is None
+        assert torch.initial_seed() == 5
+
+
+@pytest.mark.skipif(find_spec("fastunroll._emulated") is None, reason="built without -DFASTUNROLL_EMULATED=ON")
 def test_a_refused_launch_is_an_error() -> None:
     def refuse(*arguments: Any) -> None:
         raise RuntimeError("CUDA refused to launch a kernel: too many resources requested for launch")

@@ -58,6 +58,9 @@ FASTUNROLL_DEVICE uint32_t shared_address(const void* p) { return uint32_t(__cvt
 
 FASTUNROLL_DEVICE void sync_block() { __syncthreads(); }
 
+// Where the compiler is not to move loads across, lest it need a register for each of them at once.
+FASTUNROLL_DEVICE void keep_order() { asm volatile("" ::: "memory"); }
+
 // The block's place in its cluster of `Blocks`.
 template <int Blocks> FASTUNROLL_DEVICE int cluster_rank() {
   uint32_t rank = 0;

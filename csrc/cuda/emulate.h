@@ -253,6 +253,7 @@ template <int Depth> void multiply(Warp& w, const float (&a)[16][Depth], const f
 inline int thread() { return emulation::machine.current->thread; }
 inline int block() { return emulation::machine.current->block->index; }
 inline char* shared() { return emulation::machine.current->block->shared.data(); }
+inline void keep_order() {}
 inline void sync_block() { emulation::wait(emulation::machine.current->block->barrier); }
 
 template <int Blocks> int cluster_rank() { return emulation::machine.current->block->rank; }

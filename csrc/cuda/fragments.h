@@ -8,8 +8,10 @@
 
 #if defined(__CUDACC__)
 #define FASTUNROLL_UNROLL _Pragma("unroll")
+#define FASTUNROLL_ROLLED _Pragma("unroll 1")  // registers count for more
 #else
 #define FASTUNROLL_UNROLL
+#define FASTUNROLL_ROLLED
 #endif
 
 namespace fastunroll::cuda {
@@ -91,7 +93,8 @@ template <Precision P> struct Fragments {
   }
 
  private:
-  // a b = (a' + a")(b' + b") but for a" b", with a' and b' what tf32 can hold; the small terms first.
+  // a b = (a' + a")(b' + b") but for a" b", with a' and b' what tf32 can hold; the small terms first. Tensor cores
+  // round sums towards zero: those of all columns are added up outside of them.
   FASTUNROLL_DEVICE static void multiply_exactly(float (&acc)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     uint32_t large[4], small[4];
     FASTUNROLL_UNROLL for (int i = 0; i < 4; ++i) {
@@ -100,9 +103,11 @@ template <Precision P> struct Fragments {
       small[i] = as_bits(value - most);
     }
     const float most0 = rounded_to_tf32(as_float(b0)), most1 = rounded_to_tf32(as_float(b1));
-    multiply_tf32(acc, small, as_bits(most0), as_bits(most1));
-    multiply_tf32(acc, large, as_bits(as_float(b0) - most0), as_bits(as_float(b1) - most1));
-    multiply_tf32(acc, large, as_bits(most0), as_bits(most1));
+    float sum[4] = {};
+    multiply_tf32(sum, small, as_bits(most0), as_bits(most1));
+    multiply_tf32(sum, large, as_bits(as_float(b0) - most0), as_bits(as_float(b1) - most1));
+    multiply_tf32(sum, large, as_bits(most0), as_bits(most1));
+    FASTUNROLL_UNROLL for (int i = 0; i < 4; ++i) acc[i] += sum[i];
   }
 };
 

@@ -51,7 +51,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
   // From the gradient of x+ to that of z, a thread's columns of a row; that of theta is added to `to_theta`.
   FASTUNROLL_DEVICE void through_prox(int k, float (&g)[width], const float (&x)[width], int column,
                                       float (&to_theta)[width]) const {
-    if (p.shrinkage == Shrinkage::none) return;
+    if (p.shrinkage == Shrinkage::none || column >= p.padded_n) return;
     const float* const theta = p.theta + k * p.theta_stride + column / p.group;
     FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
       if (p.group == 2) {
@@ -155,8 +155,9 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
   }
 
   FASTUNROLL_DEVICE void layers() {
+    sync_cluster<Blocks>();  // all blocks are there, and so is their shared memory
     typename Product::Sums sums = {};
-    for (int k = p.layers - 1; k >= 0; --k) {
+    FASTUNROLL_ROLLED for (int k = p.layers - 1; k >= 0; --k) {
       Own g;
       gradient_of_z(k, sums, g);
       if (k > 0 || p.to_start || p.h) through_linear(k, g, sums);

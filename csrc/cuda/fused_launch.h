@@ -52,11 +52,10 @@ template <template <Precision, int, int, int, int, int> class Kernel, bool HasWi
     if (is(1, 1)) return call(kernel<P, 1, 1>);
     if (is(1, 2)) return call(kernel<P, 1, 2>);
     if (is(1, 4)) return call(kernel<P, 1, 4>);
-    if (is(2, 4)) return call(kernel<P, 2, 4>);
     if constexpr (!half) {
-      if (is(4, 1)) return call(kernel<P, 4, 1>);
-      if (is(4, 2)) return call(kernel<P, 4, 2>);
-      if (is(4, 4)) return call(kernel<P, 4, 4>);
+      if (is(2, 1)) return call(kernel<P, 2, 1>);
+      if (is(2, 2)) return call(kernel<P, 2, 2>);
+      if (is(2, 4)) return call(kernel<P, 2, 4>);
     }
     if constexpr (HasWide)
       if (is(1, wide_blocks)) return call(kernel < P, 1, wide_blocks, half ? 8 : 4 >);

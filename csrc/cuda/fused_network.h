@@ -88,7 +88,8 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
   }
   FASTUNROLL_DEVICE float row_sum(bool nonzeros, int i, int h) const {
     float sum = 0;
-    for (int part = 0; part < Blocks * Warps; ++part) sum += sums_of(nonzeros, part)[Product::row_of(i, h)];
+    FASTUNROLL_ROLLED for (int part = 0; part < Blocks * Warps; ++part) sum +=
+        sums_of(nonzeros, part)[Product::row_of(i, h)];
     return sum;
   }
 
@@ -165,7 +166,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
 
   FASTUNROLL_DEVICE void layers() {
     begin();
-    for (int k = 0; k < p.layers; ++k) {
+    FASTUNROLL_ROLLED for (int k = 0; k < p.layers; ++k) {
       typename Product::Sums sums = {};
       float scale[Tall][2] = {};
       if (p.coupled)
@@ -185,6 +186,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
         const int column = Product::column_of(j);
         if (column >= p.padded_n) continue;
         FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
+          keep_order();
           float (&own_v)[width] = v.at[i][j][h];
           float (&own_s)[width] = s.at[i][j][h];
           float u[width], z[width];

@@ -15,7 +15,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
   static constexpr int threads = Warps * warp_size;
   static constexpr int samples = 16 * Tall, tiles = Chunks * Fragment::tiles, width = Fragment::width;
   static constexpr int capacity = Blocks * (Warps / Split) * Chunks * Fragment::chunk;  // of outputs
-  static constexpr int ahead = Tall == 1 ? 5 : 3;
+  static constexpr int ahead = tiles > 2 ? 2 : Tall == 1 ? 4 : 3;  // as far as registers go on every architecture
   static constexpr size_t exchange_size = Split > 1 ? size_t(threads) * Tall * tiles * sizeof(Words4) : 0;
 
   // What a thread has of a matrix of samples and outputs: of rows `row_of` the columns from `column_of` on.
@@ -37,9 +37,14 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
 
   // Does something with every element of what a thread has, and its place in it.
   template <class Do> FASTUNROLL_DEVICE static void for_own(const Do& with) {
-    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j)
-        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) FASTUNROLL_UNROLL for (int e = 0; e < width; ++e)
-            with(i, j, h, e);
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
+      FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
+        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
+          keep_order();
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) with(i, j, h, e);
+        }
+      }
+    }
   }
 
   FASTUNROLL_DEVICE static float& of_own(Sums& sums, int i, int j, int h, int e) {
@@ -57,11 +62,14 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
 
   // Fills a block's region: value(row, column) of all its columns.
   template <class Value> FASTUNROLL_DEVICE static void fill(char* region, int columns, const Value& value) {
-    for (int c = warp(); c < columns / Fragment::chunk; c += Warps) {
+    FASTUNROLL_ROLLED for (int c = warp(); c < columns / Fragment::chunk; c += Warps) {
       FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
         float own[2][width];
-        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) own[h][e] =
-            value(row_of(i, h), c * Fragment::chunk + width * (lane() % 4) + e);
+        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
+          keep_order();
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) own[h][e] =
+              value(row_of(i, h), c * Fragment::chunk + width * (lane() % 4) + e);
+        }
         FASTUNROLL_UNROLL for (int part = 0; part < 2; ++part) *
             reinterpret_cast<Words4*>(slab(region, c, part, i) + lane() * 16) = Fragment::words(own, part);
       }
@@ -130,7 +138,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
     Words4 w[ahead][tiles];
     FASTUNROLL_UNROLL for (int s = 0; s < ahead - 1; ++s) if (part + s * Split < chunks)
         load(w[s], rows, part + s * Split);
-    for (int from = part; from < chunks; from += ahead * Split) {
+    FASTUNROLL_ROLLED for (int from = part; from < chunks; from += ahead * Split) {
       FASTUNROLL_UNROLL for (int s = 0; s < ahead; ++s) {
         const int c = from + s * Split, next = c + (ahead - 1) * Split;
         if (c < chunks) {

@@ -44,6 +44,7 @@ template <int Blocks, bool Unsynchronised> struct PassOn {
   FASTUNROLL_DEVICE static void run(const Arguments& p) {
     auto* mine = reinterpret_cast<Words4*>(shared());
     const int rank = cluster_rank<Blocks>(), at = block() * threads + thread();
+    sync_cluster<Blocks>();  // all blocks are there
     store_to_peer<Blocks>(mine + thread(), (rank + 1) % Blocks, load_constant(p.in + at));
     if (!Unsynchronised) sync_cluster<Blocks>();
     p.out[at] = mine[thread()];

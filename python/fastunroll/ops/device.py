@@ -30,16 +30,21 @@ def problem(device: torch.device) -> str | None:
     key = device, _modules.get(device.type)
     if key not in _problems:
         found = _find_problem(device)
-        if found is not None or _captures(device):
+        if found is not None or captures(device):
             return found
         _problems[key] = None  # for the trial
         from .trial import disagreement  # which needs the operators, and they this
 
-        _problems[key] = disagreement(device)
+        try:
+            _problems[key] = disagreement(device)
+        except torch.OutOfMemoryError:
+            del _problems[key]  # to be tried again
+            raise
     return _problems[key]
 
 
-def _captures(device: torch.device) -> bool:
+def captures(device: torch.device) -> bool:
+    """Whether a CUDA graph is being captured."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .. import _fastunroll
-from .device import describe, where
+from .device import captures, describe, where
 from .form import SHRINKAGES, STATES, Form, Parameters, sizes
 from .register import address
 
@@ -20,7 +21,7 @@ PRECISIONS = ("single", "tf32", "bfloat16")
 LARGEST = 512  # columns of float32 that some kernel has room for
 _BLOCKS = (1, 2, 4)
 _WIDE_BLOCKS, _WIDE_FROM = 16, 256  # for few samples of more columns: what counts is how fast weights come in
-_TALL = (1, 2, 4)
+_TALL = (1, 2)
 
 
 def precision_of(y: Tensor) -> str | None:
@@ -29,7 +30,13 @@ def precision_of(y: Tensor) -> str | None:
         return "bfloat16"
     if y.dtype != torch.float32:
         return None
-    return "tf32" if y.is_cuda and torch.backends.cuda.matmul.allow_tf32 else "single"
+    return "tf32" if y.is_cuda and _tf32_is_allowed() else "single"
+
+
+def _tf32_is_allowed() -> bool:
+    matmul = torch.backends.cuda.matmul
+    said = getattr(matmul, "fp32_precision", "none")  # since torch 2.9; it forbids reading the other if it was set
+    return said == "tf32" if said in ("tf32", "ieee") else bool(matmul.allow_tf32)
 
 
 @dataclass(frozen=True)
@@ -166,20 +173,39 @@ class Layout:
         return out
 
 
+class _Steps:
+    """How many steps optimisers have taken: fused ones change tensors without moving their version counters."""
+
+    count = 0
+    watched = False
+
+    @classmethod
+    def watch(cls) -> None:
+        if not cls.watched:
+            cls.watched = True
+            register_optimizer_step_post_hook(cls._taken)
+
+    @classmethod
+    def _taken(cls, *_: Any) -> None:
+        cls.count += 1
+
+
 class Resident:
     """A network laid out on a device, and the tensors it was made of, for calls without gradients."""
 
-    __slots__ = ("_layout", "_module", "_plans", "_watch", "form", "parameters")
+    __slots__ = ("_layouts", "_module", "_plans", "_steps", "_watch", "form", "parameters")
 
     def __init__(self, module: Any, f: Form, p: Parameters, tensors: list[Tensor]) -> None:
         self._module, self.form, self.parameters = module, f, p
         self._watch = _fastunroll.Watch(tensors, len(tensors))
-        self._layout: Layout | None = None
+        _Steps.watch()
+        self._steps = _Steps.count
+        self._layouts: dict[tuple[int, int], Layout] = {}  # each stream has its own, as none waits for another
         self._plans: dict[tuple[int, str | None], Plan | None] = {}
 
     def fits(self, tensors: list[Tensor]) -> bool:
         """Whether these are the tensors it was made of, and no version counter has moved since."""
-        fits: bool = self._watch.is_current(tensors)
+        fits: bool = self._steps == _Steps.count and self._watch.is_current(tensors)
         return fits
 
     def plan(self, y: Tensor) -> Plan | None:
@@ -190,9 +216,14 @@ class Resident:
         return self._plans[key]
 
     def layout(self) -> Layout:
-        if self._layout is None:
-            self._layout = Layout(self._module, self.form, self.parameters)
-        return self._layout
+        """Kept, but for a CUDA graph that is being captured: that lays out the weights of each replay."""
+        like = self.parameters.first[0]
+        if captures(like.device):
+            return Layout(self._module, self.form, self.parameters)
+        stream = where(like)
+        if stream not in self._layouts:
+            self._layouts[stream] = Layout(self._module, self.form, self.parameters)
+        return self._layouts[stream]
 
     def run(self, y: Tensor, x0: Tensor | None, keep: bool) -> Tensor | None:
         """All layers, or the last, of contiguous batches (batch, m); None if no kernel serves."""

@@ -283,7 +283,9 @@ def network(
     segment: with gradients, keep every so many layers only; 0 keeps all.
     """
     if not differentiable(y, x0, s0, *(t for group in p for t in group)):
-        x, last, s, _ = _network(y, *map(list, p), x0, s0, form.numbers(), keep, False, True)
+        # Compiled code may replay CUDA graphs, which own the memory that they allocate.
+        reuse = y.device.type == "cpu" or not torch.compiler.is_compiling()
+        x, last, s, _ = _network(y, *map(list, p), x0, s0, form.numbers(), keep, False, reuse)
         return x if keep else last, s
     if not 0 < segment < form.layers:
         return _part(form, p, y, x0, s0, keep)
