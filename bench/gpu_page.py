@@ -37,9 +37,13 @@ torch. float32 is as exact as float32: products are made of three of TF32. With
 `torch.backends.cuda.matmul.allow_tf32 = True` they are one of TF32, three times less work and 1e-3 off. bfloat16 and
 float16 tensors are stored as such and summed in float32.
 
+Before their first use in a process, a device's kernels are tried out on small networks against plain PyTorch. If they
+fail or disagree, plain PyTorch serves, and `fu.backend()` says why.
+
 A sample's result does not depend on the batch it came in as long as the same kernel serves both; on the CPU it never
 does. Without gradients, matrices are laid out once and kept while no version counter moves: weights edited through
-`.data` are not noticed on a GPU, so edit under `torch.no_grad()`.
+`.data` are not noticed on a GPU, so edit under `torch.no_grad()`. A CUDA graph lays them out at each replay, and so
+sees new weights. Under autocast networks keep the precision of their weights: convert them for another.
 
 ## Verified
 Every kernel also runs on the host, each thread a fiber, with fragment layouts, barriers and copies as a device has
