@@ -236,14 +236,20 @@ inline uint32_t to_bits(float v) {
   return bits;
 }
 
+// As tensor cores round their sums: towards zero.
+inline float truncated(double v) {
+  const float nearest = float(v);
+  return std::fabs(double(nearest)) > std::fabs(v) ? std::nextafter(nearest, 0.0f) : nearest;
+}
+
 // c += a b with matrices of a warp's fragments: a is (16, Depth), b (Depth, 8).
 template <int Depth> void multiply(Warp& w, const float (&a)[16][Depth], const float (&b)[Depth][8]) {
   for (int l = 0; l < warp_size; ++l) {
     for (int i = 0; i < 4; ++i) {
       const int row = l / 4 + 8 * (i / 2), column = l % 4 * 2 + i % 2;
-      float sum = from_bits(w.in[l][6 + i]);
-      for (int k = 0; k < Depth; ++k) sum += a[row][k] * b[k][column];
-      w.out[l][i] = to_bits(sum);
+      double sum = from_bits(w.in[l][6 + i]);
+      for (int k = 0; k < Depth; ++k) sum += double(a[row][k]) * b[k][column];
+      w.out[l][i] = to_bits(truncated(sum));
     }
   }
 }
