@@ -30,7 +30,7 @@ void bind_device(py::module_& module) {
   module.def("describe", [](int device) {
     cuda::Device found;
     if (const char* problem = cuda::describe(device, &found)) throw std::runtime_error(problem);
-    return py::make_tuple(found.processors, found.clusters, found.shared);
+    return py::make_tuple(found.processors, found.clusters);
   });
 }
 
@@ -145,18 +145,19 @@ template <class Call> const char* with_stored(bool half, const Call& call) {
 
 void bind_fused(py::module_& module) {
   module.attr("fused_padding") = cuda::fused_padding;
-  module.def("fused_shared_size", [](bool gradient, int precision, std::pair<int, int> shape,
-                                     const std::array<int64_t, 10>& numbers) {
+  module.def("fused_has_room", [](const Where& where, bool gradient, int precision, std::pair<int, int> shape,
+                                  const std::array<int64_t, 10>& numbers) {
     const cuda::FusedShape how{shape.first, shape.second};
     const auto which = cuda::Precision(precision);
-    size_t size = 0;
+    bool room = false;
     with_stored(which == cuda::Precision::bfloat16, [&](auto zero) -> const char* {
       using T = decltype(zero);
       const cuda::FusedLayers<T> net = fused_of<T>(numbers, {}, {});
-      size = gradient ? cuda::fused_gradient_shared_size(which, how, net) : cuda::fused_shared_size(which, how, net);
+      room = gradient ? cuda::fused_gradient_has_room(stream_of(where), which, how, net)
+                      : cuda::fused_has_room(stream_of(where), which, how, net);
       return nullptr;
     });
-    return size;
+    return room;
   });
   module.attr("fused_warps") = cuda::fused_warps;
   module.def("fused_network", [](const Where& where, int precision, std::pair<int, int> shape,

@@ -33,7 +33,6 @@ struct Stream {
 struct Device {
   int processors;
   bool clusters;  // whether blocks can share their memory
-  size_t shared;  // bytes that a block can have
 };
 const char* describe(int device, Device*);
 
@@ -152,10 +151,10 @@ struct FusedShape {
   int tall, blocks;
 };
 
-// Bytes of shared memory that a block needs, 0 if there is no such kernel.
-template <class T> size_t fused_shared_size(Precision, const FusedShape&, const FusedLayers<T>&);
+// Whether there is such a kernel, and the device of the stream has room for it.
+template <class T> bool fused_has_room(const Stream&, Precision, const FusedShape&, const FusedLayers<T>&);
 template <class T> const char* fused_network(const Stream&, Precision, const FusedShape&, const Fused<T>&);
-template <class T> size_t fused_gradient_shared_size(Precision, const FusedShape&, const FusedLayers<T>&);
+template <class T> bool fused_gradient_has_room(const Stream&, Precision, const FusedShape&, const FusedLayers<T>&);
 template <class T> const char* fused_gradient(const Stream&, Precision, const FusedShape&, const FusedBackward<T>&);
 
 // out[l][r][c] = from[l][r row_step + c column_step], and zero beyond (rows, columns).

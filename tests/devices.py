@@ -13,7 +13,7 @@ from fastunroll.ops import device
 
 NO_GPU = device.problem(torch.device("cuda", 0))
 DEVICES = ["emulated"] if NO_GPU else ["emulated", "cuda"]
-# Of the GPU, if there is one: processors, whether blocks can share memory, and how much there is.
+# Of the GPU, if there is one: processors, and whether blocks can share memory.
 DEVICE_FACTS = (
     None if NO_GPU else device.describe(device.kernels(torch.empty(0, device="cuda")), torch.device("cuda", 0))
 )

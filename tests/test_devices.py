@@ -241,3 +241,10 @@ def test_a_refused_launch_is_an_error() -> None:
         with pytest.raises(RuntimeError, match="refused to launch"):
             fu.soft_threshold(torch.ones(3), 0.1)
     assert fu.soft_threshold(torch.ones(3), 0.1).sum() > 0  # and afterwards all is as before
+
+
+def test_backend_says_which_networks_get_which_kernels() -> None:
+    assert "one launch" not in str(fu.backend())
+    text = str(fu.backend(verbose=True))
+    for word in ("one launch", "layer by layer", "plain PyTorch", "allow_tf32"):
+        assert word in text

@@ -29,12 +29,11 @@ int device_count(char* problem, int size) {
 }
 
 const char* describe(int device, Device* found) {
-  int processors = 0, major = 0, shared = 0;
+  int processors = 0, major = 0;
   cudaError_t status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   if (status == cudaSuccess) status = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  if (status == cudaSuccess) status = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   if (status != cudaSuccess) return cudaGetErrorString(status);
-  *found = {processors, major >= 9, size_t(shared)};
+  *found = {processors, major >= 9};
   return nullptr;
 }
 

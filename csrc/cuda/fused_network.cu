@@ -3,16 +3,17 @@
 
 namespace fastunroll::cuda {
 
-template <class T> size_t fused_shared_size(Precision precision, const FusedShape& shape, const FusedLayers<T>& net) {
-  return FusedKernels<FusedNetwork, true>::shared_size<T>(precision, shape, net);
+template <class T>
+bool fused_has_room(const Stream& stream, Precision precision, const FusedShape& shape, const FusedLayers<T>& net) {
+  return FusedKernels<FusedNetwork, true>::template has_room_for<T>(stream, precision, shape, net);
 }
 template <class T>
 const char* fused_network(const Stream& stream, Precision precision, const FusedShape& shape, const Fused<T>& net) {
   return FusedKernels<FusedNetwork, true>::launch_fused<T>(stream, precision, shape, net);
 }
 
-template size_t fused_shared_size(Precision, const FusedShape&, const FusedLayers<float>&);
-template size_t fused_shared_size(Precision, const FusedShape&, const FusedLayers<Bfloat16>&);
+template bool fused_has_room(const Stream&, Precision, const FusedShape&, const FusedLayers<float>&);
+template bool fused_has_room(const Stream&, Precision, const FusedShape&, const FusedLayers<Bfloat16>&);
 template const char* fused_network(const Stream&, Precision, const FusedShape&, const Fused<float>&);
 template const char* fused_network(const Stream&, Precision, const FusedShape&, const Fused<Bfloat16>&);
 

@@ -41,33 +41,57 @@ __global__ void __launch_bounds__(Kernel::threads, 1) entry(const __grid_constan
   if constexpr (Kernel::cluster == 1 || FASTUNROLL_HAS_CLUSTERS) Kernel::run(a);
 }
 
-// Null, or one sentence of what went wrong. The kernel may not have run yet. No cluster is no launch.
-template <class Kernel> const char* launch(const Launch& how, const typename Kernel::Arguments& arguments) {
-  if (how.clusters == 0) return nullptr;
-  const void* const function = reinterpret_cast<const void*>(entry<Kernel>);
-  const OnDevice here(how.stream.device);
-  cudaError_t status = here.status;
-  if (status == cudaSuccess && how.shared > default_shared)
-    status = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(how.shared));
-  if (status == cudaSuccess && Kernel::cluster > 8)
-    status = cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  if (status == cudaSuccess) {
-    cudaLaunchAttribute attribute;
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = Kernel::cluster;
-    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-    cudaLaunchConfig_t config = {};
+// A launch as the runtime wants it. No copies: it points into itself.
+template <class Kernel> class Configuration {
+  const OnDevice here_;
+  cudaLaunchAttribute attribute_;
+
+ public:
+  cudaError_t status;
+  cudaLaunchConfig_t config = {};
+
+  explicit Configuration(const Launch& how) : here_(how.stream.device), status(here_.status) {
+    const void* const function = reinterpret_cast<const void*>(entry<Kernel>);
+    if (status == cudaSuccess && how.shared > default_shared)
+      status = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(how.shared));
+    if (status == cudaSuccess && Kernel::cluster > 8)
+      status = cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    attribute_.id = cudaLaunchAttributeClusterDimension;
+    attribute_.val.clusterDim.x = Kernel::cluster;
+    attribute_.val.clusterDim.y = attribute_.val.clusterDim.z = 1;
     config.gridDim = dim3(unsigned(how.clusters * Kernel::cluster));
     config.blockDim = dim3(Kernel::threads);
     config.dynamicSmemBytes = how.shared;
     config.stream = static_cast<cudaStream_t>(how.stream.handle);
-    config.attrs = &attribute;
+    config.attrs = &attribute_;
     config.numAttrs = Kernel::cluster > 1;
-    status = cudaLaunchKernelEx(&config, entry<Kernel>, arguments);
   }
-  if (status == cudaSuccess) return nullptr;
-  cudaGetLastError();  // so that torch does not find it later
-  return cudaGetErrorString(status);
+  Configuration(const Configuration&) = delete;
+  Configuration& operator=(const Configuration&) = delete;
+
+  // Null, or one sentence of what went wrong.
+  const char* problem() const {
+    if (status == cudaSuccess) return nullptr;
+    cudaGetLastError();  // so that torch does not find it later
+    return cudaGetErrorString(status);
+  }
+};
+
+// Null, or one sentence of what went wrong. The kernel may not have run yet. No cluster is no launch.
+template <class Kernel> const char* launch(const Launch& how, const typename Kernel::Arguments& arguments) {
+  if (how.clusters == 0) return nullptr;
+  Configuration<Kernel> c(how);
+  if (c.status == cudaSuccess) c.status = cudaLaunchKernelEx(&c.config, entry<Kernel>, arguments);
+  return c.problem();
+}
+
+// Whether the device has room for a cluster: that much memory in a block, and so many processors next to each other.
+template <class Kernel> bool has_room(const Launch& how) {
+  Configuration<Kernel> c(how);
+  int clusters = 1;
+  if (c.status == cudaSuccess && Kernel::cluster > 1)
+    c.status = cudaOccupancyMaxActiveClusters(&clusters, entry<Kernel>, &c.config);
+  return !c.problem() && clusters > 0;
 }
 
 #else
@@ -78,6 +102,8 @@ template <class Kernel> const char* launch(const Launch& how, const typename Ker
                     [&] { Kernel::run(arguments); });
   return nullptr;
 }
+
+template <class Kernel> bool has_room(const Launch& how) { return how.shared <= most_shared; }
 
 #endif
 

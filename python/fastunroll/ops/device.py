@@ -65,11 +65,11 @@ def kernels(t: Tensor) -> Any | None:
     return module if module is not None and problem(t.device) is None else None
 
 
-_described: dict[torch.device, tuple[int, bool, int]] = {}
+_described: dict[torch.device, tuple[int, bool]] = {}
 
 
-def describe(module: Any, device: torch.device) -> tuple[int, bool, int]:
-    """How many processors, whether blocks can share their memory, and how many bytes of it a block can have."""
+def describe(module: Any, device: torch.device) -> tuple[int, bool]:
+    """How many processors, and whether blocks can share their memory."""
     if device not in _described:
         _described[device] = module.describe(device.index or 0)
     return _described[device]

@@ -74,12 +74,10 @@ def plan(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient:
         return None
     precision = precision_of(y)
     assert precision is not None
-    processors, clusters, memory = describe(module, y.device)
-    numbers = _numbers(module, f, p, y)
+    processors, clusters = describe(module, y.device)
 
     def fits(tall: int, blocks: int) -> bool:
-        size = module.fused_shared_size(gradient, PRECISIONS.index(precision), (tall, blocks), numbers)
-        return 0 < size <= memory
+        return _has_room(module, y, gradient, precision, (tall, blocks), _numbers(module, f, p, y))
 
     if clusters and y.shape[0] <= 16 and sizes(f, p)[1] > _WIDE_FROM and fits(1, _WIDE_BLOCKS):
         return Plan(precision, 1, _WIDE_BLOCKS)
@@ -90,6 +88,19 @@ def plan(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient:
             enough = [tall for tall in fitting if 16 * tall * (processors // blocks) >= y.shape[0]]
             return Plan(precision, enough[0] if enough else fitting[-1], blocks)
     return None
+
+
+_rooms: dict[tuple[Any, ...], bool] = {}
+
+
+def _has_room(
+    module: Any, y: Tensor, gradient: bool, precision: str, shape: tuple[int, int], numbers: tuple[int, ...]
+) -> bool:
+    """Whether there is a kernel of this shape, and the device has room for its clusters and their memory."""
+    key = module, y.device, gradient, precision, shape, *numbers[4:]  # without batch, layers, and sizes not padded
+    if key not in _rooms:
+        _rooms[key] = module.fused_has_room(where(y), gradient, PRECISIONS.index(precision), shape, numbers)
+    return _rooms[key]
 
 
 def _padded(module: Any, size: int) -> int:
