@@ -98,7 +98,7 @@ def measured(contestants: dict[str, Run], exact: Tensor, tolerance: float) -> di
                 continue
             found[name]["call"] = of_calls(run)
             found[name]["replay"] = None if "compile" in name else of_replays(run)
-        except (RuntimeError, torch.OutOfMemoryError) as problem:
+        except (RuntimeError, torch.cuda.OutOfMemoryError) as problem:
             found[name] = {"failed": str(problem).splitlines()[0][:200]}
     return found
 

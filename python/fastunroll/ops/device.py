@@ -37,7 +37,7 @@ def problem(device: torch.device) -> str | None:
 
         try:
             _problems[key] = disagreement(device)
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             del _problems[key]  # to be tried again
             raise
     return _problems[key]

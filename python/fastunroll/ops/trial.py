@@ -28,7 +28,7 @@ def disagreement(device: torch.device) -> str | None:
             which = f"{'coupled' if form.coupled else 'direct'} layers, state {form.state}, n = {n}, {dtype}"
             try:
                 agrees = _agrees(form, m, n, dtype, device)
-            except torch.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError:
                 raise
             except RuntimeError as error:
                 return f"its kernels fail ({which}): {error}"
