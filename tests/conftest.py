@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 import torch
 from fastunroll import _fastunroll
 from hypothesis import settings
+
+# Where tests run in the background Ctrl-C is ignored, and the processes that they start would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("fastunroll", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("fastunroll")
