@@ -64,7 +64,7 @@ bench-quick: .venv/rivals
 
 # All of them, even if a case fails; then the page of targets.
 define measure
-	status=0; for b in forward training memory kernels; do $(BIN)/python bench/lista_$$b.py $(1) $(ARGS) || status=1; done; \
+	status=0; for b in lista_forward lista_training lista_memory lista_kernels gram; do $(BIN)/python bench/$$b.py $(1) $(ARGS) || status=1; done; \
 	$(BIN)/python bench/targets.py --kind $(2) || status=1; exit $$status
 endef
 

@@ -57,7 +57,8 @@ template <class T> struct Owned {
 
 struct Form {
   int64_t layers, m, n;
-  bool coupled, momentum, splitting, onsager;
+  Linear linear;
+  bool momentum, splitting, onsager;
   int64_t shrinkage, group;
 };
 
@@ -69,7 +70,7 @@ class BoundNetwork {
       : first_count_(parameters[0].first.size()), passing_(std::move(passing)) {
     for (const Arrays& arrays : parameters)
       addresses_.insert(addresses_.end(), arrays.first.begin(), arrays.first.end());
-    form_ = {form[0], form[1], form[2], form[3] != 0, form[4] != 0, form[5] != 0, form[6] != 0, form[7], form[8]};
+    form_ = {form[0], form[1], form[2], Linear(form[3]), form[4] != 0, form[5] != 0, form[6] != 0, form[7], form[8]};
     if (is_double)
       double_ = std::make_unique<Parameters<double>>(parameters.begin(), parameters.end());
     else
@@ -155,7 +156,7 @@ class BoundNetwork {
 
   template <class T> Network<T> network(const Parameters<T>& p) const {
     return {form_.layers,   form_.m,
-            form_.n,        form_.coupled,
+            form_.n,        form_.linear,
             form_.momentum, form_.splitting,
             form_.onsager,  Shrinkage(form_.shrinkage),
             form_.group,    passing_.empty() ? nullptr : passing_.data(),
@@ -184,7 +185,7 @@ class BoundNetwork {
     uint64_t hash = 14695981039346656037u;
     const int64_t in_all = 128, each = std::max<int64_t>(4, in_all / std::max<int64_t>(1, int64_t(matrices)));
     for (size_t m = 0; m < matrices; ++m) {
-      const bool square = !form_.coupled && m >= first_count_;
+      const bool square = form_.linear == Linear::direct && m >= first_count_;
       const int64_t words = form_.n * (square ? form_.n : form_.m) * (double_ ? 2 : 1), count = std::min(words, each);
       for (int64_t i = 0; i < count; ++i) {
         uint32_t value;

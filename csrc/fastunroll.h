@@ -31,6 +31,8 @@ enum class Shrinkage : int64_t {
   nonnegative,  // max(z - theta, 0)
 };
 
+enum class Linear : int64_t { direct, coupled, gram };
+
 // What the layers of a network compute: x+ from x, y and a second state s, which is zero at first unless given.
 //
 //   input    v = x                                  plain
@@ -40,13 +42,15 @@ enum class Shrinkage : int64_t {
 //            z = v + W^T (step r), r = y - A v      coupled: `first` is A (m, n), `second` is W (m, n), A if not given
 //            with r = y - A v + s                   Onsager: s+ = gain |x+|_0 / m r, and theta is relative: theta
 //                                                   |r|_2 / sqrt(m)
+//            z = v + step r, r = y - G v            gram: `first` is G (n, n), and m = n
 //   prox     x+ = gain P(z)                         with splitting, x+ = gain P(z + s) and s+ = s + blend (z - x+)
 //
 // P shrinks the magnitude of `group` neighbours by theta; the `passing` largest magnitudes of a sample that exceed
 // theta pass unshrunk (ties go to the lower index), and a negative theta then acts as zero.
 template <class T> struct Network {
   int64_t layers, m, n;
-  bool coupled, momentum, splitting, onsager;
+  Linear linear;
+  bool momentum, splitting, onsager;
   Shrinkage shrinkage;
   int64_t group;           // 1, or a divisor of n
   const int64_t* passing;  // a number for each layer, or null for none
@@ -56,6 +60,9 @@ template <class T> struct Network {
   PerLayer<const T> gain;   // 1 value a layer, positive
   PerLayer<const T> blend;  // 1 value a layer
 
+  bool coupled() const { return linear != Linear::direct; }
+  // Whether A takes W's part too.
+  bool is_own_adjoint() const { return linear == Linear::coupled && !second.given(); }
   int64_t state_size() const { return onsager ? m : momentum || splitting ? n : 0; }
   // What the gradient needs besides x: the residuals; or v and z - x+.
   int64_t trace_size() const { return onsager ? m : splitting ? 2 * n : 0; }

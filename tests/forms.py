@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import fastunroll as fu
 import torch
-from fastunroll.layers import Coupled, Direct, Momentum, Onsager, Prox, Splitting
+from fastunroll.layers import Coupled, Direct, Gram, Momentum, Onsager, Prox, Splitting
 from torch import Tensor
 
 
@@ -16,7 +16,7 @@ class Form:
     """What a layer computes, and at which size."""
 
     name: str
-    linear: str  # direct, direct-tied; coupled (W = A), coupled-own, coupled-shared
+    linear: str  # direct, direct-tied; coupled (W = A), coupled-own, coupled-shared; gram (W = A), gram-shared
     state: str = "none"
     prox: dict[str, Any] = field(default_factory=dict)
     m: int = 11
@@ -58,6 +58,10 @@ _KINDS = [
     Form("elastic-net", "coupled", prox={"gain": True}),
     Form("group", "direct", prox={"group": 3}, vector=True),
     Form("group-selection", "coupled", prox={"group": 2, "passing": (1, 2, 4), "gain": True}),
+    Form("gram", "gram"),
+    Form("gram-alista", "gram-shared", prox={"passing": (1, 2, 3)}, starts=True),
+    Form("gram-fista", "gram", "momentum", prox={"group": 2}),
+    Form("gram-admm", "gram-shared", "splitting", starts=True),
     Form("gradient", "coupled", prox={"kind": "none"}),
     Form("gradient-momentum", "coupled-shared", "momentum", prox={"kind": "none", "gain": True}),
 ]
@@ -70,6 +74,10 @@ _SIZES = [
 FORMS = _KINDS + [replace(f, **size) for f in _KINDS for size in _SIZES]
 SMALL = _KINDS
 COMPLEX = [replace(f, dtype=torch.complex128) for f in _KINDS if f.prox.get("kind") != "nonnegative"]
+
+
+def given(piece: Any) -> dict[str, Any]:
+    return {f.name: getattr(piece, f.name) for f in fields(piece) if f.init}
 
 
 @dataclass
@@ -89,7 +97,7 @@ class Problem:
         """Everything a gradient can be asked for."""
         pieces = [self.y, self.x0, self.s0]
         for piece in (self.linear, self.prox, self.state):
-            for value in vars(piece).values() if piece is not None else ():
+            for value in given(piece).values() if piece is not None else ():
                 pieces += value if isinstance(value, list) else [value]
         return [t for t in pieces if isinstance(t, Tensor)]
 
@@ -104,7 +112,7 @@ class Problem:
 
         y, x0, s0 = swap(self.y), swap(self.x0), swap(self.s0)
         pieces = [
-            piece if piece is None else type(piece)(**{k: swap(v) for k, v in vars(piece).items()})
+            piece if piece is None else type(piece)(**{k: swap(v) for k, v in given(piece).items()})
             for piece in (self.linear, self.prox, self.state)
         ]
         return Problem(self.form, y, *pieces, x0, s0)
@@ -121,15 +129,15 @@ class Problem:
         def several(value: Any) -> list[Tensor]:
             return [] if value is None else value if isinstance(value, list) else [value]
 
-        coupled = isinstance(linear, Coupled)
-        first, second = (linear.A, linear.W) if coupled else (linear.W1, linear.W2)
+        direct = isinstance(linear, Direct)
+        first, second = (linear.W1, linear.W2) if direct else (linear.A, linear.W)
         blend = self.state.beta if f.state == "momentum" else self.state.eta if f.state == "splitting" else None
         x0 = self.y.new_zeros(f.batch, f.n) if self.x0 is None else self.x0
         return fu.reference.network(
-            self.y, several(first), several(second), several(linear.step) if coupled else [],
+            self.y, several(first), several(second), [] if direct else several(linear.step),
             several(self.prox.theta), several(self.prox.gain), several(blend), x0, self.s0,
-            layers=f.layers, coupled=coupled, state=f.state, shrinkage=self.prox.kind, group=self.prox.group,
-            passing=self.prox.passing or (),
+            layers=f.layers, linear="direct" if direct else "coupled", state=f.state, shrinkage=self.prox.kind,
+            group=self.prox.group, passing=self.prox.passing or (),
         )  # fmt: skip
 
 
@@ -156,9 +164,10 @@ def build(form: Form, *, requires_grad: bool = False, seed: int = 0) -> Problem:
     else:
         A = draw(m, n) / (m + n) ** 0.5
         own = [draw(m, n) / n**0.5 for _ in range(K)]
-        W = {"coupled": None, "coupled-shared": own[0]}.get(form.linear, own)
-        step = None if form.state == "onsager" else each(K, lambda: positive(m, 0.4))
-        linear = Coupled(A, W, step)
+        W = {"coupled": None, "coupled-shared": own[0], "gram": None, "gram-shared": own[0]}.get(form.linear, own)
+        gram = form.linear.startswith("gram")
+        step = None if form.state == "onsager" else each(K, lambda: positive(n if gram else m, 0.4))
+        linear = Gram(A, W, step) if gram else Coupled(A, W, step)
     options = dict(form.prox)
     if options.get("gain"):
         options["gain"] = each(K, lambda: (0.6 + torch.rand((), generator=g, dtype=torch.float64)).to(real))

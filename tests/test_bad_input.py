@@ -41,7 +41,8 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         lambda: U(y, fu.Coupled(A, A.T), SOFT, layers=2), ValueError, "W[0] must be (250, 500), got (500, 250)",
     ),
     "unrolled, no linear step": (
-        lambda: U(y, A, SOFT, layers=2), TypeError, "linear must be Direct(W1, W2) or Coupled(A, W), got Tensor",
+        lambda: U(y, A, SOFT, layers=2), TypeError,
+        "linear must be Direct(W1, W2), Coupled(A, W) or Gram(A, W), got Tensor",
     ),
     "unrolled, no prox": (
         lambda: U(y, COUPLED, 0.1, layers=2), TypeError, "prox must be Prox(theta, ...), got float",
@@ -95,6 +96,13 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "unrolled, Onsager with a step": (
         lambda: U(y, fu.Coupled(A, step=0.1), SOFT, layers=2, state=fu.Onsager()), ValueError,
         "Onsager's correction belongs to the coupled step without a step size: Coupled(A, W)",
+    ),
+    "unrolled, Gram of two shapes": (
+        lambda: fu.Gram(A, A.T), ValueError, "W must be (250, 500) as A is, got (500, 250)",
+    ),
+    "unrolled, Gram and y": (
+        lambda: U(y[:, 1:], fu.Gram(A), SOFT, layers=2), ValueError,
+        "y has 249 columns but A is (250, 500): expected y of shape (..., 250)",
     ),
     "unrolled, a state that is not there": (
         lambda: U(y, COUPLED, SOFT, layers=2, return_state=True), ValueError,

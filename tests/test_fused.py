@@ -12,17 +12,23 @@ import torch
 from cases import relative_error
 from devices import DEVICE_FACTS, DEVICES, on
 from fastunroll.ops import fused
+from fastunroll.ops.device import kernels
 from forms import SMALL, Form, build
 from torch import Tensor
 
 # Precisions, and what a result may be off by: of float, and of rounding each iterate to 11 or 8 bits.
 _OFF = {"single": 3e-6, "tf32": 4e-3, "bfloat16": 3e-2}
-_FORMS = [replace(f, dtype=torch.float32) for f in SMALL if not f.prox.get("passing") and f.prox.get("group", 1) <= 2]
+_FORMS = [
+    replace(f, dtype=torch.float32)
+    for f in SMALL
+    if not f.linear.startswith("gram") and not f.prox.get("passing") and f.prox.get("group", 1) <= 2
+]
 
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     with on(request.param) as found:
+        kernels(torch.empty(0, device=found))  # tried, with the plans that it has by itself
         yield found
 
 

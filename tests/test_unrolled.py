@@ -11,7 +11,7 @@ import torch
 from cases import relative_error, tolerance
 from fastunroll import _fastunroll
 from fastunroll.layers import Coupled, Direct, Momentum, Onsager, Prox, Splitting
-from forms import COMPLEX, FORMS, SMALL, Form, build
+from forms import COMPLEX, FORMS, SMALL, Form, build, given
 from torch import Tensor
 
 
@@ -219,7 +219,7 @@ def test_continuing_is_one_run() -> None:
         x, s = p.x0, p.s0
         for first, last in ((0, 1), (1, 3)):
             pieces = [
-                None if piece is None else type(piece)(**{k: part(v, first, last) for k, v in vars(piece).items()})
+                None if piece is None else type(piece)(**{k: part(v, first, last) for k, v in given(piece).items()})
                 for piece in (p.linear, p.prox, p.state)
             ]
             x, s = fu.unrolled(p.y, pieces[0], pieces[1], state=pieces[2], layers=last - first, x0=x, s0=s,
@@ -257,5 +257,35 @@ def test_a_negative_threshold_without_sign() -> None:
     found = fu.unrolled(y, Coupled(A, step=0.05), Prox(theta, kind="nonnegative"), layers=1)
     assert torch.allclose(found, torch.relu(0.05 * y @ A - theta))
     x0, one = y.new_zeros(4, 9), [torch.tensor(0.05).double()]
-    form = {"layers": 1, "coupled": True, "state": "none", "shrinkage": "nonnegative", "group": 1, "passing": ()}
+    form = {"layers": 1, "linear": "coupled", "state": "none", "shrinkage": "nonnegative", "group": 1, "passing": ()}
     assert torch.allclose(fu.reference.network(y, [A], [], one, [theta], [], [], x0, None, **form)[0][-1], found)
+
+
+def test_a_gram_step_may_differ_between_coordinates() -> None:
+    y, A, W = (torch.randn(*shape, dtype=torch.float64) for shape in ((5, 7), (7, 12), (7, 12)))
+    step = 0.1 * torch.rand(12, dtype=torch.float64)
+    x = torch.zeros(5, 12, dtype=torch.float64)
+    for _ in range(3):
+        x = fu.reference.soft_threshold(x + step * ((y - x @ A.mT) @ W), torch.tensor(0.05))
+    torch.testing.assert_close(fu.unrolled(y, fu.Gram(A, W, step), Prox(0.05), layers=3), x)
+
+
+def test_a_gram_matrix_follows_what_it_is_made_of() -> None:
+    A, y = torch.randn(7, 12, dtype=torch.float64), torch.randn(5, 7, dtype=torch.float64)
+    kept = fu.Gram(A, step=0.05)
+
+    def off() -> Tensor:
+        coupled = fu.unrolled(y, Coupled(A, step=0.05), Prox(0.1), layers=3)
+        return (fu.unrolled(y, kept, Prox(0.1), layers=3) - coupled).norm()
+
+    assert off() < 1e-12
+    assert kept.G is kept.G
+    A *= 2
+    assert off() < 1e-12
+    A.requires_grad_()
+    assert off() < 1e-12
+    with torch.no_grad():
+        A -= 1
+    assert off() < 1e-12
+    with torch.inference_mode():
+        assert off() < 1e-12

@@ -62,6 +62,7 @@ void adjoint_direct(const BackwardMemory<T>& m, int64_t k, int64_t begin, const 
 }
 
 // z = v + W^T (step r), r = y - A v [+ s]. With h = W g, the gradient of r is step h; that of v is g - A^T (step h).
+// With a Gram matrix W is the identity.
 template <class T>
 void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const Rows<T>& g, TaskMemory<T>& s) {
   const Network<T>& net = m.net;
@@ -84,7 +85,11 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
     product(m.forward.first.of(k), v, s.products, m.above, StartNegative<T>{m.given(m.a.y, size, begin), size},
             StoreNegated<T>{s.residual, stride_y, nullptr});
   }
-  product(m.adjoint.second.of(k), g, s.products, m.above, StartAtZero<T>{}, Store<T>{s.seen, stride_y});
+  const bool gram = net.linear == Linear::gram;
+  if (gram)
+    memcpy(s.seen, g.data, size_t(g.count * stride_y) * sizeof(T));
+  else
+    product(m.adjoint.second.of(k), g, s.products, m.above, StartAtZero<T>{}, Store<T>{s.seen, stride_y});
 
   const T* step = m.step.of(k);
   for (int64_t r = 0; r < g.count; ++r) {
@@ -107,7 +112,7 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
     }
   }
   if (m.needs_input(k)) {
-    const Rows<T> minus{s.seen, stride_y, g.count, nullptr, 0};
+    const Rows<T> minus{s.seen, stride_y, g.count, gram ? g.masks : nullptr, g.words};
     product(m.adjoint.first.of(k), minus, s.products, m.above, StartFrom<T>{g.data, g.stride},
             Store<T>{m.g_x + begin * m.stride, m.stride});
   }

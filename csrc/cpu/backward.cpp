@@ -21,7 +21,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   step = rows_of(net.step, m, memory);
   g_x = memory.take<T>(segment * stride);
   g_state = net.state_size() ? memory.take<T>(segment * state_stride()) : nullptr;
-  const bool sums_bias = !net.coupled && net.first.shared() && (a.grad_first.given() || a.grad_y);
+  const bool sums_bias = !net.coupled() && net.first.shared() && (a.grad_first.given() || a.grad_y);
   g_bias = sums_bias ? memory.take<T>(segment * stride) : nullptr;
   g_y = a.grad_y ? memory.take<T>(segment * stride_y) : nullptr;
 
@@ -41,8 +41,8 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
     if (wanted) made.x = Stacked<T>::make(columns, at_once * room, memory);
     return made;
   };
-  if (net.coupled) {  // W = A takes part in both products, and its gradient comes from both
-    const bool both = !net.second.given();
+  if (net.coupled()) {  // W = A takes part in both products, and its gradient comes from both
+    const bool both = net.is_own_adjoint();
     of_second = sum(both ? a.grad_first.given() : a.grad_second.given(),
                     both ? net.first.shared() : net.second.shared(), 0, m, {});
     of_first = sum(a.grad_first.given(), net.first.shared(), 0, m, {});
@@ -53,7 +53,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
     if (!of_second.g.data) of_second.g = of_first.g;
   }
   const auto transposed = [&](const PerLayer<T>& wanted) {
-    return net.coupled && wanted.given() ? memory.take<T>(wanted.count * n * m) : nullptr;
+    return net.coupled() && wanted.given() ? memory.take<T>(wanted.count * n * m) : nullptr;
   };
   g_first = transposed(a.grad_first);
   g_second = transposed(a.grad_second);
@@ -62,7 +62,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   adjoint = adjoint_factors(net, memory);
   pack_if_used_again(adjoint, net, batch, threads, memory);
   const bool makes_residuals =
-      net.coupled && !net.onsager && (to_step.strips || of_first.wanted() || of_second.wanted());
+      net.coupled() && !net.onsager && (to_step.strips || of_first.wanted() || of_second.wanted());
   if (makes_residuals) pack_if_used_again(forward, net, batch, threads, memory);
 
   const int64_t for_adjoint = buffer_size(adjoint), for_forward = makes_residuals ? buffer_size(forward) : 0;
@@ -72,8 +72,8 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
     TaskMemory<T>& s = tasks[t];
     s.g = memory.take<T>(task * stride);
     s.v = memory.take<T>(task * stride);
-    s.residual = net.coupled ? memory.take<T>(task * stride_y) : nullptr;
-    s.seen = net.coupled ? memory.take<T>(task * stride_y) : nullptr;
+    s.residual = net.coupled() ? memory.take<T>(task * stride_y) : nullptr;
+    s.seen = net.coupled() ? memory.take<T>(task * stride_y) : nullptr;
     s.along = memory.take<T>(stride);
     s.magnitudes = memory.take<T>(stride);
     s.scales = memory.take<T>(task);
@@ -225,7 +225,7 @@ template <class T> void BackwardPass<T>::layer_of_task(int64_t k, int64_t begin,
     mark_row(s.g_masks + r * m.words, m.words, g, net.n);
   }
   const Rows<T> g{s.g, m.stride, count, s.g_masks, m.words};
-  if (net.coupled)
+  if (net.coupled())
     adjoint_coupled(m, k, begin, g, s);
   else
     adjoint_direct(m, k, begin, g, s);
@@ -258,14 +258,14 @@ void BackwardPass<T>::transposed_sum(int64_t k, const PerLayer<T>& out, const Sa
   const bool complete = is_last_segment() && (!out.shared() || k == 0);
   T* const own = sums + out.index(k) * net.n * net.m;
   sum(factors, place.rows, follows || adds_to(out, place.stack), own, part, s);
-  const bool more = &factors == &m.of_second && !net.second.given();  // W = A
+  const bool more = &factors == &m.of_second && net.is_own_adjoint();
   if (complete && !more)
     transpose_rows(own, net.m, net.n * part / m.threads, net.n * (part + 1) / m.threads, out.of(k), net.n);
 }
 
 template <class T> void BackwardPass<T>::sums_of_layer(int64_t k, int64_t part, TaskMemory<T>& s) {
-  if (net.coupled) {
-    const bool both = !net.second.given();
+  if (net.coupled()) {
+    const bool both = net.is_own_adjoint();
     if (m.of_second.wanted())
       transposed_sum(k, both ? a.grad_first : a.grad_second, m.of_second, both ? m.g_first : m.g_second, false, part,
                      s);
@@ -296,7 +296,7 @@ template <class T> void BackwardPass<T>::run_segment(Team team) {
   const auto each_part = [&](auto work) {
     for (int64_t part = team.rank; part < m.threads; part += team.size) work(part);
   };
-  if (!net.coupled && m.of_first.wanted())
+  if (!net.coupled() && m.of_first.wanted())
     for (int64_t i; queues[net.layers].take(i, count);)
       m.of_first.put_x({0, 0, m.count, true}, i * m.task,
                        {m.given(a.y, net.m, i * m.task), net.m, m.rows_of_task(i * m.task), nullptr, 0});
@@ -321,7 +321,7 @@ template <class T> void BackwardPass<T>::run_segment(Team team) {
 
 template <class T> void BackwardPass<T>::run() {
   // The first layer's W2 meets nothing but zeros if the network starts from them.
-  if (!net.coupled && a.grad_second.given() && m.starts_from_zero(0) && (!net.second.shared() || net.layers == 1))
+  if (!net.coupled() && a.grad_second.given() && m.starts_from_zero(0) && (!net.second.shared() || net.layers == 1))
     memset(a.grad_second.arrays[0], 0, size_t(net.n * net.n) * sizeof(T));
   for (m.first_sample = 0; m.first_sample < a.batch && stop_at < 0; m.first_sample += m.segment) {
     m.count = a.batch - m.first_sample < m.segment ? a.batch - m.first_sample : m.segment;

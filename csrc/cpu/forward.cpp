@@ -62,8 +62,10 @@ template <class T> class ForwardPass {
   void make_input(const Tile& tile, int64_t k);
   void linear_direct(const Tile& tile, int64_t k, const Rows<T>& v);
   void linear_coupled(const Tile& tile, int64_t k, const Rows<T>& v);
-  template <class Start>
-  void into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Rows<T>& left, const Start& start);
+  void linear_gram(const Tile& tile, int64_t k, const Rows<T>& v);
+  template <class Start, class Finish = AsItIs<T>>
+  void into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Rows<T>& left, const Start& start,
+                 const Finish& finish = {});
   void finish_rows(const Tile& tile, int64_t k);
   bool ends_by_row(int64_t k) const { return net.splitting || !prox_of(net, theta, k).by_element(); }
   bool stopped(const Tile& tile, int64_t step);
@@ -105,8 +107,8 @@ ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory) : a(
     t.next = memory.take<T>(most * stride);
     t.state = second_state ? memory.take<T>(most * stride_state) : nullptr;
     t.input = has_input ? memory.take<T>(most * stride) : nullptr;
-    t.start = memory.take<T>(most * (net.coupled ? stride_y : stride));
-    t.residual = net.coupled ? memory.take<T>(most * stride_y) : nullptr;
+    t.start = memory.take<T>(most * (net.coupled() ? stride_y : stride));
+    t.residual = net.linear == Linear::coupled ? memory.take<T>(most * stride_y) : nullptr;
     t.scales = net.onsager ? memory.take<T>(most) : nullptr;
     t.masks = memory.take<uint64_t>(most * words);
     t.next_masks = memory.take<uint64_t>(most * words);
@@ -132,7 +134,7 @@ template <class T> void ForwardPass<T>::start(const Tile& tile) {
       else if (net.momentum)
         memcpy(s, x, size_t(n) * sizeof(T));
     }
-    if (net.coupled) {
+    if (net.coupled()) {
       const T* y = a.y + (tile.first + r) * m;
       for (int64_t c = 0; c < stride_y; ++c) t.start[r * stride_y + c] = c < m ? -y[c] : 0;
     }
@@ -157,20 +159,22 @@ template <class T> void ForwardPass<T>::make_input(const Tile& tile, int64_t k) 
 
 // The product that ends in x+, or in z where whole rows are needed to go on.
 template <class T>
-template <class Start>
-void ForwardPass<T>::into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Rows<T>& left,
-                               const Start& start) {
+template <class Start, class Finish>
+void ForwardPass<T>::into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Rows<T>& left, const Start& start,
+                               const Finish& finish) {
   const TileMemory<T>& t = tile.t;
   const Range panels = tile.panels(w.panel_count());
-  if (ends_by_row(k)) return product(w, left, panels, tile.scratch, above, start, Store<T>{t.next, stride});
+  const auto run = [&](const auto& place) {
+    product(w, left, panels, tile.scratch, above, start, finish.before(place));
+  };
+  if (ends_by_row(k)) return run(Store<T>{t.next, stride});
   const int64_t first = panels.first * panel_width<T> / mask_bits;
   int64_t last = blocks(panels.last * panel_width<T>, mask_bits);
   if (last > words) last = words;
   for (int64_t r = 0; r < tile.rows; ++r)
     for (int64_t q = first; q < last; ++q) t.next_masks[r * words + q] = 0;
   const Prox<T> prox = prox_of(net, theta, k);
-  product(w, left, panels, tile.scratch, above, start,
-          StoreThrough<T>{t.next, stride, prox, t.scales, t.next_masks, words});
+  run(StoreThrough<T>{t.next, stride, prox, t.scales, t.next_masks, words});
 }
 
 template <class T> void ForwardPass<T>::linear_direct(const Tile& tile, int64_t k, const Rows<T>& v) {
@@ -206,6 +210,11 @@ template <class T> void ForwardPass<T>::linear_coupled(const Tile& tile, int64_t
   }
   const Rows<T> residual{t.residual, stride_y, tile.rows, nullptr, 0};
   into_next(tile, k, factors.second.of(k), residual, StartFrom<T>{v.data, stride});
+}
+
+template <class T> void ForwardPass<T>::linear_gram(const Tile& tile, int64_t k, const Rows<T>& v) {
+  into_next(tile, k, factors.first.of(k), v, StartFrom<T>{tile.t.start, stride_y},
+            StepBack<T>{v.data, stride, step.of(k)});
 }
 
 // What needs whole rows: some prox, the second state, copies for the caller.
@@ -275,10 +284,12 @@ template <class T> void ForwardPass<T>::run_tile(Tile tile) {
     }
     const Rows<T> v{mine.input ? mine.input : mine.x, stride, tile.rows, mine.input ? mine.input_masks : mine.masks,
                     words};
-    if (net.coupled)
+    if (net.linear == Linear::direct)
+      linear_direct(own, k, v);
+    else if (net.linear == Linear::coupled)
       linear_coupled(own, k, v);
     else
-      linear_direct(own, k, v);
+      linear_gram(own, k, v);
     tile.team.wait();
     finish_rows(own, k);
     if (ends_by_row(k) || mine.state) tile.team.wait();

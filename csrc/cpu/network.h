@@ -25,24 +25,24 @@ Factors<T> factors_of(const PerLayer<const T>& w, int64_t rows, int64_t columns,
   return f;
 }
 
-// The two products of a layer's linear step: direct, y W1^T and v W2^T; coupled, v A^T and r W.
+// The two products of a layer's linear step: direct, y W1^T and v W2^T; coupled, v A^T and r W; gram, v G^T alone.
 template <class T> struct LinearFactors {
   Factors<T> first, second;
 };
 
 template <class T> LinearFactors<T> linear_factors(const Network<T>& net, Workspace& memory, bool halved = false) {
   const int64_t m = net.m, n = net.n;
-  const PerLayer<const T>& second = net.second.given() ? net.second : net.first;
-  if (net.coupled)
+  const PerLayer<const T>& second = net.is_own_adjoint() ? net.first : net.second;
+  if (net.coupled())
     return {factors_of(net.first, m, n, true, memory, halved), factors_of(second, m, n, false, memory, halved)};
   return {factors_of(net.first, n, m, true, memory, halved), factors_of(net.second, n, n, true, memory, halved)};
 }
 
-// The transposed ones, for gradients: direct, g W1 and g W2; coupled, g A and g W^T.
+// The transposed ones, for gradients: direct, g W1 and g W2; coupled, g A and g W^T; gram, g G alone.
 template <class T> LinearFactors<T> adjoint_factors(const Network<T>& net, Workspace& memory) {
   const int64_t m = net.m, n = net.n;
-  const PerLayer<const T>& second = net.second.given() ? net.second : net.first;
-  if (net.coupled) return {factors_of(net.first, m, n, false, memory), factors_of(second, m, n, true, memory)};
+  const PerLayer<const T>& second = net.is_own_adjoint() ? net.first : net.second;
+  if (net.coupled()) return {factors_of(net.first, m, n, false, memory), factors_of(second, m, n, true, memory)};
   return {factors_of(net.first, n, m, false, memory), factors_of(net.second, n, n, false, memory)};
 }
 
@@ -78,7 +78,8 @@ template <class T> void use_packed(const LinearFactors<T>& f, const T* memory) {
 }
 
 template <class T> int64_t bytes_of_a_layer(const Network<T>& net) {
-  return (net.m * net.n + net.n * (net.coupled ? net.m : net.n)) * int64_t(sizeof(T));
+  const int64_t second = net.linear == Linear::gram ? 0 : net.coupled() ? net.m : net.n;
+  return net.n * (net.m + second) * int64_t(sizeof(T));
 }
 
 // Whether the matrices of all layers together are one set, that stays in a cache if it fits.

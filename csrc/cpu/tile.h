@@ -64,6 +64,38 @@ template <class T> struct StoreNegated {  // times a factor for each column, if 
   }
 };
 
+// --- what is made of it before
+// -----------------------------------------------------------------------------------------
+
+template <class T> struct AsItIs {
+  template <class Place> const Place& before(const Place& place) const { return place; }
+};
+
+template <class T, class Place> struct SteppedBack {
+  const T *from, *factors;
+  int64_t stride;
+  const Place& place;
+  template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
+    Vector<T> z[Count];
+    for (int j = 0; j < Count; ++j) {
+      const int64_t c = column + j * lanes<T>;
+      const Vector<T> x = load(from + row * stride + c);
+      z[j] = factors ? multiply_add(-v[j], load(factors + c), x) : x - v[j];
+    }
+    place.template store_at<Count>(row, column, z);
+  }
+};
+
+// From a padded tile, against the sum, by a factor for each column, if there is one.
+template <class T> struct StepBack {
+  const T* from;
+  int64_t stride;
+  const T* factors;
+  template <class Place> SteppedBack<T, Place> before(const Place& place) const {
+    return {from, factors, stride, place};
+  }
+};
+
 template <class T> struct StoreInMatrix {
   T* data;
   int64_t columns;

@@ -11,7 +11,7 @@ import torch as _torch  # noqa: F401  # first: the native module shares the Open
 from . import losses, nn, operators, reference, solvers
 from ._backend import backend
 from .iterations import gradient_step, ista_step
-from .layers import Coupled, Direct, Momentum, Onsager, Prox, Splitting
+from .layers import Coupled, Direct, Gram, Momentum, Onsager, Prox, Splitting
 from .prox import soft_threshold
 from .unrolling import unrolled
 
@@ -20,6 +20,7 @@ __version__ = _version("fastunroll")
 __all__ = [
     "Coupled",
     "Direct",
+    "Gram",
     "Momentum",
     "Onsager",
     "Prox",

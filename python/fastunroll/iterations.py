@@ -7,20 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import _checks, ops, reference
-from ._precision import own_precision
+from . import _checks, ops
 from .prox import soft_threshold
 from .unrolling import run
-
-
-def product(x: Tensor, A: Tensor, *, adjoint: bool = False, start: Tensor | None = None) -> Tensor:
-    """``start`` + A x for each sample, or + Aᴴ x: (..., n) to (..., m), or back. Arguments fit and are alike."""
-    if not ops.serves(A):
-        with own_precision(A):
-            return reference.product(x, A, adjoint=adjoint, start=start)
-    depth, columns = A.shape if adjoint else (A.shape[1], A.shape[0])
-    flat = None if start is None else start.reshape(-1, columns)
-    return ops.product(x.reshape(-1, depth), A, adjoint, flat).reshape(*x.shape[:-1], columns)
 
 
 def step_arguments(x: Tensor, y: Tensor, A: Tensor) -> list[Tensor]:
@@ -34,7 +23,7 @@ def step_arguments(x: Tensor, y: Tensor, A: Tensor) -> list[Tensor]:
 
 
 def _step(x: Tensor, y: Tensor, A: Tensor, step: Tensor, theta: Tensor | None) -> Tensor:
-    form = ops.Form(1, coupled=True, shrinkage="none" if theta is None else "soft")
+    form = ops.Form(1, linear="coupled", shrinkage="none" if theta is None else "soft")
     return run(form, ops.Parameters([A], [], [step], [] if theta is None else [theta]), y, x)[0]
 
 
@@ -111,7 +100,7 @@ def ista(
 
     (iterations, ..., n) if ``keep``, else (..., n). θ has 1 value or n. Arguments fit and are alike.
     """
-    form = ops.Form(iterations, coupled=True, state="none" if momentum is None else "momentum")
+    form = ops.Form(iterations, linear="coupled", state="none" if momentum is None else "momentum")
     blend = [] if momentum is None else [torch.tensor(momentum, dtype=step.dtype, device=step.device)]
     if x0 is not None:
         x0 = x0.expand(*y.shape[:-1], A.shape[1])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
+
+from . import _checks, ops
+from .products import product
 
 Values: TypeAlias = Tensor | float | Sequence[Tensor | float]  # one for all layers, or one for each
 
@@ -37,6 +41,49 @@ class Coupled:
     A: Tensor | Sequence[Tensor]
     W: Tensor | Sequence[Tensor] | None = None
     step: Values | None = None
+
+
+@dataclass(frozen=True)
+class Gram:
+    """The coupled step by its Gram matrix, z = v + t ∘ (Wᴴy − G v) with G = WᴴA: :class:`Coupled`, but for rounding.
+
+    G is made once, and again when A or W has changed or learns: keep the object between calls. A layer then costs d·n²
+    multiplications a sample instead of (1 + d)·m·n, where d is the share of v that is not zero. It pays on the CPU, for
+    n ≤ 2m and v sparse (n = 2m, 1024 samples: 1.6 times as fast with d = 0.08, the same with 0.45), and loses for
+    n = 4m.
+
+    Args:
+        A: (m, n).
+        W: (m, n); A by default.
+        step: t, one number, or one for each coordinate (n,); one or one a layer. 1 by default.
+
+    Raises:
+        TypeError: A or W is not floating point, or their dtypes differ.
+        ValueError: their shapes or devices differ.
+    """
+
+    A: Tensor
+    W: Tensor | None = None
+    step: Values | None = None
+    _kept: list[tuple[object, Tensor]] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        A = _checks.matrix("A", self.A)
+        W = A if self.W is None else _checks.matrix("W", self.W)
+        if W.shape != A.shape:
+            raise ValueError(f"W must be {_checks.shape_text(A.shape)} as A is, got {_checks.shape_text(W.shape)}")
+        _checks.alike(A=A, W=W)
+
+    @property
+    def G(self) -> Tensor:
+        """WᴴA, (n, n)."""
+        A, W = self.A, self.A if self.W is None else self.W
+        if torch.compiler.is_compiling() or ops.differentiable(A, W) or A.is_inference() or W.is_inference():
+            return product(A.mT, W, adjoint=True).mT
+        version = A._version, W._version, A.data_ptr(), W.data_ptr()
+        if not self._kept or self._kept[0][0] != version:
+            self._kept[:] = [(version, product(A.mT, W, adjoint=True).mT.contiguous())]
+        return self._kept[0][1]
 
 
 @dataclass(frozen=True)

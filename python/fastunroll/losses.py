@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from .iterations import ista_step, product, step_arguments
+from .iterations import ista_step, step_arguments
+from .products import product
 
 
 def kkt_residual(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor:

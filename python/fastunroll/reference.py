@@ -97,7 +97,7 @@ def network(
     s0: Tensor | None,
     *,
     layers: int,
-    coupled: bool,
+    linear: str,
     state: str,
     shrinkage: str,
     group: int,
@@ -105,8 +105,10 @@ def network(
 ) -> tuple[Tensor, Tensor]:
     """All layers of any network, (layers, ..., n), and the second state after the last.
 
-    A list of one entry is shared by all layers, and one without entries is left out. ``state`` is what the second state
-    s is: "none"; "momentum", the iterate before; "splitting", the dual variable; "onsager", the correction.
+    A list of one entry is shared by all layers, and one without entries is left out. ``linear`` is "direct", "coupled",
+    or "gram", coupled by the identity: ``first`` is then WᴴA, and y is Wᴴy, of n values. ``state`` is what the
+    second state s is: "none"; "momentum", the iterate before; "splitting", the dual variable; "onsager", the
+    correction.
     """
 
     def of(values: Sequence[Tensor], k: int) -> Tensor:
@@ -126,13 +128,13 @@ def network(
             v = x - s
         scale: Tensor | float = 1.0
         residual = y
-        if coupled:
-            A, W = of(first, k), of(second or first, k)
-            residual = y - v @ A.mT
+        if linear != "direct":
+            residual = y - v @ of(first, k).mT
             if state == "onsager":
                 residual = residual + s
                 scale = residual.norm(dim=-1, keepdim=True) / y.shape[-1] ** 0.5
-            z = v + ((of(step, k) * residual) if step else residual) @ W.conj()
+            stepped = of(step, k) * residual if step else residual
+            z = v + (stepped if linear == "gram" else stepped @ of(second or first, k).conj())
         else:
             z = y @ of(first, k).mT + v @ of(second, k).mT
         before, g = x, of(gain, k) if gain else 1.0

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from . import _checks, ops, reference
 from ._precision import own_precision
-from .layers import Coupled, Direct, Momentum, Onsager, Prox, Splitting, Values
+from .layers import Coupled, Direct, Gram, Momentum, Onsager, Prox, Splitting, Values
+from .products import product
 
 
 def _listed(value: Any) -> list[Any]:
@@ -75,7 +76,7 @@ def run(
         with own_precision(y):
             start = y.new_zeros(*lead, n) if x0 is None else x0
             x, s = reference.network(
-                y, *p, start, s0, layers=form.layers, coupled=form.coupled, state=form.state,
+                y, *p, start, s0, layers=form.layers, linear=form.linear, state=form.state,
                 shrinkage=form.shrinkage, group=form.group, passing=form.passing,
             )  # fmt: skip
         return x if keep else x[-1], s
@@ -116,20 +117,27 @@ def _matrices(name: str, given: Tensor | Sequence[Tensor], layers: int, shape: t
     return found
 
 
-def _linear(linear: Direct | Coupled, layers: int, y: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """The first and second matrices and the steps."""
+Tensors: TypeAlias = list[Tensor]
+
+
+def _linear(linear: Direct | Coupled | Gram, layers: int, y: Tensor) -> tuple[str, Tensors, Tensors, Tensors]:
+    """Its name, the first and second matrices and the steps."""
+    if isinstance(linear, Gram):
+        step = _tensors("step", linear.step, y)
+        _require_values("step", step, layers, {1, linear.A.shape[1]}, y)
+        return "gram", [linear.G], [], step
     if isinstance(linear, Coupled):
         first = _matrices("A", linear.A, layers, None)
         m, n = first[0].shape
         second = [] if linear.W is None else _matrices("W", linear.W, layers, (m, n))
         step = _tensors("step", linear.step, y)
         _require_values("step", step, layers, {1, m}, y)
-        return first, second, step
+        return "coupled", first, second, step
     if not isinstance(linear, Direct):
-        raise TypeError(f"linear must be Direct(W1, W2) or Coupled(A, W), got {type(linear).__name__}")
+        raise TypeError(f"linear must be Direct(W1, W2), Coupled(A, W) or Gram(A, W), got {type(linear).__name__}")
     first = _matrices("W1", linear.W1, layers, None)
     n = first[0].shape[0]
-    return first, _matrices("W2", linear.W2, layers, (n, n)), []
+    return "direct", first, _matrices("W2", linear.W2, layers, (n, n)), []
 
 
 def _passing(prox: Prox, layers: int) -> tuple[int, ...]:
@@ -176,7 +184,7 @@ def _state(state: Momentum | Splitting | Onsager | None, y: Tensor) -> tuple[str
 
 def unrolled(
     y: Tensor,
-    linear: Direct | Coupled,
+    linear: Direct | Coupled | Gram,
     prox: Prox,
     *,
     layers: int,
@@ -192,8 +200,8 @@ def unrolled(
     Each layer is v (``state``), then z from v and y (``linear``), then x⁺ = P(z) (``prox``).
 
     =============================================== ==============================================
-    ISTA, step-LISTA                                ``Coupled(A, step=t)``
-    LISTA-CP; TiLISTA and ALISTA                    ``Coupled(A, W)`` with W a layer's own; shared
+    ISTA, step-LISTA                                ``Coupled(A, step=t)``, ``Gram(A, step=t)``
+    LISTA-CP; TiLISTA and ALISTA                    ``Coupled(A, W)`` with W a layer's own; shared, ``Gram(A, W)``
     FISTA, LFISTA                                   ``state=Momentum(β)``
     LISTA                                           ``Direct(W1, W2)``
     ADMM, ADMM-Net                                  ``state=Splitting(η)``
@@ -202,7 +210,7 @@ def unrolled(
 
     Args:
         y: (..., m).
-        linear: :class:`Direct` or :class:`Coupled`.
+        linear: :class:`Direct`, :class:`Coupled` or :class:`Gram`.
         prox: :class:`Prox`.
         layers: K ≥ 1.
         state: :class:`Momentum`, :class:`Splitting` or :class:`Onsager`.
@@ -228,21 +236,20 @@ def unrolled(
     """
     layers = _checks.count("layers", layers)
     _checks.tensor("y", y)
-    first, second, step = _linear(linear, layers, y)
-    coupled = isinstance(linear, Coupled)
-    m, n = first[0].shape if coupled else first[0].shape[::-1]
-    matrix, shape = "A" if coupled else "W1", first[0].shape
+    kind, first, second, step = _linear(linear, layers, y)
+    shape = linear.A.shape if isinstance(linear, Gram) else first[0].shape
+    matrix, (m, n) = ("W1", shape[::-1]) if kind == "direct" else ("A", shape)
     _checks.columns("y", y, m, shape, matrix)
     _require_prox(prox, n, y.is_complex())
     theta, gain = _tensors("theta", prox.theta, y), _tensors("gain", prox.gain, y)
     name, blend = _state(state, y)
-    if name == "onsager" and (not coupled or step):
+    if name == "onsager" and (kind != "coupled" or step):
         raise ValueError("Onsager's correction belongs to the coupled step without a step size: Coupled(A, W)")
     _require_values("theta", theta, layers, {1, n // prox.group}, y)
     _require_scalars("gain", gain, layers, y)
     _require_scalars("beta" if name == "momentum" else "eta", blend, layers, y)
 
-    form = ops.Form(layers, coupled, name, prox.kind, prox.group, _passing(prox, layers))
+    form = ops.Form(layers, kind, name, prox.kind, prox.group, _passing(prox, layers))
     if x0 is not None:
         _checks.columns("x0", _checks.tensor("x0", x0), n, shape, matrix)
         _checks.same_batch("x0", x0, "y", y)
@@ -257,6 +264,8 @@ def unrolled(
 
     p = ops.Parameters(first, second, step, theta, gain, blend)
     p, y, x0, s0 = _one_dtype(p, y, x0, s0)
+    if isinstance(linear, Gram):
+        y = product(y, linear.A if linear.W is None else linear.W, adjoint=True)
     x, s = run(form, p, y, x0, s0, keep=return_layers, segment=segment)
     return (x, s) if return_state else x
 

@@ -102,17 +102,18 @@ void test_bits() {
     compare_parts<double>(form, {9, 66, 2, 70}, {});
   }
   // Large matrices of each layer's own: a team shares a tile.
-  const Form large[] = {{"team-lista", false, Count::each, Count::each},
-                        {"team-cp", true, Count::one, Count::each, State::none, Shrinkage::soft, 1, true},
-                        {"team-admm", true, Count::one, Count::each, State::splitting},
-                        {"team-lamp", true, Count::one, Count::each, State::onsager, Shrinkage::soft, 1, false, true},
-                        {"team-lfista", false, Count::each, Count::each, State::momentum}};
+  const Form large[] = {
+      {"team-lista", Linear::direct, Count::each, Count::each},
+      {"team-cp", Linear::coupled, Count::one, Count::each, State::none, Shrinkage::soft, 1, true},
+      {"team-admm", Linear::coupled, Count::one, Count::each, State::splitting},
+      {"team-lamp", Linear::coupled, Count::one, Count::each, State::onsager, Shrinkage::soft, 1, false, true},
+      {"team-lfista", Linear::direct, Count::each, Count::each, State::momentum}};
   for (const Form& form : large) {
     compare_settings<double>(form, {130, 300, 2, 5}, {});
     compare_settings<float>(form, {200, 390, 2, 1}, {true, true, form.state != State::none});
   }
   // Or shared, where they fit in no cache of a core's own.
-  compare_settings<double>({"team-tied", false, Count::one, Count::one}, {70, 700, 2, 5}, {});
+  compare_settings<double>({"team-tied", Linear::direct, Count::one, Count::one}, {70, 700, 2, 5}, {});
 }
 
 }  // namespace fastunroll::testing

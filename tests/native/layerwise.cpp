@@ -37,7 +37,9 @@ template <class T> void add_outer(T* out, const Array<T>& g, int64_t rows, const
 template <class T> class Layerwise {
  public:
   explicit Layerwise(const Problem<T>& problem)
-      : p(problem), net(p.network()), m(p.size.m), n(p.size.n), batch(p.size.batch), state(cuda::State(p.form.state)) {}
+      : p(problem), net(p.network()), m(p.size.m), n(p.size.n), batch(p.size.batch), state(cuda::State(p.form.state)) {
+    for (int64_t i = 0; i < n * n; ++i) identity.push_back(i % (n + 1) == 0);
+  }
 
   Result<T> forward() {
     Array<T> x = p.given.x0.empty() ? zeros(n) : p.given.x0, s = p.given.s0, start = p.given.y, v = x;
@@ -53,9 +55,9 @@ template <class T> class Layerwise {
     for (int64_t k = 0; k < net.layers; ++k) {
       const bool more = k + 1 < net.layers, onsager = state == cuda::State::onsager;
       const auto layer = layer_of(k);
-      const T* step = net.coupled && net.step.size == 1 ? net.step.of(k) : nullptr;
+      const T* step = net.coupled() && net.step.size == 1 ? net.step.of(k) : nullptr;
       Array<T> residual = start, z;
-      if (net.coupled) {
+      if (net.coupled()) {
         Array<T> minus = v;
         for (T& value : minus) value = -value;
         residual = product(minus, net.first.of(k), m, n, true, start);
@@ -93,7 +95,7 @@ template <class T> class Layerwise {
     Array<T> g_s = p.grad_s.empty() ? zeros(net.state_size()) : p.grad_s, above, g = zeros(n);
     for (int64_t k = net.layers - 1; k >= 0; --k) {
       through_prox(k, above, g_s, g, out);
-      above = net.coupled ? through_coupled(k, g, g_s, out) : through_direct(k, g, out);
+      above = net.coupled() ? through_coupled(k, g, g_s, out) : through_direct(k, g, out);
     }
     start_of(above, g_s, out);
     return out;
@@ -104,11 +106,13 @@ template <class T> class Layerwise {
   Network<T> net;
   int64_t m, n, batch;
   cuda::State state;
-  Array<T> first_x, first_s;
+  Array<T> first_x, first_s, identity;
   std::vector<Array<T>> inputs, residuals, all_moved, iterates;
 
   Array<T> zeros(int64_t columns) const { return Array<T>(size_t(batch * columns)); }
-  const T* second(int64_t k) const { return net.second.given() ? net.second.of(k) : net.first.of(k); }
+  const T* second(int64_t k) const {
+    return net.linear == Linear::gram ? identity.data() : net.second.given() ? net.second.of(k) : net.first.of(k);
+  }
 
   cuda::Layer<T> layer_of(int64_t k) const {
     return {int(m),
@@ -174,7 +178,7 @@ template <class T> class Layerwise {
            int(net.step.size), shares.data(), pulls.data(), onsager ? g_s.data() : nullptr, out.y.data(), minus.data(),
            scaled.data(), net.step.given() ? to_step.data() : nullptr});
     collect(out.parameters[2].get(), k, to_step);
-    add_outer(out.parameters[net.second.given() ? 1 : 0].get().of(k), scaled, m, g, n);
+    if (net.linear != Linear::gram) add_outer(out.parameters[net.second.given() ? 1 : 0].get().of(k), scaled, m, g, n);
     add_outer(out.parameters[0].get().of(k), minus, m, inputs[size_t(k)], n);
     return product(minus, net.first.of(k), m, n, false, g);
   }

@@ -3,41 +3,46 @@
 namespace fastunroll::testing {
 
 const std::vector<Form>& forms() {
+  constexpr Linear direct = Linear::direct, coupled = Linear::coupled, gram = Linear::gram;
   constexpr Count none = Count::none, one = Count::one, each = Count::each;
   constexpr State plain = State::none, momentum = State::momentum, splitting = State::splitting;
   constexpr State onsager = State::onsager;
   constexpr Shrinkage soft = Shrinkage::soft, nonnegative = Shrinkage::nonnegative, linear = Shrinkage::none;
   static const std::vector<Form> all = {
-      {"lista", false, each, each},
-      {"lista-tied", false, one, one},
-      {"lista-shared-w1", false, one, each, plain, soft, 1, true},
-      {"lista-shared-w2", false, each, one, plain, soft, 1, true, true},
-      {"lista-nonnegative", false, each, each, plain, nonnegative, 1, true},
-      {"lista-group", false, each, each, plain, soft, 3},
-      {"lista-momentum", false, each, each, momentum},
-      {"lista-momentum-tied", false, one, one, momentum, nonnegative, 1, false, true},
-      {"admm-dense", false, each, each, splitting},
-      {"admm-dense-tied", false, one, one, splitting, soft, 3, true, true},
-      {"ista", true, one, none},
-      {"ista-group", true, one, none, plain, soft, 3, true, true},
-      {"ista-each", true, each, none},
-      {"elastic-net", true, one, none, plain, soft, 1, false, true},
-      {"gradient", true, one, none, plain, linear},
-      {"gradient-momentum", true, one, one, momentum, linear, 1, false, true},
-      {"nonnegative", true, one, none, plain, nonnegative},
-      {"lista-cp", true, one, each, plain, soft, 1, true},
-      {"lista-cp-each", true, each, each},
-      {"alista", true, one, one, plain, soft, 1, true},
-      {"fista", true, one, none, momentum},
-      {"fista-own", true, one, each, momentum, soft, 1, true},
-      {"admm", true, one, each, splitting},
-      {"admm-same", true, one, none, splitting, nonnegative, 1, true, true},
-      {"admm-shared", true, one, one, splitting, soft, 3},
-      {"amp", true, one, none, onsager},
-      {"lamp", true, one, each, onsager, soft, 1, true},
-      {"lamp-gain", true, one, one, onsager, soft, 1, false, true},
-      {"lamp-group", true, each, each, onsager, soft, 3, false, true},
-      {"amp-nonnegative", true, each, none, onsager, nonnegative},
+      {"lista", direct, each, each},
+      {"lista-tied", direct, one, one},
+      {"lista-shared-w1", direct, one, each, plain, soft, 1, true},
+      {"lista-shared-w2", direct, each, one, plain, soft, 1, true, true},
+      {"lista-nonnegative", direct, each, each, plain, nonnegative, 1, true},
+      {"lista-group", direct, each, each, plain, soft, 3},
+      {"lista-momentum", direct, each, each, momentum},
+      {"lista-momentum-tied", direct, one, one, momentum, nonnegative, 1, false, true},
+      {"admm-dense", direct, each, each, splitting},
+      {"admm-dense-tied", direct, one, one, splitting, soft, 3, true, true},
+      {"ista", coupled, one, none},
+      {"ista-group", coupled, one, none, plain, soft, 3, true, true},
+      {"ista-each", coupled, each, none},
+      {"elastic-net", coupled, one, none, plain, soft, 1, false, true},
+      {"gradient", coupled, one, none, plain, linear},
+      {"gradient-momentum", coupled, one, one, momentum, linear, 1, false, true},
+      {"nonnegative", coupled, one, none, plain, nonnegative},
+      {"lista-cp", coupled, one, each, plain, soft, 1, true},
+      {"lista-cp-each", coupled, each, each},
+      {"alista", coupled, one, one, plain, soft, 1, true},
+      {"fista", coupled, one, none, momentum},
+      {"fista-own", coupled, one, each, momentum, soft, 1, true},
+      {"admm", coupled, one, each, splitting},
+      {"admm-same", coupled, one, none, splitting, nonnegative, 1, true, true},
+      {"admm-shared", coupled, one, one, splitting, soft, 3},
+      {"amp", coupled, one, none, onsager},
+      {"lamp", coupled, one, each, onsager, soft, 1, true},
+      {"lamp-gain", coupled, one, one, onsager, soft, 1, false, true},
+      {"lamp-group", coupled, each, each, onsager, soft, 3, false, true},
+      {"gram", gram, one, none},
+      {"gram-each", gram, each, none, plain, soft, 1, true, true},
+      {"gram-momentum", gram, one, none, momentum, soft, 3},
+      {"gram-splitting", gram, one, none, splitting},
+      {"amp-nonnegative", coupled, each, none, onsager, nonnegative},
   };
   return all;
 }
@@ -50,6 +55,7 @@ std::string text(const Form& form, const Size& size, const Options& options) {
 
 template <class T>
 Problem<T>::Problem(const Form& what, const Size& how_large, const Options& options) : form(what), size(how_large) {
+  if (form.linear == Linear::gram) size.m = size.n;
   const int64_t m = size.m, n = size.n, layers = size.layers, batch = size.batch;
   Random random(uint64_t(m * 1000 + n));
   const auto matrices = [&](Parameter<T>& p, Count count, int64_t values, double scale) {
@@ -64,7 +70,7 @@ Problem<T>::Problem(const Form& what, const Size& how_large, const Options& opti
     }
   };
   auto& [first, second, step, theta, gain, blend] = given.parameters;
-  if (form.coupled) {
+  if (form.linear != Linear::direct) {
     matrices(first, form.first, m * n, 1 / std::sqrt(double(m + n)));
     matrices(second, form.second, m * n, 1 / std::sqrt(double(n)));
     if (form.state != State::onsager) numbers(step, layers, options.vector ? m : 1, 0.4, 0.3);
@@ -115,7 +121,7 @@ template <class T> Network<T> Problem<T>::network() const {
   return {size.layers,
           size.m,
           size.n,
-          form.coupled,
+          form.linear,
           form.state == State::momentum,
           form.state == State::splitting,
           form.state == State::onsager,

@@ -10,7 +10,7 @@ enum class Count { none, one, each };  // of matrices: for no layer, for all of 
 
 struct Form {
   const char* name;
-  bool coupled;
+  Linear linear;
   Count first, second;
   State state = State::none;
   Shrinkage shrinkage = Shrinkage::soft;

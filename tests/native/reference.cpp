@@ -46,6 +46,9 @@ template <class T> Reference reference(const Problem<T>& p) {
   const auto [m, n, layers, batch] = p.size;
   const auto& [first, second, step, theta, gain, blend] = p.given.parameters;
   const Parameter<T>& last = second.arrays.empty() ? first : second;
+  const auto w = [&](int64_t k, int64_t j, int64_t i) {
+    return p.form.linear == Linear::gram ? double(i == j) : last.at(k, j * p.size.n + i, 0);
+  };
   const State state = p.form.state;
   const int64_t state_size = state == State::none ? 0 : state == State::onsager ? m : n;
   Reference out{Array<double>(size_t(layers * batch * n)), Array<double>(size_t(batch * state_size))};
@@ -61,7 +64,7 @@ template <class T> Reference reference(const Problem<T>& p) {
       for (int64_t i = 0; i < n && state == State::momentum; ++i) v[i] += mix * (x[i] - s[i]);
       for (int64_t i = 0; i < n && state == State::splitting; ++i) v[i] -= s[i];
       double scale = 1;
-      if (p.form.coupled) {
+      if (p.form.linear != Linear::direct) {
         double squares = 0;
         for (int64_t j = 0; j < m; ++j) {
           r[j] = y[j] + (state == State::onsager ? s[j] : 0);
@@ -71,7 +74,7 @@ template <class T> Reference reference(const Problem<T>& p) {
         if (state == State::onsager) scale = std::sqrt(squares / double(m));
         z = v;
         for (int64_t j = 0; j < m; ++j)
-          for (int64_t i = 0; i < n; ++i) z[i] += last.at(k, j * n + i, 0) * step.at(k, j, 1) * r[j];
+          for (int64_t i = 0; i < n; ++i) z[i] += w(k, j, i) * step.at(k, j, 1) * r[j];
       } else {
         for (int64_t i = 0; i < n; ++i) {
           z[i] = 0;

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
-from ..iterations import product, step_arguments
+from ..iterations import step_arguments
+from ..products import product
 
 
 def spectral_norm(A: Tensor) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .register import alike
 
+LINEARS = ("direct", "coupled", "gram")
 STATES = ("none", "momentum", "splitting", "onsager")
 SHRINKAGES = ("none", "soft", "nonnegative")
 
@@ -22,7 +23,7 @@ class Form:
     """
 
     layers: int
-    coupled: bool = False
+    linear: str = "direct"
     state: str = "none"
     shrinkage: str = "soft"
     group: int = 1
@@ -30,14 +31,19 @@ class Form:
 
     def numbers(self) -> list[int]:
         return [
-            self.layers, self.coupled, STATES.index(self.state), SHRINKAGES.index(self.shrinkage), self.group,
-            *self.passing,
+            self.layers, LINEARS.index(self.linear), STATES.index(self.state), SHRINKAGES.index(self.shrinkage),
+            self.group, *self.passing,
         ]  # fmt: skip
 
     @staticmethod
     def of(numbers: Sequence[int]) -> Form:
-        layers, coupled, state, shrinkage, group, *passing = numbers
-        return Form(layers, bool(coupled), STATES[state], SHRINKAGES[shrinkage], group, tuple(passing))
+        layers, linear, state, shrinkage, group, *passing = numbers
+        return Form(layers, LINEARS[linear], STATES[state], SHRINKAGES[shrinkage], group, tuple(passing))
+
+    @property
+    def coupled(self) -> bool:
+        """Whether z is v and a step from it."""
+        return self.linear != "direct"
 
     def of_pairs(self) -> Form:
         """For complex numbers as pairs of reals."""
@@ -57,7 +63,7 @@ class Form:
 class Parameters(NamedTuple):
     """Lists with one entry, shared by all layers, one for each layer, or none."""
 
-    first: Sequence[Tensor]  # direct W₁ (n, m); coupled A (m, n)
+    first: Sequence[Tensor]  # direct W₁ (n, m); coupled A (m, n); gram G (n, n), where m = n
     second: Sequence[Tensor]  # direct W₂ (n, n); coupled W (m, n), A if not given
     step: Sequence[Tensor] = ()  # 1 or m values
     theta: Sequence[Tensor] = ()  # 1 or n / group values
@@ -98,6 +104,7 @@ def fits(form: Form, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | N
     m, n = sizes(form, p)
     batch = y.shape[0]
     second = (m, n) if form.coupled else (n, n)
+    seconds = {"direct": {1, form.layers}, "coupled": {0, 1, form.layers}, "gram": {0}}[form.linear]
     one = {1, form.layers}  # one value a layer, perhaps all in one tensor
     allowed = ({m * n}, {m * n if form.coupled else n * n}, {1, m}, {1, n // form.group}, one, one)
     return (
@@ -108,7 +115,8 @@ def fits(form: Form, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | N
         and all(len(group) in (0, 1, form.layers) for group in p)
         and all(len({t.numel() for t in group}) < 2 and group[0].numel() in a
                 for group, a in zip(p, allowed, strict=True) if group)
-        and (len(p.second) > 0 or form.coupled) and (form.state != "onsager" or (form.coupled and not p.step))
+        and len(p.second) in seconds and (m == n or form.linear != "gram")
+        and (form.state != "onsager" or (form.linear == "coupled" and not p.step))
         and (form.group == 1 and not any(form.passing) if form.shrinkage == "none" else len(p.theta) > 0)
         and (form.shrinkage != "nonnegative" or form.group == 1)
         and len(form.passing) in (0, form.layers) and min(form.passing, default=0) >= 0

@@ -52,6 +52,8 @@ def reason_against(f: Form, y: Tensor, record: bool) -> str | None:
     """Why a network cannot run in one launch, whatever its size."""
     if precision_of(y) is None:
         return f"there is none for {y.dtype}"
+    if f.linear == "gram":
+        return "tensor cores gain nothing by a Gram matrix"
     if any(f.passing):
         return "support selection looks at whole samples"
     if f.group > 2:

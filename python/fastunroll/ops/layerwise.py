@@ -54,7 +54,7 @@ class Layers:
         getattr(self.module, kernel)(self.element, self.where, self.batch, *arguments)
 
     def matrices(self, k: int) -> tuple[Tensor, Tensor]:
-        """W₁ and W₂, or A and W."""
+        """W₁ and W₂, or A and W, which a Gram matrix does without."""
         return _of(self.p.first, k), _of(self.p.second or self.p.first, k)
 
     def step(self, k: int) -> Tensor | None:
@@ -75,16 +75,16 @@ def first_input(net: Layers, x0: Tensor | None, s0: Tensor | None) -> Tensor | N
 
 
 def _coupled(net: Layers, k: int, v: Tensor | None, start: Tensor, residual: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The product that is added to v, and by what it is still to be multiplied; fills the residual, start − A v."""
+    """What is added to v, and by what it is still to be multiplied; fills the residual, start − A v."""
     a, b = net.matrices(k)
     if v is None:
         residual.copy_(start)
     else:
         torch.addmm(start, v, a.mT, alpha=-1, out=residual)
     step = net.step(k)
-    if step is None or step.numel() == 1:
-        return torch.mm(residual, b), step
-    return torch.mm(residual * step, b), None
+    if step is not None and step.numel() > 1:
+        residual, step = residual * step, None
+    return residual if net.f.linear == "gram" else torch.mm(residual, b), step
 
 
 def forward(
@@ -296,7 +296,7 @@ class _Backward:
         net = self.net
         a, b = net.matrices(k)
         onsager = net.f.state == "onsager"
-        step, to_w = net.step(k), self.second if net.p.second else self.first
+        step, to_w = net.step(k), self.second if net.p.second or net.f.linear == "gram" else self.first
         v = self._input(k) if self.first or to_w or self.step else None
         residual = self.trace[k] if onsager else None
         if residual is None and (to_w or self.step):
@@ -305,7 +305,7 @@ class _Backward:
         scaled = torch.empty_like(minus) if to_w else None
         to_step = self.rows.new_empty(net.batch, step.numel()) if self.step and step is not None else None
         if h is None and (go_on or self.g_y is not None or self.step or self.first or to_w):
-            h = torch.mm(g, b.mT)
+            h = g if net.f.linear == "gram" else torch.mm(g, b.mT)
         if h is None:
             return None
         net.launch(

@@ -15,7 +15,7 @@ from .. import _fastunroll
 from .._precision import own_precision
 from . import fused, layerwise
 from .device import kernels
-from .form import SHRINKAGES, Form, Parameters, fits, sizes
+from .form import LINEARS, SHRINKAGES, Form, Parameters, fits, sizes
 from .memory import empty
 from .packed import packed
 from .register import (
@@ -36,8 +36,8 @@ def bound(form: Form, p: Parameters) -> Any:
     m, n = sizes(form, p)
     arrays = tuple((addresses(group), group[0].numel() if group else 0) for group in p)
     numbers = (
-        form.layers, m, n, form.coupled, form.state == "momentum", form.state == "splitting", form.state == "onsager",
-        SHRINKAGES.index(form.shrinkage), form.group,
+        form.layers, m, n, LINEARS.index(form.linear), form.state == "momentum", form.state == "splitting",
+        form.state == "onsager", SHRINKAGES.index(form.shrinkage), form.group,
     )  # fmt: skip
     return _fastunroll.Network(is_double(p.first[0]), numbers, form.passing, arrays)
 
@@ -141,7 +141,7 @@ def _network(
     if (module := kernels(y)) is not None:
         return _run_on_device(module, f, p, y, x0, s0, keep, record, reuse)
     native = bound(f, p)
-    kind = f"{f.coupled} {len(first)}"
+    kind = f"{f.linear} {len(first)}"
     ready = packed(native, kind, [t for group in p for t in group], len(first) + len(second)) if reuse else None
     return run(ready.network if ready else native, f, *sizes(f, p), y, x0, s0, keep, record)
 

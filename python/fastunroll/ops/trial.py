@@ -13,8 +13,8 @@ _BATCH, _LAYERS = 5, 2
 _TRIALS = (  # in one launch of one block, and of several; with sums over samples; layer by layer
     (Form(_LAYERS), 12, 17, torch.float32),
     (Form(_LAYERS), 12, 300, torch.float32),
-    (Form(_LAYERS, coupled=True, state="momentum"), 12, 17, torch.float32),
-    (Form(_LAYERS, coupled=True, state="onsager"), 12, 17, torch.float32),
+    (Form(_LAYERS, linear="coupled", state="momentum"), 12, 17, torch.float32),
+    (Form(_LAYERS, linear="coupled", state="onsager"), 12, 17, torch.float32),
     (Form(_LAYERS, passing=(3, 3)), 12, 17, torch.float64),
 )
 _OFF = {torch.float32: 1e-2, torch.float64: 1e-9}  # that of TF32 too; a mistake is far larger
@@ -25,7 +25,7 @@ def disagreement(device: torch.device) -> str | None:
     autocast = torch.autocast(device.type, enabled=False)
     with torch.inference_mode(False), torch.enable_grad(), autocast:
         for form, m, n, dtype in _TRIALS:
-            which = f"{'coupled' if form.coupled else 'direct'} layers, state {form.state}, n = {n}, {dtype}"
+            which = f"{form.linear} layers, state {form.state}, n = {n}, {dtype}"
             try:
                 agrees = _agrees(form, m, n, dtype, device)
             except torch.cuda.OutOfMemoryError:
@@ -60,7 +60,7 @@ def _agrees(form: Form, m: int, n: int, dtype: torch.dtype, device: torch.device
     with torch.no_grad():
         bare = network(form, p, y, None, None, keep=False)[0]
     x, _ = reference.network(
-        y, *p, y.new_zeros(_BATCH, n), None, layers=form.layers, coupled=form.coupled, state=form.state,
+        y, *p, y.new_zeros(_BATCH, n), None, layers=form.layers, linear=form.linear, state=form.state,
         shrinkage=form.shrinkage, group=form.group, passing=form.passing,
     )  # fmt: skip
     wanted = outcome(x[-1])

@@ -1,0 +1,18 @@
+"""Products of samples with a matrix."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from . import ops, reference
+from ._precision import own_precision
+
+
+def product(x: Tensor, A: Tensor, *, adjoint: bool = False, start: Tensor | None = None) -> Tensor:
+    """``start`` + A x for each sample, or + Aᴴ x: (..., n) to (..., m), or back. Arguments fit and are alike."""
+    if not ops.serves(A):
+        with own_precision(A):
+            return reference.product(x, A, adjoint=adjoint, start=start)
+    depth, columns = A.shape if adjoint else (A.shape[1], A.shape[0])
+    flat = None if start is None else start.reshape(-1, columns)
+    return ops.product(x.reshape(-1, depth), A, adjoint, flat).reshape(*x.shape[:-1], columns)
