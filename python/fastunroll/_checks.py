@@ -114,6 +114,15 @@ def not_negative(name: str, value: float) -> float:
     return float(value)
 
 
+def positive(name: str, value: float) -> float:
+    """``value`` if it is a finite number > 0."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}: use float({name}) if it holds one")
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+    return float(value)
+
+
 def count(name: str, value: object) -> int:
     """``value`` if it is a whole number ≥ 1."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:

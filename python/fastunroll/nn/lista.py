@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from .. import _checks, ops
 from ..iterations import lista
-from ..operators.dense import spectral_norm
+from .ista_matrices import ista_matrices
+from .network import UnrolledNetwork, copies, starting_matrix, threshold_size
 
 
-class LISTA(nn.Module):
+class LISTA(UnrolledNetwork):
     """K layers x⁺ = S_θ(W₁ y + W₂ x), run in one native call forward and backward.
 
     It starts as exactly ISTA on ½‖A x − y‖² + λ‖x‖₁, with L = ‖A‖²: W₁ = Aᵀ/L, W₂ = I − AᵀA/L, θ = λ/L. So an
@@ -68,33 +69,24 @@ class LISTA(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.layers = _checks.count("layers", layers)
-        self._prepared = ops.Prepared()
-        self.weights = weights
         lam = _checks.not_negative("lam", lam)
-        dtype = _checks.floating_dtype(dtype)
-        if threshold not in ("scalar", "vector"):
-            raise ValueError(f'threshold must be "scalar" or "vector", got {threshold!r}')
         sizes = (m is not None) + (n is not None)
         if sizes != (2 if A is None else 0):
             raise ValueError("LISTA starts from a matrix or from its size: give either A, or both m and n")
         if A is None:
+            dtype = _checks.floating_dtype(dtype)
             A = torch.randn(_checks.count("m", m), _checks.count("n", n), device=device, dtype=dtype)
             A = A / A.norm(dim=0, keepdim=True)
-        A = _checks.nonzero_matrix("A", A).detach().to(device=device, dtype=dtype)
+        A = starting_matrix(A, device, dtype)
         _checks.real("A", A)
-        self.m, self.n = A.shape
-        self.tied, self.threshold = tied, threshold
+        super().__init__(layers, *A.shape)
+        self.tied, self.threshold, self.weights = tied, threshold, weights
+        self._prepared = ops.Prepared()
+        size = threshold_size(threshold, self.n)
+        shape = () if size is None else (size,)
 
-        exact = A.double()
-        step = 1 / spectral_norm(A) ** 2
-        w1 = (step * exact.mT).to(A.dtype).contiguous()
-        w2 = (torch.eye(self.n, device=A.device, dtype=torch.float64) - step * exact.mT @ exact).to(A.dtype)
-        matrices = 1 if tied else layers
-        shape = () if threshold == "scalar" else (self.n,)
-        self.W1 = nn.ParameterList(nn.Parameter(w1.clone()) for _ in range(matrices))
-        self.W2 = nn.ParameterList(nn.Parameter(w2.clone()) for _ in range(matrices))
+        w1, w2, step = ista_matrices(A)
+        self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
         self.theta = nn.ParameterList(
             nn.Parameter(torch.full(shape, lam * step, device=A.device, dtype=A.dtype)) for _ in range(layers)
         )
@@ -149,5 +141,4 @@ class LISTA(nn.Module):
         return ops.Form(self.layers), ops.Parameters(w1, w2, (), theta)
 
     def extra_repr(self) -> str:
-        sizes = f"m={self.m}, n={self.n}, layers={self.layers}"
-        return f"{sizes}, tied={self.tied}, threshold={self.threshold!r}, weights={self.weights!r}"
+        return f"{super().extra_repr()}, tied={self.tied}, threshold={self.threshold!r}, weights={self.weights!r}"

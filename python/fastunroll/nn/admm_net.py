@@ -1,0 +1,124 @@
+"""ADMM-Net: ADMM with learned penalties, thresholds and relaxation, and perhaps learned linear solves."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .. import _checks, ops
+from ..products import product
+from .network import UnrolledNetwork, copies, exponentials, logarithms, starting_matrix
+
+Solve = Literal["exact", "factorised", "learned"]
+
+
+def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
+    """W = (AAᴴ + ρI)⁻¹A by a Cholesky factorisation: the x-update of ADMM is q + Wᴴ(y − A q). Differentiable."""
+    eye = torch.eye(A.shape[0], dtype=A.dtype, device=A.device)
+    return torch.cholesky_solve(A, torch.linalg.cholesky(A @ A.mH + rho * eye))
+
+
+class ADMMNet(UnrolledNetwork):
+    """K layers of ADMM on ½‖A v − y‖² + λ‖x‖₁ with v = x, the scaled dual variable u, and learned ρ_k, η_k, θ_k.
+
+    v = argmin ½‖A v − y‖² + ρ/2‖v − q‖² at q = x − u; x⁺ = S_θ(v + u); u⁺ = u + η (v − x⁺). The output is x.
+
+    It starts as exactly ADMM: ρ as given, η = 1, θ = λ/ρ. The linear solve v = q + Wᵀ(y − A q), W = (AAᵀ + ρI)⁻¹A is
+
+    - ``"exact"``: by the singular value decomposition of A, made once; ρ_k is learned at no cost;
+    - ``"factorised"``: by a Cholesky factorisation of AAᵀ + ρ_k I for each layer and call: the same numbers;
+    - ``"learned"``: W_k are parameters, which start from the factorised ones. ρ_k then has no further role.
+
+    Args:
+        A: (m, n), real or complex, finite and not zero.
+        layers: K ≥ 1.
+        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
+        rho: ρ > 0.
+        eta: η > 0, the relaxation of the dual step; ADMM converges for η < (1 + √5)/2.
+        solve: see above.
+        device: where it lives; that of ``A`` by default.
+        dtype: its real type; that of ``A`` by default.
+
+    Attributes:
+        A: (m, n), a buffer. For exact solves, with r = min(m, n): U (m, r), s (r,), Vh (r, n), A = U diag(s) Vh.
+        log_rho, log_eta, log_theta: K logarithms of ρ_k, η_k, θ_k, of shape (). No ``log_rho`` where solves are
+            learned, but:
+        W: K matrices (m, n).
+
+    Raises:
+        TypeError: A is not floating point.
+        ValueError: A is not a matrix, not finite or zero; λ < 0; ρ ≤ 0; η ≤ 0; K < 1; or an unknown ``solve``.
+
+    Equivalent to::
+
+        x = u = torch.zeros(*y.shape[:-1], n)
+        for k in range(layers):
+            W = torch.linalg.solve(A @ A.mH + log_rho[k].exp() * torch.eye(m), A)
+            v = (x - u) + (y - (x - u) @ A.mT) @ W.conj()
+            x = torch.sgn(v + u) * torch.relu((v + u).abs() - log_theta[k].exp())
+            u = u + log_eta[k].exp() * (v - x)
+
+    References: Boyd et al., *Distributed optimization and statistical learning via ADMM*, 2011; Yang, Sun, Li and Xu,
+    *Deep ADMM-Net for compressive sensing MRI*, 2016.
+    """
+
+    A: Tensor
+    U: Tensor
+    s: Tensor
+    Vh: Tensor
+    sVh: Tensor
+
+    def __init__(
+        self,
+        A: Tensor,
+        *,
+        layers: int = 16,
+        lam: float = 0.1,
+        rho: float = 1.0,
+        eta: float = 1.0,
+        solve: Solve = "exact",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        A = starting_matrix(A, device, dtype)
+        super().__init__(layers, *A.shape)
+        lam = _checks.not_negative("lam", lam)
+        rho, eta = _checks.positive("rho", rho), _checks.positive("eta", eta)
+        if solve not in ("exact", "factorised", "learned"):
+            raise ValueError(f'solve must be "exact", "factorised" or "learned", got {solve!r}')
+        self.solve = solve
+        self.register_buffer("A", A.clone())
+        exact = A.to(torch.complex128 if A.is_complex() else torch.float64)
+        if solve == "exact":
+            U, s, Vh = torch.linalg.svd(exact, full_matrices=False)
+            for name, value in {"U": U, "s": s, "Vh": Vh, "sVh": s[:, None] * Vh}.items():
+                self.register_buffer(name, value.to(A.dtype if value.is_complex() else A.real.dtype).contiguous())
+        if solve == "learned":
+            self.W = copies(solving_matrix(exact, torch.tensor(rho)).to(A.dtype), layers)
+        else:
+            self.log_rho = logarithms([rho] * layers, A)
+        self.log_eta = logarithms([eta] * layers, A)
+        self.log_theta = logarithms([lam / rho] * layers, A)
+
+    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
+        form = ops.Form(self.layers, "coupled", "splitting")
+        theta, eta = exponentials(self.log_theta), exponentials(self.log_eta)
+        if self.solve == "learned":
+            return form, ops.Parameters([self.A], [*self.W], (), theta, (), eta)
+        rho = exponentials(self.log_rho)
+        if self.solve == "factorised":
+            return form, ops.Parameters([self.A], [solving_matrix(self.A, r) for r in rho], (), theta, (), eta)
+        step = [self.s / (self.s.square() + r) for r in rho]
+        return form, ops.Parameters([self.sVh], [self.Vh], step, theta, (), eta)
+
+    def _measured(self, y: Tensor) -> Tensor:
+        return product(y, self.U, adjoint=True) if self.solve == "exact" else y
+
+    def _layer(self, k: int) -> dict[str, float]:
+        rho = {} if self.solve == "learned" else {"rho": float(self.log_rho[k].exp())}
+        return {**rho, "relaxation": float(self.log_eta[k].exp()), "threshold": float(self.log_theta[k].exp())}
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, solve={self.solve!r}"

@@ -1,0 +1,123 @@
+"""GLISTA: LISTA with gates: a gain before each layer and an overshoot behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks, ops
+from ..operators.dense import spectral_norm
+from ..unrolling import run
+from .network import Threshold, copies, logarithms, starting_matrix, threshold_size
+from .selection import schedule
+from .stepwise import StepwiseNetwork
+
+Gain = Literal["relu", "inverse", "exponential", "sigmoid"]
+
+_GAINS: dict[str, Callable[[Tensor], Tensor]] = {  # of D|x|
+    "relu": lambda z: torch.relu(1 - z),
+    "inverse": lambda z: 0.2 / (0.001 + z),
+    "exponential": lambda z: torch.exp(-z),
+    "sigmoid": lambda z: torch.sigmoid(-z),
+}
+
+
+class GLISTA(StepwiseNetwork):
+    """K layers x̃ = P_θ(g∘x + Wᵀ(y − A(g∘x))), x⁺ = o∘x̃ + (1 − o)∘x, of learned gates g and o.
+
+    Thresholds make iterates too small. The gain g = 1 + κ·G(D|x|) makes them larger, those that are small most; the
+    overshoot o = 1 − a·θ c/(|x̃ − x| + 0.1), c = 1 where x̃ was shrunk and 0 where it passed, takes a step beyond. It
+    starts as :class:`LISTACPSS` does: κ = a = 0.
+
+    Args:
+        A: (m, n), real, finite and not zero.
+        layers: K ≥ 1.
+        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
+        gain: G(z) is ``"relu"``, relu(1 − z); ``"inverse"``, 0.2/(0.001 + z); ``"exponential"``, e^(−z); or
+            ``"sigmoid"``, 1/(1 + e^z).
+        tied: share W between layers; all else is always a layer's own.
+        threshold: ``"scalar"`` for one threshold a layer, ``"vector"`` for one a coordinate and layer.
+        selection: percentages (p, p_max): in layer k = 0, 1, … the min(p·(k + 1), p_max) % largest magnitudes that
+            exceed θ pass as they are. None for none.
+        device: where it lives; that of ``A`` by default.
+        dtype: its type; that of ``A`` by default.
+
+    Attributes:
+        A: (m, n), a buffer.
+        W: K matrices (m, n), or one if tied.
+        log_theta: K logarithms of θ, of shape () or (n,).
+        log_D: K logarithms of D, of shape ().
+        kappa, overshoot: K numbers κ and a, of shape (); any sign.
+
+    Raises:
+        TypeError: A is not real floating point.
+        ValueError: A is not a matrix, not finite or zero; λ < 0; K < 1; an unknown ``gain``; or ``selection`` is not
+            two percentages.
+
+    Reference: Wu, Guo, Li and Zhang, *Sparse coding with gated learned ISTA*, 2020.
+    """
+
+    A: Tensor
+
+    def __init__(
+        self,
+        A: Tensor,
+        *,
+        layers: int = 16,
+        lam: float = 0.1,
+        gain: Gain = "relu",
+        tied: bool = False,
+        threshold: Threshold = "scalar",
+        selection: tuple[float, float] | None = (1.2, 13.0),
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        A = starting_matrix(A, device, dtype)
+        _checks.real("A", A)
+        super().__init__(layers, *A.shape)
+        if gain not in _GAINS:
+            raise ValueError(f"gain must be one of {', '.join(_GAINS)}, got {gain!r}")
+        self.gain, self.tied, self.threshold, self.selection = gain, tied, threshold, selection
+        self._passing = schedule(selection, self.layers, self.n)
+        step = 1 / spectral_norm(A) ** 2
+        theta = _checks.not_negative("lam", lam) * step
+        self.register_buffer("A", A.clone())
+        self.W = copies(step * A, 1 if tied else layers)
+        self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
+        self.log_D = logarithms([1.0] * layers, A)
+        self.kappa, self.overshoot = (
+            nn.ParameterList(nn.Parameter(A.new_zeros(())) for _ in range(layers)) for _ in range(2)
+        )
+
+    def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
+        for k in range(self.layers):
+            theta = self.log_theta[k].exp()
+            larger = x * (1 + self.kappa[k] * _GAINS[self.gain](self.log_D[k].exp() * x.abs()))
+            passing = self._passing[k] if self._passing else 0
+            form = ops.Form(1, "coupled", passing=(passing,) if passing else ())
+            p = ops.Parameters([self.A], [self.W[0 if self.tied else k]], (), [theta])
+            found, _ = run(form, p, y, larger)
+            shrunk = 1 - _passed(found.detach(), passing)
+            overshoot = 1 - self.overshoot[k] * theta * shrunk / ((found - x).abs() + 0.1)
+            x = overshoot * found + (1 - overshoot) * x
+            yield x
+
+    def _layer(self, k: int) -> dict[str, float]:
+        row = {"threshold": float(self.log_theta[k].exp().mean()), "kappa": float(self.kappa[k])}
+        row |= {"D": float(self.log_D[k].exp()), "overshoot": float(self.overshoot[k])}
+        return row | ({"passing": float(self._passing[k])} if self._passing else {})
+
+    def extra_repr(self) -> str:
+        options = f"gain={self.gain!r}, tied={self.tied}, threshold={self.threshold!r}, selection={self.selection}"
+        return f"{super().extra_repr()}, {options}"
+
+
+def _passed(x: Tensor, count: int) -> Tensor:
+    """1 where an element is among the ``count`` largest of its sample and not zero, else 0."""
+    if not count:
+        return torch.zeros_like(x)
+    least = x.abs().topk(min(count, x.shape[-1]), dim=-1).values[..., -1:]
+    return ((x.abs() >= least) & (x != 0)).to(x.dtype)

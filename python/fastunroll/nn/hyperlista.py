@@ -1,0 +1,103 @@
+"""HyperLISTA: three hyper-parameters in all; steps, thresholds and supports follow from each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks
+from ..products import product
+from .alista import analytic_weights
+from .network import starting_matrix
+from .stepwise import StepwiseNetwork
+
+_TINY = 1e-20
+
+
+class HyperLISTA(StepwiseNetwork):
+    """K layers x⁺ = P_θ(x − Wᵀ(A x − y) + β (x − x_before)), of which three numbers c₁, c₂, c₃ decide everything.
+
+    With r = A x − y, e = ‖A⁺r‖₁, e₀ = ‖A⁺y‖₁, and μ the largest off-diagonal |WᵀA|, for each sample and layer:
+    θ = c₁ μ e, β = c₂ μ ‖x‖₀, and P lets the ⌊c₃·log(e₀/e)⌋ largest magnitudes that exceed θ pass unshrunk. It sees
+    measurements only, never the truth. The number that pass has no derivative, so c₃ is found by search, as the paper
+    finds all three: :func:`fastunroll.training.search`.
+
+    Args:
+        A: (m, n), real, finite and not zero. W supposes columns of about unit norm.
+        layers: K ≥ 1.
+        c1: of thresholds, ≥ 0.
+        c2: of momentum, ≥ 0.
+        c3: of support selection, ≥ 0.
+        device: where it lives; that of ``A`` by default.
+        dtype: its type; that of ``A`` by default.
+
+    Attributes:
+        A, W, pinv: (m, n), (m, n), (n, m): buffers; W = :func:`fastunroll.nn.analytic_weights` (A), and A⁺.
+        c: (3,), learned as it is; used as |c|.
+
+    Raises:
+        TypeError: A is not real floating point.
+        ValueError: A is not a matrix, not finite or zero; a number is negative; or K < 1.
+
+    Reference: Chen, Liu, Wang and Yin, *Hyperparameter tuning is all you need for LISTA*, 2021.
+    """
+
+    A: Tensor
+    W: Tensor
+    pinv: Tensor
+
+    def __init__(
+        self,
+        A: Tensor,
+        *,
+        layers: int = 16,
+        c1: float = 0.05,
+        c2: float = 0.01,
+        c3: float = 30.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        A = starting_matrix(A, device, dtype)
+        _checks.real("A", A)
+        super().__init__(layers, *A.shape)
+        c = [_checks.not_negative(name, value) for name, value in (("c1", c1), ("c2", c2), ("c3", c3))]
+        W = analytic_weights(A)
+        self.register_buffer("A", A.clone())
+        self.register_buffer("W", W.contiguous())
+        self.register_buffer("pinv", torch.linalg.pinv(A.double()).to(A.dtype).contiguous())
+        self.c = nn.Parameter(A.new_tensor(c))
+
+    def _coherence(self) -> Tensor:
+        """The largest |w_iᵀa_j| for i ≠ j."""
+        return (self.W.mT @ self.A).fill_diagonal_(0).abs().max()
+
+    def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
+        coherence = self._coherence()
+        c1, c2, c3 = self.c.abs()
+        at_start = product(y, self.pinv).abs().sum(-1, keepdim=True) + _TINY
+        before = x
+        for _ in range(self.layers):
+            r = product(x, self.A, start=-y)
+            error = product(r, self.pinv).abs().sum(-1, keepdim=True) + _TINY
+            count = (c3 * torch.log(at_start / error)).clamp(0, self.n).floor()
+            momentum = c2 * coherence * (x != 0).sum(-1, keepdim=True).to(x.dtype)
+            z = x - product(r, self.W, adjoint=True) + momentum * (x - before)
+            x, before = _select(z, c1 * coherence * error, count.detach()), x
+            yield x
+
+    def _layer(self, k: int) -> dict[str, float]:
+        return {f"c{i + 1}": float(c) for i, c in enumerate(self.c.abs())}
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, " + ", ".join(f"{k}={v:.4g}" for k, v in self._layer(0).items())
+
+
+def _select(z: Tensor, theta: Tensor, count: Tensor) -> Tensor:
+    """The soft threshold that lets the ``count`` largest pass, (..., 1) of a sample's own; of equal ones the first."""
+    size = z.detach().abs()
+    order = size.argsort(dim=-1, descending=True, stable=True)
+    rank = torch.arange(z.shape[-1], device=z.device).expand_as(order)
+    passes = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, rank < count) & (size > theta.detach())
+    return torch.where(passes, z, torch.sign(z) * torch.relu(z.abs() - theta))

@@ -1,0 +1,81 @@
+"""LFISTA: FISTA with learned matrices, thresholds and momentum."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks, ops
+from ..solvers.fista import beck_teboulle
+from .ista_matrices import ista_matrices
+from .network import Threshold, UnrolledNetwork, copies, exponentials, logarithms, starting_matrix, threshold_size
+
+
+class LFISTA(UnrolledNetwork):
+    """K layers x⁺ = S_θ(W₁ y + W₂ v), v = x + β (x − x_before): momentum is a skip connection over a layer.
+
+    It starts as exactly FISTA on ½‖A x − y‖² + λ‖x‖₁: W₁ = Aᵀ/L, W₂ = I − AᵀA/L, θ = λ/L with L = ‖A‖², and
+    β_k = (t_k − 1)/t_{k+1} with t₁ = 1, t_{k+1} = (1 + √(1 + 4 t_k²))/2.
+
+    Args:
+        A: (m, n), real or complex, finite and not zero.
+        layers: K ≥ 1.
+        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
+        tied: share W₁ and W₂ between layers; thresholds and momentum are always a layer's own.
+        threshold: ``"scalar"`` for one threshold a layer, ``"vector"`` for one a coordinate and layer.
+        device: where it lives; that of ``A`` by default.
+        dtype: its real type; that of ``A`` by default.
+
+    Attributes:
+        W1: K matrices (n, m), or one if tied.
+        W2: K matrices (n, n), or one if tied. The first layer's takes effect only with ``x0``.
+        log_theta: K logarithms of θ, of shape () or (n,).
+        beta: K numbers β, of shape (); any sign. The first has no effect: x_before is x0.
+
+    Raises:
+        TypeError: A is not floating point.
+        ValueError: A is not a matrix, not finite or zero; λ < 0; or K < 1.
+
+    Equivalent to::
+
+        x = before = torch.zeros(*y.shape[:-1], n)
+        for k in range(layers):
+            z = y @ W1[k].mT + (x + beta[k] * (x - before)) @ W2[k].mT
+            x, before = torch.sgn(z) * torch.relu(z.abs() - log_theta[k].exp()), x
+
+    References: Beck and Teboulle 2009 (FISTA); Moreau and Bruna, *Understanding neural sparse coding with matrix
+    factorization*, 2017 (L-FISTA).
+    """
+
+    def __init__(
+        self,
+        A: Tensor,
+        *,
+        layers: int = 16,
+        lam: float = 0.1,
+        tied: bool = False,
+        threshold: Threshold = "scalar",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        A = starting_matrix(A, device, dtype)
+        super().__init__(layers, *A.shape)
+        self.tied, self.threshold = tied, threshold
+        w1, w2, step = ista_matrices(A)
+        theta = _checks.not_negative("lam", lam) * step
+        self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
+        self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
+        like = self.log_theta[0].detach()
+        self.beta = nn.ParameterList(nn.Parameter(like.new_tensor(beta)) for beta in beck_teboulle(layers))
+
+    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
+        theta = exponentials(self.log_theta)
+        return ops.Form(self.layers, state="momentum"), ops.Parameters(
+            [*self.W1], [*self.W2], (), theta, (), [*self.beta]
+        )
+
+    def _matrix(self) -> Tensor:
+        return self.W1[0]
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, tied={self.tied}, threshold={self.threshold!r}"

@@ -1,0 +1,80 @@
+"""LISTASS: LISTA with support selection."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _checks, ops
+from .ista_matrices import ista_matrices
+from .network import Threshold, UnrolledNetwork, copies, exponentials, logarithms, starting_matrix, threshold_size
+from .selection import schedule
+
+
+class LISTASS(UnrolledNetwork):
+    """K layers x⁺ = P_θ(W₁ y + W₂ x), where P shrinks by θ all but the largest p_k %, which are trusted.
+
+    Without selection it starts as exactly ISTA on ½‖A x − y‖² + λ‖x‖₁: W₁ = Aᵀ/L, W₂ = I − AᵀA/L, θ = λ/L, L = ‖A‖².
+
+    Args:
+        A: (m, n), real or complex, finite and not zero.
+        layers: K ≥ 1.
+        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
+        tied: share W₁ and W₂ between layers; thresholds are always a layer's own.
+        threshold: ``"scalar"`` for one threshold a layer, ``"vector"`` for one a coordinate and layer.
+        selection: percentages (p, p_max): in layer k = 0, 1, … the min(p·(k + 1), p_max) % largest magnitudes that
+            exceed θ pass as they are. None for none.
+        device: where it lives; that of ``A`` by default.
+        dtype: its real type; that of ``A`` by default.
+
+    Attributes:
+        W1: K matrices (n, m), or one if tied.
+        W2: K matrices (n, n), or one if tied. The first layer's takes effect only with ``x0``.
+        log_theta: K logarithms of θ, of shape () or (n,).
+
+    Raises:
+        TypeError: A is not floating point.
+        ValueError: A is not a matrix, not finite or zero; λ < 0; K < 1; or ``selection`` is not two percentages.
+
+    Equivalent to::
+
+        x = torch.zeros(*y.shape[:-1], n)
+        for k in range(layers):
+            z = y @ W1[k].mT + x @ W2[k].mT
+            passes = fu.reference.largest(z.abs(), passing[k]) & (z.abs() > log_theta[k].exp())
+            x = torch.where(passes, z, torch.sgn(z) * torch.relu(z.abs() - log_theta[k].exp()))
+
+    Reference: Chen, Liu, Wang and Yin, *Theoretical linear convergence of unfolded ISTA*, 2018.
+    """
+
+    def __init__(
+        self,
+        A: Tensor,
+        *,
+        layers: int = 16,
+        lam: float = 0.1,
+        tied: bool = False,
+        threshold: Threshold = "scalar",
+        selection: tuple[float, float] | None = (1.2, 13.0),
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        A = starting_matrix(A, device, dtype)
+        super().__init__(layers, *A.shape)
+        self.tied, self.threshold, self.selection = tied, threshold, selection
+        self._passing = schedule(selection, self.layers, self.n)
+        w1, w2, step = ista_matrices(A)
+        theta = _checks.not_negative("lam", lam) * step
+        self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
+        self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
+
+    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
+        form = ops.Form(self.layers, passing=self._passing)
+        return form, ops.Parameters([*self.W1], [*self.W2], (), exponentials(self.log_theta))
+
+    def _matrix(self) -> Tensor:
+        return self.W1[0]
+
+    def extra_repr(self) -> str:
+        options = f"tied={self.tied}, threshold={self.threshold!r}, selection={self.selection}"
+        return f"{super().extra_repr()}, {options}"

@@ -1,0 +1,110 @@
+"""LVAMP: vector approximate message passing with learned noise and shrinkage, for ill-conditioned matrices too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from ..products import product
+from .network import logarithms, starting_matrix
+from .shrinkage import shrinkage_of
+from .stepwise import StepwiseNetwork
+
+_RANK = 1e-6  # of the largest singular value, below which one counts as zero
+_RANGE = 1e-9, 1e9  # of variances
+
+
+class LVAMP(StepwiseNetwork):
+    """K layers of VAMP: a linear estimate and a shrinkage in turn, each of which subtracts what it was told before.
+
+    With A = U diag(s) Vᵀ, from r₂ = 0 (or x0) and v₂ = ‖y‖²/Σs²::
+
+        c = s v₂/(s² v₂ + σ²),  1 − α₂ = Σ s c/n
+        r₁ = r₂ + V(c ∘ (Uᵀy − s ∘ Vᵀr₂))/(1 − α₂),  v₁ = v₂ α₂/(1 − α₂)
+        x = η(r₁; v₁),  α₁ = mean η′
+        r₂ = (x − α₁ r₁)/(1 − α₁),  v₂ = v₁ α₁/(1 − α₁)
+
+    The output is x. Every α is kept in [½/n, 1 − ½/n] and every variance in [1e-9, 1e9], so nothing overflows.
+    σ² of the noise and the shrinkage are learned for each layer; both are as in :class:`LAMP`, and without training it
+    is VAMP.
+
+    Args:
+        A: (m, n), real, finite and not zero.
+        layers: K ≥ 1.
+        shrinkage: ``"soft"`` or ``"bernoulli-gaussian"``.
+        noise: σ² > 0, the variance of the noise in y.
+        alpha: > 0, soft thresholds in units of √v₁.
+        density: share of nonzeros that Bernoulli–Gaussian shrinkage starts with, in (0, 1).
+        power: their variance, > 0.
+        device: where it lives; that of ``A`` by default.
+        dtype: its type; that of ``A`` by default.
+
+    Attributes:
+        A, Ut, Vt, s: (m, n), (r, m), (r, n), (r,): buffers; r is the numerical rank.
+        log_noise: K logarithms of σ², of shape ().
+        shrinkage: as in :class:`LAMP`.
+
+    Raises:
+        TypeError: A is not real floating point.
+        ValueError: A is not a matrix, not finite or zero; an unknown ``shrinkage``; a number out of its range; K < 1.
+
+    Reference: Borgerding, Schniter and Rangan, *AMP-inspired deep networks for sparse linear inverse problems*, 2017;
+    Rangan, Schniter and Fletcher, *Vector approximate message passing*, 2019.
+    """
+
+    A: Tensor
+    Ut: Tensor
+    Vt: Tensor
+    s: Tensor
+
+    def __init__(
+        self,
+        A: Tensor,
+        *,
+        layers: int = 16,
+        shrinkage: Literal["soft", "bernoulli-gaussian"] = "soft",
+        noise: float = 1e-4,
+        alpha: float = 1.1402,
+        density: float = 0.1,
+        power: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        A = starting_matrix(A, device, dtype)
+        _checks.real("A", A)
+        super().__init__(layers, *A.shape)
+        U, s, Vt = torch.linalg.svd(A.double(), full_matrices=False)
+        kept = s > _RANK * s[0]
+        self.register_buffer("A", A.clone())
+        for name, value in {"Ut": U[:, kept].mT, "Vt": Vt[kept], "s": s[kept]}.items():
+            self.register_buffer(name, value.to(A.dtype).contiguous())
+        self.log_noise = logarithms([_checks.positive("noise", noise)] * layers, A)
+        self.shrinkage = shrinkage_of(shrinkage, self.layers, A, alpha, density, power)
+
+    def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
+        n, s = self.n, self.s
+        least = 0.5 / n
+        seen = product(y, self.Ut)
+        r2, v2 = x, (y.square().sum(-1, keepdim=True) / s.square().sum()).clamp(*_RANGE)
+        for k in range(self.layers):
+            noise = self.log_noise[k].exp().clamp(1e-8, _RANGE[1])
+            c = s * v2 / (s.square() * v2 + noise)
+            share = ((s * c).sum(-1, keepdim=True) / n).clamp(least, 1 - least)  # 1 - alpha_2
+            residual = c * (seen - s * product(r2, self.Vt)) / share
+            r1 = product(residual, self.Vt, adjoint=True, start=r2)
+            v1 = (v2 * (1 - share) / share).clamp(*_RANGE)
+            x, slope = self.shrinkage.shrink(k, r1, v1)
+            alpha = slope.mean(-1, keepdim=True).clamp(least, 1 - least)
+            r2 = (x - alpha * r1) / (1 - alpha)
+            v2 = (v1 * alpha / (1 - alpha)).clamp(*_RANGE)
+            yield x
+
+    def _layer(self, k: int) -> dict[str, float]:
+        return {"noise": float(self.log_noise[k].exp()), **self.shrinkage.layer(k)}
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rank={len(self.s)}"

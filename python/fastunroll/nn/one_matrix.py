@@ -1,0 +1,31 @@
+"""What TiLISTA and ALISTA share: one W for all layers, learned or not, and a step and a threshold for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .. import ops
+from .network import UnrolledNetwork, exponentials, logarithms
+from .selection import schedule
+
+
+class OneMatrixNetwork(UnrolledNetwork):
+    A: Tensor
+    W: Tensor
+
+    def _start(
+        self, A: Tensor, steps: Sequence[float], thetas: Sequence[float], selection: tuple[float, float] | None
+    ) -> None:
+        self.selection = selection
+        self._passing = schedule(selection, self.layers, self.n)
+        self.register_buffer("A", A.clone())
+        self.log_step, self.log_theta = logarithms(steps, A), logarithms(thetas, A)
+
+    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
+        form = ops.Form(self.layers, "coupled", passing=self._passing)
+        return form, ops.Parameters([self.A], [self.W], exponentials(self.log_step), exponentials(self.log_theta))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, selection={self.selection}"

@@ -1,0 +1,67 @@
+"""StepLISTA: ISTA with learned step sizes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _checks, ops
+from ..operators.dense import spectral_norm
+from .network import UnrolledNetwork, exponentials, logarithms, starting_matrix
+
+
+class StepLISTA(UnrolledNetwork):
+    """K layers x⁺ = S_{λt}(x − t Aᵀ(A x − y)), of which only the steps t_k are learned.
+
+    Whatever the steps, each layer is a proximal gradient step on ½‖A x − y‖² + λ‖x‖₁, so a solution stays one. It
+    starts as exactly ISTA: t_k = 1/‖A‖².
+
+    Args:
+        A: (m, n), real or complex, finite and not zero.
+        layers: K ≥ 1.
+        lam: λ ≥ 0.
+        device: where it lives; that of ``A`` by default.
+        dtype: its real type; that of ``A`` by default.
+
+    Attributes:
+        A: (m, n), a buffer.
+        log_step: K logarithms of t_k, of shape ().
+
+    Raises:
+        TypeError: A is not floating point.
+        ValueError: A is not a matrix, not finite or zero; λ < 0; or K < 1.
+
+    Equivalent to::
+
+        x = torch.zeros(*y.shape[:-1], n)
+        for k in range(layers):
+            t = log_step[k].exp()
+            z = x - t * (x @ A.mT - y) @ A.conj()
+            x = torch.sgn(z) * torch.relu(z.abs() - lam * t)
+
+    Reference: Ablin, Moreau, Massias and Gramfort, *Learning step sizes for unfolded sparse coding*, 2019.
+    """
+
+    A: Tensor
+
+    def __init__(
+        self,
+        A: Tensor,
+        *,
+        layers: int = 16,
+        lam: float = 0.1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        A = starting_matrix(A, device, dtype)
+        super().__init__(layers, *A.shape)
+        self.lam = _checks.not_negative("lam", lam)
+        self.register_buffer("A", A.clone())
+        self.log_step = logarithms([1 / spectral_norm(A) ** 2] * layers, A)
+
+    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
+        step = exponentials(self.log_step)
+        return ops.Form(self.layers, "coupled"), ops.Parameters([self.A], [], step, [self.lam * t for t in step])
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, lam={self.lam:g}"

@@ -1,0 +1,65 @@
+"""TiLISTA: one learned matrix, and a step and a threshold a layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks
+from ..operators.dense import spectral_norm
+from .network import starting_matrix
+from .one_matrix import OneMatrixNetwork
+
+
+class TiLISTA(OneMatrixNetwork):
+    """K layers x⁺ = P_θ(x + t Wᵀ(y − A x)) with one W for all layers, which is learned with t_k and θ_k.
+
+    P is the soft threshold that lets the largest p_k % pass. Without selection it starts as exactly ISTA: W = A,
+    t_k = 1/‖A‖², θ_k = λ/‖A‖².
+
+    Args:
+        A: (m, n), real or complex, finite and not zero.
+        layers: K ≥ 1.
+        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
+        selection: percentages (p, p_max): in layer k = 0, 1, … the min(p·(k + 1), p_max) % largest magnitudes that
+            exceed θ pass as they are. None for none.
+        device: where it lives; that of ``A`` by default.
+        dtype: its real type; that of ``A`` by default.
+
+    Attributes:
+        A: (m, n), a buffer.
+        W: (m, n).
+        log_step, log_theta: K logarithms of t_k and θ_k, of shape ().
+
+    Raises:
+        TypeError: A is not floating point.
+        ValueError: A is not a matrix, not finite or zero; λ < 0; K < 1; or ``selection`` is not two percentages.
+
+    Equivalent to::
+
+        x = torch.zeros(*y.shape[:-1], n)
+        for k in range(layers):
+            theta = log_theta[k].exp()
+            z = x + log_step[k].exp() * (y - x @ A.mT) @ W.conj()
+            passes = fu.reference.largest(z.abs(), passing[k]) & (z.abs() > theta)
+            x = torch.where(passes, z, torch.sgn(z) * torch.relu(z.abs() - theta))
+
+    Reference: Liu, Chen, Wang and Yin, *ALISTA: analytic weights are as good as learned weights in LISTA*, 2019.
+    """
+
+    def __init__(
+        self,
+        A: Tensor,
+        *,
+        layers: int = 16,
+        lam: float = 0.1,
+        selection: tuple[float, float] | None = (1.2, 13.0),
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        A = starting_matrix(A, device, dtype)
+        super().__init__(layers, *A.shape)
+        step = 1 / spectral_norm(A) ** 2
+        lam = _checks.not_negative("lam", lam)
+        self._start(A, [step] * layers, [lam * step] * layers, selection)
+        self.W = nn.Parameter(A.clone())

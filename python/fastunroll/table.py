@@ -1,0 +1,39 @@
+"""Tables of numbers: rows that are mappings, and print as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e6 else f"{value:.4g}"
+    return str(value)
+
+
+class Table(list[dict[str, Any]]):
+    """A list of rows, each a mapping from the names of columns to values."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(dict(row) for row in rows)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self for name in row))
+
+    def _cells(self) -> list[list[str]]:
+        return [self.columns, *([_cell(row.get(name)) for name in self.columns] for row in self)]
+
+    def __str__(self) -> str:
+        cells = self._cells()
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        return "\n".join("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells)
+
+    def markdown(self) -> str:
+        """As a table in Markdown."""
+        head, *rows = self._cells()
+        lines = [head, ["---:"] * len(head), *rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
