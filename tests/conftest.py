@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -32,3 +33,15 @@ def native() -> Iterator[object]:
     _fastunroll.use_instruction_set(chosen)
     _fastunroll.set_dense_above(crossover)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def _quiet_torch() -> Iterator[None]:
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        # torch's own tracing of autograd functions, and its use of deprecated modules of Python and torch
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+    torch._dynamo.reset()

@@ -6,7 +6,6 @@ import copy
 import gc
 import io
 import pickle
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,18 +14,6 @@ import pytest
 import torch
 from cases import SMALL, Case, build
 from torch import Tensor
-
-
-@pytest.fixture
-def _quiet_torch() -> Iterator[None]:
-    torch._dynamo.reset()
-    with warnings.catch_warnings():
-        # torch's own tracing of autograd functions, and its use of deprecated modules of Python and torch
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", UserWarning)
-        yield
-    torch._dynamo.reset()
 
 
 def gradients(run: object, leaves: list[Tensor]) -> list[Tensor]:

@@ -104,16 +104,21 @@ def _read(path: Path) -> Photograph:
     return _cropped(path.name, pixels)
 
 
+def training_pictures() -> list[Image]:
+    """The photographs that are trained on, in grey."""
+    return [
+        _grey(np.asarray(p))
+        for name in TRAINING
+        for p in (data.stereo_motorcycle()[:2] if name == "stereo_motorcycle" else [getattr(data, name)()])
+    ]
+
+
 def training_blocks(count: int, seed: int) -> Tensor:
     """Blocks cut at random places out of the training photographs: (about count, 256).
 
     They are taken at full and half size, mirrored and turned; a photograph gives as many as the root of its area.
     """
-    pictures = [
-        _grey(np.asarray(p))
-        for name in TRAINING
-        for p in (data.stereo_motorcycle()[:2] if name == "stereo_motorcycle" else [getattr(data, name)()])
-    ]
+    pictures = training_pictures()
     pictures += [transform.rescale(p, 0.5, anti_aliasing=True) for p in pictures]
     share = np.sqrt([p.size for p in pictures])
     share /= share.sum()

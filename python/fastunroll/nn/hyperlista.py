@@ -88,7 +88,7 @@ class HyperLISTA(StepwiseNetwork):
             yield x
 
     def _layer(self, k: int) -> dict[str, float]:
-        return {f"c{i + 1}": float(c) for i, c in enumerate(self.c.abs())}
+        return {f"c{i + 1}": c for i, c in enumerate(self.c.detach().abs().tolist())}
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, " + ", ".join(f"{k}={v:.4g}" for k, v in self._layer(0).items())

@@ -94,10 +94,10 @@ class LAMP(StepwiseNetwork):
         alpha, scale = exponentials(self.shrinkage.log_alpha), exponentials(self.shrinkage.log_scale)
         return form, ops.Parameters([self.A], [*self.W], (), alpha, scale)
 
-    def _run(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor:
+    def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         if isinstance(self.shrinkage, SoftShrinkage):
-            return UnrolledNetwork._run(self, y, x0, return_layers)
-        return super()._run(y, x0, return_layers)
+            return UnrolledNetwork._run(self, y, x0, depth, return_layers)
+        return super()._run(y, x0, depth, return_layers)
 
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
         v = y - product(x, self.A)

@@ -13,6 +13,10 @@ from .ista_matrices import ista_matrices
 from .network import UnrolledNetwork, copies, starting_matrix, threshold_size
 
 
+def _rounded(weights: list[Tensor]) -> list[Tensor]:
+    return [w.bfloat16().float() for w in weights]
+
+
 class LISTA(UnrolledNetwork):
     """K layers x⁺ = S_θ(W₁ y + W₂ x), run in one native call forward and backward.
 
@@ -91,21 +95,24 @@ class LISTA(UnrolledNetwork):
             nn.Parameter(torch.full(shape, lam * step, device=A.device, dtype=A.dtype)) for _ in range(layers)
         )
 
-    def forward(self, y: Tensor, x0: Tensor | None = None, return_layers: bool = False) -> Tensor:
+    def forward(
+        self, y: Tensor, x0: Tensor | None = None, return_layers: bool = False, *, depth: int | None = None
+    ) -> Tensor:
         """Reconstructs x from ``y``.
 
         Args:
             y: (..., m), with any leading shape.
             x0: where to start, (..., n); zero by default.
             return_layers: return the output of every layer.
+            depth: run so many layers only, the first.
 
         Returns:
             (..., n), or (K, ..., n) with ``return_layers``.
 
         Raises:
             TypeError: ``y`` is not floating point, or has another dtype than the parameters.
-            ValueError: ``y`` or ``x0`` does not fit, or is on another device; or weights are ``"bf16"`` and not those
-                of a float32 network.
+            ValueError: ``y`` or ``x0`` does not fit, or is on another device; ``depth`` is not from 1 to K; or weights
+                are ``"bf16"`` and not those of a float32 network.
         """
         w1, w2, theta = self._groups()
         halved = self._weights == "bf16"
@@ -114,11 +121,13 @@ class LISTA(UnrolledNetwork):
                 f'weights="bf16" rounds those of a float32 network, but they are {w1[0].dtype}: use .float() or '
                 'set weights to "full"'
             )
+        if depth is not None:
+            return super().forward(y, x0, return_layers, depth=depth)
         out = self._prepared.run([*w1, *w2, *theta], self._describe, y, x0, return_layers, halved)
         if out is not None:
             return out
         if halved and not ops.differentiable(y, x0, *w1, *w2, *theta):
-            w1, w2 = ([w.bfloat16().float() for w in group] for group in (w1, w2))
+            w1, w2 = _rounded(w1), _rounded(w2)
         return lista(y, w1, w2, theta, x0, layers=self.layers, return_layers=return_layers)
 
     @property
@@ -136,9 +145,19 @@ class LISTA(UnrolledNetwork):
         modules: Any = self._modules
         return [[*modules[name]._parameters.values()] for name in ("W1", "W2", "theta")]
 
+    def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
+        w1, w2, theta = self._groups()
+        if self._weights == "full" or ops.differentiable(y, x0, *w1, *w2, *theta):
+            return super()._run(y, x0, depth, return_layers)
+        w1, w2, theta = (group if len(group) < 2 else group[:depth] for group in (_rounded(w1), _rounded(w2), theta))
+        return lista(y, w1, w2, theta, x0, layers=depth, return_layers=return_layers)
+
     def _describe(self) -> tuple[ops.Form, ops.Parameters]:
         w1, w2, theta = self._groups()
         return ops.Form(self.layers), ops.Parameters(w1, w2, (), theta)
+
+    def _matrix(self) -> Tensor:
+        return self._groups()[0][0]
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, tied={self.tied}, threshold={self.threshold!r}, weights={self.weights!r}"

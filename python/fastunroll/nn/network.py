@@ -46,6 +46,14 @@ def threshold_size(threshold: str, n: int) -> int | None:
     return n if threshold == "vector" else None
 
 
+def _frozen(p: ops.Parameters, depth: int) -> int:
+    """How many layers there are before the first that learns; one of ``depth`` is left in any case."""
+    for k in range(depth - 1):
+        if any(t.requires_grad for group in p.part(k, k + 1) for t in group):
+            return k
+    return depth - 1
+
+
 class UnrolledNetwork(nn.Module):
     """K layers of an algorithm, whose parameters are learned. Each of its kinds says what a layer computes.
 
@@ -63,23 +71,29 @@ class UnrolledNetwork(nn.Module):
         super().__init__()
         self.layers, self.m, self.n = _checks.count("layers", layers), m, n
 
-    def forward(self, y: Tensor, x0: Tensor | None = None, return_layers: bool = False) -> Tensor:
+    def forward(
+        self, y: Tensor, x0: Tensor | None = None, return_layers: bool = False, *, depth: int | None = None
+    ) -> Tensor:
         """Reconstructs x from ``y``.
 
         Args:
             y: (..., m), with any leading shape.
             x0: where to start, (..., n); zero by default.
             return_layers: return the output of every layer.
+            depth: run so many layers only, the first.
 
         Returns:
             (..., n), or (K, ..., n) with ``return_layers``.
 
         Raises:
             TypeError: ``y`` is not floating point, or has another dtype than the network.
-            ValueError: ``y`` or ``x0`` does not fit, or is on another device.
+            ValueError: ``y`` or ``x0`` does not fit, or is on another device; or ``depth`` is not from 1 to K.
         """
         y, x0 = self._checked(y, x0)
-        return self._run(y, x0, return_layers)
+        depth = self.layers if depth is None else depth
+        if not 1 <= depth <= self.layers:
+            raise ValueError(f"depth must be from 1 to layers = {self.layers}, got {depth!r}")
+        return self._run(y, x0, depth, return_layers)
 
     def layers_summary(self) -> Table:
         """What each layer has learned: a table, a row a layer, which prints as text."""
@@ -94,9 +108,19 @@ class UnrolledNetwork(nn.Module):
         """What the layers see of y."""
         return y
 
-    def _run(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor:
-        form, parameters = self._describe()
-        return run(form, parameters, self._measured(y), x0, keep=return_layers)[0]
+    def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
+        form, p = self._describe()
+        y = self._measured(y)
+        learns = ops.differentiable(*(t for group in p for t in group)) and not ops.differentiable(y, x0)
+        frozen = _frozen(p, depth) if learns and not torch.compiler.is_compiling() else 0
+        if not frozen:
+            return run(form.part(0, depth), p.part(0, depth), y, x0, keep=return_layers)[0]
+        # Layers that learn nothing, and that nothing before them learns from, need no gradient.
+        with torch.no_grad():
+            first, s = run(form.part(0, frozen), p.part(0, frozen), y, x0, keep=return_layers)
+        start, state = first[-1] if return_layers else first, None if form.state == "none" else s
+        x, _ = run(form.part(frozen, depth), p.part(frozen, depth), y, start, state, keep=return_layers)
+        return torch.cat([first, x]) if return_layers else x
 
     def _layer(self, k: int) -> dict[str, float]:
         """The meaning of a layer's parameters: those that are numbers, and the mean of those that are vectors."""

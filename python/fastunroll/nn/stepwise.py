@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -15,11 +16,11 @@ class StepwiseNetwork(UnrolledNetwork):
         """The output of one layer after another, from x."""
         raise NotImplementedError
 
-    def _run(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor:
+    def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         start = y.new_zeros(*y.shape[:-1], self.n) if x0 is None else x0
         x = start
         every = []
-        for x in self._iterates(y, start):
+        for x in islice(self._iterates(y, start), depth):
             if return_layers:
                 every.append(x)
         return torch.stack(every) if return_layers else x

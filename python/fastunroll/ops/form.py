@@ -83,11 +83,14 @@ class Parameters(NamedTuple):
         return [len(group) for group in self]
 
     def part(self, first: int, last: int) -> Parameters:
-        own = [group if len(group) < 2 else group[first:last] for group in self]
-        own[4:] = [
-            [t[first:last]] if len(own_group) == 1 and (t := own_group[0]).numel() > 1 else own_group
-            for own_group in own[4:]
-        ]
+        own: list[Sequence[Tensor]] = []
+        for group in self:
+            if len(group) > 1:
+                own.append(group[first:last])
+            elif len(own) > 3 and len(group) == 1 and group[0].numel() > 1:  # one tensor with a value a layer
+                own.append([group[0][first:last]])
+            else:
+                own.append(group)
         return Parameters(*own)
 
 

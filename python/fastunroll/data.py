@@ -1,0 +1,190 @@
+"""Problems to train and test on: seeded, without end where they are drawn, and fixed where they are tested on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import _checks
+from .products import product
+
+
+class Samples(NamedTuple):
+    """Measurements y, (count, m), and what is known of their truth x, (count, n), or None."""
+
+    y: Tensor
+    x: Tensor | None
+
+
+class Problem(Protocol):
+    """Where samples come from."""
+
+    def sample(self, count: int, generator: torch.Generator) -> Samples:
+        """``count`` samples, drawn by the generator alone."""
+        ...
+
+
+def stream(problem: Problem, batch: int, seed: int = 0) -> Iterator[Samples]:
+    """Batches without end. They share no random number with :func:`fixed` of any seed."""
+    generator = torch.Generator().manual_seed(2 * seed)
+    while True:
+        yield problem.sample(batch, generator)
+
+
+def fixed(problem: Problem, count: int, seed: int = 0) -> Samples:
+    """A set to test on, always the same. It shares no random number with :func:`stream` of any seed."""
+    return problem.sample(_checks.count("count", count), torch.Generator().manual_seed(2 * seed + 1))
+
+
+def sensing_matrix(m: int, n: int, *, seed: int = 0, condition: float | None = None) -> Tensor:
+    """A random matrix (m, n), in single precision.
+
+    Entries are N(0, 1/m), and columns are scaled to unit norm. With ``condition`` singular values are replaced by a
+    geometric sequence from 1 down to 1/condition, scaled such that columns have unit norm on average.
+
+    Args:
+        m: rows ≥ 1.
+        n: columns ≥ 1.
+        seed: of the generator.
+        condition: the largest singular value over the least, ≥ 1.
+
+    Raises:
+        ValueError: a size is no whole number ≥ 1, or ``condition`` < 1.
+    """
+    shape = _checks.count("m", m), _checks.count("n", n)
+    A = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    if condition is None:
+        return (A / A.norm(dim=0)).float()
+    if not (math.isfinite(condition) and condition >= 1):
+        raise ValueError(f"condition must be a finite number ≥ 1, got {condition!r}")
+    U, s, Vt = torch.linalg.svd(A, full_matrices=False)
+    s = torch.logspace(0, -math.log10(condition), len(s), dtype=s.dtype)
+    return ((U * (s * (n / s.square().sum()).sqrt())) @ Vt).float()
+
+
+class SparseRecovery:
+    """y = A x + e with x sparse: x_i is N(0, 1) with probability ``density``, else zero; e is white noise.
+
+    The noise has 10^(−snr/20) times the standard deviation that an element of A x has on average, so its level is the
+    same for every batch.
+
+    Args:
+        A: (m, n), real or complex. Samples have its dtype and device.
+        density: in (0, 1].
+        nonzeros: if given, just so many elements of every x are nonzero, in place of ``density``.
+        snr: signal-to-noise ratio in dB; None for no noise.
+
+    Raises:
+        TypeError: A is not floating point.
+        ValueError: A is not a matrix or not finite; a number out of its range.
+    """
+
+    def __init__(
+        self, A: Tensor, *, density: float = 0.1, nonzeros: int | None = None, snr: float | None = None
+    ) -> None:
+        self.A = _checks.finite_matrix("A", A).detach()
+        m, n = A.shape
+        if nonzeros is not None and _checks.count("nonzeros", nonzeros) > n:
+            raise ValueError(f"nonzeros must be at most n = {n}, got {nonzeros}")
+        if not 0 < density <= 1:
+            raise ValueError(f"density must be in (0, 1], got {density!r}")
+        self.nonzeros, self.density = nonzeros, density if nonzeros is None else nonzeros / n
+        if snr is not None and not math.isfinite(snr):
+            raise ValueError(f"snr must be a finite number of dB, or None for no noise, got {snr!r}")
+        self.snr = snr
+        signal = math.sqrt(self.density / m) * float(torch.linalg.matrix_norm(self.A.to(torch.complex128)).real)
+        self.noise = 0.0 if snr is None else signal * 10 ** (-snr / 20)
+
+    def sample(self, count: int, generator: torch.Generator) -> Samples:
+        """``count`` samples (y, x). Numbers are drawn on the processor, so that every device gets the same."""
+        m, n = self.A.shape
+        dtype = self.A.dtype
+        if self.nonzeros is None:
+            present = torch.rand(count, n, generator=generator) < self.density
+        else:
+            chosen = torch.rand(count, n, generator=generator).argsort(dim=1)[:, : self.nonzeros]
+            present = torch.zeros(count, n, dtype=torch.bool).scatter(1, chosen, True)
+        x = torch.where(present, torch.randn(count, n, generator=generator, dtype=dtype), 0.0).to(self.A.device)
+        y = product(x, self.A)
+        if self.noise:
+            y = y + self.noise * torch.randn(count, m, generator=generator, dtype=dtype).to(self.A.device)
+        return Samples(y, x)
+
+
+class Patches:
+    """Square patches of photographs without their mean: measurements for sparse coding, whose truth is not known.
+
+    Args:
+        images: grey photographs, each (height, width) from 0 to 1; or a folder of pictures; or None for those that come
+            with scikit-image. The last two need ``pip install 'fastunroll[demo]'``.
+        side: of a patch, in pixels.
+        contrast: the standard deviation that patches have on average, in units of which they are given, or None to
+            leave them as they are.
+
+    Raises:
+        ValueError: an image is not two-dimensional, or smaller than a patch; or there is none.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[NDArray[np.floating]] | Path | str | None = None,
+        *,
+        side: int = 8,
+        contrast: float | None = 1.0,
+    ) -> None:
+        self.side = _checks.count("side", side)
+        found = _pictures(images) if images is None or isinstance(images, (str, Path)) else images
+        self._images = [torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)) for image in found]
+        if not self._images:
+            raise ValueError("images must hold at least one picture, got none")
+        for image in self._images:
+            if image.dim() != 2 or min(image.shape) < side:
+                raise ValueError(
+                    f"images must be grey and at least {side}x{side} pixels, got shape {_checks.shape_text(image.shape)}"
+                )
+        self._scale = 1.0
+        if contrast is not None:
+            spread = float(self.sample(4096, torch.Generator().manual_seed(0)).y.std())
+            self._scale = contrast / spread if spread > 0 else 1.0
+
+    def sample(self, count: int, generator: torch.Generator) -> Samples:
+        """``count`` patches, (count, side²), from anywhere in any picture."""
+        which = torch.randint(len(self._images), (count,), generator=generator).tolist()
+        places = torch.rand(count, 2, generator=generator)
+        side, out = self.side, torch.empty(count, self.side**2)
+        for i, image in enumerate(which):
+            pixels = self._images[image]
+            top, left = (int(places[i, d] * (pixels.shape[d] - side + 1)) for d in (0, 1))
+            out[i] = pixels[top : top + side, left : left + side].reshape(-1)
+        return Samples(self._scale * (out - out.mean(dim=1, keepdim=True)), None)
+
+
+def _pictures(folder: Path | str | None) -> list[NDArray[np.float64]]:
+    if find_spec("skimage") is None:
+        raise ModuleNotFoundError("pictures are read by scikit-image, which is missing: pip install 'fastunroll[demo]'")
+    from .demo import photographs
+
+    if folder is not None:
+        return [p.pixels for p in photographs.from_folder(Path(folder))]
+    return photographs.training_pictures()
+
+
+def cosine_dictionary(side: int = 8, frequencies: int = 16) -> Tensor:
+    """The overcomplete cosine dictionary (side², frequencies²), of unit columns, for patches of ``side``² pixels.
+
+    Columns are products of cos(π i f / frequencies), i < side, f < frequencies; all but the constant have zero mean.
+    """
+    side, frequencies = _checks.count("side", side), _checks.count("frequencies", frequencies)
+    i, f = torch.arange(side, dtype=torch.float64), torch.arange(frequencies, dtype=torch.float64)
+    atoms = torch.cos(math.pi * i[:, None] * f / frequencies)
+    atoms[:, 1:] -= atoms[:, 1:].mean(dim=0)
+    D = torch.kron(atoms, atoms)
+    return (D / D.norm(dim=0)).float()

@@ -1,0 +1,63 @@
+"""Training in several processes at once, as torchrun starts them; in one, nothing of this does anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def _is_on() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    return dist.get_rank() if _is_on() else 0
+
+
+def start(model: nn.Module) -> None:
+    """Joins the other processes, if torchrun has started any, and gives all of them the first one's network."""
+    several = dist.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and not dist.is_initialized():
+        on_gpu = any(p.is_cuda for p in model.parameters())
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+    if _is_on():
+        for t in (*model.parameters(), *model.buffers()):
+            dist.broadcast(t.data, 0)
+
+
+def average_gradients(parameters: Sequence[Tensor]) -> None:
+    """Makes every gradient the mean over processes, in one message."""
+    if not _is_on():
+        return
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    grads = [p.grad for p in parameters if p.grad is not None]
+    real = [torch.view_as_real(g) if g.is_complex() else g for g in grads]
+    flat = torch.cat([g.reshape(-1) for g in real])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for g, part in zip(real, flat.split([g.numel() for g in real]), strict=True):
+        g.copy_(part.view_as(g))
+
+
+def mean(value: float) -> float:
+    """Over processes."""
+    if not _is_on():
+        return value
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return float(total) / dist.get_world_size()
+
+
+def bar(total: int, title: str, shown: bool) -> Any:
+    """A progress bar, of the first process alone."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=title, unit="step", dynamic_ncols=True, disable=not shown or rank() > 0)

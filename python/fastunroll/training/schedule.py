@@ -1,0 +1,80 @@
+"""In which order the layers of a network are trained, and how fast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .. import _checks
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some steps of Adam on the output of one layer.
+
+    Args:
+        steps: how many, ≥ 1.
+        depth: the layer whose output is trained, counted from 1; None for the last.
+        alone: train that layer's own parameters, and what all layers share, only.
+        rate: times the rates of the parameters.
+        fade: the parameters of the layer j before it have rates times fade^j. Rates, not gradients, which Adam scales
+            away.
+        final: rates decay, as half a cosine, to this share.
+        inherit: before the stage, the layer's parameters of these names become those of the layer before, times a
+            factor: ``{"log_theta": 0.8}`` starts from 0.8 θ.
+    """
+
+    steps: int
+    depth: int | None = None
+    alone: bool = False
+    rate: float = 1.0
+    fade: float = 1.0
+    final: float = 0.03
+    inherit: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _checks.count("steps", self.steps)
+        for name in ("rate", "fade", "final"):
+            _checks.positive(name, getattr(self, name))
+
+    def rate_at(self, step: int) -> float:
+        """The factor of all rates in a step, counted from 0: a warm-up of 10 steps, then half a cosine."""
+        warm = min(1.0, (step + 1) / min(10, self.steps))
+        return self.rate * warm * (self.final + (1 - self.final) * (1 + math.cos(math.pi * step / self.steps)) / 2)
+
+
+def end_to_end(steps: int, rate: float = 1.0, final: float = 0.03) -> list[Stage]:
+    """All layers at once."""
+    return [Stage(steps, rate=rate, final=final)]
+
+
+def layerwise(
+    layers: int,
+    alone: int = 60,
+    together: int = 30,
+    *,
+    rates: tuple[float, ...] = (0.2,),
+    fade: float = 0.3,
+    final: float = 0.3,
+    inherit: Mapping[str, float] | None = None,
+) -> list[Stage]:
+    """Layer after layer: each alone first, then with those before it, once for each of ``rates``.
+
+    Args:
+        layers: K.
+        alone: steps of each new layer.
+        together: steps of all layers so far, for each of ``rates``.
+        rates: of the stages together, times the rates of the parameters. The literature uses (0.2, 0.02).
+        fade: layers further back have rates times fade^j; 0.3 in the literature.
+        final: see :class:`Stage`.
+        inherit: see :class:`Stage`; not for the first layer.
+
+    Reference: Chen, Liu, Wang and Yin, *Theoretical linear convergence of unfolded ISTA*, 2018.
+    """
+    stages = []
+    for depth in range(1, _checks.count("layers", layers) + 1):
+        stages.append(Stage(alone, depth, alone=True, final=final, inherit=(inherit or {}) if depth > 1 else {}))
+        if depth > 1 and together:
+            stages += [Stage(together, depth, rate=rate, fade=fade, final=final) for rate in rates]
+    return stages

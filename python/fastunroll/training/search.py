@@ -1,0 +1,89 @@
+"""Search for parameters that have no useful gradient: HyperLISTA's three numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+
+import torch
+
+from .. import _checks
+from ..data import Samples
+from ..nn import HyperLISTA
+from .losses import Loss, supervised
+
+GRID: Mapping[str, Sequence[float]] = {
+    "c1": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1),
+    "c2": (0.0, 0.01, 0.02, 0.035),
+    "c3": (5.0, 10.0, 20.0, 40.0, 60.0),
+}
+
+
+@torch.no_grad()
+def search(
+    model: HyperLISTA,
+    samples: Samples,
+    *,
+    loss: Loss = supervised,
+    grid: Mapping[str, Sequence[float]] = GRID,
+    steps: int = 60,
+) -> float:
+    """Sets c₁, c₂, c₃ in place to the best of a grid, improved by Nelder and Mead's simplex; returns their loss.
+
+    Args:
+        model: whose numbers are searched.
+        samples: (y, x) to judge by, some hundreds; x may be None for a loss that needs no truth.
+        loss: see :mod:`fastunroll.training`.
+        grid: values of each number.
+        steps: of the simplex.
+
+    Raises:
+        ValueError: ``grid`` lacks one of c1, c2, c3.
+
+    Reference: Nelder and Mead, *A simplex method for function minimization*, 1965.
+    """
+    _checks.count("steps", steps)
+    if set(grid) != set(GRID):
+        raise ValueError(f"grid must have values of c1, c2 and c3, got {', '.join(grid)}")
+    y, x = samples
+
+    def value(c: torch.Tensor) -> float:
+        model.c.copy_(c)
+        found = float(loss(model(y), y, x))
+        return found if found == found else float("inf")
+
+    points = [torch.tensor(c, dtype=torch.float64) for c in product(*(grid[name] for name in GRID))]
+    best = min(points, key=value)
+    best = _simplex(value, best, steps)
+    return value(best.abs())
+
+
+def _simplex(value: Callable[[torch.Tensor], float], start: torch.Tensor, steps: int) -> torch.Tensor:
+    size = len(start)
+    corners = [(value(start), start)]
+    for i in range(size):
+        moved = start.clone()
+        moved[i] = moved[i] * 1.2 if moved[i] else 0.005
+        corners.append((value(moved), moved))
+    for _ in range(steps):
+        corners.sort(key=lambda corner: corner[0])
+        centre = torch.stack([c for _, c in corners[:-1]]).mean(0)
+        worst_value, worst = corners[-1]
+
+        def at(t: float, centre: torch.Tensor = centre, worst: torch.Tensor = worst) -> tuple[float, torch.Tensor]:
+            point = centre + t * (centre - worst)
+            return value(point), point
+
+        reflected = at(1.0)
+        if reflected[0] < corners[0][0]:
+            corners[-1] = min(reflected, at(2.0), key=lambda corner: corner[0])
+        elif reflected[0] < corners[-2][0]:
+            corners[-1] = reflected
+        else:
+            inside = at(0.5 if reflected[0] < worst_value else -0.5)
+            if inside[0] < min(worst_value, reflected[0]):
+                corners[-1] = inside
+            else:
+                first = corners[0][1]
+                corners[1:] = [(value(p), p) for p in (first + 0.5 * (c - first) for _, c in corners[1:])]
+    return min(corners, key=lambda corner: corner[0])[1]
