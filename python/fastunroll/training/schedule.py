@@ -55,8 +55,8 @@ def layerwise(
     together: int = 30,
     *,
     rates: tuple[float, ...] = (0.2,),
-    fade: float = 0.3,
-    final: float = 0.3,
+    fade: float = 1.0,
+    final: float = 1.0,
     inherit: Mapping[str, float] | None = None,
 ) -> list[Stage]:
     """Layer after layer: each alone first, then with those before it, once for each of ``rates``.
@@ -66,7 +66,8 @@ def layerwise(
         alone: steps of each new layer.
         together: steps of all layers so far, for each of ``rates``.
         rates: of the stages together, times the rates of the parameters. The literature uses (0.2, 0.02).
-        fade: layers further back have rates times fade^j; 0.3 in the literature.
+        fade: layers further back have rates times fade^j; 0.3 in the literature, where it scales gradients, which Adam
+            undoes. As rates 1 trains better.
         final: see :class:`Stage`.
         inherit: see :class:`Stage`; not for the first layer.
 

@@ -1,0 +1,87 @@
+"""adopty: a dictionary D (n, m) times rows, and thresholds in units of λ."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from ..nn import ALISTA, LISTA, StepLISTA, UnrolledNetwork, analytic_weights
+from ..operators.dense import spectral_norm
+from .build import alike, alista, empty, fill, lista, lista_cp, logs
+from .source import Source
+
+_PARTS = ("threshold", "step_size", "lr", "W_coupled", "W_hessian", "Wx", "Wz")
+TEMPLATES = tuple(f"layer{{k}}-{part}" for part in _PARTS)
+
+
+def load_adopty(
+    source: Source, A: Tensor | None = None, *, lam: float | None = None, W: Tensor | None = None
+) -> UnrolledNetwork:
+    """x⁺ = S_{λθ}(z), where z = x Wz + y Wx, or z = x − t (x D − y) W with what the layer has of t, W and θ.
+
+    W is ``W_coupled`` (m, n), else Dᵀ times ``W_hessian`` (n, n), else the analytic weights if there are a step and a
+    threshold in all layers, else Dᵀ. t is ``step_size``, which was ``lr`` once, else 1. θ is ``threshold``, else t,
+    else 1/‖D‖². In networks saved when Wx and Wz had each other's names they are told by their shapes.
+    """
+    layers = 1 + max(int(name[len("layer") : name.index("-")]) for name in source.names)
+    parts = [{part: f"layer{k}-{part}" for part in _PARTS if f"layer{k}-{part}" in source} for k in range(layers)]
+    if {} in parts:
+        raise ValueError(
+            f"layer{parts.index({})} is missing: layers are numbered from 0 to {layers - 1}, without a gap"
+        )
+    if lam is None:
+        raise ValueError(f"{source.convention} does not store λ: give lam=")
+    lam = _checks.not_negative("lam", lam)
+    if "Wx" in parts[0] or "Wz" in parts[0]:
+        return _direct(source, A, parts, lam)
+    A = source.given("A", A)
+    n = A.shape[1]
+    every = [set(names) for names in parts]
+    steps = [source.values(names.get("step_size") or names["lr"], 1) if {"step_size", "lr"} & set(names) else None
+             for names in parts]  # fmt: skip
+    if all(names == {"step_size"} for names in every):
+        net = empty(StepLISTA, A, layers, lam=lam)
+        fill(net, A=A, log_step=logs("step", [t for t in steps if t is not None], StepLISTA))
+        return net
+    theta = alike([lam * _threshold(source, names, t, A) for names, t in zip(parts, steps, strict=True)])
+    if all(names in ({"step_size", "threshold"}, {"lr", "threshold"}) for names in every):
+        W = analytic_weights(A) if W is None else source.given("W", W, *A.shape)
+        return alista(ALISTA, A, W, [t for t in steps if t is not None], theta)
+    matrices = []
+    for names, t in zip(parts, steps, strict=True):
+        w = A
+        if "W_coupled" in names:
+            w = source.matrix(names["W_coupled"], *A.shape)
+        elif "W_hessian" in names:
+            w = A @ source.matrix(names["W_hessian"], n, n)
+        matrices.append(w if t is None else t * w)
+    return lista_cp(A, matrices, theta)
+
+
+def _threshold(source: Source, names: dict[str, str], step: Tensor | None, A: Tensor) -> Tensor:
+    """In units of λ."""
+    if "threshold" in names:
+        return source.values(names["threshold"], 1, A.shape[1])
+    return A.new_tensor(1 / spectral_norm(A) ** 2) if step is None else step
+
+
+def _direct(source: Source, A: Tensor | None, parts: list[dict[str, str]], lam: float) -> LISTA:
+    of_y, of_x = "Wx", "Wz"
+    for k, names in enumerate(parts):
+        for part in (of_y, of_x):
+            if part not in names:
+                raise ValueError(f"layer{k}-{part} is missing: each layer needs Wx and Wz")
+    first, second = (source[parts[0][part]] for part in (of_y, of_x))
+    if first.dim() == second.dim() == 2 and first.shape[0] == first.shape[1] != second.shape[0]:
+        of_y, of_x = of_x, of_y
+    m, n = source.matrix(parts[0][of_y]).shape
+    W1 = [source.matrix(names[of_y], m, n).mT for names in parts]
+    W2 = [source.matrix(names[of_x], n, n).mT for names in parts]
+    if all("threshold" in names for names in parts):
+        theta = [lam * source.values(names["threshold"], 1, n) for names in parts]
+        return lista(W1, W2, alike(theta), len(parts))
+    if A is None:
+        raise ValueError(f"{source.convention} without thresholds has λ/‖A‖², and does not store A: give A=")
+    fixed = torch.tensor(lam / spectral_norm(source.given("A", A, m, n)) ** 2, dtype=source.dtype, device=source.device)
+    return lista(W1, W2, [fixed], len(parts), learned_theta=False)

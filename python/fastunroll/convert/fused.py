@@ -1,0 +1,118 @@
+"""Modules that take the place of others: with their parameters, attributes and hooks, and a fused forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from ..iterations import lista
+from ..nn import SoftThreshold
+from ..prox import soft_threshold
+
+_COUNTS = ("max_iter", "max_iters", "max_iterations", "num_iter", "numIter", "n_iter", "num_layers", "n_layers",
+           "layers", "T", "K")  # fmt: skip
+_WORDS = ("shrink", "soft", "theta", "thr", "lamb")
+
+
+def adopted(kind: type[nn.Module], old: nn.Module) -> Any:
+    """A module of a kind, with all that another holds; what either registers later is its own."""
+    new = kind.__new__(kind)
+    new.__dict__.update(old.__dict__)
+    for name in ("_parameters", "_buffers", "_modules"):
+        new.__dict__[name] = dict(old.__dict__[name])
+    return new
+
+
+class FusedLISTA(nn.Module):
+    """x = S_θ(_W y + _S x), as many times as there are layers, from zero; all in one call.
+
+    Attributes:
+        _W, _S: linear layers of weights (n, m) and (n, n).
+    """
+
+    _W: nn.Linear
+    _S: nn.Linear
+    _threshold: str | float
+    _layers: int
+    _every: bool
+
+    @classmethod
+    def of(cls, old: nn.Module, threshold: str | float, layers: int, every: bool) -> FusedLISTA:
+        """``threshold`` is a number, or the name of a tensor of 1 or K values; ``every``: return a list of layers."""
+        new: FusedLISTA = adopted(cls, old)
+        new._threshold, new._layers, new._every = threshold, layers, every
+        return new
+
+    def forward(self, y: Tensor) -> Tensor | list[Tensor]:
+        """``y`` (..., m) to x, (..., n), or to a list of every layer's."""
+        W = self._W.weight
+        if isinstance(self._threshold, str):
+            theta = [*getattr(self, self._threshold).reshape(-1)]
+        else:
+            theta = [W.new_full((), self._threshold)]
+        out = lista(y, [W], [self._S.weight], theta, layers=self._layers, return_layers=self._every)
+        return list(out) if self._every else out
+
+    def extra_repr(self) -> str:
+        return f"layers={self._layers}"
+
+
+class FusedSoftThreshold(nn.Module):
+    """sign(x)·max(|x| − θ, 0), where θ is a parameter of any name."""
+
+    _threshold: str
+    _clamped: bool
+
+    @classmethod
+    def of(cls, old: nn.Module, threshold: str, clamped: bool) -> FusedSoftThreshold:
+        """``clamped``: by max(θ, 0)."""
+        new: FusedSoftThreshold = adopted(cls, old)
+        new._threshold, new._clamped = threshold, clamped
+        return new
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` of any shape that θ broadcasts with."""
+        theta = self.get_parameter(self._threshold)
+        return soft_threshold(x, torch.relu(theta) if self._clamped else theta)
+
+
+def is_copied_lista(module: nn.Module) -> bool:
+    """Whether a module has the linear layers of the copied idiom, and nothing else that learns but a threshold."""
+    W, S = (getattr(module, name, None) for name in ("_W", "_S"))
+    if not (_is_plain_linear(W) and _is_plain_linear(S)) or isinstance(module, FusedLISTA):
+        return False
+    n = W.weight.shape[0]
+    others = [p for p in module.parameters() if p is not W.weight and p is not S.weight]
+    return S.weight.shape == (n, n) and len(others) <= 1
+
+
+def _is_plain_linear(layer: Any) -> TypeGuard[nn.Linear]:
+    """A matrix and no more: no bias, and neither hooks nor parametrisations, which a fused product would pass by."""
+    return type(layer) is nn.Linear and layer.bias is None and not layer._forward_hooks and not layer._forward_pre_hooks
+
+
+def is_soft_threshold(module: nn.Module) -> bool:
+    """Whether a module has one parameter, is called a threshold or has one, and no children but activations."""
+    if isinstance(module, (FusedSoftThreshold, SoftThreshold)) or len(module._parameters) != 1:
+        return False
+    name = f"{type(module).__name__} {next(iter(module._parameters))}".lower()
+    plain = all(isinstance(child, (nn.ReLU, nn.Identity)) for child in module.children())
+    return plain and any(word in name for word in _WORDS) and not list(module.buffers())
+
+
+def lista_candidates(module: nn.Module, output: object) -> Iterator[tuple[str | float, int, bool]]:
+    """Thresholds, numbers of layers, and whether it returns them all, that a copied LISTA may have."""
+    every = isinstance(output, (list, tuple))
+    counts = [count for name in _COUNTS if isinstance(count := getattr(module, name, None), int)]
+    depths = dict.fromkeys(depth for count in counts for depth in (count + 1, count) if depth > 0)
+    thresholds: list[str | float] = [name for name, p in module._parameters.items() if p is not None]
+    thresholds += [name for name, b in module._buffers.items() if b is not None and b.is_floating_point()]
+    thresholds += [c.lambd for c in module.children() if isinstance(c, nn.Softshrink)]
+    thresholds += [v for name in ("theta", "thr", "lambd") if isinstance(v := getattr(module, name, None), float)]
+    for threshold in thresholds:
+        size = getattr(module, threshold).numel() if isinstance(threshold, str) else 1
+        for depth in (depth for depth in depths if size in (1, depth)):
+            yield threshold, depth, every

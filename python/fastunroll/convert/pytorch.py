@@ -1,0 +1,111 @@
+"""Networks of PyTorch whose layers are LISTA's: x⁺ = S_θ(W₁ y + W₂ x), from x = 0."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from ..nn import LISTA
+from .build import alike, lista
+from .source import Source
+
+
+def load_own(source: Source) -> LISTA:
+    """``nn.LISTA``: W1 (n, m), W2 (n, n), θ of each layer; tied if there is one W1 and one W2."""
+    names = [source.layers(template) for template in ("W1.{k}", "W2.{k}", "theta.{k}")]
+    n, m = source.matrix(names[0][0]).shape
+    layers = len(names[2])
+    for group, template in zip(names[:2], ("W1.{k}", "W2.{k}"), strict=True):
+        if len(group) not in (1, layers):
+            raise ValueError(f"there are {layers} of theta.{{k}} but {len(group)} of {template}: one, or one a layer")
+    W1 = [source.matrix(name, n, m) for name in names[0]]
+    W2 = [source.matrix(name, n, n) for name in names[1]]
+    return lista(W1, W2, alike([source.values(name, 1, n) for name in names[2]]), layers)
+
+
+def load_copied(
+    source: Source, *, theta: float | None = None, layers: int | None = None, max_iter: int | None = None
+) -> LISTA:
+    """The copied idiom: x = S_θ(_W y), then x = S_θ(_W y + _S x) ``max_iter`` times, but never if ``max_iter`` is 1.
+
+    With ``thr`` of shape (K, 1) it runs K layers from x = 0, each with a threshold of its own.
+    """
+    W = source.matrix("_W.weight")
+    n = W.shape[0]
+    S = source.matrix("_S.weight", n, n)
+    if "thr" in source:
+        if theta is not None:
+            raise ValueError("theta is stored, as thr: leave out theta=")
+        thr = source["thr"]
+        if thr.numel() > 1 and (thr.dim() > 2 or thr.shape != (len(thr), *[1] * (thr.dim() - 1))):
+            raise ValueError(
+                f"thr must hold one value, or one a layer, (K, 1), got shape {_checks.shape_text(thr.shape)}"
+            )
+        if bool((thr < 0).any()):
+            raise ValueError("thr is negative: with that the copied idiom does not shrink, and no network here does so")
+        if thr.numel() > 1:
+            if max_iter is not None or layers not in (None, thr.numel()):
+                raise ValueError(f"thr says that there are {thr.numel()} layers: leave out layers= and max_iter=")
+            return lista([W], [S], list(thr.reshape(-1).unbind()), thr.numel())
+    elif theta is None:
+        raise ValueError(f"{source.convention} does not store its threshold: give theta=")
+    depth = _depth(source, layers, max_iter)
+    if theta is None:
+        return lista([W], [S], [source.values("thr", 1)], depth)
+    return lista([W], [S], [W.new_full((), _checks.not_negative("theta", theta))], depth, learned_theta=False)
+
+
+def _depth(source: Source, layers: int | None, max_iter: int | None) -> int:
+    if (layers is None) == (max_iter is None):
+        raise ValueError(
+            f"{source.convention} does not store how many layers it has: give either layers=, the number of "
+            "shrinkages, or max_iter= as it had it, for max_iter + 1 shrinkages, or 1 if it is 1"
+        )
+    if layers is not None:
+        return _checks.count("layers", layers)
+    iterations = _checks.count("max_iter", max_iter)
+    return iterations if iterations == 1 else iterations + 1
+
+
+def load_hyperlista_lista(source: Source) -> LISTA:
+    """B (n, m) for all layers; W (n, n) and θ (1, 1) of each."""
+    B = source.matrix("B")
+    n = B.shape[0]
+    W, theta = source.one_a_layer("W.{k}", "theta.{k}")
+    return lista([B], [source.matrix(name, n, n) for name in W], [source.values(name, 1) for name in theta], len(theta))
+
+
+def load_ada_lista_lista(source: Source, *, lam: float | None = None) -> LISTA:
+    """x⁺ = η·softshrink((x − γ B x + γ A y)/η, λ), which shrinks by λ|η|. A (n, m), B (n, n)."""
+    A = source.matrix("A.weight")
+    return _with_steps(source, A, source.matrix("B.weight", len(A), len(A)), lam)
+
+
+def load_ada_lista(source: Source, A: Tensor | None = None, *, lam: float | None = None) -> LISTA:
+    """Ada-LISTA for one dictionary: x⁺ = η·softshrink(x − γ (W₂A)ᵀW₂A x + γ (W₁A)ᵀy)/η, λ), of T + 1 layers."""
+    A = source.given("A", A)
+    m = A.shape[0]
+    first, second = (source.matrix(name, m, m) @ A for name in ("W1.weight", "W2.weight"))
+    return _with_steps(source, first.mT, second.mT @ second, lam)
+
+
+def _with_steps(source: Source, A: Tensor, B: Tensor, lam: float | None) -> LISTA:
+    if lam is None:
+        raise ValueError(f"{source.convention} does not store λ, its lambd: give lam=")
+    lam = _checks.not_negative("lam", lam)
+    layers = source["etas"].numel()
+    eta, gamma = (source.values(name, layers).reshape(-1) for name in ("etas", "gammas"))
+    eye = torch.eye(len(A), dtype=source.dtype, device=source.device)
+    return lista([g * A for g in gamma], [eye - g * B for g in gamma], list((lam * eta.abs()).unbind()), layers)
+
+
+def load_sparse_representation(source: Source, *, layers: int | None = None) -> LISTA:
+    """S_θ(W_e y), then S_θ(W_e y + S x): ``n_folds`` shrinkages in all, by max(θ, 0), one θ for each coordinate."""
+    W = source.matrix("weight_input")
+    n = W.shape[0]
+    S = source.matrix("weight_lateral", n, n)
+    theta = source.values("soft_shrink.lambd", n).clamp(min=0)
+    if layers is None:
+        raise ValueError(f"{source.convention} does not store how many layers it has: give layers= its n_folds")
+    return lista([W], [S], [theta], _checks.count("layers", layers))

@@ -1,0 +1,233 @@
+"""The measuring of an unrolled network, layer by layer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from ..losses import kkt_residual, lasso_objective, nmse_db
+from ..nn import UnrolledNetwork
+from ..table import Table
+from .decomposition import (
+    CONVERGED,
+    Decomposition,
+    Step,
+    decompose,
+    distance,
+    ista,
+    lasso_solution,
+    ratio,
+    wide,
+)
+from .figure import figure_class
+from .result import Report
+
+
+@dataclass(frozen=True)
+class _Lasso:
+    """min ½‖A x − y‖² + λ‖x‖₁, in double precision."""
+
+    y: Tensor
+    A: Tensor
+    lam: Tensor
+
+
+def report(
+    model: Callable[..., Tensor],
+    y: Tensor,
+    x_true: Tensor | None = None,
+    *,
+    A: Tensor | None = None,
+    lam: Tensor | float | None = None,
+    ideal: Step | None = None,
+    plot: str | os.PathLike[str] | None = None,
+) -> Report:
+    """What each layer of an unrolled network does to a batch: ``print`` the report, ``plot`` it, or take ``as_dict()``.
+
+    For each layer k = 1, …, K, with x_0 = 0 and all numbers computed in double precision:
+
+    - its parameters, as ``model.layers_summary()`` tells them (of a :class:`fastunroll.nn.UnrolledNetwork`), but for
+      layers that count from 1; a parameter with the name of a measure is called ``learned …``;
+    - ``density``: the share of x_k that is not zero;
+    - ``update``: ‖x_k − x_{k−1}‖/‖x_k‖ over the whole batch, the size of what the layer adds; 0 if nothing moved,
+      infinite if it moved to zero;
+    - ``nmse_db`` and ``mean_db``, with ``x_true``: the error pooled over the batch, and the mean over samples of each
+      sample's own, in dB, as :func:`fastunroll.losses.nmse_db`; samples whose truth is zero count in the first alone,
+      and both are None where the whole truth is zero;
+    - ``kkt_residual`` and ``objective``, with A and λ: means over samples of :func:`fastunroll.losses.kkt_residual`
+      and :func:`fastunroll.losses.lasso_objective`;
+    - the :class:`fastunroll.diagnostics.Decomposition` of the error, with a reference solution and an ideal step.
+
+    A and λ are those given, else ``model.A`` and ``model.lam`` where there; what needs them is left out without them.
+    The reference solution is ``x_true``, else the Lasso solution by restarted FISTA (at most 10,000 iterations, until
+    the KKT residual is 1e-10). The model runs in the mode it is in, and no gradient is recorded.
+
+    Args:
+        model: a network of :mod:`fastunroll.nn`, or whatever returns all its layers, (K, ..., n), for
+            ``model(y, return_layers=True)``. It starts from zero.
+        y: (..., m), at least one sample.
+        x_true: (..., n), the truth.
+        A: (m, n), of the Lasso problem.
+        lam: its λ ≥ 0, a number or one a coordinate (n,).
+        ideal: one step of the algorithm that is unrolled, (x, y) to x⁺, of shapes (..., n), (..., m) and (..., n),
+            in the precision of the data; the step of ISTA with t = 1/‖A‖² by default.
+        plot: where to write the figure, such as ``"report.png"``.
+
+    Raises:
+        TypeError: something is not a floating-point tensor, or not a number.
+        ValueError: shapes do not fit; there is no sample; values are not finite, and if it is a layer's output, which
+            is the first; one of A and λ is given and the other not known; or ``ideal`` without a reference solution.
+        ImportError: ``plot`` without matplotlib.
+
+    Example::
+
+        found = fu.diagnostics.report(net, y, x_true, lam=0.1, plot="layers.png")
+        print(found)
+        found.layers[-1]["nmse_db"]
+    """
+    if plot is not None:
+        figure_class()  # refuses before all the work, rather than after it
+    _finite("y", _checks.tensor("y", y))
+    if y.numel() == 0:
+        raise ValueError(f"y must hold at least one sample, got shape {_checks.shape_text(y.shape)}")
+    with torch.no_grad():
+        layers = _outputs(model, y)
+        x_true = _truth(x_true, layers[0])
+        lasso = _lasso(model, y, layers, A, lam)
+        decomposition, remarks = _decomposed(layers, y, x_true, lasso, ideal)
+        measured = []
+        before = torch.zeros_like(layers[0])
+        for x in map(wide, layers):
+            measured.append(_measures(x, before, x_true, lasso))
+            before = x
+    learned = []
+    if isinstance(model, UnrolledNetwork):
+        learned = [_parameters(row, measured[0]) for row in model.layers_summary()]
+    rows = [{**(learned[k] if learned else {}), **row} for k, row in enumerate(measured)]
+    found = Report(
+        model=type(model).__name__ if isinstance(model, torch.nn.Module) else getattr(model, "__name__", "model"),
+        samples=y[..., 0].numel(),
+        layers=Table({"layer": k, **row} for k, row in enumerate(rows, 1)),
+        parameters=tuple(learned[0]) if learned else (),
+        decomposition=decomposition,
+        remarks=remarks,
+    )
+    if plot is not None:
+        found.plot(plot)
+    return found
+
+
+def _measures(x: Tensor, before: Tensor, x_true: Tensor | None, lasso: _Lasso | None) -> dict[str, float | None]:
+    row: dict[str, float | None] = {
+        "density": float(torch.count_nonzero(x)) / x.numel(),
+        "update": ratio(distance(x, before), float(torch.linalg.vector_norm(x))),
+    }
+    if x_true is not None:
+        there = x_true.any(-1)
+        some = bool(there.any())
+        row["nmse_db"] = float(nmse_db(x, x_true)) if some else None
+        row["mean_db"] = float(nmse_db(x[there], x_true[there], pooled=False)) if some else None
+    if lasso is not None:
+        problem = x.to(lasso.A.dtype), lasso.y, lasso.A, lasso.lam
+        row["kkt_residual"] = float(kkt_residual(*problem).mean())
+        row["objective"] = float(lasso_objective(*problem).mean())
+    return row
+
+
+def _decomposed(
+    layers: Tensor, y: Tensor, x_true: Tensor | None, lasso: _Lasso | None, ideal: Step | None
+) -> tuple[Decomposition | None, tuple[str, ...]]:
+    """The decomposition, where it can be made, and what is to be said about it."""
+    if lasso is None:
+        if ideal is None:
+            return None, ("Give A and lam for the KKT residual, the objective and the decomposition of the error.",)
+        if x_true is None:
+            raise ValueError(
+                "ideal needs a reference solution to be measured against: give x_true, or A and lam for the solution "
+                "of the Lasso problem"
+            )
+        return decompose(layers, y, x_true, ideal, None), ("Give A and lam for the KKT residual and the objective.",)
+    step = ista(lasso.A, lasso.lam) if ideal is None else ideal
+    if x_true is not None:
+        return decompose(layers, y, x_true, step, None), ()
+    solution, residual = lasso_solution(lasso.y, lasso.A, lasso.lam)
+    remarks = (
+        () if residual <= CONVERGED else (f"The Lasso solution is not exact: its KKT residual is {residual:.1g}.",)
+    )
+    return decompose(layers, y, solution, step, residual), remarks
+
+
+def _parameters(row: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, float]:
+    return {f"learned {n}" if n in measured else n: value for n, value in row.items() if n != "layer"}
+
+
+def _outputs(model: Callable[..., Tensor], y: Tensor) -> Tensor:
+    """Every layer's output, (K, ..., n), checked."""
+    layers = _checks.tensor("the output of the model", model(y, return_layers=True))
+    if layers.dim() != y.dim() + 1 or layers.shape[1:-1] != y.shape[:-1] or 0 in layers.shape:
+        wanted = _checks.shape_text(("K", *y.shape[:-1], "n"))
+        raise ValueError(
+            f"the model must return all its layers for model(y, return_layers=True), of shape {wanted}, got "
+            f"{_checks.shape_text(layers.shape)}"
+        )
+    finite = torch.isfinite(layers).flatten(1).all(1)
+    if not bool(finite.all()):
+        first = int(finite.logical_not().nonzero()[0]) + 1
+        raise ValueError(
+            f"layer {first} of {len(layers)} is the first whose output holds NaN or infinity: look at its parameters, "
+            "or clip gradients in training"
+        )
+    return layers
+
+
+def _truth(x_true: Tensor | None, x: Tensor) -> Tensor | None:
+    """``x_true``, checked, in double precision."""
+    if x_true is None:
+        return None
+    if _checks.tensor("x_true", x_true).shape != x.shape:
+        raise ValueError(
+            f"x_true must have the shape of what the model returns, {_checks.shape_text(x.shape)}, got "
+            f"{_checks.shape_text(x_true.shape)}"
+        )
+    _checks.same_device("x_true", x_true, x)
+    _finite("x_true", x_true)
+    return wide(x_true)
+
+
+def _lasso(model: object, y: Tensor, x: Tensor, A: Tensor | None, lam: Tensor | float | None) -> _Lasso | None:
+    """The problem whose A and λ were given, or are the model's; None if they are not known."""
+    known_A, known_lam = (getattr(model, name, None) for name in ("A", "lam"))
+    matrix = A if A is not None or not isinstance(known_A, Tensor) else known_A
+    weight = lam if lam is not None or not isinstance(known_lam, (Tensor, float, int)) else known_lam
+    if matrix is None or weight is None:
+        if A is not None or lam is not None:
+            missing = "lam" if weight is None else "A"
+            raise ValueError(
+                f"A and lam make the Lasso problem together, but {missing} is not known: give {missing} too"
+            )
+        return None
+    _checks.nonzero_matrix("A", matrix)
+    _checks.columns("y", y, matrix.shape[0], matrix.shape)
+    _checks.columns("the output of the model", x, matrix.shape[1], matrix.shape)
+    _checks.same_device("A", matrix, y)
+    dtype = torch.promote_types(torch.promote_types(wide(x).dtype, y.dtype), matrix.dtype)
+    matrix = matrix.detach().to(dtype).contiguous()
+    weight = _checks.threshold("lam", weight, matrix).detach()
+    if weight.shape not in ((), matrix.shape[1:]) or bool((weight < 0).any()):
+        raise ValueError(
+            f"lam must be one number ≥ 0 or one a coordinate, shape {_checks.shape_text(matrix.shape[1:])}, got "
+            f"{'negative ones' if weight.shape in ((), matrix.shape[1:]) else _checks.shape_text(weight.shape)}"
+        )
+    _finite("lam", weight)
+    return _Lasso(y.to(dtype), matrix, weight)
+
+
+def _finite(name: str, value: Tensor) -> None:
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was made")
