@@ -2,73 +2,30 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import fastunroll as fu
 import pytest
 import torch
-from fastunroll.diagnostics import Report, report
+from fastunroll.diagnostics import report
 from fastunroll.diagnostics.findings import numbered
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
-
-M, N, LAM = 11, 17, 0.1
-NETWORKS = [
-    "LISTA", "StepLISTA", "LISTACP", "LISTASS", "LISTACPSS", "TiLISTA", "ALISTA", "GLISTA", "HyperLISTA", "LFISTA",
-    "ADMMNet", "LAMP", "LVAMP",
-]  # fmt: skip
-COMPLEX = ["StepLISTA", "LISTACP", "LISTASS", "LISTACPSS", "TiLISTA", "ALISTA", "LFISTA", "ADMMNet", "LAMP"]
-MEASURES = {"density", "update", "nmse_db", "mean_db", "kkt_residual", "objective"}
-needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is missing")
-
-
-def matrix(seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    A = torch.randn(M, N, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-    return A / A.norm(dim=0)
-
-
-def problem(*batch: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
-    """A, y and x_true."""
-    g = torch.Generator().manual_seed(seed + 1)
-    A = matrix(seed, dtype)
-    x = torch.randn(*batch, N, generator=g, dtype=dtype) * (torch.rand(*batch, N, generator=g) < 0.2)
-    noise = 0.01 * torch.randn(*batch, M, generator=g, dtype=dtype)
-    return A, x @ A.mT + noise, x
-
-
-def perturbed(net: nn.Module, size: float = 0.1) -> nn.Module:
-    """A network that has gone elsewhere than it started."""
-    with torch.no_grad():
-        for p in net.parameters():
-            p.add_(size * torch.randn_like(p) * p.abs().mean())
-    return net
-
-
-def ista_step(x: Tensor, y: Tensor, A: Tensor, lam: float = LAM) -> Tensor:
-    t = 1 / torch.linalg.matrix_norm(A, 2) ** 2
-    z = x - t * (x @ A.mT - y) @ A.conj()
-    return torch.sgn(z) * torch.relu(z.abs() - lam * t)
-
-
-class Plain(nn.Module):
-    """Gradient steps in plain PyTorch: no unrolled network of ours, but it returns its layers."""
-
-    def __init__(self, A: Tensor, layers: int = 3) -> None:
-        super().__init__()
-        self.matrix, self.count = A, layers
-
-    def forward(self, y: Tensor, return_layers: bool = False) -> Tensor:
-        x, every = y.new_zeros(*y.shape[:-1], N), []
-        for _ in range(self.count):
-            x = ista_step(x, y, self.matrix)
-            every.append(x)
-        return torch.stack(every) if return_layers else x
+from reports import (
+    COMPLEX,
+    LAM,
+    MEASURES,
+    NETWORKS,
+    M,
+    N,
+    Plain,
+    ista_step,
+    matrix,
+    perturbed,
+    problem,
+)
+from torch import Tensor
 
 
 @pytest.mark.parametrize("batch", [(6,), (2, 3), (1,), ()], ids=str)
@@ -338,99 +295,3 @@ def test_layers_by_number() -> None:
     assert numbered([1, 2]) == "layers 1–2"
     assert numbered([1, 2, 3, 7]) == "layers 1–3 and 7"
     assert numbered([1, 3, 5, 6]) == "layers 1, 3 and 5–6"
-
-
-def test_as_dict_has_it_all() -> None:
-    A, y, x_true = problem(3)
-    found = report(fu.nn.LISTACP(A, layers=2), y, x_true, lam=LAM)
-    data = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert data["layers"] == found.layers
-    assert data["decomposition"]["layers"] == found.decomposition.layers
-    assert data["decomposition"]["rho"] == found.decomposition.rho
-    assert data["findings"] == found.findings
-    assert set(data) == {"model", "samples", "layers", "parameters", "decomposition", "remarks", "findings"}
-
-
-def test_columns_are_aligned() -> None:
-    A, y, x_true = problem(3)
-    _, table, _, parts, _ = str(report(fu.nn.LFISTA(A, layers=11), y, x_true, A=A, lam=LAM)).split("\n\n")
-    for text in (table, parts):
-        assert len({len(line) for line in text.splitlines()}) == 1
-
-
-@needs_matplotlib
-@pytest.mark.parametrize("case", ["full", "without truth", "bare", "no signal, one layer", "start at truth"])
-def test_plot(case: str, tmp_path: Path) -> None:
-    A, y, x_true = problem(3)
-    net = fu.nn.GLISTA(A, layers=1 if "one" in case else 4)
-    found = {
-        "full": lambda: report(net, y, x_true, lam=LAM),
-        "without truth": lambda: report(net, y, lam=LAM),
-        "bare": lambda: report(Plain(A), y),
-        "no signal, one layer": lambda: report(net, 0 * y, 0 * x_true, lam=LAM),
-        "start at truth": lambda: report(net, y, 0 * x_true, lam=LAM),
-    }[case]()
-    path = tmp_path / "layers.png"
-    figure = found.plot(path)
-    assert path.read_bytes().startswith(b"\x89PNG")
-    titles = {axes.get_title() for axes in figure.axes}
-    assert ("error, NMSE in dB" in titles) == ("nmse_db" in found.layers.columns)
-    assert any(title.startswith("distance") for title in titles) == (case != "bare")
-
-
-@needs_matplotlib
-def test_plot_at_once(tmp_path: Path) -> None:
-    A, y, _ = problem(3)
-    report(fu.nn.LFISTA(A, layers=2), y, plot=str(tmp_path / "layers.png"))
-    assert (tmp_path / "layers.png").stat().st_size > 0
-
-
-def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    A, y, _ = problem(3)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    found = report(fu.nn.LISTACP(A, layers=2), y)  # needs none
-    for make in (found.plot, lambda: report(fu.nn.LISTACP(A, layers=2), y, plot="x.png")):
-        with pytest.raises(ImportError, match="pip install matplotlib"):
-            make()
-
-
-def _broken(net: nn.Module) -> nn.Module:
-    with torch.no_grad():
-        net.log_theta[1].fill_(math.nan)
-    return net
-
-
-A0, Y0, X0 = problem(4)
-NET = fu.nn.LISTACP(A0, layers=3)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: report(NET, Y0[:, :-1]), ValueError, r"y has 10 columns but A is \(11, 17\)"),
-        (lambda: report(NET, Y0[:0]), ValueError, r"at least one sample, got shape \(0, 11\)"),
-        (lambda: report(NET, Y0.tolist()), TypeError, "y must be a torch.Tensor"),
-        (lambda: report(NET, Y0 * math.nan), ValueError, "y must be finite"),
-        (lambda: report(NET, Y0, X0[:-1]), ValueError, r"x_true must have the shape .* \(4, 17\), got \(3, 17\)"),
-        (lambda: report(NET, Y0, X0 / 0), ValueError, "x_true must be finite"),
-        (lambda: report(NET, Y0, X0.int()), TypeError, "x_true must be floating point"),
-        (lambda: report(fu.nn.LISTA(A0), Y0, lam=0.1), ValueError, "but A is not known: give A too"),
-        (lambda: report(NET, Y0, A=A0), ValueError, "but lam is not known: give lam too"),
-        (lambda: report(NET, Y0, A=A0[:-1], lam=0.1), ValueError, r"y has 11 columns but A is \(10, 17\)"),
-        (lambda: report(NET, Y0, A=A0[:, 1:], lam=0.1), ValueError, r"model has 17 columns but A is \(11, 16\)"),
-        (lambda: report(NET, Y0, A=0 * A0, lam=0.1), ValueError, "A must not be zero"),
-        (lambda: report(NET, Y0, lam=-1), ValueError, "lam must be a finite number ≥ 0"),
-        (lambda: report(NET, Y0, lam=-torch.ones(N)), ValueError, "lam must be one number ≥ 0 .* got negative"),
-        (lambda: report(NET, Y0, lam=torch.ones(3)), ValueError, r"shape \(17,\), got \(3,\)"),
-        (lambda: report(NET, Y0, lam=torch.tensor(math.inf)), ValueError, "lam must be finite"),
-        (lambda: report(NET, Y0, ideal=lambda x, y: x), ValueError, "ideal needs a reference solution"),
-        (lambda: report(NET, Y0, X0, ideal=lambda x, y: y), ValueError, r"shape of x, \(4, 17\), got \(4, 11\)"),
-        (lambda: report(NET, Y0, X0, ideal=lambda x, y: x / 0), ValueError, "ideal returned NaN or infinity"),
-        (lambda: report(_broken(fu.nn.LISTACP(A0, layers=3)), Y0), ValueError, "layer 2 of 3 is the first whose"),
-        (lambda: report(lambda y, return_layers: y[0], Y0), ValueError, r"shape \(K, 4, n\), got \(11,\)"),
-        (lambda: report(lambda y, return_layers: [y], Y0), TypeError, "the output of the model must be a torch.Tensor"),
-    ],
-)
-def test_refused(call: Callable[[], Report], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        call()

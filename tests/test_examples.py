@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def test_all_are_tested() -> None:
-    assert {p.name for p in EXAMPLES.glob("*.py")} == {"forms_of_a_layer.py", "sparse_recovery.py"}
+    assert {p.name for p in EXAMPLES.glob("*.py")} == {"dropin.py", "forms_of_a_layer.py", "sparse_recovery.py"}
 
 
 def test_sparse_recovery() -> None:

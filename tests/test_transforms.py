@@ -6,7 +6,6 @@ import copy
 import gc
 import io
 import pickle
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import fastunroll as fu

@@ -8,7 +8,7 @@ from importlib.metadata import version as _version
 
 import torch as _torch  # noqa: F401  # first: the native module shares the OpenMP runtime that torch has loaded
 
-from . import data, diagnostics, losses, nn, operators, reference, solvers, training
+from . import convert, data, diagnostics, losses, nn, operators, reference, solvers, training
 from ._backend import backend
 from .iterations import gradient_step, ista_step
 from .layers import Coupled, Direct, Gram, Momentum, Onsager, Prox, Splitting
@@ -26,6 +26,7 @@ __all__ = [
     "Prox",
     "Splitting",
     "backend",
+    "convert",
     "data",
     "diagnostics",
     "gradient_step",

@@ -147,9 +147,8 @@ class Patches:
             raise ValueError("images must hold at least one picture, got none")
         for image in self._images:
             if image.dim() != 2 or min(image.shape) < side:
-                raise ValueError(
-                    f"images must be grey and at least {side}x{side} pixels, got shape {_checks.shape_text(image.shape)}"
-                )
+                got = _checks.shape_text(image.shape)
+                raise ValueError(f"images must be grey and at least {side}x{side} pixels, got shape {got}")
         self._scale = 1.0
         if contrast is not None:
             spread = float(self.sample(4096, torch.Generator().manual_seed(0)).y.std())

@@ -78,7 +78,8 @@ def _fused(old: nn.Module) -> tuple[nn.Module | None, str]:
         with torch.no_grad():
             return _fused_lista(old) if is_copied_lista(old) else _fused_threshold(old)
     except Exception as error:  # of foreign code, called with what it may not expect
-        return None, f"left as it is, since it refuses a batch of samples: {str(error).splitlines()[0]}"
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        return None, f"left as it is, since it refuses a batch of samples: {said}"
 
 
 def _fused_lista(old: Any) -> tuple[nn.Module | None, str]:
@@ -94,7 +95,7 @@ def _fused_lista(old: Any) -> tuple[nn.Module | None, str]:
     if wanted is None or actual is None:
         return None, "left as it is, since all it gives is zero"
     for threshold, layers, every in lista_candidates(old, actual[1]):
-        if _equal(FusedLISTA.of(twin, threshold, layers, every)(wanted[0]), wanted[1]):
+        if _equal(FusedLISTA.of(twin, threshold, layers, every).forward(wanted[0]), wanted[1]):
             new = FusedLISTA.of(old, threshold, layers, every)
             if _equal(new.forward(actual[0]), actual[1]):
                 return new, f"{layers} layers in one call"
@@ -122,7 +123,7 @@ def _fused_threshold(old: nn.Module) -> tuple[nn.Module | None, str]:
         same = _equal(new.forward(x), old.forward(x))
         for value in (size, -size):
             twin.get_parameter(name).copy_(value)
-            same = same and _equal(FusedSoftThreshold.of(twin, name, clamped)(x), twin.forward(x))
+            same = same and _equal(FusedSoftThreshold.of(twin, name, clamped).forward(x), twin.forward(x))
         if same:
             return new, f"a fused soft threshold{', clamped at 0' if clamped else ''}"
     return None, "left as it is, since it is not the soft threshold of its parameter"

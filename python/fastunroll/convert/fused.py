@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any, TypeGuard
 
 import torch
@@ -38,23 +39,37 @@ class FusedLISTA(nn.Module):
     _threshold: str | float
     _layers: int
     _every: bool
+    _kept: list[Tensor]
 
     @classmethod
     def of(cls, old: nn.Module, threshold: str | float, layers: int, every: bool) -> FusedLISTA:
         """``threshold`` is a number, or the name of a tensor of 1 or K values; ``every``: return a list of layers."""
         new: FusedLISTA = adopted(cls, old)
-        new._threshold, new._layers, new._every = threshold, layers, every
+        new._threshold, new._layers, new._every, new._kept = threshold, layers, every, []
         return new
 
     def forward(self, y: Tensor) -> Tensor | list[Tensor]:
         """``y`` (..., m) to x, (..., n), or to a list of every layer's."""
-        W = self._W.weight
-        if isinstance(self._threshold, str):
-            theta = [*getattr(self, self._threshold).reshape(-1)]
-        else:
-            theta = [W.new_full((), self._threshold)]
-        out = lista(y, [W], [self._S.weight], theta, layers=self._layers, return_layers=self._every)
+        weights = [self._W.weight], [self._S.weight], self._theta()
+        out = lista(y, *weights, layers=self._layers, return_layers=self._every)
         return list(out) if self._every else out
+
+    def _theta(self) -> list[Tensor]:
+        """1 threshold, or K; unless they learn the same tensors from call to call, so that packed weights stay good."""
+        held = self._threshold
+        theta = self._W.weight.new_full((), held) if isinstance(held, float) else getattr(self, held)
+        if torch.compiler.is_compiling() or (theta.requires_grad and torch.is_grad_enabled()):
+            return [*theta.reshape(-1)]
+        if not self._kept or not self._is_kept(theta):
+            self._kept = [*theta.detach().reshape(-1)]
+        return self._kept
+
+    def _is_kept(self, theta: Tensor) -> bool:
+        """Whether what is kept is a view of θ, or equal to it where it is a constant; and can serve for gradients."""
+        kept = self._kept[0]
+        same = isinstance(self._threshold, float) or kept.data_ptr() == theta.data_ptr()
+        serves = torch.is_inference_mode_enabled() or not kept.is_inference()
+        return same and serves and kept.dtype == theta.dtype and kept.device == theta.device
 
     def extra_repr(self) -> str:
         return f"layers={self._layers}"
@@ -110,8 +125,9 @@ def lista_candidates(module: nn.Module, output: object) -> Iterator[tuple[str | 
     depths = dict.fromkeys(depth for count in counts for depth in (count + 1, count) if depth > 0)
     thresholds: list[str | float] = [name for name, p in module._parameters.items() if p is not None]
     thresholds += [name for name, b in module._buffers.items() if b is not None and b.is_floating_point()]
-    thresholds += [c.lambd for c in module.children() if isinstance(c, nn.Softshrink)]
-    thresholds += [v for name in ("theta", "thr", "lambd") if isinstance(v := getattr(module, name, None), float)]
+    thresholds += [float(c.lambd) for c in module.children() if isinstance(c, nn.Softshrink)]
+    numbers = (getattr(module, name, None) for name in ("theta", "thr", "lambd"))
+    thresholds += [float(v) for v in numbers if isinstance(v, Real)]
     for threshold in thresholds:
         size = getattr(module, threshold).numel() if isinstance(threshold, str) else 1
         for depth in (depth for depth in depths if size in (1, depth)):

@@ -30,7 +30,11 @@ class Convention:
             return any(pattern(template).fullmatch(name) for name in names)
 
         known = [pattern(template) for template in (*self.required, *self.optional)]
-        return all(map(found, self.required)) and all(any(p.fullmatch(name) for p in known) for name in names)
+        return (
+            bool(names)
+            and all(map(found, self.required))
+            and all(any(p.fullmatch(name) for p in known) for name in names)
+        )
 
     def options(self) -> list[str]:
         return [name for name in inspect.signature(self.load).parameters if name != "source"]
@@ -115,6 +119,10 @@ def load_lista(
     na-alista's ALISTA-AT has those of its ALISTA, for which it is taken; Ada-LFISTA those of Ada-LISTA. The copied
     idiom is taken to run ``max_iter`` + 1 shrinkages, or one if ``max_iter`` is 1, as its copies do: check yours, and
     give ``layers``, the number of shrinkages, if it differs.
+
+    na-alista lets the largest pass whether or not they exceed θ; unless ``p`` is 0 its network is a subclass of
+    ALISTA that does so, layer by layer. Of the pair that sparse-representation returns, here is the code, not the
+    reconstruction. Where magnitudes are equal, what passes may differ.
 
     Where the source shares a tensor between layers it is one parameter in several places; a threshold that was a
     constant does not learn. Clamped thresholds are clamped once, here. Gradients are those of the source, but by other

@@ -94,7 +94,7 @@ def _with_steps(source: Source, A: Tensor, B: Tensor, lam: float | None) -> LIST
     if lam is None:
         raise ValueError(f"{source.convention} does not store λ, its lambd: give lam=")
     lam = _checks.not_negative("lam", lam)
-    layers = source["etas"].numel()
+    layers = _checks.count("the number of etas", source["etas"].numel())
     eta, gamma = (source.values(name, layers).reshape(-1) for name in ("etas", "gammas"))
     eye = torch.eye(len(A), dtype=source.dtype, device=source.device)
     return lista([g * A for g in gamma], [eye - g * B for g in gamma], list((lam * eta.abs()).unbind()), layers)

@@ -52,10 +52,11 @@ def pattern(template: str) -> re.Pattern[str]:
 
 
 def as_tensor(name: str, value: object) -> Tensor:
-    """A finite tensor of its own from a tensor or an array."""
+    """A finite, real tensor of its own from a tensor or an array."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = torch.as_tensor(np.array(value))
     t = _checks.tensor(name, value).detach()
+    _checks.real(name, t)
     if not bool(torch.isfinite(t).all()):
         raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
     return t

@@ -18,5 +18,6 @@ from .prepared import Prepared as Prepared
 from .products import outer as outer
 from .products import product as product
 from .register import differentiable as differentiable
+from .register import plain as plain
 from .register import serves as serves
 from .soft_threshold import soft_threshold as soft_threshold

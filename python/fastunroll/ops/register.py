@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -67,7 +68,8 @@ def is_double(t: Tensor) -> bool:
 def is_observed() -> bool:
     """Whether something compiles, traces, transforms or watches the call, so that it must not go past torch."""
     return (
-        torch.compiler.is_compiling()
+        _plain
+        or torch.compiler.is_compiling()
         or torch._C._is_tracing()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
@@ -79,12 +81,26 @@ def differentiable(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
+_plain = False
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Everything in plain PyTorch, to compare with."""
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
+
+
 def serves(x: Tensor, *, complex_too: bool = False) -> bool:
     """Whether a native kernel exists for this device and dtype.
 
     Not within ``torch.func`` transforms and forward-mode differentiation, which go through the plain operations.
     """
-    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+    if _plain or torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return False
     dtype = x.dtype.to_real() if complex_too and x.is_complex() else x.dtype
     return dtype in _types(x)

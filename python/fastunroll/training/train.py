@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -237,7 +237,7 @@ def train(
     check_every: int = 25,
     patience: int | None = None,
     checkpoint: Path | str | None = None,
-    progress: bool = True,
+    progress: bool | Callable[[int], object] = True,
 ) -> History:
     """Trains a network in place, stage after stage, and leaves the best weights of the last.
 
@@ -262,7 +262,7 @@ def train(
         check_every: steps.
         patience: a stage ends early after so many checks without gain.
         checkpoint: a file that is written at every check. If it exists, training goes on from there, to the same bits.
-        progress: show a bar.
+        progress: show a bar; or a function that is told, after each step, how many are done.
 
     Returns:
         What was measured on the way.
@@ -289,13 +289,15 @@ def train(
     trainer.resume()
     total = sum(stage.steps for stage in schedule)
     interrupted = False
-    with parallel.bar(total, type(model).__name__, progress) as bar:
+    with parallel.bar(total, type(model).__name__, progress is True) as bar:
         try:
             while not trainer.finished:
                 trainer.step()
                 state = trainer.state
                 done = sum(s.steps for s in schedule[: state.stage]) + state.step
                 bar.update(done - bar.n)
+                if callable(progress):
+                    progress(done)
                 if state.records:
                     bar.set_postfix_str(f"loss {state.records[-1]['held_out']:.4g}", refresh=False)
         except KeyboardInterrupt:

@@ -1,0 +1,37 @@
+"""Figures of the literature, in dB of NMSE at the last layer, and where they stand."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Published(NamedTuple):
+    """A figure; ``pooled`` says which of the two definitions."""
+
+    value: float
+    pooled: bool
+    source: str
+
+
+_L2O = "Open-L2O, Fig. 5 (256×512)"  # read off a plot, ±1 dB; its mean over the test set is pooled
+_NA = "na-alista, log (50 nonzeros)"
+_LAMP = "Borgerding et al. 2017"
+
+PUBLISHED: dict[tuple[str, str], Published] = {
+    ("LISTA", "noiseless"): Published(-35, True, _L2O),
+    ("LISTACP", "noiseless"): Published(-30, True, _L2O),
+    ("LISTACPSS", "noiseless"): Published(-63, True, _L2O),
+    ("LFISTA", "noiseless"): Published(-29, True, _L2O),
+    ("LAMP", "noiseless"): Published(-55, True, _L2O),
+    ("ALISTA", "noiseless"): Published(-79, True, _L2O),
+    ("GLISTA", "noiseless"): Published(-55, True, _L2O),
+    ("LISTA", "snr20"): Published(-18, True, _L2O),
+    ("LISTACP", "snr20"): Published(-15, True, _L2O),
+    ("LISTACPSS", "snr20"): Published(-20, True, _L2O),
+    ("LFISTA", "snr20"): Published(-17, True, _L2O),
+    ("LAMP", "snr20"): Published(-16, True, _L2O),
+    ("ALISTA", "snr20"): Published(-21.08, True, _NA),
+    ("GLISTA", "snr20"): Published(-22, True, _L2O),
+    ("ALISTA", "snr40"): Published(-39.07, True, _NA),
+    ("LAMP-BG, 6 layers", "snr40"): Published(-34.37, True, _LAMP),
+}

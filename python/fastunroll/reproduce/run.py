@@ -1,0 +1,211 @@
+"""The jobs of the table, one after another: each is trained, tested, and written down before the next begins."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from .. import __version__, nn
+from ..data import SparseRecovery, fixed
+from ..training import Stage, search, train
+from . import report
+from .evaluation import CLASSICAL, of_algorithm, of_network
+from .recipes import RECIPES, Recipe
+from .settings import LAYERS, SETTINGS, SIZE, USUAL
+from .speed import step_times
+
+_TEST_SEED = 1000  # of test sets; training has small ones
+QUICK = 0.3  # share of the steps
+
+
+class ReproduceError(Exception):
+    """An argument that cannot be used. The message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network, or a classical algorithm, in one setting, with one matrix."""
+
+    name: str
+    setting: str
+    seed: int
+    size: tuple[int, int]
+    steps: float  # share of the recipe's
+    tests: int
+
+    @property
+    def key(self) -> str:
+        m, n = self.size
+        return f"{self.name} | {self.setting} | seed {self.seed} | {m}x{n} | steps {self.steps:g} | tests {self.tests}"
+
+    @property
+    def file(self) -> str:
+        """A name for its files."""
+        return "".join(c if c.isalnum() or c in "-." else "_" for c in self.key.replace(" | ", "-"))
+
+    def schedule(self) -> list[Stage]:
+        stages = RECIPES[self.name].schedule
+        return [replace(stage, steps=max(1, round(self.steps * stage.steps))) for stage in stages]
+
+    def weight(self) -> int:
+        """Steps, for the bar; searching counts as so many."""
+        if self.name not in RECIPES:
+            return 5
+        return sum(stage.steps for stage in self.schedule()) or round(500 * self.steps)
+
+
+def _jobs(
+    networks: Sequence[str], settings: Sequence[str], seeds: Sequence[int], size: tuple[int, int] | None, quick: bool
+) -> list[Job]:
+    share, tests = (QUICK, 1024) if quick else (1.0, 4096)
+    jobs = []
+    for seed in seeds:
+        for setting in settings:
+            jobs += [Job(name, setting, seed, size or SIZE, share, tests) for name in CLASSICAL]
+            for name in networks:
+                recipe = RECIPES[name]
+                own = size or recipe.size
+                if recipe.after is not None:
+                    jobs.append(Job(recipe.after, setting, seed, own, share, tests))
+                jobs.append(Job(name, setting, seed, own, share, tests))
+    return list(dict.fromkeys(jobs))
+
+
+def _searched(net: nn.HyperLISTA, problem: SparseRecovery, steps: float) -> None:
+    samples = fixed(problem, 512 if steps == 1 else 128)
+    search(net, samples, steps=max(1, round(60 * steps)))
+
+
+def _trained(job: Job, recipe: Recipe, problem: SparseRecovery, out: Path, bar: Any) -> tuple[nn.UnrolledNetwork, Any]:
+    """The network, and how it was before; from its weights if they are there."""
+    before = None
+    if recipe.after is not None:
+        other = replace(job, name=recipe.after)
+        before, _ = _trained(other, RECIPES[recipe.after], problem, out, bar)
+    net = recipe.build(problem, before)
+    untrained = of_network(net, fixed(problem, job.tests, _TEST_SEED))
+    weights = out / "weights" / f"{job.file}.pt"
+    if weights.exists():
+        net.load_state_dict(torch.load(weights, weights_only=True))
+        return net, untrained
+    if isinstance(net, nn.HyperLISTA):
+        _searched(net, problem, job.steps)
+    else:
+        unfinished = weights.with_suffix(".unfinished")
+        history = train(
+            net, problem, job.schedule(), rates=recipe.rates, seed=job.seed, checkpoint=unfinished, progress=bar
+        )
+        if not history.finished:
+            raise KeyboardInterrupt
+        unfinished.unlink(missing_ok=True)
+    torch.save(net.state_dict(), weights)
+    return net, untrained
+
+
+def _result(job: Job, out: Path, bar: Any) -> dict[str, Any]:
+    problem = SETTINGS[job.setting].problem(job.size, job.seed)
+    test = fixed(problem, job.tests, _TEST_SEED)
+    row: dict[str, Any] = {
+        "name": job.name, "setting": job.setting, "seed": job.seed, "size": list(job.size), "steps": job.steps,
+        "tests": job.tests,
+    }  # fmt: skip
+    start = perf_counter()
+    if job.name not in RECIPES:
+        return row | {"layers": of_algorithm(job.name, problem, test, LAYERS), "seconds": perf_counter() - start}
+    net, untrained = _trained(job, RECIPES[job.name], problem, out, bar)
+    row["seconds"] = perf_counter() - start
+    ours, eager = step_times(net, problem)
+    return row | {
+        "layers": of_network(net, test), "untrained": untrained, "parameters": sum(p.numel() for p in net.parameters()),
+        "step_ms": ours, "eager_step_ms": eager,
+    }  # fmt: skip
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(content["results"], dict)
+    except (ValueError, KeyError, TypeError, AssertionError):
+        raise ReproduceError(f"{path} is not a result of fastunroll reproduce: give another --out") from None
+    found: dict[str, Any] = content["results"]
+    return found
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def reproduce(
+    networks: Sequence[str] | None,
+    settings: Sequence[str] | None,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    quick: bool = False,
+) -> str:
+    """Trains and tests networks, writes ``reproduction.json``, ``.md`` and ``.png`` into a folder; returns the page.
+
+    What the folder holds already is not done again.
+
+    Raises:
+        ReproduceError: an unknown network or setting, or a folder that cannot be used.
+    """
+    networks = list(RECIPES) if networks is None else networks
+    settings = USUAL if settings is None else settings
+    for kind, chosen, known in (("network", networks, RECIPES), ("setting", settings, SETTINGS)):
+        for name in chosen:
+            if name not in known:
+                raise ReproduceError(f"{name!r} is no {kind}: choose from {', '.join(known)}")
+    try:
+        (out / "weights").mkdir(parents=True, exist_ok=True)
+        path = out / "reproduction.json"
+        results = _read(path)
+    except OSError as error:
+        raise ReproduceError(f"cannot write to {out}: {error.strerror or error}") from None
+    jobs = _jobs(networks, settings, seeds, size, quick)
+    with tqdm(total=sum(job.weight() for job in jobs), unit="step", dynamic_ncols=True) as bar:
+        done = 0
+        for job in jobs:
+            bar.set_description_str(f"{job.name}, {SETTINGS[job.setting].title}")
+            if job.key not in results:
+                results[job.key] = _result(job, out, lambda steps, base=done: bar.update(base + steps - bar.n))
+                _write(path, {"results": results, "machine": _machine()})
+            done += job.weight()
+            bar.update(done - bar.n)
+    rows = [results[job.key] for job in jobs]
+    page = report.page(rows, _machine())
+    (out / "reproduction.md").write_text(page, encoding="utf-8")
+    report.plot(rows, out / "reproduction.png")
+    return page
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "processors": os.cpu_count(), "threads": torch.get_num_threads(), "processor": _processor(),
+        "torch": torch.__version__, "fastunroll": __version__, "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

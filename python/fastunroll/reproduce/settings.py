@@ -1,0 +1,33 @@
+"""The problems of the table: setup S of the literature, at several noise levels and conditions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import data
+
+LAYERS = 16
+SIZE, LARGER = (250, 500), (256, 512)  # of LISTA-CPSS and ALISTA; of Open-L2O
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured: x has 10 % nonzeros N(0, 1), A unit columns (or unit on average, if it has a condition)."""
+
+    title: str
+    snr: float | None
+    condition: float | None = None
+
+    def problem(self, size: tuple[int, int], seed: int) -> data.SparseRecovery:
+        A = data.sensing_matrix(*size, seed=seed, condition=self.condition)
+        return data.SparseRecovery(A, snr=self.snr)
+
+
+SETTINGS = {
+    "noiseless": Setting("noiseless", None),
+    "snr40": Setting("SNR 40 dB", 40.0),
+    "snr20": Setting("SNR 20 dB", 20.0),
+    "condition15": Setting("SNR 40 dB, condition 15", 40.0, 15.0),
+    "condition100": Setting("SNR 40 dB, condition 100", 40.0, 100.0),
+}
+USUAL = ("noiseless", "snr40", "snr20", "condition15")

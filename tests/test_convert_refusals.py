@@ -1,0 +1,299 @@
+"""What load_lista refuses, and in which words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fastunroll import convert
+from sources import (
+    ADOPTY,
+    Arrays,
+    ada_lista,
+    ada_lista_lista,
+    copied,
+    copied_thresholds,
+    draw,
+    hyperlista_alista,
+    na_alista,
+    own,
+    positive,
+    sparse_representation,
+)
+from sources_tensorflow import (
+    onsager_lamp,
+    vita_alista,
+    vita_cp,
+)
+
+
+def bad(build: Any, change: Arrays | None = None, drop: tuple[str, ...] = (), **options: Any) -> Callable[[], object]:
+    """A conversion with some weights or options changed, and some left out."""
+
+    def run() -> object:
+        s, given, _ = build(5, 9)
+        s, given = s | (change or {}), given | options
+        return convert.load_lista(
+            {k: v for k, v in s.items() if k not in drop}, **{k: v for k, v in given.items() if k not in drop}
+        )
+
+    return run
+
+
+NAN = torch.full((9, 5), math.nan, dtype=torch.float64)
+NEGATIVE = torch.full((1,), -0.1, dtype=torch.float64)
+BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "no mapping": (
+        lambda: convert.load_lista(3), TypeError,
+        "mapping must be a state dict, or the path of a .pt, .pth or .npz file, got int",
+    ),
+    "not a tensor": (
+        bad(own, {"theta.0": 0.3}), TypeError,
+        "theta.0 must be a torch.Tensor, got float: use torch.as_tensor(theta.0)",
+    ),
+    "whole numbers": (
+        bad(own, {"theta.0": torch.tensor(1)}), TypeError,
+        "theta.0 must be floating point, got torch.int64: use theta.0.float()",
+    ),
+    "not finite": (
+        bad(own, {"W1.1": NAN}), ValueError,
+        "W1.1 must be finite, but it holds NaN or infinity: check how it was computed",
+    ),
+    "complex": (
+        bad(na_alista, A=draw(5, 9).to(torch.complex128)), TypeError,
+        "A must be real, got torch.complex128: this operation is defined for real data",
+    ),
+    "AdaLISTA, no steps": (
+        bad(ada_lista_lista, {"etas": draw(0, 1, 1)}), ValueError,
+        "the number of etas must be a whole number ≥ 1, got 0",
+    ),
+    "a gap": (
+        bad(own, drop=("W2.1",)), ValueError, "W2.1 is missing: layers are numbered from 0 to 2, without a gap",
+    ),
+    "the first is missing": (
+        bad(own, drop=("theta.0",)), ValueError,
+        "theta.0 is missing: layers are numbered from 0 to 2, without a gap",
+    ),
+    "the last is missing": (
+        bad(own, drop=("W2.2",)), ValueError, "there are 3 of theta.{k} but 2 of W2.{k}: one, or one a layer",
+    ),
+    "one of a pair is missing": (
+        bad(na_alista, drop=("theta.3",)), ValueError,
+        "there are 4 of gamma.{k} but 3 of theta.{k}: each layer needs both",
+    ),
+    "a shape": (
+        bad(own, {"W1.2": draw(9, 6)}), ValueError, "W1.2 must be (9, 5) to fit the others, got (9, 6)",
+    ),
+    "not a matrix": (
+        bad(copied, {"_W.weight": draw(9)}), ValueError,
+        "_W.weight must be a matrix (m, n) with m, n ≥ 1, got shape (9,)",
+    ),
+    "not square": (
+        bad(copied, {"_S.weight": draw(9, 8)}), ValueError, "_S.weight must be (9, 9) to fit the others, got (9, 8)",
+    ),
+    "a threshold's shape": (
+        bad(own, {"theta.1": positive(4)}), ValueError, "theta.1 must hold 1 or 9 value(s), got shape (4,)",
+    ),
+    "an unknown option": (
+        bad(own, max_iter=3), TypeError, "fastunroll's LISTA takes no options, got max_iter",
+    ),
+    "an option of another": (
+        bad(copied, lam=3), TypeError, "the copied idiom takes layers, max_iter, theta, got lam",
+    ),
+    "A of another size": (
+        bad(own, A=draw(4, 9)), ValueError, "A is (4, 9), but the mapping holds a network of m = 5 and n = 9",
+    ),
+    "copied, no threshold": (
+        bad(copied, drop=("theta",)), ValueError, "the copied idiom does not store its threshold: give theta=",
+    ),
+    "copied, a negative threshold": (
+        bad(copied, theta=-0.1), ValueError, "theta must be a finite number ≥ 0, got -0.1",
+    ),
+    "copied, no layers": (
+        bad(copied, drop=("max_iter",)), ValueError,
+        "the copied idiom does not store how many layers it has: give either layers=, the number of shrinkages, or "
+        "max_iter= as it had it, for max_iter + 1 shrinkages, or 1 if it is 1",
+    ),
+    "copied, layers twice": (
+        bad(copied, layers=3), ValueError,
+        "the copied idiom does not store how many layers it has: give either layers=, the number of shrinkages, or "
+        "max_iter= as it had it, for max_iter + 1 shrinkages, or 1 if it is 1",
+    ),
+    "copied, layers": (
+        bad(copied, drop=("max_iter",), layers=0), ValueError, "layers must be a whole number ≥ 1, got 0",
+    ),
+    "copied, two thresholds": (
+        bad(copied_thresholds, theta=0.1), ValueError, "theta is stored, as thr: leave out theta=",
+    ),
+    "copied, thr's shape": (
+        bad(copied_thresholds, {"thr": positive(4, 2)}), ValueError,
+        "thr must hold one value, or one a layer, (K, 1), got shape (4, 2)",
+    ),
+    "copied, thr is negative": (
+        bad(copied_thresholds, {"thr": NEGATIVE}), ValueError,
+        "thr is negative: with that the copied idiom does not shrink, and no network here does so",
+    ),
+    "copied, thr and layers": (
+        bad(copied_thresholds, layers=3), ValueError,
+        "thr says that there are 4 layers: leave out layers= and max_iter=",
+    ),
+    "HyperLISTA, a negative step": (
+        bad(hyperlista_alista, {"gamma.2": NEGATIVE}), ValueError,
+        "the step of layer 2 is negative, which ALISTA cannot be: it keeps logarithms",
+    ),
+    "HyperLISTA, a negative threshold": (
+        bad(hyperlista_alista, {"theta.2": NEGATIVE}), ValueError,
+        "the threshold of layer 2 is negative, which ALISTA cannot be: it keeps logarithms",
+    ),
+    "HyperLISTA, selection": (
+        bad(hyperlista_alista, selection=3.0), ValueError,
+        "selection must be two percentages, (more in each layer, at most), or None, got 3.0: the literature uses "
+        "(1.2, 13.0)",
+    ),
+    "na-alista, no A": (bad(na_alista, drop=("A",)), ValueError, "na-alista does not store A: give A="),
+    "na-alista, no p": (
+        bad(na_alista, drop=("p",)), ValueError,
+        "na-alista does not store p, how many pass in each layer: give p=, 0 for none",
+    ),
+    "na-alista, p": (
+        bad(na_alista, p=[1, 2]), ValueError, "p must be a whole number from 0 to n = 9, or 4 of them, got [1, 2]",
+    ),
+    "na-alista, W": (
+        bad(na_alista, W=draw(9, 5)), ValueError, "W must be (5, 9) to fit the others, got (9, 5)",
+    ),
+    "adopty, no lambda": (
+        bad(ADOPTY["coupled"], drop=("lam",)), ValueError, "adopty does not store λ: give lam=",
+    ),
+    "adopty, no A": (bad(ADOPTY["coupled"], drop=("A",)), ValueError, "adopty does not store A: give A="),
+    "adopty, no A for the threshold": (
+        bad(ADOPTY["lista, thresholds not learned"], drop=("A",)), ValueError,
+        "adopty without thresholds has λ/‖A‖², and does not store A: give A=",
+    ),
+    "adopty, a gap": (
+        bad(ADOPTY["step"], drop=("layer1-step_size",)), ValueError,
+        "layer1 is missing: layers are numbered from 0 to 3, without a gap",
+    ),
+    "adopty, half a layer": (
+        bad(ADOPTY["lista"], drop=("layer2-Wz",)), ValueError, "layer2-Wz is missing: each layer needs Wx and Wz",
+    ),
+    "adopty, a negative threshold": (
+        bad(ADOPTY["coupled"], {"layer1-threshold": -positive(9)}), ValueError,
+        "the threshold of layer 1 is negative, which LISTACP cannot be: it keeps logarithms",
+    ),
+    "AdaLISTA, no lambda": (
+        bad(ada_lista_lista, drop=("lam",)), ValueError, "AdaLISTA's LISTA does not store λ, its lambd: give lam=",
+    ),
+    "AdaLISTA, steps": (
+        bad(ada_lista_lista, {"gammas": positive(3, 1, 1)}), ValueError,
+        "gammas must hold 4 value(s), got shape (3, 1, 1)",
+    ),
+    "Ada-LISTA, no A": (bad(ada_lista, drop=("A",)), ValueError, "Ada-LISTA does not store A: give A="),
+    "Ada-LISTA, reversed": (
+        bad(ada_lista, {"W1.weight": draw(5, 9)}), ValueError,
+        "W1.weight must be (5, 5) to fit the others, got (5, 9)",
+    ),
+    "sparse-representation, no layers": (
+        bad(sparse_representation, drop=("layers",)), ValueError,
+        "sparse-representation does not store how many layers it has: give layers= its n_folds",
+    ),
+    "LAMP, no A": (
+        bad(onsager_lamp("soft"), drop=("A",)), ValueError, "onsager_deep_learning's LAMP does not store A: give A=",
+    ),
+    "LAMP, no shrinkage": (
+        bad(onsager_lamp("soft"), drop=("shrinkage",)), ValueError,
+        "onsager_deep_learning's LAMP does not store which shrinkage it has: give shrinkage=, "
+        '"soft" or "bernoulli-gaussian"',
+    ),
+    "LAMP, an unknown shrinkage": (
+        bad(onsager_lamp("soft"), shrinkage="spline"), ValueError,
+        "shrinkage must be \"soft\" or \"bernoulli-gaussian\", got 'spline'",
+    ),
+    "LAMP, another shrinkage": (
+        bad(onsager_lamp("soft"), {"theta_1:0": positive(5)}), ValueError,
+        "theta_1:0 holds 5 values: LAMP here has the soft shrinkage, of 1 or 2, and the Bernoulli-Gaussian one, of 2",
+    ),
+    "LAMP, one value": (
+        bad(onsager_lamp(None), shrinkage="bernoulli-gaussian"), ValueError,
+        "the Bernoulli-Gaussian shrinkage has 2 values in each layer, but some have 1",
+    ),
+    "LAMP, a negative scale": (
+        bad(onsager_lamp("soft"), {"theta_1:0": draw(2).abs() * torch.tensor([1, -1])}), ValueError,
+        "the scale of layer 1 is negative, which LAMP cannot be: it keeps logarithms",
+    ),
+    "LAMP, matrices": (
+        bad(onsager_lamp("soft", untied=True), drop=("B_3:0",)), ValueError,
+        "there are 4 layers but 3 matrices: one, or one a layer",
+    ),
+    "LISTA-CPSS, matrices": (
+        bad(vita_cp(False), drop=("W_3:0",)), ValueError,
+        "there are 3 layers but 2 matrices W: one, or one a layer",
+    ),
+    "LISTA-CPSS, no W for ALISTA": (
+        bad(vita_alista, drop=("W",)), ValueError, "LISTA-CPSS's ALISTA does not store W: give W=",
+    ),
+    "LISTA-CPSS, counts": (
+        bad(vita_cp(True), selection=(17.0, 100.0)), ValueError,
+        "with selection=(17.0, 100.0) and n = 9 the source lets (1, 3, 4) pass in its layers, and LISTACPSS "
+        "(2, 3, 5): no network here does what it does",
+    ),
+    "NA-ALISTA": (
+        lambda: convert.load_lista({"regressor.hidden": draw(3), "regressor.lstm.bias_hh": draw(3)}), ValueError,
+        "NA-ALISTA cannot be converted: its steps and thresholds come from an LSTM, which no network here has",
+    ),
+    "AGLISTA": (
+        bad(na_alista, {f"{name}.0": positive(1) for name in ("a", "v", "vu", "theta_initial")}), ValueError,
+        "AGLISTA cannot be converted: its gain multiplies x in the residual only, and GLISTA's everywhere",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_refusals(name: str) -> None:
+    call, kind, message = BAD[name]
+    with pytest.raises(kind) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([], "nothing"),
+        (["conv1.weight", "conv1.bias"], "conv1.bias, conv1.weight"),
+        (["W1.0", "W2.0", "theta.0", "gate.0"], "W1.0, W2.0, gate.0, theta.0"),
+        (
+            [f"l.{k}" for k in range(20)],
+            "l.0, l.1, l.10, l.11, l.12, l.13, l.14, l.15, l.16, l.17, l.18, l.19 and 8 more",
+        ),
+    ],
+)
+def test_an_unknown_mapping(names: list[str], found: str) -> None:
+    with pytest.raises(ValueError, match="no network that is known") as caught:
+        convert.load_lista({name: draw(3) for name in names})
+    assert str(caught.value) == (
+        "the mapping holds no network that is known: expected the names of fastunroll's LISTA (W1.{k}, W2.{k}, "
+        "theta.{k}); the copied idiom (_W.weight, _S.weight); HyperLISTA's LISTA (B, W.{k}, theta.{k}); HyperLISTA's "
+        "ALISTA (gamma.{k}, theta.{k}, A, W); na-alista (gamma.{k}, theta.{k}); adopty (layer{k}-threshold, "
+        "layer{k}-step_size, layer{k}-lr, layer{k}-W_coupled, layer{k}-W_hessian, layer{k}-Wx, layer{k}-Wz); "
+        "AdaLISTA's LISTA (A.weight, B.weight, etas, gammas); Ada-LISTA (W1.weight, W2.weight, etas, gammas); "
+        "sparse-representation (weight_input, weight_lateral, soft_shrink.lambd); onsager_deep_learning's LISTA "
+        "(B_0:0, S_0:0, lam_{k}:0); onsager_deep_learning's LAMP (B_{k}:0, theta_{k}:0); LISTA-CPSS's LISTA (B:0, "
+        "theta_{k}:0); LISTA-CPSS's LISTA-CP (theta_{k}:0); LISTA-CPSS's LAMP (lam_{k}:0); LISTA-CPSS's ALISTA "
+        f"(alpha_{{k}}:0, theta_{{k}}:0); found {found}"
+    )
+
+
+def test_a_file_with_more_than_tensors(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(5, 9), tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="holds more than tensors") as caught:
+        convert.load_lista(tmp_path / "w.pt")
+    assert str(caught.value).endswith("save the weights alone with torch.save(model.state_dict(), path)")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        convert.load_lista(tmp_path / "w.pt")
