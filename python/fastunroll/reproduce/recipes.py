@@ -61,29 +61,26 @@ def _coupled(
     return build
 
 
-def _direct(net: nn.LISTA | nn.LFISTA, alista: nn.UnrolledNetwork | None) -> None:
-    """W₁ = t Wᵀ, W₂ = I − t WᵀA: the coupling that a good network needs."""
-    assert isinstance(alista, nn.ALISTA)
-    A, W, steps = alista.A, alista.W, [step.exp() for step in alista.log_step]
-    _fill([*net.W1], [step * W.mT for step in steps])
-    _fill([*net.W2], [torch.eye(A.shape[1]) - step * (W.mT @ A) for step in steps])
+def _direct(
+    make: Callable[[Tensor], nn.LISTA | nn.LISTASS | nn.LFISTA],
+) -> Callable[[SparseRecovery, nn.UnrolledNetwork | None], nn.UnrolledNetwork]:
+    """From ALISTA, W₁ = t Wᵀ, W₂ = I − t WᵀA: the coupling that a good network needs. Without momentum."""
 
+    def build(p: SparseRecovery, alista: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
+        assert isinstance(alista, nn.ALISTA)
+        net = make(p.A)
+        A, W, steps = alista.A, alista.W, [step.exp() for step in alista.log_step]
+        _fill([*net.W1], [step * W.mT for step in steps])
+        _fill([*net.W2], [torch.eye(A.shape[1]) - step * (W.mT @ A) for step in steps])
+        if isinstance(net, nn.LISTA):
+            _fill([*net.theta], [log.exp() for log in alista.log_theta])
+        else:
+            _fill([*net.log_theta], [*alista.log_theta])
+        if isinstance(net, nn.LFISTA):
+            _fill([*net.beta], [torch.zeros(())] * LAYERS)
+        return net
 
-def _lista(p: SparseRecovery, alista: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
-    net = nn.LISTA(p.A, layers=LAYERS)
-    _direct(net, alista)
-    assert isinstance(alista, nn.ALISTA)
-    _fill([*net.theta], [log.exp() for log in alista.log_theta])
-    return net
-
-
-def _lfista(p: SparseRecovery, alista: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
-    net = nn.LFISTA(p.A, layers=LAYERS)
-    _direct(net, alista)
-    assert isinstance(alista, nn.ALISTA)
-    _fill([*net.log_theta], [*alista.log_theta])
-    _fill([*net.beta], [torch.zeros(())] * LAYERS)
-    return net
+    return build
 
 
 def _tilista(p: SparseRecovery, alista: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
@@ -117,15 +114,37 @@ _PLAIN = "ALISTA, no selection"
 RECIPES: dict[str, Recipe] = {
     "StepLISTA": Recipe(lambda p, _: nn.StepLISTA(p.A, layers=LAYERS), end_to_end(300), {"log_step": 3e-2}),
     _PLAIN: Recipe(_alista(False), [*_LAYERWISE, *end_to_end(400, 0.2)], _NUMBERS, LARGER),
-    "LISTA": Recipe(_lista, end_to_end(400), {"W1": 2e-5, "W2": 2e-5, "theta": 3e-5}, LARGER, after=_PLAIN),
-    "LISTACP": Recipe(
-        _coupled(lambda A: nn.LISTACP(A, layers=LAYERS)), end_to_end(400), {"W": 5e-5, "log_theta": 5e-3}, LARGER, after=_PLAIN
+    "LISTA": Recipe(
+        _direct(lambda A: nn.LISTA(A, layers=LAYERS)),
+        end_to_end(400),
+        {"W1": 2e-5, "W2": 2e-5, "theta": 3e-5},
+        LARGER,
+        after=_PLAIN,
     ),
-    "LFISTA": Recipe(_lfista, end_to_end(400), {"W1": 2e-5, "W2": 2e-5, "log_theta": 3e-3, "beta": 3e-3}, LARGER, after=_PLAIN),
+    "LISTACP": Recipe(
+        _coupled(lambda A: nn.LISTACP(A, layers=LAYERS)),
+        end_to_end(400),
+        {"W": 5e-5, "log_theta": 5e-3},
+        LARGER,
+        after=_PLAIN,
+    ),
+    "LFISTA": Recipe(
+        _direct(lambda A: nn.LFISTA(A, layers=LAYERS)),
+        end_to_end(400),
+        {"W1": 2e-5, "W2": 2e-5, "log_theta": 3e-3, "beta": 3e-3},
+        LARGER,
+        after=_PLAIN,
+    ),
     "ALISTA": Recipe(_alista(True), [*_LAYERWISE, *end_to_end(400, 0.2)], _NUMBERS),
     "TiLISTA": Recipe(_tilista, end_to_end(600), {"W": 1e-4}, after="ALISTA"),
     "LISTACPSS": Recipe(
         _coupled(lambda A: nn.LISTACPSS(A, layers=LAYERS)), end_to_end(400), {"W": 1e-4}, after="ALISTA"
+    ),
+    "LISTASS": Recipe(
+        _direct(lambda A: nn.LISTASS(A, layers=LAYERS)),
+        end_to_end(300),
+        {"W1": 2e-5, "W2": 2e-5, "log_theta": 3e-3},
+        after="ALISTA",
     ),
     "GLISTA": Recipe(_coupled(lambda A: nn.GLISTA(A, layers=LAYERS)), end_to_end(200), {"W": 1e-4}, after="ALISTA"),
     "HyperLISTA": Recipe(lambda p, _: nn.HyperLISTA(p.A, layers=LAYERS), []),

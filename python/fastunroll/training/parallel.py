@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -54,6 +55,11 @@ def mean(value: float) -> float:
     total = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return float(total) / dist.get_world_size()
+
+
+def all_finite(value: float) -> bool:
+    """In every process, so that all of them stop at once."""
+    return math.isfinite(mean(value))
 
 
 def bar(total: int, title: str, shown: bool) -> Any:

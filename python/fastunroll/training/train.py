@@ -162,11 +162,13 @@ class Trainer:
         with _learning(self.model, learning):
             y, x = self.problem.sample(self.batch, self.generator)
             loss = self.loss(self.model(y, depth=stage.depth), y, x)
-            optimizer.zero_grad()
-            loss.backward()
-            parallel.average_gradients(learning)
-            norm = torch.nn.utils.clip_grad_norm_(learning, self.clip)
-        if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+            norm = math.nan
+            if parallel.all_finite(loss.item()):
+                optimizer.zero_grad()
+                loss.backward()
+                parallel.average_gradients(learning)
+                norm = torch.nn.utils.clip_grad_norm_(learning, self.clip).item()
+        if not math.isfinite(norm):
             raise self._diverged(f"in step {state.step + 1} of stage {state.stage + 1}", y)
         optimizer.step()
         state.step += 1
