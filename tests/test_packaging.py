@@ -78,7 +78,17 @@ def test_no_file_is_two_ideas() -> None:
 
 def test_public_names_are_documented() -> None:
     public = [getattr(fu, name) for name in fu.__all__]
-    for module in (fu.nn, fu.operators, fu.solvers, fu.losses, fu.reference):
+    for module in (
+        fu.nn,
+        fu.operators,
+        fu.solvers,
+        fu.losses,
+        fu.reference,
+        fu.training,
+        fu.data,
+        fu.diagnostics,
+        fu.convert,
+    ):
         names = getattr(module, "__all__", None) or [
             n for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__
         ]
@@ -87,3 +97,10 @@ def test_public_names_are_documented() -> None:
         assert thing.__doc__, thing
         if isinstance(thing, type) and issubclass(thing, torch.nn.Module):
             assert "Raises:" in thing.__doc__, thing
+
+
+def test_public_names_are_in_the_pages() -> None:
+    pages = "".join(p.read_text(encoding="utf-8") for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    for module in (fu.nn, fu.training, fu.solvers, fu.operators):
+        assert not [name for name in module.__all__ if name not in pages]
+    assert not [name for name in fu.__all__ if f"{name}" not in pages]

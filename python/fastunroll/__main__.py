@@ -1,4 +1,4 @@
-"""The command line: ``fastunroll demo``, ``fastunroll info``."""
+"""The command line: ``fastunroll demo``, ``fastunroll reproduce``, ``fastunroll info``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _fail(command: str, message: str) -> NoReturn:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    for module, package in (("skimage", "scikit-image"), ("matplotlib", "matplotlib"), ("tqdm", "tqdm")):
+    for module, package in (("skimage", "scikit-image"), ("matplotlib", "matplotlib")):
         if find_spec(module) is None:
             _fail("demo", f"{package} is not installed: pip install 'fastunroll[demo]'")
     from .demo import DemoError, run
@@ -37,9 +37,8 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _reproduce(arguments: argparse.Namespace) -> None:
-    for package in ("matplotlib", "tqdm"):
-        if find_spec(package) is None:
-            _fail("reproduce", f"{package} is not installed: pip install 'fastunroll[demo]'")
+    if find_spec("matplotlib") is None:
+        _fail("reproduce", "matplotlib is not installed: pip install matplotlib")
     from .reproduce import ReproduceError, reproduce
 
     settings = arguments.settings or (["snr40"] if arguments.quick else None)

@@ -40,7 +40,8 @@ class LISTA(UnrolledNetwork):
     Attributes:
         W1: K matrices (n, m), or one if tied.
         W2: K matrices (n, n), or one if tied. The first layer's takes effect only with ``x0``.
-        theta: K thresholds, of shape () or (n,).
+        theta: K thresholds, of shape () or (n,). They are learned as they are, and not as logarithms, so that the
+            network takes the place of those that people write; a negative one makes magnitudes larger.
 
     Raises:
         TypeError: A is not real floating point.

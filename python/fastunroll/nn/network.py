@@ -61,6 +61,9 @@ class UnrolledNetwork(nn.Module):
         layers: K.
         m: measurements of a sample.
         n: unknowns of a sample.
+
+    Raises:
+        ValueError: K is no whole number ≥ 1.
     """
 
     layers: int

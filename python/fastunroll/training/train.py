@@ -274,7 +274,9 @@ def train(
         ValueError: a set smaller than a batch, rates of unknown parameters, stages deeper than the network, or a
             checkpoint of something else.
     """
-    _checks.count("batch", batch), _checks.count("check_every", check_every), _checks.positive("clip", clip)
+    _checks.count("batch", batch)
+    _checks.count("check_every", check_every)
+    _checks.positive("clip", clip)
     schedule = list(schedule)
     if not schedule:
         raise ValueError("schedule must have at least one stage: end_to_end(1000), say")
