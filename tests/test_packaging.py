@@ -90,7 +90,9 @@ def test_public_names_are_documented() -> None:
         fu.convert,
     ):
         names = getattr(module, "__all__", None) or [
-            n for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__
+            n
+            for n, f in vars(module).items()
+            if n[0] != "_" and callable(f) and getattr(f, "__module__", "") == module.__name__
         ]
         public += [getattr(module, n) for n in names]
     for thing in public:

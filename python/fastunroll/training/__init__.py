@@ -16,7 +16,6 @@ from .train import train as train
 
 __all__ = [
     "History",
-    "Loss",
     "Stage",
     "TrainingError",
     "end_to_end",
