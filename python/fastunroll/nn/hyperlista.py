@@ -95,9 +95,11 @@ class HyperLISTA(StepwiseNetwork):
 
 
 def _select(z: Tensor, theta: Tensor, count: Tensor) -> Tensor:
-    """The soft threshold that lets the ``count`` largest pass, (..., 1) of a sample's own; of equal ones the first."""
-    size = z.detach().abs()
-    order = size.argsort(dim=-1, descending=True, stable=True)
-    rank = torch.arange(z.shape[-1], device=z.device).expand_as(order)
-    passes = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, rank < count) & (size > theta.detach())
+    """The soft threshold that lets the ``count`` largest pass, (..., 1) of a sample's own, and all that equal them."""
+    size, n = z.detach().abs(), z.shape[-1]
+    # As many as any sample needs; a compiled program has to know beforehand.
+    most = n if torch.compiler.is_compiling() or not count.numel() else max(1, int(count.max()))
+    ordered = size.topk(most, dim=-1).values
+    least = torch.where(count > 0, ordered.gather(-1, (count.long() - 1).clamp(min=0)), torch.inf)
+    passes = (size >= least) & (size > theta.detach())
     return torch.where(passes, z, torch.sign(z) * torch.relu(z.abs() - theta))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from ..data import SparseRecovery
 from ..training import Stage, end_to_end, layerwise
 from .settings import LARGER, LAYERS, SIZE
 
-_THETA, _DECAY = 0.4, 0.8  # thresholds that networks start with, 0.4·0.8^k
+Build: TypeAlias = Callable[[SparseRecovery, nn.UnrolledNetwork | None], nn.UnrolledNetwork]
+Schedule: TypeAlias = Callable[[float | None], Sequence[Stage]]
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,11 @@ class Recipe:
     """A network of the table.
 
     build: from the problem, and the network named ``after`` if there is one, trained before.
-    schedule: none for a network whose numbers are searched.
+    schedule: for a signal-to-noise ratio; no stages for a network whose numbers are searched.
     """
 
-    build: Callable[[SparseRecovery, nn.UnrolledNetwork | None], nn.UnrolledNetwork]
-    schedule: Sequence[Stage]
+    build: Build
+    schedule: Schedule
     rates: Mapping[str, float] = field(default_factory=dict)
     size: tuple[int, int] = SIZE
     after: str | None = None
@@ -38,17 +39,27 @@ def _fill(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
         p.copy_(value)
 
 
-def _alista(selects: bool) -> Callable[[SparseRecovery, nn.UnrolledNetwork | None], nn.UnrolledNetwork]:
+def _is_noisy(snr: float | None) -> bool:
+    """Whether errors end so high that thresholds have no way to fall."""
+    return snr is not None and snr < 30
+
+
+def _always(stages: Sequence[Stage]) -> Schedule:
+    return lambda snr: stages
+
+
+def _alista(selects: bool) -> Build:
     def build(p: SparseRecovery, _: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
         selection = (1.2, 13.0) if selects else None
-        return nn.ALISTA(p.A, layers=LAYERS, lam=_THETA, decay=_DECAY, selection=selection)
+        lam, decay = (0.6, 0.9) if _is_noisy(p.snr) else (0.4, 0.8)
+        return nn.ALISTA(p.A, layers=LAYERS, lam=lam, decay=decay, selection=selection)
 
     return build
 
 
 def _coupled(
     make: Callable[[Tensor], nn.LISTACP | nn.GLISTA],
-) -> Callable[[SparseRecovery, nn.UnrolledNetwork | None], nn.UnrolledNetwork]:
+) -> Build:
     """From ALISTA, its steps in the matrices."""
 
     def build(p: SparseRecovery, alista: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
@@ -63,7 +74,7 @@ def _coupled(
 
 def _direct(
     make: Callable[[Tensor], nn.LISTA | nn.LISTASS | nn.LFISTA],
-) -> Callable[[SparseRecovery, nn.UnrolledNetwork | None], nn.UnrolledNetwork]:
+) -> Build:
     """From ALISTA, W₁ = t Wᵀ, W₂ = I − t WᵀA: the coupling that a good network needs. Without momentum."""
 
     def build(p: SparseRecovery, alista: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
@@ -93,14 +104,14 @@ def _tilista(p: SparseRecovery, alista: nn.UnrolledNetwork | None) -> nn.Unrolle
 Shrinkage = Literal["soft", "bernoulli-gaussian"]
 
 
-def _lvamp(shrinkage: Shrinkage) -> Callable[[SparseRecovery, nn.UnrolledNetwork | None], nn.UnrolledNetwork]:
+def _lvamp(shrinkage: Shrinkage) -> Build:
     def build(p: SparseRecovery, _: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
         return nn.LVAMP(p.A, layers=LAYERS, shrinkage=shrinkage, noise=max(p.noise**2, 1e-7))
 
     return build
 
 
-def _bernoulli_gaussian(layers: int) -> Callable[[SparseRecovery, nn.UnrolledNetwork | None], nn.UnrolledNetwork]:
+def _bernoulli_gaussian(layers: int) -> Build:
     def build(p: SparseRecovery, _: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
         return nn.LAMP(p.A, layers=layers, shrinkage="bernoulli-gaussian", start="analytic")
 
@@ -108,54 +119,76 @@ def _bernoulli_gaussian(layers: int) -> Callable[[SparseRecovery, nn.UnrolledNet
 
 
 _NUMBERS = {"log_step": 5e-2, "log_theta": 5e-2}
-_LAYERWISE = layerwise(LAYERS, 60, 30, inherit={"log_theta": 0.8})
+
+
+def _layerwise(snr: float | None) -> list[Stage]:
+    """Two numbers a layer: layer after layer, each from 0.8 times the threshold before if there is little noise."""
+    inherit = {} if _is_noisy(snr) else {"log_theta": 0.8}
+    return [*layerwise(LAYERS, 60, 30, inherit=inherit), *end_to_end(600, 0.2)]
+
+
+def _from_alista(steps: int) -> Schedule:
+    """At rates that gain where there is noise, then at such that gain where there is none: a stage never loses."""
+    return _always([*end_to_end(steps, 4.0), *end_to_end(steps)])
+
+
 _PLAIN = "ALISTA, no selection"
 
 RECIPES: dict[str, Recipe] = {
-    "StepLISTA": Recipe(lambda p, _: nn.StepLISTA(p.A, layers=LAYERS), end_to_end(300), {"log_step": 3e-2}),
-    _PLAIN: Recipe(_alista(False), [*_LAYERWISE, *end_to_end(400, 0.2)], _NUMBERS, LARGER),
+    "StepLISTA": Recipe(lambda p, _: nn.StepLISTA(p.A, layers=LAYERS), _always(end_to_end(300)), {"log_step": 3e-2}),
+    _PLAIN: Recipe(_alista(False), _layerwise, _NUMBERS, LARGER),
     "LISTA": Recipe(
         _direct(lambda A: nn.LISTA(A, layers=LAYERS)),
-        end_to_end(400),
+        _from_alista(200),
         {"W1": 2e-5, "W2": 2e-5, "theta": 3e-5},
         LARGER,
         after=_PLAIN,
     ),
     "LISTACP": Recipe(
         _coupled(lambda A: nn.LISTACP(A, layers=LAYERS)),
-        end_to_end(400),
+        _from_alista(200),
         {"W": 5e-5, "log_theta": 5e-3},
         LARGER,
         after=_PLAIN,
     ),
     "LFISTA": Recipe(
         _direct(lambda A: nn.LFISTA(A, layers=LAYERS)),
-        end_to_end(400),
+        _from_alista(200),
         {"W1": 2e-5, "W2": 2e-5, "log_theta": 3e-3, "beta": 3e-3},
         LARGER,
         after=_PLAIN,
     ),
-    "ALISTA": Recipe(_alista(True), [*_LAYERWISE, *end_to_end(400, 0.2)], _NUMBERS),
-    "TiLISTA": Recipe(_tilista, end_to_end(600), {"W": 1e-4}, after="ALISTA"),
+    "ALISTA": Recipe(_alista(True), _layerwise, _NUMBERS),
+    "TiLISTA": Recipe(_tilista, _from_alista(300), {"W": 3e-5, "log_step": 5e-3, "log_theta": 5e-3}, after="ALISTA"),
     "LISTACPSS": Recipe(
-        _coupled(lambda A: nn.LISTACPSS(A, layers=LAYERS)), end_to_end(400), {"W": 1e-4}, after="ALISTA"
+        _coupled(lambda A: nn.LISTACPSS(A, layers=LAYERS)),
+        _from_alista(200),
+        {"W": 3e-5, "log_theta": 3e-3},
+        after="ALISTA",
     ),
     "LISTASS": Recipe(
         _direct(lambda A: nn.LISTASS(A, layers=LAYERS)),
-        end_to_end(300),
+        _from_alista(150),
         {"W1": 2e-5, "W2": 2e-5, "log_theta": 3e-3},
         after="ALISTA",
     ),
-    "GLISTA": Recipe(_coupled(lambda A: nn.GLISTA(A, layers=LAYERS)), end_to_end(200), {"W": 1e-4}, after="ALISTA"),
-    "HyperLISTA": Recipe(lambda p, _: nn.HyperLISTA(p.A, layers=LAYERS), []),
-    "LAMP": Recipe(lambda p, _: nn.LAMP(p.A, layers=LAYERS, tied=True, start="analytic"), end_to_end(800), {"W": 1e-3}),
-    "LAMP-BG, 6 layers": Recipe(_bernoulli_gaussian(6), end_to_end(1200), {"W": 5e-4}),
-    "LAMP-BG": Recipe(_bernoulli_gaussian(LAYERS), end_to_end(500), {"W": 5e-4}),
-    "LVAMP": Recipe(_lvamp("soft"), end_to_end(600), {"log_noise": 5e-2, "log_alpha": 2e-2, "log_scale": 2e-2}),
-    "LVAMP-BG": Recipe(_lvamp("bernoulli-gaussian"), end_to_end(200), {}),
+    "GLISTA": Recipe(
+        _coupled(lambda A: nn.GLISTA(A, layers=LAYERS)),
+        _from_alista(100),
+        {"W": 3e-5, "log_theta": 5e-3},
+        after="ALISTA",
+    ),
+    "HyperLISTA": Recipe(lambda p, _: nn.HyperLISTA(p.A, layers=LAYERS), _always([])),
+    "LAMP": Recipe(
+        lambda p, _: nn.LAMP(p.A, layers=LAYERS, tied=True, start="analytic"), _always(end_to_end(800)), {"W": 1e-3}
+    ),
+    "LAMP-BG, 6 layers": Recipe(_bernoulli_gaussian(6), _always(end_to_end(1200)), {"W": 1e-3}),
+    "LAMP-BG": Recipe(_bernoulli_gaussian(LAYERS), _always(end_to_end(500)), {"W": 5e-4}),
+    "LVAMP": Recipe(_lvamp("soft"), _always(end_to_end(500)), {}),
+    "LVAMP-BG": Recipe(_lvamp("bernoulli-gaussian"), _always(end_to_end(200)), {}),
     "ADMMNet": Recipe(
         lambda p, _: nn.ADMMNet(p.A, layers=LAYERS, rho=0.3, lam=0.1),
-        end_to_end(800),
+        _always(end_to_end(800)),
         {"log_rho": 5e-2, "log_theta": 5e-2, "log_eta": 2e-2},
     ),
 }

@@ -53,7 +53,7 @@ class Job:
         return "".join(c if c.isalnum() or c in "-." else "_" for c in self.key.replace(" | ", "-"))
 
     def schedule(self) -> list[Stage]:
-        stages = RECIPES[self.name].schedule
+        stages = RECIPES[self.name].schedule(SETTINGS[self.setting].snr)
         return [replace(stage, steps=max(1, round(self.steps * stage.steps))) for stage in stages]
 
     def weight(self) -> int:
@@ -81,8 +81,8 @@ def _jobs(
 
 
 def _searched(net: nn.HyperLISTA, problem: SparseRecovery, steps: float) -> None:
-    samples = fixed(problem, 512 if steps == 1 else 128)
-    search(net, samples, steps=max(1, round(60 * steps)))
+    samples = fixed(problem, 1024 if steps == 1 else 512)
+    search(net, samples, steps=max(1, round(40 * steps)))
 
 
 def _trained(job: Job, recipe: Recipe, problem: SparseRecovery, out: Path, bar: Any) -> tuple[nn.UnrolledNetwork, Any]:
