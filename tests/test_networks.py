@@ -1,12 +1,9 @@
-"""Every network: values against plain PyTorch, gradients, initialisation, and what users of torch expect."""
+"""Every network: values and gradients against plain PyTorch, and where it starts."""
 
 from __future__ import annotations
 
 import copy
-import io
-import math
-import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import fastunroll as fu
@@ -14,66 +11,8 @@ import pytest
 import torch
 from cases import relative_error
 from devices import DEVICES, on
-from fastunroll.nn import network as base
+from networks import ALL, COMPLEX, B, M, Network, matrix, moved
 from torch import Tensor, nn
-
-Network = fu.nn.UnrolledNetwork
-Build = Callable[[Tensor], Network]
-M, N, K, B = 11, 17, 4, 6
-
-
-def _kind(name: str, **options: Any) -> tuple[str, Build]:
-    label = "-".join([name, *(f"{k}={v}" for k, v in options.items())])
-    return label, lambda A: getattr(fu.nn, name)(A, **{"layers": K, **options})
-
-
-REAL = dict(
-    [
-        _kind("GLISTA"),
-        _kind("GLISTA", gain="inverse", tied=True, selection=None),
-        _kind("GLISTA", gain="exponential", threshold="vector"),
-        _kind("GLISTA", gain="sigmoid"),
-        _kind("HyperLISTA", c1=0.02, c2=0.05, c3=3.0),
-        _kind("LAMP", shrinkage="bernoulli-gaussian"),
-        _kind("LISTA"),
-        _kind("LISTA", tied=True, threshold="vector"),
-        _kind("LVAMP"),
-        _kind("LVAMP", shrinkage="bernoulli-gaussian"),
-    ]
-)
-COMPLEX = dict(
-    [
-        _kind("ADMMNet"),
-        _kind("ADMMNet", solve="factorised", rho=0.5, eta=1.2),
-        _kind("ADMMNet", solve="learned"),
-        _kind("ALISTA"),
-        _kind("ALISTA", selection=None),
-        _kind("LAMP"),
-        _kind("LAMP", tied=True, start="analytic"),
-        _kind("LFISTA"),
-        _kind("LFISTA", tied=True, threshold="vector"),
-        _kind("LISTACP"),
-        _kind("LISTACP", tied=True, threshold="vector"),
-        _kind("LISTACPSS", selection=(10.0, 30.0)),
-        _kind("LISTASS", selection=(10.0, 30.0)),
-        _kind("StepLISTA"),
-        _kind("TiLISTA", selection=(10.0, 30.0)),
-    ]
-)
-ALL = REAL | COMPLEX
-
-
-def matrix(m: int = M, n: int = N, dtype: torch.dtype = torch.float64) -> Tensor:
-    A = torch.randn(m, n, dtype=dtype)
-    return A / A.norm(dim=0)
-
-
-def moved(net: Network) -> Network:
-    """The network with parameters that are nobody's start, and that differ between layers."""
-    with torch.no_grad():
-        for p in net.parameters():
-            p.add_(0.1 * torch.randn_like(p))
-    return net
 
 
 @pytest.fixture(params=["host", *DEVICES])
@@ -275,124 +214,3 @@ def test_vamp_is_what_ill_conditioned_matrices_need() -> None:
     assert x is not None
     assert fu.losses.nmse_db(vamp, x).item() < -38
     assert fu.losses.nmse_db(amp, x).item() > -10
-
-
-# --- users ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_shapes(name: str) -> None:
-    net = moved(ALL[name](matrix()))
-    y = torch.randn(2, 3, M, dtype=torch.float64)
-    every = net(y, return_layers=True)
-    assert every.shape == (K, 2, 3, N)
-    assert torch.equal(net(y), every[-1])
-    assert relative_error(net(y[1, 2]), every[-1, 1, 2]) <= 1e-12
-    assert net(y[:0]).shape == (0, 3, N)
-    assert relative_error(net(y, depth=2), every[1]) <= 1e-12
-    x0 = torch.randn(2, 3, N, dtype=torch.float64)
-    assert net(y, x0).shape == (2, 3, N)
-    assert not torch.equal(net(y, x0), net(y))
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_what_torch_users_do(name: str) -> None:
-    net, y = moved(ALL[name](matrix())), torch.randn(B, M, dtype=torch.float64)
-    wanted = net(y)
-    other = ALL[name](matrix())
-    other.load_state_dict(net.state_dict())
-    assert torch.equal(other(y), wanted)
-    assert torch.equal(copy.deepcopy(net)(y), wanted)
-    assert torch.equal(pickle.loads(pickle.dumps(net))(y), wanted)
-    file = io.BytesIO()
-    torch.save(net.state_dict(), file)
-    file.seek(0)
-    other = ALL[name](matrix())
-    other.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(other(y), wanted)
-    single = copy.deepcopy(net).float()
-    assert single(y.float()).dtype == torch.float32
-    assert "layers=4" in repr(net)
-    summary = net.layers_summary()
-    assert len(summary) == K
-    assert all(math.isfinite(v) for row in summary for v in row.values())
-    assert len(str(summary).splitlines()) == K + 1
-    assert len(summary.markdown().splitlines()) == K + 2
-
-
-@pytest.mark.usefixtures("_quiet_torch")
-@pytest.mark.parametrize("name", ALL)
-def test_compiles(name: str) -> None:
-    net, y = moved(ALL[name](matrix())), torch.randn(B, M, dtype=torch.float64)
-    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-    assert relative_error(compiled(y), net(y)) <= 1e-10
-    gradients = [
-        torch.autograd.grad(f(y).square().sum(), [*net.parameters()], allow_unused=True) for f in (net, compiled)
-    ]
-    for a, b in zip(*gradients, strict=True):
-        assert (a is None) == (b is None)
-        assert a is None or relative_error(b, a) <= 1e-8
-
-
-@pytest.mark.usefixtures("_quiet_torch")
-@pytest.mark.parametrize("name", ALL)
-def test_exports(name: str) -> None:
-    net, y = moved(ALL[name](matrix())), torch.randn(B, M, dtype=torch.float64)
-    with torch.no_grad():
-        assert relative_error(torch.export.export(net, (y,)).module()(y), net(y)) <= 1e-10
-
-
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("data", ["y = 0", "noise alone", "x 1e6", "x 1e-8"])
-def test_no_nan(name: str, data: str) -> None:
-    """At the sizes where networks are known to fail: m = 30, n = 50, 20 layers."""
-    options: dict[str, Any] = {"layers": 20}
-    for option in name.split("-")[1:]:
-        key, _, value = option.partition("=")
-        if key in ("shrinkage", "gain", "solve", "start"):
-            options[key] = value if value != "bernoulli" else "bernoulli-gaussian"
-    A = matrix(30, 50, torch.float32)
-    net = getattr(fu.nn, name.split("-")[0])(A, **options)
-    y = {
-        "y = 0": torch.zeros(5, 30), "noise alone": torch.randn(5, 30), "x 1e6": 1e6 * torch.randn(5, 30),
-        "x 1e-8": 1e-8 * torch.randn(5, 30),
-    }[data]  # fmt: skip
-    y.requires_grad_()
-    out = net(y)
-    assert out.isfinite().all()
-    out.square().mean().backward()
-    assert y.grad is not None
-    assert y.grad.isfinite().all()
-    for p in net.parameters():
-        assert p.grad is None or p.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_layers_that_learn_nothing_cost_nothing_and_change_nothing(name: str) -> None:
-    net, y = moved(ALL[name](matrix())), torch.randn(B, M, dtype=torch.float64)
-    wanted = net(y, return_layers=True)
-    net.requires_grad_(False)
-    last = [
-        p
-        for module in net.modules()
-        if isinstance(module, nn.ParameterList)
-        for p in [*module][-1:]
-        if len(module) == K
-    ]
-    for p in last or net.parameters():
-        p.requires_grad_()
-    found = net(y, return_layers=True)
-    assert relative_error(found, wanted) <= 1e-12
-    learned = [p for p in net.parameters() if p.requires_grad]
-    some = torch.autograd.grad(found[-1].square().sum(), learned, allow_unused=True)
-    net.requires_grad_()
-    for a, b in zip(some, torch.autograd.grad(net(y).square().sum(), learned, allow_unused=True), strict=True):
-        assert (a is None) == (b is None)
-        assert a is None or relative_error(a, b) <= 1e-12
-
-
-def test_parameters_stay_positive() -> None:
-    logs = base.logarithms([0.5, 0.0], torch.zeros(1))
-    assert [float(t) for t in base.exponentials(logs)] == [0.5, 0.0]
-    base.exponentials(logs)[1].backward()
-    assert logs[1].grad == 0

@@ -92,7 +92,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "x0 and y must hold the same samples, but their leading shapes are (4,) and (3,)",
     ),
     "depth": (lambda: NET(Y, depth=5), ValueError, "depth must be from 1 to layers = 4, got 5"),
-    "no depth": (lambda: nn.LISTA(A, layers=4)(Y, depth=0), ValueError, "depth must be from 1 to layers = 4, got 0"),
+    "no depth": (lambda: nn.LISTA(A, layers=4)(Y, depth=0), ValueError, "depth must be a whole number ≥ 1, got 0"),
 }  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def test_every_published_figure_has_its_row() -> None:
     for name, setting in PUBLISHED:
         assert name in RECIPES
         assert setting in SETTINGS
-    kinds = {name.split("-")[0].split(",")[0] for name in RECIPES}
+    kinds = {name.split("-")[0].split(" ")[0] for name in RECIPES}
     networks = {
         n for n in fu.nn.__all__ if n not in ("ISTALayer", "SoftThreshold", "UnrolledNetwork", "analytic_weights")
     }

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import fastunroll as fu
+import numpy as np
 import pytest
 import torch
 from fastunroll import training
 from fastunroll.data import Samples, SparseRecovery, fixed, sensing_matrix
-from fastunroll.training import Stage, TrainingError, end_to_end, layerwise, train
+from fastunroll.training import Stage, end_to_end, layerwise, train
 from fastunroll.training.parameters import groups, inherit, layer_of, rates_of
+from fastunroll.training.train import _problem
 from torch import Tensor
 
 A = sensing_matrix(20, 40)
@@ -183,97 +185,51 @@ def test_rates_decay() -> None:
     assert Stage(1).rate_at(0) == 1.0
 
 
-def test_a_loss_that_turns_nan_names_the_layer() -> None:
-    net = fu.nn.LISTACP(A, layers=4)
-    before = weights(net)
+def test_what_is_held_out_is_not_trained_on() -> None:
+    y, x = fixed(PROBLEM, 100)
+    problem, checked = _problem((y, x), 1024, 32, 0)
+    assert len(checked.y) == 20
+    generator = torch.Generator().manual_seed(0)
+    seen = torch.cat([problem.sample(32, generator).y for _ in range(40)])
+    assert (seen[:, None] != checked.y).any(-1).all()
+    given = _problem((y, x), (y[:3], None), 32, 0)[1]
+    assert torch.equal(given.y, y[:3])
+    with pytest.raises(TypeError, match="data must be a problem with sample"):
+        train(alista(), y, end_to_end(1), **QUIET)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    schedule = [Stage(np.int64(10), depth=np.int64(2), inherit={"log_theta": np.float64(0.9)})]  # type: ignore[arg-type]
+    options = QUIET | {"checkpoint": tmp_path / "deep" / "er" / "c.pt", "rates": {"log_theta": np.float64(1e-2)}}
+    first, second = (train(alista(), PROBLEM, schedule, **options) for _ in range(2))
+    assert first.records == second.records
+
+
+def test_inherit_leaves_what_is_frozen() -> None:
+    net = alista()
+    net.log_theta[1].requires_grad_(False)
+    before = net.log_theta[1].clone()
+    inherit(net, Stage(1, depth=2, inherit={"log_theta": 0.5}))
+    assert torch.equal(net.log_theta[1], before)
+    with pytest.raises(ValueError, match="inherit starts a layer from the one before it, and the first has none"):
+        Stage(1, depth=1, inherit={"log_theta": 0.5})
+
+
+def test_search_that_is_ended_changes_nothing() -> None:
+    net = fu.nn.HyperLISTA(A, layers=3)
+    before = net.c.clone()
     calls = 0
 
     def loss(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
         nonlocal calls
         calls += 1
-        if calls == 8:
-            with torch.no_grad():
-                net.W[2].fill_(math.nan)
-            return found.sum() * math.nan
+        if calls == 5:
+            raise KeyboardInterrupt
         return training.supervised(found, y, x)
 
-    with pytest.raises(TrainingError) as caught:
-        train(net, PROBLEM, end_to_end(50), loss=loss, **QUIET)
-    assert "the output of layer 3 is the first that is not finite" in str(caught.value)
-    assert "last good weights" in str(caught.value)
-    assert all(p.isfinite().all() for p in net.parameters())
-    assert not same(before, weights(net))
-
-
-def test_a_gradient_that_is_not_finite() -> None:
-    def loss(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
-        return (found - found.detach()).abs().sqrt().sum()
-
-    with pytest.raises(TrainingError, match="its gradient"):
-        train(fu.nn.LISTACP(A, layers=2), PROBLEM, end_to_end(5), loss=loss, **QUIET)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "options", "message"),
-    [
-        ((PROBLEM, []), {}, "schedule must have at least one stage: end_to_end(1000), say"),
-        (
-            (PROBLEM, [Stage(1, depth=5)]), {},
-            "a stage of depth 5 needs a network of as many layers, it has 4",
-        ),
-        (
-            ((torch.zeros(9, 20), None), end_to_end(1)), {},
-            "the training set must hold at least one batch, but it has 9 samples of 32",
-        ),
-        (
-            ((torch.zeros(40, 20), torch.zeros(41, 40)), end_to_end(1)), {},
-            "y and x must hold the same samples, got 40 and 41",
-        ),
-        (
-            (PROBLEM, end_to_end(1)), {"rates": {"W": 1.0}},
-            "rates names 'W', but ALISTA learns log_step, log_theta",
-        ),
-        (
-            (PROBLEM, [Stage(1, depth=2, inherit={"W": 1.0})]), {},
-            "inherit names 'W', but ALISTA has no such parameter in each layer",
-        ),
-        (
-            ((torch.zeros(40, 20), None), end_to_end(1)), {},
-            "a supervised loss needs the truth x, but the samples have none: train on kkt or lasso",
-        ),
-        ((PROBLEM, end_to_end(1)), {"clip": 0}, "clip must be a finite number > 0, got 0"),
-    ],
-)  # fmt: skip
-def test_refused(arguments: tuple[Any, Any], options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole message is compared
-        train(alista(), *arguments, **(QUIET | options))
-    assert str(caught.value) == message
-
-
-def test_stages_and_totals_are_checked() -> None:
-    for call in (lambda: Stage(0), lambda: end_to_end(5, rate=0), lambda: layerwise(0), lambda: training.total()):
-        with pytest.raises(ValueError, match=r"must be|needs at least"):
-            call()
-
-
-def test_nothing_to_train() -> None:
-    net = alista().requires_grad_(False)
-    with pytest.raises(ValueError, match="nothing is left to train: every parameter of this stage is frozen"):
-        train(net, PROBLEM, end_to_end(1), **QUIET)
-
-
-def test_checkpoints_of_something_else(tmp_path: Path) -> None:
-    path = tmp_path / "c.pt"
-    options = QUIET | {"checkpoint": path}
-    train(alista(), PROBLEM, end_to_end(10), **options)
-    with pytest.raises(ValueError, match="is of another schedule, batch or rates"):
-        train(alista(), PROBLEM, end_to_end(11), **options)
-    other = SparseRecovery(sensing_matrix(20, 41), snr=40)
-    with pytest.raises(ValueError, match="is of another network"):
-        train(fu.nn.ALISTA(other.A, layers=4), other, end_to_end(10), **options)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="is not a checkpoint"):
-        train(alista(), PROBLEM, end_to_end(10), **options)
+    with pytest.raises(KeyboardInterrupt):
+        training.search(net, fixed(PROBLEM, 20), loss=loss)
+    assert torch.equal(net.c, before)
 
 
 def test_history(tmp_path: Path) -> None:

@@ -289,3 +289,9 @@ def test_a_gram_matrix_follows_what_it_is_made_of() -> None:
     assert off() < 1e-12
     with torch.inference_mode():
         assert off() < 1e-12
+    A.data *= 0.5
+    with torch.no_grad():
+        assert off() < 1e-12
+    torch.optim.Adam([A], lr=0.1, fused=True).step(lambda: A.square().sum().backward())  # type: ignore[arg-type]
+    with torch.no_grad():
+        assert off() < 1e-12

@@ -25,7 +25,8 @@ class Table(list[dict[str, Any]]):
         return list(dict.fromkeys(name for row in self for name in row))
 
     def _cells(self) -> list[list[str]]:
-        return [self.columns, *([_cell(row.get(name)) for name in self.columns] for row in self)]
+        columns = self.columns
+        return [columns, *([_cell(row.get(name)) for name in columns] for row in self)]
 
     def __str__(self) -> str:
         cells = self._cells()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, ops
+from .._precision import own_precision
 from ..products import product
 from .network import UnrolledNetwork, copies, exponentials, logarithms, starting_matrix
 
@@ -17,7 +18,8 @@ Solve = Literal["exact", "factorised", "learned"]
 def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
     """W = (AAᴴ + ρI)⁻¹A by a Cholesky factorisation: the x-update of ADMM is q + Wᴴ(y − A q). Differentiable."""
     eye = torch.eye(A.shape[0], dtype=A.dtype, device=A.device)
-    return torch.cholesky_solve(A, torch.linalg.cholesky(A @ A.mH + rho * eye))
+    with own_precision(A):
+        return torch.cholesky_solve(A, torch.linalg.cholesky(A @ A.mH + rho * eye))
 
 
 class ADMMNet(UnrolledNetwork):
@@ -96,7 +98,7 @@ class ADMMNet(UnrolledNetwork):
             for name, value in {"U": U, "s": s, "Vh": Vh, "sVh": s[:, None] * Vh}.items():
                 self.register_buffer(name, value.to(A.dtype if value.is_complex() else A.real.dtype).contiguous())
         if solve == "learned":
-            self.W = copies(solving_matrix(exact, torch.tensor(rho)).to(A.dtype), layers)
+            self.W = copies(solving_matrix(exact, torch.tensor(rho, dtype=torch.float64)).to(A.dtype), layers)
         else:
             self.log_rho = logarithms([rho] * layers, A)
         self.log_eta = logarithms([eta] * layers, A)

@@ -1,4 +1,4 @@
-"""HyperLISTA: three hyper-parameters in all; steps, thresholds and supports follow from each sample."""
+"""HyperLISTA: three hyper-parameters in all; momentum, thresholds and supports follow from each sample."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class HyperLISTA(StepwiseNetwork):
         dtype: its type; that of ``A`` by default.
 
     Attributes:
-        A, W, pinv: (m, n), (m, n), (n, m): buffers; W = :func:`fastunroll.nn.analytic_weights` (A), and A⁺.
+        A, W, pinv, coherence: (m, n), (m, n), (n, m), (): buffers; W = :func:`fastunroll.nn.analytic_weights` (A), A⁺
+            and μ.
         c: (3,), learned as it is; used as |c|.
 
     Raises:
@@ -47,6 +48,7 @@ class HyperLISTA(StepwiseNetwork):
     A: Tensor
     W: Tensor
     pinv: Tensor
+    coherence: Tensor
 
     def __init__(
         self,
@@ -67,21 +69,19 @@ class HyperLISTA(StepwiseNetwork):
         self.register_buffer("A", A.clone())
         self.register_buffer("W", W.contiguous())
         self.register_buffer("pinv", torch.linalg.pinv(A.double()).to(A.dtype).contiguous())
+        products = (W.double().mT @ A.double()).fill_diagonal_(0)
+        self.register_buffer("coherence", products.abs().max().to(A.dtype))
         self.c = nn.Parameter(A.new_tensor(c))
 
-    def _coherence(self) -> Tensor:
-        """The largest |w_iᵀa_j| for i ≠ j."""
-        return (self.W.mT @ self.A).fill_diagonal_(0).abs().max()
-
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
-        coherence = self._coherence()
+        coherence = self.coherence
         c1, c2, c3 = self.c.abs()
         at_start = product(y, self.pinv).abs().sum(-1, keepdim=True) + _TINY
         before = x
         for _ in range(self.layers):
             r = product(x, self.A, start=-y)
             error = product(r, self.pinv).abs().sum(-1, keepdim=True) + _TINY
-            count = (c3 * torch.log(at_start / error)).clamp(0, self.n).floor()
+            count = (c3 * torch.log(at_start / error)).clamp(0, self.n).floor().nan_to_num(0.0)
             momentum = c2 * coherence * (x != 0).sum(-1, keepdim=True).to(x.dtype)
             z = x - product(r, self.W, adjoint=True) + momentum * (x - before)
             x, before = _select(z, c1 * coherence * error, count.detach()), x

@@ -105,8 +105,8 @@ class LAMP(StepwiseNetwork):
             r = product(v, self.W[0 if self.tied else k], adjoint=True, start=x)
             variance = v.square().mean(-1, keepdim=True).clamp(min=_LEAST)
             x, slope = self.shrinkage.shrink(k, r, variance)
-            v = y - product(x, self.A) + slope.sum(-1, keepdim=True) / self.m * v
             yield x
+            v = y - product(x, self.A) + slope.sum(-1, keepdim=True) / self.m * v
 
     def _layer(self, k: int) -> dict[str, float]:
         return self.shrinkage.layer(k)

@@ -45,7 +45,7 @@ class LISTACP(UnrolledNetwork):
     """
 
     A: Tensor
-    _selection: tuple[float, float] | None = None
+    selection: tuple[float, float] | None = None
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class LISTACP(UnrolledNetwork):
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
 
     def _describe(self) -> tuple[ops.Form, ops.Parameters]:
-        form = ops.Form(self.layers, "coupled", passing=schedule(self._selection, self.layers, self.n))
+        form = ops.Form(self.layers, "coupled", passing=schedule(self.selection, self.layers, self.n))
         return form, ops.Parameters([self.A], [*self.W], (), exponentials(self.log_theta))
 
     def extra_repr(self) -> str:

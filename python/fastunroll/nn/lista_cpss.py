@@ -58,7 +58,7 @@ class LISTACPSS(LISTACP):
     ) -> None:
         super().__init__(A, layers=layers, lam=lam, tied=tied, threshold=threshold, device=device, dtype=dtype)
         schedule(selection, self.layers, self.n)  # refuses what is none
-        self._selection = selection
+        self.selection = selection
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, selection={self._selection}"
+        return f"{super().extra_repr()}, selection={self.selection}"

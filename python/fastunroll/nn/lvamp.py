@@ -16,6 +16,7 @@ from .stepwise import StepwiseNetwork
 
 _RANK = 1e-6  # of the largest singular value, below which one counts as zero
 _RANGE = 1e-9, 1e9  # of variances
+_LEAST_NOISE = 1e-8  # of the variance of the noise
 
 
 class LVAMP(StepwiseNetwork):
@@ -36,7 +37,7 @@ class LVAMP(StepwiseNetwork):
         A: (m, n), real, finite and not zero.
         layers: K ≥ 1.
         shrinkage: ``"soft"`` or ``"bernoulli-gaussian"``.
-        noise: σ² > 0, the variance of the noise in y.
+        noise: σ² > 0, the variance of the noise in y; at least 1e-8 is taken.
         alpha: > 0, soft thresholds in units of √v₁.
         density: share of nonzeros that Bernoulli–Gaussian shrinkage starts with, in (0, 1).
         power: their variance, > 0.
@@ -82,7 +83,7 @@ class LVAMP(StepwiseNetwork):
         self.register_buffer("A", A.clone())
         for name, value in {"Ut": U[:, kept].mT, "Vt": Vt[kept], "s": s[kept]}.items():
             self.register_buffer(name, value.to(A.dtype).contiguous())
-        self.log_noise = logarithms([_checks.positive("noise", noise)] * layers, A)
+        self.log_noise = logarithms([max(_checks.positive("noise", noise), _LEAST_NOISE)] * layers, A)
         self.shrinkage = shrinkage_of(shrinkage, self.layers, A, alpha, density, power)
 
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
@@ -91,17 +92,17 @@ class LVAMP(StepwiseNetwork):
         seen = product(y, self.Ut)
         r2, v2 = x, (y.square().sum(-1, keepdim=True) / s.square().sum()).clamp(*_RANGE)
         for k in range(self.layers):
-            noise = self.log_noise[k].exp().clamp(1e-8, _RANGE[1])
+            noise = self.log_noise[k].exp().clamp(_LEAST_NOISE, _RANGE[1])
             c = s * v2 / (s.square() * v2 + noise)
             share = ((s * c).sum(-1, keepdim=True) / n).clamp(least, 1 - least)  # 1 - alpha_2
             residual = c * (seen - s * product(r2, self.Vt)) / share
             r1 = product(residual, self.Vt, adjoint=True, start=r2)
             v1 = (v2 * (1 - share) / share).clamp(*_RANGE)
             x, slope = self.shrinkage.shrink(k, r1, v1)
+            yield x
             alpha = slope.mean(-1, keepdim=True).clamp(least, 1 - least)
             r2 = (x - alpha * r1) / (1 - alpha)
             v2 = (v1 * alpha / (1 - alpha)).clamp(*_RANGE)
-            yield x
 
     def _layer(self, k: int) -> dict[str, float]:
         return {"noise": float(self.log_noise[k].exp()), **self.shrinkage.layer(k)}

@@ -37,7 +37,8 @@ def starting_matrix(A: Tensor, device: torch.device | str | None, dtype: torch.d
     """The matrix that a network is made for: finite and not zero, of the device and dtype asked for."""
     dtype = _checks.floating_dtype(dtype)
     A = _checks.nonzero_matrix("A", A).detach()
-    return A.to(device=device, dtype=dtype.to_complex() if dtype is not None and A.is_complex() else dtype)
+    A = A.to(device=device, dtype=dtype.to_complex() if dtype is not None and A.is_complex() else dtype)
+    return A.contiguous()
 
 
 def threshold_size(threshold: str, n: int) -> int | None:
@@ -94,7 +95,7 @@ class UnrolledNetwork(nn.Module):
         """
         y, x0 = self._checked(y, x0)
         depth = self.layers if depth is None else depth
-        if not 1 <= depth <= self.layers:
+        if _checks.count("depth", depth) > self.layers:
             raise ValueError(f"depth must be from 1 to layers = {self.layers}, got {depth!r}")
         return self._run(y, x0, depth, return_layers)
 
@@ -114,6 +115,9 @@ class UnrolledNetwork(nn.Module):
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         form, p = self._describe()
         y = self._measured(y)
+        if y.is_complex():  # .to(dtype) of a module turns real parameters complex, or leaves them behind
+            small = ([(t.real if t.is_complex() else t).to(y.real.dtype) for t in group] for group in p[2:])
+            p = ops.Parameters(p.first, p.second, *small)
         learns = ops.differentiable(*(t for group in p for t in group)) and not ops.differentiable(y, x0)
         frozen = _frozen(p, depth) if learns and not torch.compiler.is_compiling() else 0
         if not frozen:

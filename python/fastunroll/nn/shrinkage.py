@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import _checks
 from .network import logarithms
 
-_LARGEST = 1e4  # exponent whose derivative still counts
+_LARGEST = 1e4  # standard deviations, beyond which nothing is more certain
 
 
 def bernoulli_gaussian(r: Tensor, variance: Tensor, log_power: Tensor, logit: Tensor) -> tuple[Tensor, Tensor]:
@@ -19,10 +19,10 @@ def bernoulli_gaussian(r: Tensor, variance: Tensor, log_power: Tensor, logit: Te
     With β = power/(power + v) and q = βr²/v, x is not zero with probability π = sigmoid(logit + ½log(1 − β) + ½q), and
     E[x | r] = πβr. ``variance`` v is (..., 1); ``logit`` is log p/(1 − p). Finite for all finite arguments.
     """
-    power = log_power.exp()
-    beta = power / (power + variance)
-    q = beta * r.square() / variance
-    present = torch.sigmoid(logit + 0.5 * torch.log(variance / (variance + power)) + 0.5 * q)
+    ratio = log_power - torch.log(variance)
+    beta = torch.sigmoid(ratio)
+    q = beta * (r / variance.sqrt()).clamp(-_LARGEST, _LARGEST).square()
+    present = torch.sigmoid(logit + 0.5 * nn.functional.logsigmoid(-ratio) + 0.5 * q)
     return present * beta * r, beta * (present + present * (1 - present) * q.clamp(max=_LARGEST))
 
 

@@ -18,6 +18,7 @@ from .prepared import Prepared as Prepared
 from .products import outer as outer
 from .products import product as product
 from .register import differentiable as differentiable
+from .register import is_observed as is_observed
 from .register import plain as plain
 from .register import serves as serves
 from .soft_threshold import soft_threshold as soft_threshold

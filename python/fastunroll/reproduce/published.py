@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """A figure; ``pooled`` says which of the two definitions."""
+    """A figure, pooled."""
 
     value: float
-    pooled: bool
     source: str
 
 
@@ -18,20 +17,20 @@ _NA = "na-alista, log (50 nonzeros)"
 _LAMP = "Borgerding et al. 2017"
 
 PUBLISHED: dict[tuple[str, str], Published] = {
-    ("LISTA", "noiseless"): Published(-35, True, _L2O),
-    ("LISTACP", "noiseless"): Published(-30, True, _L2O),
-    ("LISTACPSS", "noiseless"): Published(-63, True, _L2O),
-    ("LFISTA", "noiseless"): Published(-29, True, _L2O),
-    ("LAMP", "noiseless"): Published(-55, True, _L2O),
-    ("ALISTA", "noiseless"): Published(-79, True, _L2O),
-    ("GLISTA", "noiseless"): Published(-55, True, _L2O),
-    ("LISTA", "snr20"): Published(-18, True, _L2O),
-    ("LISTACP", "snr20"): Published(-15, True, _L2O),
-    ("LISTACPSS", "snr20"): Published(-20, True, _L2O),
-    ("LFISTA", "snr20"): Published(-17, True, _L2O),
-    ("LAMP", "snr20"): Published(-16, True, _L2O),
-    ("ALISTA", "snr20"): Published(-21.08, True, _NA),
-    ("GLISTA", "snr20"): Published(-22, True, _L2O),
-    ("ALISTA", "snr40"): Published(-39.07, True, _NA),
-    ("LAMP-BG, 6 layers", "snr40"): Published(-34.37, True, _LAMP),
+    ("LISTA", "noiseless"): Published(-35, _L2O),
+    ("LISTACP", "noiseless"): Published(-30, _L2O),
+    ("LISTACPSS", "noiseless"): Published(-63, _L2O),
+    ("LFISTA", "noiseless"): Published(-29, _L2O),
+    ("LAMP", "noiseless"): Published(-55, _L2O),
+    ("ALISTA", "noiseless"): Published(-79, _L2O),
+    ("GLISTA", "noiseless"): Published(-55, _L2O),
+    ("LISTA", "snr20"): Published(-18, _L2O),
+    ("LISTACP", "snr20"): Published(-15, _L2O),
+    ("LISTACPSS", "snr20"): Published(-20, _L2O),
+    ("LFISTA", "snr20"): Published(-17, _L2O),
+    ("LAMP", "snr20"): Published(-16, _L2O),
+    ("ALISTA", "snr20"): Published(-21.08, _NA),
+    ("GLISTA", "snr20"): Published(-22, _L2O),
+    ("ALISTA", "snr40"): Published(-39.07, _NA),
+    ("LAMP-BG (6 layers)", "snr40"): Published(-34.37, _LAMP),
 }

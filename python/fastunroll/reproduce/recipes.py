@@ -51,7 +51,7 @@ def _always(stages: Sequence[Stage]) -> Schedule:
 def _alista(selects: bool) -> Build:
     def build(p: SparseRecovery, _: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
         selection = (1.2, 13.0) if selects else None
-        lam, decay = (0.6, 0.9) if _is_noisy(p.snr) else (0.4, 0.8)
+        lam, decay = (0.6, 0.9) if selects and _is_noisy(p.snr) else (0.4, 0.8)
         return nn.ALISTA(p.A, layers=LAYERS, lam=lam, decay=decay, selection=selection)
 
     return build
@@ -121,48 +121,47 @@ def _bernoulli_gaussian(layers: int) -> Build:
 _NUMBERS = {"log_step": 5e-2, "log_theta": 5e-2}
 
 
-def _layerwise(snr: float | None) -> list[Stage]:
-    """Two numbers a layer: layer after layer, each from 0.8 times the threshold before if there is little noise."""
-    inherit = {} if _is_noisy(snr) else {"log_theta": 0.8}
-    return [*layerwise(LAYERS, 60, 30, inherit=inherit), *end_to_end(600, 0.2)]
+def _layerwise(inherits: bool) -> list[Stage]:
+    """Two numbers a layer: layer after layer, each perhaps from 0.8 times the threshold before."""
+    return [*layerwise(LAYERS, 60, 30, inherit={"log_theta": 0.8} if inherits else {}), *end_to_end(600, 0.2)]
 
 
 def _from_alista(steps: int) -> Schedule:
     """At rates that gain where there is noise, then at such that gain where there is none: a stage never loses."""
-    return _always([*end_to_end(steps, 4.0), *end_to_end(steps)])
+    return _always([stage for rate in (4.0, 1.0, 0.25) for stage in end_to_end(steps, rate)])
 
 
-_PLAIN = "ALISTA, no selection"
+_PLAIN = "ALISTA (no selection)"
 
 RECIPES: dict[str, Recipe] = {
     "StepLISTA": Recipe(lambda p, _: nn.StepLISTA(p.A, layers=LAYERS), _always(end_to_end(300)), {"log_step": 3e-2}),
-    _PLAIN: Recipe(_alista(False), _layerwise, _NUMBERS, LARGER),
+    _PLAIN: Recipe(_alista(False), _always(_layerwise(True)), _NUMBERS, LARGER),
     "LISTA": Recipe(
         _direct(lambda A: nn.LISTA(A, layers=LAYERS)),
-        _from_alista(200),
+        _from_alista(150),
         {"W1": 2e-5, "W2": 2e-5, "theta": 3e-5},
         LARGER,
         after=_PLAIN,
     ),
     "LISTACP": Recipe(
         _coupled(lambda A: nn.LISTACP(A, layers=LAYERS)),
-        _from_alista(200),
+        _from_alista(150),
         {"W": 5e-5, "log_theta": 5e-3},
         LARGER,
         after=_PLAIN,
     ),
     "LFISTA": Recipe(
         _direct(lambda A: nn.LFISTA(A, layers=LAYERS)),
-        _from_alista(200),
+        _from_alista(150),
         {"W1": 2e-5, "W2": 2e-5, "log_theta": 3e-3, "beta": 3e-3},
         LARGER,
         after=_PLAIN,
     ),
-    "ALISTA": Recipe(_alista(True), _layerwise, _NUMBERS),
-    "TiLISTA": Recipe(_tilista, _from_alista(300), {"W": 3e-5, "log_step": 5e-3, "log_theta": 5e-3}, after="ALISTA"),
+    "ALISTA": Recipe(_alista(True), lambda snr: _layerwise(not _is_noisy(snr)), _NUMBERS),
+    "TiLISTA": Recipe(_tilista, _from_alista(200), {"W": 3e-5, "log_step": 5e-3, "log_theta": 5e-3}, after="ALISTA"),
     "LISTACPSS": Recipe(
         _coupled(lambda A: nn.LISTACPSS(A, layers=LAYERS)),
-        _from_alista(200),
+        _from_alista(150),
         {"W": 3e-5, "log_theta": 3e-3},
         after="ALISTA",
     ),
@@ -182,7 +181,7 @@ RECIPES: dict[str, Recipe] = {
     "LAMP": Recipe(
         lambda p, _: nn.LAMP(p.A, layers=LAYERS, tied=True, start="analytic"), _always(end_to_end(800)), {"W": 1e-3}
     ),
-    "LAMP-BG, 6 layers": Recipe(_bernoulli_gaussian(6), _always(end_to_end(1200)), {"W": 1e-3}),
+    "LAMP-BG (6 layers)": Recipe(_bernoulli_gaussian(6), _always(end_to_end(1200)), {"W": 1e-3}),
     "LAMP-BG": Recipe(_bernoulli_gaussian(LAYERS), _always(end_to_end(500)), {"W": 5e-4}),
     "LVAMP": Recipe(_lvamp("soft"), _always(end_to_end(500)), {}),
     "LVAMP-BG": Recipe(_lvamp("bernoulli-gaussian"), _always(end_to_end(200)), {}),

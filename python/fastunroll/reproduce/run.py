@@ -81,7 +81,7 @@ def _jobs(
 
 
 def _searched(net: nn.HyperLISTA, problem: SparseRecovery, steps: float) -> None:
-    samples = fixed(problem, 1024 if steps == 1 else 512)
+    samples = fixed(problem, 4096 if steps == 1 else 512)
     search(net, samples, steps=max(1, round(40 * steps)))
 
 
@@ -97,17 +97,19 @@ def _trained(job: Job, recipe: Recipe, problem: SparseRecovery, out: Path, bar: 
     if weights.exists():
         net.load_state_dict(torch.load(weights, weights_only=True))
         return net, untrained
+    unfinished = weights.with_suffix(".unfinished")
     if isinstance(net, nn.HyperLISTA):
         _searched(net, problem, job.steps)
     else:
-        unfinished = weights.with_suffix(".unfinished")
         history = train(
             net, problem, job.schedule(), rates=recipe.rates, seed=job.seed, checkpoint=unfinished, progress=bar
         )
         if not history.finished:
             raise KeyboardInterrupt
-        unfinished.unlink(missing_ok=True)
-    torch.save(net.state_dict(), weights)
+    partial = weights.with_suffix(".partial")
+    torch.save(net.state_dict(), partial)
+    partial.replace(weights)
+    unfinished.unlink(missing_ok=True)
     return net, untrained
 
 

@@ -22,13 +22,28 @@ def rank() -> int:
 
 def start(model: nn.Module) -> None:
     """Joins the other processes, if torchrun has started any, and gives all of them the first one's network."""
-    several = dist.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several = dist.is_available() and dist.is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1
     if several and not dist.is_initialized():
-        on_gpu = any(p.is_cuda for p in model.parameters())
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        device = next(model.parameters()).device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if _is_on():
         for t in (*model.parameters(), *model.buffers()):
             dist.broadcast(t.data, 0)
+
+
+def processes() -> int:
+    return dist.get_world_size() if _is_on() else 1
+
+
+def gathered(value: Tensor) -> list[Tensor]:
+    """Of every process."""
+    if not _is_on():
+        return [value]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import _checks
 from ..nn import UnrolledNetwork
 from .schedule import Stage
 
@@ -39,8 +40,9 @@ def rates_of(model: UnrolledNetwork, given: Mapping[str, float] | None) -> dict[
     for kind in given or {}:
         if kind not in kinds:
             raise ValueError(f"rates names {kind!r}, but {type(model).__name__} learns {', '.join(sorted(kinds))}")
+    given = {kind: _checks.positive(f"rates[{kind!r}]", rate) for kind, rate in (given or {}).items()}
     usual = {name: MATRIX_RATE if p.dim() == 2 else NUMBER_RATE for name, p in named.items()}
-    return {name: (given or {}).get(_kind(name), rate) for name, rate in usual.items()}
+    return {name: given.get(_kind(name), rate) for name, rate in usual.items()}
 
 
 def groups(model: UnrolledNetwork, stage: Stage, rates: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -68,4 +70,5 @@ def inherit(model: UnrolledNetwork, stage: Stage) -> None:
         if name not in lists or len(lists[name]) != model.layers:
             raise ValueError(f"inherit names {name!r}, but {type(model).__name__} has no such parameter in each layer")
         before, own = lists[name][depth - 2], lists[name][depth - 1]
-        own.copy_(before + math.log(factor) if name.startswith("log_") else before * factor)
+        if own.requires_grad:
+            own.copy_(before + math.log(factor) if name.startswith("log_") else before * factor)

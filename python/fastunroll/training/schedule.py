@@ -34,9 +34,14 @@ class Stage:
     inherit: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _checks.count("steps", self.steps)
-        for name in ("rate", "fade", "final"):
-            _checks.positive(name, getattr(self, name))
+        own = {"steps": _checks.count("steps", self.steps)}
+        own |= {} if self.depth is None else {"depth": _checks.count("depth", self.depth)}
+        numbers = {name: _checks.positive(name, getattr(self, name)) for name in ("rate", "fade", "final")}
+        factors = {name: _checks.positive(f"inherit[{name!r}]", factor) for name, factor in self.inherit.items()}
+        if factors and self.depth == 1:
+            raise ValueError("inherit starts a layer from the one before it, and the first has none")
+        for name, value in (own | numbers | {"inherit": factors}).items():
+            object.__setattr__(self, name, value)  # plain Python, to be written and compared
 
     def rate_at(self, step: int) -> float:
         """The factor of all rates in a step, counted from 0: a warm-up of 10 steps, then half a cosine."""

@@ -22,7 +22,7 @@ GRID: Mapping[str, Sequence[float]] = {
 @torch.no_grad()
 def search(
     model: HyperLISTA,
-    samples: Samples,
+    samples: Samples | tuple[torch.Tensor, torch.Tensor | None],
     *,
     loss: Loss = supervised,
     grid: Mapping[str, Sequence[float]] = GRID,
@@ -47,16 +47,22 @@ def search(
     _checks.count("steps", steps)
     if set(grid) != set(GRID):
         raise ValueError(f"grid must have values of c1, c2 and c3, got {', '.join(grid)}")
+    judged = Samples(*samples)
 
     def value(c: torch.Tensor, count: int | None = None) -> float:
-        y, x = samples.y[:count], None if samples.x is None else samples.x[:count]
+        y, x = judged.y[:count], None if judged.x is None else judged.x[:count]
         model.c.copy_(c)
         found = float(loss(model(y), y, x))
         return found if found == found else float("inf")
 
+    start = model.c.clone()
     points = [torch.tensor(c, dtype=torch.float64) for c in product(*(grid[name] for name in GRID))]
-    best = _simplex(value, min(points, key=lambda c: value(c, 256)), steps)
-    return value(best.abs())
+    try:
+        best = _simplex(value, min(points, key=lambda c: value(c, 256)), steps)
+        return value(best.abs())
+    except BaseException:
+        model.c.copy_(start)
+        raise
 
 
 def _simplex(value: Callable[[torch.Tensor], float], start: torch.Tensor, steps: int) -> torch.Tensor:

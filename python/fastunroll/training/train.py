@@ -43,18 +43,27 @@ class _Fixed:
     """Given samples, of which batches are drawn at random."""
 
     def __init__(self, samples: Samples, batch: int) -> None:
-        y, x = samples
-        _checks.tensor("y", y)
-        if x is not None and len(x) != len(y):
-            raise ValueError(f"y and x must hold the same samples, got {len(y)} and {len(x)}")
-        if len(y) < batch:
-            raise ValueError(f"the training set must hold at least one batch, but it has {len(y)} samples of {batch}")
+        if len(samples.y) < batch:
+            raise ValueError(
+                f"the training set must hold at least one batch of {batch}, but has {len(samples.y)} samples beside "
+                "those held out"
+            )
         self.samples = samples
 
     def sample(self, count: int, generator: torch.Generator) -> Samples:
         y, x = self.samples
         chosen = torch.randint(len(y), (count,), generator=generator).to(y.device)
         return Samples(y[chosen], None if x is None else x[chosen])
+
+
+def _apart(samples: Samples, count: int, seed: int) -> tuple[Samples, Samples]:
+    """The samples to train on, and ``count`` that are held out, at most a fifth."""
+    y, x = samples
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(2 * seed + 1)).to(y.device)
+    apart = min(_checks.count("held_out", count), max(1, len(y) // 5))
+    parts = order[apart:], order[:apart]
+    trained, held_out = (Samples(y[part], None if x is None else x[part]) for part in parts)
+    return trained, held_out
 
 
 class Trainer:
@@ -67,7 +76,7 @@ class Trainer:
     ) -> None:  # fmt: skip
         self.model, self.problem, self.schedule, self.loss, self.held_out = model, problem, schedule, loss, held_out
         self.rates, self.batch, self.clip, self.check_every = rates, batch, clip, check_every
-        self.patience, self.checkpoint = patience, checkpoint
+        self.seed, self.patience, self.checkpoint = seed, patience, checkpoint
         self.state = _State()
         self.generator = torch.Generator().manual_seed(2 * (seed + 1_000_003 * parallel.rank()))
         self.optimizer: torch.optim.Adam | None = None
@@ -82,14 +91,21 @@ class Trainer:
 
     def _facts(self) -> dict[str, Any]:
         """What has to be the same for a later process to go on."""
-        return {"schedule": [asdict(stage) for stage in self.schedule], "batch": self.batch, "rates": dict(self.rates)}
+        return {
+            "schedule": [asdict(stage) for stage in self.schedule], "batch": self.batch, "rates": dict(self.rates),
+            "clip": self.clip, "seed": self.seed, "check_every": self.check_every, "patience": self.patience,
+            "processes": parallel.processes(),
+        }  # fmt: skip
 
     def save(self) -> None:
-        if self.checkpoint is None or parallel.rank() > 0:
+        if self.checkpoint is None:
+            return
+        generators = parallel.gathered(self.generator.get_state())
+        if parallel.rank() > 0:
             return
         content = {
             "facts": self._facts(), "state": asdict(self.state), "model": self.model.state_dict(),
-            "best": self.best_weights, "generator": self.generator.get_state(),
+            "best": self.best_weights, "generators": generators,
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
         }  # fmt: skip
         whole = self.checkpoint.with_name(self.checkpoint.name + ".partial")
@@ -102,7 +118,7 @@ class Trainer:
         content = _read(self.checkpoint)
         if content["facts"] != self._facts():
             raise ValueError(
-                f"{self.checkpoint} is of another schedule, batch or rates: delete it, or give another checkpoint"
+                f"{self.checkpoint} is of another schedule, seed or other arguments: delete it, or give another file"
             )
         try:
             self.model.load_state_dict(content["model"])
@@ -112,7 +128,7 @@ class Trainer:
         if content["optimizer"] is not None and not self.finished:
             self.optimizer = self._optimizer()
             self.optimizer.load_state_dict(content["optimizer"])
-        self.generator.set_state(content["generator"])
+        self.generator.set_state(content["generators"][parallel.rank()])
 
     # --- training ---
 
@@ -191,7 +207,7 @@ class Trainer:
     def _diverged(self, when: str, y: Tensor | None = None) -> TrainingError:
         y = self.held_out.y if y is None else y
         with torch.no_grad():
-            layers = self.model(y, return_layers=True)
+            layers = self.model(y, return_layers=True, depth=self.schedule[self.state.stage].depth)
             broken = [k for k in range(len(layers)) if not layers[k].isfinite().all()]
         where = f"the output of layer {broken[0] + 1} is the first that is not finite" if broken else "its gradient"
         self.model.load_state_dict(self.best_weights)
@@ -203,7 +219,7 @@ class Trainer:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a file that is none raises
         raise ValueError(f"{path} is not a checkpoint of fastunroll.training: {error}") from None
     if not isinstance(content, dict) or "facts" not in content:
@@ -216,13 +232,35 @@ def _learning(model: UnrolledNetwork, parameters: Sequence[Tensor]) -> Iterator[
     """Only these parameters ask for gradients: layers before them are then run without."""
     chosen = set(map(id, parameters))
     still = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
-    for p in still:
-        p.requires_grad_(False)
     try:
+        for p in still:
+            p.requires_grad_(False)
         yield
     finally:
         for p in still:
             p.requires_grad_()
+
+
+def _problem(
+    data: Problem | Samples | tuple[Tensor, Tensor | None], held_out: int | Samples | tuple[Tensor, Tensor | None],
+    batch: int, seed: int,
+) -> tuple[Problem, Samples]:  # fmt: skip
+    """What to train on, and what to check on."""
+    if isinstance(data, tuple):
+        samples = Samples(*data)
+        _checks.tensor("y", samples.y)
+        if samples.x is not None and len(samples.x) != len(samples.y):
+            raise ValueError(f"y and x must hold the same samples, got {len(samples.y)} and {len(samples.x)}")
+        if isinstance(held_out, tuple):
+            return _Fixed(samples, batch), Samples(*held_out)
+        trained, checked = _apart(samples, held_out, seed)
+        return _Fixed(trained, batch), checked
+    if not hasattr(data, "sample"):
+        raise TypeError(
+            f"data must be a problem with sample(count, generator), or samples (y, x), got {type(data).__name__}: use "
+            "(y, None) for measurements alone"
+        )
+    return data, Samples(*held_out) if isinstance(held_out, tuple) else fixed(data, held_out, seed)
 
 
 def train(
@@ -235,7 +273,7 @@ def train(
     rates: Mapping[str, float] | None = None,
     clip: float = 1.0,
     seed: int = 0,
-    held_out: int | Samples = 1024,
+    held_out: int | Samples | tuple[Tensor, Tensor | None] = 1024,
     check_every: int = 25,
     patience: int | None = None,
     checkpoint: Path | str | None = None,
@@ -252,7 +290,7 @@ def train(
     Args:
         model: what is trained. Parameters that ask for no gradient stay as they are.
         data: where samples come from: :class:`fastunroll.data.SparseRecovery`, say, drawn anew without end; or fixed
-            samples (y, x) or (y, None), of which batches are drawn.
+            samples (y, x) or (y, None), of which batches are drawn, but for those held out.
         schedule: stages: ``end_to_end(1000)``, ``layerwise(16)``, or any list of :class:`Stage`, such as their sum.
         loss: see :mod:`fastunroll.training`; any function of x̂, y and x or None.
         batch: samples of a step, in each process.
@@ -260,7 +298,7 @@ def train(
             1e-2 for all else.
         clip: the largest norm of a gradient; larger ones are scaled down.
         seed: of what is drawn.
-        held_out: how many samples to check on, or these samples themselves.
+        held_out: how many samples to check on, at most a fifth of fixed ones; or these samples themselves.
         check_every: steps.
         patience: a stage ends early after so many checks without gain.
         checkpoint: a file that is written at every check. If it exists, training goes on from there, to the same bits.
@@ -283,10 +321,11 @@ def train(
     for stage in schedule:
         if stage.depth is not None and not 1 <= stage.depth <= model.layers:
             raise ValueError(f"a stage of depth {stage.depth} needs a network of as many layers, it has {model.layers}")
-    problem: Problem = _Fixed(Samples(*data), batch) if isinstance(data, tuple) else data
+    problem, checked = _problem(data, held_out, batch, seed)
     parallel.start(model)
-    checked = held_out if isinstance(held_out, Samples) else fixed(problem, held_out, seed)
     path = None if checkpoint is None else Path(checkpoint)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(
         model, problem, schedule, loss, checked, rates_of(model, rates), batch, clip, seed, check_every, patience, path
     )
