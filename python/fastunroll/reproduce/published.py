@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """A figure, pooled."""
+    """A figure, and where it stands."""
 
     value: float
     source: str
 
 
-_L2O = "Open-L2O, Fig. 5 (256×512)"  # read off a plot, ±1 dB; its mean over the test set is pooled
+_L2O = "Open-L2O, Fig. 5 (256×512)"  # read off a plot, ±1 dB
 _NA = "na-alista, log (50 nonzeros)"
 _LAMP = "Borgerding et al. 2017"
 

@@ -46,8 +46,8 @@ def page(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
         "",
         "NMSE in dB of the last of 16 layers (unless a name says otherwise) on "
         f"{results[0]['tests']} fresh samples, x with 10 % nonzeros N(0, 1). *Pooled* is 10·log₁₀(Σ‖x̂ − x‖²/Σ‖x‖²); "
-        "*per sample* the mean of the samples' own dB. Both stand here, since they differ by up to 15 dB; published "
-        "figures are pooled. Setting and matrix of a published figure may differ a little, as its source says.",
+        "*per sample* the mean of the samples' own dB. They differ by up to 20 dB, and not every source says which of "
+        "them it publishes; setting and matrix of a published figure may differ a little too.",
         "",
         f"- {machine['processor']}, {machine['threads']} threads; Python {machine['python']}, "
         f"torch {machine['torch']}, fastunroll {machine['fastunroll']}",
