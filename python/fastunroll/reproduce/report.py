@@ -72,21 +72,25 @@ def plot(results: Sequence[Result], path: Path) -> None:
     settings = list(dict.fromkeys(r["setting"] for r in results))
     names = list(dict.fromkeys(r["name"] for r in results if len(r["layers"]["pooled"]) > 1))
     colors = dict(zip(names, (colormaps["tab20"](i % 20) for i in range(len(names))), strict=True))
-    figure = Figure(figsize=(4.2 * len(settings) + 2.2, 4.4), layout="constrained")
-    panels = figure.subplots(1, len(settings), squeeze=False)[0]
-    for axes, setting in zip(panels, settings, strict=True):
+    columns = min(2, len(settings))
+    rows = -(-len(settings) // columns)
+    figure = Figure(figsize=(5.2 * columns + 2.2, 4 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+    for axes in panels[len(settings) :]:
+        axes.set_axis_off()
+    for axes, setting in zip(panels, settings, strict=False):
+        least = 0.0
         for r in results:
             curve = r["layers"]["pooled"]
             if (r["setting"], r["seed"]) != (setting, seed) or len(curve) < 2:
                 continue
+            least = min(least, *curve)
             classical = "step_ms" not in r
             axes.plot(
                 range(1, len(curve) + 1), curve, "--" if classical else "-", color=colors[r["name"]], label=r["name"]
             )
-        axes.set(title=SETTINGS[setting].title, xlabel="layer")
-        axes.set_ylim(top=2)
+        axes.set(title=SETTINGS[setting].title, xlabel="layer", ylabel="NMSE, dB (pooled)", ylim=(1.04 * least, 2))
         axes.grid(color="0.93")
-    panels[0].set_ylabel("NMSE, dB (pooled)")
     handles = {label: h for axes in panels for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)
