@@ -28,7 +28,7 @@ def accelerate(module: nn.Module, verbose: bool = True) -> nn.Module:
     differ by more than rounding. How many layers a LISTA runs is found the same way, so is whether it returns the last
     output or a list of all. Comparison is at thresholds ≥ 0 for a LISTA: where they are learned, keep them so.
 
-    ``nn.Softshrink`` is left as it is: it is one kernel already, faster than the general one here.
+    ``nn.Softshrink`` is left as it is: it is one kernel already, and for small arrays faster than the general one here.
 
     Args:
         module: changed in place, but for a ``module`` that is itself replaced.
