@@ -104,6 +104,12 @@ def test_stages_and_totals_are_checked() -> None:
             call()
 
 
+def test_a_number_is_no_schedule() -> None:
+    with pytest.raises(TypeError) as caught:
+        train(alista(), PROBLEM, 200, **QUIET)  # type: ignore[arg-type]
+    assert str(caught.value) == "schedule must be a list of stages, end_to_end(1000), say, got 200"
+
+
 def test_nothing_to_train() -> None:
     net = alista().requires_grad_(False)
     with pytest.raises(ValueError, match="nothing is left to train: every parameter of this stage is frozen"):

@@ -111,6 +111,13 @@ def _lvamp(shrinkage: Shrinkage) -> Build:
     return build
 
 
+def _lamp(p: SparseRecovery, _: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
+    """One matrix, and the analytic one, where there is little noise; else matrices of each layer, from A."""
+    if _is_noisy(p.snr):
+        return nn.LAMP(p.A, layers=LAYERS)
+    return nn.LAMP(p.A, layers=LAYERS, tied=True, start="analytic")
+
+
 def _bernoulli_gaussian(layers: int) -> Build:
     def build(p: SparseRecovery, _: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
         return nn.LAMP(p.A, layers=layers, shrinkage="bernoulli-gaussian", start="analytic")
@@ -178,9 +185,7 @@ RECIPES: dict[str, Recipe] = {
         after="ALISTA",
     ),
     "HyperLISTA": Recipe(lambda p, _: nn.HyperLISTA(p.A, layers=LAYERS), _always([])),
-    "LAMP": Recipe(
-        lambda p, _: nn.LAMP(p.A, layers=LAYERS, tied=True, start="analytic"), _always(end_to_end(800)), {"W": 1e-3}
-    ),
+    "LAMP": Recipe(_lamp, _always(end_to_end(800)), {"W": 1e-3}),
     "LAMP-BG (6 layers)": Recipe(_bernoulli_gaussian(6), _always(end_to_end(1200)), {"W": 1e-3}),
     "LAMP-BG": Recipe(_bernoulli_gaussian(LAYERS), _always(end_to_end(500)), {"W": 5e-4}),
     "LVAMP": Recipe(_lvamp("soft"), _always(end_to_end(500)), {}),

@@ -315,7 +315,8 @@ def train(
     _checks.count("batch", batch)
     _checks.count("check_every", check_every)
     _checks.positive("clip", clip)
-    schedule = list(schedule)
+    if not isinstance(schedule, (list, tuple)) or not all(isinstance(stage, Stage) for stage in schedule):
+        raise TypeError(f"schedule must be a list of stages, end_to_end(1000), say, got {schedule!r}")
     if not schedule:
         raise ValueError("schedule must have at least one stage: end_to_end(1000), say")
     for stage in schedule:
