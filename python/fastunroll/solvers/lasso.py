@@ -1,0 +1,297 @@
+"""The Lasso, solved to a certified gap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .. import _checks
+from ..products import product
+from .implicit import attach
+from .lasso_batched import Problem, solve_batched
+from .lasso_native import Prepared, serves
+
+Array = TypeVar("Array", Tensor, NDArray[np.floating[Any]])
+
+
+@dataclass(frozen=True)
+class LassoResult:
+    """What ``lasso`` returns: tensors, or NumPy arrays where it was given some.
+
+    Attributes:
+        x: (..., n), the solutions.
+        gap: (...), relative duality gaps (P − D) / (½‖y‖²) of these x: how far an objective can be from the optimum.
+            NaN for a sample that holds NaN or infinity; 0 for y = 0.
+        iterations: (...), steps taken.
+        converged: (...), whether the gap is at most the tolerance.
+    """
+
+    x: Any
+    gap: Any
+    iterations: Any
+    converged: Any
+
+    def __repr__(self) -> str:
+        count, done = int(np.prod(self.converged.shape)), int(self.converged.sum())
+        worst = f", largest gap {float(self.gap.max()):.2g}" if count else ""
+        return f"LassoResult(x={tuple(self.x.shape)}, {done} of {count} converged{worst})"
+
+
+def _tensor(name: str, value: object) -> Tensor:
+    """A tensor or an array as a tensor, without a copy."""
+    if isinstance(value, np.ndarray):
+        if value.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{name} must be float32 or float64, got {value.dtype}: convert it with .astype()")
+        return torch.from_numpy(value if value.flags.writeable else value.copy())
+    tensor = _checks.tensor(name, value)
+    _checks.real(name, tensor)
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name} must be float32 or float64, got {tensor.dtype}: convert it with .to()")
+    return tensor
+
+
+class Lasso:
+    """min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖² for one A and many y, to a certified duality gap.
+
+    What depends on A alone, its Gram matrix and column norms among it, is computed once and kept, so that a single
+    small problem costs microseconds. Greedy coordinate descent finds the support roughly, Newton's method with an
+    updated Cholesky factor solves on it exactly, and the duality gap is computed from A, not from the Gram matrix.
+    Samples are independent: which batch one comes in, and how many threads there are, changes no bit of its result.
+
+    Args:
+        A: (m, n), float32 or float64, finite; a tensor or a NumPy array. Zero and duplicate columns are allowed. It
+            must not change while the object is used.
+        weights: w, (n,), positive and finite; ones by default.
+        nonnegative: require x ≥ 0.
+        ridge: μ ≥ 0; positive, the problem is the elastic net and its solution unique.
+
+    Raises:
+        TypeError: not real floating point of single or double precision.
+        ValueError: shapes do not fit, values not finite or of the wrong sign.
+
+    Example::
+
+        solver = fu.solvers.Lasso(A)
+        lam = 0.1 * solver.lambda_max(Y)  # one a sample
+        result = solver.solve(Y, lam)
+        assert result.converged.all()
+
+    Reference: Tibshirani 1996; Friedman, Hastie and Tibshirani 2010 (coordinate descent); Lee et al. 2007 (feature
+    signs); Bonnefoy et al. 2015, Ndiaye et al. 2017 (duality gaps).
+    """
+
+    def __init__(
+        self,
+        A: Array,
+        *,
+        weights: Array | None = None,
+        nonnegative: bool = False,
+        ridge: float = 0.0,
+    ) -> None:
+        self.A = _checks.finite_matrix("A", _tensor("A", A))
+        self.nonnegative, self.ridge = bool(nonnegative), _checks.not_negative("ridge", ridge)
+        self.weights: Tensor | None = None
+        if weights is not None:
+            w = _tensor("weights", weights)
+            _checks.alike(A=self.A, weights=w)
+            if w.shape != self.A.shape[1:]:
+                raise ValueError(
+                    f"weights must be one a column of A, shape {_checks.shape_text(self.A.shape[1:])}, got "
+                    f"{_checks.shape_text(w.shape)}"
+                )
+            if not bool((torch.isfinite(w) & (w > 0)).all()):
+                raise ValueError("weights must be finite and > 0: leave out columns of A that must not be used")
+            self.weights = w
+        self._prepared: Prepared | None = None
+
+    def _problem(self) -> Problem:
+        A = self.A.detach()
+        weights = None if self.weights is None else self.weights.detach()
+        return Problem(A, weights, self.nonnegative, self.ridge)
+
+    def _samples(self, Y: Array) -> Tensor:
+        y = _tensor("Y", Y)
+        _checks.columns("Y", y, self.A.shape[0], self.A.shape)
+        _checks.alike(A=self.A, Y=y)
+        return y
+
+    def _lam(self, lam: object, y: Tensor) -> Tensor:
+        """λ as one number a sample, (samples,)."""
+        if isinstance(lam, np.ndarray):
+            lam = torch.from_numpy(np.asarray(lam, dtype=np.float64))
+        value = _checks.threshold("lam", lam, self.A)  # type: ignore[arg-type]
+        if value.numel() != 1 and value.shape != y.shape[:-1]:
+            raise ValueError(
+                f"lam must be one number or one a sample, shape {_checks.shape_text(y.shape[:-1])}, got "
+                f"{_checks.shape_text(value.shape)}: weights for each coordinate are Lasso(A, weights=...)"
+            )
+        if bool((value <= 0).any()) or not bool(torch.isfinite(value).all()):
+            raise ValueError(
+                "lam must be finite and > 0: with lam = 0 this is least squares, which torch.linalg.lstsq solves"
+            )
+        return value.expand(y.shape[:-1]).reshape(-1)
+
+    def lambda_max(self, Y: Array) -> Any:
+        """The smallest λ for which x = 0 solves the problem, for each sample: maxⱼ |aⱼᵀy| / wⱼ.
+
+        Args:
+            Y: (..., m).
+
+        Returns:
+            (...).
+        """
+        y = self._samples(Y)
+        correlation = product(y, self.A, adjoint=True)
+        size = correlation if self.nonnegative else correlation.abs()
+        if self.weights is not None:
+            size = size / self.weights
+        return _like(Y, size.amax(-1).clamp_min(0))
+
+    def solve(
+        self,
+        Y: Array,
+        lam: Any,
+        *,
+        tol: float = 1e-6,
+        x0: Array | None = None,
+        max_iter: int = 10000,
+    ) -> LassoResult:
+        """Solves the problem for each sample until its relative duality gap is at most ``tol``.
+
+        Differentiable in Y, λ and A (where the solution is: its support does not change), by the equations of the
+        optimum, if one of them requires a gradient.
+
+        Args:
+            Y: (..., m), a tensor or NumPy array of A's dtype. A sample with NaN or infinity gets x = NaN, and
+                ``converged`` says no.
+            lam: λ > 0: a number, or one a sample (...).
+            tol: relative to ½‖y‖². In float32 about 1e-7 can be reached; ``converged`` tells.
+            x0: (..., n), where to start, such as the output of a network; zero by default.
+            max_iter: at most so many steps a sample.
+
+        Returns:
+            :class:`LassoResult`, with arrays of Y's kind.
+
+        Raises:
+            TypeError: not floating point, or dtypes differ.
+            ValueError: shapes do not fit, devices differ, λ ≤ 0, or a number out of range.
+        """
+        y = self._samples(Y)
+        lams = self._lam(lam, y)
+        tol, max_iter = _checks.positive("tol", tol), _checks.count("max_iter", max_iter)
+        start = None
+        if x0 is not None:
+            start = _tensor("x0", x0)
+            _checks.columns("x0", start, self.A.shape[1], self.A.shape)
+            _checks.same_batch("x0", start, "Y", y)
+            _checks.alike(A=self.A, x0=start)
+            start = start.detach().reshape(-1, self.A.shape[1])
+        flat = y.reshape(-1, self.A.shape[0])
+        with torch.no_grad():
+            if serves(self.A):
+                if self._prepared is None or not self._prepared.is_current():
+                    self._prepared = Prepared(self._problem())
+                x, gap, iterations = self._prepared.solve(flat.detach(), lams.detach(), tol, start, max_iter)
+            else:
+                x, gap, iterations = solve_batched(self._problem(), flat.detach(), lams.detach(), tol, start, max_iter)
+        x = attach(x, self.A, flat, lams, self.weights, self.ridge)
+        batch = y.shape[:-1]
+        parts = (x.reshape(*batch, x.shape[1]), gap.reshape(batch), iterations.reshape(batch))
+        return LassoResult(*(_like(Y, part) for part in (*parts, parts[1] <= tol)))
+
+    def path(
+        self, Y: Array, *, lams: Any = None, count: int = 20, least: float = 0.01, tol: float = 1e-6
+    ) -> tuple[Any, list[LassoResult]]:
+        """Solutions for a falling sequence of λ, each starting from the one before.
+
+        Args:
+            Y: (..., m).
+            lams: (k,) or (k, ...), falling; by default ``count`` values in geometric progression from λ_max of each
+                sample to ``least`` times that.
+            count: how many, ≥ 1.
+            least: the last λ over λ_max, between 0 and 1.
+            tol: as in :meth:`solve`.
+
+        Returns:
+            The λ, (k, ...), and the k results.
+        """
+        if lams is None:
+            count, least = _checks.count("count", count), _checks.positive("least", least)
+            if least >= 1:
+                raise ValueError(f"least must be below 1, got {least!r}")
+            largest = torch.as_tensor(self.lambda_max(Y))
+            ratio = torch.logspace(0, float(np.log10(least)), count, dtype=largest.dtype, device=largest.device)
+            largest = torch.where(largest > 0, largest, torch.ones_like(largest))  # y = 0: any λ will do
+            lams = _like(Y, ratio.reshape(-1, *[1] * largest.dim()) * largest)
+        results: list[LassoResult] = []
+        for lam in lams:
+            results.append(self.solve(Y, lam, tol=tol, x0=results[-1].x if results else None))
+        return lams, results
+
+
+def _like(given: object, value: Tensor) -> Any:
+    return value.detach().numpy() if isinstance(given, np.ndarray) else value
+
+
+def lasso(
+    A: Array,
+    Y: Array,
+    lam: Any,
+    *,
+    tol: float = 1e-6,
+    x0: Array | None = None,
+    max_iter: int = 10000,
+    weights: Array | None = None,
+    nonnegative: bool = False,
+    ridge: float = 0.0,
+) -> LassoResult:
+    """min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖² for each sample y, to a certified duality gap.
+
+    For several calls with one A keep a :class:`Lasso`, which says all about the arguments: its Gram matrix is then
+    computed once.
+
+    Args:
+        A: (m, n).
+        Y: (..., m).
+        lam: λ > 0: a number, or one a sample (...).
+        tol: relative duality gap (P − D) / (½‖y‖²) to reach.
+        x0: (..., n), where to start.
+        max_iter: at most so many steps a sample.
+        weights: w, (n,).
+        nonnegative: require x ≥ 0.
+        ridge: μ ≥ 0, of the elastic net.
+
+    Returns:
+        :class:`LassoResult` with ``x``, ``gap``, ``iterations`` and ``converged``.
+
+    Equivalent to, for one sample::
+
+        sklearn.linear_model.Lasso(alpha=lam / m, fit_intercept=False, tol=tol).fit(A, y).coef_
+    """
+    solver = Lasso(A, weights=weights, nonnegative=nonnegative, ridge=ridge)
+    return solver.solve(Y, lam, tol=tol, x0=x0, max_iter=max_iter)
+
+
+def lambda_max(A: Array, Y: Array) -> Any:
+    """The smallest λ for which x = 0 solves the Lasso, for each sample: ‖Aᵀy‖∞.
+
+    Args:
+        A: (m, n).
+        Y: (..., m).
+
+    Returns:
+        (...).
+    """
+    return Lasso(A).lambda_max(Y)
+
+
+def lasso_path(
+    A: Array, Y: Array, *, lams: Any = None, count: int = 20, least: float = 0.01, tol: float = 1e-6
+) -> tuple[Any, list[LassoResult]]:
+    """:meth:`Lasso.path` of A."""
+    return Lasso(A).path(Y, lams=lams, count=count, least=least, tol=tol)
