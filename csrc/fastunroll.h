@@ -131,6 +131,34 @@ template <class T> struct Outer {
   T* out;      // (rows, columns)
 };
 
+// A matrix that Lasso problems share, and what is kept for it: `prepared` has room for dictionary_size values.
+template <class T> struct Dictionary {
+  int64_t m, n;
+  int threads;
+  T ridge;     // >= 0
+  const T* a;  // (m, n)
+  T* prepared;
+};
+
+// min 1/2 |y - A x|^2 + lam sum w|x| + ridge/2 |x|^2 for each sample, until the duality gap, over |y|^2 / 2, is at most
+// `tol`, or `most_steps` have been taken.
+template <class T> struct Lasso {
+  Dictionary<T> dictionary;
+  int64_t batch;
+  int threads;
+  bool nonnegative;
+  T tol;
+  int64_t most_steps;
+  const T* y;        // (batch, m)
+  const T* lam;      // (batch), positive
+  const T* weights;  // (n), positive; or null for ones
+  const T* x0;       // (batch, n), or null for zero
+  bool (*interrupted)();
+  T* x;            // (batch, n)
+  T* gap;          // (batch)
+  int64_t* steps;  // (batch)
+};
+
 // x and theta seen as (outer, middle, inner), theta depending on the middle index alone.
 // Complex numbers are pairs of T; sizes count numbers, not reals.
 template <class T> struct SoftThreshold {
@@ -172,6 +200,9 @@ template <class T> void network_forward(const Forward<T>&);
 template <class T> void network_backward(const Backward<T>&);
 template <class T> void product(const Product<T>&);
 template <class T> void outer(const Outer<T>&);
+template <class T> int64_t dictionary_size(const Dictionary<T>&);
+template <class T> void dictionary_prepare(const Dictionary<T>&);
+template <class T> void lasso(const Lasso<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
 

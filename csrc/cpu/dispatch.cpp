@@ -102,6 +102,10 @@ template <class T> int64_t network_packed_size(const Packing<T>& p) { return act
 template int64_t network_packed_size(const Packing<float>&);
 template int64_t network_packed_size(const Packing<double>&);
 
+template <class T> int64_t dictionary_size(const Dictionary<T>& d) { return active<T>().dictionary_size(d); }
+template int64_t dictionary_size(const Dictionary<float>&);
+template int64_t dictionary_size(const Dictionary<double>&);
+
 template <class T> double roof(const Roof& a, T zero) { return active<T>().roof(a, zero); }
 template double roof(const Roof&, float);
 template double roof(const Roof&, double);
@@ -111,6 +115,8 @@ FASTUNROLL_DISPATCH(network_forward, Forward)
 FASTUNROLL_DISPATCH(network_backward, Backward)
 FASTUNROLL_DISPATCH(product, Product)
 FASTUNROLL_DISPATCH(outer, Outer)
+FASTUNROLL_DISPATCH(dictionary_prepare, Dictionary)
+FASTUNROLL_DISPATCH(lasso, Lasso)
 FASTUNROLL_DISPATCH(soft_threshold, SoftThreshold)
 FASTUNROLL_DISPATCH(soft_threshold_backward, SoftThresholdBackward)
 

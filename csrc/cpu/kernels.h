@@ -12,6 +12,9 @@ template <class T> struct Kernels {
   double (*roof)(const Roof&, T);
   void (*product)(const Product<T>&);
   void (*outer)(const Outer<T>&);
+  int64_t (*dictionary_size)(const Dictionary<T>&);
+  void (*dictionary_prepare)(const Dictionary<T>&);
+  void (*lasso)(const Lasso<T>&);
   void (*soft_threshold)(const SoftThreshold<T>&);
   void (*soft_threshold_backward)(const SoftThresholdBackward<T>&);
 };

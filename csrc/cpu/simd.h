@@ -146,6 +146,32 @@ template <class V> inline unsigned nonzero_bits(V v) {
 }
 #endif
 
+// The largest lane, if none is NaN.
+template <class T> inline T largest_lane(Vector<T> v) {
+#if defined(__GNUC__) && !defined(__clang__)
+  typename Simd<T>::Integer lane;
+  for (int i = 0; i < lanes<T>; ++i) lane[i] = i;
+  for (int half = lanes<T> / 2; half > 0; half /= 2) {
+    const Vector<T> other = __builtin_shuffle(v, lane ^ half);
+    v = v > other ? v : other;
+  }
+  return v[0];
+#else
+  T most = v[0];
+  for (int i = 1; i < lanes<T>; ++i) most = v[i] > most ? v[i] : most;
+  return most;
+#endif
+}
+
+// Lane i in every lane.
+template <class T> inline Vector<T> spread_lane(Vector<T> v, int i) {
+#if defined(__GNUC__) && !defined(__clang__)
+  return __builtin_shuffle(v, i - typename Simd<T>::Integer{});
+#else
+  return broadcast(v[i]);
+#endif
+}
+
 template <class T> inline Vector<T> magnitude(Vector<T> v) {
   using Integer = typename Simd<T>::Integer;
   return (Vector<T>)((Integer)v & ~Simd<T>::sign_bit);

@@ -39,6 +39,20 @@ class Network:
         grad_parameters: tuple[tuple[list[int], int], ...],
     ) -> None: ...
 
+class Dictionary:
+    def __init__(self, is_double: bool, shape: tuple[int, int], threads: int, ridge: float, a: int) -> None: ...
+    def is_current(self) -> bool: ...
+    def solve(
+        self,
+        batch: int,
+        threads: int,
+        nonnegative: bool,
+        tol: float,
+        most_steps: int,
+        given: tuple[int, int, int, int],
+        out: tuple[int, int, int],
+    ) -> None: ...
+
 def empty(is_double: bool, shapes: Sequence[Sequence[int]]) -> list[Any]: ...  # DLPack capsules
 def product(
     is_double: bool,

@@ -13,6 +13,7 @@ from .form import SHRINKAGES as SHRINKAGES
 from .form import Form as Form
 from .form import Parameters as Parameters
 from .form import sizes as sizes
+from .lasso import Dictionary as Dictionary
 from .network import network as network
 from .prepared import Prepared as Prepared
 from .products import outer as outer

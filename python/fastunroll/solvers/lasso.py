@@ -47,7 +47,8 @@ def _tensor(name: str, value: object) -> Tensor:
     if isinstance(value, np.ndarray):
         if value.dtype not in (np.float32, np.float64):
             raise TypeError(f"{name} must be float32 or float64, got {value.dtype}: convert it with .astype()")
-        return torch.from_numpy(value if value.flags.writeable else value.copy())
+        plain = value.flags.writeable and min(value.strides, default=0) >= 0 and value.dtype.isnative
+        return torch.from_numpy(value if plain else np.array(value, dtype=value.dtype.newbyteorder("=")))
     tensor = _checks.tensor(name, value)
     _checks.real(name, tensor)
     if tensor.dtype not in (torch.float32, torch.float64):
@@ -201,8 +202,13 @@ class Lasso:
                 x, gap, iterations = solve_batched(self._problem(), flat.detach(), lams.detach(), tol, start, max_iter)
         x = attach(x, self.A, flat, lams, self.weights, self.ridge)
         batch = y.shape[:-1]
-        parts = (x.reshape(*batch, x.shape[1]), gap.reshape(batch), iterations.reshape(batch))
-        return LassoResult(*(_like(Y, part) for part in (*parts, parts[1] <= tol)))
+        gap = gap.reshape(batch)
+        return LassoResult(
+            _like(Y, x.reshape(*batch, x.shape[1])),
+            _like(Y, gap),
+            _like(Y, iterations.reshape(batch)),
+            _like(Y, gap <= tol),
+        )
 
     def path(
         self, Y: Array, *, lams: Any = None, count: int = 20, least: float = 0.01, tol: float = 1e-6

@@ -1,24 +1,59 @@
-"""The Lasso in native code."""
+"""The Lasso in native code, finished in double precision where single precision does not suffice."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from .lasso_batched import Problem, solve_batched
+from .. import ops
+from .lasso_batched import Problem, gap_and_gradient
+
+LARGEST_GRAM = 1 << 30  # bytes; beyond, problems are solved without a Gram matrix
 
 
 def serves(A: Tensor) -> bool:
-    return False
+    """Whether native code solves problems of this matrix."""
+    return ops.serves(A) and A.numel() > 0 and A.shape[1] ** 2 * A.element_size() <= LARGEST_GRAM
 
 
 class Prepared:
+    """A problem with all that depends on its matrix alone. The matrix must not change."""
+
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
+        self.dictionary = ops.Dictionary(problem.A, problem.ridge)
+        self._version = problem.A._version
+        self._double: Prepared | None = None
 
     def is_current(self) -> bool:
-        return True
+        """Whether it serves the instruction set in use, and the matrix was not changed in place."""
+        return self.dictionary.is_current() and self.problem.A._version == self._version
 
     def solve(
         self, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return solve_batched(self.problem, y, lam, tol, x0, max_iter)
+        """x (B, n), relative gaps (B,) and steps (B,) for y (B, m) and λ (B,)."""
+        p = self.problem
+        x, gap, steps = self.dictionary.solve(y, lam, p.weights, x0, p.nonnegative, tol, max_iter)
+        if y.dtype == torch.float32:
+            rest = ((gap > tol) & (steps < max_iter)).nonzero()[:, 0]
+            if rest.numel():
+                x[rest], gap[rest], more = self._in_double(y[rest], lam[rest], tol, x[rest], max_iter)
+                steps[rest] += more
+        return x, gap, steps
+
+    def _in_double(
+        self, y: Tensor, lam: Tensor, tol: float, x0: Tensor, max_iter: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``solve``, from x0, calculated in double precision; the gap is that of the rounded x."""
+        p = self.problem
+        if self._double is None or not self._double.is_current():
+            weights = None if p.weights is None else p.weights.double()
+            self._double = Prepared(Problem(p.A.double(), weights, p.nonnegative, p.ridge))
+        wide = self._double
+        y, lam = y.double(), lam.double()
+        x, _, steps = wide.solve(y, lam, tol / 2, x0.double(), max_iter)
+        x = x.float()
+        limit = lam[:, None] if wide.problem.weights is None else lam[:, None] * wide.problem.weights
+        gap, _ = gap_and_gradient(wide.problem, x.double(), y, limit)
+        return x, gap.float(), steps

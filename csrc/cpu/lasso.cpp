@@ -1,0 +1,284 @@
+// The Lasso, tile after tile of samples. Work on a sample uses the Gram matrix; whether it is done, residuals computed
+// from A decide, for all of a tile that are not done yet at once.
+#include "cpu/dictionary.h"
+#include "cpu/lasso_sample.h"
+#include "cpu/tile.h"
+#include "cpu/workspace.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+namespace {
+
+// A product's accumulators times a factor for each of the columns there are.
+template <class T> struct StoreScaled {
+  T* data;
+  int64_t stride;
+  const T* factors;
+  template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
+    for (int j = 0; j < Count; ++j) {
+      const int64_t c = column + j * lanes<T>;
+      if (c < stride) store(data + row * stride + c, v[j] * load(factors + c));
+    }
+  }
+};
+
+constexpr double infinity = __builtin_inf();
+
+// What is known of a sample besides its rows.
+template <class T> struct Progress {
+  int64_t sample;
+  T unit;    // a power of two near the largest |y|: the sample is solved in units of it
+  T energy;  // |y|^2
+  T power;   // |y - Ax|^2, of what the ridge adds to it too
+  T enough;  // the move at which coordinate descent ends
+  T best;    // the least gap seen
+  int stalls;
+  int64_t steps;
+};
+
+template <class T> class LassoTile {
+ public:
+  LassoTile(const Lasso<T>& arguments, int64_t rows, Workspace& memory)
+      : a_(arguments),
+        m_(a_.dictionary.m),
+        n_(a_.dictionary.n),
+        stride_(code_stride<T>(n_)),
+        stride_y_(tile_stride<T>(m_)),
+        words_(blocks(stride_, mask_bits)),
+        p_(PreparedDictionary<T>::in(a_.dictionary.prepared, m_, n_)),
+        solver_({p_.gram, stride_}, most_columns(), a_.nonnegative, memory) {
+    T** const codes[] = {&x_, &r_, &c_, &scaled_};
+    for (T** row : codes) *row = memory.take<T>(rows * stride_);
+    T** const of_all[] = {&limit_of_one_, &limit_, &one_over_limit_};
+    for (T** row : of_all) *row = memory.take<T>(stride_);
+    residual_ = memory.take<T>(rows * stride_y_);
+    y_ = memory.take<T>(rows * stride_y_);
+    spill_ = memory.take<T>(rows * panel_width<T>);
+    masks_ = memory.take<uint64_t>(rows * words_);
+    progress_ = memory.take<Progress<T>>(rows);
+    for (int64_t j = 0; j < stride_; ++j)
+      limit_of_one_[j] = j < n_ && p_.scale[j] > 0 ? p_.scale[j] * (a_.weights ? a_.weights[j] : T(1)) : T(infinity);
+  }
+
+  // Solves samples first .. first + count - 1.
+  void run(int64_t first, int64_t count) {
+    int64_t active = 0;
+    for (int64_t i = 0; i < count; ++i) active += begin(first + i, active);
+    for (bool at_first = true; active > 0; at_first = false) {
+      compute_residuals(active, at_first);
+      int64_t left = 0;
+      for (int64_t i = 0; i < active; ++i) {
+        set_limit(progress_[i]);
+        if (is_done(i)) {
+          finish(i);
+        } else {
+          move_row(i, left);
+          improve(left++);
+        }
+      }
+      active = left;
+    }
+  }
+
+ private:
+  // Coordinate descent ends at moves below this part of lambda.
+  static constexpr T rough = T(0.2);
+  // The gap from r is to be this part of the tolerance, to be within it for certain when it is looked at.
+  static constexpr T margin = T(0.5);
+  static constexpr int patience = 4;  // looks that do not halve the gap
+
+  // No solution need have more nonzeros than A has rows, unless there is a ridge.
+  int64_t most_columns() const {
+    const int64_t enough = m_ + 32;
+    return a_.dictionary.ridge > 0 || n_ < enough ? n_ : enough;
+  }
+
+  // Row i for a sample; false if there is nothing to do for it.
+  bool begin(int64_t sample, int64_t i) {
+    T* y = y_ + i * stride_y_;
+    const T* given = a_.y + sample * m_;
+    T largest = 0, bad = 0;
+    for (int64_t j = 0; j < m_; ++j) {
+      const T size = __builtin_fabs(given[j]);
+      largest = size > largest ? size : largest;
+      bad += given[j] - given[j];
+    }
+    T* x = a_.x + sample * n_;
+    if (bad != 0 || largest == 0) {  // bad is then a NaN
+      for (int64_t j = 0; j < n_; ++j) x[j] = bad;
+      a_.gap[sample] = bad;
+      a_.steps[sample] = 0;
+      return false;
+    }
+    int exponent;
+    (void)__builtin_frexp(double(largest), &exponent);
+    const T unit = T(__builtin_ldexp(1.0, exponent - 1));  // of a normal number, so it and its inverse are too
+    for (int64_t j = 0; j < stride_y_; ++j) y[j] = j < m_ ? given[j] / unit : T(0);
+    progress_[i] = {sample, unit, inner_product(y, y, m_), 0, rough * a_.lam[sample] / unit, T(infinity), 0, 0};
+    T* row = x_ + i * stride_;
+    memset(row, 0, size_t(stride_) * sizeof(T));
+    if (a_.x0) {
+      const T* start = a_.x0 + sample * n_;
+      for (int64_t j = 0; j < n_; ++j) {
+        const T value = p_.scale[j] > 0 ? start[j] / unit / p_.scale[j] : T(0);
+        row[j] = value - value != 0 || (a_.nonnegative && value < 0) ? T(0) : value;
+      }
+    }
+    return true;
+  }
+
+  void set_limit(const Progress<T>& of) {
+    const T lam = a_.lam[of.sample] / of.unit;
+    for (int64_t j = 0; j < stride_; ++j) {
+      limit_[j] = lam * limit_of_one_[j];
+      one_over_limit_[j] = 1 / limit_[j];
+    }
+  }
+
+  // r = A^T (y - A x) - ridge x of the first `count` rows, in units of the scales.
+  void compute_residuals(int64_t count, bool at_first) {
+    const ProductScratch<T> scratch{spill_, nullptr};
+    const double above = dense_above();
+    const Rows<T> residuals{residual_, stride_y_, count, nullptr, 0};
+    for (int64_t i = 0; i < count; ++i) {
+      const T* x = x_ + i * stride_;
+      T* scaled = scaled_ + i * stride_;
+      for (int64_t j = 0; j < stride_; j += lanes<T>) store(scaled + j, -load(x + j) * load(p_.scale + j));
+      mark_row(masks_ + i * words_, words_, scaled, stride_);
+    }
+    for (int64_t i = 0; i < count; ++i) subtract_codes(i);
+    const Factor<T> to_codes{m_, n_, p_.to_codes, true, nullptr, Layout::by_depth, false};
+    product(to_codes, residuals, scratch, above, StartAtZero<T>{}, StoreScaled<T>{r_, stride_, p_.scale});
+    const T ridge = a_.dictionary.ridge;
+    for (int64_t i = 0; i < count; ++i) {
+      const T *residual = residual_ + i * stride_y_, *scaled = scaled_ + i * stride_;
+      T* r = r_ + i * stride_;
+      correlate_codes(i);
+      progress_[i].power = inner_product(residual, residual, m_);
+      if (ridge > 0) {
+        for (int64_t j = 0; j < stride_; ++j) r[j] += ridge * p_.scale[j] * scaled[j];
+        progress_[i].power += ridge * inner_product(scaled, scaled, stride_);
+      }
+      if (at_first) correlate(i);
+    }
+  }
+
+  // y - A x, its sums in double precision: in single they would be most of the error of the gap.
+  void subtract_codes(int64_t i) {
+    constexpr int width = panel_width<T>;
+    const T *scaled = scaled_ + i * stride_, *y = y_ + i * stride_y_;
+    const uint64_t* mask = masks_ + i * words_;
+    for (int64_t p = 0; p * width < m_; ++p) {
+      alignas(64) double sum[width];
+      for (int c = 0; c < width; ++c) sum[c] = double(y[p * width + c]);
+      for (int64_t q = 0; q < words_; ++q) {
+        for (uint64_t left = mask[q]; left; left &= left - 1) {
+          const int64_t k = q * mask_bits + __builtin_ctzll(left);
+          const double value = double(scaled[k]);
+          const T* row = p_.to_samples + (p * n_ + k) * width;
+          for (int c = 0; c < width; ++c) sum[c] += value * double(row[c]);
+        }
+      }
+      for (int c = 0; c < width; ++c) residual_[i * stride_y_ + p * width + c] = T(sum[c]);
+    }
+  }
+
+  // The entries of A^T residual that the gap multiplies with x, also in double precision: by them it is certain to much
+  // less than the rounding of all others.
+  void correlate_codes(int64_t i) {
+    constexpr int width = panel_width<T>, parts = 16;
+    const T* residual = residual_ + i * stride_y_;
+    const uint64_t* mask = masks_ + i * words_;
+    for (int64_t q = 0; q < words_; ++q) {
+      for (uint64_t left = mask[q]; left; left &= left - 1) {
+        const int64_t k = q * mask_bits + __builtin_ctzll(left);
+        double part[parts] = {}, sum = 0;
+        for (int64_t p = 0; p * width < m_; ++p) {
+          const T* row = p_.to_samples + (p * n_ + k) * width;
+          for (int c = 0; c < width; c += parts)
+            for (int j = 0; j < parts; ++j) part[j] += double(row[c + j]) * double(residual[p * width + c + j]);
+        }
+        for (int j = 0; j < parts; ++j) sum += part[j];
+        r_[i * stride_ + k] = T(sum * double(p_.scale[k]));
+      }
+    }
+  }
+
+  // c = r + Gx, which the gap of a sample in Gram form needs.
+  void correlate(int64_t i) {
+    T* c = c_ + i * stride_;
+    memcpy(c, r_ + i * stride_, size_t(stride_) * sizeof(T));
+    if (!a_.x0) return;
+    const T* x = x_ + i * stride_;
+    for (int64_t j = 0; j < n_; ++j)
+      if (x[j] != 0) subtract(c, p_.gram + j * stride_, -x[j], 0, stride_);
+  }
+
+  bool is_done(int64_t i) {
+    Progress<T>& of = progress_[i];
+    const T* x = x_ + i * stride_;
+    const T* r = r_ + i * stride_;
+    const T gap = duality_gap(x, r, limit_, one_over_limit_, stride_, of.power, a_.nonnegative) / (of.energy / 2);
+    a_.gap[of.sample] = gap;
+    of.stalls = gap <= of.best / 2 ? 0 : of.stalls + 1;
+    of.best = gap < of.best ? gap : of.best;
+    return !(gap > a_.tol) || of.steps >= a_.most_steps || of.stalls > patience;
+  }
+
+  void finish(int64_t i) {
+    const Progress<T>& of = progress_[i];
+    T* out = a_.x + of.sample * n_;
+    const T* x = x_ + i * stride_;
+    for (int64_t j = 0; j < n_; ++j) out[j] = x[j] * p_.scale[j] * of.unit;
+    a_.steps[of.sample] = of.steps;
+  }
+
+  void move_row(int64_t from, int64_t to) {
+    if (from == to) return;
+    T* const codes[] = {x_, r_, c_};
+    for (T* rows : codes) memcpy(rows + to * stride_, rows + from * stride_, size_t(stride_) * sizeof(T));
+    memcpy(y_ + to * stride_y_, y_ + from * stride_y_, size_t(stride_y_) * sizeof(T));
+    progress_[to] = progress_[from];
+  }
+
+  void improve(int64_t i) {
+    Progress<T>& of = progress_[i];
+    const int64_t row = i * stride_;
+    of.steps += solver_.improve({x_ + row, r_ + row, c_ + row, limit_, one_over_limit_, of.energy},
+                                margin * a_.tol * of.energy / 2, &of.enough, a_.most_steps - of.steps);
+  }
+
+  const Lasso<T>& a_;
+  int64_t m_, n_, stride_, stride_y_, words_;
+  PreparedDictionary<T> p_;
+  SampleSolver<T> solver_;
+  T *x_, *r_, *c_;  // (rows, stride): codes in units of their scales
+  T* scaled_;       // minus the codes themselves
+  T *y_, *residual_;
+  T *limit_of_one_, *limit_, *one_over_limit_;
+  T* spill_;
+  uint64_t* masks_;
+  Progress<T>* progress_;
+};
+
+}  // namespace
+
+template <class T> void lasso(const Lasso<T>& a) {
+  if (a.batch == 0) return;
+  const Tiles tiles = cut(a.batch, 64, a.threads);
+  const int threads = int(a.threads < tiles.count ? a.threads : tiles.count);
+  Queue queue;
+  bool stop = false;
+  in_parallel(threads, [&](Team team) {
+    Workspace memory;
+    LassoTile<T> tile(a, tiles.most_rows(), memory);
+    for (int64_t i; !__atomic_load_n(&stop, __ATOMIC_RELAXED) && queue.take(i, tiles.count);) {
+      tile.run(tiles.first(i), tiles.rows(i));
+      if (team.rank == 0 && a.interrupted && a.interrupted()) __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+    }
+  });
+}
+
+template void lasso(const Lasso<float>&);
+template void lasso(const Lasso<double>&);
+
+}  // namespace fastunroll::FASTUNROLL_SET

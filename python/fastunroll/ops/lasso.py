@@ -1,0 +1,45 @@
+"""Lasso problems that share a matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _fastunroll
+from .register import address, is_double
+
+
+class Dictionary:
+    """What the native solver keeps for a matrix A (m, n) on the CPU: norms, Gram matrix, packed copies."""
+
+    def __init__(self, A: Tensor, ridge: float) -> None:
+        self.shape, self.dtype = (A.shape[0], A.shape[1]), A.dtype
+        A = A.contiguous()
+        self._native = _fastunroll.Dictionary(is_double(A), self.shape, torch.get_num_threads(), ridge, A.data_ptr())
+
+    def is_current(self) -> bool:
+        """Whether it serves the instruction set in use."""
+        return self._native.is_current()
+
+    def solve(
+        self,
+        y: Tensor,
+        lam: Tensor,
+        weights: Tensor | None,
+        x0: Tensor | None,
+        nonnegative: bool,
+        tol: float,
+        most_steps: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, n), relative gaps (B,) and steps (B,) for samples y (B, m) and λ (B,) of A's dtype."""
+        count, n = y.shape[0], self.shape[1]
+        y, lam = y.contiguous(), lam.contiguous()
+        weights = None if weights is None else weights.contiguous()
+        x0 = None if x0 is None else x0.contiguous()
+        x, gap, steps = y.new_empty(count, n), y.new_empty(count), torch.empty(count, dtype=torch.int64)
+        self._native.solve(
+            count, torch.get_num_threads(), nonnegative, tol, most_steps,
+            (y.data_ptr(), lam.data_ptr(), address(weights), address(x0)),
+            (x.data_ptr(), gap.data_ptr(), steps.data_ptr()),
+        )  # fmt: skip
+        return x, gap, steps
