@@ -2,8 +2,11 @@
 
 The networks are in :mod:`fastunroll.nn`, the solvers they come from in :mod:`fastunroll.solvers`, linear operators in
 :mod:`fastunroll.operators`, and losses, with and without ground truth, in :mod:`fastunroll.losses`.
+:mod:`fastunroll.sklearn`, for users of scikit-learn, is loaded when it is first used.
 """
 
+import typing as _typing
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
 
 import torch as _torch  # noqa: F401  # first: the native module shares the OpenMP runtime that torch has loaded
@@ -14,6 +17,16 @@ from .iterations import gradient_step, ista_step
 from .layers import Coupled, Direct, Gram, Momentum, Onsager, Prox, Splitting
 from .prox import soft_threshold
 from .unrolling import unrolled
+
+if _typing.TYPE_CHECKING:
+    from . import sklearn as sklearn
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "sklearn":  # loaded when it is used: scikit-learn is an extra
+            return _import_module(".sklearn", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __version__ = _version("fastunroll")
 
