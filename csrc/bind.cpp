@@ -12,7 +12,9 @@
 #include <utility>
 #include <vector>
 
+#include "addresses.h"
 #include "bind_cuda.h"
+#include "bind_iterations.h"
 #include "cpu/workspace.h"
 #include "fastunroll.h"
 #include "interruption.h"
@@ -24,25 +26,13 @@ using namespace fastunroll;
 
 namespace {
 
-using Address = std::uintptr_t;
 using Addresses = std::vector<Address>;
-
-template <class T> T* pointer(Address a) { return reinterpret_cast<T*>(a); }
 
 template <class T> std::vector<T*> pointers(const Addresses& a) {
   std::vector<T*> p;
   p.reserve(a.size());
   for (Address address : a) p.push_back(pointer<T>(address));
   return p;
-}
-
-// Runs `call` with a zero of the element type, without the interpreter's lock.
-template <class Call> void with_type(bool is_double, const Call& call) {
-  py::gil_scoped_release release;
-  if (is_double)
-    call(0.0);
-  else
-    call(0.0f);
 }
 
 // Arrays of one parameter, and the size of each.
@@ -336,6 +326,7 @@ PYBIND11_MODULE(_fastunroll, module) {
   bind_tensors(module);
   bind_network(module);
   bind_products(module);
+  bind_iterations(module);
   bind_soft_threshold(module);
   bind_settings(module);
 }

@@ -111,6 +111,7 @@ FASTUNROLL_DISPATCH(network_forward, Forward)
 FASTUNROLL_DISPATCH(network_backward, Backward)
 FASTUNROLL_DISPATCH(product, Product)
 FASTUNROLL_DISPATCH(outer, Outer)
+FASTUNROLL_DISPATCH(proximal_gradient, ProximalGradient)
 FASTUNROLL_DISPATCH(soft_threshold, SoftThreshold)
 FASTUNROLL_DISPATCH(soft_threshold_backward, SoftThresholdBackward)
 

@@ -12,6 +12,7 @@ template <class T> struct Kernels {
   double (*roof)(const Roof&, T);
   void (*product)(const Product<T>&);
   void (*outer)(const Outer<T>&);
+  void (*proximal_gradient)(const ProximalGradient<T>&);
   void (*soft_threshold)(const SoftThreshold<T>&);
   void (*soft_threshold_backward)(const SoftThresholdBackward<T>&);
 };

@@ -10,6 +10,7 @@ template <class T> void network_backward(const Backward<T>&);
 template <class T> double roof(const Roof&, T);
 template <class T> void product(const Product<T>&);
 template <class T> void outer(const Outer<T>&);
+template <class T> void proximal_gradient(const ProximalGradient<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
 
@@ -17,8 +18,8 @@ template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&)
 #define FASTUNROLL_TEXT(x) FASTUNROLL_TEXT_(x)
 
 template <class T> constexpr Kernels<T> all() {
-  return {network_packed_size, network_pack,           network_forward, network_backward, roof, product, outer,
-          soft_threshold,      soft_threshold_backward};
+  return {network_packed_size, network_pack,   network_forward,        network_backward, roof, product, outer,
+          proximal_gradient,   soft_threshold, soft_threshold_backward};
 }
 
 extern const InstructionSet kernels;
