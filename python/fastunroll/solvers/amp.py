@@ -104,7 +104,7 @@ def amp(
             theta = alpha * v.norm(dim=-1, keepdim=True) / m**0.5
             new = torch.sign(z) * torch.relu(z.abs() - theta)
             x = x + damping * (new - x)
-            v = v + damping * (y - x @ A.mT + (new != 0).sum(-1, keepdim=True) / m * v - v)
+            v = v + damping * (y - x @ A.mT + (new != 0).to(v).sum(-1, keepdim=True) / m * v - v)
 
     References: Donoho, Maleki and Montanari, *Message-passing algorithms for compressed sensing*, 2009; Rangan,
     Schniter and Fletcher, *On the convergence of approximate message passing with arbitrary matrices*, 2014 (damping).

@@ -93,8 +93,10 @@ def step_of(p: Problem, step: Tensor | float | None) -> Tensor:
 
 
 def rounded_down(value: float, like: Tensor) -> Tensor:
-    """The largest number of the real type of ``like`` that is at most ``value``."""
-    t = torch.tensor(value, dtype=like.real.dtype if like.is_complex() else like.dtype)
-    if float(t) > value:
-        t = torch.nextafter(t, torch.zeros_like(t))
-    return t.to(like.device)
+    """``value`` rounded down to 24 bits, in the real type of ``like``.
+
+    In double precision too: the last bits of an eigenvalue depend on the number of threads, and must not show.
+    """
+    mantissa, exponent = math.frexp(value)
+    down = math.ldexp(math.floor(mantissa * 2**24), exponent - 24)
+    return torch.tensor(down, dtype=like.real.dtype if like.is_complex() else like.dtype, device=like.device)

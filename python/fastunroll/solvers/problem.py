@@ -170,11 +170,12 @@ def problem(A: Tensor | Operator, y: Tensor, lam: Tensor | float, x0: Tensor | N
     elif callable(A) and callable(getattr(A, "adjoint", None)):
         found = _of_operator(A, y, lam, x0)
     elif callable(A):
-        raise TypeError(
-            f"an operator must have A.adjoint(y) besides A(x), but {type(A).__name__} has no method adjoint"
-        )
+        raise TypeError(f"an operator must have A.adjoint(y) besides A(x), but {type(A).__name__} has no adjoint")
     else:
-        found = _of_matrix(A, y, lam, x0)  # which says that it is no matrix
+        raise TypeError(
+            f"A must be a matrix or an operator with A(x) and A.adjoint(y), got {type(A).__name__}: use "
+            "torch.as_tensor(A) if it is a matrix"
+        )
     _require_lam(found.lam)
     return found
 
