@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cases import relative_error
+from devices import DEVICES, on
 from hypothesis import given
 from hypothesis import strategies as st
 from problems import Blur, Opaque, gap, objective, sparse_problem
@@ -312,3 +313,27 @@ def test_differentiable_by_unrolling(kind: str) -> None:
         wanted = quietly(kind, *leaves, **options)
     assert torch.allclose(quietly(kind, *leaves, **options), wanted)
     assert torch.autograd.gradcheck(lambda A, y, lam: quietly(kind, A, y, lam, **options), leaves)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_devices(name: str) -> None:
+    """The plain iterations, with a device's products; on a GPU if there is one."""
+    A, y, lam = sparse_problem(20, 40, 30)
+    wanted = [
+        fu.solvers.fista(A, y, lam, tol=1e-5, iterations=900, restart=True, monotone=True),
+        fu.solvers.admm(A, y, lam, tol=1e-5, iterations=900),
+        fu.solvers.amp(A, y, iterations=5, damping=0.9),
+        fu.solvers.fista(Opaque(A), y, lam, tol=1e-5, iterations=900),
+    ]
+    with on(name) as device:
+        A, y, lam = (t.to(device) for t in (A, y, lam))
+        history = fu.solvers.History()
+        found = [
+            fu.solvers.fista(A, y, lam, tol=1e-5, iterations=900, restart=True, monotone=True, history=history),
+            fu.solvers.admm(A, y, lam, tol=1e-5, iterations=900, history=history),
+            fu.solvers.amp(A, y, iterations=5, damping=0.9, history=history),
+            fu.solvers.fista(Opaque(A), y, lam, tol=1e-5, iterations=900, history=history),
+        ]
+    for f, w in zip(found, wanted, strict=True):
+        assert f.device == device
+        assert relative_error(f.cpu(), w) <= 1e-6
