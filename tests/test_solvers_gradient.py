@@ -261,6 +261,32 @@ def test_operators(kind: str) -> None:
     assert fu.solvers.duality_gap(found, y, op, weights).shape == (5,)
 
 
+class Masked:
+    """Of each sample other elements: a mask (B, n)."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.mask * x
+
+    adjoint = __call__
+
+
+def test_operator_with_something_for_each_sample() -> None:
+    mask = (torch.rand(6, 9) < 0.6).double() * torch.linspace(0.2, 1.0, 6, dtype=torch.float64)[:, None]
+    y = mask * torch.randn(6, 9, dtype=torch.float64)
+    wanted = fu.soft_threshold(mask * y, 0.05) / torch.where(mask > 0, mask.square(), 1.0)
+    history = fu.solvers.History()
+    for found in (
+        fu.solvers.fista(Masked(mask), y, 0.05, tol=1e-9, iterations=9000, restart=True, history=history),
+        fu.solvers.admm(Masked(mask), y, 0.05, tol=1e-9, iterations=9000),
+    ):
+        assert (found - wanted).abs().max() <= 1e-3
+    assert history.samples is not None
+    assert history.samples.iterations.unique().numel() > 2
+
+
 def test_dense_operator_is_its_matrix() -> None:
     A, y, lam = sparse_problem(11, 17, 5)
     op = fu.operators.Dense(A)

@@ -33,9 +33,8 @@ def measures(p: Problem, x: Tensor) -> dict[str, Tensor]:
     residual = p.residual(x)
     gradient = p.adjoint(residual)
     objective, gap = measure(x, residual, gradient, p.y, p.lam)
-    scale = norm(p.adjoint(p.y))
     moved = norm(x - soft_threshold(x - gradient, p.lam))
-    return {"objective": objective, "gap": gap, "kkt": moved / torch.where(scale > 0, scale, torch.ones_like(scale))}
+    return {"objective": objective, "gap": gap, "kkt": moved / p.correlation}
 
 
 def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float) -> Tensor:

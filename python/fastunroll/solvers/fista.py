@@ -58,7 +58,7 @@ def fista(
             between it and the new one (MFISTA).
         callback: called every 10 iterations and at the end as ``callback(iteration, x)``; True ends the run.
         progress: show a progress bar.
-        history: a :class:`History` to fill. A look at the samples costs about one and a half iterations.
+        history: a :class:`History` to fill. A look at the samples costs about an iteration.
 
     Returns:
         (..., n), or (iterations, ..., n) with ``return_iterates``; differentiable in every argument, by unrolling.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -75,6 +76,12 @@ class Problem:
     def measurements(self) -> int:
         """m, the number of values of one sample of y."""
         return self.y[0].numel() if self.batch else self.y.flatten(1).shape[1]
+
+    @cached_property
+    def correlation(self) -> Tensor:
+        """‖Aᴴy‖ for each sample, or 1 where that is zero: what makes the KKT residual relative."""
+        size = norm(self.adjoint(self.y)).detach()
+        return torch.where(size > 0, size, torch.ones_like(size))
 
     def start(self) -> Tensor:
         """x0, or zero."""
