@@ -46,8 +46,9 @@ def fista(
         y: (..., m); for an operator (B, ...). A NumPy array, with a NumPy ``A``, gives a NumPy result.
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
         iterations: how many, ≥ 1; with ``tol`` at most.
-        step: t; by default 1/L with L ≥ ‖A‖², certified: for a matrix by an eigenvalue decomposition a call; for an
-            operator by ``A.norm()`` or else by 40 steps of Lanczos' method, with a probability of 1 − 1e-9.
+        step: t; by default 1/‖A‖², which costs an eigenvalue decomposition a call; with what follows
+            ``return_iterates`` 1/L with L ≥ ‖A‖² certified, 1e-7 above it at most. For an operator L is ``A.norm()``²
+            or else found by 40 steps of Lanczos' method, with a probability of 1 − 1e-9.
         x0: where to start, (..., n); zero by default.
         return_iterates: return every iterate; not with what follows.
         tol: the relative duality gap (:func:`duality_gap`) at which a sample stops, looked at every 10 iterations; 0
