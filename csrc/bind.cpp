@@ -14,6 +14,7 @@
 
 #include "addresses.h"
 #include "bind_cuda.h"
+#include "bind_iterations.h"
 #include "bind_lasso.h"
 #include "cpu/workspace.h"
 #include "fastunroll.h"
@@ -327,6 +328,7 @@ PYBIND11_MODULE(_fastunroll, module) {
   bind_network(module);
   bind_products(module);
   bind_lasso(module);
+  bind_iterations(module);
   bind_soft_threshold(module);
   bind_settings(module);
 }

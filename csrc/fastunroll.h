@@ -182,6 +182,34 @@ template <class T> struct SoftThresholdBackward {
   T* grad_theta;  // middle values
 };
 
+// Iterations on 1/2 |A x - y|^2 + sum of lam |x| for each sample, until its relative duality gap is at most tol:
+//
+//   x+ = S(v - step A^T (A v - y)), S shrinking by step lam       v = x                   plain
+//                                                                 v = x + beta (x - o)    with `momentum`
+//
+// where o is the iterate before x and beta follows from t, which starts from 1. `restarts` starts it from 1 again where
+// an iteration went uphill; `monotone` keeps x and takes the new iterate for o where the objective would rise above its
+// lowest value by more than rounding. The gap is divided by 1/2 |y|^2, unless that is zero. What comes out goes in
+// again: some iterations and then some more are the same as all at once if the numbers are multiples of `every`.
+template <class T> struct ProximalGradient {
+  int64_t batch, m, n;
+  int threads;
+  int64_t iterations;  // at most so many more of each sample
+  int64_t every;       // so many between two looks at the gap
+  bool restarts, monotone;
+  T step, tol;                    // tol = 0: all iterations
+  const T* a;                     // (m, n)
+  const T* y;                     // (batch, m)
+  const T* lam;                   // (lam_rows, lam_columns)
+  int64_t lam_rows, lam_columns;  // 1 or batch, 1 or n
+  bool (*interrupted)();          // as in Forward
+  T* x;                           // (batch, n)
+  T *other, *g_other;             // (batch, n), with momentum: o, and the gradient there, at first zero; or null
+  double* momentum;               // (batch, 3): t, beta and the lowest objective, at first 1, 0, infinity; or null
+  T* gap;                         // (batch): at first infinite. A sample with one of at most tol is left alone
+  int64_t* made;                  // (batch): iterations, at first zero
+};
+
 // Work to measure the machine by: multiply-adds between registers or, if `rows`, with rows of a cached block.
 struct Roof {
   int threads;
@@ -203,6 +231,7 @@ template <class T> void outer(const Outer<T>&);
 template <class T> int64_t dictionary_size(const Dictionary<T>&);
 template <class T> void dictionary_prepare(const Dictionary<T>&);
 template <class T> void lasso(const Lasso<T>&);
+template <class T> void proximal_gradient(const ProximalGradient<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
 

@@ -117,6 +117,7 @@ FASTUNROLL_DISPATCH(product, Product)
 FASTUNROLL_DISPATCH(outer, Outer)
 FASTUNROLL_DISPATCH(dictionary_prepare, Dictionary)
 FASTUNROLL_DISPATCH(lasso, Lasso)
+FASTUNROLL_DISPATCH(proximal_gradient, ProximalGradient)
 FASTUNROLL_DISPATCH(soft_threshold, SoftThreshold)
 FASTUNROLL_DISPATCH(soft_threshold_backward, SoftThresholdBackward)
 

@@ -1,6 +1,6 @@
 // The duality gap of a Lasso problem at x, with the best scaling of the residual as dual point.
 #pragma once
-#include "cpu/fixed_sum.h"
+#include "cpu/row_sum.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 
@@ -12,16 +12,13 @@ template <class T> struct Feasibility {
 template <class T>
 Feasibility<T> feasibility(const T* x, const T* r, const T* one_over_limit, int64_t stride, bool nonnegative) {
   Vector<T> worst{};
-  FixedSum<T> inner;
-  for (int64_t i = 0; i < stride; i += FixedSum<T>::values) {
-    for (int v = 0; v < FixedSum<T>::vectors; ++v) {
-      const int64_t j = i + v * lanes<T>;
-      const Vector<T> residual = load(r + j);
-      const Vector<T> ratio = (nonnegative ? residual : magnitude<T>(residual)) * load(one_over_limit + j);
-      worst = ratio > worst ? ratio : worst;
-      inner.add(v, load(x + j), residual);
-    }
-  }
+  RowSum<T> inner;
+  along_row<T>(stride, [&](int64_t c, int j) {
+    const Vector<T> residual = load(r + c);
+    const Vector<T> ratio = (nonnegative ? residual : magnitude<T>(residual)) * load(one_over_limit + c);
+    worst = ratio > worst ? ratio : worst;
+    inner.add(j, load(x + c), residual);
+  });
   return {largest_lane<T>(worst), inner.total()};
 }
 
@@ -37,15 +34,12 @@ T duality_gap(const T* x, const T* r, const T* limit, const T* one_over_limit, i
   const T best = power > 0 ? 1 + f.inner / power : 1;
   T scale = f.worst * best > 1 ? 1 / f.worst : best;
   scale = scale > 0 ? scale : 0;
-  FixedSum<T> slack;
-  for (int64_t i = 0; i < stride; i += FixedSum<T>::values) {
-    for (int v = 0; v < FixedSum<T>::vectors; ++v) {
-      const int64_t j = i + v * lanes<T>;
-      const Vector<T> value = load(x + j);
-      const Vector<T> left = with_sign_of<T>(load(limit + j), value) - scale * load(r + j);
-      slack.add(v, where_nonzero<T>(value, left), value);
-    }
-  }
+  RowSum<T> slack;
+  along_row<T>(stride, [&](int64_t c, int j) {
+    const Vector<T> value = load(x + c);
+    const Vector<T> left = with_sign_of<T>(load(limit + c), value) - scale * load(r + c);
+    slack.add(j, where_nonzero<T>(value, left), value);
+  });
   const T gap = (1 - scale) * (1 - scale) * power / 2 + slack.total();
   return gap + gap_rounding<T> * (f.inner > 0 ? f.inner : -f.inner);
 }

@@ -70,12 +70,8 @@ template <class T> class SampleSolver {
 
   // From r alone: |y - Ax|^2 = |y|^2 - x'(c + r).
   T gap(const Sample<T>& s) const {
-    FixedSum<T> sum;
-    for (int64_t i = 0; i < gram_.stride; i += FixedSum<T>::values)
-      for (int v = 0; v < FixedSum<T>::vectors; ++v) {
-        const int64_t j = i + v * lanes<T>;
-        sum.add(v, load(s.x + j), load(s.c + j) + load(s.r + j));
-      }
+    RowSum<T> sum;
+    along_row<T>(gram_.stride, [&](int64_t c, int j) { sum.add(j, load(s.x + c), load(s.c + c) + load(s.r + c)); });
     const T power = s.energy - sum.total();
     return duality_gap(s.x, s.r, s.limit, s.one_over_limit, gram_.stride, power > 0 ? power : T(0), nonnegative_);
   }

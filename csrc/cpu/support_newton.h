@@ -5,7 +5,7 @@
 // past some of them. Each step lowers the objective, so the steps end.
 #pragma once
 #include "cpu/coordinate_descent.h"
-#include "cpu/fixed_sum.h"
+#include "cpu/row_sum.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 

@@ -13,6 +13,7 @@ template <class T> void outer(const Outer<T>&);
 template <class T> int64_t dictionary_size(const Dictionary<T>&);
 template <class T> void dictionary_prepare(const Dictionary<T>&);
 template <class T> void lasso(const Lasso<T>&);
+template <class T> void proximal_gradient(const ProximalGradient<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
 
@@ -20,9 +21,19 @@ template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&)
 #define FASTUNROLL_TEXT(x) FASTUNROLL_TEXT_(x)
 
 template <class T> constexpr Kernels<T> all() {
-  return {
-      network_packed_size, network_pack, network_forward, network_backward,       roof, product, outer, dictionary_size,
-      dictionary_prepare,  lasso,        soft_threshold,  soft_threshold_backward};
+  return {network_packed_size,
+          network_pack,
+          network_forward,
+          network_backward,
+          roof,
+          product,
+          outer,
+          dictionary_size,
+          dictionary_prepare,
+          lasso,
+          proximal_gradient,
+          soft_threshold,
+          soft_threshold_backward};
 }
 
 extern const InstructionSet kernels;

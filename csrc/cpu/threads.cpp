@@ -35,6 +35,8 @@ inline void relax() {
 
 }  // namespace
 
+void let_others_run() { std::this_thread::yield(); }
+
 void Meeting::wait(int size) {
   constexpr int patience = 1 << 12;
   const int now = __atomic_load_n(&turn, __ATOMIC_ACQUIRE);

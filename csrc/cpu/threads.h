@@ -26,6 +26,9 @@ struct Team {
 // the others did not survive the fork.
 void run_team(int threads, void (*work)(const void*, Team), const void* what);
 
+// Gives the processor to another thread for a moment.
+void let_others_run();
+
 }  // namespace fastunroll
 
 #ifdef FASTUNROLL_SET

@@ -65,6 +65,21 @@ def product(
     out: int,
 ) -> None: ...
 def outer(is_double: bool, shape: tuple[int, int, int], threads: int, g: int, x: int, out: int) -> None: ...
+def proximal_gradient(
+    is_double: bool,
+    shape: tuple[int, ...],
+    threads: int,
+    iterations: int,
+    every: int,
+    restarts: bool,
+    monotone: bool,
+    step: float,
+    tol: float,
+    a: int,
+    y: int,
+    lam: int,
+    state: tuple[int, int, int, int, int, int],
+) -> None: ...
 def soft_threshold(
     is_double: bool, shape: tuple[int, int, int], threads: int, complex: bool, x: int, theta: int, out: int
 ) -> None: ...

@@ -18,6 +18,9 @@ from .network import network as network
 from .prepared import Prepared as Prepared
 from .products import outer as outer
 from .products import product as product
+from .proximal_gradient import State as State
+from .proximal_gradient import proximal_gradient as proximal_gradient
+from .proximal_gradient import serves_proximal_gradient as serves_proximal_gradient
 from .register import differentiable as differentiable
 from .register import is_observed as is_observed
 from .register import plain as plain

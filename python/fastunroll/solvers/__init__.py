@@ -1,6 +1,11 @@
 """Classical solvers, batched: one algorithm a file."""
 
+from .admm import admm as admm
+from .amp import amp as amp
+from .duality import duality_gap as duality_gap
 from .fista import fista as fista
+from .history import ConvergenceWarning as ConvergenceWarning
+from .history import History as History
 from .ista import ista as ista
 from .lasso import Lasso as Lasso
 from .lasso import LassoResult as LassoResult
@@ -8,4 +13,17 @@ from .lasso import lambda_max as lambda_max
 from .lasso import lasso as lasso
 from .lasso import lasso_path as lasso_path
 
-__all__ = ["Lasso", "LassoResult", "fista", "ista", "lambda_max", "lasso", "lasso_path"]
+__all__ = [
+    "ConvergenceWarning",
+    "History",
+    "Lasso",
+    "LassoResult",
+    "admm",
+    "amp",
+    "duality_gap",
+    "fista",
+    "ista",
+    "lambda_max",
+    "lasso",
+    "lasso_path",
+]

@@ -6,39 +6,51 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .. import _checks, iterations
+from .. import _checks
+from .. import iterations as native
 from ..operators.dense import spectral_norm
+from . import proximal_gradient
+from .arrays import takes_arrays
+from .history import Callback, History, Watch
+from .lipschitz import step_of
+from .problem import Operator, problem, require_precision
 
 
 def solve(
-    A: Tensor,
+    A: Tensor | Operator,
     y: Tensor,
     lam: Tensor | float,
     step: Tensor | float | None,
     x0: Tensor | None,
     momentum: Sequence[float] | None,
-    count: int,
+    watch: Watch,
     return_iterates: bool,
+    restart: bool = False,
+    monotone: bool = False,
 ) -> Tensor:
-    """Checks arguments and runs proximal gradient iterations with the given momentum."""
-    A = _checks.nonzero_matrix("A", A) if step is None else _checks.matrix("A", A)
-    _checks.columns("y", _checks.tensor("y", y), A.shape[0], A.shape)
-    if x0 is not None:
-        _checks.columns("x0", _checks.tensor("x0", x0), A.shape[1], A.shape)
-        _checks.same_batch("x0", x0, "y", y)
-    A, y, x0 = _checks.alike(A=A, y=y, x0=x0)
-    lam = _checks.threshold("lam", lam, A)
-    if lam.numel() != 1 and lam.shape != A.shape[1:]:
+    """Checks arguments and runs proximal gradient iterations: the given momentum, or what watches samples."""
+    p = problem(A, y, lam, x0)
+    watches = watch.tol > 0 or watch.looks or restart or monotone or p.A is None or p.lam.dim() > 1
+    if return_iterates and watches:
         raise ValueError(
-            f"lam must be one number or one a coordinate, shape {_checks.shape_text(A.shape[1:])}, got "
-            f"{_checks.shape_text(lam.shape)}"
+            "return_iterates keeps every iterate of a fixed number of iterations on one matrix with one λ: "
+            "use callback to look at the others"
         )
-    step = _checks.scalar("step", 1 / spectral_norm(A) ** 2 if step is None else step, A)
-    return iterations.ista(y, A, x0, step, lam * step, momentum, count, return_iterates)
+    if watches:
+        require_precision(p.y)
+        rule = proximal_gradient.Rule(step_of(p, step), momentum is not None, bool(restart), bool(monotone))
+        return proximal_gradient.run(p, rule, watch)
+    assert p.A is not None
+    if step is None:  # as the networks that unroll these iterations are initialised, to the last bit
+        step = 1 / spectral_norm(_checks.nonzero_matrix("A", p.A)) ** 2
+    step = _checks.scalar("step", step, p.y)
+    y, x0 = p.restore(p.y), None if p.x0 is None else p.restore(p.x0)
+    return native.ista(y, p.A, x0, step, p.lam * step, momentum, watch.iterations, return_iterates)
 
 
+@takes_arrays
 def ista(
-    A: Tensor,
+    A: Tensor | Operator,
     y: Tensor,
     lam: Tensor | float,
     *,
@@ -46,27 +58,49 @@ def ista(
     step: Tensor | float | None = None,
     x0: Tensor | None = None,
     return_iterates: bool = False,
+    tol: float = 0.0,
+    callback: Callback | None = None,
+    progress: bool = False,
+    history: History | None = None,
 ) -> Tensor:
     """Iterations of ISTA on min ½‖A x − y‖² + λ‖x‖₁, for all samples in one native call.
 
     x⁺ = S_{λt}(x − t·Aᵀ(A x − y)); the objective decreases by each iteration, as O(1/k), if t ≤ 1/‖A‖².
 
     Args:
-        A: (m, n), not zero.
-        y: (..., m).
-        lam: λ ≥ 0, a number or one a coordinate (n,).
-        iterations: how many, ≥ 1. None is left out: there is no early stop.
-        step: t; 1/‖A‖² by default, which costs an eigenvalue decomposition a call.
+        A: (m, n), not zero; or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
+        y: (..., m); for an operator (B, ...). A NumPy array, with a NumPy ``A``, gives a NumPy result.
+        lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
+        iterations: how many, ≥ 1; with ``tol`` at most.
+        step: t; by default 1/‖A‖², which costs an eigenvalue decomposition a call; with what follows
+            ``return_iterates`` 1/L with L ≥ ‖A‖² certified, 1e-7 above it at most. For an operator L is ``A.norm()``²
+            or else found by 40 steps of Lanczos' method, with a probability of 1 − 1e-9.
         x0: where to start, (..., n); zero by default.
-        return_iterates: return every iterate.
+        return_iterates: return every iterate; not with what follows.
+        tol: the relative duality gap (:func:`duality_gap`) at which a sample stops, looked at every 10 iterations; 0
+            never stops. Samples that have stopped cost nothing more, but where A is an operator.
+        callback: called every 10 iterations and at the end as ``callback(iteration, x)``; True ends the run.
+        progress: show a progress bar.
+        history: a :class:`History` to fill. A look at the samples costs about an iteration.
 
     Returns:
-        (..., n), or (iterations, ..., n) with ``return_iterates``; differentiable in every argument.
+        (..., n), or (iterations, ..., n) with ``return_iterates``; differentiable in every argument, by unrolling.
 
     Raises:
-        TypeError: not floating point, or dtypes differ.
-        ValueError: shapes do not fit, devices differ, a number λ < 0, or ``iterations`` < 1.
+        TypeError: not floating point, dtypes differ, A is neither a matrix nor an operator; half precision with
+            ``tol``, ``callback``, ``progress``, ``history``, an operator or one λ a sample.
+        ValueError: shapes do not fit, devices differ, λ < 0 or NaN, ``tol`` < 0, or ``iterations`` < 1.
+
+    Warns:
+        ConvergenceWarning: samples did not reach ``tol``.
+
+    Equivalent to::
+
+        for _ in range(iterations):
+            z = x - step * (x @ A.mT - y) @ A.conj()
+            x = torch.sgn(z) * torch.relu(z.abs() - lam * step)
 
     Reference: Daubechies, Defrise and De Mol 2004.
     """
-    return solve(A, y, lam, step, x0, None, _checks.count("iterations", iterations), return_iterates)
+    watch = Watch("ista", iterations, tol, callback, progress, history)
+    return solve(A, y, lam, step, x0, None, watch, return_iterates)

@@ -1,0 +1,52 @@
+#include "bind_iterations.h"
+
+#include <pybind11/stl.h>
+
+#include <array>
+#include <new>
+
+#include "addresses.h"
+#include "fastunroll.h"
+#include "interruption.h"
+
+namespace py = pybind11;
+using namespace fastunroll;
+
+void bind_iterations(py::module_& module) {
+  // shape: batch, m, n, and the rows and columns of lam. state: x, other, g_other, momentum, gap, made.
+  module.def("proximal_gradient", [](bool is_double, std::array<int64_t, 5> shape, int threads, int64_t iterations,
+                                     int64_t every, bool restarts, bool monotone, double step, double tol, Address a,
+                                     Address y, Address lam, std::array<Address, 6> state) {
+    try {
+      with_type(is_double, [&](auto zero) {
+        using T = decltype(zero);
+        Interruption watch;
+        proximal_gradient<T>({shape[0],
+                              shape[1],
+                              shape[2],
+                              threads,
+                              iterations,
+                              every,
+                              restarts,
+                              monotone,
+                              T(step),
+                              T(tol),
+                              pointer<const T>(a),
+                              pointer<const T>(y),
+                              pointer<const T>(lam),
+                              shape[3],
+                              shape[4],
+                              Interruption::happened,
+                              pointer<T>(state[0]),
+                              pointer<T>(state[1]),
+                              pointer<T>(state[2]),
+                              pointer<double>(state[3]),
+                              pointer<T>(state[4]),
+                              pointer<int64_t>(state[5])});
+      });
+    } catch (const std::bad_alloc&) {
+      PyErr_SetString(PyExc_MemoryError, "there is no memory for the work of this call: use fewer samples at a time");
+    }
+    if (PyErr_Occurred()) throw py::error_already_set();
+  });
+}

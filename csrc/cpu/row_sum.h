@@ -1,0 +1,36 @@
+// Sums along a padded row, in 16 chains side by side: the same on every instruction set.
+#pragma once
+#include "cpu/simd.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+constexpr int row_chains = 16;
+template <class T> constexpr int row_parts = row_chains / lanes<T>;
+
+// Calls body(column, part) for the vectors of a row of `size` values and of what pads it to whole chains.
+template <class T, class Body> inline void along_row(int64_t size, const Body& body) {
+  for (int64_t c = 0; c < size; c += row_chains)
+    for (int j = 0; j < row_parts<T>; ++j) body(c + j * lanes<T>, j);
+}
+
+template <class T> struct RowSum {
+  Vector<T> part[row_parts<T>] = {};
+
+  void add(int j, Vector<T> a, Vector<T> b) { part[j] = multiply_add(a, b, part[j]); }
+  T total() const {
+    T sum[row_chains];
+    for (int j = 0; j < row_parts<T>; ++j) store(sum + j * lanes<T>, part[j]);
+    for (int width = row_chains / 2; width > 0; width /= 2)
+      for (int i = 0; i < width; ++i) sum[i] += sum[i + width];
+    return sum[0];
+  }
+};
+
+// Of rows that may end anywhere.
+template <class T> inline T inner_product(const T* a, const T* b, int64_t count) {
+  RowSum<T> sum;
+  along_row<T>(count, [&](int64_t c, int j) { sum.add(j, load_some(a + c, count - c), load_some(b + c, count - c)); });
+  return sum.total();
+}
+
+}  // namespace fastunroll::FASTUNROLL_SET

@@ -1,0 +1,98 @@
+"""Iterations of ISTA and FISTA until each sample has converged, on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import _fastunroll
+from .device import kernels
+from .register import address, alike, is_double, operator, require, serves
+
+
+@dataclass(frozen=True)
+class State:
+    """Where each sample is: what iterations change in place, and go on from.
+
+    x: (batch, n). made: (batch,), iterations. gap: (batch,), relative, infinite at first; a sample with a gap of at
+    most tol is left alone. With momentum, besides: other, (batch, n), the iterate that x is extrapolated from;
+    g_other, (batch, n), the gradient there; momentum, (batch, 3), t, β and the lowest objective in double precision.
+    """
+
+    x: Tensor
+    gap: Tensor
+    made: Tensor
+    other: Tensor | None = None
+    g_other: Tensor | None = None
+    momentum: Tensor | None = None
+
+    @staticmethod
+    def begin(x0: Tensor, accelerated: bool) -> State:
+        """At ``x0``, which is copied."""
+        batch = x0.shape[0]
+        gap, made = x0.new_full((batch,), torch.inf), torch.zeros(batch, dtype=torch.int64)
+        x = x0.clone(memory_format=torch.contiguous_format)
+        if not accelerated:
+            return State(x, gap, made)
+        momentum = torch.tensor([1.0, 0.0, torch.inf], dtype=torch.float64).repeat(batch, 1)
+        return State(x, gap, made, torch.zeros_like(x), torch.zeros_like(x), momentum)
+
+
+def _fake(*_: object) -> None:
+    return None
+
+
+@operator(
+    "proximal_gradient(Tensor A, Tensor y, Tensor lam, float step, int iterations, int every, bool restarts,"
+    " bool monotone, float tol, Tensor(a!) x, Tensor(b!) gap, Tensor(c!) made, Tensor(d!)? other,"
+    " Tensor(e!)? g_other, Tensor(f!)? momentum) -> ()",
+    _fake,
+)
+def _proximal_gradient(
+    A: Tensor, y: Tensor, lam: Tensor, step: float, iterations: int, every: int, restarts: bool, monotone: bool,
+    tol: float, x: Tensor, gap: Tensor, made: Tensor, other: Tensor | None, g_other: Tensor | None,
+    momentum: Tensor | None,
+) -> None:  # fmt: skip
+    batch, (m, n) = y.shape[0], A.shape
+    numbers = [t for t in (other, g_other) if t is not None]
+    fits = (
+        y.shape == (batch, m)
+        and x.shape == (batch, n)
+        and gap.shape == made.shape == (batch,)
+        and lam.dim() == 2
+        and lam.shape[0] in (1, batch)
+        and lam.shape[1] in (1, n)
+        and len(numbers) == (0 if momentum is None else 2)
+        and all(t.shape == x.shape for t in numbers)
+        and (momentum is None or (momentum.shape == (batch, 3) and momentum.dtype == torch.float64))
+        and made.dtype == torch.int64
+        and all(t.is_contiguous() for t in (x, gap, made, *numbers))
+        and (momentum is None or momentum.is_contiguous())
+        and iterations >= 0
+        and every >= 1
+    )
+    require(fits and alike(A, y, lam, x, gap, *numbers) and y.device.type == "cpu", "proximal_gradient")
+    A, y, lam = A.contiguous(), y.contiguous(), lam.contiguous()
+    _fastunroll.proximal_gradient(
+        is_double(y), (batch, m, n, *lam.shape), torch.get_num_threads(), iterations, every, restarts, monotone, step,
+        tol, A.data_ptr(), y.data_ptr(), lam.data_ptr(),
+        (x.data_ptr(), address(other), address(g_other), address(momentum), gap.data_ptr(), made.data_ptr()),
+    )  # fmt: skip
+
+
+def serves_proximal_gradient(y: Tensor) -> bool:
+    """Whether :func:`proximal_gradient` exists for this device and dtype."""
+    return y.device.type == "cpu" and serves(y) and kernels(y) is None
+
+
+def proximal_gradient(
+    A: Tensor, y: Tensor, lam: Tensor, step: float, state: State, *, iterations: int, every: int, restarts: bool,
+    monotone: bool, tol: float,
+) -> None:  # fmt: skip
+    """At most so many more iterations of each sample that has not converged. lam: (1 or batch, 1 or n)."""
+    _proximal_gradient(
+        A, y, lam, step, iterations, every, restarts, monotone, tol, state.x, state.gap, state.made, state.other,
+        state.g_other, state.momentum,
+    )  # fmt: skip

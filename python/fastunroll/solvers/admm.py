@@ -1,0 +1,246 @@
+"""ADMM for the Lasso: a linear system and a threshold by turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .._precision import own_precision
+from ..products import product
+from ..prox import soft_threshold
+from .arrays import takes_arrays
+from .batch import Batch
+from .duality import measure, measures
+from .history import EVERY, Callback, History, Watch, looked_at
+from .problem import Operator, Problem, column, inner, problem, require_precision, total
+
+Solve = Callable[[Tensor, Tensor], Tensor]
+
+
+class Factorised:
+    """x = argmin ½‖A x − y‖² + ρ/2‖x − w‖² for a matrix, factorised once for each ρ.
+
+    x = w + Kᴴ(y − A w) with K = (A Aᴴ + ρI)⁻¹A = A(AᴴA + ρI)⁻¹, of which the smaller is factorised, in double
+    precision. As a correction of w it needs no division by ρ, and loses nothing where ρ is small.
+    """
+
+    def __init__(self, A: Tensor) -> None:
+        self.A = A
+        self.K = A
+
+    @cached_property
+    def wide(self) -> Tensor:
+        return self.A.to(torch.complex128 if self.A.is_complex() else torch.float64)
+
+    @cached_property
+    def gram(self) -> Tensor:
+        A = self.wide
+        return A @ A.mH if A.shape[0] <= A.shape[1] else A.mH @ A
+
+    def factorise(self, rho: Tensor) -> None:
+        A = self.wide
+        L = torch.linalg.cholesky(self.gram + rho * torch.eye(self.gram.shape[0], dtype=A.dtype, device=A.device))
+        K = torch.cholesky_solve(A, L) if A.shape[0] <= A.shape[1] else torch.cholesky_solve(A.mH, L).mH
+        self.K = K.to(self.A.dtype).contiguous()
+
+    def __call__(self, p: Problem, w: Tensor, x: Tensor) -> Tensor:
+        return w - product(p.residual(w), self.K, adjoint=True)
+
+
+class Solved:
+    """The same for an operator: by a function of the user, or by conjugate gradients from the x before."""
+
+    def __init__(self, p: Problem, solve: Solve | None, steps: int) -> None:
+        self.back, self.solve, self.steps = p.adjoint(p.y), solve, steps
+        self.rho = torch.ones(())
+
+    def factorise(self, rho: Tensor) -> None:
+        self.rho = rho.to(self.back.real.dtype if self.back.is_complex() else self.back.dtype)
+
+    def __call__(self, p: Problem, w: Tensor, x: Tensor) -> Tensor:
+        b = self.back + self.rho * w
+        if self.solve is not None:
+            found = self.solve(b, self.rho)
+            if not isinstance(found, Tensor) or found.shape != b.shape:
+                got = _checks.shape_text(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise ValueError(
+                    f"solve(b, rho) must return a tensor of shape {_checks.shape_text(b.shape)}, got {got}"
+                )
+            return found
+        return conjugate_gradients(lambda v: p.adjoint(p.forward(v)) + self.rho * v, b, x, self.steps)
+
+
+def conjugate_gradients(apply: Callable[[Tensor], Tensor], b: Tensor, x: Tensor, steps: int) -> Tensor:
+    """Some steps towards the solution of apply(x) = b for each sample. A sample that is solved stays where it is."""
+    r = b - apply(x)
+    direction, square = r, inner(r, r)
+    for _ in range(steps):
+        moved = apply(direction)
+        curvature = inner(direction, moved)
+        length = torch.where(curvature > 0, square / torch.where(curvature > 0, curvature, 1.0), 0.0)
+        x, r = x + column(length, x) * direction, r - column(length, x) * moved
+        before, square = square, inner(r, r)
+        ratio = torch.where(before > 0, square / torch.where(before > 0, before, 1.0), 0.0)
+        direction = r + column(ratio, x) * direction
+    return x
+
+
+class Iterations(Batch):
+    """x, z and u of each sample; ρ of all."""
+
+    state = ("u", "solution", "before")
+
+    def __init__(
+        self, p: Problem, watch: Watch, linear: Factorised | Solved, rho: Tensor, relaxation: float, adaptive: bool
+    ) -> None:
+        super().__init__(p, watch.tol)
+        self.watch, self.linear, self.relaxation, self.adaptive = watch, linear, relaxation, adaptive
+        self.u = torch.zeros_like(self.iterate)
+        self.solution = self.before = self.iterate
+        self.primal = self.dual = self.gap.new_zeros(())
+        self.done = 0
+        self.set_rho(rho)
+        self.look()
+
+    def set_rho(self, rho: Tensor) -> None:
+        self.rho = rho
+        self.linear.factorise(rho)
+
+    def move(self) -> None:
+        z = self.before = self.iterate
+        self.solution = self.linear(self.going, z - self.u, self.solution)
+        relaxed = self.relaxation * self.solution + (1 - self.relaxation) * z
+        lam = self.going.lam
+        self.iterate = soft_threshold(relaxed + self.u, lam / self.rho.to(lam.dtype))
+        self.u = self.u + relaxed - self.iterate
+        self.done += 1
+        if self.done % EVERY == 0:
+            self.balance()
+
+    def measured_gap(self) -> Tensor:
+        if self.tol == 0 and not self.watch.looks:  # nobody asks
+            return self.gap
+        residual = self.going.residual(self.iterate)
+        return measure(self.iterate, residual, self.going.adjoint(residual), self.going.y, self.going.lam)[1]
+
+    def balance(self) -> None:
+        """Doubles or halves ρ where one residual is ten times the other; in the first half, to come to rest."""
+        with torch.no_grad():
+            self.primal = torch.linalg.vector_norm(self.solution - self.iterate)
+            self.dual = torch.linalg.vector_norm(self.iterate - self.before) * self.rho.to(self.primal.dtype)
+        if not self.adaptive or 2 * self.done > self.watch.iterations:
+            return
+        primal, dual = float(self.primal), float(self.dual)
+        factor = 2.0 if primal > 10 * dual else 0.5 if dual > 10 * primal else 1.0
+        if factor != 1 and primal + dual < float("inf"):
+            self.u = self.u / factor
+            self.set_rho(self.rho * factor)
+
+    def measures(self) -> dict[str, Tensor]:
+        """What a history holds."""
+        with torch.no_grad():
+            return {**measures(self.p, self.x), "rho": self.rho, "primal": self.primal, "dual": self.dual}
+
+
+def mean_eigenvalue(p: Problem) -> Tensor:
+    """That of AᴴA, ‖A‖_F²/n: of an operator an estimate, from A applied to random signs."""
+    with torch.no_grad():
+        if p.A is not None:
+            return p.A.abs().double().square().sum() / p.A.shape[1]
+        like = p.start()
+        signs = torch.randint(2, like.shape, generator=torch.Generator().manual_seed(0)).to(like) * 2 - 1
+        return total(p.forward(signs).abs().double().square()).sum() / max(1, like.numel())
+
+
+@takes_arrays
+def admm(
+    A: Tensor | Operator,
+    y: Tensor,
+    lam: Tensor | float,
+    *,
+    rho: Tensor | float | None = None,
+    relaxation: float = 1.6,
+    adaptive: bool = True,
+    iterations: int = 100,
+    tol: float = 0.0,
+    x0: Tensor | None = None,
+    solve: Solve | None = None,
+    inner_iterations: int = 10,
+    callback: Callback | None = None,
+    progress: bool = False,
+    history: History | None = None,
+) -> Tensor:
+    """Iterations of ADMM on min ½‖A x − y‖² + λ‖z‖₁ with x = z, in scaled form; returns z.
+
+    x = (AᴴA + ρI)⁻¹(Aᴴy + ρ(z − u)), x̂ = αx + (1 − α)z, z⁺ = S_{λ/ρ}(x̂ + u), u⁺ = u + x̂ − z⁺.
+
+    Args:
+        A: (m, n); or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
+        y: (..., m); for an operator (B, ...). A NumPy array, with a NumPy ``A``, gives a NumPy result.
+        lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
+        rho: ρ > 0; by default the mean eigenvalue of AᴴA, ‖A‖_F²/n.
+        relaxation: α between 0 and 2; above 1 it is over-relaxation.
+        adaptive: every 10 iterations of the first half, double ρ if ‖x − z‖ > 10·ρ‖z − z_before‖, halve it if the other
+            is ten times larger (over all samples: so a sample's result depends on the batch it is in).
+        iterations: how many, ≥ 1; with ``tol`` at most.
+        tol: the relative duality gap of z (:func:`duality_gap`) at which a sample stops, looked at every 10 iterations;
+            0 never stops.
+        x0: where z starts, (..., n); zero by default.
+        solve: for an operator, ``solve(b, rho)`` returns the solution of (AᴴA + ρI)x = b, all (B, ...). Without it
+            conjugate gradients are used, and the iteration is inexact.
+        inner_iterations: of conjugate gradients, from the solution before.
+        callback: called every 10 iterations and at the end as ``callback(iteration, z)``; True ends the run.
+        progress: show a progress bar.
+        history: a :class:`History` to fill.
+
+    Returns:
+        z, (..., n); differentiable in y, λ, A and ρ, by unrolling.
+
+    Raises:
+        TypeError: not floating point, half precision, dtypes differ, or A is neither a matrix nor an operator.
+        ValueError: shapes do not fit, devices differ, λ < 0 or NaN, ρ ≤ 0, ``relaxation`` not between 0 and 2,
+            ``tol`` < 0, ``iterations`` < 1, or ``solve`` with a matrix.
+
+    Warns:
+        ConvergenceWarning: samples did not reach ``tol``.
+
+    Equivalent to::
+
+        M = torch.linalg.inv(A.mH @ A + rho * torch.eye(n))
+        for _ in range(iterations):
+            x = (y @ A.conj() + rho * (z - u)) @ M.mT
+            v = relaxation * x + (1 - relaxation) * z + u
+            z = torch.sgn(v) * torch.relu(v.abs() - lam / rho)
+            u = v - z
+
+    Reference: Boyd, Parikh, Chu, Peleato and Eckstein, *Distributed optimization and statistical learning via the
+    alternating direction method of multipliers*, 2011, sections 3.4.1, 3.4.3, 4.2.4 and 6.4.
+    """
+    watch = Watch("admm", iterations, tol, callback, progress, history)
+    p = problem(A, y, lam, x0)
+    require_precision(p.y)
+    if not 0 < _checks.positive("relaxation", relaxation) < 2:
+        raise ValueError(f"relaxation must be a number between 0 and 2, got {relaxation!r}")
+    if solve is not None and (p.A is not None or not callable(solve)):
+        raise ValueError("solve is a function for operators, solve(b, rho): a matrix is factorised")
+    steps = _checks.count("inner_iterations", inner_iterations)
+    with own_precision(p.y), watch:
+        start = mean_eigenvalue(p) if rho is None else _rho(rho, p.y)
+        linear = Solved(p, solve, steps) if p.A is None else Factorised(p.A)
+        run = Iterations(p, watch, linear, torch.where(start > 0, start, 1.0), float(relaxation), bool(adaptive))
+        looked_at(watch, run.advance, lambda iteration: watch.look(iteration, p.restore(run.x), run.gap, run.measures))
+    watch.finish(run.gap, run.made, p.lead)
+    return p.restore(run.x)
+
+
+def _rho(rho: Tensor | float, like: Tensor) -> Tensor:
+    if not isinstance(rho, Tensor):
+        _checks.positive("rho", rho)
+    value = _checks.scalar("rho", rho, like).double()
+    if not bool(value > 0):
+        raise ValueError(f"rho must be a finite number > 0, got {float(value)!r}")
+    return value

@@ -1,0 +1,128 @@
+"""AMP: a threshold, and a correction of what it does to the residual."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _checks, ops, unrolling
+from .._precision import own_precision
+from ..prox import soft_threshold
+from .arrays import takes_arrays
+from .batch import Batch
+from .history import Callback, History, Watch, looked_at
+from .problem import Operator, Problem, column, norm, problem, require_precision
+
+
+class Iterations(Batch):
+    """x and the corrected residual v of each sample."""
+
+    state = ("v", "before")
+
+    def __init__(self, p: Problem, watch: Watch, alpha: Tensor, damping: float) -> None:
+        super().__init__(p, watch.tol)
+        self.alpha, self.damping = alpha, damping
+        self.v, self.before = -p.residual(self.iterate), self.iterate
+        self.sizes = norm(self.v).detach()  # of all samples
+
+    def theta(self, size: Tensor) -> Tensor:
+        return self.alpha * size / self.p.measurements**0.5
+
+    def move(self) -> None:
+        x, v, beta = self.iterate, self.v, self.damping
+        z = x + self.going.adjoint(v)
+        following = soft_threshold(z, column(self.theta(norm(v)), z))
+        count = (following != 0).flatten(1).sum(1).to(v.dtype)
+        self.iterate, self.before = following if beta == 1 else x + beta * (following - x), x
+        corrected = column(count / self.p.measurements, v) * v - self.going.residual(self.iterate)
+        self.v = corrected if beta == 1 else v + beta * (corrected - v)
+
+    def measured_gap(self) -> Tensor:
+        sizes = norm(self.v)
+        if self.p.A is None:
+            self.sizes = torch.where(self.converged(), self.sizes, sizes)
+        else:
+            self.sizes = self.sizes.index_copy(0, self.rows, sizes)
+        size = norm(self.iterate)
+        return norm(self.iterate - self.before) / torch.where(size > 0, size, torch.ones_like(size))
+
+    def measures(self) -> dict[str, Tensor]:
+        """What a history holds."""
+        return {"residual": self.sizes, "threshold": self.theta(self.sizes)}
+
+
+@takes_arrays
+def amp(
+    A: Tensor | Operator,
+    y: Tensor,
+    *,
+    alpha: Tensor | float = 1.5,
+    damping: float = 1.0,
+    iterations: int = 30,
+    tol: float = 0.0,
+    x0: Tensor | None = None,
+    callback: Callback | None = None,
+    progress: bool = False,
+    history: History | None = None,
+) -> Tensor:
+    """Approximate message passing: sparse recovery from y = A x + noise in few iterations, for matrices it is made for.
+
+    θ = α‖v‖₂/√m, x⁺ = S_θ(x + Aᵀv), v⁺ = y − A x⁺ + (‖x⁺‖₀/m) v, from v = y − A x₀. The last term is Onsager's
+    correction; because of it x + Aᵀv is the truth plus white Gaussian noise of deviation ‖v‖₂/√m, and θ is α times
+    that. This holds for large A with independent entries of mean 0 and variance 1/m (columns of norm about 1). With
+    others AMP can diverge: damp it, or use :func:`fista`.
+
+    Args:
+        A: (m, n), real; or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
+        y: (..., m); for an operator (B, ...). A NumPy array, with a NumPy ``A``, gives a NumPy result.
+        alpha: α > 0, one number. Larger is for sparser truths: between 1 and 2 as a rule.
+        damping: β in (0, 1] of Rangan et al.: how much of each update of x and v is made; 1 is AMP undamped.
+        iterations: how many, ≥ 1; with ``tol`` at most.
+        tol: the relative change ‖x⁺ − x‖/‖x⁺‖ at which a sample stops, looked at every 10 iterations; 0 never stops.
+            (AMP solves no problem with a λ given beforehand: there is no duality gap.)
+        x0: where to start, (..., n); zero by default.
+        callback: called every 10 iterations and at the end as ``callback(iteration, x)``; True ends the run.
+        progress: show a progress bar.
+        history: a :class:`History` to fill, with residual ‖v‖ and threshold θ.
+
+    Returns:
+        (..., n); differentiable in every argument, by unrolling (the count ‖x⁺‖₀ is taken as constant). One native call
+        for a matrix without damping, ``tol``, ``callback``, ``progress`` and ``history``.
+
+    Raises:
+        TypeError: not floating point, complex, half precision, dtypes differ, or A is neither a matrix nor an operator.
+        ValueError: shapes do not fit, devices differ, α ≤ 0, ``damping`` not in (0, 1], ``tol`` < 0, or
+            ``iterations`` < 1.
+
+    Warns:
+        ConvergenceWarning: samples did not reach ``tol``.
+
+    Equivalent to::
+
+        for _ in range(iterations):
+            z = x + v @ A
+            theta = alpha * v.norm(dim=-1, keepdim=True) / m**0.5
+            new = torch.sign(z) * torch.relu(z.abs() - theta)
+            x = x + damping * (new - x)
+            v = v + damping * (y - x @ A.mT + (new != 0).to(v).sum(-1, keepdim=True) / m * v - v)
+
+    References: Donoho, Maleki and Montanari, *Message-passing algorithms for compressed sensing*, 2009; Rangan,
+    Schniter and Fletcher, *On the convergence of approximate message passing with arbitrary matrices*, 2014 (damping).
+    """
+    watch = Watch("amp", iterations, tol, callback, progress, history)
+    p = problem(A, y, 0.0, x0)
+    require_precision(p.y)
+    _checks.real("y", p.y)
+    if not isinstance(alpha, Tensor):
+        _checks.positive("alpha", alpha)
+    factor = _checks.scalar("alpha", alpha, p.y)
+    if not 0 < _checks.positive("damping", damping) <= 1:
+        raise ValueError(f"damping must be a number in (0, 1], where 1 is no damping, got {damping!r}")
+    if p.A is not None and damping == 1 and watch.tol == 0 and not watch.looks:
+        form = ops.Form(watch.iterations, linear="coupled", state="onsager", shrinkage="soft")
+        return p.restore(unrolling.run(form, ops.Parameters([p.A], [], [], [factor]), p.y, p.x0)[0])
+    with own_precision(p.y), watch:
+        run = Iterations(p, watch, factor, float(damping))
+        looked_at(watch, run.advance, lambda iteration: watch.look(iteration, p.restore(run.x), run.gap, run.measures))
+    watch.finish(run.gap, run.made, p.lead)
+    return p.restore(run.x)

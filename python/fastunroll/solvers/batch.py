@@ -1,0 +1,87 @@
+"""A batch of samples that iterate until each has converged, in plain PyTorch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .history import EVERY
+from .problem import Problem, column
+
+
+class Batch:
+    """The state of all samples, moved on by blocks: out of place, so that it is differentiable by unrolling.
+
+    Samples of a matrix that have converged are left out of what follows. An operator may hold something for each sample
+    and always gets all of them: there, the iterates of the converged ones are put aside.
+
+    A subclass has ``move()``, which makes an iteration, ``measured_gap()``, what it compares with tol, and names in
+    ``state`` what each sample carries along besides its iterate.
+
+    Attributes:
+        gap, made: (B,), of all samples: what is compared with tol, infinite at first; iterations.
+        going: the problem of the samples that go on.
+        iterate: where they are.
+    """
+
+    state: tuple[str, ...] = ()
+
+    def __init__(self, p: Problem, tol: float) -> None:
+        self.p, self.going, self.tol = p, p, tol
+        self.iterate = self.kept = p.start()
+        self.gap = torch.full((p.batch,), torch.inf, dtype=p.y.abs().dtype, device=p.y.device)
+        self.made = torch.zeros(p.batch, dtype=torch.int64, device=p.y.device)
+        self.rows = torch.arange(p.batch, device=p.y.device)  # which samples go on
+
+    def move(self) -> None:
+        """One iteration of the samples that go on."""
+        raise NotImplementedError
+
+    def measured_gap(self) -> Tensor:
+        """Of the samples that go on; not differentiated."""
+        raise NotImplementedError
+
+    @property
+    def x(self) -> Tensor:
+        """Of all samples."""
+        if self.p.A is None:
+            return torch.where(column(self.converged(), self.iterate), self.kept, self.iterate)
+        return self.kept.index_copy(0, self.rows, self.iterate)
+
+    def converged(self) -> Tensor:
+        """Which samples have."""
+        return (self.gap <= self.tol) & (self.tol > 0)
+
+    def advance(self, count: int) -> bool:
+        """So many iterations more; whether all samples have converged."""
+        for done in range(1, count + 1):
+            if not self.rows.numel():
+                break
+            self.move()
+            if done % EVERY == 0 or done == count:
+                more = torch.full_like(self.rows, done % EVERY or EVERY)
+                if self.p.A is None:
+                    more = more * ~self.converged()
+                self.made = self.made.index_add(0, self.rows, more)
+                if self.look():
+                    break
+        return self.tol > 0 and bool(self.converged().all())
+
+    def look(self) -> bool:
+        """Measures, and leaves out what has converged; whether that is all."""
+        with torch.no_grad():
+            gap = self.measured_gap()
+        if self.p.A is None:
+            before, self.gap = self.converged(), torch.where(self.converged(), self.gap, gap)
+            self.kept = torch.where(column(self.converged() & ~before, self.kept), self.iterate, self.kept)
+            return bool(self.converged().all())
+        self.gap = self.gap.index_copy(0, self.rows, gap)
+        going = ~((gap <= self.tol) & (self.tol > 0))
+        if bool(going.all()):
+            return False
+        self.kept = self.kept.index_copy(0, self.rows, self.iterate)
+        some = going.nonzero()[:, 0]
+        self.rows, self.going = self.rows[some], self.going.samples(some)
+        for name in ("iterate", *self.state):
+            setattr(self, name, getattr(self, name)[some])
+        return not some.numel()

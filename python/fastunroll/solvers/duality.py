@@ -1,0 +1,83 @@
+"""How far at most an objective is from its minimum: the duality gap of the Lasso."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._precision import own_precision
+from ..prox import soft_threshold
+from .problem import Operator, Problem, column, inner, norm, problem, require_precision, total
+
+
+def relative(gap: Tensor, y: Tensor) -> Tensor:
+    """Divided by ½‖y‖², unless that is zero."""
+    scale = inner(y, y) / 2
+    return gap / torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def measure(x: Tensor, residual: Tensor, gradient: Tensor, y: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+    """Objective and relative gap, (B,) each, of x with A x − y and Aᴴ(A x − y)."""
+    square = inner(residual, residual)
+    slope, size = gradient.abs(), x.abs()
+    s = torch.where(square > 0, -inner(residual, y) / square, torch.ones_like(square))
+    bound = torch.where(slope == 0, torch.inf, lam / slope).flatten(1).amin(1)
+    s = torch.maximum(torch.minimum(s, bound), -bound)
+    along = (x.conj() * gradient).real if x.is_complex() else x * gradient
+    gap = (1 - s).square() * square / 2 + total(lam * size + column(s, x) * along)
+    return square / 2 + total(lam * size), relative(gap, y)
+
+
+def measures(p: Problem, x: Tensor) -> dict[str, Tensor]:
+    """Objective, relative gap and KKT residual, (B,) each."""
+    residual = p.residual(x)
+    gradient = p.adjoint(residual)
+    objective, gap = measure(x, residual, gradient, p.y, p.lam)
+    moved = norm(x - soft_threshold(x - gradient, p.lam))
+    return {"objective": objective, "gap": gap, "kkt": moved / p.correlation}
+
+
+def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float) -> Tensor:
+    r"""The relative duality gap of min ½‖A x − y‖² + λ‖x‖₁ at x, for each sample.
+
+    The objective P(x) is at most gap·½‖y‖² above its minimum: a certificate that needs no solution. With R = y − A x
+    and the dual point sR, where s = ⟨R, y⟩/‖R‖² brought into ±min λ_i/|AᴴR|_i so that |s AᴴR| ≤ λ,
+
+        gap = (P(x) − D(sR)) / ½‖y‖²,    P − D = ½(1 − s)²‖R‖² + Σ (λ_i|x_i| − s·x_i·(AᴴR)_i)
+
+    a sum of terms ≥ 0, so that it is exact to rounding however small it is. Where y = 0 it is not divided. A coordinate
+    with λ_i = 0 makes s = 0 and the gap useless, unless (AᴴR)_i = 0.
+
+    Args:
+        x: (..., n); for an operator (B, ...).
+        y: (..., m), with the leading shape of ``x``; for an operator (B, ...).
+        A: (m, n), or an operator with ``A(x)`` and ``A.adjoint(y)``.
+        lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
+
+    Returns:
+        (...), one value a sample.
+
+    Raises:
+        TypeError: not floating point, half precision, dtypes differ, or A is neither a matrix nor an operator.
+        ValueError: shapes do not fit, devices differ, or λ < 0 or NaN.
+
+    Equivalent to::
+
+        R = y - x @ A.mT
+        g, square = R @ A.conj(), R.abs().square().sum(-1)
+        bound = (lam / g.abs()).amin(-1)
+        s = ((R.conj() * y).real.sum(-1) / square).clamp(-bound, bound)
+        primal = square / 2 + (lam * x.abs()).sum(-1)
+        dual = (y.abs().square().sum(-1) - (y - s[..., None] * R).abs().square().sum(-1)) / 2
+        (primal - dual) / (y.abs().square().sum(-1) / 2)
+
+    Reference: Kim, Koh, Lustig, Boyd and Gorinevsky, *An interior-point method for large-scale ℓ1-regularized least
+    squares*, 2007.
+    """
+    p = problem(A, y, lam, x)
+    require_precision(p.y)
+    assert p.x0 is not None
+    with own_precision(p.y):
+        residual = p.residual(p.x0)
+        gap = measure(p.x0, residual, p.adjoint(residual), p.y, p.lam)[1]
+    return gap.reshape(p.lead)

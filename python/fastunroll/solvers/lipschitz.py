@@ -1,0 +1,102 @@
+"""Step sizes: upper bounds of ‖A‖², the Lipschitz constant of the gradient Aᴴ(A x − y)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .problem import Problem, column, inner, norm
+
+_STEPS = 40
+_RISK = 1e-9
+
+
+def of_matrix(A: Tensor) -> float:
+    """An upper bound of ‖A‖²: certified, and wider than it by about 1e-11 of it.
+
+    The largest eigenvalue of the smaller Gram matrix in double precision, plus what the errors of both may be: the sums
+    of the Gram matrix are off by at most k·u·‖A‖_F², k terms with the unit roundoff u, and LAPACK's eigenvalues by a
+    modest multiple of the size (taken as 10 times it) of u·‖A‖².
+    """
+    if A.is_meta:
+        return 1.0
+    A = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
+    gram = A @ A.mH if A.shape[0] <= A.shape[1] else A.mH @ A
+    largest = float(torch.linalg.eigvalsh(gram)[-1])
+    terms = (4 if A.is_complex() else 1) * max(A.shape) + 10 * min(A.shape)
+    return max(largest, 0.0) + terms * 2.0**-53 * float(gram.diagonal().real.sum())
+
+
+def of_operator(p: Problem) -> float:
+    """An upper bound of ‖A‖² for every sample: ``op.norm()``², where there is one, else by Lanczos' method.
+
+    From a random start, k steps of Lanczos find an eigenvalue θ ≤ ‖A‖², and ‖A‖² ≤ θ / (1 − ε) but with a
+    probability of at most 1.648 √n exp(−√ε (2k − 1)), which is set to 1e-9. (A residual certifies that there is an
+    eigenvalue near θ, not that it is the largest: no method of products alone is certain.) With k = 40 and n = 65536
+    the bound is about 12 % wider than θ. All samples are run, each from a start of its own, as an operator may hold
+    something for each.
+
+    Reference: Kuczyński and Woźniakowski, *Estimating the largest eigenvalue by the power and Lanczos algorithms with a
+    random start*, 1992.
+    """
+    if callable(getattr(p.operator, "norm", None)):
+        bound = float(p.operator.norm()) ** 2 * (1 + 1e-6)
+        if not math.isfinite(bound) or bound <= 0:
+            raise ValueError(f"A.norm() must be a finite number > 0 for a step size, got {bound**0.5!r}: give step")
+        return bound
+    if not p.batch:
+        return 1.0
+    with torch.no_grad():
+        return _lanczos(p)
+
+
+def _lanczos(p: Problem) -> float:
+    like = p.start()
+    real = like.real.dtype if like.is_complex() else like.dtype
+    generator = torch.Generator().manual_seed(0)
+    size = like[0].numel()
+    v = torch.randn(like.shape, generator=generator, dtype=torch.complex64 if like.is_complex() else torch.float32)
+    v = v.to(like)
+    v, before = v / column(norm(v), v), torch.zeros_like(v)
+    steps = min(_STEPS, size)
+    diagonal, beside = [], [torch.zeros(p.batch, dtype=real, device=like.device)]
+    for _ in range(steps):
+        w = p.adjoint(p.forward(v)) - column(beside[-1], v) * before
+        diagonal.append(inner(v, w))
+        w = w - column(diagonal[-1], v) * v
+        beside.append(norm(w))
+        # Where nothing is left an invariant subspace has been found: zeros from here on.
+        safe = torch.where(beside[-1] > 0, beside[-1], torch.ones_like(beside[-1]))
+        v, before = w / column(safe, w), v
+    matrices = torch.diag_embed(torch.stack(diagonal, 1).double().cpu())
+    for i, b in enumerate(beside[1:steps], start=1):
+        matrices[:, i - 1, i] = matrices[:, i, i - 1] = b.double().cpu()
+    if not bool(torch.isfinite(matrices).all()):
+        raise ValueError("A must be finite, but its products hold NaN or infinity: check how it was computed")
+    theta = float(torch.linalg.eigvalsh(matrices)[:, -1].max())
+    if theta <= 0:
+        raise ValueError("A must not be zero: the step size 1/‖A‖² would be infinite")
+    epsilon = 0.0 if steps == size else (math.log(1.648 * math.sqrt(size) / _RISK) / (2 * steps - 1)) ** 2
+    rounding = 100 * torch.finfo(real).eps
+    return theta * (1 + rounding) / (1 - min(epsilon, 0.9))
+
+
+def step_of(p: Problem, step: Tensor | float | None) -> Tensor:
+    """1/‖A‖² where no step is given, rounded down; shape ()."""
+    if step is not None:
+        return _checks.scalar("step", step, p.y)
+    bound = of_operator(p) if p.A is None else of_matrix(_checks.nonzero_matrix("A", p.A))
+    return rounded_down(1 / bound, p.y)
+
+
+def rounded_down(value: float, like: Tensor) -> Tensor:
+    """``value`` rounded down to 24 bits, in the real type of ``like``.
+
+    In double precision too: the last bits of an eigenvalue depend on the number of threads, and must not show.
+    """
+    mantissa, exponent = math.frexp(value)
+    down = math.ldexp(math.floor(mantissa * 2**24), exponent - 24)
+    return torch.tensor(down, dtype=like.real.dtype if like.is_complex() else like.dtype, device=like.device)
