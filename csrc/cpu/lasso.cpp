@@ -148,6 +148,12 @@ template <class T> class LassoTile {
     for (int64_t i = 0; i < count; ++i) subtract_codes(i);
     const Factor<T> to_codes{m_, n_, p_.to_codes, true, nullptr, Layout::by_depth, false};
     product(to_codes, residuals, scratch, above, StartAtZero<T>{}, StoreScaled<T>{r_, stride_, p_.scale});
+    // c = A^T y, which the gap of a sample in Gram form needs.
+    if (at_first && a_.x0)
+      product(to_codes, Rows<T>{y_, stride_y_, count, nullptr, 0}, scratch, above, StartAtZero<T>{},
+              StoreScaled<T>{c_, stride_, p_.scale});
+    else if (at_first)
+      memcpy(c_, r_, size_t(count * stride_) * sizeof(T));
     const T ridge = a_.dictionary.ridge;
     for (int64_t i = 0; i < count; ++i) {
       const T *residual = residual_ + i * stride_y_, *scaled = scaled_ + i * stride_;
@@ -158,7 +164,6 @@ template <class T> class LassoTile {
         for (int64_t j = 0; j < stride_; ++j) r[j] += ridge * p_.scale[j] * scaled[j];
         progress_[i].power += ridge * inner_product(scaled, scaled, stride_);
       }
-      if (at_first) correlate(i);
     }
   }
 
@@ -203,16 +208,6 @@ template <class T> class LassoTile {
     }
   }
 
-  // c = r + Gx, which the gap of a sample in Gram form needs.
-  void correlate(int64_t i) {
-    T* c = c_ + i * stride_;
-    memcpy(c, r_ + i * stride_, size_t(stride_) * sizeof(T));
-    if (!a_.x0) return;
-    const T* x = x_ + i * stride_;
-    for (int64_t j = 0; j < n_; ++j)
-      if (x[j] != 0) subtract(c, p_.gram + j * stride_, -x[j], 0, stride_);
-  }
-
   bool is_done(int64_t i) {
     Progress<T>& of = progress_[i];
     const T* x = x_ + i * stride_;
@@ -244,7 +239,7 @@ template <class T> class LassoTile {
     Progress<T>& of = progress_[i];
     const int64_t row = i * stride_;
     of.steps += solver_.improve({x_ + row, r_ + row, c_ + row, limit_, one_over_limit_, of.energy},
-                                margin * a_.tol * of.energy / 2, &of.enough, a_.most_steps - of.steps);
+                                margin * a_.tol * of.energy / 2, &of.enough, a_.most_steps - of.steps, of.steps == 0);
   }
 
   const Lasso<T>& a_;

@@ -28,9 +28,10 @@ template <class T> class SampleSolver {
   }
 
   // Until the gap, as far as r tells, is at most `wanted`; returns the steps taken. Coordinate descent ends at moves
-  // below `enough`, which is lowered for the next time.
-  int64_t improve(const Sample<T>& s, T wanted, T* enough, int64_t most_steps) {
-    return nonnegative_ ? improve<true>(s, wanted, enough, most_steps) : improve<false>(s, wanted, enough, most_steps);
+  // below `enough`, which is lowered for the next time. The first time it goes on for as long as it takes.
+  int64_t improve(const Sample<T>& s, T wanted, T* enough, int64_t most_steps, bool first) {
+    return nonnegative_ ? improve<true>(s, wanted, enough, most_steps, first)
+                        : improve<false>(s, wanted, enough, most_steps, first);
   }
 
  private:
@@ -38,34 +39,68 @@ template <class T> class SampleSolver {
   static constexpr int64_t few_moves = 8;  // before Newton's method takes what has entered into account
   static constexpr int64_t most_newton = 50;
 
-  template <bool NonNegative> int64_t improve(const Sample<T>& s, T wanted, T* enough, int64_t most_steps) {
+  template <bool NonNegative> int64_t improve(const Sample<T>& s, T wanted, T* enough, int64_t most_steps, bool first) {
     int64_t steps = 0;
+    entered_count_ = 0;
+    if (first) {
+      prune(s);
+      steps += descend<NonNegative>(s, enough, 4 * most_);
+    }
     take_support(s.x);
     for (int round = 0; round < rounds && steps < most_steps; ++round) {
-      const bool fresh = support_.count() == 0;
-      if (!fresh) {
-        steps += newton(s);
-        if (gap(s) <= wanted) break;
-      }
-      Move<T> move = pass<NonNegative>(T(0), gram_.row(0), s.r, s.x, s.limit, gram_.stride);
-      if (!(move.size > 0)) break;
-      const T part = T(0.3) * move.size;
-      *enough = part < *enough ? part : *enough;
-      const int64_t most = fresh ? 4 * most_ : few_moves;
-      int64_t entered = 0, zeros = 0, moves = 0;
-      for (; moves < most && move.size > *enough; ++moves) {
-        const int64_t j = move.index;
-        const T before = s.x[j], after = soft(before + s.r[j], s.limit[j], NonNegative);
-        s.x[j] = after;
-        zeros += after == 0;
-        if (!member_[j]) member_[j] = true, entered_[entered++] = int32_t(j);
-        move = pass<NonNegative>(after - before, gram_.row(j), s.r, s.x, s.limit, gram_.stride);
-      }
+      steps += newton(s);
+      if (gap(s) <= wanted) break;
+      const int64_t moves = descend<NonNegative>(s, enough, few_moves);
+      if (moves == 0) break;
       steps += moves;
-      update_support(s.x, entered, zeros);
+      update_support(s.x);
     }
     mark(false);
     return steps;
+  }
+
+  // Moves one coordinate after the other, those that move furthest; returns how many. What was not in the support is
+  // in entered_ then.
+  template <bool NonNegative> int64_t descend(const Sample<T>& s, T* enough, int64_t most) {
+    Move<T> move = pass<NonNegative>(T(0), gram_.row(0), s.r, s.x, s.limit, gram_.stride);
+    const T part = T(0.3) * move.size;
+    *enough = part < *enough ? part : *enough;
+    entered_count_ = zeros_ = 0;
+    int64_t moves = 0;
+    for (; moves < most && move.size > *enough; ++moves) {
+      const int64_t j = move.index;
+      const T before = s.x[j], after = soft(before + s.r[j], s.limit[j], NonNegative);
+      s.x[j] = after;
+      zeros_ += after == 0;
+      if (!member_[j]) member_[j] = true, entered_[entered_count_++] = int32_t(j);
+      move = pass<NonNegative>(after - before, gram_.row(j), s.r, s.x, s.limit, gram_.stride);
+    }
+    return moves;
+  }
+
+  // What is worth keeping of a start with more nonzeros than can all be right, such as a network's: what is not small,
+  // and nothing if zero is better.
+  void prune(const Sample<T>& s) {
+    int64_t count = 0;
+    RowSum<T> of_limits, of_y;
+    along_row<T>(gram_.stride, [&](int64_t c, int j) {
+      const Vector<T> x = load(s.x + c);
+      count += __builtin_popcount(nonzero_bits(x));
+      of_limits.add(j, where_nonzero<T>(x, with_sign_of<T>(load(s.limit + c), x)), x);
+      of_y.add(j, x, load(s.c + c) + load(s.r + c));
+    });
+    if (count <= most_ / 4) return;
+    const bool worse = of_limits.total() > of_y.total() / 2;  // than zero
+    int64_t kept = 0;
+    for (int64_t j = 0; j < gram_.stride; ++j) {
+      if (s.x[j] == 0) continue;
+      if (worse || kept == most_ || __builtin_fabs(s.x[j]) < s.limit[j] / 2) s.x[j] = 0;
+      if (s.x[j] == 0) continue;
+      scratch_.index[kept] = int32_t(j);
+      scratch_.change[kept++] = s.x[j];
+    }
+    memcpy(s.r, s.c, size_t(gram_.stride) * sizeof(T));
+    subtract_rows(gram_, scratch_.index, scratch_.change, kept, s.r);
   }
 
   // From r alone: |y - Ax|^2 = |y|^2 - x'(c + r).
@@ -80,11 +115,20 @@ template <class T> class SampleSolver {
     for (int64_t i = 0; i < support_.count(); ++i) member_[support_.index()[i]] = member;
   }
 
+  // The nonzeros, those that have entered first and in their order: what matters most comes first.
   void take_support(const T* x) {
     int64_t count = 0;
-    for (int64_t j = 0; j < gram_.stride; j += lanes<T>)
-      for (unsigned found = nonzero_bits(load(x + j)); found && count < most_; found &= found - 1)
-        support_.members()[count++] = int32_t(j + __builtin_ctz(found));
+    for (int64_t i = 0; i < entered_count_; ++i) {
+      const int32_t j = entered_[i];
+      member_[j] = x[j] != 0 && count < most_;
+      if (member_[j]) support_.members()[count++] = j;
+    }
+    for (int64_t j = 0; j < gram_.stride; j += lanes<T>) {
+      for (unsigned found = nonzero_bits(load(x + j)); found && count < most_; found &= found - 1) {
+        const int64_t k = j + __builtin_ctz(found);
+        if (!member_[k]) support_.members()[count++] = int32_t(k);
+      }
+    }
     support_.rebuild(gram_, count);
     mark(true);
   }
@@ -97,9 +141,9 @@ template <class T> class SampleSolver {
     return steps;
   }
 
-  // After moves that set `zeros` coordinates to zero, and others, now in entered_, to something else.
-  void update_support(const T* x, int64_t entered, int64_t zeros) {
-    const bool anew = entered + zeros > support_.count() / 4 + 4;
+  // After moves that set zeros_ coordinates to zero, and others, now in entered_, to something else.
+  void update_support(const T* x) {
+    const bool anew = entered_count_ + zeros_ > support_.count() / 4 + 4;
     int64_t count = support_.count();
     if (anew) {
       count = 0;
@@ -108,7 +152,7 @@ template <class T> class SampleSolver {
         member_[j] = x[j] != 0;
         if (member_[j]) support_.members()[count++] = j;
       }
-    } else if (zeros) {
+    } else if (zeros_) {
       for (int64_t i = count - 1; i >= 0; --i) {
         const int32_t j = support_.index()[i];
         if (x[j] != 0) continue;
@@ -116,7 +160,7 @@ template <class T> class SampleSolver {
         support_.remove(i);
       }
     }
-    for (int64_t i = 0; i < entered; ++i) {
+    for (int64_t i = 0; i < entered_count_; ++i) {
       const int32_t j = entered_[i];
       member_[j] = x[j] != 0 && (anew ? count : support_.count()) < most_;
       if (!member_[j]) continue;
@@ -135,6 +179,7 @@ template <class T> class SampleSolver {
   NewtonScratch<T> scratch_;
   bool* member_;      // of the support
   int32_t* entered_;  // it since the last Newton step
+  int64_t entered_count_ = 0, zeros_ = 0;
 };
 
 }  // namespace fastunroll::FASTUNROLL_SET

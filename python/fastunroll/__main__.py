@@ -1,4 +1,4 @@
-"""The command line: ``fastunroll demo``, ``fastunroll reproduce``, ``fastunroll info``."""
+"""The command line: ``fastunroll demo``, ``reproduce``, ``encode`` and ``info``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
+from .encode.command import add_arguments as add_encode_arguments
+from .encode.command import run as run_encode
 
 
 class _Parser(argparse.ArgumentParser):
@@ -113,6 +115,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--out", type=Path, default=Path("fastunroll-reproduce"), metavar="DIR", help="default: %(default)s"
     )
     again.set_defaults(run=_reproduce)
+
+    codes = commands.add_parser(
+        "encode",
+        help="solve the Lasso for every row of a file that may be larger than memory",
+        description="Writes the Lasso codes of every row of a .npy file as one CSR matrix. Neither has to fit in "
+        "memory. Stopped or killed, the same command goes on; started several times, or by torchrun, the processes "
+        "share the work.",
+    )
+    add_encode_arguments(codes)
+    codes.set_defaults(run=run_encode)
 
     info = commands.add_parser("info", help="say what this installation runs on, and why")
     info.set_defaults(run=_info)

@@ -2,6 +2,8 @@
 
 from .admm import admm as admm
 from .amp import amp as amp
+from .certified import CertifiedResult as CertifiedResult
+from .certified import certified as certified
 from .duality import duality_gap as duality_gap
 from .fista import fista as fista
 from .history import ConvergenceWarning as ConvergenceWarning
@@ -14,12 +16,14 @@ from .lasso import lasso as lasso
 from .lasso import lasso_path as lasso_path
 
 __all__ = [
+    "CertifiedResult",
     "ConvergenceWarning",
     "History",
     "Lasso",
     "LassoResult",
     "admm",
     "amp",
+    "certified",
     "duality_gap",
     "fista",
     "ista",

@@ -126,6 +126,8 @@ class Lasso:
         if isinstance(lam, np.ndarray):
             lam = torch.from_numpy(np.asarray(lam, dtype=np.float64))
         value = _checks.threshold("lam", lam, self.A)  # type: ignore[arg-type]
+        if value.shape == (*y.shape[:-1], 1):
+            value = value[..., 0]
         if value.numel() != 1 and value.shape != y.shape[:-1]:
             raise ValueError(
                 f"lam must be one number or one a sample, shape {_checks.shape_text(y.shape[:-1])}, got "
@@ -170,7 +172,7 @@ class Lasso:
         Args:
             Y: (..., m), a tensor or NumPy array of A's dtype. A sample with NaN or infinity gets x = NaN, and
                 ``converged`` says no.
-            lam: λ > 0: a number, or one a sample (...).
+            lam: λ > 0: a number, or one a sample, (...) or (..., 1).
             tol: relative to ½‖y‖². In float32 about 1e-7 can be reached; ``converged`` tells.
             x0: (..., n), where to start, such as the output of a network; zero by default.
             max_iter: at most so many steps a sample.

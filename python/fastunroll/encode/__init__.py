@@ -1,0 +1,14 @@
+"""``fastunroll encode``: the Lasso codes of more samples than memory holds, from one file to another.
+
+:func:`encode` is the command as a function; :func:`load` and :func:`shards` read what it wrote.
+"""
+
+from .codes import Codes as Codes
+from .codes import load as load
+from .codes import shards as shards
+from .errors import EncodeError as EncodeError
+from .errors import EncodeInterrupted as EncodeInterrupted
+from .run import encode as encode
+from .summary import Summary as Summary
+
+__all__ = ["Codes", "EncodeError", "EncodeInterrupted", "Summary", "encode", "load", "shards"]

@@ -1,0 +1,152 @@
+"""A ``.npy`` file that is read a few rows at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import stat
+import tokenize
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import shape_text
+from .errors import EncodeError
+
+SAMPLED_ROWS = 64
+_SCAN = 1 << 22  # values of a vector that are looked at together
+
+
+class ArrayFile:
+    """The array in a ``.npy`` file: its shape and dtype from the header, its rows when they are asked for.
+
+    It is read, not mapped into memory: of a file that is cut short, or a disk that fails, while work goes on, a read
+    gives an error, a mapping kills the process.
+
+    Args:
+        path: of the file.
+        role: what it is to the user, for errors: "input".
+
+    Raises:
+        EncodeError: it is missing, no ``.npy`` file, not as long as its header says, or does not hold real numbers.
+    """
+
+    def __init__(self, path: Path, role: str) -> None:
+        self.path, self.role = path, role
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+                raise EncodeError(f"the {role} {path} is {kind}: give a .npy file, as numpy.save writes it")
+            self._file: io.FileIO = open(path, "rb", buffering=0)  # noqa: SIM115  # kept open for rows()
+        except OSError as error:
+            raise EncodeError(f"cannot read the {role} {path}: {error.strerror or error}") from None
+        self.modified = status.st_mtime_ns
+        try:
+            self._header(status.st_size)
+        except BaseException:
+            self.close()
+            raise
+
+    def _header(self, size: int) -> None:
+        start = self._file.read(4)
+        if start.startswith(b"PK"):
+            raise EncodeError(
+                f"the {self.role} {self.path} is an archive (.npz, or of torch.save): take the array out of it and "
+                "write it with numpy.save"
+            )
+        self._file.seek(0)
+        try:
+            version = np.lib.format.read_magic(self._file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            if version not in read:  # version 3 is for names of fields, and there are none in arrays of numbers
+                raise ValueError
+            shape, self.fortran, self.dtype = read[version](self._file)
+        except (ValueError, SyntaxError, tokenize.TokenError):
+            raise EncodeError(
+                f"the {self.role} {self.path} is no .npy file, or its header is cut short or damaged: write it with "
+                "numpy.save"
+            ) from None
+        self.shape: tuple[int, ...] = tuple(shape)
+        self._begin = self._file.tell()
+        if self.dtype.kind not in "fiub":
+            fix = "encode real and imaginary parts" if self.dtype.kind == "c" else "convert it with .astype()"
+            raise EncodeError(
+                f"the {self.role} {self.path} must hold real numbers, but its dtype is {self.dtype}: {fix}"
+            )
+        expected = self._begin + math.prod(self.shape) * self.dtype.itemsize
+        what = f"its header promises {shape_text(self.shape)} {self.dtype}, {expected} bytes, but it has {size}"
+        if size < expected:
+            raise EncodeError(f"the {self.role} {self.path} is truncated: {what}; write it again")
+        if size > expected or min(self.shape, default=0) < 0:
+            raise EncodeError(
+                f"the {self.role} {self.path} is longer than it should be: {what}; write one array with numpy.save"
+            )
+
+    def _read(self, begin: int, count: int) -> NDArray[Any]:
+        """``count`` values that lie in a row in the file."""
+        out = np.empty(count * self.dtype.itemsize, np.uint8)
+        try:
+            self._file.seek(self._begin + begin * self.dtype.itemsize)
+            filled = 0
+            while filled < out.nbytes:
+                got = self._file.readinto(out.data[filled:])
+                if not got:
+                    raise EncodeError(f"the {self.role} {self.path} has been cut short since the start: write it again")
+                filled += got
+        except OSError as error:
+            raise EncodeError(f"cannot read the {self.role} {self.path}: {error.strerror or error}") from None
+        return out.view(self.dtype)
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows of a vector or matrix, in the dtype of the file."""
+        count = stop - start
+        if len(self.shape) == 1:
+            return self._read(start, count)
+        columns = self.shape[1]
+        if not self.fortran:
+            return self._read(start * columns, count * columns).reshape(count, columns)
+        out = np.empty((count, columns), self.dtype)
+        for j in range(columns):
+            out[:, j] = self._read(j * self.shape[0] + start, count)
+        return out
+
+    def values(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """All of it, which must fit in memory."""
+        return converted(self.rows(0, self.shape[0]), dtype)
+
+    def digest(self) -> str:
+        """Of the values, all of them."""
+        found = hashlib.sha256(repr(self.shape).encode())
+        step = max(1, _SCAN // max(1, math.prod(self.shape[1:])))
+        for start in range(0, self.shape[0], step):
+            found.update(self.rows(start, min(start + step, self.shape[0])).tobytes())
+        return found.hexdigest()
+
+    def sampled_digest(self) -> str:
+        """Of some rows from the first to the last: a cheap look at a file that is too large to be read twice."""
+        found = hashlib.sha256()
+        for row in sorted({int(r) for r in np.linspace(0, self.shape[0] - 1, SAMPLED_ROWS)} if self.shape[0] else ()):
+            found.update(self.rows(row, row + 1).tobytes())
+        return found.hexdigest()
+
+    def first_unusable(self, dtype: np.dtype[Any]) -> tuple[int, float] | None:
+        """Index and value of the first number in a vector that is not finite and > 0 once it has this dtype."""
+        for start in range(0, self.shape[0], _SCAN):
+            values = converted(self.rows(start, min(start + _SCAN, self.shape[0])), dtype)
+            bad = ~(np.isfinite(values) & (values > 0))
+            if bad.any():
+                return start + int(bad.argmax()), float(values[bad.argmax()])
+        return None
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def converted(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """In this dtype, contiguous; what is too large for it becomes infinite and is reported as such later."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, dtype=dtype)

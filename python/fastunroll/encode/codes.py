@@ -1,0 +1,126 @@
+"""Reading codes: all of them, or shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import storage
+from .errors import EncodeError
+from .parts import PER_SAMPLE, folder_of, read_manifest, shard_path
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes of some samples as a CSR matrix: row i has ``data[indptr[i]:indptr[i + 1]]`` in those ``indices``.
+
+    Attributes:
+        data: (nonzeros,).
+        indices: (nonzeros,), columns, rising in each row.
+        indptr: (rows + 1,).
+        shape: (rows, n).
+        gap: (rows,), relative duality gaps; NaN for a sample that is not finite and has no codes.
+        iterations: (rows,).
+        converged: (rows,), whether the gap is at most the tolerance.
+        lam: (rows,), the λ used.
+        first: the sample in the first row.
+    """
+
+    data: NDArray[Any]
+    indices: NDArray[Any]
+    indptr: NDArray[Any]
+    shape: tuple[int, int]
+    gap: NDArray[Any]
+    iterations: NDArray[Any]
+    converged: NDArray[Any]
+    lam: NDArray[Any]
+    first: int = 0
+
+    def to_scipy(self) -> Any:
+        """As ``scipy.sparse.csr_matrix``, without a copy.
+
+        Raises:
+            ModuleNotFoundError: scipy is not installed.
+        """
+        try:
+            from scipy.sparse import csr_matrix
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("to_scipy() needs scipy: pip install scipy, or use to_torch()") from None
+        return csr_matrix((self.data, self.indices, self.indptr), shape=self.shape)
+
+    def to_torch(self) -> Tensor:
+        """As a sparse CSR tensor, on the CPU."""
+        indptr, indices, data = (torch.from_numpy(a) for a in (self.indptr, self.indices, self.data))
+        return torch.sparse_csr_tensor(indptr, indices, data, size=self.shape, check_invariants=True)
+
+    def __repr__(self) -> str:
+        return f"Codes({self.shape[0]} samples from {self.first}, {self.shape[1]} columns, {len(self.data)} nonzeros)"
+
+
+def _read(path: Path, first: int = 0) -> Codes:
+    names = ["data", "indices", "indptr", "shape", *PER_SAMPLE]
+    data, indices, indptr, shape, *per_sample = storage.read(path, names)
+    gap, iterations, converged, lam = per_sample
+    return Codes(data, indices, indptr, (int(shape[0]), int(shape[1])), gap, iterations, converged, lam, first)
+
+
+def shards(path: Path | str) -> Iterator[Codes]:
+    """The codes that ``fastunroll encode --shards`` has written, a shard at a time and in order.
+
+    Args:
+        path: what was given as output, or its folder of shards. A merged file is one shard.
+
+    Raises:
+        EncodeError: there are none, or not all, or one is damaged.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else folder_of(path)
+    if path.is_file():
+        yield _read(path)
+        return
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise EncodeError(f"{path} does not exist, nor do shards of it in {folder}")
+    size, count = manifest["shard_size"], manifest["settings"]["samples"][0]
+    for index, first in enumerate(range(0, count, size)):
+        file = shard_path(folder, index)
+        if not file.exists():
+            raise EncodeError(
+                f"{folder} is incomplete, {file.name} is missing: run the same command again to finish it"
+            )
+        yield _read(file, first)
+
+
+def load(path: Path | str) -> Codes:
+    """All codes that ``fastunroll encode`` has written, in memory.
+
+    Args:
+        path: what was given as output, or its folder of shards.
+
+    Raises:
+        EncodeError: it is missing, incomplete or damaged.
+    """
+    if Path(path).is_file():
+        return _read(Path(path))
+    parts = list(shards(path))
+    if not parts:
+        raise EncodeError(f"{path} has no shards, as there were no samples: run without --shards for an empty matrix")
+    total = sum(len(part.data) for part in parts)
+    index = np.int32 if total < 2**31 else np.int64
+    ends, before = [np.zeros(1, index)], 0
+    for part in parts:
+        ends.append(part.indptr[1:].astype(index) + index(before))
+        before += len(part.data)
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("data", *PER_SAMPLE)
+    }
+    indices = np.concatenate([part.indices for part in parts]).astype(index, copy=False)
+    rows = sum(part.shape[0] for part in parts)
+    return Codes(indices=indices, indptr=np.concatenate(ends), shape=(rows, parts[0].shape[1]), **joined)

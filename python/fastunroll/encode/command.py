@@ -1,0 +1,86 @@
+"""``fastunroll encode`` on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from .errors import EncodeError, EncodeInterrupted
+from .run import encode
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    files = parser.add_argument_group("files")
+    files.add_argument("--dictionary", type=Path, required=True, metavar="D.npy", help="A (m, n), columns are atoms")
+    files.add_argument("--input", type=Path, required=True, metavar="Y.npy", help="(samples, m), a row for each sample")
+    files.add_argument("--output", type=Path, required=True, metavar="X.npz", help="CSR matrix (samples, n), as "
+                       "scipy.sparse.load_npz reads it")  # fmt: skip
+    files.add_argument("--transpose-dictionary", action="store_true", help="the file is (n, m), rows are atoms, as "
+                       "components_ of scikit-learn")  # fmt: skip
+    files.add_argument("--overwrite", action="store_true", help="replace output and unfinished work of another job; "
+                       "that of this job is continued")  # fmt: skip
+    files.add_argument("--shards", action="store_true", help="leave the shards in X.npz.parts, make no single file")
+    files.add_argument("--shard-size", type=int, metavar="N", help="samples a shard; default: what takes some 64 MB")
+
+    problem = parser.add_argument_group("problem", "min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖²")
+    lam = problem.add_mutually_exclusive_group(required=True)
+    lam.add_argument("--lam", type=float, metavar="λ", help="> 0, the same for all samples")
+    lam.add_argument("--relative-lam", type=float, metavar="R", help="λ of each sample as a fraction, between 0 and 1, "
+                     "of the smallest for which its code is zero")  # fmt: skip
+    lam.add_argument("--lam-file", type=Path, metavar="L.npy", help="(samples,), λ of each sample")
+    problem.add_argument("--weights", type=Path, metavar="W.npy", help="w (n,); default: ones")
+    problem.add_argument("--ridge", type=float, default=0.0, metavar="μ", help="default: %(default)s")
+    problem.add_argument("--nonnegative", action="store_true", help="require x ≥ 0")
+
+    solving = parser.add_argument_group("solving")
+    solving.add_argument("--tol", type=float, default=1e-6, metavar="T", help="relative duality gap; default: "
+                         "%(default)s")  # fmt: skip
+    solving.add_argument(
+        "--max-iter", type=int, default=10000, metavar="N", help="steps a sample; default: %(default)s"
+    )
+    solving.add_argument("--dtype", choices=["float32", "float64"], help="to compute in; default: the dictionary's")
+    solving.add_argument("--threads", type=int, metavar="N", help="default: as PyTorch chooses")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command; exits with 2 if it cannot be done, 130 on Ctrl-C."""
+    rank = os.environ.get("RANK", "0")
+    of_rank = "" if os.environ.get("WORLD_SIZE", "1") == "1" else f"rank {rank}: "
+    try:
+        if arguments.threads is not None:
+            if arguments.threads < 1:
+                raise EncodeError(f"threads must be a whole number ≥ 1, got {arguments.threads}")
+            torch.set_num_threads(arguments.threads)
+        summary = encode(
+            arguments.dictionary,
+            arguments.input,
+            arguments.output,
+            lam=arguments.lam,
+            relative_lam=arguments.relative_lam,
+            lam_file=arguments.lam_file,
+            tol=arguments.tol,
+            max_iter=arguments.max_iter,
+            nonnegative=arguments.nonnegative,
+            ridge=arguments.ridge,
+            weights=arguments.weights,
+            dtype=arguments.dtype,
+            transpose_dictionary=arguments.transpose_dictionary,
+            shard_size=arguments.shard_size,
+            keep_shards=arguments.shards,
+            overwrite=arguments.overwrite,
+        )
+    except EncodeError as error:
+        print(f"fastunroll encode: {of_rank}{error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except EncodeInterrupted as stopped:
+        print(f"\nfastunroll encode: {of_rank}{stopped}", file=sys.stderr)
+        raise SystemExit(130) from None
+    if summary is not None:
+        if not summary.solved and summary.samples:
+            print(f"{summary.output} is complete: nothing is left to do")
+        print(summary)

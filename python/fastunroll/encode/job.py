@@ -1,0 +1,206 @@
+"""What is to be solved: files and options, checked once, and the numbers by which the same job is known again."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _checks
+from .._checks import shape_text
+from ..solvers import Lasso
+from .array_file import ArrayFile, converted
+from .errors import EncodeError
+
+BLOCK_BYTES = 1 << 24  # of dense x that are solved together
+BLOCK = 1024  # samples, at most
+
+
+@dataclass(frozen=True)
+class Options:
+    """All that changes a number of the result, beside the data. Exactly one of the three λ is given."""
+
+    lam: float | None = None
+    relative_lam: float | None = None
+    lam_file: Path | None = None
+    tol: float = 1e-6
+    max_iter: int = 10000
+    nonnegative: bool = False
+    ridge: float = 0.0
+    weights: Path | None = None
+    dtype: str | None = None
+    transpose_dictionary: bool = False
+
+    def check(self) -> None:
+        """Refuses numbers out of range."""
+        given = [v is not None for v in (self.lam, self.relative_lam, self.lam_file)]
+        if sum(given) != 1:
+            raise EncodeError("give exactly one of lam, relative lam and a lam file")
+        try:
+            _checks.positive("tol", self.tol)
+            _checks.count("max_iter", self.max_iter)
+            _checks.not_negative("ridge", self.ridge)
+        except (TypeError, ValueError) as error:
+            raise EncodeError(str(error)) from None
+        if self.lam is not None and not (np.isfinite(self.lam) and self.lam > 0):
+            raise EncodeError(
+                f"lam must be finite and > 0, got {self.lam:g}: with lam = 0 this is least squares, which "
+                "numpy.linalg.lstsq solves"
+            )
+        if self.relative_lam is not None and not 0 < self.relative_lam < 1:
+            raise EncodeError(
+                f"relative lam must be between 0 and 1, got {self.relative_lam:g}: it is a fraction of the λ from "
+                "which on all codes are zero"
+            )
+        if self.dtype not in (None, "float32", "float64"):
+            raise EncodeError(f"dtype must be float32 or float64, got {self.dtype}")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Solved samples: dense x, and for each sample what is kept beside it."""
+
+    x: NDArray[Any]
+    gap: NDArray[Any]
+    iterations: NDArray[Any]
+    lam: NDArray[Any]
+
+
+class Job:
+    """Samples in a file, a dictionary and options.
+
+    Raises:
+        EncodeError: something does not fit.
+    """
+
+    def __init__(self, dictionary: Path, samples: Path, options: Options) -> None:
+        options.check()
+        self.options = options
+        with ExitStack() as files:
+            self._open(dictionary, samples, options, files)
+            self._files = files.pop_all()
+
+    def _open(self, dictionary: Path, samples: Path, options: Options, files: ExitStack) -> None:
+        self._samples = files.enter_context(closing(ArrayFile(samples, "input")))
+        a_file = files.enter_context(closing(ArrayFile(dictionary, "dictionary")))
+        self.dtype = _dtype(options, a_file)
+        A = _fitting(a_file, self._samples, options.transpose_dictionary, self.dtype)
+        self.m, self.n = A.shape
+        self.count = self._samples.shape[0]
+        weights = None
+        if options.weights is not None:
+            with closing(ArrayFile(options.weights, "file of weights")) as w_file:
+                weights = _positive(w_file, self.n, "a column of A", self.dtype).values(self.dtype)
+        try:
+            self._solver = Lasso(A, weights=weights, nonnegative=options.nonnegative, ridge=options.ridge)
+        except (TypeError, ValueError) as error:
+            raise EncodeError(f"the dictionary {dictionary} cannot be used: {error}") from None
+        if options.lam is not None and not 0 < converted(np.array(options.lam), self.dtype) < np.inf:
+            raise EncodeError(f"lam = {options.lam:g} cannot be written in {self.dtype}: use --dtype float64")
+        self._lams = None
+        if options.lam_file is not None:
+            lams = files.enter_context(closing(ArrayFile(options.lam_file, "lam file")))
+            self._lams = _positive(lams, self.count, "a sample", self.dtype)
+        self.block = max(1, min(BLOCK, BLOCK_BYTES // (self.n * self.dtype.itemsize)))
+        self.settings: dict[str, Any] = {
+            "samples": list(self._samples.shape),
+            "dtype of the input": str(self._samples.dtype),
+            "content of the input": self._samples.sampled_digest(),
+            "time of the input's last change": self._samples.modified,
+            "shape of the dictionary": [self.m, self.n],
+            "content of the dictionary": hashlib.sha256(A.tobytes()).hexdigest(),
+            "dtype": str(self.dtype),
+            "lam": options.lam,
+            "relative lam": options.relative_lam,
+            "content of the lam file": None if self._lams is None else self._lams.digest(),
+            "content of the weights": None if weights is None else hashlib.sha256(weights.tobytes()).hexdigest(),
+            "ridge": float(options.ridge),
+            "nonnegative": bool(options.nonnegative),
+            "tol": float(options.tol),
+            "max iter": int(options.max_iter),
+        }
+
+    def solve(self, start: int, stop: int) -> Block:
+        """Solves some samples; x is NaN where y is not finite."""
+        y = converted(self._samples.rows(start, stop), self.dtype)
+        lam = self._lam(y, start, stop)
+        result = self._solver.solve(y, lam, tol=self.options.tol, max_iter=self.options.max_iter)
+        return Block(result.x, result.gap, result.iterations, lam)
+
+    def _lam(self, y: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+        if self._lams is not None:
+            return converted(self._lams.rows(start, stop), self.dtype)
+        if self.options.lam is not None:
+            return np.full(len(y), self.options.lam, self.dtype)
+        assert self.options.relative_lam is not None
+        lam = converted(self.options.relative_lam * self._solver.lambda_max(y), self.dtype)
+        lam[~(np.isfinite(lam) & (lam > 0))] = 1  # y = 0, whose code is 0 for any λ; or y not finite, without one
+        return lam
+
+    def close(self) -> None:
+        self._files.close()
+
+
+def _dtype(options: Options, dictionary: ArrayFile) -> np.dtype[Any]:
+    if options.dtype is not None:
+        return np.dtype(options.dtype)
+    if dictionary.dtype.newbyteorder("=") not in (np.float32, np.float64):
+        raise EncodeError(
+            f"the dictionary {dictionary.path} must be float32 or float64, got {dictionary.dtype}: with --dtype "
+            "float32 or float64 it is converted"
+        )
+    return dictionary.dtype.newbyteorder("=")
+
+
+def _fitting(dictionary: ArrayFile, samples: ArrayFile, transpose: bool, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A (m, n), which fits the samples (N, m)."""
+    a, y = dictionary.shape, samples.shape
+    if len(a) != 2 or 0 in a:
+        raise EncodeError(
+            f"the dictionary {dictionary.path} must be a matrix (m, n) whose n columns are the atoms, got shape "
+            f"{shape_text(a)}"
+        )
+    if len(y) != 2:
+        size = int(np.prod(y[1:], dtype=object))
+        fix = f"reshape it to {shape_text((y[0], size) if len(y) > 2 else (1, *y))} and save it again" if y else ""
+        raise EncodeError(
+            f"the input {samples.path} must be (samples, m), a row for each sample, got shape {shape_text(y)}"
+            + (f": {fix}" if fix else "")
+        )
+    m, n = a[::-1] if transpose else a
+    if y[1] != m:
+        rule = (
+            f"rows of the input {samples.path}, shape {shape_text(y)}, have {y[1]} numbers, but the dictionary "
+            f"{dictionary.path} is (m, n) = {shape_text((m, n))}{', transposed' if transpose else ''}"
+        )
+        if y[1] == n:
+            fix = (
+                "leave out --transpose-dictionary" if transpose else "give --transpose-dictionary if its rows are atoms"
+            )
+        elif y[0] == m:
+            fix = f"if its columns are the samples, save the transpose, numpy.ascontiguousarray(Y.T), ({m} in a row)"
+        else:
+            fix = f"samples of {m} numbers are needed"
+        raise EncodeError(f"{rule}: {fix}")
+    A = dictionary.values(dtype)
+    return np.ascontiguousarray(A.T) if transpose else A
+
+
+def _positive(file: ArrayFile, count: int, each: str, dtype: np.dtype[Any]) -> ArrayFile:
+    """The file, if it is a vector of so many finite numbers > 0."""
+    if file.shape != (count,):
+        raise EncodeError(
+            f"the {file.role} {file.path} must hold one number {each}, shape ({count},), got {shape_text(file.shape)}"
+        )
+    bad = file.first_unusable(dtype)
+    if bad is not None:
+        raise EncodeError(
+            f"the {file.role} {file.path} must hold numbers that are finite and > 0 in {dtype}, but number {bad[0]} is "
+            f"{bad[1]:g}"
+        )
+    return file

@@ -1,0 +1,76 @@
+"""Who works on what: locks on single bytes of one file, which end with the process that holds them, even if killed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import EncodeError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+POLL = 0.05  # seconds between two tries
+
+SETUP = 0  # one process at a time creates, takes over or removes the folder
+IN_USE = 1  # shared by all that work in it
+MERGE = 2
+_FIRST_SHARD = 16
+
+
+def of_shard(index: int) -> int:
+    """The byte that stands for a shard."""
+    return _FIRST_SHARD + index
+
+
+class Locks:
+    """Record locks rather than flock: they are one file for any number of shards, and work between nodes over NFS."""
+
+    def __init__(self, path: Path) -> None:
+        if fcntl is None:
+            raise EncodeError("encode needs the file locks of a POSIX system, such as Linux or macOS")
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def is_current(self) -> bool:
+        """Whether the file is still the one of that name: its folder may have been removed and made anew."""
+        try:
+            return os.path.samestat(os.fstat(self._file), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def take(self, byte: int, shared: bool = False) -> bool:
+        """Takes a lock, or changes its kind, unless another process holds it."""
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.lockf(self._file, kind | fcntl.LOCK_NB, 1, byte)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return False
+            raise EncodeError(
+                f"cannot lock {self.path}: {error.strerror}; put the output on a file system with file locks"
+            ) from None
+        return True
+
+    def release(self, byte: int) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
+
+    @contextmanager
+    def holding(self, byte: int) -> Iterator[None]:
+        """Waits until no other process holds the lock; Ctrl-C ends the wait."""
+        while not self.take(byte):
+            time.sleep(POLL)
+        try:
+            yield
+        finally:
+            self.release(byte)
+
+    def close(self) -> None:
+        """Releases all."""
+        os.close(self._file)
