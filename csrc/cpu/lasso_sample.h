@@ -43,7 +43,6 @@ template <class T> class SampleSolver {
     int64_t steps = 0;
     entered_count_ = 0;
     if (first) {
-      prune(s);
       steps += descend<NonNegative>(s, enough, 4 * most_);
     }
     take_support(s.x);
@@ -76,31 +75,6 @@ template <class T> class SampleSolver {
       move = pass<NonNegative>(after - before, gram_.row(j), s.r, s.x, s.limit, gram_.stride);
     }
     return moves;
-  }
-
-  // What is worth keeping of a start with more nonzeros than can all be right, such as a network's: what is not small,
-  // and nothing if zero is better.
-  void prune(const Sample<T>& s) {
-    int64_t count = 0;
-    RowSum<T> of_limits, of_y;
-    along_row<T>(gram_.stride, [&](int64_t c, int j) {
-      const Vector<T> x = load(s.x + c);
-      count += __builtin_popcount(nonzero_bits(x));
-      of_limits.add(j, where_nonzero<T>(x, with_sign_of<T>(load(s.limit + c), x)), x);
-      of_y.add(j, x, load(s.c + c) + load(s.r + c));
-    });
-    if (count <= most_ / 4) return;
-    const bool worse = of_limits.total() > of_y.total() / 2;  // than zero
-    int64_t kept = 0;
-    for (int64_t j = 0; j < gram_.stride; ++j) {
-      if (s.x[j] == 0) continue;
-      if (worse || kept == most_ || __builtin_fabs(s.x[j]) < s.limit[j] / 2) s.x[j] = 0;
-      if (s.x[j] == 0) continue;
-      scratch_.index[kept] = int32_t(j);
-      scratch_.change[kept++] = s.x[j];
-    }
-    memcpy(s.r, s.c, size_t(gram_.stride) * sizeof(T));
-    subtract_rows(gram_, scratch_.index, scratch_.change, kept, s.r);
   }
 
   // From r alone: |y - Ax|^2 = |y|^2 - x'(c + r).
