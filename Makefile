@@ -4,6 +4,7 @@
 # make sanitize  the core's own tests, with sanitizers; CUDA kernels emulated
 # make cuda   compile the CUDA kernels for every architecture, or for ARCHITECTURES, where there is nvcc
 # make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
+# make bench-solvers  the same for the classical solvers, in 20 minutes
 # make gpu    build, test, sanitize and measure the CUDA kernels on this machine's GPU, in nine minutes
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
 #
@@ -17,7 +18,7 @@ DEVELOPMENT := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
   --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=$(shell nvidia-smi >/dev/null 2>&1 && echo native || echo 90-real)
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
-.PHONY: demo test sanitize cuda gpu lint format bench bench-quick wheel-check clean
+.PHONY: demo test sanitize cuda gpu lint format bench bench-solvers bench-quick wheel-check clean
 
 demo: .venv/built
 	$(BIN)/fastunroll demo $(ARGS)
@@ -57,15 +58,20 @@ format: .venv/tools
 	$(BIN)/clang-format -i $(SOURCES) $(NATIVE_TESTS)
 
 bench: .venv/rivals
-	$(call measure,,$(if $(findstring --filter,$(ARGS)),partial,full))
+	$(call measure,$(LAYERS),targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
+
+bench-solvers: .venv/rivals
+	$(call measure,lasso,lasso_targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
 
 bench-quick: .venv/rivals
-	$(call measure,--quick,quick)
+	$(call measure,$(LAYERS),targets,--quick,quick)
+	$(call measure,lasso,lasso_targets,--quick,quick)
 
-# All of them, even if a case fails; then the page of targets.
+# All of these benchmarks, even if a case fails; then their page of targets.
+LAYERS := lista_forward lista_training lista_memory lista_kernels gram
 define measure
-	status=0; for b in lista_forward lista_training lista_memory lista_kernels gram; do $(BIN)/python bench/$$b.py $(1) $(ARGS) || status=1; done; \
-	$(BIN)/python bench/targets.py --kind $(2) || status=1; exit $$status
+	status=0; for b in $(1); do $(BIN)/python bench/$$b.py $(3) $(ARGS) || status=1; done; \
+	$(BIN)/python bench/$(2).py --kind $(4) || status=1; exit $$status
 endef
 
 gpu:

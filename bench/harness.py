@@ -12,7 +12,7 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ Run = Callable[[], Any]
 RESULTS = Path(__file__).parent / "results"
 SHORTEST_SAMPLE = 1e-3  # seconds; shorter calls are repeated within a sample so that the clock does not count
 LONG = 0.03  # seconds; a longer call has had its warm-up when its error was checked
+OWN_WARM_UP = 0.2  # seconds; of a longer call, what wakes its threads is a small part
 WARM_UP = 0.02  # seconds for each contestant, after its error was checked
 WARM_TURN = 0.01  # seconds before its turn: until the system has put woken threads on processors of their own
 SAMPLES = 3, 40  # fewest and most of a contestant in a case; between them the budget decides
@@ -49,12 +50,16 @@ class Contestant:
     read: makes of its result a tensor, an array, or a list of these, as ours returns them; not timed.
     own_threads: it has a thread pool of its own, so that its threads and those of others must come to rest between.
     note: what a reader should know of it in this case.
+    problems: how many a call solves; its time is for one of them.
+    ours: it is no rival, as the first is not.
     """
 
     run: Run
     read: Callable[[Any], Any] = field(default=lambda result: result)
     own_threads: bool = False
     note: str = ""
+    problems: int = 1
+    ours: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,9 @@ class Contest:
     figures: further columns of the table, such as a measured density.
     flops: operations of the dense computation, for effective GFLOP/s.
     own_flops: those that ours cannot do without, for true GFLOP/s.
+    judge: of a result, how near its problems are to being solved, where results need not agree: ``median`` and
+        ``largest`` error, how many ``missed`` the tolerance ``of`` how many, and whether it is ``reached`` by so many
+        that the time counts. Who does not reach it is shown, but is not the best rival.
     """
 
     contestants: Mapping[str, Contestant]
@@ -73,6 +81,7 @@ class Contest:
     figures: Mapping[str, float] = field(default_factory=dict)
     flops: float | None = None
     own_flops: float | None = None
+    judge: Callable[[Any], Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class Benchmark:
     build: makes the contest of a case from a seed. It runs after ``machine.give_threads``.
     tolerance: largest ‖found − expected‖ / ‖expected‖ of any tensor in a result. Without one, ``run`` returns what
         is measured, such as bytes, instead of being timed, and is called once.
+    judged: what ``Contest.judge`` measures, where contests have one.
     unit: what the table shows, and how many of it one second or byte is.
     x: the field of a case along the plot; ``panels``: the fields whose values get a panel each. Without ``x`` no plot.
     baseline: the rival that everybody knows: the plot shows it beside the best of all.
@@ -96,6 +106,7 @@ class Benchmark:
     build: Callable[[Case, int], Contest]
     baseline: str
     tolerance: float | None = None
+    judged: str = ""
     unit: tuple[str, float] = ("ms", 1e3)
     x: str | None = None
     panels: Sequence[str] = ()
@@ -154,7 +165,7 @@ def _turns(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int]]:
     once = [t if t > LONG else _sample(c.run, math.ceil(WARM_UP / t)) for c, t in zip(contestants, first, strict=True)]
     repeats = [math.ceil(SHORTEST_SAMPLE / t) for t in once]
     # The first to wake threads, or to bring weights back into the cache, must not pay for it.
-    warm = [math.ceil(WARM_TURN / t) for t in once]
+    warm = [math.ceil(WARM_TURN / t) if t < OWN_WARM_UP else 0 for t in once]
 
     def turn() -> list[float]:
         times = []
@@ -164,8 +175,9 @@ def _turns(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int]]:
             if mine != pool or index == 0:
                 _rest()
             pool = mine
-            _sample(c.run, warm[index])
-            times.append(_sample(c.run, repeats[index]))
+            if warm[index]:
+                _sample(c.run, warm[index])
+            times.append(_sample(c.run, repeats[index]) / c.problems)
         return times
 
     start = perf_counter()
@@ -193,15 +205,18 @@ def _quartiles(values: NDArray[Any]) -> dict[str, float]:
     return {"median": median, "q1": q1, "q3": q3}
 
 
-def _measured(contest: Contest, values: NDArray[Any]) -> dict[str, Any]:
+def _measured(contest: Contest, values: NDArray[Any], solved: Collection[str] = ()) -> dict[str, Any]:
     """What each contestant took, (contestants, turns), each rival's over ours in the same turn, and the best rival's.
 
-    The best rival is the one of smallest median, so that it is one program and not a choice after each turn.
+    The best rival is the one of smallest median, so that it is one program and not a choice after each turn. Where
+    some have ``solved`` the problems, it is one of these.
     """
     names = list(contest.contestants)
     measured = {name: _quartiles(v) for name, v in zip(names, values, strict=True)}
     ratios = {name: _quartiles(v / values[0]) for name, v in zip(names[1:], values[1:], strict=True)}
-    best = min(names[1:], key=lambda name: measured[name]["median"])
+    rivals = [name for name in names[1:] if not contest.contestants[name].ours]
+    able = [name for name in rivals if name in solved] or rivals
+    best = min(able, key=lambda name: measured[name]["median"])
     return {"measured": measured, "ratios": ratios, "best": {"rival": best, "ratio": ratios[best]}}
 
 
@@ -210,13 +225,17 @@ def _run_case(benchmark: Benchmark, case: Case, seed: int, budget: float) -> dic
     contest = benchmark.build(case, seed)
     notes = {name: c.note for name, c in contest.contestants.items() if c.note}
     record: dict[str, Any] = {"case": dict(case), "figures": dict(contest.figures), "notes": notes}
-    if benchmark.tolerance is None:
+    if contest.judge is not None:
+        record["judged"] = {name: dict(contest.judge(c.read(c.run()))) for name, c in contest.contestants.items()}
+    elif benchmark.tolerance is None:
         return {**record, **_measured(contest, np.array([[c.run()] for c in contest.contestants.values()], float))}
-    record["errors"] = relative_errors(contest, benchmark.tolerance)
+    else:
+        record["errors"] = relative_errors(contest, benchmark.tolerance)
     times, repeats, record["others"] = _undisturbed(contest, budget)
     record["samples"] = times.shape[1]
     record["repeats"] = dict(zip(contest.contestants, repeats, strict=True))
-    record.update(_measured(contest, times))
+    solved = [name for name, found in record.get("judged", {}).items() if found["reached"]]
+    record.update(_measured(contest, times, solved))
     if contest.flops is not None:
         record["gflops"] = {name: contest.flops / t["median"] / 1e9 for name, t in record["measured"].items()}
     if contest.own_flops is not None:
@@ -315,6 +334,7 @@ def main(benchmark: Benchmark) -> int:
         "minutes": (perf_counter() - start) / 60,
         "seed": options.seed,
         "tolerance": benchmark.tolerance,
+        "judged": benchmark.judged,
         "unit": {"name": benchmark.unit[0], "scale": benchmark.unit[1]},
         "baseline": benchmark.baseline,
         "plot": {"x": benchmark.x, "panels": list(benchmark.panels)} if benchmark.x else None,

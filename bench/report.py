@@ -15,6 +15,10 @@ from text import LOAD_BOUND, digits, label, row
 DISTURBED = 0.05  # share of the processors that other programs took, from which a reader is told
 NO_USAGE = argparse.SUPPRESS  # so that a bad flag is answered with one line
 KINDS = {"quick": " (quick: a smoke test, not a record)", "partial": " (some cases, not a record)", "full": ""}
+JUDGED = (
+    "Median and largest; ✗ how many samples are above the tolerance, of how many looked at, as slow contestants get "
+    "only a part. ✗✗ marks who does not reach it by the median, and so cannot be the best rival."
+)
 Record = Mapping[str, Any]
 Column = tuple[str, Callable[[Record], str]]  # head, and what stands in the row of a case
 
@@ -35,6 +39,11 @@ def _contestants(timed: Sequence[Record]) -> list[str]:
 
 def _figure(part: str, name: str, show: Callable[[Any], str]) -> Callable[[Record], str]:
     return lambda record: show(record[part][name]) if name in record.get(part, {}) else "–"
+
+
+def _judged(found: Mapping[str, float]) -> str:
+    missed = f", ✗ {found['missed']:.0f} of {found['of']:.0f}" if found["missed"] else ""
+    return ("" if found["reached"] else "✗✗ ") + f"{found['median']:.1e}, {found['largest']:.1e}" + missed
 
 
 def _share(record: Record, bound: float | None) -> str:
@@ -79,6 +88,9 @@ def _tables(result: Mapping[str, Any], timed: Sequence[Record]) -> list[str]:
     lines += ["## Against each rival", _table(timed, ratios)]
     medians: list[Column] = [(n, _figure("measured", n, lambda q: digits(scale * q["median"]))) for n in names]
     lines += [f"## {unit}", _table(timed, medians)]
+    if any("judged" in r for r in timed):
+        judged: list[Column] = [(n, _figure("judged", n, _judged)) for n in names]
+        lines += [f"## {result['judged']}", JUDGED, _table(timed, judged)]
     if any("gflops" in r for r in timed):
         lines += [
             "## GFLOP/s of the dense computation",
@@ -132,6 +144,12 @@ def markdown(result: Mapping[str, Any], plot_name: str) -> str:
             "ours is faster, ▼ marks a loss. The best rival is the one of smallest median. GFLOP/s count operations of "
             "the dense computation; true ones only those W₂ products that a nonzero needs, here also as a share of the "
             "bound above."
+        )
+    elif result.get("judged"):
+        lines.append(
+            "Median [quartiles] of alternating runs. A ratio is a rival's time over ours in the same turn: above 1 "
+            "ours is faster, ▼ marks a loss. The best rival is the one of smallest median among those that reach the "
+            f"tolerance by the median {result['judged']}."
         )
     lines += _tables(result, timed) if timed else []
     disturbed = [f"- {label(r['case'])}: {r['others']:.0%}" for r in timed if r.get("others", 0) > DISTURBED]

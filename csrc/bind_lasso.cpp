@@ -36,8 +36,10 @@ class BoundDictionary {
   // Whether it was made for the instruction set in use.
   bool is_current() const { return set_ == instruction_set(); }
 
-  void solve(int64_t batch, int threads, bool nonnegative, double tol, int64_t most_steps,
-             const std::array<Address, 4>& given, const std::array<Address, 3>& out) const {
+  // Returns how many samples have not converged.
+  int64_t solve(int64_t batch, int threads, bool nonnegative, double tol, int64_t most_steps,
+                const std::array<Address, 4>& given, const std::array<Address, 3>& out) const {
+    int64_t left = 0;
     {
       Interruption watch;
       with_type(is_double_, [&](auto zero) {
@@ -45,9 +47,11 @@ class BoundDictionary {
         lasso<T>({dictionary<T>(threads), batch, threads, nonnegative, T(tol), most_steps, pointer<const T>(given[0]),
                   pointer<const T>(given[1]), pointer<const T>(given[2]), pointer<const T>(given[3]),
                   Interruption::happened, pointer<T>(out[0]), pointer<T>(out[1]), pointer<int64_t>(out[2])});
+        for (int64_t i = 0; i < batch; ++i) left += !(pointer<T>(out[1])[i] <= T(tol));
       });
     }
     if (PyErr_Occurred()) throw py::error_already_set();
+    return left;
   }
 
  private:

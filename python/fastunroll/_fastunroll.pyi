@@ -51,7 +51,7 @@ class Dictionary:
         most_steps: int,
         given: tuple[int, int, int, int],
         out: tuple[int, int, int],
-    ) -> None: ...
+    ) -> int: ...
 
 def empty(is_double: bool, shapes: Sequence[Sequence[int]]) -> list[Any]: ...  # DLPack capsules
 def product(

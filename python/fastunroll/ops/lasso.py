@@ -30,16 +30,16 @@ class Dictionary:
         nonnegative: bool,
         tol: float,
         most_steps: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, n), relative gaps (B,) and steps (B,) for samples y (B, m) and λ (B,) of A's dtype."""
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """x (B, n), relative gaps (B,), steps (B,) and how many gaps are above ``tol``, for y (B, m) and λ (B,)."""
         count, n = y.shape[0], self.shape[1]
         y, lam = y.contiguous(), lam.contiguous()
         weights = None if weights is None else weights.contiguous()
         x0 = None if x0 is None else x0.contiguous()
         x, gap, steps = y.new_empty(count, n), y.new_empty(count), torch.empty(count, dtype=torch.int64)
-        self._native.solve(
+        left = self._native.solve(
             count, torch.get_num_threads(), nonnegative, tol, most_steps,
             (y.data_ptr(), lam.data_ptr(), address(weights), address(x0)),
             (x.data_ptr(), gap.data_ptr(), steps.data_ptr()),
         )  # fmt: skip
-        return x, gap, steps
+        return x, gap, steps, left

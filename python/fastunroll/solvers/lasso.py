@@ -13,8 +13,8 @@ from torch import Tensor
 from .. import _checks
 from ..products import product
 from .implicit import attach
-from .lasso_batched import Problem, solve_batched
-from .lasso_native import Prepared, serves
+from .lasso_batched import Problem
+from .lasso_prepared import Prepared
 
 Array = TypeVar("Array", Tensor, NDArray[np.floating[Any]])
 
@@ -123,6 +123,10 @@ class Lasso:
 
     def _lam(self, lam: object, y: Tensor) -> Tensor:
         """λ as one number a sample, (samples,)."""
+        if isinstance(lam, (int, float)):
+            if not 0 < lam < float("inf"):
+                raise ValueError(_refuse_lam(lam))
+            return torch.full((y.shape[:-1].numel(),), lam, dtype=y.dtype, device=y.device)
         if isinstance(lam, np.ndarray):
             lam = torch.from_numpy(np.asarray(lam, dtype=np.float64))
         value = _checks.threshold("lam", lam, self.A)  # type: ignore[arg-type]
@@ -133,11 +137,10 @@ class Lasso:
                 f"lam must be one number or one a sample, shape {_checks.shape_text(y.shape[:-1])}, got "
                 f"{_checks.shape_text(value.shape)}: weights for each coordinate are Lasso(A, weights=...)"
             )
-        if bool((value <= 0).any()) or not bool(torch.isfinite(value).all()):
-            raise ValueError(
-                "lam must be finite and > 0: with lam = 0 this is least squares, which torch.linalg.lstsq solves"
-            )
-        return value.expand(y.shape[:-1]).reshape(-1)
+        fits = (value > 0) & torch.isfinite(value)
+        if not bool(fits.all()):
+            raise ValueError(_refuse_lam(float(value[~fits].flatten()[0])))
+        return value.reshape(()).expand(y.shape[:-1]).reshape(-1) if value.numel() == 1 else value.reshape(-1)
 
     def lambda_max(self, Y: Array) -> Any:
         """The smallest λ for which x = 0 solves the problem, for each sample: maxⱼ |aⱼᵀy| / wⱼ.
@@ -195,22 +198,19 @@ class Lasso:
             _checks.alike(A=self.A, x0=start)
             start = start.detach().reshape(-1, self.A.shape[1])
         flat = y.reshape(-1, self.A.shape[0])
+        if self._prepared is None or not self._prepared.is_current():
+            self._prepared = Prepared(self._problem())
         with torch.no_grad():
-            if serves(self.A):
-                if self._prepared is None or not self._prepared.is_current():
-                    self._prepared = Prepared(self._problem())
-                x, gap, iterations = self._prepared.solve(flat.detach(), lams.detach(), tol, start, max_iter)
-            else:
-                x, gap, iterations = solve_batched(self._problem(), flat.detach(), lams.detach(), tol, start, max_iter)
+            x, gap, iterations = self._prepared.solve(flat, lams, tol, start, max_iter)
         x = attach(x, self.A, flat, lams, self.weights, self.ridge)
-        batch = y.shape[:-1]
-        gap = gap.reshape(batch)
-        return LassoResult(
-            _like(Y, x.reshape(*batch, x.shape[1])),
-            _like(Y, gap),
-            _like(Y, iterations.reshape(batch)),
-            _like(Y, gap <= tol),
-        )
+        converged = gap <= tol
+        if y.dim() != 2:
+            lead = y.shape[:-1]
+            x, gap = x.reshape(*lead, x.shape[1]), gap.reshape(lead)
+            iterations, converged = iterations.reshape(lead), converged.reshape(lead)
+        if isinstance(Y, np.ndarray):
+            return LassoResult(x.detach().numpy(), gap.numpy(), iterations.numpy(), converged.numpy())
+        return LassoResult(x, gap, iterations, converged)
 
     def path(
         self, Y: Array, *, lams: Any = None, count: int = 20, least: float = 0.01, tol: float = 1e-6
@@ -240,6 +240,11 @@ class Lasso:
         for lam in lams:
             results.append(self.solve(Y, lam, tol=tol, x0=results[-1].x if results else None))
         return lams, results
+
+
+def _refuse_lam(lam: float) -> str:
+    reason = "with lam = 0 this is least squares, which torch.linalg.lstsq solves" if lam == 0 else "check its sign"
+    return f"lam must be finite and > 0, got {lam!r}: {reason}"
 
 
 def _like(given: object, value: Tensor) -> Any:

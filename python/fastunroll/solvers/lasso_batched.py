@@ -9,6 +9,7 @@ from torch import Tensor
 
 BLOCK = 20  # iterations between two looks at the gap
 NEWTON_AFTER = 2  # blocks before supports are tried
+PATIENCE = 25  # blocks that do not halve the gap, before a sample is given up
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,21 @@ def solve_batched(
     x, limit = x_all, lam[:, None] * weights
     before, t = x, y.new_ones(count, 1)
     gap, r = gap_and_gradient(p, x, y, limit)
+    halved, stalls = gap, torch.zeros(count, dtype=torch.int64, device=y.device)
     done_blocks = 0
     while True:
         bad = ~torch.isfinite(gap)
         x_all[active] = torch.where(bad[:, None], torch.nan, x)
         gap_all[active] = torch.where(bad, torch.nan, gap)
-        more = (gap > tol) & ~bad
+        better = gap <= halved / 2
+        halved, stalls = torch.where(better, gap, halved), torch.where(better, 0, stalls + 1)
+        more = (gap > tol) & ~bad & (stalls <= PATIENCE)
         if not bool(more.any()) or done_blocks * BLOCK >= max_iter:
             return x_all, gap_all, iterations
         if not bool(more.all()):
             active, x, before, t = active[more], x[more], before[more], t[more]
             y, limit, gap, r = y[more], limit[more], gap[more], r[more]
+            halved, stalls = halved[more], stalls[more]
         for _ in range(BLOCK):
             following = (1 + (1 + 4 * t.square()).sqrt()) / 2
             v = x + (t - 1) / following * (x - before)

@@ -1,4 +1,4 @@
-"""The Lasso in native code, finished in double precision where single precision does not suffice."""
+"""A Lasso problem with all that depends on its matrix alone, solved in native code or in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .lasso_batched import Problem, gap_and_gradient
+from .._precision import own_precision
+from .lasso_batched import Problem, gap_and_gradient, solve_batched
 
 LARGEST_GRAM = 1 << 30  # bytes; beyond, problems are solved without a Gram matrix
 
@@ -17,25 +18,34 @@ def serves(A: Tensor) -> bool:
 
 
 class Prepared:
-    """A problem with all that depends on its matrix alone. The matrix must not change."""
+    """A problem and what is kept for it."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.dictionary = ops.Dictionary(problem.A, problem.ridge)
+        self._dictionary = ops.Dictionary(problem.A, problem.ridge) if serves(problem.A) else None
         self._version = problem.A._version
         self._double: Prepared | None = None
 
     def is_current(self) -> bool:
         """Whether it serves the instruction set in use, and the matrix was not changed in place."""
-        return self.dictionary.is_current() and self.problem.A._version == self._version
+        current = self._dictionary is None or self._dictionary.is_current()
+        return current and self.problem.A._version == self._version
 
     def solve(
         self, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, n), relative gaps (B,) and steps (B,) for y (B, m) and λ (B,)."""
+        """x (B, n), relative gaps (B,) and steps (B,) for y (B, m) and λ (B,).
+
+        Where single precision does not suffice for ``tol``, the work is finished in double precision.
+        """
         p = self.problem
-        x, gap, steps = self.dictionary.solve(y, lam, p.weights, x0, p.nonnegative, tol, max_iter)
-        if y.dtype == torch.float32:
+        if self._dictionary is not None:
+            x, gap, steps, left = self._dictionary.solve(y, lam, p.weights, x0, p.nonnegative, tol, max_iter)
+        else:
+            with own_precision(y):
+                x, gap, steps = solve_batched(p, y, lam, tol, x0, max_iter)
+            left = int((gap > tol).sum())
+        if left and y.dtype == torch.float32:
             rest = ((gap > tol) & (steps < max_iter)).nonzero()[:, 0]
             if rest.numel():
                 x[rest], gap[rest], more = self._in_double(y[rest], lam[rest], tol, x[rest], max_iter)

@@ -1,0 +1,389 @@
+"""``fastunroll encode`` that is killed, interrupted, out of space, or started several times."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+from fastunroll.__main__ import main
+from fastunroll.encode import EncodeError, encode
+from fastunroll.encode.parts import Parts
+
+SAMPLES, SIZE = 400, 5
+SLOWLY = """
+import sys, time
+from fastunroll import __main__, encode
+def slow(module, name, seconds):
+    real = getattr(module, name)
+    setattr(module, name, lambda *arguments: (time.sleep(seconds), real(*arguments))[1])
+slow(encode.run.shard, "make", 0.02)
+slow(encode.merge.storage, "read", 0.001)
+__main__.main(sys.argv[1:])
+"""  # however fast the machine is, there is time to kill it
+TIMEOUT = 120  # for what takes seconds: only a hang takes longer
+
+
+_started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """Not even by a test that fails."""
+    yield
+    while _started:
+        with _started.pop() as process:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a dictionary, samples, and their codes: written at one go, and as shards."""
+    folder = tmp_path_factory.mktemp("files")
+    random = np.random.default_rng(0)
+    np.save(folder / "D.npy", random.standard_normal((8, 20)))
+    np.save(folder / "Y.npy", random.standard_normal((SAMPLES, 8)))
+    main(command(folder, folder / "whole.npz"))
+    main(command(folder, folder / "shards.npz", "--shards"))
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where codes go."""
+    return tmp_path / "codes.npz"
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """The folder of an output, with all shards."""
+    return shutil.copytree(made / "shards.npz.parts", tmp_path / "codes.npz.parts")
+
+
+def command(folder: Path, output: Path, *more: str) -> list[str]:
+    files = ["--dictionary", "D.npy", "--input", "Y.npy", "--output", output, "--lam", "0.5", "--shard-size", SIZE]
+    return ["encode", *(str(folder / f) if str(f).endswith((".npy", ".npz")) else str(f) for f in files), *more]
+
+
+def start(arguments: list[str], launcher: tuple[str, ...] = ("-c", SLOWLY), **options: Any) -> subprocess.Popen[str]:
+    line = [sys.executable, *launcher, *arguments]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **options)
+    _started.append(process)
+    return process
+
+
+def done(arguments: list[str], **options: Any) -> str:
+    process = start(arguments, **options)
+    out, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, err
+    return out
+
+
+def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not until():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def shards(output: Path) -> list[str]:
+    folder = output.with_name(output.name + ".parts")
+    return sorted(p.name for p in folder.glob("shard-*.npz")) if folder.exists() else []
+
+
+def assert_whole(output: Path, made: Path) -> None:
+    """Equal to what was written at one go, to the last byte: rows in order, none lost, none twice. Nothing is left."""
+    assert output.read_bytes() == (made / "whole.npz").read_bytes()
+    assert scipy.sparse.load_npz(output).shape == (SAMPLES, 20)
+    assert not output.with_name(output.name + ".parts").exists()
+
+
+def test_killed_and_started_again(made: Path, output: Path) -> None:
+    for count in (3, 20, 40):
+        process = start(command(made, output))
+        wait(process, lambda count=count: len(shards(output)) >= count)
+        process.kill()
+        process.communicate()
+        assert count <= len(shards(output)) < SAMPLES // SIZE
+        assert not output.exists()
+    out = done(command(made, output))
+    assert f"codes of {SAMPLES} samples" in out
+    assert_whole(output, made)
+
+
+def test_what_is_done_is_not_done_again(made: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = start(command(made, output))
+    wait(process, lambda: len(shards(output)) >= 20)
+    process.kill()
+    process.communicate()
+    there, solved = set(shards(output)), []
+    from fastunroll.encode import run
+
+    make = run.shard.make
+    monkeypatch.setattr(run.shard, "make", lambda job, parts, i, bar: (solved.append(i), make(job, parts, i, bar)))
+    main(command(made, output))
+    assert sorted([*(int(name[6:12]) for name in there), *solved]) == list(range(SAMPLES // SIZE))
+    assert_whole(output, made)
+
+
+def test_killed_while_it_merges(made: Path, output: Path, folder: Path) -> None:
+    merged = folder / "merged.npz.partial"
+    process = start(command(made, output))
+    wait(process, merged.exists)
+    process.kill()
+    process.communicate()
+    assert merged.exists()
+    assert not output.exists()
+    assert "codes of" in done(command(made, output))
+    assert_whole(output, made)
+
+
+def test_killed_while_it_cleans_up(made: Path, output: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The output is there, and so is part of the folder."""
+    kept = (folder / "job.json").read_text()
+    main(command(made, output))
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "lock").touch()
+    (folder / "job.json").write_text(kept)
+    (folder / "shard-000007.npz.partial").write_bytes(b"half")
+    capsys.readouterr()
+    main(command(made, output))
+    assert "is complete: nothing is left to do" in capsys.readouterr().out
+    assert_whole(output, made)
+
+
+def test_interrupted(made: Path, output: Path, tmp_path: Path) -> None:
+    process = start(command(made, output))
+    wait(process, lambda: len(shards(output)) >= 3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 130
+    count = len(shards(output)) * SIZE
+    assert err.strip() == (
+        f"fastunroll encode: interrupted; {count} of {SAMPLES} samples are done, the same command goes on from there"
+    )
+    assert not list(tmp_path.rglob("*.partial"))
+    main(command(made, output))
+    assert_whole(output, made)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_full_disk(made: Path, output: Path, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Really full: the file that a shard is written to is /dev/full."""
+    (folder / "shard-000050.npz").unlink()
+    (folder / "shard-000050.npz.partial").symlink_to("/dev/full")
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(command(made, output))
+    assert stopped.value.code == 2
+    assert capfd.readouterr().err == (
+        f"fastunroll encode: cannot write {folder}/shard-000050.npz: No space left on device; {SAMPLES - SIZE} of "
+        f"{SAMPLES} samples are done, make room, and the same command goes on from there\n"
+    )
+    assert not (folder / "shard-000050.npz").exists()
+    assert not list(tmp_path.rglob("*.partial"))
+    main(command(made, output))
+    assert_whole(output, made)
+
+
+def test_no_room_for_the_merged_file(made: Path, output: Path, tmp_path: Path) -> None:
+    """The shards fit, the whole does not."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    process = start(command(made, output), preexec_fn=limit)
+    _, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 2
+    assert err == (
+        f"fastunroll encode: cannot write {output}: File too large; {SAMPLES} of {SAMPLES} samples are done, make "
+        "room, and the same command goes on from there\n"
+    )
+    assert not output.exists()
+    assert len(shards(output)) == SAMPLES // SIZE
+    assert not list(tmp_path.rglob("*.partial"))
+    main(command(made, output))
+    assert_whole(output, made)
+
+
+def test_damaged_shards_are_made_again(
+    made: Path, output: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (folder / "shard-000003.npz").read_bytes()
+    (folder / "shard-000003.npz").write_bytes(whole[:-300])
+    (folder / "shard-000004.npz").write_bytes(b"")
+    (folder / "shard-000005.npz").write_bytes(b"PK\x05\x06" + bytes(18))  # an archive of nothing
+    main(command(made, output))
+    err = capsys.readouterr().err
+    assert all(f"shard-{i:06d}.npz is damaged and is made again" in err for i in (3, 4, 5))
+    assert_whole(output, made)
+
+
+CHANGES: dict[str, tuple[list[str], str]] = {
+    "lam": (["--lam", "0.25"], "lam was 0.5 and is now 0.25"),
+    "tolerance": (["--tol", "1e-3"], "tol was 1e-06 and is now 0.001"),
+    "kind of lam": (["--relative-lam", "0.5"], "lam was 0.5 and is now not given, relative lam was not given and is"),
+    "dtype": (["--dtype", "float32"], "the content of the dictionary differs, dtype was float64 and is now float32"),
+    "shards": (["--shard-size", "6"], "shard size was 5 and is now 6"),
+    "sign": (["--nonnegative"], "nonnegative was False and is now True"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_job(made: Path, output: Path, tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is refused beside unfinished work and beside an output, and replaces both if told to."""
+    output, (flags, says) = tmp_path / "codes.npz", CHANGES[change]
+    other = [*command(made, output), *flags]
+    if "--relative-lam" in flags:
+        del other[other.index("--lam") : other.index("--lam") + 2]
+    main(command(made, output, "--shards"))
+    with pytest.raises(SystemExit) as stopped:
+        main(other)
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
+    assert len(shards(output)) == SAMPLES // SIZE
+
+    main(command(made, output))
+    if change == "shards":  # they change nothing in the output
+        main(other)
+        assert_whole(output, made)
+        return
+    with pytest.raises(SystemExit):
+        main(other)
+    assert says in capsys.readouterr().err
+    assert_whole(output, made)
+    main([*other, "--overwrite"])
+    written = output.read_bytes()
+    assert written != (made / "whole.npz").read_bytes()
+    main([*other, "--overwrite"])  # it is not done twice
+    assert "is complete" in capsys.readouterr().out
+    assert output.read_bytes() == written
+
+
+def test_other_samples(made: Path, tmp_path: Path) -> None:
+    Y = np.load(made / "Y.npy")
+    np.save(tmp_path / "Y.npy", Y)
+    arguments: dict[str, Any] = {"lam": 0.5, "shard_size": 100}
+    files = (made / "D.npy", tmp_path / "Y.npy", tmp_path / "codes.npz")
+    encode(*files, **arguments)
+    Y[-1] += 1
+    np.save(tmp_path / "Y.npy", Y)
+    os.utime(tmp_path / "Y.npy", (1, 1))
+    with pytest.raises(
+        EncodeError, match=r"the content of the input differs, the time of the input's last change diff"
+    ):
+        encode(*files, **arguments)
+    np.save(tmp_path / "D.npy", 2 * np.load(made / "D.npy"))
+    with pytest.raises(EncodeError, match="the content of the dictionary differs"):
+        encode(tmp_path / "D.npy", *files[1:], **arguments)
+
+
+def test_overwritten_work_is_resumed_by_the_same_command(made: Path, output: Path, tmp_path: Path) -> None:
+    """--overwrite discards the work of another job once, not its own each time."""
+    main([*command(made, output, "--shards"), "--tol", "1e-3"])
+    process = start(command(made, output, "--overwrite"))
+    manifest = tmp_path / "codes.npz.parts" / "job.json"
+    wait(process, lambda: "1e-06" in manifest.read_text() and len(shards(output)) >= 3)
+    process.kill()
+    process.communicate()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "codes.npz.parts").glob("shard-*.npz")}
+    main(command(made, output, "--overwrite", "--shards"))
+    assert all(p.stat().st_mtime_ns == then for p, then in before.items())
+    main(command(made, output))
+    assert_whole(output, made)
+
+
+def test_the_shard_size_is_remembered(made: Path, output: Path, folder: Path) -> None:
+    arguments = command(made, output)
+    at = arguments.index("--shard-size")
+    main(arguments[:at] + arguments[at + 2 :])
+    assert_whole(output, made)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_three_at_once(made: Path, output: Path, killed: bool) -> None:
+    """Without torchrun: they share the shards out, and take over those of one that dies."""
+    processes = [start(command(made, output)) for _ in range(3)]
+    if killed:
+        wait(processes[0], lambda: len(shards(output)) >= 20)
+        processes[0].kill()
+    for number, process in enumerate(processes):
+        _, err = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == (-9 if killed and number == 0 else 0), err
+    assert_whole(output, made)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_torchrun(made: Path, output: Path, tmp_path: Path, killed: bool) -> None:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "slowly.py"))
+    (tmp_path / "slowly.py").write_text(SLOWLY)
+    if killed:
+        process = start(command(made, output), launcher=launcher)
+        wait(process, lambda: len(shards(output)) >= 20)
+        os.kill(process.pid, signal.SIGTERM)  # as a scheduler does
+        process.communicate(timeout=TIMEOUT)
+        assert not output.exists()
+        assert 20 <= len(shards(output)) < SAMPLES // SIZE
+    out = done(command(made, output), launcher=launcher)
+    assert out.count("codes of") == 1
+    assert_whole(output, made)
+
+
+def test_rank_that_does_not_fit(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(SystemExit):
+        main(command(made, tmp_path / "codes.npz"))
+    assert "rank 2: RANK and WORLD_SIZE in the environment do not fit" in capsys.readouterr().err
+
+
+def test_at_work_elsewhere(made: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder of another job is not taken from a process that is at work in it."""
+    process = start(command(made, output))
+    wait(process, lambda: len(shards(output)) >= 3)
+    process.send_signal(signal.SIGSTOP)
+    with pytest.raises(SystemExit):
+        main([*command(made, output, "--overwrite"), "--tol", "1e-3"])
+    assert "another process is at work in" in capsys.readouterr().err
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=TIMEOUT)
+    assert_whole(output, made)
+
+
+def test_threads_of_one_process(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    done_before = Parts.drop_damaged
+
+    def held(self: Parts) -> list[Path]:
+        entered.set()
+        assert leave.wait(TIMEOUT)
+        return done_before(self)
+
+    monkeypatch.setattr(Parts, "drop_damaged", held)
+    files = (made / "D.npy", made / "Y.npy", tmp_path / "codes.npz")
+    thread = threading.Thread(target=lambda: encode(*files, lam=0.5, shard_size=SIZE))
+    thread.start()
+    assert entered.wait(TIMEOUT)
+    with pytest.raises(EncodeError, match="is being written by another thread of this process"):
+        encode(*files, lam=0.5)
+    leave.set()
+    thread.join(TIMEOUT)
+    assert_whole(tmp_path / "codes.npz", made)
