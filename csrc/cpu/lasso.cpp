@@ -1,5 +1,7 @@
 // The Lasso, tile after tile of samples. Work on a sample uses the Gram matrix; whether it is done, residuals computed
 // from A decide, for all of a tile that are not done yet at once.
+#include <new>
+
 #include "cpu/dictionary.h"
 #include "cpu/lasso_sample.h"
 #include "cpu/tile.h"
@@ -59,8 +61,8 @@ template <class T> class LassoTile {
       limit_of_one_[j] = j < n_ && p_.scale[j] > 0 ? p_.scale[j] * (a_.weights ? a_.weights[j] : T(1)) : T(infinity);
   }
 
-  // Solves samples first .. first + count - 1.
-  void run(int64_t first, int64_t count) {
+  // Solves samples first .. first + count - 1, or some of them if stops() says so.
+  template <class Stops> void run(int64_t first, int64_t count, const Stops& stops) {
     int64_t active = 0;
     for (int64_t i = 0; i < count; ++i) active += begin(first + i, active);
     for (bool at_first = true; active > 0; at_first = false) {
@@ -75,6 +77,7 @@ template <class T> class LassoTile {
           move_row(i, left);
           improve(left++);
         }
+        if (stops()) return;
       }
       active = left;
     }
@@ -220,7 +223,7 @@ template <class T> class LassoTile {
     a_.gap[of.sample] = gap;
     of.stalls = gap <= of.best / 2 ? 0 : of.stalls + 1;
     of.best = gap < of.best ? gap : of.best;
-    return !(gap > a_.tol) || of.steps >= a_.most_steps || of.stalls > patience;
+    return gap <= a_.tol || of.steps >= a_.most_steps || of.stalls > patience;
   }
 
   void start_anew(int64_t i) {
@@ -271,15 +274,24 @@ template <class T> void lasso(const Lasso<T>& a) {
   if (a.batch == 0) return;
   const Tiles tiles = cut(a.batch, 64, a.threads);
   const int threads = int(a.threads < tiles.count ? a.threads : tiles.count);
+  // Memory is taken here: where threads are at work, an exception could not be caught.
+  Workspace memory;
+  LassoTile<T>* const of_thread = memory.take<LassoTile<T>>(threads);
+  for (int t = 0; t < threads; ++t) new (of_thread + t) LassoTile<T>(a, tiles.most_rows(), memory);
   Queue queue;
-  bool stop = false;
+  bool stopped = false;
+  int working = 0;
   in_parallel(threads, [&](Team team) {
-    Workspace memory;
-    LassoTile<T> tile(a, tiles.most_rows(), memory);
-    for (int64_t i; !__atomic_load_n(&stop, __ATOMIC_RELAXED) && queue.take(i, tiles.count);) {
-      tile.run(tiles.first(i), tiles.rows(i));
-      if (team.rank == 0 && a.interrupted && a.interrupted()) __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-    }
+    // The calling thread alone can hear that all should stop.
+    const auto stops = [&] {
+      if (team.rank == 0 && a.interrupted && a.interrupted()) __atomic_store_n(&stopped, true, __ATOMIC_RELAXED);
+      return __atomic_load_n(&stopped, __ATOMIC_RELAXED);
+    };
+    __atomic_add_fetch(&working, 1, __ATOMIC_RELAXED);
+    for (int64_t i; !stops() && queue.take(i, tiles.count);)
+      of_thread[team.rank].run(tiles.first(i), tiles.rows(i), stops);
+    __atomic_sub_fetch(&working, 1, __ATOMIC_RELAXED);
+    while (team.rank == 0 && __atomic_load_n(&working, __ATOMIC_RELAXED) > 0 && !stops()) let_others_run();
   });
 }
 

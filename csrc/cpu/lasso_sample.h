@@ -39,17 +39,19 @@ template <class T> class SampleSolver {
   static constexpr int64_t few_moves = 8;  // before Newton's method takes what has entered into account
   static constexpr int64_t most_newton = 50;
 
+  static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
   template <bool NonNegative> int64_t improve(const Sample<T>& s, T wanted, T* enough, int64_t most_steps, bool first) {
     int64_t steps = 0;
     entered_count_ = 0;
     if (first) {
-      steps += descend<NonNegative>(s, enough, 4 * most_);
+      steps += descend<NonNegative>(s, enough, least(4 * most_, most_steps));
     }
     take_support(s.x);
     for (int round = 0; round < rounds && steps < most_steps; ++round) {
-      steps += newton(s);
+      steps += newton(s, least(most_newton, most_steps - steps));
       if (gap(s) <= wanted) break;
-      const int64_t moves = descend<NonNegative>(s, enough, few_moves);
+      const int64_t moves = descend<NonNegative>(s, enough, least(few_moves, most_steps - steps));
       if (moves == 0) break;
       steps += moves;
       update_support(s.x);
@@ -107,10 +109,9 @@ template <class T> class SampleSolver {
     mark(true);
   }
 
-  int64_t newton(const Sample<T>& s) {
+  int64_t newton(const Sample<T>& s, int64_t most) {
     mark(false);
-    const int64_t steps =
-        FASTUNROLL_SET::newton(gram_, support_, s.x, s.r, s.limit, nonnegative_, scratch_, most_newton);
+    const int64_t steps = FASTUNROLL_SET::newton(gram_, support_, s.x, s.r, s.limit, nonnegative_, scratch_, most);
     mark(true);
     return steps;
   }

@@ -62,7 +62,8 @@ class Lasso:
     What depends on A alone, its Gram matrix and column norms among it, is computed once and kept, so that a single
     small problem costs microseconds. Greedy coordinate descent finds the support roughly, Newton's method with an
     updated Cholesky factor solves on it exactly, and the duality gap is computed from A, not from the Gram matrix.
-    Samples are independent: which batch one comes in, and how many threads there are, changes no bit of its result.
+    Samples are independent: in native code, which batch one comes in, the number of threads and the instruction set
+    change no bit of its result.
 
     Args:
         A: (m, n), float32 or float64, finite; a tensor or a NumPy array. Zero and duplicate columns are allowed. It

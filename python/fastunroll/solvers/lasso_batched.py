@@ -9,6 +9,7 @@ from torch import Tensor
 
 BLOCK = 20  # iterations between two looks at the gap
 NEWTON_AFTER = 2  # blocks before supports are tried
+CHUNK = 1 << 25  # values of one array of codes, or of gathered columns, at a time
 PATIENCE = 25  # blocks that do not halve the gap, before a sample is given up
 
 
@@ -44,7 +45,7 @@ def gap_and_gradient(p: Problem, x: Tensor, y: Tensor, limit: Tensor) -> tuple[T
     return torch.where(energy > 0, gap / energy.clamp_min(tiny), gap), r
 
 
-def newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
+def _newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
     """x after a Newton step on its support, kept where no sign changes and else up to where the first one would."""
     support = x != 0
     most = int(support.sum(-1).max()) if support.numel() else 0
@@ -68,17 +69,23 @@ def newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
     return torch.where(usable[:, None], x.scatter(1, order, torch.where(inside, moved, 0.0)), x)
 
 
-def solve_batched(
-    p: Problem, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """x (B, n), relative gaps (B,) and iterations (B,), each sample until its gap is at most ``tol``.
+def objective(p: Problem, x: Tensor, y: Tensor, limit: Tensor) -> Tensor:
+    """½‖A x − y‖² + Σ λwⱼ|xⱼ| + ½μ‖x‖², (B,)."""
+    return (y - x @ p.A.mT).square().sum(-1) / 2 + (limit * x.abs()).sum(-1) + p.ridge * x.square().sum(-1) / 2
 
-    A sample that is done is left out of all further work.
-    """
+
+def newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
+    """As ``_newton``, so many samples at a time that their columns of A fit into memory."""
+    support = int((x != 0).sum(-1).max()) if x.numel() else 0
+    rows = max(1, CHUNK // max(1, support * p.A.shape[0]))
+    parts = zip(x.split(rows), r.split(rows), limit.split(rows), strict=True)
+    return torch.cat([_newton(p, *part) for part in parts]) if x.shape[0] > rows else _newton(p, x, r, limit)
+
+
+def _solve(
+    p: Problem, y: Tensor, lam: Tensor, step: float, tol: float, x0: Tensor | None, max_iter: int
+) -> tuple[Tensor, Tensor, Tensor]:
     count, n = y.shape[0], p.A.shape[1]
-    gram = p.A @ p.A.mT if p.A.shape[0] < n else p.A.mT @ p.A
-    largest = float(torch.linalg.eigvalsh(gram.double())[-1]) if gram.numel() else 0.0
-    step = 1 / max(1.0001 * (largest + p.ridge), torch.finfo(y.dtype).tiny)
     weights = torch.ones(n, dtype=y.dtype, device=y.device) if p.weights is None else p.weights
 
     x_all = y.new_zeros(count, n) if x0 is None else x0.clone()
@@ -125,3 +132,23 @@ def solve_batched(
             x, gap = torch.where(wins[:, None], candidate, x), torch.where(wins, better, gap)
             before = torch.where(wins[:, None], x, before)
             t = torch.where(wins[:, None], torch.ones_like(t), t)
+
+
+def solve_batched(
+    p: Problem, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x (B, n), relative gaps (B,) and iterations (B,), each sample until its gap is at most ``tol``.
+
+    A sample that is done is left out of all further work.
+    """
+    m, n = p.A.shape
+    gram = p.A @ p.A.mT if m < n else p.A.mT @ p.A
+    largest = float(torch.linalg.eigvalsh(gram.double())[-1]) if gram.numel() else 0.0
+    step = 1 / max(1.0001 * (largest + p.ridge), torch.finfo(y.dtype).tiny)
+    rows = max(1, CHUNK // max(1, n))
+    found = []
+    for first in range(0, max(1, y.shape[0]), rows):
+        some = slice(first, first + rows)
+        found.append(_solve(p, y[some], lam[some], step, tol, None if x0 is None else x0[some], max_iter))
+    x, gap, iterations = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return x, gap, iterations

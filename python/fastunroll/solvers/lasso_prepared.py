@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import ops
 from .._precision import own_precision
-from .lasso_batched import Problem, gap_and_gradient, solve_batched
+from .lasso_batched import Problem, objective, solve_batched
 
 LARGEST_GRAM = 1 << 30  # bytes; beyond, problems are solved without a Gram matrix
 
@@ -55,15 +55,18 @@ class Prepared:
     def _in_double(
         self, y: Tensor, lam: Tensor, tol: float, x0: Tensor, max_iter: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As ``solve``, from x0, calculated in double precision; the gap is that of the rounded x."""
+        """As ``solve``, from x0, calculated in double precision.
+
+        The gap is that between the rounded x and the dual point of what it was rounded from.
+        """
         p = self.problem
         if self._double is None or not self._double.is_current():
             weights = None if p.weights is None else p.weights.double()
             self._double = Prepared(Problem(p.A.double(), weights, p.nonnegative, p.ridge))
-        wide = self._double
+        wide = self._double.problem
         y, lam = y.double(), lam.double()
-        x, _, steps = wide.solve(y, lam, tol / 2, x0.double(), max_iter)
-        x = x.float()
-        limit = lam[:, None] if wide.problem.weights is None else lam[:, None] * wide.problem.weights
-        gap, _ = gap_and_gradient(wide.problem, x.double(), y, limit)
-        return x, gap.float(), steps
+        exact, gap, steps = self._double.solve(y, lam, tol / 2, x0.double(), max_iter)
+        x = exact.float()
+        limit = lam[:, None] if wide.weights is None else lam[:, None] * wide.weights
+        lost = objective(wide, x.double(), y, limit) - objective(wide, exact, y, limit)
+        return x, (gap + lost / (y.square().sum(-1) / 2)).float(), steps
