@@ -31,9 +31,10 @@ def test_forms_of_a_layer() -> None:
     assert alista < amp < admm < fista < ista
 
 
-def test_readme_snippets() -> None:
-    """Every Python block of the README runs, in order, as one program."""
-    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/iterations.md", "docs/solvers.md"])
+def test_snippets_of_pages(page: str) -> None:
+    """Every Python block of a page runs, in order, as one program."""
+    text = (EXAMPLES.parent / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert blocks
     subprocess.run([sys.executable, "-c", "\n".join(blocks)], capture_output=True, text=True, check=True)
