@@ -14,6 +14,7 @@ from .form import Form as Form
 from .form import Parameters as Parameters
 from .form import sizes as sizes
 from .lasso import Dictionary as Dictionary
+from .lasso import serves_lasso as serves_lasso
 from .network import network as network
 from .prepared import Prepared as Prepared
 from .products import outer as outer

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from .. import _fastunroll
-from .register import address, is_double
+from .device import kernels
+from .register import address, is_double, serves
+
+
+def serves_lasso(A: Tensor) -> bool:
+    """Whether :class:`Dictionary` exists for this device and dtype."""
+    return A.device.type == "cpu" and serves(A) and kernels(A) is None
 
 
 class Dictionary:

@@ -111,6 +111,10 @@ class Lasso:
             self.weights = w
         self._prepared: Prepared | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is kept is not pickled or copied: it is made anew."""
+        return {**self.__dict__, "_prepared": None}
+
     def _problem(self) -> Problem:
         A = self.A.detach()
         weights = None if self.weights is None else self.weights.detach()

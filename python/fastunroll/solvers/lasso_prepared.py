@@ -14,7 +14,7 @@ LARGEST_GRAM = 1 << 30  # bytes; beyond, problems are solved without a Gram matr
 
 def serves(A: Tensor) -> bool:
     """Whether native code solves problems of this matrix."""
-    return ops.serves(A) and A.numel() > 0 and A.shape[1] ** 2 * A.element_size() <= LARGEST_GRAM
+    return ops.serves_lasso(A) and A.numel() > 0 and A.shape[1] ** 2 * A.element_size() <= LARGEST_GRAM
 
 
 class Prepared:
