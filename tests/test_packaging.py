@@ -14,7 +14,7 @@ from pathlib import Path
 import fastunroll as fu
 import pytest
 import torch
-from fastunroll import _fastunroll, _info
+from fastunroll import _fastunroll
 
 NATIVE = Path(_fastunroll.__file__)
 ROOT = Path(__file__).parent.parent

@@ -50,6 +50,10 @@ template <class T> class LassoTile {
         solver_({p_.gram, stride_}, most_columns(), a_.nonnegative, memory) {
     T** const codes[] = {&x_, &r_, &c_, &scaled_};
     for (T** row : codes) *row = memory.take<T>(rows * stride_);
+    T* const products[] = {r_, c_};  // which may end before the padding does
+    for (T* row : products)
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = padded<T>(n_); j < stride_; ++j) row[i * stride_ + j] = 0;
     T** const of_all[] = {&limit_of_one_, &limit_, &one_over_limit_};
     for (T** row : of_all) *row = memory.take<T>(stride_);
     residual_ = memory.take<T>(rows * stride_y_);
@@ -90,7 +94,9 @@ template <class T> class LassoTile {
   static constexpr T margin = T(0.5);
   // A start with a larger gap makes more work than it saves: measured with FISTA's iterates.
   static constexpr T worthless = T(0.02);
-  static constexpr int patience = 4;  // looks that do not halve the gap
+  // Looks that do not halve the gap. What single precision cannot do is left to double, where gaps of coherent columns
+  // stay large for a while.
+  static constexpr int patience = sizeof(T) == 4 ? 4 : 40;
 
   // No solution need have more nonzeros than A has rows, unless there is a ridge.
   int64_t most_columns() const {

@@ -205,7 +205,7 @@ template <class T> void SupportFactor<T>::backward(T* b) const {
 template <class T> void SupportFactor<T>::append(const Gram<T>& gram, int64_t j) {
   const int64_t k = count_;
   index_[k] = int32_t(j);
-  if (k + 2 * width > stride_) return rebuild(gram, k + 1);
+  if (k + 2 * line > stride_) return rebuild(gram, k + 1);  // at the same k with every instruction set
   const T* g = gram.row(j);
   for (int64_t i = 0; i < k; ++i) work_[i] = g[index_[i]];
   forward(work_);

@@ -74,6 +74,7 @@ void test_forward();
 void test_backward();
 void test_bits();
 void test_products();
+void test_lasso();
 void test_proximal_gradient();
 void test_soft_threshold();
 void test_callers();

@@ -22,6 +22,7 @@ const Test tests[] = {
     {"backward", test_backward},
     {"bits", test_bits},
     {"products", test_products},
+    {"lasso", test_lasso},
     {"proximal_gradient", test_proximal_gradient},
     {"soft_threshold", test_soft_threshold},
     {"callers", test_callers},

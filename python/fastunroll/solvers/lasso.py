@@ -129,10 +129,13 @@ class Lasso:
     def _lam(self, lam: object, y: Tensor) -> Tensor:
         """λ as one number a sample, (samples,)."""
         if isinstance(lam, (int, float)):
-            if not 0 < lam < float("inf"):
+            range_ = torch.finfo(y.dtype)
+            if not range_.tiny <= lam <= range_.max:
                 raise ValueError(_refuse_lam(lam))
             return torch.full((y.shape[:-1].numel(),), lam, dtype=y.dtype, device=y.device)
         if isinstance(lam, np.ndarray):
+            if lam.dtype.kind not in "fiu":
+                raise TypeError(f"lam must be real numbers, got {lam.dtype}: convert it with .astype()")
             lam = torch.from_numpy(np.asarray(lam, dtype=np.float64))
         value = _checks.threshold("lam", lam, self.A)  # type: ignore[arg-type]
         if value.shape == (*y.shape[:-1], 1):
@@ -142,9 +145,10 @@ class Lasso:
                 f"lam must be one number or one a sample, shape {_checks.shape_text(y.shape[:-1])}, got "
                 f"{_checks.shape_text(value.shape)}: weights for each coordinate are Lasso(A, weights=...)"
             )
-        fits = (value > 0) & torch.isfinite(value)
-        if not bool(fits.all()):
-            raise ValueError(_refuse_lam(float(value[~fits].flatten()[0])))
+        if value.numel():
+            low, high = (float(v) for v in value.aminmax())
+            if not low >= torch.finfo(value.dtype).tiny or not high < float("inf"):  # NaN is neither
+                raise ValueError(_refuse_lam(low if low <= 0 else high))
         return value.reshape(()).expand(y.shape[:-1]).reshape(-1) if value.numel() == 1 else value.reshape(-1)
 
     def lambda_max(self, Y: Array) -> Any:
@@ -248,7 +252,8 @@ class Lasso:
 
 
 def _refuse_lam(lam: float) -> str:
-    reason = "with lam = 0 this is least squares, which torch.linalg.lstsq solves" if lam == 0 else "check its sign"
+    least_squares = "with lam = 0 this is least squares, which torch.linalg.lstsq solves"
+    reason = least_squares if lam == 0 else "check its sign and size"
     return f"lam must be finite and > 0, got {lam!r}: {reason}"
 
 

@@ -17,38 +17,47 @@ def serves(A: Tensor) -> bool:
     return ops.serves_lasso(A) and A.numel() > 0 and A.shape[1] ** 2 * A.element_size() <= LARGEST_GRAM
 
 
+def _versions(problem: Problem) -> list[int]:
+    """How often each array was changed in place; of inference tensors that is not known."""
+    arrays = (problem.A, problem.weights)
+    return [-1 if array is None or array.is_inference() else array._version for array in arrays]
+
+
 class Prepared:
     """A problem and what is kept for it."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self._dictionary = ops.Dictionary(problem.A, problem.ridge) if serves(problem.A) else None
-        self._version = problem.A._version
+        self._versions = _versions(problem)
         self._double: Prepared | None = None
 
     def is_current(self) -> bool:
-        """Whether it serves the instruction set in use, and the matrix was not changed in place."""
+        """Whether it serves the instruction set in use, and nothing was changed in place."""
         current = self._dictionary is None or self._dictionary.is_current()
-        return current and self.problem.A._version == self._version
+        return current and _versions(self.problem) == self._versions
 
     def solve(
         self, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, n), relative gaps (B,) and steps (B,) for y (B, m) and λ (B,).
 
-        Where single precision does not suffice for ``tol``, the work is finished in double precision.
+        Where single precision does not suffice for ``tol``, the work is finished in double precision, with half of
+        the steps.
         """
         p = self.problem
+        later = max_iter // 2 if y.dtype == torch.float32 else 0
+        max_iter -= later
         if self._dictionary is not None:
             x, gap, steps, left = self._dictionary.solve(y, lam, p.weights, x0, p.nonnegative, tol, max_iter)
         else:
             with own_precision(y):
                 x, gap, steps = solve_batched(p, y, lam, tol, x0, max_iter)
             left = int((gap > tol).sum())
-        if left and y.dtype == torch.float32:
-            rest = ((gap > tol) & (steps < max_iter)).nonzero()[:, 0]
+        if left and later:
+            rest = (gap > tol).nonzero()[:, 0]
             if rest.numel():
-                x[rest], gap[rest], more = self._in_double(y[rest], lam[rest], tol, x[rest], max_iter)
+                x[rest], gap[rest], more = self._in_double(y[rest], lam[rest], tol, x[rest], later)
                 steps[rest] += more
         return x, gap, steps
 
