@@ -69,11 +69,6 @@ def _newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
     return torch.where(usable[:, None], x.scatter(1, order, torch.where(inside, moved, 0.0)), x)
 
 
-def objective(p: Problem, x: Tensor, y: Tensor, limit: Tensor) -> Tensor:
-    """½‖A x − y‖² + Σ λwⱼ|xⱼ| + ½μ‖x‖², (B,)."""
-    return (y - x @ p.A.mT).square().sum(-1) / 2 + (limit * x.abs()).sum(-1) + p.ridge * x.square().sum(-1) / 2
-
-
 def newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
     """As ``_newton``, so many samples at a time that their columns of A fit into memory."""
     support = int((x != 0).sum(-1).max()) if x.numel() else 0

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from .. import ops
 from .._precision import own_precision
-from .lasso_batched import Problem, objective, solve_batched
+from ..products import product
+from .lasso_batched import Problem, solve_batched
 
 LARGEST_GRAM = 1 << 30  # bytes; beyond, problems are solved without a Gram matrix
 
@@ -21,6 +22,16 @@ def _versions(problem: Problem) -> list[int]:
     """How often each array was changed in place; of inference tensors that is not known."""
     arrays = (problem.A, problem.weights)
     return [-1 if array is None or array.is_inference() else array._version for array in arrays]
+
+
+def _sums(values: Tensor) -> Tensor:
+    """Over rows, in an order that depends on nothing else."""
+    return product(values, values.new_ones(1, values.shape[1]))[:, 0]
+
+
+def _objective(p: Problem, x: Tensor, y: Tensor, limit: Tensor) -> Tensor:
+    """½‖A x − y‖² + Σ λwⱼ|xⱼ| + ½μ‖x‖², (B,)."""
+    return _sums(product(x, p.A, start=-y).square()) / 2 + _sums(limit * x.abs() + p.ridge / 2 * x.square())
 
 
 class Prepared:
@@ -77,5 +88,5 @@ class Prepared:
         exact, gap, steps = self._double.solve(y, lam, tol / 2, x0.double(), max_iter)
         x = exact.float()
         limit = lam[:, None] if wide.weights is None else lam[:, None] * wide.weights
-        lost = objective(wide, x.double(), y, limit) - objective(wide, exact, y, limit)
-        return x, (gap + lost / (y.square().sum(-1) / 2)).float(), steps
+        lost = _objective(wide, x.double(), y, limit) - _objective(wide, exact, y, limit)
+        return x, (gap + lost / (_sums(y.square()) / 2)).float(), steps
