@@ -102,7 +102,7 @@ def problems(draw: st.DrawFn, dtypes: tuple[type, ...] = (np.float32, np.float64
     Y = Y.astype(dtype)
     largest = fu.solvers.Lasso(A, **options).lambda_max(Y)
     lam = largest * np.array(draw(st.sampled_from([1.5, 0.999, 0.5, 0.1, 0.01, 0.001])), dtype)
-    return Problem(A, Y, np.where(lam > 0, lam, np.abs(Y).max(1)), options)
+    return Problem(A, Y, np.where(lam > 0, lam, 1 + np.abs(Y).max(1)), options)
 
 
 def check(p: Problem, result: Any, tol: float) -> None:
@@ -244,7 +244,7 @@ def assert_agrees(p: Problem, solve: Any) -> None:
     p = Problem(p.A, p.Y, p.lam, options)
     tol = 1e-9
     for i in range(min(3, len(p.Y))):
-        size = np.abs(p.Y[i]).max()  # others stop at sizes that are not relative to the data
+        size = np.abs(p.Y[i]).max() or 1  # others stop at sizes that are not relative to the data
         one = Problem(p.A, p.Y[i : i + 1] / size, p.lam[i : i + 1] / size, options)
         A, y, _, lam, ridge, nonnegative = one.one(0)
         ours = one.solver().solve(y, lam, tol=tol)

@@ -1,7 +1,6 @@
 // The Lasso to a certified gap: gaps against loops, bits over settings, what is not finite, and calls that are ended.
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
 #include <limits>
 
 #include "check.h"
@@ -143,7 +142,6 @@ template <class T> void check_found(const Samples<T>& p, const Found<T>& f, cons
 }
 
 template <class T> void compare(const Shape& shape, const Kind& kind) {
-  std::printf("%s\n", text<T>(shape, kind).c_str());
   const Settings restored;
   const Samples<T> p(shape, kind);
   Found<T> fused;
