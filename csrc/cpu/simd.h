@@ -110,11 +110,17 @@ template <> inline Vector<float> multiply_add(Vector<float> a, Vector<float> b, 
 template <> inline Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<double> c) {
   return _mm512_fmadd_pd(a, b, c);
 }
+// A mask may be spilled in as many bytes as it has. GCC 12 has been seen to read more of them than it wrote; in a general
+// register, which this makes it be, all bits are there.
+inline unsigned whole(unsigned mask) {
+  __asm__("" : "+r"(mask));
+  return mask;
+}
 template <> inline unsigned nonzero_bits(Vector<float> v) {
-  return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+  return whole(_mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ));
 }
 template <> inline unsigned nonzero_bits(Vector<double> v) {
-  return _mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+  return whole(_mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_NEQ_UQ));
 }
 #elif defined(FASTUNROLL_AVX2)
 template <> inline Vector<float> multiply_add(Vector<float> a, Vector<float> b, Vector<float> c) {

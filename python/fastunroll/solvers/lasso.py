@@ -45,7 +45,7 @@ class LassoResult:
 def _tensor(name: str, value: object) -> Tensor:
     """A tensor or an array as a tensor, without a copy."""
     if isinstance(value, np.ndarray):
-        if value.dtype not in (np.float32, np.float64):
+        if value.dtype.newbyteorder("=") not in (np.float32, np.float64):
             raise TypeError(f"{name} must be float32 or float64, got {value.dtype}: convert it with .astype()")
         plain = value.flags.writeable and min(value.strides, default=0) >= 0 and value.dtype.isnative
         return torch.from_numpy(value if plain else np.array(value, dtype=value.dtype.newbyteorder("=")))
@@ -146,7 +146,7 @@ class Lasso:
                 f"{_checks.shape_text(value.shape)}: weights for each coordinate are Lasso(A, weights=...)"
             )
         if value.numel():
-            low, high = (float(v) for v in value.aminmax())
+            low, high = (float(v) for v in value.detach().aminmax())
             if not low >= torch.finfo(value.dtype).tiny or not high < float("inf"):  # NaN is neither
                 raise ValueError(_refuse_lam(low if low <= 0 else high))
         return value.reshape(()).expand(y.shape[:-1]).reshape(-1) if value.numel() == 1 else value.reshape(-1)

@@ -1,0 +1,319 @@
+"""The Lasso in use: any kind of array, gradients, objects that are used again, copied, interrupted and forked."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import fastunroll as fu
+import numpy as np
+import pytest
+import torch
+from fastunroll.solvers import lasso_prepared
+from fastunroll.solvers.lasso_batched import solve_batched
+from test_processes import TIMEOUT, run
+from torch import Tensor
+
+
+@pytest.fixture(params=["native", "plain"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How problems are solved: in native code, or without a Gram matrix."""
+    if request.param == "plain":
+        monkeypatch.setattr(lasso_prepared, "LARGEST_GRAM", 0)
+    return str(request.param)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Bit for bit, x, gap and iterations."""
+    pairs = ((a.x, b.x), (a.gap, b.gap), (a.iterations, b.iterations))
+    return all(np.array_equal(np.asarray(s), np.asarray(t), equal_nan=True) for s, t in pairs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_shapes(path: str, dtype: torch.dtype) -> None:
+    A, Y = torch.randn(7, 20, dtype=dtype), torch.randn(2, 3, 7, dtype=dtype)
+    solver = fu.solvers.Lasso(A)
+    lam = 0.2 * solver.lambda_max(Y)
+    assert lam.shape == (2, 3)
+    result = solver.solve(Y, lam)
+    assert result.x.shape == (2, 3, 20)
+    assert result.gap.shape == result.iterations.shape == result.converged.shape == (2, 3)
+    assert bool(result.converged.all())
+    assert same(solver.solve(Y, lam[..., None]), result)
+    assert repr(result).startswith("LassoResult(x=(2, 3, 20), 6 of 6 converged, largest gap ")
+    alone = solver.solve(Y[1, 2], float(lam[1, 2]))
+    assert alone.x.shape == (20,)
+    assert alone.gap.shape == ()
+    if path == "native":
+        assert torch.equal(alone.x, result.x[1, 2])
+    torch.testing.assert_close(alone.x, result.x[1, 2], atol=0.02, rtol=0)
+    for batch in ((0,), (2, 0)):
+        empty = solver.solve(torch.empty(*batch, 7, dtype=dtype), 0.1)
+        assert empty.x.shape == (*batch, 20)
+        assert empty.gap.shape == batch
+        assert repr(empty) == f"LassoResult(x={(*batch, 20)}, 0 of 0 converged)"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays(dtype: type) -> None:
+    """In and out are of one kind, and how an array lies in memory changes nothing."""
+    rng = np.random.default_rng(0)
+    A, Y = rng.standard_normal((9, 33)).astype(dtype), rng.standard_normal((6, 9)).astype(dtype)
+    x0 = (0.1 * rng.standard_normal((6, 33))).astype(dtype)
+    lam = 0.3 * fu.solvers.lambda_max(A, Y)
+    assert lam.dtype == dtype
+    kept = A.copy(), Y.copy(), x0.copy(), lam.copy()
+    wanted = fu.solvers.lasso(A, Y, lam, x0=x0)
+    assert isinstance(wanted.x, np.ndarray)
+    assert isinstance(wanted.converged, np.ndarray)
+    assert wanted.x.dtype == wanted.gap.dtype == dtype
+    frozen = Y.copy()
+    frozen.flags.writeable = False
+    other = dtype().dtype.newbyteorder()
+    forms = {
+        "Fortran": (np.asfortranarray(A), np.asfortranarray(Y)),
+        "negative strides": (A[::-1].copy()[::-1], Y[:, ::-1].copy()[:, ::-1]),
+        "every other": (np.repeat(A, 2, 1)[:, ::2], np.repeat(Y, 3, 0)[::3]),
+        "read-only": (A, frozen),
+        "byte order": (A.astype(other), Y.astype(other)),
+    }
+    for name, (a, y) in forms.items():
+        assert same(fu.solvers.lasso(a, y, lam, x0=x0), wanted), name
+    assert same(fu.solvers.lasso(A, Y, lam.astype(np.float64), x0=x0[::-1].copy()[::-1]), wanted)
+    tensors = [torch.from_numpy(v) for v in (A, Y, lam, x0)]
+    found = fu.solvers.lasso(*tensors[:3], x0=tensors[3])
+    assert isinstance(found.x, Tensor)
+    assert same(found, wanted)
+    turned = fu.solvers.lasso(tensors[0].T.contiguous().T, tensors[1].T.contiguous().T, tensors[2], x0=tensors[3])
+    assert same(turned, wanted)
+    assert same(fu.solvers.lasso(A, np.broadcast_to(Y[:1], (4, 9)), lam[:1].repeat(4)), fu.solvers.lasso(
+        A, Y[:1].repeat(4, 0), lam[:1].repeat(4)))  # fmt: skip
+    for value, before in zip((A, Y, x0, lam), kept, strict=True):
+        assert np.array_equal(value, before)
+
+
+def test_the_object_again() -> None:
+    """What is kept for a matrix is made anew when the matrix, or the weights, were changed in place."""
+    A, Y, weights = torch.randn(20, 50), torch.randn(4, 20), torch.rand(50) + 0.5
+    solver = fu.solvers.Lasso(A, weights=weights)
+
+    def fresh(tol: float) -> Any:
+        return fu.solvers.Lasso(A.clone(), weights=weights.clone()).solve(Y, 1.0, tol=tol)
+
+    first = solver.solve(Y, 1.0, tol=1e-9)
+    assert same(solver.solve(Y, 1.0, tol=1e-9), first)
+    A.mul_(2)
+    assert same(solver.solve(Y, 1.0), fresh(1e-6))
+    assert same(solver.solve(Y, 1.0, tol=1e-9), fresh(1e-9))
+    weights.mul_(3)
+    assert same(solver.solve(Y, 1.0, tol=1e-9), fresh(1e-9))
+    assert bool((solver.solve(Y, 1.0, tol=1e-9).x != first.x).any())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda s: pickle.loads(pickle.dumps(s))])
+@pytest.mark.parametrize("used", [False, True])
+def test_copies(used: bool, copied: Any) -> None:
+    A, Y = torch.randn(20, 50), torch.randn(4, 20)
+    solver = fu.solvers.Lasso(A, ridge=0.1, nonnegative=True)
+    if used:
+        solver.solve(Y, 1.0, tol=1e-9)
+    other = copied(solver)
+    assert (other.ridge, other.nonnegative) == (0.1, True)
+    assert same(other.solve(Y, 1.0, tol=1e-9), solver.solve(Y, 1.0, tol=1e-9))
+
+
+def test_inference_mode() -> None:
+    A, Y = torch.randn(20, 50), torch.randn(4, 20)
+    wanted = fu.solvers.lasso(A, Y, 1.0, tol=1e-9, weights=torch.ones(50))
+    with torch.inference_mode():
+        assert same(fu.solvers.lasso(A.clone(), Y.clone(), 1.0, tol=1e-9, weights=torch.ones(50)), wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_too_few_steps(path: str, dtype: torch.dtype) -> None:
+    A, Y = torch.randn(40, 200, dtype=dtype), torch.randn(5, 40, dtype=dtype)
+    solver = fu.solvers.Lasso(A)
+    lam = 0.01 * solver.lambda_max(Y)
+    for most in (1, 2, 5, 30):
+        result = solver.solve(Y, lam, max_iter=most)
+        assert not result.converged.any()
+        assert bool((result.gap > 1e-6).all())
+        # Without a Gram matrix gaps are looked at every 20 iterations; single precision ends after a half of them.
+        assert result.iterations.max() <= (most if path == "native" else -(-most // 20) * 40)
+    assert bool(solver.solve(Y, lam).converged.all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_not_finite(path: str, dtype: torch.dtype) -> None:
+    """NaN and infinity stay in their samples; y = 0 has the solution 0."""
+    A, Y = torch.randn(20, 50, dtype=dtype), torch.randn(70, 20, dtype=dtype)
+    lam = 0.1 * fu.solvers.lambda_max(A, Y)
+    wanted = fu.solvers.lasso(A, Y, lam)
+    Y[3, 7], Y[41, 0], Y[69, 19] = float("nan"), float("inf"), -float("inf")
+    Y[11] = 0
+    found = fu.solvers.lasso(A, Y, lam)
+    for i in (3, 41, 69):
+        assert bool(found.x[i].isnan().all())
+        assert bool(found.gap[i].isnan())
+    assert not found.x[11].any()
+    assert (found.gap[11], found.iterations[11]) == (0, 0)
+    assert [i for i in range(70) if not found.converged[i]] == [3, 41, 69]
+    rest = [i for i in range(70) if i not in (3, 11, 41, 69)]
+    if path == "native":
+        assert torch.equal(found.x[rest], wanted.x[rest])
+    torch.testing.assert_close(found.x[rest], wanted.x[rest], atol=0.01, rtol=0)
+    assert bool(fu.solvers.lambda_max(A, Y)[3].isnan())
+
+
+def test_plain_pytorch_is_the_same_problem() -> None:
+    from fastunroll.solvers.lasso_batched import Problem
+
+    A, Y = torch.randn(20, 50, dtype=torch.float64), torch.randn(9, 20, dtype=torch.float64)
+    weights, lam = torch.rand(50, dtype=torch.float64) + 0.5, torch.linspace(0.2, 2, 9, dtype=torch.float64)
+    for nonnegative, ridge in ((False, 0.0), (True, 0.0), (False, 0.5)):
+        x, gap, _ = solve_batched(Problem(A, weights, nonnegative, ridge), Y, lam, 1e-13, None, 10000)
+        native = fu.solvers.lasso(A, Y, lam, tol=1e-13, weights=weights, nonnegative=nonnegative, ridge=ridge)
+        assert bool((gap <= 1e-13).all() & native.converged.all())
+        torch.testing.assert_close(x, native.x, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"ridge": 0.3}, {"nonnegative": True}], ids=str)
+def test_gradients(path: str, options: dict[str, Any]) -> None:
+    A = torch.randn(8, 12, dtype=torch.float64)
+    y = torch.randn(2, 3, 8, dtype=torch.float64)
+    weights = torch.rand(12, dtype=torch.float64) + 0.5
+    lam = 0.3 * fu.solvers.Lasso(A, weights=weights, **options).lambda_max(y)
+    arguments = [t.requires_grad_() for t in (A, y, lam, weights)]
+
+    def solve(A: Tensor, y: Tensor, lam: Tensor, weights: Tensor) -> Tensor:
+        return fu.solvers.lasso(A, y, lam, tol=1e-14, weights=weights, **options).x
+
+    found = solve(*arguments)
+    assert bool((found != 0).any(-1).all())
+    assert torch.autograd.gradcheck(solve, arguments, eps=1e-6, atol=1e-5, rtol=1e-4)
+    one = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda lam: solve(A.detach(), y.detach(), lam, weights.detach()), [one], atol=1e-5)
+
+
+def test_gradients_in_single_precision(path: str) -> None:
+    A, y = torch.randn(8, 12), torch.randn(5, 8)
+    lam = 0.3 * fu.solvers.lambda_max(A, y)
+
+    def gradients(dtype: torch.dtype) -> list[Tensor]:
+        arguments = [t.detach().to(dtype).requires_grad_() for t in (A, y, lam)]
+        x = fu.solvers.lasso(*arguments, tol=1e-9).x
+        assert x.requires_grad
+        return list(torch.autograd.grad(x.square().sum(), arguments))
+
+    for single, double in zip(gradients(torch.float32), gradients(torch.float64), strict=True):
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single.double(), double, atol=1e-3, rtol=1e-3)
+
+
+def test_no_gradient_where_none_is_asked_for() -> None:
+    A, y = torch.randn(8, 12, requires_grad=True), torch.randn(5, 8)
+    assert fu.solvers.lasso(A, y, 0.5).x.requires_grad
+    with torch.no_grad():
+        assert not fu.solvers.lasso(A, y, 0.5).x.requires_grad
+    assert not fu.solvers.lasso(A.detach(), y, 0.5).x.requires_grad
+
+
+def test_gradient_with_duplicate_columns(path: str) -> None:
+    """They may share a solution in any way: what all of them do to A x is certain."""
+    A, y = torch.randn(8, 6, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
+    twice = torch.cat([A, A], 1)
+    lam = float(0.2 * fu.solvers.lambda_max(A, y))
+
+    def of(matrix: Tensor) -> Tensor:
+        given = y.clone().requires_grad_()
+        fitted = matrix @ fu.solvers.lasso(matrix, given, lam, tol=1e-14).x
+        return torch.autograd.grad(fitted.square().sum(), given)[0]
+
+    torch.testing.assert_close(of(twice), of(A), atol=1e-4, rtol=1e-4)
+
+
+def test_callers_on_several_threads() -> None:
+    """They share an object, of which the first makes what is kept."""
+    A, Y = torch.randn(30, 100), torch.randn(80, 30)
+    wanted = fu.solvers.lasso(A, Y, 1.0, tol=1e-9)
+    solver = fu.solvers.Lasso(A)
+    problems: list[int] = []
+    ready = threading.Barrier(5)
+
+    def work(seed: int) -> None:
+        ready.wait()
+        for i in range(10):
+            rows = torch.randperm(80, generator=torch.Generator().manual_seed(100 * seed + i))[: 1 + 7 * i]
+            if not torch.equal(solver.solve(Y[rows], 1.0, tol=1e-9).x, wanted.x[rows]):
+                problems.append(i)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+    assert problems == []
+
+
+SOLVER = """
+    A, Y = torch.randn(30, 100, generator=generator), torch.randn(90, 30, generator=generator)
+    solver, samples = fu.solvers.Lasso(A), Y
+    before = solver.solve(samples, 1.0)
+
+    def same_again():
+        again = solver.solve(samples, 1.0)
+        return torch.equal(again.x, before.x) and torch.equal(again.gap, before.gap)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_fork(tmp_path: Path) -> None:
+    """Of native code alone: PyTorch's own threads do not survive a fork, and hang."""
+    code = (
+        SOLVER
+        + """
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if same_again() else 1)
+    print(same_again(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    )
+    assert run(tmp_path, code) == "True 0\n"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_interrupted(tmp_path: Path, threads: int) -> None:
+    """Ctrl-C ends a call while it is in the core, and the next one works."""
+    code = (
+        SOLVER
+        + f"""
+    import time
+    torch.set_num_threads({threads})
+    A, Y = torch.randn(400, 1000, generator=generator), torch.randn(20_000, 400, generator=generator)
+    large, pressed = fu.solvers.Lasso(A), []
+    lam = 1e-3 * large.lambda_max(Y)
+    large.solve(Y[:2], lam[:2])
+
+    def press():  # once the main thread has been in one call of the core for a while
+        seen = 0
+        while seen < 20:
+            time.sleep(0.02)
+            frame = sys._current_frames()[threading.main_thread().ident]
+            seen = seen + 1 if frame.f_code.co_filename == fu.ops.Dictionary.solve.__code__.co_filename else 0
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    try:
+        large.solve(Y, lam)
+        print("not interrupted")
+    except KeyboardInterrupt:
+        print("late" if time.monotonic() - pressed[0] > 20 else "stopped", same_again())
+    """
+    )
+    assert run(tmp_path, code) == "stopped True\n"
