@@ -110,8 +110,8 @@ template <> inline Vector<float> multiply_add(Vector<float> a, Vector<float> b, 
 template <> inline Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<double> c) {
   return _mm512_fmadd_pd(a, b, c);
 }
-// A mask may be spilled in as many bytes as it has. GCC 12 has been seen to read more of them than it wrote; in a general
-// register, which this makes it be, all bits are there.
+// A mask may be spilled in as many bytes as it has. GCC 12 has been seen to read more of them than it wrote; in a
+// general register, which this makes it be, all bits are there.
 inline unsigned whole(unsigned mask) {
   __asm__("" : "+r"(mask));
   return mask;
