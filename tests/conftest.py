@@ -24,7 +24,7 @@ def _fixed_seed() -> None:
 
 @pytest.fixture
 def native() -> Iterator[object]:
-    """The native module, its settings and the number of threads put back afterwards, its registers left as they were."""
+    """The native module; its settings and the number of threads are put back, its registers have to be."""
     chosen, crossover, threads = (
         _fastunroll.instruction_set(),
         _fastunroll.dense_above(),
