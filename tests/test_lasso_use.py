@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import fastunroll as fu
 import numpy as np
 import pytest
 import torch
+from callers import check_callers
 from fastunroll.solvers import lasso_prepared
 from fastunroll.solvers.lasso_batched import solve_batched
-from test_processes import TIMEOUT, run
+from test_processes import interrupt, run
 from torch import Tensor
 
 
@@ -241,23 +242,12 @@ def test_callers_on_several_threads() -> None:
     A, Y = torch.randn(30, 100), torch.randn(80, 30)
     wanted = fu.solvers.lasso(A, Y, 1.0, tol=1e-9)
     solver = fu.solvers.Lasso(A)
-    problems: list[int] = []
-    ready = threading.Barrier(5)
 
-    def work(seed: int) -> None:
-        ready.wait()
-        for i in range(10):
-            rows = torch.randperm(80, generator=torch.Generator().manual_seed(100 * seed + i))[: 1 + 7 * i]
-            if not torch.equal(solver.solve(Y[rows], 1.0, tol=1e-9).x, wanted.x[rows]):
-                problems.append(i)
+    def wrong(rows: torch.Tensor) -> Iterator[str]:
+        if not torch.equal(solver.solve(Y[rows], 1.0, tol=1e-9).x, wanted.x[rows]):
+            yield "another solution"
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(TIMEOUT)
-        assert not thread.is_alive()
-    assert problems == []
+    check_callers(80, wrong)
 
 
 SOLVER = """
@@ -289,31 +279,15 @@ def test_fork(tmp_path: Path) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_interrupted(tmp_path: Path, threads: int) -> None:
     """Ctrl-C ends a call while it is in the core, and the next one works."""
-    code = (
+    before = (
         SOLVER
         + f"""
-    import time
     torch.set_num_threads({threads})
     A, Y = torch.randn(400, 1000, generator=generator), torch.randn(20_000, 400, generator=generator)
-    large, pressed = fu.solvers.Lasso(A), []
+    large = fu.solvers.Lasso(A)
     lam = 1e-3 * large.lambda_max(Y)
     large.solve(Y[:2], lam[:2])
-
-    def press():  # once the main thread has been in one call of the core for a while
-        seen = 0
-        while seen < 20:
-            time.sleep(0.02)
-            frame = sys._current_frames()[threading.main_thread().ident]
-            seen = seen + 1 if frame.f_code.co_filename == fu.ops.Dictionary.solve.__code__.co_filename else 0
-        pressed.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=press, daemon=True).start()
-    try:
-        large.solve(Y, lam)
-        print("not interrupted")
-    except KeyboardInterrupt:
-        print("late" if time.monotonic() - pressed[0] > 20 else "stopped", same_again())
     """
     )
-    assert run(tmp_path, code) == "stopped True\n"
+    file = "fu.ops.Dictionary.solve.__code__.co_filename"
+    assert interrupt(tmp_path, before, "large.solve(Y, lam)", file, "same_again()") == "stopped True\n"

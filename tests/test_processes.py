@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import fastunroll as fu
 import pytest
 import torch
+from callers import check_callers
 from fastunroll.ops import memory
 
 TIMEOUT = 300  # for what takes seconds: only a hang takes longer
@@ -128,29 +129,47 @@ def test_callers_on_several_threads() -> None:
     wanted = fu.solvers.fista(A, y, 0.1, iterations=20)
     net = fu.nn.LISTA(A, layers=4, lam=0.1)
     out = net(y).detach()
-    problems: list[str] = []
-    ready = threading.Barrier(6)
 
-    def work(seed: int) -> None:
-        ready.wait()
-        for i in range(20):
-            rows = torch.randperm(150, generator=torch.Generator().manual_seed(100 * seed + i))[: 1 + 7 * i]
-            with torch.no_grad():
-                if not torch.equal(net(y[rows]), out[rows]):
-                    problems.append("forward")
-            x = y[rows].requires_grad_()
-            if not torch.equal(net(x), out[rows]):
-                problems.append("forward with gradients")
-            if not torch.equal(fu.solvers.fista(A, y[rows], 0.1, iterations=20), wanted[rows]):
-                problems.append("fista")
+    def wrong(rows: torch.Tensor) -> Iterator[str]:
+        with torch.no_grad():
+            if not torch.equal(net(y[rows]), out[rows]):
+                yield "forward"
+        if not torch.equal(net(y[rows].requires_grad_()), out[rows]):
+            yield "forward with gradients"
+        if not torch.equal(fu.solvers.fista(A, y[rows], 0.1, iterations=20), wanted[rows]):
+            yield "fista"
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(TIMEOUT)
-        assert not thread.is_alive()
-    assert problems == []
+    check_callers(150, wrong, times=20)
+
+
+def interrupt(tmp_path: Path, before: str, call: str, file: str, after: str) -> str:
+    """What a process prints whose ``call`` is ended by Ctrl-C in native code, called from ``file``; ``after`` too."""
+    code = """
+    import time
+    pressed = []
+    BEFORE
+
+    def press():  # once the main thread has been in one call of the core for a while
+        seen, last = 0, None
+        while seen < 30:
+            time.sleep(0.02)
+            frame = sys._current_frames()[threading.main_thread().ident]
+            place = frame.f_code.co_filename, frame.f_lineno
+            seen = seen + 1 if place == last and place[0] == FILE else 0
+            last = place
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    try:
+        CALL
+        print("not interrupted")
+    except KeyboardInterrupt:
+        print("late" if time.monotonic() - pressed[0] > 60 else "stopped", AFTER)
+    """
+    for name, text in {"BEFORE": before, "CALL": call, "FILE": file, "AFTER": after}.items():
+        code = code.replace(name, text)
+    return run(tmp_path, code)
 
 
 # Each is one native call that takes far longer than it is given.
@@ -175,29 +194,9 @@ LONG = {
 @pytest.mark.parametrize("call", LONG.values(), ids=list(LONG))
 def test_interrupted(tmp_path: Path, call: str) -> None:
     """Ctrl-C ends a call while it is in the core, and the next one works."""
-    code = """
-    import time
-    before, pressed = results(), []
-
-    def press():  # once the main thread has been in one call of the core for a while
-        seen, last = 0, None
-        while seen < 30:
-            time.sleep(0.02)
-            frame = sys._current_frames()[threading.main_thread().ident]
-            place = frame.f_code.co_filename, frame.f_lineno
-            seen = seen + 1 if place == last and place[0] == fu.ops.network.__globals__["__file__"] else 0
-            last = place
-        pressed.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=press, daemon=True).start()
-    try:
-        CALL
-        print("not interrupted")
-    except KeyboardInterrupt:
-        print("late" if time.monotonic() - pressed[0] > 60 else "stopped", same(results(), before))
-    """.replace("CALL", " ".join(call.split()))
-    assert run(tmp_path, code) == "stopped True\n"
+    before = "before = results()"
+    file = 'fu.ops.network.__globals__["__file__"]'
+    assert interrupt(tmp_path, before, " ".join(call.split()), file, "same(results(), before)") == "stopped True\n"
 
 
 def test_too_large_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:

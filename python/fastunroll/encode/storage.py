@@ -6,10 +6,11 @@ import errno
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +48,23 @@ def write(path: Path, members: Sequence[Member], partial: Path) -> None:
     Raises:
         WriteError: the disk is full, or fails.
     """
+    with _whole(path, partial) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for member in members:
+            _add(archive, member)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The same for a small file of text."""
+    with _whole(path, path.with_name(path.name + ".partial")) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def _whole(path: Path, partial: Path) -> Iterator[BinaryIO]:
+    """A file to write: ``path`` once all is written, nothing if that fails."""
     try:
         with open(partial, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for member in members:
-                    _add(archive, member)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -62,21 +75,6 @@ def write(path: Path, members: Sequence[Member], partial: Path) -> None:
     except BaseException:
         _discard(partial)
         raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """The same for a small file of text."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        _discard(partial)
-        raise WriteError(error.errno, error.strerror or str(error), str(path)) from None
 
 
 def _discard(partial: Path) -> None:
