@@ -246,14 +246,26 @@ def test_progress(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
+DAMAGED = r"codes\.npz\.parts/job\.json is damaged: remove .*codes\.npz\.parts to start anew"
+
+
 @pytest.mark.parametrize(
-    ("content", "says"), [("{half", "cannot read"), ('{"version": 99}', "is not from this version")]
+    ("content", "says"),
+    [
+        ("{half", "cannot read"),
+        ('{"version": 99}', "is not from this version"),
+        ('{"version": 1}', DAMAGED),
+        ('{"version": 1, "settings": {}, "shard_size": 7}', DAMAGED),
+        ('{"version": 1, "settings": {"samples": [100, 12]}, "shard_size": 0}', DAMAGED),
+    ],
 )
 def test_manifest_that_is_none(files: Path, content: str, says: str) -> None:
     run(files, keep_shards=True)
     (files / "codes.npz.parts" / "job.json").write_text(content)
     with pytest.raises(EncodeError, match=says):
         run(files)
+    with pytest.raises(EncodeError, match=says):
+        load(files / "codes.npz")
 
 
 def test_default_shards() -> None:
@@ -278,13 +290,17 @@ def cut(folder: Path, name: str, keep: int, more: bytes = b"") -> None:
 
 LAM = ["--lam", "1"]
 REFUSED: dict[str, tuple[Any, list[str], str]] = {
-    "lam 0": (None, ["--lam", "0"], "lam must be finite and > 0, got 0: with lam = 0 this is least squares"),
-    "lam < 0": (None, ["--lam", "-1"], "lam must be finite and > 0, got -1"),
-    "lam nan": (None, ["--lam", "nan"], "lam must be finite and > 0, got nan"),
-    "lam tiny": (None, ["--lam", "1e-60", "--dtype", "float32"], "lam = 1e-60 cannot be written in float32"),
+    "lam 0": (None, ["--lam", "0"], "lam must be a finite number > 0, got 0.0: with lam = 0 this is least squares"),
+    "lam < 0": (None, ["--lam", "-1"], "lam must be a finite number > 0, got -1"),
+    "lam nan": (None, ["--lam", "nan"], "lam must be a finite number > 0, got nan"),
+    "lam tiny": (None, ["--lam", "1e-40", "--dtype", "float32"],
+                 "lam must be finite and > 0 in float32, at least 1.2e-38, got 1e-40: use --dtype float64"),
+    "lam tiniest": (None, ["--lam", "1e-310"], "at least 2.2e-308, got 1e-310: multiply the samples and lam by"),
+    "lam large": (None, ["--lam", "1e39", "--dtype", "float32"], "got 1e+39: use --dtype float64"),
     "no lam": (None, [], "one of the arguments --lam --relative-lam --lam-file is required"),
     "two lams": (None, [*LAM, "--relative-lam", ".1"], "not allowed with argument"),
-    "relative": (None, ["--relative-lam", "10"], "relative lam must be between 0 and 1, got 10"),
+    "relative": (None, ["--relative-lam", "10"], "relative lam must be below 1, got 10: it is a fraction"),
+    "relative < 0": (None, ["--relative-lam", "-1"], "relative lam must be a finite number > 0, got -1.0: it is a fr"),
     "tol": (None, [*LAM, "--tol", "0"], "tol must be a finite number > 0"),
     "iterations": (None, [*LAM, "--max-iter", "0"], "max_iter must be a whole number ≥ 1"),
     "ridge": (None, [*LAM, "--ridge", "-1"], "ridge must be a finite number ≥ 0"),
@@ -319,7 +335,9 @@ REFUSED: dict[str, tuple[Any, list[str], str]] = {
     "lam file shape": (lambda f: saved(f, "l.npy", np.ones(3)), ["--lam-file", "{f}/l.npy"],
                        "the lam file {f}/l.npy must hold one number a sample, shape (100,), got (3,)"),
     "lam file values": (lambda f: saved(f, "l.npy", np.arange(100)[::-1]), ["--lam-file", "{f}/l.npy"],
-                        "finite and > 0 in float64, but number 99 is 0"),
+                        "finite and > 0 in float64, at least 2.2e-308, but number 99 is 0"),
+    "lam file tiny": (lambda f: saved(f, "l.npy", np.full(100, 1e-39)),
+                      ["--lam-file", "{f}/l.npy", "--dtype", "float32"], "at least 1.2e-38, but number 0 is 1e-39"),
     "weights shape": (lambda f: saved(f, "w.npy", np.ones(3)), [*LAM, "--weights", "{f}/w.npy"],
                       "must hold one number a column of A, shape (30,), got (3,)"),
     "weights values": (lambda f: saved(f, "w.npy", -np.ones(30)), [*LAM, "--weights", "{f}/w.npy"],

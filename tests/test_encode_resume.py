@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ import pytest
 import scipy.sparse
 from fastunroll.__main__ import main
 from fastunroll.encode import EncodeError, encode
-from fastunroll.encode.parts import Parts
 
 SAMPLES, SIZE = 400, 5
 SLOWLY = """
@@ -352,7 +350,7 @@ def test_rank_that_does_not_fit(
     monkeypatch.setenv("RANK", "2")
     with pytest.raises(SystemExit):
         main(command(made, tmp_path / "codes.npz"))
-    assert "rank 2: RANK and WORLD_SIZE in the environment do not fit" in capsys.readouterr().err
+    assert "fastunroll encode: RANK=2 and WORLD_SIZE=2 in the environment do not fit" in capsys.readouterr().err
 
 
 def test_at_work_elsewhere(made: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -366,24 +364,3 @@ def test_at_work_elsewhere(made: Path, output: Path, capsys: pytest.CaptureFixtu
     process.send_signal(signal.SIGCONT)
     assert process.communicate(timeout=TIMEOUT)
     assert_whole(output, made)
-
-
-def test_threads_of_one_process(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entered, leave = threading.Event(), threading.Event()
-    done_before = Parts.drop_damaged
-
-    def held(self: Parts) -> list[Path]:
-        entered.set()
-        assert leave.wait(TIMEOUT)
-        return done_before(self)
-
-    monkeypatch.setattr(Parts, "drop_damaged", held)
-    files = (made / "D.npy", made / "Y.npy", tmp_path / "codes.npz")
-    thread = threading.Thread(target=lambda: encode(*files, lam=0.5, shard_size=SIZE))
-    thread.start()
-    assert entered.wait(TIMEOUT)
-    with pytest.raises(EncodeError, match="is being written by another thread of this process"):
-        encode(*files, lam=0.5)
-    leave.set()
-    thread.join(TIMEOUT)
-    assert_whole(tmp_path / "codes.npz", made)

@@ -134,16 +134,26 @@ class ArrayFile:
         return found.hexdigest()
 
     def first_unusable(self, dtype: np.dtype[Any]) -> tuple[int, float] | None:
-        """Index and value of the first number in a vector that is not finite and > 0 once it has this dtype."""
+        """Index and value of the first number in a vector that is not usable once it has this dtype."""
         for start in range(0, self.shape[0], _SCAN):
             values = converted(self.rows(start, min(start + _SCAN, self.shape[0])), dtype)
-            bad = ~(np.isfinite(values) & (values > 0))
+            bad = ~usable(values)
             if bad.any():
                 return start + int(bad.argmax()), float(values[bad.argmax()])
         return None
 
     def close(self) -> None:
         self._file.close()
+
+
+def usable(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where they can be λ or weights: too small for normal numbers of their dtype, they would have too few digits."""
+    return np.isfinite(values) & (values >= np.finfo(values.dtype).tiny)
+
+
+def usable_text(dtype: np.dtype[Any]) -> str:
+    """The same in words."""
+    return f"finite and > 0 in {dtype}, at least {np.finfo(dtype).tiny:.2g}"
 
 
 def converted(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import storage
 from .errors import EncodeError
+from .merge import index_dtype, joined_indptr
 from .parts import PER_SAMPLE, folder_of, read_manifest, shard_path
 
 
@@ -112,15 +113,11 @@ def load(path: Path | str) -> Codes:
     parts = list(shards(path))
     if not parts:
         raise EncodeError(f"{path} has no shards, as there were no samples: run without --shards for an empty matrix")
-    total = sum(len(part.data) for part in parts)
-    index = np.int32 if total < 2**31 else np.int64
-    ends, before = [np.zeros(1, index)], 0
-    for part in parts:
-        ends.append(part.indptr[1:].astype(index) + index(before))
-        before += len(part.data)
+    rows, columns = sum(part.shape[0] for part in parts), parts[0].shape[1]
+    index = index_dtype(sum(len(part.data) for part in parts), columns)
     joined: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts]) for name in ("data", *PER_SAMPLE)
     }
     indices = np.concatenate([part.indices for part in parts]).astype(index, copy=False)
-    rows = sum(part.shape[0] for part in parts)
-    return Codes(indices=indices, indptr=np.concatenate(ends), shape=(rows, parts[0].shape[1]), **joined)
+    indptr = np.concatenate([*joined_indptr((part.indptr for part in parts), index)])
+    return Codes(indices=indices, indptr=indptr, shape=(rows, columns), **joined)

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 import torch
 
 from .errors import EncodeError, EncodeInterrupted
-from .run import encode
+from .run import encode, several
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """The options of the command, each by the name that :func:`encode` has for it."""
     files = parser.add_argument_group("files")
     files.add_argument("--dictionary", type=Path, required=True, metavar="D.npy", help="A (m, n), columns are atoms")
-    files.add_argument("--input", type=Path, required=True, metavar="Y.npy", help="(samples, m), a row for each sample")
+    files.add_argument("--input", type=Path, required=True, dest="samples", metavar="Y.npy", help="(samples, m), "
+                       "a row for each sample")  # fmt: skip
     files.add_argument("--output", type=Path, required=True, metavar="X.npz", help="CSR matrix (samples, n), as "
                        "scipy.sparse.load_npz reads it")  # fmt: skip
     files.add_argument("--transpose-dictionary", action="store_true", help="the file is (n, m), rows are atoms, as "
                        "components_ of scikit-learn")  # fmt: skip
     files.add_argument("--overwrite", action="store_true", help="replace output and unfinished work of another job; "
                        "that of this job is continued")  # fmt: skip
-    files.add_argument("--shards", action="store_true", help="leave the shards in X.npz.parts, make no single file")
+    files.add_argument("--shards", action="store_true", dest="keep_shards", help="leave the shards in X.npz.parts, "
+                       "make no single file")  # fmt: skip
     files.add_argument("--shard-size", type=int, metavar="N", help="samples a shard; default: what takes some 64 MB")
 
     problem = parser.add_argument_group("problem", "min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖²")
@@ -49,31 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command; exits with 2 if it cannot be done, 130 on Ctrl-C."""
-    rank = os.environ.get("RANK", "0")
-    of_rank = "" if os.environ.get("WORLD_SIZE", "1") == "1" else f"rank {rank}: "
+    options = {name: value for name, value in vars(arguments).items() if name not in ("run", "threads")}
+    of_rank = ""
     try:
+        rank, world = several()
+        of_rank = f"rank {rank}: " if world > 1 else ""
         if arguments.threads is not None:
             if arguments.threads < 1:
                 raise EncodeError(f"threads must be a whole number ≥ 1, got {arguments.threads}")
             torch.set_num_threads(arguments.threads)
-        summary = encode(
-            arguments.dictionary,
-            arguments.input,
-            arguments.output,
-            lam=arguments.lam,
-            relative_lam=arguments.relative_lam,
-            lam_file=arguments.lam_file,
-            tol=arguments.tol,
-            max_iter=arguments.max_iter,
-            nonnegative=arguments.nonnegative,
-            ridge=arguments.ridge,
-            weights=arguments.weights,
-            dtype=arguments.dtype,
-            transpose_dictionary=arguments.transpose_dictionary,
-            shard_size=arguments.shard_size,
-            keep_shards=arguments.shards,
-            overwrite=arguments.overwrite,
-        )
+        summary = encode(**options)
     except EncodeError as error:
         print(f"fastunroll encode: {of_rank}{error}", file=sys.stderr)
         raise SystemExit(2) from None

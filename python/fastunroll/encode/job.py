@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,51 +15,63 @@ from numpy.typing import NDArray
 from .. import _checks
 from .._checks import shape_text
 from ..solvers import Lasso
-from .array_file import ArrayFile, converted
+from .array_file import ArrayFile, converted, usable, usable_text
 from .errors import EncodeError
 
 BLOCK_BYTES = 1 << 24  # of dense x that are solved together
 BLOCK = 1024  # samples, at most
 
 
+def number(check: Callable[[str, Any], Any], name: str, value: Any, hint: str = "") -> Any:
+    """A number as Python's own, which JSON can write, unlike NumPy's, if it passes one of ``_checks``."""
+    try:
+        return check(name, value)
+    except TypeError as error:
+        raise EncodeError(str(error)) from None
+    except ValueError as error:
+        raise EncodeError(f"{error}{hint}") from None
+
+
 @dataclass(frozen=True)
 class Options:
     """All that changes a number of the result, beside the data. Exactly one of the three λ is given."""
 
-    lam: float | None = None
-    relative_lam: float | None = None
-    lam_file: Path | None = None
-    tol: float = 1e-6
-    max_iter: int = 10000
-    nonnegative: bool = False
-    ridge: float = 0.0
-    weights: Path | None = None
-    dtype: str | None = None
-    transpose_dictionary: bool = False
+    lam: float | None
+    relative_lam: float | None
+    lam_file: Path | str | None
+    tol: float
+    max_iter: int
+    nonnegative: bool
+    ridge: float
+    weights: Path | str | None
+    dtype: str | None
+    transpose_dictionary: bool
 
-    def check(self) -> None:
-        """Refuses numbers out of range."""
+    def checked(self) -> Options:
+        """The same with Python's own numbers, none out of range."""
         given = [v is not None for v in (self.lam, self.relative_lam, self.lam_file)]
         if sum(given) != 1:
             raise EncodeError("give exactly one of lam, relative lam and a lam file")
-        try:
-            _checks.positive("tol", self.tol)
-            _checks.count("max_iter", self.max_iter)
-            _checks.not_negative("ridge", self.ridge)
-        except (TypeError, ValueError) as error:
-            raise EncodeError(str(error)) from None
-        if self.lam is not None and not (np.isfinite(self.lam) and self.lam > 0):
-            raise EncodeError(
-                f"lam must be finite and > 0, got {self.lam:g}: with lam = 0 this is least squares, which "
-                "numpy.linalg.lstsq solves"
-            )
-        if self.relative_lam is not None and not 0 < self.relative_lam < 1:
-            raise EncodeError(
-                f"relative lam must be between 0 and 1, got {self.relative_lam:g}: it is a fraction of the λ from "
-                "which on all codes are zero"
-            )
         if self.dtype not in (None, "float32", "float64"):
             raise EncodeError(f"dtype must be float32 or float64, got {self.dtype}")
+        lam, relative_lam = self.lam, self.relative_lam
+        if lam is not None:
+            hint = ": with lam = 0 this is least squares, which numpy.linalg.lstsq solves"
+            lam = number(_checks.positive, "lam", lam, hint)
+        if relative_lam is not None:
+            hint = ": it is a fraction, between 0 and 1, of the λ from which on all codes are zero"
+            relative_lam = number(_checks.positive, "relative lam", relative_lam, hint)
+            if relative_lam >= 1:
+                raise EncodeError(f"relative lam must be below 1, got {relative_lam:g}{hint}")
+        return replace(
+            self,
+            lam=lam,
+            relative_lam=relative_lam,
+            tol=number(_checks.positive, "tol", self.tol),
+            max_iter=number(_checks.count, "max_iter", self.max_iter),
+            nonnegative=bool(self.nonnegative),
+            ridge=number(_checks.not_negative, "ridge", self.ridge),
+        )
 
 
 @dataclass(frozen=True)
@@ -79,8 +92,7 @@ class Job:
     """
 
     def __init__(self, dictionary: Path, samples: Path, options: Options) -> None:
-        options.check()
-        self.options = options
+        self.options = options = options.checked()
         with ExitStack() as files:
             self._open(dictionary, samples, options, files)
             self._files = files.pop_all()
@@ -94,17 +106,19 @@ class Job:
         self.count = self._samples.shape[0]
         weights = None
         if options.weights is not None:
-            with closing(ArrayFile(options.weights, "file of weights")) as w_file:
+            with closing(ArrayFile(Path(options.weights), "file of weights")) as w_file:
                 weights = _positive(w_file, self.n, "a column of A", self.dtype).values(self.dtype)
         try:
             self._solver = Lasso(A, weights=weights, nonnegative=options.nonnegative, ridge=options.ridge)
         except (TypeError, ValueError) as error:
             raise EncodeError(f"the dictionary {dictionary} cannot be used: {error}") from None
-        if options.lam is not None and not 0 < converted(np.array(options.lam), self.dtype) < np.inf:
-            raise EncodeError(f"lam = {options.lam:g} cannot be written in {self.dtype}: use --dtype float64")
+        if options.lam is not None and not usable(converted(np.array(options.lam), self.dtype)):
+            single = self.dtype == np.float32
+            fix = "use --dtype float64" if single else "multiply the samples and lam by the same number"
+            raise EncodeError(f"lam must be {usable_text(self.dtype)}, got {options.lam:g}: {fix}")
         self._lams = None
         if options.lam_file is not None:
-            lams = files.enter_context(closing(ArrayFile(options.lam_file, "lam file")))
+            lams = files.enter_context(closing(ArrayFile(Path(options.lam_file), "lam file")))
             self._lams = _positive(lams, self.count, "a sample", self.dtype)
         self.block = max(1, min(BLOCK, BLOCK_BYTES // (self.n * self.dtype.itemsize)))
         self.settings: dict[str, Any] = {
@@ -119,10 +133,10 @@ class Job:
             "relative lam": options.relative_lam,
             "content of the lam file": None if self._lams is None else self._lams.digest(),
             "content of the weights": None if weights is None else hashlib.sha256(weights.tobytes()).hexdigest(),
-            "ridge": float(options.ridge),
-            "nonnegative": bool(options.nonnegative),
-            "tol": float(options.tol),
-            "max iter": int(options.max_iter),
+            "ridge": options.ridge,
+            "nonnegative": options.nonnegative,
+            "tol": options.tol,
+            "max iter": options.max_iter,
         }
 
     def solve(self, start: int, stop: int) -> Block:
@@ -138,8 +152,9 @@ class Job:
         if self.options.lam is not None:
             return np.full(len(y), self.options.lam, self.dtype)
         assert self.options.relative_lam is not None
-        lam = converted(self.options.relative_lam * self._solver.lambda_max(y), self.dtype)
-        lam[~(np.isfinite(lam) & (lam > 0))] = 1  # y = 0, whose code is 0 for any λ; or y not finite, without one
+        largest = self._solver.lambda_max(y)
+        lam = np.maximum(self.options.relative_lam * largest, np.finfo(self.dtype).tiny)  # as little as can be solved
+        lam[~(np.isfinite(largest) & (largest > 0))] = 1  # y = 0: any λ makes its code 0; or y not finite, without one
         return lam
 
     def close(self) -> None:
@@ -192,7 +207,7 @@ def _fitting(dictionary: ArrayFile, samples: ArrayFile, transpose: bool, dtype: 
 
 
 def _positive(file: ArrayFile, count: int, each: str, dtype: np.dtype[Any]) -> ArrayFile:
-    """The file, if it is a vector of so many finite numbers > 0."""
+    """The file, if it is a vector of so many usable numbers."""
     if file.shape != (count,):
         raise EncodeError(
             f"the {file.role} {file.path} must hold one number {each}, shape ({count},), got {shape_text(file.shape)}"
@@ -200,7 +215,7 @@ def _positive(file: ArrayFile, count: int, each: str, dtype: np.dtype[Any]) -> A
     bad = file.first_unusable(dtype)
     if bad is not None:
         raise EncodeError(
-            f"the {file.role} {file.path} must hold numbers that are finite and > 0 in {dtype}, but number {bad[0]} is "
+            f"the {file.role} {file.path} must hold numbers that are {usable_text(dtype)}, but number {bad[0]} is "
             f"{bad[1]:g}"
         )
     return file

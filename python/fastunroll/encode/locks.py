@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import EncodeError
@@ -59,7 +59,9 @@ class Locks:
         return True
 
     def release(self, byte: int) -> None:
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
+        """Releases a lock. One that cannot be released is kept until :meth:`close`: others wait, and nothing breaks."""
+        with suppress(OSError):
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
 
     @contextmanager
     def holding(self, byte: int) -> Iterator[None]:

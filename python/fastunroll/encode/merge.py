@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,15 @@ PASSES = 3 + len(PER_SAMPLE)  # over the shards
 def index_dtype(nonzeros: int, columns: int) -> np.dtype[Any]:
     """Of both index arrays, as scipy wants them."""
     return np.dtype(np.int32 if max(nonzeros, columns) <= INT32_MAX else np.int64)
+
+
+def joined_indptr(parts: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """Of matrices one below the other, made of that of each, in pieces."""
+    yield np.zeros(1, dtype)
+    before = 0
+    for indptr in parts:
+        yield indptr[1:].astype(dtype) + dtype.type(before)
+        before += int(indptr[-1])
 
 
 def counted(parts: Parts, summary: Summary) -> None:
@@ -53,13 +62,6 @@ def merge(
             yield storage.read(parts.path(i), [name])[0]
             progress(1)
 
-    def ends() -> Iterator[NDArray[Any]]:
-        yield np.zeros(1, index)
-        before = 0
-        for indptr in pieces("indptr"):
-            yield indptr[1:].astype(index) + index.type(before)
-            before += int(indptr[-1])
-
     kept = {
         "version": VERSION, "fastunroll": __version__, "settings": settings, "summary": summary.stored()
     }  # fmt: skip
@@ -67,7 +69,7 @@ def merge(
     members = [
         Member("data", (summary.nonzeros,), dtype, pieces("data")),
         Member("indices", (summary.nonzeros,), index, pieces("indices")),
-        Member("indptr", (N + 1,), index, ends()),
+        Member("indptr", (N + 1,), index, joined_indptr(pieces("indptr"), index)),
         Member.of("shape", np.array([N, n], np.int64)),
         Member.of("format", np.array(b"csr")),
         *(Member(name, (N,), kind, pieces(name)) for name, kind in per_sample.items()),

@@ -44,6 +44,11 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise EncodeError(
             f"{folder} is not from this version of fastunroll encode: remove it, or give another --output"
         )
+    settings, size = found.get("settings"), found.get("shard_size")
+    samples = settings.get("samples") if isinstance(settings, dict) else None
+    known = isinstance(samples, list) and samples and all(isinstance(v, int) for v in samples)
+    if not (known and isinstance(size, int) and size > 0):
+        raise EncodeError(f"{folder / MANIFEST} is damaged: remove {folder} to start anew")
     return found
 
 
@@ -164,7 +169,7 @@ def open_parts(
     """
     folder = folder_of(output)
     try:
-        others = list(folder.iterdir()) if folder.is_dir() else []
+        others = _entries(folder)
         if others and folder / "lock" not in others:  # which is made first and removed last
             raise EncodeError(
                 f"{folder} is needed for unfinished work, but it holds other files, such as {others[0].name}: move "
@@ -203,10 +208,22 @@ def open_parts(
     return Parts(folder, locks, found["shard_size"], count)
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:  # not made yet, or removed by a process that has just finished
+        return []
+
+
 def _entered(folder: Path) -> Locks:
     """The folder's locks, with SETUP taken."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise
+            continue  # it was removed, and perhaps made again, since
         try:
             locks = Locks(folder / "lock")
         except FileNotFoundError:  # removed by a process that has just finished

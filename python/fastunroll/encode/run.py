@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from .. import _checks
 from . import shard
 from .errors import EncodeError, EncodeInterrupted
-from .job import Job, Options
+from .job import Job, Options, number
 from .locks import POLL
 from .merge import PASSES, counted, finished, merge
 from .parts import Parts, difference, folder_of, open_parts
@@ -27,17 +28,21 @@ SHARDS = 64  # so many at least, so that a kill loses little, if they do not get
 _LEAST, _MOST = 256, 1 << 16  # samples a shard
 _LOOK = 2.0  # seconds between two looks at what other processes have done
 
-_active: set[Path] = set()  # locks are between processes: this is the one within
+# Locks of files are between processes: these are within this one.
+_active: set[str] = set()  # folders that threads are at work in
+_active_lock = threading.Lock()
 
 
-def _several() -> tuple[int, int]:
+def several() -> tuple[int, int]:
     """Rank and number of processes, as torchrun says."""
+    given = {"RANK": os.environ.get("RANK", "0"), "WORLD_SIZE": os.environ.get("WORLD_SIZE", "1")}
     try:
-        rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        rank, world = map(int, given.values())
     except ValueError:
         rank, world = -1, 0
     if not 0 <= rank < world:
-        raise EncodeError("RANK and WORLD_SIZE in the environment do not fit: unset them, or start with torchrun")
+        words = " and ".join(f"{name}={value}" for name, value in given.items())
+        raise EncodeError(f"{words} in the environment do not fit: unset them, or start with torchrun")
     return rank, world
 
 
@@ -93,13 +98,16 @@ def _make_all(job: Job, parts: Parts, rank: int, world: int, bar: Any) -> None:
 
 @contextmanager
 def _once(output: Path) -> Iterator[None]:
-    if output in _active:
-        raise EncodeError(f"{output} is being written by another thread of this process: wait for it")
-    _active.add(output)
+    """Alone among the threads of this process. A folder is known by where it is: it may have several names."""
+    folder = os.path.realpath(folder_of(output))
+    with _active_lock:
+        if folder in _active:
+            raise EncodeError(f"{output} is being written by another thread of this process: wait for it")
+        _active.add(folder)
     try:
         yield
     finally:
-        _active.discard(output)
+        _active.discard(folder)
 
 
 def encode(
@@ -160,16 +168,12 @@ def encode(
     if output.suffix != ".npz":
         raise EncodeError(f"the output must end in .npz, got {output}")
     options = Options(
-        lam, relative_lam, None if lam_file is None else Path(lam_file), tol, max_iter, nonnegative, ridge,
-        None if weights is None else Path(weights), dtype, transpose_dictionary,
+        lam, relative_lam, lam_file, tol, max_iter, nonnegative, ridge, weights, dtype, transpose_dictionary
     )  # fmt: skip
     if shard_size is not None:
-        try:
-            _checks.count("shard size", shard_size)
-        except ValueError as error:
-            raise EncodeError(str(error)) from None
-    rank, world = _several()
-    with _once(output.absolute()):
+        shard_size = number(_checks.count, "shard size", shard_size)
+    rank, world = several()
+    with _once(output):
         job = Job(Path(dictionary), Path(samples), options)
         try:
             return _run(job, output, rank, world, shard_size, keep_shards, overwrite, progress)
@@ -252,7 +256,10 @@ def _unfinished(parts: Parts, what: str, fix: str) -> str:
 def _left(parts: Parts, complete: bool) -> None:
     try:
         parts.close(complete)
-    except OSError as error:
+    except (OSError, EncodeError) as error:
+        if not complete:  # nothing was to be removed, and why it is not complete must not be hidden by this
+            return
+        reason = getattr(error, "strerror", None) or error
         raise EncodeError(
-            f"the output is complete, but {parts.folder} cannot be removed: {error.strerror or error}; remove it"
+            f"the output is complete, but {parts.folder} cannot be removed: {reason}; remove it"
         ) from None
