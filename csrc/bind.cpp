@@ -158,17 +158,13 @@ class BoundNetwork {
 
   // Without the interpreter's lock; throws what Ctrl-C raised.
   template <class Call> void with_network(const Call& call) const {
-    try {
+    interruptibly([&] {
       py::gil_scoped_release release;
-      Interruption watch;
       if (double_)
         call(network(*double_));
       else
         call(network(*float_));
-    } catch (const std::bad_alloc&) {
-      PyErr_SetString(PyExc_MemoryError, "there is no memory for the work of this call: use fewer samples at a time");
-    }
-    if (PyErr_Occurred()) throw py::error_already_set();
+    });
   }
 
   // A hash of some values of each matrix, evenly spread: matrices that changed as a whole differ.

@@ -3,7 +3,6 @@
 #include <pybind11/stl.h>
 
 #include <array>
-#include <new>
 
 #include "addresses.h"
 #include "fastunroll.h"
@@ -17,10 +16,9 @@ void bind_iterations(py::module_& module) {
   module.def("proximal_gradient", [](bool is_double, std::array<int64_t, 5> shape, int threads, int64_t iterations,
                                      int64_t every, bool restarts, bool monotone, double step, double tol, Address a,
                                      Address y, Address lam, std::array<Address, 6> state) {
-    try {
+    interruptibly([&] {
       with_type(is_double, [&](auto zero) {
         using T = decltype(zero);
-        Interruption watch;
         proximal_gradient<T>({shape[0],
                               shape[1],
                               shape[2],
@@ -44,9 +42,6 @@ void bind_iterations(py::module_& module) {
                               pointer<T>(state[4]),
                               pointer<int64_t>(state[5])});
       });
-    } catch (const std::bad_alloc&) {
-      PyErr_SetString(PyExc_MemoryError, "there is no memory for the work of this call: use fewer samples at a time");
-    }
-    if (PyErr_Occurred()) throw py::error_already_set();
+    });
   });
 }

@@ -5,8 +5,6 @@
 
 #include <array>
 #include <memory>
-#include <new>
-#include <string>
 
 #include "addresses.h"
 #include "cpu/workspace.h"
@@ -40,8 +38,7 @@ class BoundDictionary {
   int64_t solve(int64_t batch, int threads, bool nonnegative, double tol, int64_t most_steps,
                 const std::array<Address, 4>& given, const std::array<Address, 3>& out) const {
     int64_t left = 0;
-    {
-      Interruption watch;
+    interruptibly([&] {
       with_type(is_double_, [&](auto zero) {
         using T = decltype(zero);
         lasso<T>({dictionary<T>(threads), batch, threads, nonnegative, T(tol), most_steps, pointer<const T>(given[0]),
@@ -49,8 +46,7 @@ class BoundDictionary {
                   Interruption::happened, pointer<T>(out[0]), pointer<T>(out[1]), pointer<int64_t>(out[2])});
         for (int64_t i = 0; i < batch; ++i) left += !(pointer<T>(out[1])[i] <= T(tol));
       });
-    }
-    if (PyErr_Occurred()) throw py::error_already_set();
+    });
     return left;
   }
 

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include <chrono>
+#include <new>
 
 // Asks the interpreter now and then whether Ctrl-C was pressed; the error it raises is left for the caller to throw.
 class Interruption {
@@ -19,3 +20,14 @@ class Interruption {
   using Clock = std::chrono::steady_clock;
   inline static thread_local Clock::time_point asked;
 };
+
+// Does `work`, which gives up the interpreter's lock; throws what Ctrl-C raised meanwhile, or that memory is short.
+template <class Work> void interruptibly(const Work& work) {
+  Interruption watch;
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    PyErr_SetString(PyExc_MemoryError, "there is no memory for the work of this call: use fewer samples at a time");
+  }
+  if (PyErr_Occurred()) throw pybind11::error_already_set();
+}

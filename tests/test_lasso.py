@@ -207,6 +207,8 @@ def test_path() -> None:
         cold += p.solver().solve(p.Y, lam, tol=1e-8).iterations.sum()
     assert not results[0].x.any()
     assert sum(found.iterations.sum() for found in results) < cold
+    _, positive = fu.solvers.lasso_path(p.A, p.Y, count=3, nonnegative=True, ridge=0.5, max_iter=5000)
+    assert all((found.x >= 0).all() and found.converged.all() for found in positive)
     own, two = fu.solvers.lasso_path(p.A, p.Y[0], lams=[1.0, 0.5])
     assert own == [1.0, 0.5]
     np.testing.assert_array_equal(two[0].x, p.solver().solve(p.Y[0], 1.0).x)

@@ -24,11 +24,19 @@ LEAST_SQUARES = (
     ("call", "error", "message"),
     [
         (lambda: lasso(A, Y, 0.0), ValueError, LEAST_SQUARES),
-        (lambda: lasso(A, Y, torch.tensor([1.0, 0.0])), ValueError, LEAST_SQUARES),
+        (
+            lambda: lasso(A, Y, torch.tensor([1.0, 0.0])), ValueError,
+            LEAST_SQUARES.replace(":", " for sample 1:", 1),
+        ),
         (lambda: lasso(A, Y, -1.0), ValueError, NOT_POSITIVE.format(-1.0)),
-        (lambda: lasso(A, Y, torch.tensor([1.0, -2.0])), ValueError, NOT_POSITIVE.format(-2.0)),
+        (lambda: lasso(A, Y, torch.tensor([1.0, -2.0])), ValueError, NOT_POSITIVE.format("-2.0 for sample 1")),
         (lambda: lasso(A, Y, float("nan")), ValueError, NOT_POSITIVE.format("nan")),
-        (lambda: lasso(A, Y, torch.tensor([1.0, torch.nan])), ValueError, NOT_POSITIVE.format("nan")),
+        (lambda: lasso(A, Y, torch.tensor([1.0, torch.nan])), ValueError, NOT_POSITIVE.format("nan for sample 1")),
+        (
+            lambda: lasso(A, Y, torch.tensor([1e-40, 1.0])), ValueError,
+            "lam must be finite and > 0, got 9.99994610111476e-41 for sample 0: it is below the normal numbers of its "
+            "dtype",
+        ),
         (lambda: lasso(A, Y, float("inf")), ValueError, NOT_POSITIVE.format("inf")),
         (
             lambda: lasso(A, Y, torch.ones(3)), ValueError,
@@ -85,6 +93,10 @@ LEAST_SQUARES = (
             "x0 and Y must hold the same samples, but their leading shapes are (3,) and (2,)",
         ),
         (lambda: fu.solvers.lasso_path(A, Y, least=2.0), ValueError, "least must be below 1, got 2.0"),
+        (
+            lambda: fu.solvers.lasso_path(A, Y, lams=0.1), TypeError,
+            "lams must be several λ, got 0.1: for one there is solve",
+        ),
         (lambda: fu.solvers.lasso_path(A, Y, count=0), ValueError, "count must be a whole number ≥ 1, got 0"),
     ],
 )  # fmt: skip

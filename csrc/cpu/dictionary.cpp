@@ -13,11 +13,24 @@ template <class T> void dictionary_prepare(const Dictionary<T>& d) {
   const PreparedDictionary<T> p = PreparedDictionary<T>::in(d.prepared, d.m, d.n);
   const int64_t m = d.m, n = d.n, stride = code_stride<T>(n);
   Workspace memory;
-  double* squares = memory.take<double>(stride);
-  for (int64_t j = 0; j < stride; ++j) squares[j] = j < n ? double(d.ridge) : 0;
+  double *sizes = memory.take<double>(stride), *squares = memory.take<double>(stride);
+  for (int64_t j = 0; j < stride; ++j) sizes[j] = j < n ? __builtin_sqrt(double(d.ridge)) : 0, squares[j] = 0;
   for (int64_t i = 0; i < m; ++i)
-    for (int64_t j = 0; j < n; ++j) squares[j] += double(d.a[i * n + j]) * double(d.a[i * n + j]);
-  for (int64_t j = 0; j < stride; ++j) p.scale[j] = squares[j] > 0 ? T(1 / __builtin_sqrt(squares[j])) : T(0);
+    for (int64_t j = 0; j < n; ++j) {
+      const double size = __builtin_fabs(double(d.a[i * n + j]));
+      sizes[j] = size > sizes[j] ? size : sizes[j];
+    }
+  // In units of their largest entry, so that no square overflows or vanishes.
+  const auto add = [&](double value, int64_t j) {
+    if (sizes[j] > 0) squares[j] += (value / sizes[j]) * (value / sizes[j]);
+  };
+  for (int64_t j = 0; j < n; ++j) add(__builtin_sqrt(double(d.ridge)), j);
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) add(double(d.a[i * n + j]), j);
+  for (int64_t j = 0; j < stride; ++j) {
+    const T scale = T(1 / sizes[j] / __builtin_sqrt(squares[j]));
+    p.scale[j] = scale - scale == 0 ? scale : T(0);
+  }
 
   T* unit = memory.take<T>(m * stride);
   for (int64_t i = 0; i < m; ++i)

@@ -4,7 +4,7 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
-// What both formulas below need: the largest |r|/l, and x'r.
+// The largest |r|/l, and x'r.
 template <class T> struct Feasibility {
   T worst, inner;
 };

@@ -33,8 +33,11 @@ template <class T> struct Progress {
   T power;   // |y - Ax|^2, of what the ridge adds to it too
   T enough;  // the move at which coordinate descent ends
   T best;    // the least gap seen
+  T lowest;  // the least since coordinate descent began
   int stalls;
   int64_t steps;
+  bool is_started;  // from somewhere else than zero
+  bool is_first;    // coordinate descent has not been yet
 };
 
 template <class T> class LassoTile {
@@ -48,7 +51,7 @@ template <class T> class LassoTile {
         words_(blocks(stride_, mask_bits)),
         p_(PreparedDictionary<T>::in(a_.dictionary.prepared, m_, n_)),
         solver_({p_.gram, stride_}, most_columns(), a_.nonnegative, memory) {
-    T** const codes[] = {&x_, &r_, &c_, &scaled_};
+    T** const codes[] = {&x_, &r_, &c_, &scaled_, &best_};
     for (T** row : codes) *row = memory.take<T>(rows * stride_);
     T* const products[] = {r_, c_};  // which may end before the padding does
     for (T* row : products)
@@ -74,10 +77,11 @@ template <class T> class LassoTile {
       int64_t left = 0;
       for (int64_t i = 0; i < active; ++i) {
         set_limit(progress_[i]);
-        if (is_done(i)) {
+        const bool done = is_done(i), anew = leads_nowhere(progress_[i], done, at_first);
+        if (anew) start_anew(i);
+        if (done && !anew) {
           finish(i);
         } else {
-          if (at_first && a_.x0 && progress_[i].best > worthless) start_anew(i);
           move_row(i, left);
           improve(left++);
         }
@@ -97,6 +101,8 @@ template <class T> class LassoTile {
   // Looks that do not halve the gap. What single precision cannot do is left to double, where gaps of coherent columns
   // stay large for a while.
   static constexpr int patience = sizeof(T) == 4 ? 4 : 40;
+  // Zero has a gap of at most 1, and no step raises the objective unless rounding does: Newton's steps diverge.
+  static constexpr T diverged = 2;
 
   // No solution need have more nonzeros than A has rows, unless there is a ridge.
   int64_t most_columns() const {
@@ -125,10 +131,13 @@ template <class T> class LassoTile {
     (void)__builtin_frexp(double(largest), &exponent);
     const T unit = T(__builtin_ldexp(1.0, exponent - 1));  // of a normal number, so it and its inverse are too
     for (int64_t j = 0; j < stride_y_; ++j) y[j] = j < m_ ? given[j] / unit : T(0);
-    progress_[i] = {sample, unit, inner_product(y, y, m_), 0, rough * a_.lam[sample] / unit, T(infinity), 0, 0};
+    progress_[i] = {sample, unit, inner_product(y, y, m_), 0, 0, T(infinity), T(infinity), 0, 0, false, true};
+    begin_at_zero(progress_[i]);
     T* row = x_ + i * stride_;
     memset(row, 0, size_t(stride_) * sizeof(T));
+    memset(best_ + i * stride_, 0, size_t(stride_) * sizeof(T));
     if (a_.x0) {
+      progress_[i].is_started = true;
       const T* start = a_.x0 + sample * n_;
       for (int64_t j = 0; j < n_; ++j) {
         const T value = p_.scale[j] > 0 ? start[j] / unit / p_.scale[j] : T(0);
@@ -226,29 +235,52 @@ template <class T> class LassoTile {
     const T* x = x_ + i * stride_;
     const T* r = r_ + i * stride_;
     const T gap = duality_gap(x, r, limit_, one_over_limit_, stride_, of.power, a_.nonnegative) / (of.energy / 2);
-    a_.gap[of.sample] = gap;
-    of.stalls = gap <= of.best / 2 ? 0 : of.stalls + 1;
-    of.best = gap < of.best ? gap : of.best;
-    return gap <= a_.tol || of.steps >= a_.most_steps || of.stalls > patience;
+    of.stalls = gap <= of.lowest / 2 ? 0 : of.stalls + 1;
+    of.lowest = gap < of.lowest ? gap : of.lowest;
+    if (gap < of.best) {
+      of.best = gap;
+      memcpy(best_ + i * stride_, x, size_t(stride_) * sizeof(T));
+    }
+    return gap <= a_.tol || of.steps >= a_.most_steps || of.stalls > patience || !(gap <= diverged);
+  }
+
+  // A start that is worth less than zero: its gap is large, or it went wrong later.
+  bool leads_nowhere(const Progress<T>& of, bool done, bool at_first) const {
+    if (!of.is_started || of.best <= a_.tol || of.steps >= a_.most_steps) return false;
+    return done || (at_first && of.best > worthless);
   }
 
   void start_anew(int64_t i) {
     memset(x_ + i * stride_, 0, size_t(stride_) * sizeof(T));
     memcpy(r_ + i * stride_, c_ + i * stride_, size_t(stride_) * sizeof(T));
-    progress_[i].best = T(infinity);
+    begin_at_zero(progress_[i]);
   }
 
+  void begin_at_zero(Progress<T>& of) {
+    of.is_started = false;
+    of.is_first = true;
+    of.enough = rough * a_.lam[of.sample] / of.unit;
+    of.lowest = T(infinity);
+    of.stalls = 0;
+  }
+
+  // The best that was seen.
   void finish(int64_t i) {
     const Progress<T>& of = progress_[i];
     T* out = a_.x + of.sample * n_;
-    const T* x = x_ + i * stride_;
-    for (int64_t j = 0; j < n_; ++j) out[j] = x[j] * p_.scale[j] * of.unit;
+    const T* x = best_ + i * stride_;
+    T bad = 0;
+    for (int64_t j = 0; j < n_; ++j) {
+      out[j] = x[j] * p_.scale[j] * of.unit;
+      bad += out[j] - out[j];  // NaN where it is too large a number
+    }
+    a_.gap[of.sample] = of.best + bad;
     a_.steps[of.sample] = of.steps;
   }
 
   void move_row(int64_t from, int64_t to) {
     if (from == to) return;
-    T* const codes[] = {x_, r_, c_};
+    T* const codes[] = {x_, r_, c_, best_};
     for (T* rows : codes) memcpy(rows + to * stride_, rows + from * stride_, size_t(stride_) * sizeof(T));
     memcpy(y_ + to * stride_y_, y_ + from * stride_y_, size_t(stride_y_) * sizeof(T));
     progress_[to] = progress_[from];
@@ -258,7 +290,8 @@ template <class T> class LassoTile {
     Progress<T>& of = progress_[i];
     const int64_t row = i * stride_;
     of.steps += solver_.improve({x_ + row, r_ + row, c_ + row, limit_, one_over_limit_, of.energy},
-                                margin * a_.tol * of.energy / 2, &of.enough, a_.most_steps - of.steps, of.steps == 0);
+                                margin * a_.tol * of.energy / 2, &of.enough, a_.most_steps - of.steps, of.is_first);
+    of.is_first = false;
   }
 
   const Lasso<T>& a_;
@@ -267,6 +300,7 @@ template <class T> class LassoTile {
   SampleSolver<T> solver_;
   T *x_, *r_, *c_;  // (rows, stride): codes in units of their scales
   T* scaled_;       // minus the codes themselves
+  T* best_;         // the x of least gap
   T *y_, *residual_;
   T *limit_of_one_, *limit_, *one_over_limit_;
   T* spill_;

@@ -24,7 +24,7 @@ template <class T> inline void subtract(T* out, const T* row, T factor, int64_t 
 template <class T> class SupportFactor {
  public:
   // Of up to `most` columns.
-  template <class Memory> SupportFactor(int64_t most, Memory& memory) : most_(most) {
+  template <class Memory> SupportFactor(int64_t most, Memory& memory) {
     const int64_t longest = row_stride(most);
     upper_ = memory.template take<T>(longest * longest);
     lower_ = memory.template take<T>(longest * longest);
@@ -36,7 +36,6 @@ template <class T> class SupportFactor {
   }
 
   int64_t count() const { return count_; }
-  bool is_full() const { return count_ == most_; }
   const int32_t* index() const { return index_; }
   // Whether a column is so close to the span of others that rounding errors are no longer small in what is solved.
   bool is_weak() const {
@@ -79,7 +78,7 @@ template <class T> class SupportFactor {
   T* reach_;  // the inverse, or zero for a column in the span of others
   T* work_;
   int32_t* index_;
-  int64_t most_, count_ = 0, stride_ = 0;
+  int64_t count_ = 0, stride_ = 0;
   int64_t stale_ = 0;  // rows of U^T from here on are to be made
 };
 

@@ -6,7 +6,6 @@ all it takes. Needs scikit-learn: ``pip install 'fastunroll[sklearn]'``.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -53,7 +52,6 @@ class _Prepared:
     def __init__(self, dictionary: Floats, positive: bool) -> None:
         self.dictionary, self.positive = dictionary, positive
         self.lasso = Lasso(dictionary.T, nonnegative=positive)
-        self.lock = threading.Lock()  # a solver has one workspace, and joblib's threads may share an estimator
 
     def serves(self, dictionary: Floats, positive: bool) -> bool:
         mine = self.dictionary
@@ -64,8 +62,7 @@ class _Prepared:
     ) -> NDArray[Any]:
         tol = DEFAULT_TOL[X.dtype.name] if tol is None else tol
         steps = min(max_iter * self.dictionary.shape[0], MOST_STEPS)
-        with self.lock:
-            result = self.lasso.solve(X, alpha, tol=tol, x0=init, max_iter=steps)
+        result = self.lasso.solve(X, alpha, tol=tol, x0=init, max_iter=steps)
         failed = int((~result.converged).sum())
         if failed:
             warnings.warn(

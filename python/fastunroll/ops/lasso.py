@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _fastunroll
 from .device import kernels
-from .register import address, is_double, serves
+from .register import address, alike, is_double, require, serves
 
 
 def serves_lasso(A: Tensor) -> bool:
@@ -38,7 +38,10 @@ class Dictionary:
         most_steps: int,
     ) -> tuple[Tensor, Tensor, Tensor, int]:
         """x (B, n), relative gaps (B,), steps (B,) and how many gaps are above ``tol``, for y (B, m) and λ (B,)."""
-        count, n = y.shape[0], self.shape[1]
+        (count, _), (m, n) = y.shape, self.shape
+        fits = y.dtype == self.dtype and alike(y, lam, weights, x0) and y.shape == (count, m) and lam.shape == (count,)
+        require(fits and (weights is None or weights.shape == (n,)), "lasso")
+        require(x0 is None or x0.shape == (count, n), "lasso")
         y, lam = y.contiguous(), lam.contiguous()
         weights = None if weights is None else weights.contiguous()
         x0 = None if x0 is None else x0.contiguous()

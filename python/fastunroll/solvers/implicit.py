@@ -1,4 +1,4 @@
-"""Gradients through the solution of a Lasso problem."""
+"""Derivatives of the solution of a Lasso problem."""
 
 from __future__ import annotations
 
@@ -8,58 +8,75 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 1 << 24  # values of Gram matrices at a time
+from .._precision import own_precision
+from .support import Supports, parts
 
 
-def _solve_on_support(A: Tensor, x: Tensor, grad: Tensor, ridge: float) -> Tensor:
-    """u with (A_SᵀA_S + μ) u_S = grad_S for the support S of each sample, and zero elsewhere."""
-    support = x != 0
-    u = torch.zeros_like(x)
-    sizes = support.sum(-1)
-    if x.numel() == 0 or not bool(sizes.any()):
-        return u
-    most = int(sizes.max())
-    order = support.to(torch.int8).argsort(dim=-1, descending=True, stable=True)[:, :most]
-    for rows in torch.arange(x.shape[0], device=x.device).split(max(1, CHUNK // (most * max(most, A.shape[0])))):
-        inside, index = support[rows].gather(1, order[rows]), order[rows]
-        columns = A.mT[index] * inside[..., None]
-        gram = columns @ columns.mT
-        gram.diagonal(dim1=-2, dim2=-1).add_(torch.where(inside, ridge, 1.0))
-        right = torch.where(inside, grad[rows].gather(1, index), 0.0)
-        # Duplicate columns make the matrix singular; the solution of least norm is then a subgradient.
-        factor, failed = torch.linalg.cholesky_ex(gram)
-        found = torch.cholesky_solve(right[..., None], factor)[..., 0]
-        if bool(failed.any()):
-            found[failed > 0] = (torch.linalg.pinv(gram[failed > 0], hermitian=True) @ right[failed > 0][..., None])[
-                ..., 0
-            ]
-        u[rows] = u[rows].scatter(1, index, torch.where(inside, found, 0.0))
-    return u
+def _solve_on_support(A: Tensor, x: Tensor, right: Tensor, ridge: float) -> Tensor:
+    """u with (A_SᵀA_S + μ) u_S = right_S for the support S of each sample, and zero elsewhere."""
+    return torch.cat([x[:0]] + [_solve(A, x[some], right[some], ridge) for some in parts(A, x)])
+
+
+def _solve(A: Tensor, x: Tensor, right: Tensor, ridge: float) -> Tensor:
+    equations = Supports(A, x)
+    equations.add_to_diagonal(ridge)
+    right = equations.gather(right)[..., None]
+    factor, failed = torch.linalg.cholesky_ex(equations.gram)
+    found = torch.cholesky_solve(right, factor)
+    # Duplicate columns make the matrix singular; the solution of least norm is then a subgradient.
+    singular = failed > 0
+    if bool(singular.any()):
+        found[singular] = torch.linalg.pinv(equations.gram[singular], hermitian=True) @ right[singular]
+    return equations.scatter(found[..., 0], x.shape[1])
 
 
 class _Implicit(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, A: Tensor, y: Tensor, lam: Tensor, weights: Tensor | None, ridge: float) -> Tensor:
-        ctx.save_for_backward(x, A, y, *([] if weights is None else [weights]))
-        ctx.lam, ctx.ridge = lam.detach(), ridge
+    def forward(x: Tensor, A: Tensor, y: Tensor, lam: Tensor, weights: Tensor, ridge: float) -> Tensor:
         return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, A, y, lam, weights, ctx.ridge = inputs
+        # A sample without a solution, all NaN, must not reach the others through the gradient of A.
+        solved = torch.isfinite(x).all(-1, keepdim=True)
+        kept = torch.where(solved, x, 0.0), A, torch.where(solved, y, 0.0), lam, weights
+        ctx.save_for_backward(*kept)
+        ctx.save_for_forward(*kept)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, A, y, *weights = ctx.saved_tensors
-        u = _solve_on_support(A, x, grad, ctx.ridge)
-        _, need_A, need_y, need_lam, need_weights, _ = ctx.needs_input_grad
-        measured = u @ A.mT
-        signed = -u * x.sign()
-        return (
-            None,
-            (y - x @ A.mT).mT @ u - measured.mT @ x if need_A else None,
-            measured if need_y else None,
-            (signed * weights[0] if weights else signed).sum(-1) if need_lam else None,
-            (signed * ctx.lam[:, None]).sum(0) if need_weights else None,
-            None,
-        )
+        x, A, y, lam, weights = ctx.saved_tensors
+        with own_precision(x):
+            u = _solve_on_support(A, x, grad, ctx.ridge)
+            _, need_A, need_y, need_lam, need_weights, _ = ctx.needs_input_grad
+            measured = u @ A.mT
+            signed = -u * x.sign()
+            return (
+                None,
+                (y - x @ A.mT).mT @ u - measured.mT @ x if need_A else None,
+                measured if need_y else None,
+                (signed * weights).sum(-1) if need_lam else None,
+                (signed * lam[:, None]).sum(0) if need_weights else None,
+                None,
+            )
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        x, A, y, lam, weights = ctx.saved_tensors
+        _, dA, dy, dlam, dweights, _ = tangents
+        with own_precision(x):
+            right = torch.zeros_like(x)
+            if dA is not None:
+                right = right + (y - x @ A.mT) @ dA - (x @ dA.mT) @ A
+            if dy is not None:
+                right = right + dy @ A
+            if dlam is not None:
+                right = right - dlam[:, None] * weights * x.sign()
+            if dweights is not None:
+                right = right - lam[:, None] * dweights * x.sign()
+            return _solve_on_support(A, x, right, ctx.ridge)
 
 
 def attach(x: Tensor, A: Tensor, y: Tensor, lam: Tensor, weights: Tensor | None, ridge: float) -> Tensor:
@@ -72,7 +89,7 @@ def attach(x: Tensor, A: Tensor, y: Tensor, lam: Tensor, weights: Tensor | None,
 
     Reference: Mairal, Bach and Ponce, *Task-driven dictionary learning*, 2012.
     """
-    if not torch.is_grad_enabled():
+    recorded = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (A, y, lam, weights))
+    if not recorded and torch.autograd.forward_ad._current_level < 0:
         return x
-    needs = any(t is not None and t.requires_grad for t in (A, y, lam, weights))
-    return _Implicit.apply(x, A, y, lam, weights, ridge) if needs else x
+    return _Implicit.apply(x, A, y, lam, A.new_ones(A.shape[1]) if weights is None else weights, ridge)

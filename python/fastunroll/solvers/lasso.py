@@ -25,8 +25,9 @@ class LassoResult:
 
     Attributes:
         x: (..., n), the solutions.
-        gap: (...), relative duality gaps (P − D) / (½‖y‖²) of these x: how far an objective can be from the optimum.
-            NaN for a sample that holds NaN or infinity; 0 for y = 0.
+        gap: (...), relative duality gaps (P − D) / (½‖y‖²): how far the objective P of x can be from the optimum. In
+            float32, where ``tol`` is below about 1e-7, D is at the dual point of the x that was rounded: that of the
+            rounded x proves less. NaN for a sample that holds NaN or infinity; 0 for y = 0.
         iterations: (...), steps taken.
         converged: (...), whether the gap is at most the tolerance.
     """
@@ -38,8 +39,10 @@ class LassoResult:
 
     def __repr__(self) -> str:
         count, done = int(np.prod(self.converged.shape)), int(self.converged.sum())
-        worst = f", largest gap {float(self.gap.max()):.2g}" if count else ""
-        return f"LassoResult(x={tuple(self.x.shape)}, {done} of {count} converged{worst})"
+        finite = [gap for gap in self.gap.reshape(-1).tolist() if gap == gap]
+        worst = f", largest gap {max(finite):.2g}" if finite else ""
+        unknown = f", {count - len(finite)} of them NaN" if len(finite) < count else ""
+        return f"LassoResult(x={tuple(self.x.shape)}, {done} of {count} converged{worst}{unknown})"
 
 
 def _tensor(name: str, value: object) -> Tensor:
@@ -95,36 +98,45 @@ class Lasso:
         nonnegative: bool = False,
         ridge: float = 0.0,
     ) -> None:
-        self.A = _checks.finite_matrix("A", _tensor("A", A))
-        self.nonnegative, self.ridge = bool(nonnegative), _checks.not_negative("ridge", ridge)
-        self.weights: Tensor | None = None
+        matrix = _checks.finite_matrix("A", _tensor("A", A))
+        w: Tensor | None = None
         if weights is not None:
-            w = _tensor("weights", weights)
-            _checks.alike(A=self.A, weights=w)
-            if w.shape != self.A.shape[1:]:
+            w = _checks.alike(A=matrix, weights=_tensor("weights", weights))[1]
+            if w.shape != matrix.shape[1:]:
                 raise ValueError(
-                    f"weights must be one a column of A, shape {_checks.shape_text(self.A.shape[1:])}, got "
+                    f"weights must be one a column of A, shape {_checks.shape_text(matrix.shape[1:])}, got "
                     f"{_checks.shape_text(w.shape)}"
                 )
             if not bool((torch.isfinite(w) & (w > 0)).all()):
                 raise ValueError("weights must be finite and > 0: leave out columns of A that must not be used")
-            self.weights = w
+        self._problem = Problem(matrix, w, bool(nonnegative), _checks.not_negative("ridge", ridge))
         self._prepared: Prepared | None = None
+
+    @property
+    def A(self) -> Tensor:
+        return self._problem.A
+
+    @property
+    def weights(self) -> Tensor | None:
+        return self._problem.weights
+
+    @property
+    def nonnegative(self) -> bool:
+        return self._problem.nonnegative
+
+    @property
+    def ridge(self) -> float:
+        return self._problem.ridge
 
     def __getstate__(self) -> dict[str, Any]:
         """What is kept is not pickled or copied: it is made anew."""
         return {**self.__dict__, "_prepared": None}
 
-    def _problem(self) -> Problem:
-        A = self.A.detach()
-        weights = None if self.weights is None else self.weights.detach()
-        return Problem(A, weights, self.nonnegative, self.ridge)
-
     def _samples(self, Y: Array) -> Tensor:
         y = _tensor("Y", Y)
         _checks.columns("Y", y, self.A.shape[0], self.A.shape)
-        _checks.alike(A=self.A, Y=y)
-        return y
+        converted: Tensor = _checks.alike(A=self.A, Y=y)[1]
+        return converted
 
     def _lam(self, lam: object, y: Tensor) -> Tensor:
         """λ as one number a sample, (samples,)."""
@@ -148,8 +160,19 @@ class Lasso:
         if value.numel():
             low, high = (float(v) for v in value.detach().aminmax())
             if not low >= torch.finfo(value.dtype).tiny or not high < float("inf"):  # NaN is neither
-                raise ValueError(_refuse_lam(low if low <= 0 else high))
+                value = self._usable(value, y)
         return value.reshape(()).expand(y.shape[:-1]).reshape(-1) if value.numel() == 1 else value.reshape(-1)
+
+    def _usable(self, lam: Tensor, y: Tensor) -> Tensor:
+        """λ (or one number), where some are not usable: that is refused, unless its sample has x = 0 or NaN anyway."""
+        range_ = torch.finfo(lam.dtype)
+        usable = (lam >= range_.tiny) & (lam <= range_.max)
+        sound = torch.isfinite(y).all(-1) & y.any(-1)
+        wrong = (~usable & (sound if lam.numel() > 1 or sound.numel() == 1 else sound.any())).reshape(-1)
+        if bool(wrong.any()):
+            first = int(wrong.nonzero()[0])
+            raise ValueError(_refuse_lam(float(lam.reshape(-1)[first]), first if len(wrong) > 1 else None))
+        return torch.where(usable, lam, 1.0)
 
     def lambda_max(self, Y: Array) -> Any:
         """The smallest λ for which x = 0 solves the problem, for each sample: maxⱼ |aⱼᵀy| / wⱼ.
@@ -178,14 +201,15 @@ class Lasso:
     ) -> LassoResult:
         """Solves the problem for each sample until its relative duality gap is at most ``tol``.
 
-        Differentiable in Y, λ and A (where the solution is: its support does not change), by the equations of the
-        optimum, if one of them requires a gradient.
+        Differentiable once in Y, λ, A and weights, by the equations of the optimum, where its support does not change.
+        A derivative is as exact as ``tol`` lets x be.
 
         Args:
             Y: (..., m), a tensor or NumPy array of A's dtype. A sample with NaN or infinity gets x = NaN, and
                 ``converged`` says no.
-            lam: λ > 0: a number, or one a sample, (...) or (..., 1).
-            tol: relative to ½‖y‖². In float32 about 1e-7 can be reached; ``converged`` tells.
+            lam: λ > 0: a number, or one a sample, (...) or (..., 1). It may be 0 or NaN for a sample that is, as
+                :meth:`lambda_max` is for it.
+            tol: relative to ½‖y‖². What float32 does not reach is finished in double precision.
             x0: (..., n), where to start, such as the output of a network; zero by default.
             max_iter: at most so many steps a sample.
 
@@ -204,13 +228,12 @@ class Lasso:
             start = _tensor("x0", x0)
             _checks.columns("x0", start, self.A.shape[1], self.A.shape)
             _checks.same_batch("x0", start, "Y", y)
-            _checks.alike(A=self.A, x0=start)
-            start = start.detach().reshape(-1, self.A.shape[1])
+            start = _checks.alike(A=self.A, x0=start)[1].detach().reshape(-1, self.A.shape[1])
         flat = y.reshape(-1, self.A.shape[0])
         if self._prepared is None or not self._prepared.is_current():
-            self._prepared = Prepared(self._problem())
+            self._prepared = Prepared(self._problem.detach())
         with torch.no_grad():
-            x, gap, iterations = self._prepared.solve(flat, lams, tol, start, max_iter)
+            x, gap, iterations = self._prepared.solve(flat.detach(), lams.detach(), tol, start, max_iter)
         x = attach(x, self.A, flat, lams, self.weights, self.ridge)
         converged = gap <= tol
         if y.dim() != 2:
@@ -222,20 +245,32 @@ class Lasso:
         return LassoResult(x, gap, iterations, converged)
 
     def path(
-        self, Y: Array, *, lams: Any = None, count: int = 20, least: float = 0.01, tol: float = 1e-6
+        self,
+        Y: Array,
+        *,
+        lams: Any = None,
+        count: int = 20,
+        least: float = 0.01,
+        tol: float = 1e-6,
+        max_iter: int = 10000,
     ) -> tuple[Any, list[LassoResult]]:
         """Solutions for a falling sequence of λ, each starting from the one before.
 
         Args:
             Y: (..., m).
             lams: (k,) or (k, ...), falling; by default ``count`` values in geometric progression from λ_max of each
-                sample to ``least`` times that.
+                sample to ``least`` times that (1 instead of λ_max where that is 0 or NaN: then x is too).
             count: how many, ≥ 1.
             least: the last λ over λ_max, between 0 and 1.
             tol: as in :meth:`solve`.
+            max_iter: as in :meth:`solve`, for each λ.
 
         Returns:
-            The λ, (k, ...), and the k results.
+            The λ, as they were given or (k, ...), and the k results.
+
+        Raises:
+            TypeError: ``lams`` is a single number; and as :meth:`solve` does.
+            ValueError: ``count`` or ``least`` is out of range; and as :meth:`solve` does.
         """
         if lams is None:
             count, least = _checks.count("count", count), _checks.positive("least", least)
@@ -243,18 +278,22 @@ class Lasso:
                 raise ValueError(f"least must be below 1, got {least!r}")
             largest = torch.as_tensor(self.lambda_max(Y))
             ratio = torch.logspace(0, float(np.log10(least)), count, dtype=largest.dtype, device=largest.device)
-            largest = torch.where(largest > 0, largest, torch.ones_like(largest))  # y = 0: any λ will do
+            largest = torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0)  # x = 0 or NaN for any λ
             lams = _like(Y, ratio.reshape(-1, *[1] * largest.dim()) * largest)
+        if np.ndim(lams) == 0:
+            raise TypeError(f"lams must be several λ, got {lams!r}: for one there is solve")
         results: list[LassoResult] = []
         for lam in lams:
-            results.append(self.solve(Y, lam, tol=tol, x0=results[-1].x if results else None))
+            results.append(self.solve(Y, lam, tol=tol, x0=results[-1].x if results else None, max_iter=max_iter))
         return lams, results
 
 
-def _refuse_lam(lam: float) -> str:
-    least_squares = "with lam = 0 this is least squares, which torch.linalg.lstsq solves"
-    reason = least_squares if lam == 0 else "check its sign and size"
-    return f"lam must be finite and > 0, got {lam!r}: {reason}"
+def _refuse_lam(lam: float, sample: int | None = None) -> str:
+    if lam == 0:
+        reason = "with lam = 0 this is least squares, which torch.linalg.lstsq solves"
+    else:
+        reason = "it is below the normal numbers of its dtype" if 0 < lam < 1 else "check its sign and size"
+    return f"lam must be finite and > 0, got {lam!r}{'' if sample is None else f' for sample {sample}'}: {reason}"
 
 
 def _like(given: object, value: Tensor) -> Any:
@@ -314,7 +353,18 @@ def lambda_max(A: Array, Y: Array) -> Any:
 
 
 def lasso_path(
-    A: Array, Y: Array, *, lams: Any = None, count: int = 20, least: float = 0.01, tol: float = 1e-6
+    A: Array,
+    Y: Array,
+    *,
+    lams: Any = None,
+    count: int = 20,
+    least: float = 0.01,
+    tol: float = 1e-6,
+    max_iter: int = 10000,
+    weights: Array | None = None,
+    nonnegative: bool = False,
+    ridge: float = 0.0,
 ) -> tuple[Any, list[LassoResult]]:
-    """:meth:`Lasso.path` of A."""
-    return Lasso(A).path(Y, lams=lams, count=count, least=least, tol=tol)
+    """:meth:`Lasso.path` of A, with the other arguments of :class:`Lasso`."""
+    solver = Lasso(A, weights=weights, nonnegative=nonnegative, ridge=ridge)
+    return solver.path(Y, lams=lams, count=count, least=least, tol=tol, max_iter=max_iter)

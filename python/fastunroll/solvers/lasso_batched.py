@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from .support import Supports, parts
+from .units import units
+
 BLOCK = 20  # iterations between two looks at the gap
-NEWTON_AFTER = 2  # blocks before supports are tried
-CHUNK = 1 << 25  # values of one array of codes, or of gathered columns, at a time
+NEWTON_AFTER = 40  # iterations before supports are tried
+CHUNK = 1 << 25  # values of one array of codes at a time
 PATIENCE = 25  # blocks that do not halve the gap, before a sample is given up
+WORTHLESS = 0.02  # a start with a larger gap makes more work than it saves
+FEW = 32  # nonzeros more than A has rows: no solution need have as many
+STEP_MARGIN = 1.0001  # for the rounding of products
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,12 @@ class Problem:
     weights: Tensor | None
     nonnegative: bool
     ridge: float
+
+    def detach(self) -> Problem:
+        return replace(self, A=self.A.detach(), weights=None if self.weights is None else self.weights.detach())
+
+    def double(self) -> Problem:
+        return replace(self, A=self.A.double(), weights=None if self.weights is None else self.weights.double())
 
 
 def shrink(z: Tensor, theta: Tensor, nonnegative: bool) -> Tensor:
@@ -47,103 +59,123 @@ def gap_and_gradient(p: Problem, x: Tensor, y: Tensor, limit: Tensor) -> tuple[T
 
 def _newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
     """x after a Newton step on its support, kept where no sign changes and else up to where the first one would."""
-    support = x != 0
-    most = int(support.sum(-1).max()) if support.numel() else 0
-    if most == 0:
-        return x
-    order = support.to(torch.int8).argsort(dim=-1, descending=True, stable=True)[:, :most]
-    inside = support.gather(1, order)
-    columns = p.A.mT[order] * inside[..., None]  # (samples, most, m)
-    gram = columns @ columns.mT
-    rounding = 10 * torch.finfo(x.dtype).eps * gram.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True)
-    gram.diagonal(dim1=-2, dim2=-1).add_(torch.where(inside, p.ridge + rounding, 1.0))
-    before = x.gather(1, order)
-    force = torch.where(inside, r.gather(1, order) - limit.expand_as(x).gather(1, order) * before.sign(), 0.0)
-    factor, failed = torch.linalg.cholesky_ex(gram)
+    equations = Supports(p.A, x)
+    inside, before = equations.inside, equations.gather(x)
+    diagonal = equations.gram.diagonal(dim1=-2, dim2=-1)
+    equations.add_to_diagonal(p.ridge + 10 * torch.finfo(x.dtype).eps * diagonal.amax(-1, keepdim=True))
+    factor, failed = torch.linalg.cholesky_ex(equations.gram)
+    force = equations.gather(r) - equations.gather(limit) * before.sign()
     step = torch.cholesky_solve(force[..., None], factor)[..., 0]
     crosses = inside & (before * (before + step) <= 0)
     share = torch.where(crosses, -before / torch.where(crosses, step, 1.0), 1.0)
     least = share.amin(-1, keepdim=True)
     moved = torch.where(crosses & (share <= least), 0.0, before + least * step)
     usable = (failed == 0) & torch.isfinite(moved).all(-1)
-    return torch.where(usable[:, None], x.scatter(1, order, torch.where(inside, moved, 0.0)), x)
+    return torch.where(usable[:, None], equations.scatter(moved, x.shape[1]), x)
 
 
 def newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
-    """As ``_newton``, so many samples at a time that their columns of A fit into memory."""
-    support = int((x != 0).sum(-1).max()) if x.numel() else 0
-    rows = max(1, CHUNK // max(1, support * p.A.shape[0]))
-    parts = zip(x.split(rows), r.split(rows), limit.split(rows), strict=True)
-    return torch.cat([_newton(p, *part) for part in parts]) if x.shape[0] > rows else _newton(p, x, r, limit)
+    """As ``_newton``, for samples whose supports no other could replace, so many at a time as fit into memory."""
+    fits = (x != 0).sum(-1) <= (x.shape[1] if p.ridge > 0 else p.A.shape[0] + FEW)
+    out = x.clone()
+    rows = fits.nonzero()[:, 0]
+    x, r, limit = x[rows], r[rows], limit[rows]
+    for some in parts(p.A, x):
+        out[rows[some]] = _newton(p, x[some], r[some], limit[some])
+    return out
 
 
-def _solve(
-    p: Problem, y: Tensor, lam: Tensor, step: float, tol: float, x0: Tensor | None, max_iter: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    count, n = y.shape[0], p.A.shape[1]
-    weights = torch.ones(n, dtype=y.dtype, device=y.device) if p.weights is None else p.weights
+class Batched:
+    """A problem solved without its Gram matrix, and what depends on its matrix alone.
 
-    x_all = y.new_zeros(count, n) if x0 is None else x0.clone()
-    if p.nonnegative:
-        x_all.clamp_min_(0)
-    gap_all, iterations = y.new_full((count,), torch.nan), torch.zeros(count, dtype=torch.int64, device=y.device)
-    active = torch.arange(count, device=y.device)
-    x, limit = x_all, lam[:, None] * weights
-    before, t = x, y.new_ones(count, 1)
-    gap, r = gap_and_gradient(p, x, y, limit)
-    halved, stalls = gap, torch.zeros(count, dtype=torch.int64, device=y.device)
-    done_blocks = 0
-    while True:
-        bad = ~torch.isfinite(gap)
-        x_all[active] = torch.where(bad[:, None], torch.nan, x)
-        gap_all[active] = torch.where(bad, torch.nan, gap)
-        better = gap <= halved / 2
-        halved, stalls = torch.where(better, gap, halved), torch.where(better, 0, stalls + 1)
-        more = (gap > tol) & ~bad & (stalls <= PATIENCE)
-        if not bool(more.any()) or done_blocks * BLOCK >= max_iter:
-            return x_all, gap_all, iterations
-        if not bool(more.all()):
-            active, x, before, t = active[more], x[more], before[more], t[more]
-            y, limit, gap, r = y[more], limit[more], gap[more], r[more]
-            halved, stalls = halved[more], stalls[more]
-        for _ in range(BLOCK):
-            following = (1 + (1 + 4 * t.square()).sqrt()) / 2
-            v = x + (t - 1) / following * (x - before)
-            z = v + step * ((y - v @ p.A.mT) @ p.A - p.ridge * v)
-            before, x = x, shrink(z, step * limit, p.nonnegative)
-            against = ((v - x) * (x - before)).sum(-1, keepdim=True) > 0
-            t = torch.where(against, torch.ones_like(t), following)
-            before = torch.where(against, x, before)
-        iterations[active] += BLOCK
-        done_blocks += 1
-        gap, r = gap_and_gradient(p, x, y, limit)
-        if done_blocks > NEWTON_AFTER:
-            candidate = x
-            for _ in range(3):
-                candidate = newton(p, candidate, r, limit)
-                better, r_new = gap_and_gradient(p, candidate, y, limit)
-                r = torch.where(torch.isfinite(better)[:, None], r_new, r)
-            wins = better < gap
-            x, gap = torch.where(wins[:, None], candidate, x), torch.where(wins, better, gap)
-            before = torch.where(wins[:, None], x, before)
-            t = torch.where(wins[:, None], torch.ones_like(t), t)
-
-
-def solve_batched(
-    p: Problem, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """x (B, n), relative gaps (B,) and iterations (B,), each sample until its gap is at most ``tol``.
-
-    A sample that is done is left out of all further work.
+    Gaps are measured in double precision, which no setting of a device rounds further: they are certificates.
     """
-    m, n = p.A.shape
-    gram = p.A @ p.A.mT if m < n else p.A.mT @ p.A
-    largest = float(torch.linalg.eigvalsh(gram.double())[-1]) if gram.numel() else 0.0
-    step = 1 / max(1.0001 * (largest + p.ridge), torch.finfo(y.dtype).tiny)
-    rows = max(1, CHUNK // max(1, n))
-    found = []
-    for first in range(0, max(1, y.shape[0]), rows):
-        some = slice(first, first + rows)
-        found.append(_solve(p, y[some], lam[some], step, tol, None if x0 is None else x0[some], max_iter))
-    x, gap, iterations = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return x, gap, iterations
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.wide = problem if problem.A.dtype == torch.float64 else problem.double()
+        A = self.wide.A
+        m, n = A.shape
+        gram = A @ A.mT if m < n else A.mT @ A
+        largest = float(torch.linalg.eigvalsh(gram)[-1]) if gram.numel() else 0.0
+        self._step = 1 / max(STEP_MARGIN * (largest + problem.ridge), torch.finfo(problem.A.dtype).tiny)
+
+    def solve(
+        self, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, n), relative gaps (B,) and iterations (B,), each sample until its gap is at most ``tol``.
+
+        A sample that is done is left out of all further work.
+        """
+        unit = units(y)  # no square overflows, or vanishes
+        y, lam = y / unit[:, None], lam / unit
+        if x0 is not None:
+            x0 = torch.nan_to_num(x0 / unit[:, None], 0.0, 0.0, 0.0)
+        rows = max(1, CHUNK // max(1, self.problem.A.shape[1]))
+        found = []
+        for first in range(0, max(1, len(y)), rows):
+            some = slice(first, first + rows)
+            found.append(self._solve(y[some], lam[some], tol, None if x0 is None else x0[some], max_iter))
+        x, gap, iterations = (torch.cat(some) for some in zip(*found, strict=True))
+        x = x * unit[:, None]
+        return x, torch.where(torch.isfinite(x).all(-1), gap, torch.nan), iterations
+
+    def _measure(self, x: Tensor, y: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+        gap, r = gap_and_gradient(self.wide, x.to(self.wide.A), y.to(self.wide.A), limit.to(self.wide.A))
+        return gap.to(y), r.to(y)
+
+    def _start(self, x0: Tensor, y: Tensor, limit: Tensor) -> Tensor:
+        """x0 where it is of use, else zero."""
+        if self.problem.nonnegative:
+            x0 = x0.clamp_min(0)
+        return torch.where((self._measure(x0, y, limit)[0] <= WORTHLESS)[:, None], x0, 0.0)
+
+    def _solve(
+        self, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        p, step = self.problem, self._step
+        count, n = y.shape[0], p.A.shape[1]
+        limit = lam[:, None] * (torch.ones_like(p.A[0]) if p.weights is None else p.weights)
+        x_all = y.new_zeros(count, n) if x0 is None else self._start(x0, y, limit)
+        gap_all, iterations = y.new_full((count,), torch.nan), torch.zeros(count, dtype=torch.int64, device=y.device)
+        active = torch.arange(count, device=y.device)
+        x = x_all
+        before, t = x, y.new_ones(count, 1)
+        gap, r = self._measure(x, y, limit)
+        halved, stalls = gap, torch.zeros(count, dtype=torch.int64, device=y.device)
+        done = 0
+        while True:
+            bad = ~torch.isfinite(gap)
+            x_all[active] = torch.where(bad[:, None], torch.nan, x)
+            gap_all[active] = torch.where(bad, torch.nan, gap)
+            better = gap <= halved / 2
+            halved, stalls = torch.where(better, gap, halved), torch.where(better, 0, stalls + 1)
+            more = (gap > tol) & ~bad & (stalls <= PATIENCE)
+            if not bool(more.any()) or done >= max_iter:
+                return x_all, gap_all, iterations
+            if not bool(more.all()):
+                active, x, before, t = active[more], x[more], before[more], t[more]
+                y, limit, gap, r = y[more], limit[more], gap[more], r[more]
+                halved, stalls = halved[more], stalls[more]
+            block = min(BLOCK, max_iter - done)
+            for _ in range(block):
+                following = (1 + (1 + 4 * t.square()).sqrt()) / 2
+                v = x + (t - 1) / following * (x - before)
+                z = v + step * ((y - v @ p.A.mT) @ p.A - p.ridge * v)
+                before, x = x, shrink(z, step * limit, p.nonnegative)
+                against = ((v - x) * (x - before)).sum(-1, keepdim=True) > 0
+                t = torch.where(against, torch.ones_like(t), following)
+                before = torch.where(against, x, before)
+            iterations[active] += block
+            done += block
+            gap, r = self._measure(x, y, limit)
+            if done > NEWTON_AFTER:
+                candidate = x
+                for _ in range(3):
+                    candidate = newton(p, candidate, r, limit)
+                    better, r_new = self._measure(candidate, y, limit)
+                    r = torch.where(torch.isfinite(better)[:, None], r_new, r)
+                wins = better < gap
+                x, gap = torch.where(wins[:, None], candidate, x), torch.where(wins, better, gap)
+                before = torch.where(wins[:, None], x, before)
+                t = torch.where(wins[:, None], torch.ones_like(t), t)

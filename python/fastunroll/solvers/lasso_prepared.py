@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import ops
 from .._precision import own_precision
 from ..products import product
-from .lasso_batched import Problem, solve_batched
+from .lasso_batched import Batched, Problem
 
 LARGEST_GRAM = 1 << 30  # bytes; beyond, problems are solved without a Gram matrix
 
@@ -39,8 +39,9 @@ class Prepared:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self._dictionary = ops.Dictionary(problem.A, problem.ridge) if serves(problem.A) else None
         self._versions = _versions(problem)
+        self._dictionary: ops.Dictionary | None = None
+        self._batched: Batched | None = None
         self._double: Prepared | None = None
 
     def is_current(self) -> bool:
@@ -56,21 +57,29 @@ class Prepared:
         Where single precision does not suffice for ``tol``, the work is finished in double precision, with half of
         the steps.
         """
-        p = self.problem
         later = max_iter // 2 if y.dtype == torch.float32 else 0
-        max_iter -= later
-        if self._dictionary is not None:
-            x, gap, steps, left = self._dictionary.solve(y, lam, p.weights, x0, p.nonnegative, tol, max_iter)
-        else:
-            with own_precision(y):
-                x, gap, steps = solve_batched(p, y, lam, tol, x0, max_iter)
-            left = int((gap > tol).sum())
+        x, gap, steps, left = self._solve(y, lam, tol, x0, max_iter - later)
         if left and later:
-            rest = (gap > tol).nonzero()[:, 0]
+            rest = (~(gap <= tol) & torch.isfinite(y).all(1)).nonzero()[:, 0]
             if rest.numel():
                 x[rest], gap[rest], more = self._in_double(y[rest], lam[rest], tol, x[rest], later)
                 steps[rest] += more
         return x, gap, steps
+
+    def _solve(
+        self, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """In the precision of y; and how many gaps are not within ``tol``."""
+        p = self.problem
+        if serves(p.A):
+            if self._dictionary is None:
+                self._dictionary = ops.Dictionary(p.A, p.ridge)
+            return self._dictionary.solve(y, lam, p.weights, x0, p.nonnegative, tol, max_iter)
+        with own_precision(y):
+            if self._batched is None:
+                self._batched = Batched(p)
+            x, gap, steps = self._batched.solve(y, lam, tol, x0, max_iter)
+        return x, gap, steps, int((~(gap <= tol)).sum())
 
     def _in_double(
         self, y: Tensor, lam: Tensor, tol: float, x0: Tensor, max_iter: int
@@ -79,14 +88,12 @@ class Prepared:
 
         The gap is that between the rounded x and the dual point of what it was rounded from.
         """
-        p = self.problem
         if self._double is None or not self._double.is_current():
-            weights = None if p.weights is None else p.weights.double()
-            self._double = Prepared(Problem(p.A.double(), weights, p.nonnegative, p.ridge))
-        wide = self._double.problem
+            self._double = Prepared(self.problem.double())
+        p = self._double.problem
         y, lam = y.double(), lam.double()
         exact, gap, steps = self._double.solve(y, lam, tol / 2, x0.double(), max_iter)
         x = exact.float()
-        limit = lam[:, None] if wide.weights is None else lam[:, None] * wide.weights
-        lost = _objective(wide, x.double(), y, limit) - _objective(wide, exact, y, limit)
-        return x, (gap + lost / (_sums(y.square()) / 2)).float(), steps
+        limit = lam[:, None] if p.weights is None else lam[:, None] * p.weights
+        lost = _objective(p, x.double(), y, limit) - _objective(p, exact, y, limit)
+        return x, (gap + lost / (_sums(y.square()) / 2)).clamp_min(0).float(), steps
