@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 
 import fastunroll as fu
@@ -86,6 +87,21 @@ def test_comparison_says_what_each_takes() -> None:
         r"solver alone [\d.e+]+ ms \(40 converged\)",
         said,
     )
+
+
+def test_time_is_taken_when_the_device_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the network's time on a GPU would be counted as the solver's."""
+    module = importlib.import_module("fastunroll.solvers.certified")
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    gpu = torch.device("cuda", 1)
+    assert module.seconds_at(gpu) <= module.seconds_at(torch.device("cpu"))
+    assert waited == [gpu]
+
+    steps = iter([1.0, 11.0, 111.0, 1111.0])
+    monkeypatch.setattr(module, "seconds_at", lambda device: next(steps))
+    A, y = samples(0)
+    assert certified(Half(A, 0.1), A, 0.3)(y).seconds == {"network": 10.0, "gap": 100.0, "solver": 1000.0}
 
 
 @pytest.mark.parametrize(

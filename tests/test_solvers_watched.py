@@ -172,10 +172,15 @@ BAD: dict[str, Refused] = {
     "NaN": (lambda: S.ista(A, y, float("nan")), ValueError, "lam must be a finite number ≥ 0, got nan"),
     "NaN in a tensor": (
         lambda: S.admm(A, y, torch.tensor([[0.1], [float("nan")], [0.1]])), ValueError,
-        "lam must be ≥ 0 everywhere, but it holds a negative number or NaN: check how it was computed",
+        "lam must be finite and ≥ 0 everywhere, but it holds a negative number, infinity or NaN: check how it was",
     ),
     "negative in a tensor": (
-        lambda: S.fista(A, y, torch.linspace(-1, 1, 50)), ValueError, "lam must be ≥ 0 everywhere, but it holds",
+        lambda: S.fista(A, y, torch.linspace(-1, 1, 50)), ValueError,
+        "lam must be finite and ≥ 0 everywhere, but it holds",
+    ),
+    "infinity in a tensor": (
+        lambda: S.fista(A, y, torch.tensor(float("inf")), tol=1e-3), ValueError,
+        "lam must be finite and ≥ 0 everywhere, but it holds",
     ),
     "lambda of samples in a row": (
         lambda: S.fista(A, y, torch.rand(3)), ValueError,
@@ -249,6 +254,29 @@ BAD: dict[str, Refused] = {
     "history": (
         lambda: S.amp(A, y, history=[]), TypeError, "history must be a fu.solvers.History() or None, got list",
     ),
+    "step": (lambda: S.fista(A, y, 0.1, step=0), ValueError, "step must be a finite number > 0, got 0"),
+    "NaN for a step": (
+        lambda: S.ista(A, y, 0.1, step=float("nan")), ValueError, "step must be a finite number > 0, got nan",
+    ),
+    "NaN for a step, watched": (
+        lambda: S.fista(A, y, 0.1, step=torch.tensor(float("nan")), tol=1e-3), ValueError,
+        "step must be a finite number > 0, got nan",
+    ),
+    "negative step in a tensor": (
+        lambda: S.ista(A, y, 0.1, step=torch.tensor(-1.0)), ValueError, "step must be a finite number > 0, got -1.0",
+    ),
+    "infinite step of an operator": (
+        lambda: S.fista(op, images, 0.1, step=torch.tensor(float("inf"))), ValueError,
+        "step must be a finite number > 0, got inf",
+    ),
+    "NaN in A, ADMM": (
+        lambda: S.admm(A / 0, y, 0.1), ValueError,
+        "A must be finite, but it holds NaN or infinity: check how it was computed",
+    ),
+    "rho that is too small": (
+        lambda: S.admm(torch.ones(3, 5), torch.ones(2, 3), 0.1, rho=1e-20), ValueError,
+        "rho must be large enough to make AᴴA + ρI regular in double precision, but 1e-20 is not: give a larger rho",
+    ),
     "rho": (lambda: S.admm(A, y, 0.1, rho=0.0), ValueError, "rho must be a finite number > 0, got 0.0"),
     "rho in a tensor": (
         lambda: S.admm(A, y, 0.1, rho=torch.tensor(-1.0)), ValueError, "rho must be a finite number > 0, got -1.0",
@@ -267,6 +295,9 @@ BAD: dict[str, Refused] = {
     "damping": (
         lambda: S.amp(A, y, damping=1.5), ValueError,
         "damping must be a number in (0, 1], where 1 is no damping, got 1.5",
+    ),
+    "alpha in a tensor": (
+        lambda: S.amp(A, y, alpha=torch.tensor(0.0)), ValueError, "alpha must be a finite number > 0, got 0.0",
     ),
     "alpha": (lambda: S.amp(A, y, alpha=0), ValueError, "alpha must be a finite number > 0, got 0"),
     "integers of NumPy": (

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .._precision import own_precision
 from ..products import product
 from ..prox import soft_threshold
 from .arrays import takes_arrays
-from .batch import Batch
+from .batch import Batch, watched
 from .duality import measure, measures
-from .history import EVERY, Callback, History, Watch, looked_at
-from .problem import Operator, Problem, column, inner, problem, require_precision, total
+from .history import EVERY, Callback, History, Watch
+from .problem import Operator, Problem, column, inner, positive_scalar, problem, require_precision, total
 
 Solve = Callable[[Tensor, Tensor], Tensor]
 
@@ -43,7 +42,13 @@ class Factorised:
 
     def factorise(self, rho: Tensor) -> None:
         A = self.wide
-        L = torch.linalg.cholesky(self.gram + rho * torch.eye(self.gram.shape[0], dtype=A.dtype, device=A.device))
+        eye = torch.eye(self.gram.shape[0], dtype=A.dtype, device=A.device)
+        L, failed = torch.linalg.cholesky_ex(self.gram + rho * eye)
+        if bool(failed):
+            raise ValueError(
+                f"rho must be large enough to make AᴴA + ρI regular in double precision, but {float(rho):.3g} is not: "
+                "give a larger rho, with adaptive=False if it started larger"
+            )
         K = torch.cholesky_solve(A, L) if A.shape[0] <= A.shape[1] else torch.cholesky_solve(A.mH, L).mH
         self.K = K.to(self.A.dtype).contiguous()
 
@@ -55,7 +60,7 @@ class Solved:
     """The same for an operator: by a function of the user, or by conjugate gradients from the x before."""
 
     def __init__(self, p: Problem, solve: Solve | None, steps: int) -> None:
-        self.back, self.solve, self.steps = p.adjoint(p.y), solve, steps
+        self.back, self.solve, self.steps = p.back, solve, steps
         self.rho = torch.ones(())
 
     def factorise(self, rho: Tensor) -> None:
@@ -130,8 +135,9 @@ class Iterations(Batch):
     def balance(self) -> None:
         """Doubles or halves ρ where one residual is ten times the other; in the first half, to come to rest."""
         with torch.no_grad():
-            self.primal = torch.linalg.vector_norm(self.solution - self.iterate)
-            self.dual = torch.linalg.vector_norm(self.iterate - self.before) * self.rho.to(self.primal.dtype)
+            moves = self.solution - self.iterate, self.iterate - self.before
+            self.primal, moved = (torch.linalg.vector_norm(self.going.in_users_units(move)) for move in moves)
+            self.dual = moved * self.rho.to(moved.dtype)
         if not self.adaptive or 2 * self.done > self.watch.iterations:
             return
         primal, dual = float(self.primal), float(self.dual)
@@ -202,8 +208,9 @@ def admm(
 
     Raises:
         TypeError: not floating point, half precision, dtypes differ, or A is neither a matrix nor an operator.
-        ValueError: shapes do not fit, devices differ, λ < 0 or NaN, ρ ≤ 0, ``relaxation`` not between 0 and 2,
-            ``tol`` < 0, ``iterations`` < 1, or ``solve`` with a matrix.
+        ValueError: shapes do not fit, devices differ, A is a matrix that is not finite, λ < 0, infinite or NaN, ρ ≤ 0
+            or too small to factorise AᴴA + ρI, ``relaxation`` not between 0 and 2, ``tol`` < 0, ``iterations`` < 1, or
+            ``solve`` with a matrix.
 
     Warns:
         ConvergenceWarning: samples did not reach ``tol``.
@@ -228,19 +235,11 @@ def admm(
     if solve is not None and (p.A is not None or not callable(solve)):
         raise ValueError("solve is a function for operators, solve(b, rho): a matrix is factorised")
     steps = _checks.count("inner_iterations", inner_iterations)
-    with own_precision(p.y), watch:
-        start = mean_eigenvalue(p) if rho is None else _rho(rho, p.y)
-        linear = Solved(p, solve, steps) if p.A is None else Factorised(p.A)
-        run = Iterations(p, watch, linear, torch.where(start > 0, start, 1.0), float(relaxation), bool(adaptive))
-        looked_at(watch, run.advance, lambda iteration: watch.look(iteration, p.restore(run.x), run.gap, run.measures))
-    watch.finish(run.gap, run.made, p.lead)
-    return p.restore(run.x)
+    p = p.in_units()
 
+    def begin() -> Iterations:
+        start = mean_eigenvalue(p) if rho is None else positive_scalar("rho", rho, p.y).double()
+        linear = Solved(p, solve, steps) if p.A is None else Factorised(_checks.finite_matrix("A", p.A))
+        return Iterations(p, watch, linear, torch.where(start > 0, start, 1.0), float(relaxation), bool(adaptive))
 
-def _rho(rho: Tensor | float, like: Tensor) -> Tensor:
-    if not isinstance(rho, Tensor):
-        _checks.positive("rho", rho)
-    value = _checks.scalar("rho", rho, like).double()
-    if not bool(value > 0):
-        raise ValueError(f"rho must be a finite number > 0, got {float(value)!r}")
-    return value
+    return watched(p, watch, begin)

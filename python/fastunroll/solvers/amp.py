@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from .. import _checks, ops, unrolling
-from .._precision import own_precision
 from ..prox import soft_threshold
 from .arrays import takes_arrays
-from .batch import Batch
-from .history import Callback, History, Watch, looked_at
-from .problem import Operator, Problem, column, norm, problem, require_precision
+from .batch import Batch, watched
+from .history import Callback, History, Watch
+from .problem import Operator, Problem, column, norm, or_one, positive_scalar, problem, require_precision
 
 
 class Iterations(Batch):
@@ -43,12 +42,12 @@ class Iterations(Batch):
             self.sizes = torch.where(self.converged(), self.sizes, sizes)
         else:
             self.sizes = self.sizes.index_copy(0, self.rows, sizes)
-        size = norm(self.iterate)
-        return norm(self.iterate - self.before) / torch.where(size > 0, size, torch.ones_like(size))
+        return norm(self.iterate - self.before) / or_one(norm(self.iterate))
 
     def measures(self) -> dict[str, Tensor]:
         """What a history holds."""
-        return {"residual": self.sizes, "threshold": self.theta(self.sizes)}
+        sizes = self.p.in_users_units(self.sizes)
+        return {"residual": sizes, "threshold": self.theta(sizes)}
 
 
 @takes_arrays
@@ -113,16 +112,11 @@ def amp(
     p = problem(A, y, 0.0, x0)
     require_precision(p.y)
     _checks.real("y", p.y)
-    if not isinstance(alpha, Tensor):
-        _checks.positive("alpha", alpha)
-    factor = _checks.scalar("alpha", alpha, p.y)
+    factor = positive_scalar("alpha", alpha, p.y)
     if not 0 < _checks.positive("damping", damping) <= 1:
         raise ValueError(f"damping must be a number in (0, 1], where 1 is no damping, got {damping!r}")
+    p = p.in_units()
     if p.A is not None and damping == 1 and watch.tol == 0 and not watch.looks:
         form = ops.Form(watch.iterations, linear="coupled", state="onsager", shrinkage="soft")
         return p.restore(unrolling.run(form, ops.Parameters([p.A], [], [], [factor]), p.y, p.x0)[0])
-    with own_precision(p.y), watch:
-        run = Iterations(p, watch, factor, float(damping))
-        looked_at(watch, run.advance, lambda iteration: watch.look(iteration, p.restore(run.x), run.gap, run.measures))
-    watch.finish(run.gap, run.made, p.lead)
-    return p.restore(run.x)
+    return watched(p, watch, lambda: Iterations(p, watch, factor, float(damping)))

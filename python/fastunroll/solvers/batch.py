@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from .history import EVERY
+from .._precision import own_precision
+from .history import EVERY, Watch, looked_at
 from .problem import Problem, column
+
+
+class Run(Protocol):
+    """Samples that iterate; see :class:`Batch`."""
+
+    @property
+    def x(self) -> Tensor: ...
+
+    @property
+    def gap(self) -> Tensor: ...
+
+    @property
+    def made(self) -> Tensor: ...
+
+    def advance(self, count: int) -> bool:
+        """So many iterations more; whether all samples have converged."""
+
+    def measures(self) -> dict[str, Tensor]:
+        """What a history holds."""
+
+
+def watched(p: Problem, watch: Watch, begin: Callable[[], Run]) -> Tensor:
+    """The iterations that ``watch`` asks for: x, in the leading shape and the units of y."""
+    with own_precision(p.y), watch:
+        run = begin()
+        looked_at(watch, run.advance, lambda done: watch.look(done, p.restore(run.x), run.gap, run.measures))
+    x, gap = p.restore(run.x), run.gap
+    if p.unit is not None:  # the gap of an x that overflows in the units of y is not the gap of what is returned
+        gap = torch.where(torch.isfinite(x).reshape(run.x.shape).flatten(1).all(1), gap, torch.nan)
+    watch.finish(gap, run.made, p.lead)
+    return x
 
 
 class Batch:

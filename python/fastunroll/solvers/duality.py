@@ -7,17 +7,15 @@ from torch import Tensor
 
 from .._precision import own_precision
 from ..prox import soft_threshold
-from .problem import Operator, Problem, column, inner, norm, problem, require_precision, total
-
-
-def relative(gap: Tensor, y: Tensor) -> Tensor:
-    """Divided by ½‖y‖², unless that is zero."""
-    scale = inner(y, y) / 2
-    return gap / torch.where(scale > 0, scale, torch.ones_like(scale))
+from .arrays import takes_arrays
+from .problem import Operator, Problem, column, inner, norm, or_one, problem, require_precision, total
 
 
 def measure(x: Tensor, residual: Tensor, gradient: Tensor, y: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
-    """Objective and relative gap, (B,) each, of x with A x − y and Aᴴ(A x − y)."""
+    """Objective and relative gap, (B,) each, of x with A x − y and Aᴴ(A x − y).
+
+    These are squares of y: in units in which they neither overflow nor vanish (:meth:`Problem.in_units`).
+    """
     square = inner(residual, residual)
     slope, size = gradient.abs(), x.abs()
     s = torch.where(square > 0, -inner(residual, y) / square, torch.ones_like(square))
@@ -25,18 +23,19 @@ def measure(x: Tensor, residual: Tensor, gradient: Tensor, y: Tensor, lam: Tenso
     s = torch.maximum(torch.minimum(s, bound), -bound)
     along = (x.conj() * gradient).real if x.is_complex() else x * gradient
     gap = (1 - s).square() * square / 2 + total(lam * size + column(s, x) * along)
-    return square / 2 + total(lam * size), relative(gap, y)
+    return square / 2 + total(lam * size), gap / or_one(inner(y, y) / 2)
 
 
 def measures(p: Problem, x: Tensor) -> dict[str, Tensor]:
-    """Objective, relative gap and KKT residual, (B,) each."""
+    """Objective, in the user's units, relative gap and KKT residual, (B,) each."""
     residual = p.residual(x)
     gradient = p.adjoint(residual)
     objective, gap = measure(x, residual, gradient, p.y, p.lam)
     moved = norm(x - soft_threshold(x - gradient, p.lam))
-    return {"objective": objective, "gap": gap, "kkt": moved / p.correlation}
+    return {"objective": p.in_users_units(objective, 2), "gap": gap, "kkt": moved / p.correlation}
 
 
+@takes_arrays
 def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float) -> Tensor:
     r"""The relative duality gap of min ½‖A x − y‖² + λ‖x‖₁ at x, for each sample.
 
@@ -55,11 +54,12 @@ def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float)
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
 
     Returns:
-        (...), one value a sample.
+        (...), one value a sample; a NumPy array if ``y`` is one. Right for y of any scale, 1e-30 and 1e30 in single
+        precision.
 
     Raises:
         TypeError: not floating point, half precision, dtypes differ, or A is neither a matrix nor an operator.
-        ValueError: shapes do not fit, devices differ, or λ < 0 or NaN.
+        ValueError: shapes do not fit, devices differ, or λ < 0, infinite or NaN.
 
     Equivalent to::
 
@@ -76,6 +76,7 @@ def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float)
     """
     p = problem(A, y, lam, x)
     require_precision(p.y)
+    p = p.in_units()
     assert p.x0 is not None
     with own_precision(p.y):
         residual = p.residual(p.x0)

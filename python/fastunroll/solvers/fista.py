@@ -47,7 +47,7 @@ def fista(
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
         iterations: how many, ≥ 1; with ``tol`` at most.
         step: t; by default 1/‖A‖², which costs an eigenvalue decomposition a call; with what follows
-            ``return_iterates`` 1/L with L ≥ ‖A‖² certified, 1e-7 above it at most. For an operator L is ``A.norm()``²
+            ``return_iterates`` 1/L with L ≥ ‖A‖² certified, 1.2e-7 above it at most. For an operator L is ``A.norm()``²
             or else found by 40 steps of Lanczos' method, with a probability of 1 − 1e-9.
         x0: where to start, (..., n); zero by default.
         return_iterates: return every iterate; not with what follows.
@@ -67,7 +67,8 @@ def fista(
     Raises:
         TypeError: not floating point, dtypes differ, A is neither a matrix nor an operator; half precision with
             ``tol``, ``restart``, ``monotone``, ``callback``, ``progress``, ``history``, an operator or one λ a sample.
-        ValueError: shapes do not fit, devices differ, λ < 0 or NaN, ``tol`` < 0, or ``iterations`` < 1.
+        ValueError: shapes do not fit, devices differ, λ < 0, infinite or NaN, ``step`` ≤ 0, ``tol`` < 0, or
+            ``iterations`` < 1.
 
     Warns:
         ConvergenceWarning: samples did not reach ``tol``.

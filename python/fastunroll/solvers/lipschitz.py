@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .problem import Problem, column, inner, norm
+from .._precision import own_precision
+from .problem import Problem, column, inner, norm, or_one, positive_scalar
 
 _STEPS = 40
 _RISK = 1e-9
@@ -49,7 +50,7 @@ def of_operator(p: Problem) -> float:
         return bound
     if not p.batch:
         return 1.0
-    with torch.no_grad():
+    with torch.no_grad(), own_precision(p.y):
         return _lanczos(p)
 
 
@@ -69,8 +70,7 @@ def _lanczos(p: Problem) -> float:
         w = w - column(diagonal[-1], v) * v
         beside.append(norm(w))
         # Where nothing is left an invariant subspace has been found: zeros from here on.
-        safe = torch.where(beside[-1] > 0, beside[-1], torch.ones_like(beside[-1]))
-        v, before = w / column(safe, w), v
+        v, before = w / column(or_one(beside[-1]), w), v
     matrices = torch.diag_embed(torch.stack(diagonal, 1).double().cpu())
     for i, b in enumerate(beside[1:steps], start=1):
         matrices[:, i - 1, i] = matrices[:, i, i - 1] = b.double().cpu()
@@ -87,7 +87,7 @@ def _lanczos(p: Problem) -> float:
 def step_of(p: Problem, step: Tensor | float | None) -> Tensor:
     """1/‖A‖² where no step is given, rounded down; shape ()."""
     if step is not None:
-        return _checks.scalar("step", step, p.y)
+        return positive_scalar("step", step, p.y)
     bound = of_operator(p) if p.A is None else of_matrix(_checks.nonzero_matrix("A", p.A))
     return rounded_down(1 / bound, p.y)
 

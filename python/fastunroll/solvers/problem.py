@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor
 
 from .. import _checks, ops
+from .._precision import own_precision
 from ..operators.dense import Dense
 from ..products import product
+from .units import units
 
 
 class LinearOperator(Protocol):
@@ -51,12 +54,18 @@ def norm(t: Tensor) -> Tensor:
     return torch.linalg.vector_norm(t.flatten(1), dim=1)
 
 
+def or_one(size: Tensor) -> Tensor:
+    """What to divide by: the size, or 1 where it is zero."""
+    return torch.where(size > 0, size, torch.ones_like(size))
+
+
 @dataclass(frozen=True)
 class Problem:
     """Arguments that fit. y is (B, ...), with any leading shape of a matrix's samples flattened.
 
     A: the matrix, or None; forward and adjoint: what multiplies with it. lam broadcasts with x: for matrices it is
-    (), (n,), (B, 1) or (B, n). lead: the leading shape of y as it was given.
+    (), (n,), (B, 1) or (B, n). lead: the leading shape of y as it was given. unit: (B,), of what y, λ and x0 were
+    divided by, or None if by nothing.
     """
 
     A: Tensor | None
@@ -67,6 +76,7 @@ class Problem:
     x0: Tensor | None
     lead: tuple[int, ...]
     operator: Any = None
+    unit: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -78,35 +88,65 @@ class Problem:
         return self.y[0].numel() if self.batch else self.y.flatten(1).shape[1]
 
     @cached_property
+    def back(self) -> Tensor:
+        """Aᴴy."""
+        with own_precision(self.y):
+            return self.adjoint(self.y)
+
+    @cached_property
     def correlation(self) -> Tensor:
         """‖Aᴴy‖ for each sample, or 1 where that is zero: what makes the KKT residual relative."""
-        size = norm(self.adjoint(self.y)).detach()
-        return torch.where(size > 0, size, torch.ones_like(size))
+        return or_one(norm(self.back.detach()))
 
     def start(self) -> Tensor:
         """x0, or zero."""
-        return torch.zeros_like(self.adjoint(self.y)) if self.x0 is None else self.x0
+        if self.x0 is not None:
+            return self.x0
+        return torch.zeros_like(self.back) if self.A is None else self.y.new_zeros(self.batch, self.A.shape[1])
 
     def residual(self, x: Tensor) -> Tensor:
         """A x − y."""
         return self.forward(x) - self.y if self.A is None else product(x, self.A, start=-self.y)
 
+    def in_units(self) -> Problem:
+        """Samples whose squares could overflow or vanish in units of their own, in which all is the same to the bit."""
+        unit, bounds = units(self.y), torch.finfo(self.y.dtype)
+        ordinary = (unit > bounds.tiny**0.25) & (unit < bounds.max**0.25)
+        if _can_be_read(unit) and bool(ordinary.all()):
+            return self
+        unit = torch.where(ordinary, torch.ones_like(unit), unit)
+        each = column(unit, self.start())
+        # An infinite λ would make the penalty of a zero NaN.
+        lam = (self.lam / each).clamp(max=bounds.max)
+        x0 = None if self.x0 is None else self.x0 / each
+        return replace(self, y=self.y / column(unit, self.y), lam=lam, x0=x0, unit=unit)
+
+    def in_users_units(self, values: Tensor, power: int = 1) -> Tensor:
+        """What grows as a power of y, (B, ...), for a user to see: in double precision, where it could overflow."""
+        return values if self.unit is None else values * column(self.unit.double(), values) ** power
+
     def restore(self, x: Tensor) -> Tensor:
-        """In the leading shape of y."""
+        """In the leading shape and the units of y."""
+        x = x if self.unit is None else x * column(self.unit, x)
         return x.reshape(*self.lead, *x.shape[1:])
 
     def samples(self, rows: Tensor) -> Problem:
         """Some samples of a matrix's problem."""
         lam = self.lam[rows] if self.lam.dim() == 2 else self.lam
-        return replace(self, y=self.y[rows], lam=lam, x0=None)
+        return replace(self, y=self.y[rows], lam=lam, x0=None, unit=None if self.unit is None else self.unit[rows])
+
+
+def _can_be_read(t: Tensor) -> bool:
+    """Not where something compiles or transforms the call."""
+    return not (t.is_meta or ops.is_observed())
 
 
 def _require_lam(lam: Tensor) -> None:
-    """Reads the values, unless something compiles or transforms the call."""
-    if lam.is_meta or ops.is_observed():
-        return
-    if not bool((lam >= 0).all()):
-        raise ValueError("lam must be ≥ 0 everywhere, but it holds a negative number or NaN: check how it was computed")
+    if _can_be_read(lam) and not bool(((lam >= 0) & (lam < torch.inf)).all()):
+        raise ValueError(
+            "lam must be finite and ≥ 0 everywhere, but it holds a negative number, infinity or NaN: check how it was "
+            "computed"
+        )
 
 
 def _for_matrix(lam: Tensor, lead: tuple[int, ...], n: int) -> Tensor:
@@ -147,25 +187,26 @@ def _of_operator(op: Any, y: Tensor, lam: Tensor | float, x0: Tensor | None) -> 
             "use y[None] for one"
         )
     lam = _checks.threshold("lam", lam, y)
-    like = op.adjoint(y)
+    if x0 is not None:
+        _, x0 = _checks.alike(y=y, x0=_checks.tensor("x0", x0))
+    found = Problem(None, op, op.adjoint, y, lam, x0, (y.shape[0],), op)
+    like = found.back
     if not isinstance(like, Tensor) or like.dim() < 2 or like.shape[0] != y.shape[0]:
         got = _checks.shape_text(like.shape) if isinstance(like, Tensor) else type(like).__name__
         raise ValueError(
             f"A.adjoint(y) must be a tensor with the {y.shape[0]} samples of y in its first dimension, got {got}"
         )
-    if x0 is not None:
-        _checks.alike(y=y, x0=_checks.tensor("x0", x0))
-        if x0.shape != like.shape:
-            raise ValueError(
-                f"x0 must have the shape of A.adjoint(y), {_checks.shape_text(like.shape)}, got "
-                f"{_checks.shape_text(x0.shape)}"
-            )
+    if x0 is not None and x0.shape != like.shape:
+        raise ValueError(
+            f"x0 must have the shape of A.adjoint(y), {_checks.shape_text(like.shape)}, got "
+            f"{_checks.shape_text(x0.shape)}"
+        )
     if _checks.broadcasts("lam", lam, like) != like.shape:
         raise ValueError(
             f"lam must broadcast with x, but lam is {_checks.shape_text(lam.shape)} and x is "
             f"{_checks.shape_text(like.shape)}"
         )
-    return Problem(None, op, op.adjoint, y, lam, x0, (y.shape[0],), op)
+    return found
 
 
 def problem(A: Tensor | Operator, y: Tensor, lam: Tensor | float, x0: Tensor | None) -> Problem:
@@ -185,6 +226,16 @@ def problem(A: Tensor | Operator, y: Tensor, lam: Tensor | float, x0: Tensor | N
         )
     _require_lam(found.lam)
     return found
+
+
+def positive_scalar(name: str, value: Tensor | float, like: Tensor) -> Tensor:
+    """A finite number > 0 as a tensor of shape () beside ``like``."""
+    if not isinstance(value, Tensor):
+        _checks.positive(name, value)
+    number = _checks.scalar(name, value, like)
+    if _can_be_read(number) and not 0 < float(number.detach()) < math.inf:
+        raise ValueError(f"{name} must be a finite number > 0, got {float(number.detach())!r}")
+    return number
 
 
 def require_precision(y: Tensor) -> None:

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .._precision import own_precision
 from ..prox import soft_threshold
-from .batch import Batch
+from .batch import Batch, watched
 from .duality import measure, measures
-from .history import EVERY, Watch, looked_at
+from .history import EVERY, Watch
 from .problem import Problem, column, inner
 
 
@@ -60,6 +59,10 @@ class Native:
             restarts=self.rule.restart, monotone=self.rule.monotone, tol=self.tol,
         )  # fmt: skip
         return self.tol > 0 and bool((self.gap <= self.tol).all())
+
+    def measures(self) -> dict[str, Tensor]:
+        """What a history holds."""
+        return measures(self.p, self.x)
 
 
 _VECTORS = ("iterate", "slope", "residual")
@@ -127,16 +130,13 @@ class Plain(Batch):
             setattr(self, f"{name}_other", torch.where(back, now, other))
         return rejected
 
+    def measures(self) -> dict[str, Tensor]:
+        """What a history holds."""
+        return measures(self.p, self.x.detach())
+
 
 def run(p: Problem, rule: Rule, watch: Watch) -> Tensor:
     """The iterations that ``watch`` asks for: (..., n), with the leading shape of y."""
-    with own_precision(p.y), watch:
-        engine = Native(p, rule, watch.tol) if Native.serves(p, rule) else Plain(p, rule, watch.tol)
-
-        def look(iteration: int) -> bool:
-            x = engine.x
-            return watch.look(iteration, p.restore(x), engine.gap, lambda: measures(p, x.detach()))
-
-        looked_at(watch, engine.advance, look)
-    watch.finish(engine.gap, engine.made, p.lead)
-    return p.restore(engine.x)
+    p = p.in_units()
+    engine = Native if Native.serves(p, rule) else Plain
+    return watched(p, watch, lambda: engine(p, rule, watch.tol))

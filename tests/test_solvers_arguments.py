@@ -1,0 +1,130 @@
+"""What solvers make of their arguments: arrays of NumPy in any form, autocast, operators that count their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import fastunroll as fu
+import numpy as np
+import pytest
+import torch
+from fastunroll.solvers.arrays import from_array
+from problems import Opaque, sparse_problem
+from torch import Tensor
+
+S = fu.solvers
+
+
+class Counting(Opaque):
+    """Says how often it was called."""
+
+    def __init__(self, A: Tensor) -> None:
+        super().__init__(A)
+        self.forwards = self.adjoints = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.forwards += 1
+        return super().__call__(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        self.adjoints += 1
+        return super().adjoint(y)
+
+    def norm(self) -> float:
+        return float(torch.linalg.matrix_norm(self.A, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "forwards", "adjoints"),
+    [
+        # Aᴴy, then A and Aᴴ at the start and at the end of the iteration
+        (lambda op, y: S.fista(op, y, 0.1, iterations=1), 2, 3),
+        (lambda op, y: S.fista(op, y, 0.1, iterations=1, x0=torch.zeros(3, 40, dtype=y.dtype)), 2, 3),
+        (
+            lambda op, y: S.admm(op, y, 0.1, iterations=1, inner_iterations=1, x0=torch.zeros(3, 40, dtype=y.dtype)),
+            3,
+            3,
+        ),
+        # two more by the look of the history
+        (lambda op, y: S.ista(op, y, 0.1, iterations=1, history=S.History()), 3, 4),
+        # Aᴴy, and two applications by conjugate gradients; A besides for ρ
+        (lambda op, y: S.admm(op, y, 0.1, iterations=1, inner_iterations=1), 3, 3),
+        (lambda op, y: S.admm(op, y, 0.1, iterations=1, rho=1.0, solve=lambda b, rho: b), 0, 1),
+        (lambda op, y: S.amp(op, y, iterations=1), 2, 2),
+        (lambda op, y: S.duality_gap(torch.zeros(3, 40, dtype=y.dtype), y, op, 0.1), 1, 2),
+    ],
+)
+def test_products_with_an_operator(call: Callable[[Counting, Tensor], Tensor], forwards: int, adjoints: int) -> None:
+    """No more than the algorithm needs."""
+    A, y, _ = sparse_problem(20, 40, 3)
+    op = Counting(A)
+    call(op, y)
+    assert (op.forwards, op.adjoints) == (forwards, adjoints)
+
+
+@pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm])
+def test_autocast(solver: Callable[..., Tensor]) -> None:
+    """What starts an operator's iterations gets the dtype of y, as for a matrix; nothing is computed in less."""
+    A, y, lam = sparse_problem(20, 40, 3, torch.float32)
+    options: dict[str, Any] = {"x0": torch.ones(3, 40), "iterations": 20}
+    for operator in (A, Opaque(A)):
+        wanted = solver(operator, y, lam, **options, history=S.History())
+        for dtype in (torch.float64, torch.bfloat16):
+            with torch.autocast("cpu"):
+                start = {**options, "x0": torch.ones(3, 40, dtype=dtype)}
+                found = solver(operator, y, lam, **start, history=S.History())
+            assert found.dtype == torch.float32
+            assert torch.equal(found, wanted)
+
+
+def forms(array: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """The same numbers, differently in memory."""
+    read_only = array.copy()
+    read_only.flags.writeable = False
+    record = np.zeros(array.shape, dtype=[("flag", "i1"), ("value", array.dtype)])
+    record["value"] = array
+    orders = [array.astype(array.dtype.newbyteorder(order)) for order in "<>"]
+    strided = [np.asfortranarray(array), array[::-1].copy()[::-1], np.repeat(array, 2, axis=-1)[..., ::2]]
+    return [*orders, *strided, read_only, record["value"]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_in_any_form(dtype: type) -> None:
+    A, y, lam = (t.numpy().astype(dtype) for t in sparse_problem(20, 40, 3))
+    wanted = S.fista(A, y, lam, tol=1e-3, iterations=500)
+    gaps = S.duality_gap(wanted, y, A, lam)  # type: ignore[arg-type]
+    assert isinstance(gaps, np.ndarray)
+    assert gaps.max() <= 1e-3
+    for given in zip(*(forms(a) for a in (A, y, lam)), strict=True):
+        assert np.array_equal(S.fista(*given, tol=1e-3, iterations=500), wanted)
+        for array in given:
+            assert np.array_equal(from_array(array).numpy(), array)
+
+
+def test_arrays_are_shared_where_they_can_be() -> None:
+    array = np.zeros((3, 4))
+    for view in (array, array.T, array[:, 1:3], array[0, 0:1], array[:0]):
+        assert np.shares_memory(from_array(view).numpy(), view) or not view.size
+
+
+class Learned(torch.nn.Module):
+    def __init__(self, A: Tensor) -> None:
+        super().__init__()
+        self.A = torch.nn.Parameter(A)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.A.mT
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y @ self.A
+
+
+@pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm])
+def test_arrays_and_an_operator_with_parameters(solver: Callable[..., Any]) -> None:
+    A, y, lam = sparse_problem(20, 40, 3)
+    seen: list[Any] = []
+    found = solver(Learned(A), y.numpy(), lam.numpy(), iterations=20, callback=lambda i, x: seen.append(x))
+    assert isinstance(found, np.ndarray)
+    assert np.array_equal(found, seen[-1])
+    assert np.array_equal(found, solver(Learned(A), y, lam, iterations=20).detach().numpy())
