@@ -96,7 +96,10 @@ def test_interrupt_keeps_the_best_weights(picture: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["demo", "--quik"], "unrecognized arguments: --quik"),
+        (["demo", "--quik"], "there is no option --quik: did you mean --quick?"),
+        (["encode", "--relative-lamb", "0.3"], "there is no option --relative-lamb: did you mean --relative-lam?"),
+        (["encode", "--nonneg=1"], "there is no option --nonneg: did you mean --nonnegative?"),
+        (["info", "--xyzzy"], "there is no option --xyzzy (see"),
         (["demmo"], "invalid choice: 'demmo'"),
         ([], "the following arguments are required: command"),
         (["demo", "--seed", "x"], "argument --seed: invalid int value: 'x'"),

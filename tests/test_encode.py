@@ -123,7 +123,7 @@ def test_relative_lam_also_of_zeros_and_what_is_not_finite(files: Path, capsys: 
     assert not codes.converged[[50, 99]].any()
     assert codes.converged[good].all()
     assert (summary.not_finite, summary.first_not_finite, summary.unconverged) == (2, [50, 99], 0)
-    assert "2 of 100 samples hold NaN or infinity and have no codes: rows 50, 99" in str(summary)
+    assert "2 of 100 samples hold NaN or infinity, or their codes would, and have none: rows 50, 99" in str(summary)
 
 
 def test_what_did_not_converge_is_said(files: Path) -> None:
@@ -220,7 +220,7 @@ def test_damaged_or_missing_shards_are_not_read(files: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[content.index(b"data.npy") + 4500] ^= 1
     shard.write_bytes(content)
-    damaged = r"shard-000000\.npz is damaged, or holds something else than codes: remove it, and make it again"
+    damaged = r"shard-000000\.npz is damaged, or not what fastunroll encode writes: give the \.npz of that command"
     with pytest.raises(EncodeError, match=damaged):
         load(merged)
     with pytest.raises(EncodeError, match=damaged):
@@ -232,7 +232,7 @@ def test_damaged_or_missing_shards_are_not_read(files: Path) -> None:
     run(files, shard_size=100)
     assert load(merged).converged.all()
     merged.write_bytes(b"something else")
-    with pytest.raises(EncodeError, match=r"codes\.npz is damaged, or holds something else"):
+    with pytest.raises(EncodeError, match=r"codes\.npz is damaged, or not what fastunroll encode writes"):
         load(merged)
 
 

@@ -160,7 +160,7 @@ def test_killed_while_it_cleans_up(made: Path, output: Path, folder: Path, capsy
     (folder / "shard-000007.npz.partial").write_bytes(b"half")
     capsys.readouterr()
     main(command(made, output))
-    assert "is complete: nothing is left to do" in capsys.readouterr().out
+    assert "is complete: nothing is left to solve" in capsys.readouterr().out
     assert_whole(output, made)
 
 

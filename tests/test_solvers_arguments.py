@@ -128,3 +128,45 @@ def test_arrays_and_an_operator_with_parameters(solver: Callable[..., Any]) -> N
     assert isinstance(found, np.ndarray)
     assert np.array_equal(found, seen[-1])
     assert np.array_equal(found, solver(Learned(A), y, lam, iterations=20).detach().numpy())
+
+
+@pytest.mark.parametrize("answer", [True, np.True_, torch.tensor(True)], ids=repr)
+def test_what_ends_a_run(answer: Any) -> None:
+    A, y, lam = sparse_problem(20, 40, 3)
+    seen: list[int] = []
+    S.fista(A, y, lam, iterations=60, callback=lambda i, x: [seen.append(i), answer][1])
+    assert seen == [10]
+    S.fista(A, y, lam, iterations=60, callback=lambda i, x: [i])
+    S.fista(A, y, lam, iterations=60, callback=lambda i, x: [seen.append(i), np.False_][1])
+    assert seen == [10, 10, 20, 30, 40, 50, 60]
+
+
+def test_a_wrong_adjoint() -> None:
+    A, y, lam = sparse_problem(20, 40, 3)
+
+    class Wrong(Opaque):
+        def adjoint(self, y: Tensor) -> Tensor:
+            return -super().adjoint(y)
+
+    with pytest.warns(S.ConvergenceWarning, match="diverged .*check step, and that A.adjoint is the adjoint of A"):
+        S.fista(Wrong(A), y, lam, iterations=200, tol=1e-4)
+
+
+def test_arrays_beside_tensors() -> None:
+    A, y, lam = sparse_problem(20, 40, 3)
+    wanted = S.fista(A, y, lam, iterations=20)
+    found = S.fista(A.numpy(), y, lam.numpy(), iterations=20)
+    assert isinstance(found, Tensor)
+    assert torch.equal(found, wanted)
+
+
+def test_an_operator_of_arrays() -> None:
+    A, y, lam = sparse_problem(20, 40, 3)
+
+    class Arrays(Opaque):
+        def __call__(self, x: Tensor) -> Any:
+            return super().__call__(x).numpy()
+
+    for solver in (S.ista, S.fista, S.admm):
+        with pytest.raises(ValueError, match=r"A\(x\) must be a tensor of the shape of y, .* got ndarray"):
+            solver(Arrays(A), y, lam, iterations=5, **({} if solver is S.admm else {"step": 0.1}))

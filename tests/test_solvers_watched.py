@@ -303,10 +303,7 @@ BAD: dict[str, Refused] = {
     "integers of NumPy": (
         lambda: S.fista(A.numpy(), np.ones((3, 25), dtype=int), 0.1), TypeError, "y must be floating point",
     ),
-    "NumPy for A alone": (
-        lambda: S.fista(A.numpy(), y, 0.1), TypeError,
-        "A must be a matrix or an operator with A(x) and A.adjoint(y), got ndarray: use torch.as_tensor(A) if",
-    ),
+    "a list": (lambda: S.fista(A.numpy(), [1.0], 0.1), TypeError, "y must be a torch.Tensor, got list"),
 }  # fmt: skip
 
 

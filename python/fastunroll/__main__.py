@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
 from .encode.command import add_arguments as add_encode_arguments
@@ -15,7 +16,19 @@ from .encode.command import run as run_encode
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers a wrong flag in one line."""
+    """Answers a wrong flag in one line, a misspelt one by the one that was meant."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, which would speak of the options that a misspelt one leaves missing."""
+        for given in [] if self._subparsers else args:
+            name = given.split("=")[0]
+            if name.startswith("--") and name != "--" and name not in self._option_string_actions:
+                near = difflib.get_close_matches(name, self._option_string_actions, 1)
+                self.error(f"there is no option {name}" + "".join(f": did you mean {option}?" for option in near))
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")

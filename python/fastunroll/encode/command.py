@@ -68,5 +68,5 @@ def run(arguments: argparse.Namespace) -> None:
         raise SystemExit(130) from None
     if summary is not None:
         if not summary.solved and summary.samples:
-            print(f"{summary.output} is complete: nothing is left to do")
+            print(f"{summary.output} is complete: nothing is left to solve")
         print(summary)

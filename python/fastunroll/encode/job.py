@@ -57,7 +57,7 @@ class Options:
         lam, relative_lam = self.lam, self.relative_lam
         if lam is not None:
             hint = ": with lam = 0 this is least squares, which numpy.linalg.lstsq solves"
-            lam = number(_checks.positive, "lam", lam, hint)
+            lam = number(_checks.positive, "lam", lam, hint if isinstance(lam, (int, float)) and lam == 0 else "")
         if relative_lam is not None:
             hint = ": it is a fraction, between 0 and 1, of the λ from which on all codes are zero"
             relative_lam = number(_checks.positive, "relative lam", relative_lam, hint)

@@ -126,7 +126,7 @@ def read(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
         raise EncodeError(f"cannot read {path}: {error.strerror or error}") from None
     except _DAMAGED:
         raise EncodeError(
-            f"{path} is damaged, or holds something else than codes: remove it, and make it again with the same command"
+            f"{path} is damaged, or not what fastunroll encode writes: give the .npz of that command, or make it again"
         ) from None
 
 

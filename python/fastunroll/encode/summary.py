@@ -24,7 +24,7 @@ class Summary:
         unconverged: samples whose duality gap is above the tolerance, those without codes left out.
         largest_gap: over samples with codes.
         tol: the tolerance.
-        not_finite: samples that hold NaN or infinity, which have no codes.
+        not_finite: samples that hold NaN or infinity, or whose codes would, which have none.
         first_not_finite: the first of them, by their rows.
         solved: samples that this call has waited for, rather than found done.
         seconds: that it took for them.
@@ -66,19 +66,20 @@ class Summary:
             f"{self.output}: codes of {self.samples} samples, {self.columns} columns, "
             f"{self.nonzeros} nonzeros{density}{speed}"
         ]
+        if self.not_finite:
+            more = ", …" if self.not_finite > len(self.first_not_finite) else ""
+            lines.append(
+                f"{self.not_finite} of {self.samples} samples hold NaN or infinity, or their codes would, and have "
+                f"none: row{'s' if self.not_finite > 1 else ''} {', '.join(map(str, self.first_not_finite))}{more}"
+            )
         if self.unconverged:
             lines.append(
                 f"{self.unconverged} of {self.samples} samples did not converge: their duality gaps, up to "
                 f"{self.largest_gap:.2g}, are above the tolerance {self.tol:g}; raise --max-iter or --tol"
             )
         elif self.samples > self.not_finite:
-            lines.append(f"all converged: duality gaps are at most {self.largest_gap:.2g} of ½‖y‖²")
-        if self.not_finite:
-            more = ", …" if self.not_finite > len(self.first_not_finite) else ""
-            lines.append(
-                f"{self.not_finite} of {self.samples} samples hold NaN or infinity and have no codes: "
-                f"row{'s' if self.not_finite > 1 else ''} {', '.join(map(str, self.first_not_finite))}{more}"
-            )
+            which = "all others" if self.not_finite else "all"
+            lines.append(f"{which} converged: duality gaps are at most {self.largest_gap:.2g} of ½‖y‖²")
         return "\n".join(lines)
 
 

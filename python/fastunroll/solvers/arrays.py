@@ -26,17 +26,15 @@ def _tensor(value: Any) -> Any:
 
 
 def takes_arrays(solver: Solver) -> Solver:
-    """Where y, the second argument, is a NumPy array, so may all others be, and the result is one."""
+    """Arguments may be NumPy arrays; where y, the second, is one the result is one."""
 
     @wraps(solver)
     def wrapper(*args: Any, **options: Any) -> Any:
         y = args[1] if len(args) > 1 else options.get("y")
-        if not isinstance(y, np.ndarray):
-            return solver(*args, **options)
-        callback = options.get("callback")
-        if callable(callback):
+        callback, given = options.get("callback"), isinstance(y, np.ndarray)
+        if given and callable(callback):
             options["callback"] = lambda iteration, x: callback(iteration, x.numpy())
-        converted = {name: _tensor(value) for name, value in options.items()}
-        return solver(*map(_tensor, args), **converted).detach().numpy()
+        found = solver(*map(_tensor, args), **{name: _tensor(value) for name, value in options.items()})
+        return found.detach().numpy() if given else found
 
     return wrapper  # type: ignore[return-value]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from types import TracebackType
 from typing import Any, TypeAlias
 
+import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,6 +18,7 @@ from .. import _checks
 Callback: TypeAlias = Callable[[int, Any], Any]
 
 EVERY = 10  # iterations between two looks at the samples
+WORST = 100.0  # of a run that did not diverge: zero is at 1 at most
 
 
 class ConvergenceWarning(UserWarning):
@@ -115,8 +117,10 @@ class Watch:
             self.bar.update(iteration - self.bar.n)
             if self.tol > 0 and gap.numel():
                 self.bar.set_postfix(converged=f"{int((gap <= self.tol).sum())}/{gap.numel()}", refresh=False)
-        if self.callback is not None and self.callback(iteration, x.detach().clone()) is True:
-            self.ended = True
+        answer = None if self.callback is None else self.callback(iteration, x.detach().clone())
+        # Anything but a truth value is no answer.
+        if isinstance(answer, (bool, np.bool_)) or (isinstance(answer, Tensor) and answer.numel() == 1):
+            self.ended = bool(answer)
         return self.ended
 
     def finish(self, gap: Tensor, made: Tensor, lead: tuple[int, ...]) -> None:
@@ -128,9 +132,13 @@ class Watch:
         if self.tol == 0 or self.ended or bool(converged.all()):
             return
         left, largest = int((~converged).sum()), float(gap[~converged].max())
+        if largest <= WORST:
+            advice = f"(the largest is at {largest:.1e}): allow more iterations or a larger tol"
+        else:
+            advice = f"but diverged (to {largest:.1e}): check step, and that A.adjoint is the adjoint of A"
         warnings.warn(
             f"{self.name}: {left} of {converged.numel()} samples did not reach tol = {self.tol:g} within "
-            f"{self.iterations} iterations (the largest is at {largest:.1e}): allow more iterations or a larger tol",
+            f"{self.iterations} iterations {advice}",
             ConvergenceWarning,
             stacklevel=_outside(),
         )

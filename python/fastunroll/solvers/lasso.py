@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import _checks
 from ..products import product
+from .arrays import from_array
 from .implicit import attach
 from .lasso_batched import Problem
 from .lasso_prepared import Prepared
@@ -50,8 +51,7 @@ def _tensor(name: str, value: object) -> Tensor:
     if isinstance(value, np.ndarray):
         if value.dtype.newbyteorder("=") not in (np.float32, np.float64):
             raise TypeError(f"{name} must be float32 or float64, got {value.dtype}: convert it with .astype()")
-        plain = value.flags.writeable and min(value.strides, default=0) >= 0 and value.dtype.isnative
-        return torch.from_numpy(value if plain else np.array(value, dtype=value.dtype.newbyteorder("=")))
+        return from_array(value)
     tensor = _checks.tensor(name, value)
     _checks.real(name, tensor)
     if tensor.dtype not in (torch.float32, torch.float64):

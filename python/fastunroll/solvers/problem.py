@@ -189,7 +189,15 @@ def _of_operator(op: Any, y: Tensor, lam: Tensor | float, x0: Tensor | None) -> 
     lam = _checks.threshold("lam", lam, y)
     if x0 is not None:
         _, x0 = _checks.alike(y=y, x0=_checks.tensor("x0", x0))
-    found = Problem(None, op, op.adjoint, y, lam, x0, (y.shape[0],), op)
+
+    def forward(x: Tensor) -> Tensor:
+        measured = op(x)
+        if not isinstance(measured, Tensor) or measured.shape != y.shape:
+            got = _checks.shape_text(measured.shape) if isinstance(measured, Tensor) else type(measured).__name__
+            raise ValueError(f"A(x) must be a tensor of the shape of y, {_checks.shape_text(y.shape)}, got {got}")
+        return measured
+
+    found = Problem(None, forward, op.adjoint, y, lam, x0, (y.shape[0],), op)
     like = found.back
     if not isinstance(like, Tensor) or like.dim() < 2 or like.shape[0] != y.shape[0]:
         got = _checks.shape_text(like.shape) if isinstance(like, Tensor) else type(like).__name__
