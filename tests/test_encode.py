@@ -220,7 +220,7 @@ def test_damaged_or_missing_shards_are_not_read(files: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[content.index(b"data.npy") + 4500] ^= 1
     shard.write_bytes(content)
-    damaged = r"shard-000000\.npz is damaged, or not what fastunroll encode writes: give the \.npz of that command"
+    damaged = r"shard-000000\.npz is damaged, or not what fastunroll encode writes: if it is its, remove it and run"
     with pytest.raises(EncodeError, match=damaged):
         load(merged)
     with pytest.raises(EncodeError, match=damaged):

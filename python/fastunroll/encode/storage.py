@@ -126,7 +126,7 @@ def read(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
         raise EncodeError(f"cannot read {path}: {error.strerror or error}") from None
     except _DAMAGED:
         raise EncodeError(
-            f"{path} is damaged, or not what fastunroll encode writes: give the .npz of that command, or make it again"
+            f"{path} is damaged, or not what fastunroll encode writes: if it is its, remove it and run the same command"
         ) from None
 
 
