@@ -1,38 +1,66 @@
-// Coordinate descent on min 1/2 x'Gx - c'x + sum l|x| for one sample, G having ones on its diagonal: the greedy rule,
-// which moves the coordinate that moves furthest. Everything about a sample is in rows padded with zeros.
+// Coordinate descent on min 1/2 x'Gx - c'x + sum l|x| for one sample, G having ones on its diagonal: by the greedy rule,
+// those coordinates that move furthest. Everything about a sample is in rows padded with zeros.
 #pragma once
 #include "cpu/support_factor.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 
-// The coordinate that would move furthest, and by how much.
-template <class T> struct Move {
-  T size;
-  int64_t index;
-};
-
 template <class T> inline T soft(T z, T limit, bool nonnegative) {
-  if (z > limit) return z - limit;
-  return !nonnegative && z < -limit ? z + limit : 0;
+  T kept = z < limit ? z : limit;
+  if (!nonnegative) kept = kept > -limit ? kept : -limit;
+  return z - kept;
 }
 
-constexpr int row_unit = 4;  // vectors by which rows are padded
+constexpr int row_unit = 4;       // vectors by which rows are padded
+constexpr int most_together = 4;  // coordinates that move between two passes over all
 
-// r -= change G_j, given row j of G, and the next move.
-template <bool NonNegative, class T>
-inline Move<T> pass(T change, const T* row, T* r, const T* x, const T* limit, int64_t stride) {
+// Of the coordinates that are equal modulo so many, the one that moves furthest is a candidate: with every instruction
+// set the same.
+template <class T> constexpr int classes = 64 / int(sizeof(T));
+
+template <class T> struct Candidates {
+  alignas(64) T size[classes<T>];
+  alignas(64) decltype(typename Simd<T>::Integer{}[0] + typename Simd<T>::Integer{}[0]) index[classes<T>];
+
+  T largest() const {
+    Vector<T> most = load(size);
+    for (int c = lanes<T>; c < classes<T>; c += lanes<T>) most = load(size + c) > most ? load(size + c) : most;
+    return largest_lane<T>(most);
+  }
+  // The classes of size at least `least`, as bits.
+  unsigned above(T least) const {
+    unsigned found = 0;
+    for (int c = 0; c < classes<T>; c += lanes<T>)
+      found |= nonzero_bits((Vector<T>)(load(size + c) >= broadcast(least))) << c;
+    return found;
+  }
+};
+
+// Coordinates that move, and what each adds to x.
+template <class T> struct Moves {
+  int count = 0;
+  int64_t index[most_together];
+  T change[most_together];
+};
+
+// r -= sum of changes, and who would move next.
+template <bool NonNegative, int Count, class T>
+inline Candidates<T> pass(const Gram<T>& gram, const Moves<T>& moves, T* r, const T* x, const T* limit) {
   using Integer = typename Simd<T>::Integer;
-  const Vector<T> factor = broadcast(-change);
-  Vector<T> best[row_unit];
+  const T* rows[Count + 1];
+  Vector<T> factor[Count + 1], best[row_unit];
   Integer at[row_unit], here;
+  for (int q = 0; q < Count; ++q) rows[q] = gram.row(moves.index[q]), factor[q] = broadcast(-moves.change[q]);
   for (int v = 0; v < row_unit; ++v) best[v] = broadcast(T(-1)), at[v] = Integer{};
   for (int i = 0; i < lanes<T>; ++i) here[i] = i;
-  for (int64_t i = 0; i < stride; i += row_unit * lanes<T>) {
+  for (int64_t i = 0; i < gram.stride; i += row_unit * lanes<T>) {
 #pragma GCC unroll 4
     for (int v = 0; v < row_unit; ++v) {
       const int64_t j = i + v * lanes<T>;
-      const Vector<T> residual = multiply_add(factor, load(row + j), load(r + j));
-      store(r + j, residual);
+      Vector<T> residual = load(r + j);
+#pragma GCC unroll 4
+      for (int q = 0; q < Count; ++q) residual = multiply_add(factor[q], load(rows[q] + j), residual);
+      if (Count > 0) store(r + j, residual);
       const Vector<T> z = load(x + j) + residual, most = load(limit + j);
       Vector<T> kept = z < most ? z : most;  // z less what soft thresholding leaves
       if (!NonNegative) kept = kept > -most ? kept : -most;
@@ -43,22 +71,67 @@ inline Move<T> pass(T change, const T* row, T* r, const T* x, const T* limit, in
     }
     here += row_unit * lanes<T>;
   }
-  for (int v = 1; v < row_unit; ++v) {
-    const Integer place = at[v] + v * lanes<T>;
-    const Integer better = (best[v] > best[0]) | ((best[v] == best[0]) & (place < at[0]));
-    best[0] = better ? best[v] : best[0];
-    at[0] = better ? place : at[0];
+  Candidates<T> found;
+  constexpr int parts = classes<T> / lanes<T>;
+  for (int v = 0; v < row_unit; ++v) {
+    const int into = v % parts;
+    at[v] += v * lanes<T>;
+    const Integer better = (best[v] > best[into]) | ((best[v] == best[into]) & (at[v] < at[into]));
+    best[into] = better ? best[v] : best[into];
+    at[into] = better ? at[v] : at[into];
   }
-  const T size = largest_lane<T>(best[0]);
-  unsigned found = nonzero_bits((Vector<T>)(best[0] == broadcast(size)));
-  alignas(vector_bytes) decltype(at[0][0] + at[0][0]) places[lanes<T>];
-  __builtin_memcpy(places, &at[0], sizeof at[0]);
-  int64_t index = found ? places[__builtin_ctz(found)] : 0;
-  for (found &= found - 1; found; found &= found - 1) {  // of equals the first
-    const int64_t other = places[__builtin_ctz(found)];
-    index = other < index ? other : index;
+  for (int v = 0; v < parts; ++v) {
+    store(found.size + v * lanes<T>, best[v]);
+    __builtin_memcpy(found.index + v * lanes<T>, &at[v], sizeof at[v]);
   }
-  return {size, index};
+  return found;
+}
+
+template <bool NonNegative, class T>
+Candidates<T> pass(const Gram<T>& gram, const Moves<T>& moves, T* r, const T* x, const T* limit) {
+  static_assert(most_together == 4);
+  switch (moves.count) {
+    case 0:
+      return pass<NonNegative, 0>(gram, moves, r, x, limit);
+    case 1:
+      return pass<NonNegative, 1>(gram, moves, r, x, limit);
+    case 2:
+      return pass<NonNegative, 2>(gram, moves, r, x, limit);
+    case 3:
+      return pass<NonNegative, 3>(gram, moves, r, x, limit);
+    default:
+      return pass<NonNegative, 4>(gram, moves, r, x, limit);
+  }
+}
+
+// Moves x by the candidate of size `largest`, the first of equals, and by others that are not much smaller even after
+// those before them; r is as it was.
+template <bool NonNegative, class T>
+Moves<T> move(const Gram<T>& gram, const Candidates<T>& from, T largest, int most, const T* r, T* x, const T* limit) {
+  constexpr T comparable = T(0.7);
+  Moves<T> moves;
+  const T least = comparable * largest;
+  const auto try_one = [&](int64_t j) {
+    T residual = r[j];
+    for (int q = 0; q < moves.count; ++q) residual -= moves.change[q] * gram.row(moves.index[q])[j];
+    const T after = soft(x[j] + residual, limit[j], NonNegative), change = after - x[j];
+    if (!(__builtin_fabs(change) >= least)) return;
+    x[j] = after;
+    moves.index[moves.count] = j;
+    moves.change[moves.count++] = change;
+  };
+  unsigned first = from.above(largest);
+  int64_t j = from.index[__builtin_ctz(first)];
+  for (unsigned rest = first & (first - 1); rest; rest &= rest - 1) {
+    const int64_t other = from.index[__builtin_ctz(rest)];
+    j = other < j ? other : j;
+  }
+  try_one(j);
+  for (unsigned rest = from.above(least); rest && moves.count < most; rest &= rest - 1) {
+    const int64_t other = from.index[__builtin_ctz(rest)];
+    if (other != j) try_one(other);
+  }
+  return moves;
 }
 
 // r -= sum of changes[i] G_index[i]

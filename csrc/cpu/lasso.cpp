@@ -114,16 +114,12 @@ template <class T> class LassoTile {
   bool begin(int64_t sample, int64_t i) {
     T* y = y_ + i * stride_y_;
     const T* given = a_.y + sample * m_;
-    T largest = 0, bad = 0;
-    for (int64_t j = 0; j < m_; ++j) {
-      const T size = __builtin_fabs(given[j]);
-      largest = size > largest ? size : largest;
-      bad += given[j] - given[j];
-    }
+    const T largest = largest_magnitude(given, m_);
     T* x = a_.x + sample * n_;
-    if (bad != 0 || largest == 0) {  // bad is then a NaN
-      for (int64_t j = 0; j < n_; ++j) x[j] = bad;
-      a_.gap[sample] = bad;
+    if (largest == 0 || largest - largest != 0) {
+      const T nothing = largest - largest;
+      for (int64_t j = 0; j < n_; ++j) x[j] = nothing;
+      a_.gap[sample] = nothing;
       a_.steps[sample] = 0;
       return false;
     }
@@ -269,12 +265,9 @@ template <class T> class LassoTile {
     const Progress<T>& of = progress_[i];
     T* out = a_.x + of.sample * n_;
     const T* x = best_ + i * stride_;
-    T bad = 0;
-    for (int64_t j = 0; j < n_; ++j) {
-      out[j] = x[j] * p_.scale[j] * of.unit;
-      bad += out[j] - out[j];  // NaN where it is too large a number
-    }
-    a_.gap[of.sample] = of.best + bad;
+    for (int64_t j = 0; j < n_; ++j) out[j] = x[j] * p_.scale[j] * of.unit;
+    const T largest = largest_magnitude(out, n_);
+    a_.gap[of.sample] = of.best + (largest - largest);  // NaN where it is too large a number
     a_.steps[of.sample] = of.steps;
   }
 

@@ -60,23 +60,28 @@ template <class T> class SampleSolver {
     return steps;
   }
 
-  // Moves one coordinate after the other, those that move furthest; returns how many. What was not in the support is
-  // in entered_ then.
+  // Moves coordinates, those that move furthest; returns how many moves. What was not in the support is in entered_
+  // then.
   template <bool NonNegative> int64_t descend(const Sample<T>& s, T* enough, int64_t most) {
-    Move<T> move = pass<NonNegative>(T(0), gram_.row(0), s.r, s.x, s.limit, gram_.stride);
-    const T part = T(0.3) * move.size;
+    Candidates<T> next = pass<NonNegative>(gram_, Moves<T>{}, s.r, s.x, s.limit);
+    T largest = next.largest();
+    const T part = T(0.3) * largest;
     *enough = part < *enough ? part : *enough;
     entered_count_ = zeros_ = 0;
-    int64_t moves = 0;
-    for (; moves < most && move.size > *enough; ++moves) {
-      const int64_t j = move.index;
-      const T before = s.x[j], after = soft(before + s.r[j], s.limit[j], NonNegative);
-      s.x[j] = after;
-      zeros_ += after == 0;
-      if (!member_[j]) member_[j] = true, entered_[entered_count_++] = int32_t(j);
-      move = pass<NonNegative>(after - before, gram_.row(j), s.r, s.x, s.limit, gram_.stride);
+    int64_t count = 0;
+    while (count < most && largest > *enough) {
+      const int together = int(least(most_together, most - count));
+      const Moves<T> moves = move<NonNegative>(gram_, next, largest, together, s.r, s.x, s.limit);
+      for (int q = 0; q < moves.count; ++q) {
+        const int64_t j = moves.index[q];
+        zeros_ += s.x[j] == 0;
+        if (!member_[j]) member_[j] = true, entered_[entered_count_++] = int32_t(j);
+      }
+      count += moves.count;
+      next = pass<NonNegative>(gram_, moves, s.r, s.x, s.limit);
+      largest = next.largest();
     }
-    return moves;
+    return count;
   }
 
   // From r alone: |y - Ax|^2 = |y|^2 - x'(c + r).

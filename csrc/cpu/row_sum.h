@@ -33,4 +33,17 @@ template <class T> inline T inner_product(const T* a, const T* b, int64_t count)
   return sum.total();
 }
 
+// Not finite where one is not: the bits of larger magnitudes, as integers, are larger.
+template <class T> inline T largest_magnitude(const T* a, int64_t count) {
+  typename Simd<T>::Integer most{};
+  for (int64_t i = 0; i < count; i += lanes<T>) {
+    const auto bits = (typename Simd<T>::Integer)magnitude<T>(load_some(a + i, count - i));
+    most = bits > most ? bits : most;
+  }
+  int first = 0;
+  for (int i = 1; i < lanes<T>; ++i)
+    if (most[i] > most[first]) first = i;
+  return ((Vector<T>)most)[first];
+}
+
 }  // namespace fastunroll::FASTUNROLL_SET
