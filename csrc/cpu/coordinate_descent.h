@@ -1,5 +1,5 @@
-// Coordinate descent on min 1/2 x'Gx - c'x + sum l|x| for one sample, G having ones on its diagonal: by the greedy rule,
-// those coordinates that move furthest. Everything about a sample is in rows padded with zeros.
+// Coordinate descent on min 1/2 x'Gx - c'x + sum l|x| for one sample, G having ones on its diagonal: by the greedy
+// rule, those coordinates that move furthest. Everything about a sample is in rows padded with zeros.
 #pragma once
 #include "cpu/support_factor.h"
 
@@ -20,7 +20,7 @@ template <class T> constexpr int classes = 64 / int(sizeof(T));
 
 template <class T> struct Candidates {
   alignas(64) T size[classes<T>];
-  alignas(64) decltype(typename Simd<T>::Integer{}[0] + typename Simd<T>::Integer{}[0]) index[classes<T>];
+  alignas(64) typename Simd<T>::Index index[classes<T>];
 
   T largest() const {
     Vector<T> most = load(size);
@@ -104,8 +104,8 @@ Candidates<T> pass(const Gram<T>& gram, const Moves<T>& moves, T* r, const T* x,
   }
 }
 
-// Moves x by the candidate of size `largest`, the first of equals, and by others that are not much smaller even after
-// those before them; r is as it was.
+// Moves x at the candidate of size `largest`, the first of equals, and at others whose moves are not much smaller even
+// after those before them; r is left as it was.
 template <bool NonNegative, class T>
 Moves<T> move(const Gram<T>& gram, const Candidates<T>& from, T largest, int most, const T* r, T* x, const T* limit) {
   constexpr T comparable = T(0.7);
@@ -120,17 +120,10 @@ Moves<T> move(const Gram<T>& gram, const Candidates<T>& from, T largest, int mos
     moves.index[moves.count] = j;
     moves.change[moves.count++] = change;
   };
-  unsigned first = from.above(largest);
-  int64_t j = from.index[__builtin_ctz(first)];
-  for (unsigned rest = first & (first - 1); rest; rest &= rest - 1) {
-    const int64_t other = from.index[__builtin_ctz(rest)];
-    j = other < j ? other : j;
-  }
-  try_one(j);
-  for (unsigned rest = from.above(least); rest && moves.count < most; rest &= rest - 1) {
-    const int64_t other = from.index[__builtin_ctz(rest)];
-    if (other != j) try_one(other);
-  }
+  const unsigned first = from.above(largest) & -from.above(largest);
+  try_one(from.index[__builtin_ctz(first)]);
+  for (unsigned rest = from.above(least) & ~first; rest && moves.count < most; rest &= rest - 1)
+    try_one(from.index[__builtin_ctz(rest)]);
   return moves;
 }
 

@@ -7,7 +7,7 @@ namespace fastunroll::FASTUNROLL_SET {
 
 // The elements above `cut`, and the first `ties` of those equal to it.
 template <class T> struct Largest {
-  using Bits = decltype(typename Simd<T>::Integer{}[0] + typename Simd<T>::Integer{}[0]);
+  using Bits = typename Simd<T>::Index;
   Bits cut;
   int64_t ties;
 

@@ -214,14 +214,15 @@ template <class T> class LassoTile {
     for (int64_t q = 0; q < words_; ++q) {
       for (uint64_t left = mask[q]; left; left &= left - 1) {
         const int64_t k = q * mask_bits + __builtin_ctzll(left);
-        double part[parts] = {}, sum = 0;
+        double part[parts] = {};
         for (int64_t p = 0; p * width < m_; ++p) {
           const T* row = p_.to_samples + (p * n_ + k) * width;
           for (int c = 0; c < width; c += parts)
             for (int j = 0; j < parts; ++j) part[j] += double(row[c + j]) * double(residual[p * width + c + j]);
         }
-        for (int j = 0; j < parts; ++j) sum += part[j];
-        r_[i * stride_ + k] = T(sum * double(p_.scale[k]));
+        for (int some = parts / 2; some > 0; some /= 2)
+          for (int j = 0; j < some; ++j) part[j] += part[j + some];
+        r_[i * stride_ + k] = T(part[0] * double(p_.scale[k]));
       }
     }
   }

@@ -72,6 +72,7 @@ template <class T> class SampleSolver {
     while (count < most && largest > *enough) {
       const int together = int(least(most_together, most - count));
       const Moves<T> moves = move<NonNegative>(gram_, next, largest, together, s.r, s.x, s.limit);
+      if (moves.count == 0) break;  // x is too large for what is left to show
       for (int q = 0; q < moves.count; ++q) {
         const int64_t j = moves.index[q];
         zeros_ += s.x[j] == 0;

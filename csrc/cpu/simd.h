@@ -20,14 +20,16 @@ template <class T> struct Simd;
 
 template <> struct Simd<float> {
   typedef float Vector __attribute__((vector_size(vector_bytes)));
-  typedef int32_t Integer __attribute__((vector_size(vector_bytes)));
+  using Index = int32_t;
+  typedef Index Integer __attribute__((vector_size(vector_bytes)));
   typedef uint32_t Bits __attribute__((vector_size(vector_bytes)));
   static constexpr int32_t sign_bit = INT32_MIN;
 };
 
 template <> struct Simd<double> {
   typedef double Vector __attribute__((vector_size(vector_bytes)));
-  typedef int64_t Integer __attribute__((vector_size(vector_bytes)));
+  using Index = int64_t;
+  typedef Index Integer __attribute__((vector_size(vector_bytes)));
   typedef uint64_t Bits __attribute__((vector_size(vector_bytes)));
   static constexpr int64_t sign_bit = INT64_MIN;
 };
@@ -80,7 +82,7 @@ template <class T> inline __m256i first_lanes(int64_t count) {
   using Integer = typename Simd<T>::Integer;
   Integer lane;
   for (int i = 0; i < lanes<T>; ++i) lane[i] = i;
-  return (__m256i)(lane < decltype(lane[0] + lane[0])(count) - Integer{});
+  return (__m256i)(lane < typename Simd<T>::Index(count) - Integer{});
 }
 template <> inline Vector<float> load_some(const float* p, int64_t count) {
   return count >= 8 ? load(p) : (Vector<float>)_mm256_maskload_ps(p, first_lanes<float>(count));

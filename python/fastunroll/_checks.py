@@ -72,7 +72,6 @@ def alike(**tensors: Tensor | None) -> list[Any]:
     Under autocast they are converted to the dtype of the first, so that weights set the precision.
     """
     (first_name, first), *others = [(n, t) for n, t in tensors.items() if t is not None]
-    promote = autocasts(first)
     out = dict(tensors)
     for name, value in others:
         if value.device != first.device:
@@ -81,7 +80,7 @@ def alike(**tensors: Tensor | None) -> list[Any]:
                 f"{value.device}: move one with .to()"
             )
         if value.dtype != first.dtype:
-            if not promote:
+            if not autocasts(first):
                 raise TypeError(
                     f"all tensors must have one dtype, but {first_name} is {first.dtype} and {name} is "
                     f"{value.dtype}: convert one with .to()"

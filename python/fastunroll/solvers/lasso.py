@@ -158,10 +158,11 @@ class Lasso:
                 f"{_checks.shape_text(value.shape)}: weights for each coordinate are Lasso(A, weights=...)"
             )
         if value.numel():
-            low, high = (float(v) for v in value.detach().aminmax())
-            if not low >= torch.finfo(value.dtype).tiny or not high < float("inf"):  # NaN is neither
+            low, high = (value, value) if value.numel() == 1 else value.detach().aminmax()
+            if not low.item() >= torch.finfo(value.dtype).tiny or not high.item() < float("inf"):  # NaN is neither
                 value = self._usable(value, y)
-        return value.reshape(()).expand(y.shape[:-1]).reshape(-1) if value.numel() == 1 else value.reshape(-1)
+        samples = y.shape[:-1].numel()
+        return value.reshape(-1) if value.numel() == samples else value.reshape(()).expand(samples)
 
     def _usable(self, lam: Tensor, y: Tensor) -> Tensor:
         """λ (or one number), where some are not usable: that is refused, unless its sample has x = 0 or NaN anyway."""
