@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .lipschitz import of_matrix
 from .support import Supports, parts
 from .units import units
 
@@ -94,10 +95,7 @@ class Batched:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.wide = problem if problem.A.dtype == torch.float64 else problem.double()
-        A = self.wide.A
-        m, n = A.shape
-        gram = A @ A.mT if m < n else A.mT @ A
-        largest = float(torch.linalg.eigvalsh(gram)[-1]) if gram.numel() else 0.0
+        largest = of_matrix(problem.A) if problem.A.numel() else 0.0
         self._step = 1 / max(STEP_MARGIN * (largest + problem.ridge), torch.finfo(problem.A.dtype).tiny)
 
     def solve(
