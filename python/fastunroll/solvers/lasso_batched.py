@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .lipschitz import of_matrix
+from ..operators.dense import spectral_norm
 from .support import Supports, parts
 from .units import units
 
@@ -95,8 +95,8 @@ class Batched:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.wide = problem if problem.A.dtype == torch.float64 else problem.double()
-        largest = of_matrix(problem.A) if problem.A.numel() else 0.0
-        self._step = 1 / max(STEP_MARGIN * (largest + problem.ridge), torch.finfo(problem.A.dtype).tiny)
+        lipschitz = problem.ridge + (spectral_norm(problem.A) ** 2 if problem.A.numel() else 0.0)
+        self._step = 1 / max(STEP_MARGIN * lipschitz, torch.finfo(problem.A.dtype).tiny)
 
     def solve(
         self, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int

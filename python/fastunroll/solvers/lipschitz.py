@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._precision import own_precision
+from ..operators.dense import spectral_norm
 from .problem import Problem, column, inner, norm, or_one, positive_scalar
 
 _STEPS = 40
@@ -24,11 +25,9 @@ def of_matrix(A: Tensor) -> float:
     """
     if A.is_meta:
         return 1.0
-    A = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
-    gram = A @ A.mH if A.shape[0] <= A.shape[1] else A.mH @ A
-    largest = float(torch.linalg.eigvalsh(gram)[-1])
     terms = (4 if A.is_complex() else 1) * max(A.shape) + 10 * min(A.shape)
-    return max(largest, 0.0) + terms * 2.0**-53 * float(gram.diagonal().real.sum())
+    sizes = A.detach().abs().double()
+    return spectral_norm(A) ** 2 + terms * 2.0**-53 * float(sizes.square().sum())
 
 
 def of_operator(p: Problem) -> float:
