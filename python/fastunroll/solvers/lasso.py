@@ -26,9 +26,9 @@ class LassoResult:
 
     Attributes:
         x: (..., n), the solutions.
-        gap: (...), relative duality gaps (P − D) / (½‖y‖²): how far the objective P of x can be from the optimum. In
-            float32, where ``tol`` is below about 1e-7, D is at the dual point of the x that was rounded: that of the
-            rounded x proves less. NaN for a sample that holds NaN or infinity; 0 for y = 0.
+        gap: (...), relative duality gaps (P − D) / (½‖y‖²): how far the objective P of x can be from the optimum. Where
+            float32 was finished in double precision, for a small ``tol`` or λ, D is at the dual point of the x that was
+            rounded: that of the rounded x proves less. NaN for a sample that holds NaN or infinity; 0 for y = 0.
         iterations: (...), steps taken.
         converged: (...), whether the gap is at most the tolerance.
     """
