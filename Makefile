@@ -28,13 +28,15 @@ test: .venv/built
 
 sanitize: .venv/tools
 	$(call native_tests,address,$(comma)undefined)
-	$(call native_tests,thread)
+	$(call native_tests,thread,,$(BASELINE))
 
+# What threads share, and what a device is compared with, is the same for all instruction sets.
+BASELINE := -DFASTUNROLL_INSTRUCTION_SETS=baseline
 # Fresh memory is made to hold NaN, which shows where it is used as it is.
 comma := ,
 define native_tests
 	$(BIN)/cmake -S . -B build/sanitize/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
-	  -DFASTUNROLL_TESTS=ON -DFASTUNROLL_SANITIZE=$(1)$(2)
+	  -DFASTUNROLL_TESTS=ON -DFASTUNROLL_SANITIZE=$(1)$(2) $(3)
 	$(BIN)/cmake --build build/sanitize/$(1)
 	ASAN_OPTIONS=malloc_fill_byte=255:max_malloc_fill_size=1000000000 build/sanitize/$(1)/native_tests
 endef
@@ -42,7 +44,7 @@ endef
 cuda: .venv/tools
 	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled"; exit 0; fi; set -e; \
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
-	  -DFASTUNROLL_TESTS=ON $(if $(ARCHITECTURES),-DFASTUNROLL_CUDA_ARCHITECTURES="$(ARCHITECTURES)",-UFASTUNROLL_CUDA_ARCHITECTURES); \
+	  -DFASTUNROLL_TESTS=ON $(BASELINE) $(if $(ARCHITECTURES),-DFASTUNROLL_CUDA_ARCHITECTURES="$(ARCHITECTURES)",-UFASTUNROLL_CUDA_ARCHITECTURES); \
 	$(BIN)/cmake --build build/cuda --target device_tests; \
 	echo "the CUDA kernels compile for $(or $(ARCHITECTURES),every architecture), without spilled registers"
 

@@ -76,7 +76,7 @@ def test_demo_weights_reload(demo: tuple[subprocess.CompletedProcess[str], Path]
 
 
 def test_interrupt_keeps_the_best_weights(picture: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fastunroll", "demo", "--images", str(picture), "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "fastunroll", "demo", "--quick", "--images", str(picture), "--out", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     seen = ""
