@@ -89,9 +89,10 @@ wheel-check: .venv/tools
 	cd build/wheel-check && venv/bin/python -c "import fastunroll as fu; print(fu.backend())"
 
 # The environment, then the package in it: Python sources are used where they lie, the native module is built.
+# setuptools and wheel are for what a rival needs and is distributed as sources alone.
 .venv/tools: constraints.txt pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt scikit-build-core pybind11 cmake ninja ruff mypy clang-format pre-commit
+	$(BIN)/pip install --quiet -c constraints.txt setuptools wheel scikit-build-core pybind11 cmake ninja ruff mypy clang-format pre-commit
 	touch $@
 
 .venv/built: .venv/tools CMakeLists.txt $(SOURCES)
