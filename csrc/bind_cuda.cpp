@@ -145,16 +145,16 @@ template <class Call> const char* with_stored(bool half, const Call& call) {
 
 void bind_fused(py::module_& module) {
   module.attr("fused_padding") = cuda::fused_padding;
-  module.def("fused_has_room", [](const Where& where, bool gradient, int precision, std::pair<int, int> shape,
+  module.def("fused_room", [](const Where& where, bool gradient, int precision, std::pair<int, int> shape,
                                   const std::array<int64_t, 10>& numbers) {
     const cuda::FusedShape how{shape.first, shape.second};
     const auto which = cuda::Precision(precision);
-    bool room = false;
+    int room = 0;
     with_stored(which == cuda::Precision::bfloat16, [&](auto zero) -> const char* {
       using T = decltype(zero);
       const cuda::FusedLayers<T> net = fused_of<T>(numbers, {}, {});
-      room = gradient ? cuda::fused_gradient_has_room(stream_of(where), which, how, net)
-                      : cuda::fused_has_room(stream_of(where), which, how, net);
+      room = gradient ? cuda::fused_gradient_room(stream_of(where), which, how, net)
+                      : cuda::fused_room(stream_of(where), which, how, net);
       return nullptr;
     });
     return room;

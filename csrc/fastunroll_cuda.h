@@ -151,10 +151,10 @@ struct FusedShape {
   int tall, blocks;
 };
 
-// Whether there is such a kernel, and the device of the stream has room for it.
-template <class T> bool fused_has_room(const Stream&, Precision, const FusedShape&, const FusedLayers<T>&);
+// How many clusters the device of the stream runs at once; none if there is no such kernel or no room for it.
+template <class T> int fused_room(const Stream&, Precision, const FusedShape&, const FusedLayers<T>&);
 template <class T> const char* fused_network(const Stream&, Precision, const FusedShape&, const Fused<T>&);
-template <class T> bool fused_gradient_has_room(const Stream&, Precision, const FusedShape&, const FusedLayers<T>&);
+template <class T> int fused_gradient_room(const Stream&, Precision, const FusedShape&, const FusedLayers<T>&);
 template <class T> const char* fused_gradient(const Stream&, Precision, const FusedShape&, const FusedBackward<T>&);
 
 // out[l][r][c] = from[l][r row_step + c column_step], and zero beyond (rows, columns).

@@ -11,7 +11,7 @@ import pytest
 import torch
 from cases import relative_error
 from devices import DEVICE_FACTS, DEVICES, on
-from fastunroll.ops import fused
+from fastunroll.ops import dispatch, fused
 from fastunroll.ops.device import kernels
 from forms import SMALL, Form, build
 from torch import Tensor
@@ -25,6 +25,9 @@ _FORMS = [
 ]
 
 
+Choose = Callable[..., list[dispatch.Plan]]
+
+
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     with on(request.param) as found:
@@ -33,22 +36,22 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
 
 
 @pytest.fixture
-def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[fused.Plan]]:
+def choose(monkeypatch: pytest.MonkeyPatch) -> Choose:
     """Makes plans of a precision and shape; the list holds those that were used."""
 
-    def set_plan(precision: str, tall: int, blocks: int) -> list[fused.Plan]:
+    def set_plan(precision: str, tall: int, blocks: int) -> list[dispatch.Plan]:
         if blocks > 1 and DEVICE_FACTS and not DEVICE_FACTS[1]:
             pytest.skip("blocks cannot share memory on this device")
-        used: list[fused.Plan] = []
-        usual = fused.plan
+        used: list[dispatch.Plan] = []
+        usual = dispatch.plan
 
-        def plan(module: Any, f: Any, p: Any, y: Tensor, record: bool, gradient: bool = False) -> fused.Plan | None:
+        def plan(module: Any, f: Any, p: Any, y: Tensor, record: bool, gradient: bool = False) -> dispatch.Plan | None:
             if usual(module, f, p, y, record, gradient) is None:
                 return None
-            used.append(fused.Plan(precision, tall, blocks))
+            used.append(dispatch.Plan(precision, tall, blocks))
             return used[-1]
 
-        monkeypatch.setattr(fused, "plan", plan)
+        monkeypatch.setattr(dispatch, "plan", plan)
         return used
 
     return set_plan
@@ -64,7 +67,7 @@ def _exact(p: Any) -> Any:
 
 @pytest.mark.parametrize("precision", list(_OFF))
 @pytest.mark.parametrize("form", _FORMS, ids=str)
-def test_values(form: Form, precision: str, device: torch.device, choose: Callable[..., list[fused.Plan]]) -> None:
+def test_values(form: Form, precision: str, device: torch.device, choose: Choose) -> None:
     p = build(form)
     p = _moved(p, torch.device("cpu"), torch.bfloat16 if precision == "bfloat16" else torch.float32)
     wanted, state = _exact(p).reference()
@@ -95,7 +98,7 @@ _FORWARD_SHAPES = [*_SHAPES, (1, 16)]
     ids=str,
 )  # fmt: skip
 def test_every_shape_is_the_same(
-    form: Form, tall: int, blocks: int, device: torch.device, choose: Callable[..., list[fused.Plan]]
+    form: Form, tall: int, blocks: int, device: torch.device, choose: Choose
 ) -> None:
     wide = min(100 * blocks, 500)
     m, n = (37, wide - 3) if form.linear.startswith("direct") else (wide - 10, wide - 3)
@@ -120,7 +123,7 @@ _LEARNED = [f for f in _FORMS if f.state in ("none", "momentum") and not f.prox.
 
 @pytest.mark.parametrize("precision", list(_OFF))
 @pytest.mark.parametrize("form", _LEARNED, ids=str)
-def test_gradients(form: Form, precision: str, device: torch.device, choose: Callable[..., list[fused.Plan]]) -> None:
+def test_gradients(form: Form, precision: str, device: torch.device, choose: Choose) -> None:
     p = build(form)
     p.s0 = None  # with it gradients go layer by layer
     p = _moved(p, torch.device("cpu"), torch.bfloat16 if precision == "bfloat16" else torch.float32)
@@ -144,7 +147,7 @@ def test_gradients(form: Form, precision: str, device: torch.device, choose: Cal
     ids=str,
 )  # fmt: skip
 def test_gradients_of_every_shape(
-    form: Form, tall: int, blocks: int, device: torch.device, choose: Callable[..., list[fused.Plan]]
+    form: Form, tall: int, blocks: int, device: torch.device, choose: Choose
 ) -> None:
     size = {"m": 37, "n": 100 * blocks - 4, "batch": 16 * tall + 3, "layers": 2}
     p = build(replace(form, **size, dtype=torch.float32), requires_grad=True)
@@ -194,7 +197,7 @@ def test_weights_are_laid_out_again_when_they_change(device: torch.device) -> No
         optimizer.zero_grad()
 
 
-def test_a_sample_is_the_same_wherever_it_is(device: torch.device, choose: Callable[..., list[fused.Plan]]) -> None:
+def test_a_sample_is_the_same_wherever_it_is(device: torch.device, choose: Choose) -> None:
     p = _moved(build(Form("fista", "coupled", "momentum", batch=40, dtype=torch.float32)), device, torch.float32)
     choose("single", 2, 1)
     whole = p.run()
@@ -202,7 +205,7 @@ def test_a_sample_is_the_same_wherever_it_is(device: torch.device, choose: Calla
     assert torch.equal(p.run(), whole[7:8])
 
 
-def test_a_nan_stays_in_its_sample(device: torch.device, choose: Callable[..., list[fused.Plan]]) -> None:
+def test_a_nan_stays_in_its_sample(device: torch.device, choose: Choose) -> None:
     for precision in ("single", "tf32"):
         p = build(Form("lista", "direct", batch=4, dtype=torch.float32))
         p.y[2, 3] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32)  # as devices make it

@@ -4,9 +4,9 @@
 namespace fastunroll::cuda {
 
 template <class T>
-bool fused_gradient_has_room(const Stream& stream, Precision precision, const FusedShape& shape,
+int fused_gradient_room(const Stream& stream, Precision precision, const FusedShape& shape,
                              const FusedLayers<T>& net) {
-  return FusedKernels<FusedGradient, false>::template has_room_for<T>(stream, precision, shape, net);
+  return FusedKernels<FusedGradient, false>::template room_for<T>(stream, precision, shape, net);
 }
 template <class T>
 const char* fused_gradient(const Stream& stream, Precision precision, const FusedShape& shape,
@@ -14,8 +14,8 @@ const char* fused_gradient(const Stream& stream, Precision precision, const Fuse
   return FusedKernels<FusedGradient, false>::launch_fused<T>(stream, precision, shape, net);
 }
 
-template bool fused_gradient_has_room(const Stream&, Precision, const FusedShape&, const FusedLayers<float>&);
-template bool fused_gradient_has_room(const Stream&, Precision, const FusedShape&, const FusedLayers<Bfloat16>&);
+template int fused_gradient_room(const Stream&, Precision, const FusedShape&, const FusedLayers<float>&);
+template int fused_gradient_room(const Stream&, Precision, const FusedShape&, const FusedLayers<Bfloat16>&);
 template const char* fused_gradient(const Stream&, Precision, const FusedShape&, const FusedBackward<float>&);
 template const char* fused_gradient(const Stream&, Precision, const FusedShape&, const FusedBackward<Bfloat16>&);
 

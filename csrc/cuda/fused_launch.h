@@ -31,11 +31,12 @@ template <template <Precision, int, int, int, int, int> class Kernel, bool HasWi
   }
 
   template <class T, class Network>
-  static bool has_room_for(const Stream& stream, Precision precision, const FusedShape& shape, const Network& net) {
+  static int room_for(const Stream& stream, Precision precision, const FusedShape& shape, const Network& net) {
     const size_t shared = shared_size<T>(precision, shape, net);
-    return shared > 0 && with_kernel<T>(precision, shape, [&](auto* kernel) {
-             return has_room<std::remove_pointer_t<decltype(kernel)>>({1, shared, stream});
-           });
+    if (shared == 0) return 0;
+    return with_kernel<T>(precision, shape, [&](auto* kernel) {
+      return room<std::remove_pointer_t<decltype(kernel)>>({1, shared, stream});
+    });
   }
 
   template <class T, class Network>

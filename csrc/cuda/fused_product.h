@@ -25,8 +25,9 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
   using Sums = float[Tall][tiles][4];
 
   FASTUNROLL_DEVICE static int row_of(int tall, int half) { return 16 * tall + 8 * half + lane() / 4; }
+  // Blocks take turns, so that each has its part however few the outputs are.
   FASTUNROLL_DEVICE static int first_chunk() {
-    return (cluster_rank<Blocks>() * (Warps / Split) + warp() / Split) * Chunks;
+    return (warp() / Split * Blocks + cluster_rank<Blocks>()) * Chunks;
   }
   FASTUNROLL_DEVICE static bool makes(int outputs) { return first_chunk() * Fragment::chunk < outputs; }
   // Of the warps that have the same outputs one speaks for all.

@@ -85,13 +85,21 @@ template <class Kernel> const char* launch(const Launch& how, const typename Ker
   return c.problem();
 }
 
-// Whether the device has room for a cluster: that much memory in a block, and so many processors next to each other.
-template <class Kernel> bool has_room(const Launch& how) {
+// How many clusters the device has room for at once: that much memory in a block, and so many processors next to each
+// other.
+template <class Kernel> int room(const Launch& how) {
   Configuration<Kernel> c(how);
-  int clusters = 1;
-  if (c.status == cudaSuccess && Kernel::cluster > 1)
+  int clusters = 0;
+  if (c.status == cudaSuccess && Kernel::cluster > 1) {
     c.status = cudaOccupancyMaxActiveClusters(&clusters, entry<Kernel>, &c.config);
-  return !c.problem() && clusters > 0;
+  } else if (c.status == cudaSuccess) {
+    int blocks = 0, processors = 0;
+    c.status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, entry<Kernel>, Kernel::threads, how.shared);
+    if (c.status == cudaSuccess)
+      c.status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, how.stream.device);
+    clusters = blocks * processors;
+  }
+  return c.problem() ? 0 : clusters;
 }
 
 #else
@@ -103,7 +111,8 @@ template <class Kernel> const char* launch(const Launch& how, const typename Ker
   return nullptr;
 }
 
-template <class Kernel> bool has_room(const Launch& how) { return how.shared <= most_shared; }
+// As on a device of 132 processors.
+template <class Kernel> int room(const Launch& how) { return how.shared <= most_shared ? 132 / Kernel::cluster : 0; }
 
 #endif
 

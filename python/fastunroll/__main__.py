@@ -1,4 +1,4 @@
-"""The command line: ``fastunroll demo``, ``reproduce``, ``encode`` and ``info``."""
+"""The command line: ``fastunroll demo``, ``reproduce``, ``encode``, ``tune`` and ``info``."""
 
 from __future__ import annotations
 
@@ -88,6 +88,25 @@ def _size(given: str) -> tuple[int, int]:
     return int(m), int(n)
 
 
+def _tune(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from .ops import device as devices
+    from .ops import timings
+    from .tune import tune
+
+    why = devices.problem(torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_available() else 0))
+    if why:
+        _fail("tune", f"there are no CUDA kernels here to choose among: {why}")
+    device = torch.device("cuda", torch.cuda.current_device())
+    path = arguments.out or timings.own_folder() / timings.file_name(timings.name_of(device))
+    try:
+        tune(device, bar=True).write(path)
+    except (OSError, RuntimeError) as error:
+        _fail("tune", str(error))
+    print(f"{timings.name_of(device)}: written to {path}" + ("" if arguments.out else ", which later processes read"))
+
+
 def _info(arguments: argparse.Namespace) -> None:
     from ._info import lines
 
@@ -138,6 +157,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_encode_arguments(codes)
     codes.set_defaults(run=run_encode)
+
+    measure = commands.add_parser(
+        "tune",
+        help="measure the kernels of this machine's GPU, so that calls choose the fastest",
+        description="Times every CUDA kernel over sizes, batches and precisions for a minute. What is found decides in "
+        "later processes which of them a call gets. Results change by rounding where another kernel is chosen.",
+    )
+    measure.add_argument("--out", type=Path, metavar="FILE", help="default: fastunroll/DEVICE.json in the user's cache")
+    measure.set_defaults(run=_tune)
 
     info = commands.add_parser("info", help="say what this installation runs on, and why")
     info.set_defaults(run=_info)

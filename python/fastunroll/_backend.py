@@ -8,10 +8,10 @@ import torch
 
 from . import _fastunroll
 from .ops import device as _device
-from .ops import fused as _fused
+from .ops import dispatch as _dispatch
 
 _PATHS = f"""\
-  in one launch: float32 or bfloat16, groups of at most 2, up to {_fused.LARGEST} columns on compute capability 9.0 or
+  in one launch: float32 or bfloat16, groups of at most 2, up to {_dispatch.LARGEST} columns on compute capability 9.0 or
     later, else up to 128, as blocks cannot share memory; products of float32 are three of TF32, as exact as float32,
     or one with torch.backends.cuda.matmul.allow_tf32
   layer by layer, products by torch: what is larger does not fit in shared memory; support selection looks at whole

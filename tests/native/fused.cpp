@@ -194,8 +194,8 @@ void test_fused() {
   cuda::FusedLayers<float> large = {};
   large.padded_m = 320;
   large.padded_n = 608;
-  CHECK(!cuda::fused_has_room({0, nullptr}, Precision::single, {1, 4}, large), "no kernel of more than 512 columns");
-  CHECK(!cuda::fused_has_room({0, nullptr}, Precision::single, {3, 4}, large), "no kernel of such a shape");
+  CHECK(!cuda::fused_room({0, nullptr}, Precision::single, {1, 4}, large), "no kernel of more than 512 columns");
+  CHECK(!cuda::fused_room({0, nullptr}, Precision::single, {3, 4}, large), "no kernel of such a shape");
 }
 
 }  // namespace fastunroll::testing

@@ -12,110 +12,11 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .. import _fastunroll
-from .device import captures, describe, where
-from .form import SHRINKAGES, STATES, Form, Parameters, sizes
+from . import dispatch
+from .device import captures, where
+from .dispatch import PRECISIONS, Plan, numbers, padded, precision_of
+from .form import Form, Parameters, sizes
 from .register import address
-
-# In the order of the native code.
-PRECISIONS = ("single", "tf32", "bfloat16")
-LARGEST = 512  # columns of float32 that some kernel has room for
-_BLOCKS = (1, 2, 4)
-_WIDE_BLOCKS, _WIDE_FROM = 16, 256  # for few samples of more columns: what counts is how fast weights come in
-_TALL = (1, 2)
-
-
-def precision_of(y: Tensor) -> str | None:
-    """What products are computed with; None if there is no fused kernel for the type."""
-    if y.dtype == torch.bfloat16:
-        return "bfloat16"
-    if y.dtype != torch.float32:
-        return None
-    return "tf32" if y.is_cuda and _tf32_is_allowed() else "single"
-
-
-def _tf32_is_allowed() -> bool:
-    matmul = torch.backends.cuda.matmul
-    said = getattr(matmul, "fp32_precision", "none")  # since torch 2.9; it forbids reading the other if it was set
-    return said == "tf32" if said in ("tf32", "ieee") else bool(matmul.allow_tf32)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A fused kernel and how work is shared out: 16 ``tall`` samples to a cluster of ``blocks``."""
-
-    precision: str
-    tall: int
-    blocks: int
-
-
-def reason_against(f: Form, y: Tensor, record: bool) -> str | None:
-    """Why a network cannot run in one launch, whatever its size."""
-    if precision_of(y) is None:
-        return f"there is none for {y.dtype}"
-    if f.linear == "gram":
-        return "tensor cores gain nothing by a Gram matrix"
-    if any(f.passing):
-        return "support selection looks at whole samples"
-    if f.group > 2:
-        return "groups of more than 2 are spread over threads"
-    if record and f.state in ("splitting", "onsager"):
-        return "gradients need what it does not keep"
-    return None
-
-
-def reason_against_gradient(f: Form, p: Parameters, s0: Tensor | None, grad_s: Tensor | None) -> str | None:
-    """Why the gradient of a network that ran in one launch cannot."""
-    if p.gain:
-        return "it has gains"
-    return None if s0 is None and grad_s is None else "the second state was given, or has a gradient"
-
-
-def plan(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient: bool = False) -> Plan | None:
-    """The kernel for a batch, or for its gradient; None if none serves."""
-    if reason_against(f, y, record) is not None:
-        return None
-    precision = precision_of(y)
-    assert precision is not None
-    processors, clusters = describe(module, y.device)
-
-    def fits(tall: int, blocks: int) -> bool:
-        return _has_room(module, y, gradient, precision, (tall, blocks), _numbers(module, f, p, y))
-
-    if clusters and y.shape[0] <= 16 and sizes(f, p)[1] > _WIDE_FROM and fits(1, _WIDE_BLOCKS):
-        return Plan(precision, 1, _WIDE_BLOCKS)
-    for blocks in _BLOCKS if clusters else _BLOCKS[:1]:
-        fitting = [tall for tall in _TALL if fits(tall, blocks)]
-        if fitting:
-            # The fewest samples at a time that still occupy the whole device at once.
-            enough = [tall for tall in fitting if 16 * tall * (processors // blocks) >= y.shape[0]]
-            return Plan(precision, enough[0] if enough else fitting[-1], blocks)
-    return None
-
-
-_rooms: dict[tuple[Any, ...], bool] = {}
-
-
-def _has_room(
-    module: Any, y: Tensor, gradient: bool, precision: str, shape: tuple[int, int], numbers: tuple[int, ...]
-) -> bool:
-    """Whether there is a kernel of this shape, and the device has room for its clusters and their memory."""
-    key = module, y.device, gradient, precision, shape, *numbers[4:]  # without batch, layers, and sizes not padded
-    if key not in _rooms:
-        _rooms[key] = module.fused_has_room(where(y), gradient, PRECISIONS.index(precision), shape, numbers)
-    return _rooms[key]
-
-
-def _padded(module: Any, size: int) -> int:
-    unit: int = module.fused_padding
-    return -(-size // unit) * unit
-
-
-def _numbers(module: Any, f: Form, p: Parameters, y: Tensor) -> tuple[int, ...]:
-    m, n = sizes(f, p)
-    return (
-        y.shape[0], f.layers, m, n, _padded(module, m), _padded(module, n), f.coupled, STATES.index(f.state),
-        SHRINKAGES.index(f.shrinkage), f.group,
-    )  # fmt: skip
 
 
 class Layout:
@@ -127,7 +28,7 @@ class Layout:
     def __init__(self, module: Any, f: Form, p: Parameters, gradient: bool = False) -> None:
         self._module, self._like = module, p.first[0]
         m, n = sizes(f, p)
-        wide, long = _padded(module, m), _padded(module, n)
+        wide, long = padded(module, m), padded(module, n)
         if f.coupled:
             to_m, to_n = p.first, p.second or p.first
             if gradient:
@@ -225,7 +126,7 @@ class Resident:
         """The kernel for a batch."""
         key = y.shape[0], precision_of(y)
         if key not in self._plans:
-            self._plans[key] = plan(self._module, self.form, self.parameters, y, record=False)
+            self._plans[key] = dispatch.plan(self._module, self.form, self.parameters, y, record=False)
         return self._plans[key]
 
     def layout(self) -> Layout:
@@ -276,7 +177,7 @@ def forward(
     x0, s0 = _aligned_or_none(x0), _aligned_or_none(s0)
     outcome = (t.data_ptr() if t.numel() else 0 for t in (x, last, s))
     module.fused_network(
-        where(y), PRECISIONS.index(chosen.precision), (chosen.tall, chosen.blocks), _numbers(module, f, p, y),
+        where(y), PRECISIONS.index(chosen.precision), (chosen.tall, chosen.blocks), numbers(module, f, p, y),
         parameters.strides(), parameters.addresses(), (y.data_ptr(), address(x0), address(s0), *outcome),
     )  # fmt: skip
 
@@ -347,10 +248,10 @@ def _gradients_of(
     inner = f.coupled and (need_y or need_step or need_first or need_second)
     h = y.new_empty(f.layers, batch, m) if inner else None
     start = y.new_empty(batch, n) if need_x0 else None
-    theta = sums(_padded(module, n), need_theta)
+    theta = sums(padded(module, n), need_theta)
     blend = sums(chosen.blocks * module.fused_warps, need_blend and f.state == "momentum")
     module.fused_gradient(
-        where(y), PRECISIONS.index(chosen.precision), (chosen.tall, chosen.blocks), _numbers(module, f, p, y),
+        where(y), PRECISIONS.index(chosen.precision), (chosen.tall, chosen.blocks), numbers(module, f, p, y),
         parameters.strides(), parameters.addresses(), grad.dim() == 3,
         (x.data_ptr(), address(x0), grad.data_ptr(), dz.data_ptr(), address(h), address(start), address(theta),
          address(blend)),

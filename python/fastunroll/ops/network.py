@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .. import _fastunroll
 from .._precision import own_precision
-from . import fused, layerwise
+from . import dispatch, fused, layerwise
 from .device import kernels
 from .form import LINEARS, SHRINKAGES, Form, Parameters, fits, sizes
 from .memory import empty
@@ -85,7 +85,7 @@ def _run_on_device(
 ) -> Outcome:  # fmt: skip
     """In one launch where a kernel serves, else layer by layer."""
     out = Outcome(*map(y.new_empty, _outcome_shapes(f, *sizes(f, p), y.shape[0], keep, record)))
-    chosen = fused.plan(module, f, p, y, record)
+    chosen = dispatch.plan(module, f, p, y, record)
     with own_precision(y):
         if chosen is None:
             layerwise.forward(layerwise.Layers(module, f, p, y), x0, s0, *out)
@@ -99,8 +99,8 @@ def _backward_on_device(
     s0: Tensor | None, x: Tensor, trace: Tensor, needs: Sequence[bool],
 ) -> list[Tensor]:  # fmt: skip
     chosen = None
-    if fused.reason_against_gradient(f, p, s0, grad_s) is None:
-        chosen = fused.plan(module, f, p, y, record=True, gradient=True)
+    if dispatch.reason_against_gradient(f, p, s0, grad_s) is None:
+        chosen = dispatch.plan(module, f, p, y, record=True, gradient=True)
     with own_precision(y):
         found = None if chosen is None else fused.gradients(module, chosen, f, p, y, grad, x0, x, needs)
         net = layerwise.Layers(module, f, p, y)

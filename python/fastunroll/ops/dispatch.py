@@ -1,0 +1,179 @@
+"""Which kernel a network gets on a device: of those that can run it, the one measured to be the fastest there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import log2
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .device import describe, where
+from .form import SHRINKAGES, STATES, Form, Parameters, sizes
+from .timings import Timings, of_device
+
+# In the order of the native code.
+PRECISIONS = ("single", "tf32", "bfloat16")
+LARGEST = 512  # columns of float32 that some kernel has room for
+KINDS = ("untied", "tied", "coupled")
+_WIDE_BLOCKS, _WIDE_FROM = 16, 256  # for few samples of more columns: what counts is how fast weights come in
+_SHAPES = tuple((tall, blocks) for blocks in (1, 2, 4) for tall in (1, 2))
+
+
+def precision_of(y: Tensor) -> str | None:
+    """What products are computed with; None if there is no fused kernel for the type."""
+    if y.dtype == torch.bfloat16:
+        return "bfloat16"
+    if y.dtype != torch.float32:
+        return None
+    return "tf32" if y.is_cuda and _tf32_is_allowed() else "single"
+
+
+def _tf32_is_allowed() -> bool:
+    matmul = torch.backends.cuda.matmul
+    said = getattr(matmul, "fp32_precision", "none")  # since torch 2.9; it forbids reading the other if it was set
+    return said == "tf32" if said in ("tf32", "ieee") else bool(matmul.allow_tf32)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A fused kernel and how work is shared out: 16 ``tall`` samples to a cluster of ``blocks``."""
+
+    precision: str
+    tall: int
+    blocks: int
+
+
+def name_of(plan: Plan | None) -> str:
+    """As timings call it."""
+    return f"{16 * plan.tall} samples on {plan.blocks} blocks" if plan else "layer by layer"
+
+
+def reason_against(f: Form, y: Tensor, record: bool) -> str | None:
+    """Why a network cannot run in one launch, whatever its size."""
+    if precision_of(y) is None:
+        return f"there is none for {y.dtype}"
+    if f.linear == "gram":
+        return "tensor cores gain nothing by a Gram matrix"
+    if any(f.passing):
+        return "support selection looks at whole samples"
+    if f.group > 2:
+        return "groups of more than 2 are spread over threads"
+    if record and f.state in ("splitting", "onsager"):
+        return "gradients need what it does not keep"
+    return None
+
+
+def reason_against_gradient(f: Form, p: Parameters, s0: Tensor | None, grad_s: Tensor | None) -> str | None:
+    """Why the gradient of a network that ran in one launch cannot."""
+    if p.gain:
+        return "it has gains"
+    return None if s0 is None and grad_s is None else "the second state was given, or has a gradient"
+
+
+def kind_of(f: Form, p: Parameters) -> str:
+    """What of a network's form decides which kernel is the fastest."""
+    return "coupled" if f.coupled else "tied" if len(p.second) == 1 else "untied"
+
+
+def candidates(
+    module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient: bool = False
+) -> dict[Plan, int]:
+    """The fused kernels that can run a network or its gradient, and of how many samples each at once."""
+    precision = precision_of(y)
+    if precision is None or reason_against(f, y, record) is not None:
+        return {}
+    clusters = describe(module, y.device)[1]
+    found: dict[Plan, int] = {}
+    for tall, blocks in (*_SHAPES, (1, _WIDE_BLOCKS)):
+        if blocks == 1 or clusters:
+            room = _room(module, y, gradient, precision, (tall, blocks), numbers(module, f, p, y))
+            if room:
+                found[Plan(precision, tall, blocks)] = 16 * tall * room
+    return found
+
+
+def plan(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient: bool = False) -> Plan | None:
+    """The kernel for a batch, or for its gradient; None for layer by layer."""
+    possible = candidates(module, f, p, y, record, gradient)
+    if not possible:
+        return None
+    if _forced:
+        return _forced[-1] if _forced[-1] in possible else None
+    n, batch = sizes(f, p)[1], y.shape[0]
+    times = measured(of_device(y.device), kind_of(f, p), next(iter(possible)).precision, gradient, n, batch)
+    if times is None:
+        return _usual(possible, n, batch)
+    known = {times[name_of(choice)]: choice for choice in (*possible, None) if name_of(choice) in times}
+    return known[min(known)] if known else _usual(possible, n, batch)
+
+
+def measured(
+    timings: Timings | None, kind: str, precision: str, gradient: bool, n: int, batch: int
+) -> dict[str, float] | None:
+    """Of the case nearest to this one, the time of each kernel."""
+    cases = [] if timings is None else [
+        c for c in timings.cases if (c.kind, c.precision, c.gradient) == (kind, precision, gradient)
+    ]  # fmt: skip
+    if not cases:
+        return None
+
+    def distance(value: int, of: int) -> float:
+        return abs(log2(max(value, 1)) - log2(of))
+
+    return min(cases, key=lambda c: (distance(n, c.n), distance(batch, c.batch))).times
+
+
+def _usual(possible: dict[Plan, int], n: int, batch: int) -> Plan:
+    """Where nothing was measured: what arithmetic says."""
+    wide = [p for p in possible if p.blocks == _WIDE_BLOCKS]
+    if wide and n > _WIDE_FROM and batch <= possible[wide[0]]:
+        return wide[0]
+    blocks = min(p.blocks for p in possible)
+    fitting = [p for p in possible if p.blocks == blocks]
+    # The fewest samples at a time that still occupy the whole device at once.
+    enough = [p for p in fitting if batch <= possible[p]]
+    return enough[0] if enough else fitting[-1]
+
+
+_forced: list[Plan | None] = []
+
+
+@contextmanager
+def only(chosen: Plan | None) -> Iterator[None]:
+    """This kernel, or none, wherever it can run: to measure it, and to test it."""
+    _forced.append(chosen)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+_rooms: dict[tuple[Any, ...], int] = {}
+
+
+def _room(
+    module: Any, y: Tensor, gradient: bool, precision: str, shape: tuple[int, int], of: tuple[int, ...]
+) -> int:
+    """How many clusters of this shape the device has room for at once; 0 if there is no such kernel."""
+    key = module, y.device, gradient, precision, shape, *of[4:]  # without batch, layers, and sizes not padded
+    if key not in _rooms:
+        _rooms[key] = module.fused_room(where(y), gradient, PRECISIONS.index(precision), shape, of)
+    return _rooms[key]
+
+
+def padded(module: Any, size: int) -> int:
+    unit: int = module.fused_padding
+    return -(-size // unit) * unit
+
+
+def numbers(module: Any, f: Form, p: Parameters, y: Tensor) -> tuple[int, ...]:
+    """A network as the fused kernels want it."""
+    m, n = sizes(f, p)
+    return (
+        y.shape[0], f.layers, m, n, padded(module, m), padded(module, n), f.coupled, STATES.index(f.state),
+        SHRINKAGES.index(f.shrinkage), f.group,
+    )  # fmt: skip

@@ -1,0 +1,110 @@
+"""Measures the kernels of a device against each other, so that calls choose among them by what was found."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from itertools import product
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .ops import dispatch
+from .ops.device import kernels, problem
+from .ops.form import Form, Parameters
+from .ops.network import _network as recorded
+from .ops.network import _network_backward as through
+from .ops.network import network
+from .ops.timings import Case, Timings, name_of
+
+SIZES = (64, 128, 256, 512)
+BATCHES = (1, 16, 64, 256, 1024, 8192)
+LAYERS = 16
+_PRECISIONS = {"single": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
+
+Run = Callable[[], Any]
+
+
+def time_of(run: Run, device: torch.device, seconds: float) -> float:
+    """Microseconds of a call in a loop that does not wait for each: the median of five loops."""
+
+    def loop(calls: int) -> float:
+        began = perf_counter()
+        for _ in range(calls):
+            run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return (perf_counter() - began) / calls
+
+    loop(2)
+    calls = max(1, int(seconds / 5 / loop(2)))
+    return statistics.median(loop(calls) for _ in range(5)) * 1e6
+
+
+def _drawn(kind: str, n: int, layers: int, device: torch.device, dtype: torch.dtype) -> tuple[Form, Parameters]:
+    """Iterates neither grow nor vanish; how fast a kernel is does not depend on more."""
+    m = n // 2
+
+    def draw(*shape: int) -> Tensor:
+        return (torch.randn(*shape) * 0.5 / shape[1] ** 0.5).to(device, dtype)
+
+    theta = [torch.full((1,), 0.1).to(device, dtype) for _ in range(layers)]
+    if kind == "coupled":
+        A = draw(m, n)
+        return Form(layers, linear="coupled"), Parameters([A], [A * 0.5], theta=theta)
+    count = 1 if kind == "tied" else layers
+    return Form(layers), Parameters([draw(n, m) for _ in range(count)], [draw(n, n) for _ in range(count)], theta=theta)
+
+
+def _runs(form: Form, p: Parameters, y: Tensor) -> tuple[Run, Run]:
+    """The network, and its gradient, by whichever kernel is the only one."""
+
+    def forward() -> Any:
+        return network(form, p, y, None, None, keep=False)
+
+    needs = [False, False, False, True, True, False, True, False, False]
+    x, _, _, trace = recorded(y, *map(list, p), None, None, form.numbers(), False, True, False)
+    grad = torch.ones_like(x[-1])
+
+    def backward() -> Any:
+        return through(grad, None, y, *map(list, p), None, None, x, trace, form.numbers(), needs)
+
+    return forward, backward
+
+
+def tune(
+    device: torch.device, sizes: Sequence[int] = SIZES, batches: Sequence[int] = BATCHES, layers: int = LAYERS,
+    seconds: float = 0.006, precisions: Sequence[str] = tuple(_PRECISIONS), bar: bool = False,
+) -> Timings:  # fmt: skip
+    """Times every kernel that can run each kind of network, precision, size and batch, forward and backward.
+
+    Raises:
+        RuntimeError: the device has no kernels to choose among.
+    """
+    if (module := kernels(torch.empty(0, device=device))) is None:
+        raise RuntimeError(f"there are no kernels to choose among: {problem(device)}")
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    allowed, state = torch.backends.cuda.matmul.allow_tf32, torch.random.get_rng_state()
+    cases = []
+    try:
+        every = list(product(precisions, dispatch.KINDS, sizes, batches))
+        for precision, kind, n, batch in tqdm(every, disable=not bar, unit="case"):
+            torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+            form, p = _drawn(kind, n, layers, device, _PRECISIONS[precision])
+            y = torch.randn(batch, n // 2).to(device, _PRECISIONS[precision])
+            with torch.no_grad():
+                for gradient, run in enumerate(_runs(form, p, y)):
+                    plans = dispatch.candidates(module, form, p, y, bool(gradient), bool(gradient))
+                    times = {}
+                    for plan in (*plans, None):
+                        with dispatch.only(plan):
+                            times[dispatch.name_of(plan)] = round(time_of(run, device, seconds), 1)
+                    cases.append(Case(kind, precision, bool(gradient), n, batch, times))
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.random.set_rng_state(state)
+    return Timings(name_of(device), date, tuple(cases))

@@ -1,0 +1,144 @@
+"""Which kernel a call gets on a device: what was measured there decides, and without it a rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import fastunroll as fu
+import pytest
+import torch
+from devices import on
+from fastunroll.ops import dispatch, timings
+from fastunroll.ops.device import kernels
+from fastunroll.ops.dispatch import Plan
+from fastunroll.ops.form import Form, Parameters
+from fastunroll.ops.timings import Case, Timings
+from fastunroll.tune import tune
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with on("emulated") as device:
+        kernels(torch.empty(0, device=device))
+        timings.forget()
+        yield tmp_path / "fastunroll" / "cpu.json"
+    timings.forget()
+
+
+def _plan(n: int, batch: int, gradient: bool = False, kind: str = "untied", layers: int = 2) -> Plan | None:
+    y = torch.zeros(batch, n // 2)
+    if kind == "coupled":
+        form, p = Form(layers, linear="coupled"), Parameters([torch.zeros(n // 2, n)], [], theta=[torch.zeros(1)])
+    else:
+        second = [torch.zeros(n, n)] * (1 if kind == "tied" else layers)
+        form, p = Form(layers), Parameters([torch.zeros(n, n // 2)] * len(second), second, theta=[torch.zeros(1)])
+    return dispatch.plan(kernels(y), form, p, y, record=gradient, gradient=gradient)
+
+
+_CASE = Case("untied", "single", False, 128, 64, {"16 samples on 1 blocks": 9.0, "16 samples on 4 blocks": 3.0})
+
+
+def _measured(path: Path, *cases: Case) -> None:
+    Timings("cpu", "2026-01-01", cases).write(path)
+    timings.forget()
+
+
+def test_without_timings_few_samples_spread_over_many_blocks_as_long_as_all_run_at_once() -> None:
+    assert _plan(500, 1) == Plan("single", 1, 16)
+    assert _plan(500, 16 * 8) == Plan("single", 1, 16)
+    assert _plan(500, 16 * 8 + 1) == Plan("single", 1, 4)
+    assert _plan(500, 16 * 33 + 1) == Plan("single", 2, 4)
+    assert _plan(100, 1) == Plan("single", 1, 1)
+    assert _plan(500, 16, gradient=True) == Plan("single", 1, 4)
+    assert _plan(600, 16) is None
+
+
+def test_the_fastest_that_was_measured_is_chosen(cache: Path) -> None:
+    assert _plan(128, 64) == Plan("single", 1, 1)
+    _measured(cache, _CASE)
+    assert _plan(128, 64) == Plan("single", 1, 4)
+    assert _plan(128, 64, kind="tied") == Plan("single", 1, 1)  # of which nothing is known
+    assert _plan(128, 64, gradient=True) == Plan("single", 1, 1)
+    _measured(cache, replace(_CASE, times={**_CASE.times, "layer by layer": 1.0}))
+    assert _plan(128, 64) is None
+
+
+def test_the_nearest_case_counts(cache: Path) -> None:
+    one, two = "16 samples on 1 blocks", "16 samples on 2 blocks"
+    _measured(
+        cache,
+        replace(_CASE, batch=1, times={one: 2.0, two: 1.0}),
+        replace(_CASE, batch=1024, times={one: 1.0, two: 2.0}),
+        replace(_CASE, n=64, batch=1, times={"layer by layer": 1.0}),
+    )
+    assert _plan(120, 8) == Plan("single", 1, 2)
+    assert _plan(120, 100) == Plan("single", 1, 1)
+    assert _plan(120, 0) == Plan("single", 1, 2)
+    assert _plan(70, 1) is None
+
+
+def test_a_kernel_without_room_is_not_chosen(cache: Path) -> None:
+    _measured(cache, replace(_CASE, times={"16 samples on 1 blocks": 1.0, "16 samples on 4 blocks": 2.0}))
+    assert _plan(400, 64) == Plan("single", 1, 4)
+    _measured(cache, replace(_CASE, times={"of another version": 1.0}))
+    assert _plan(100, 64) == Plan("single", 1, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"device": "cpu", "date": "", "cases": [{}]}',
+     json.dumps({"device": "cpu", "date": "", "cases": [{**vars(_CASE), "batch": 0}]}),
+     json.dumps({"device": "cpu", "date": "", "cases": [{**vars(_CASE), "times": []}]})],
+)  # fmt: skip
+def test_a_file_that_is_none_is_said_once_and_does_no_harm(content: str, cache: Path) -> None:
+    cache.parent.mkdir()
+    cache.write_text(content)
+    with pytest.warns(UserWarning, match=r"cpu\.json is no file of timings.*`fastunroll tune` writes it anew"):
+        assert _plan(100, 1) == Plan("single", 1, 1)
+    assert _plan(100, 1) == Plan("single", 1, 1)
+
+
+def test_tuning_times_each_kernel_and_leaves_all_as_it_was(cache: Path) -> None:
+    state = torch.random.get_rng_state()
+    found = tune(torch.device("cpu"), sizes=(32,), batches=(1,), layers=2, seconds=0, precisions=("single", "bfloat16"))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert len({(c.kind, c.precision, c.gradient) for c in found.cases}) == len(found.cases) == 12
+    for c in found.cases:
+        talls = (1, 2) if c.precision == "single" else (1,)
+        blocks = (1, 2, 4) if c.gradient else (1, 2, 4, 16)
+        names = {dispatch.name_of(Plan(c.precision, tall, b)) for b in blocks for tall in talls if b < 16 or tall == 1}
+        assert set(c.times) == {*names, dispatch.name_of(None)}
+        assert min(c.times.values()) > 0
+    found.write(cache)
+    assert Timings.read(cache) == found
+    assert [path.name for path in cache.parent.iterdir()] == ["cpu.json"]
+    timings.forget()
+    y = torch.zeros(1, 16)
+    fastest = min(found.cases[0].times, key=found.cases[0].times.__getitem__)
+    assert found.cases[0].kind == "untied"
+    assert dispatch.name_of(_plan(32, len(y))) == fastest
+
+
+def test_only_one_kernel(cache: Path) -> None:
+    with dispatch.only(None):
+        assert _plan(100, 1) is None
+    with dispatch.only(Plan("single", 1, 4)):
+        assert _plan(100, 1) == Plan("single", 1, 4)
+        assert _plan(600, 1) is None
+    assert _plan(100, 1) == Plan("single", 1, 1)
+
+
+def test_results_are_the_same_whichever_kernel_serves(cache: Path) -> None:
+    net = fu.nn.LISTA(torch.randn(20, 33), layers=3)
+    y = torch.randn(5, 20)
+    found = []
+    for name in ("16 samples on 1 blocks", "16 samples on 2 blocks", "layer by layer"):
+        _measured(cache, replace(_CASE, times={name: 1.0}))
+        found.append(net.requires_grad_(True)(y).detach())
+    for x in found[1:]:
+        assert torch.allclose(x, found[0], atol=1e-5)
+    assert not torch.equal(found[0], found[2])  # they sum in another order
