@@ -1,6 +1,6 @@
 """One question to a GPU, answered in lines of JSON as they are found: run by gpu.py, or by hand.
 
-    python bench/gpu_measure.py ceilings | forward | training | solver
+    python bench/gpu_measure.py ceilings | dispatch | forward | training | solver
 
 Times are medians in µs: of calls by the wall clock, as a loop sees them; and of replays of a CUDA graph, which leave
 out what the host takes. Errors are relative, against the same network in float64.
@@ -13,6 +13,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from time import perf_counter
@@ -20,6 +21,8 @@ from typing import Any
 
 import fastunroll as fu
 import torch
+from fastunroll.ops import timings
+from fastunroll.tune import tune
 from lista_eager import eager, weights
 from torch import Tensor
 
@@ -139,6 +142,13 @@ def ceilings(quick: bool) -> None:
         say(ceiling=f"product {name}", unit="TFLOP/s", value=2 * rows * 768 * 512 / took / 1e6)
 
 
+def dispatch(quick: bool) -> None:
+    """Which kernel serves which call is decided by this, from here on."""
+    found = tune(DEVICE, sizes=(512,), batches=(1, 64), precisions=("single",)) if quick else tune(DEVICE)
+    found.write(timings.own_folder() / timings.file_name(found.device))
+    say(**asdict(found))
+
+
 def forward(quick: bool) -> None:
     """The cases that matter most come first."""
     sizes = [(250, 500)] if quick else [(250, 500), (64, 256)]
@@ -225,7 +235,7 @@ def _fista(A: Tensor, y: Tensor, step: float, iterations: int) -> Tensor:
 
 
 def main() -> None:
-    questions = {"ceilings": ceilings, "forward": forward, "training": training, "solver": solver}
+    questions = {"ceilings": ceilings, "dispatch": dispatch, "forward": forward, "training": training, "solver": solver}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("question", choices=questions)
     parser.add_argument("--quick", action="store_true", help="small cases, for trying the script out")

@@ -1,18 +1,23 @@
-"""docs/gpu.md: what runs on a GPU, and what a GPU has verified of it, from the records of gpu.py.
+"""docs/gpu.md: what runs on a GPU, and what a GPU has verified of it, from the records of gpu.py; and the timings of
+kernels in them, as the package comes with them.
 
-python bench/gpu_page.py            writes the page
-python bench/gpu_page.py --check    ends with 1 if the page is not that of the records
+python bench/gpu_page.py            writes the page and the timings
+python bench/gpu_page.py --check    ends with 1 if they are not those of the records
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gpu
 
 PAGE = gpu.ROOT / "docs" / "gpu.md"
+TIMINGS = gpu.ROOT / "python" / "fastunroll" / "ops" / "measured"
 
 _WHAT = """\
 # On a GPU
@@ -39,6 +44,11 @@ float16 tensors are stored as such and summed in float32.
 
 Before their first use in a process, a device's kernels are tried out on small networks against plain PyTorch. If they
 fail or disagree, plain PyTorch serves, and `fu.backend()` says why.
+
+Which of the kernels for one launch serves, or whether layers go one by one, is decided by timings of the device:
+`fastunroll tune` takes them in a minute, into `~/.cache/fastunroll`, and `fu.backend(verbose=True)` says what they led
+to. Where nothing was measured a rule decides: 16 blocks to 16 samples for n > 256 as long as all run at once, else the
+fewest blocks that have room. Results change by rounding where timings lead to another kernel.
 
 A sample's result does not depend on the batch it came in as long as the same kernel serves both; on the CPU it never
 does. Without gradients, matrices are laid out once and kept while no version counter moves: weights edited through
@@ -131,12 +141,25 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def files() -> dict[Path, str]:
+    """What is made of the records, and where it lies."""
+    made = {PAGE: page()}
+    for _, record in gpu.records():
+        for found in _measured(record, "dispatch"):
+            name = re.sub(r"[^a-z0-9]+", "-", found["device"].lower()).strip("-")
+            made[TIMINGS / f"{name}.json"] = json.dumps(found, indent=1) + "\n"
+    return made
+
+
 def main() -> int:
+    stale = [path for path, text in files().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:
-        same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == page()
-        print(f"docs/gpu.md is {'' if same else 'not '}that of the records")
-        return 0 if same else 1
-    PAGE.write_text(page(), encoding="utf-8")
+        for path in stale:
+            print(f"{path.relative_to(gpu.ROOT)} is not that of the records: python bench/gpu_page.py")
+        return 1 if stale else 0
+    for path in stale:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(files()[path], encoding="utf-8")
     return 0
 
 

@@ -99,6 +99,7 @@ def test_interrupt_keeps_the_best_weights(picture: Path, tmp_path: Path) -> None
         (["demo", "--quik"], "there is no option --quik: did you mean --quick?"),
         (["encode", "--relative-lamb", "0.3"], "there is no option --relative-lamb: did you mean --relative-lam?"),
         (["encode", "--nonneg=1"], "there is no option --nonneg: did you mean --nonnegative?"),
+        (["tune", "--outt", "x"], "there is no option --outt: did you mean --out?"),
         (["info", "--xyzzy"], "there is no option --xyzzy (see"),
         (["demmo"], "invalid choice: 'demmo'"),
         ([], "the following arguments are required: command"),

@@ -10,7 +10,8 @@ from pathlib import Path
 import fastunroll as fu
 import pytest
 import torch
-from devices import on
+from devices import NO_GPU, on
+from fastunroll.__main__ import main
 from fastunroll.ops import dispatch, timings
 from fastunroll.ops.device import kernels
 from fastunroll.ops.dispatch import Plan
@@ -123,6 +124,16 @@ def test_tuning_times_each_kernel_and_leaves_all_as_it_was(cache: Path) -> None:
     assert dispatch.name_of(_plan(32, len(y))) == fastest
 
 
+def test_examples_say_how_and_what(cache: Path) -> None:
+    lines = dispatch.examples(torch.device("cpu"))
+    assert "by rule: `fastunroll tune` measures them" in lines[0]
+    assert "  n = 500, 64 samples: 16 samples on 16 blocks; gradient: 16 samples on 4 blocks" in lines
+    _measured(cache, _CASE)
+    lines = dispatch.examples(torch.device("cpu"))
+    assert "the fastest measured on 2026-01-01" in lines[0]
+    assert "  n = 128, 64 samples: 16 samples on 4 blocks; gradient: 16 samples on 1 blocks" in lines
+
+
 def test_only_one_kernel(cache: Path) -> None:
     with dispatch.only(None):
         assert _plan(100, 1) is None
@@ -142,3 +153,12 @@ def test_results_are_the_same_whichever_kernel_serves(cache: Path) -> None:
     for x in found[1:]:
         assert torch.allclose(x, found[0], atol=1e-5)
     assert not torch.equal(found[0], found[2])  # they sum in another order
+
+
+@pytest.mark.skipif(not NO_GPU, reason="there is a GPU to tune for")
+def test_tuning_without_a_gpu_says_so(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["tune"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("fastunroll tune: there are no CUDA kernels here to choose among: ")
+    assert not cache.parent.exists()

@@ -11,9 +11,9 @@ from .ops import device as _device
 from .ops import dispatch as _dispatch
 
 _PATHS = f"""\
-  in one launch: float32 or bfloat16, groups of at most 2, up to {_dispatch.LARGEST} columns on compute capability 9.0 or
-    later, else up to 128, as blocks cannot share memory; products of float32 are three of TF32, as exact as float32,
-    or one with torch.backends.cuda.matmul.allow_tf32
+  in one launch: float32 or bfloat16, groups of at most 2, up to {_dispatch.LARGEST} columns on compute capability 9.0
+    or later, else up to 128, as blocks cannot share memory; products of float32 are three of TF32, as exact as
+    float32, or one with torch.backends.cuda.matmul.allow_tf32
   layer by layer, products by torch: what is larger does not fit in shared memory; support selection looks at whole
     samples; float64 and float16; gradients with gains, or of splitting and Onsager layers
   plain PyTorch: torch.func transforms, forward-mode differentiation"""
@@ -21,15 +21,16 @@ _PATHS = f"""\
 
 @dataclass(frozen=True)
 class CudaDevice:
-    """One device: its name, and why kernels do not run there, if they do not."""
+    """One device: its name, why kernels do not run there, if they do not, and which would run for some calls."""
 
     index: int
     name: str
     problem: str | None
+    examples: tuple[str, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         runs = f"plain PyTorch, as {self.problem}" if self.problem else "native kernels"
-        return f"cuda:{self.index}: {runs} ({self.name})"
+        return "\n  ".join([f"cuda:{self.index}: {runs} ({self.name})", *self.examples])
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,16 @@ def backend(verbose: bool = False) -> Backend:
     single products) runs in the plain PyTorch of :mod:`fastunroll.reference`.
 
     Args:
-        verbose: say too which kernels networks get on CUDA devices, and why, whether there is one here or not.
+        verbose: say too which kernels networks get on CUDA devices, and why, whether there is one here or not; and
+            for each that is here which would serve some calls, by timings or by rule.
     """
     count, problem = _fastunroll.cuda_devices()
     devices = []
     for index in range(torch.cuda.device_count() if count else 0):
         where = torch.device("cuda", index)
-        devices.append(CudaDevice(index, torch.cuda.get_device_name(where), _device.problem(where)))
+        why = _device.problem(where)
+        examples = _dispatch.examples(where) if verbose and why is None else ()
+        devices.append(CudaDevice(index, torch.cuda.get_device_name(where), why, tuple(examples)))
     if count and not devices:
         problem = _device.problem(torch.device("cuda", 0)) or "torch sees no device"
     return Backend(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .device import describe, where
+from .device import describe, kernels, where
 from .form import SHRINKAGES, STATES, Form, Parameters, sizes
 from .timings import Timings, of_device
 
@@ -139,12 +139,29 @@ def _usual(possible: dict[Plan, int], n: int, batch: int) -> Plan:
     return enough[0] if enough else fitting[-1]
 
 
+def examples(device: torch.device) -> list[str]:
+    """A sentence of how kernels are chosen on a device that has them, and some that calls would get there."""
+    timings = of_device(device)
+    why = f"the fastest measured on {timings.date[:10]}" if timings else "by rule: `fastunroll tune` measures them"
+    lines = [f"kernels for networks: {why}; so for float32, not tied:"]
+    for n in (128, 500):
+        first, second = (torch.empty(n, columns, device=device) for columns in (n // 2, n))
+        p = Parameters([first] * 16, [second] * 16, theta=[first.new_empty(1)])
+        for batch in (1, 64, 1024, 65536):
+            y = first.new_empty(1, n // 2).expand(batch, -1)
+            module = kernels(y)
+            assert module is not None
+            chosen = [name_of(plan(module, Form(16), p, y, gradient, gradient)) for gradient in (False, True)]
+            lines.append(f"  n = {n}, {batch} samples: {chosen[0]}; gradient: {chosen[1]}")
+    return lines
+
+
 _forced: list[Plan | None] = []
 
 
 @contextmanager
 def only(chosen: Plan | None) -> Iterator[None]:
-    """This kernel, or none, wherever it can run: to measure it, and to test it."""
+    """Makes it the kernel, or none, wherever it can run: to measure it, and to test it."""
     _forced.append(chosen)
     try:
         yield
