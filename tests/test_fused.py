@@ -97,9 +97,7 @@ _FORWARD_SHAPES = [*_SHAPES, (1, 16)]
      Form("admm", "direct-tied", "splitting", starts=True)],
     ids=str,
 )  # fmt: skip
-def test_every_shape_is_the_same(
-    form: Form, tall: int, blocks: int, device: torch.device, choose: Choose
-) -> None:
+def test_every_shape_is_the_same(form: Form, tall: int, blocks: int, device: torch.device, choose: Choose) -> None:
     wide = min(100 * blocks, 500)
     m, n = (37, wide - 3) if form.linear.startswith("direct") else (wide - 10, wide - 3)
     p = build(replace(form, m=m, n=n, batch=16 * tall + 3, layers=2, dtype=torch.float32))
@@ -146,9 +144,7 @@ def test_gradients(form: Form, precision: str, device: torch.device, choose: Cho
      Form("lista-cp", "coupled-own", "momentum"), Form("group", "coupled", prox={"group": 2})],
     ids=str,
 )  # fmt: skip
-def test_gradients_of_every_shape(
-    form: Form, tall: int, blocks: int, device: torch.device, choose: Choose
-) -> None:
+def test_gradients_of_every_shape(form: Form, tall: int, blocks: int, device: torch.device, choose: Choose) -> None:
     size = {"m": 37, "n": 100 * blocks - 4, "batch": 16 * tall + 3, "layers": 2}
     p = build(replace(form, **size, dtype=torch.float32), requires_grad=True)
     wanted = _gradients(_exact(p))

@@ -79,9 +79,7 @@ def kind_of(f: Form, p: Parameters) -> str:
     return "coupled" if f.coupled else "tied" if len(p.second) == 1 else "untied"
 
 
-def candidates(
-    module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient: bool = False
-) -> dict[Plan, int]:
+def candidates(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient: bool = False) -> dict[Plan, int]:
     """The fused kernels that can run a network or its gradient, and of how many samples each at once."""
     precision = precision_of(y)
     if precision is None or reason_against(f, y, record) is not None:
@@ -172,9 +170,7 @@ def only(chosen: Plan | None) -> Iterator[None]:
 _rooms: dict[tuple[Any, ...], int] = {}
 
 
-def _room(
-    module: Any, y: Tensor, gradient: bool, precision: str, shape: tuple[int, int], of: tuple[int, ...]
-) -> int:
+def _room(module: Any, y: Tensor, gradient: bool, precision: str, shape: tuple[int, int], of: tuple[int, ...]) -> int:
     """How many clusters of this shape the device has room for at once; 0 if there is no such kernel."""
     key = module, y.device, gradient, precision, shape, *of[4:]  # without batch, layers, and sizes not padded
     if key not in _rooms:
