@@ -7,6 +7,7 @@
 #include <array>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -138,6 +139,10 @@ cuda::FusedLayers<T> fused_of(const std::array<int64_t, 10>& n, const std::array
           pointer<const float>(p[5])};
 }
 
+using Shape = std::tuple<int, int, bool>;
+
+cuda::FusedShape shape_of(const Shape& s) { return {std::get<0>(s), std::get<1>(s), std::get<2>(s)}; }
+
 // Calls with a zero of float or Bfloat16.
 template <class Call> const char* with_stored(bool half, const Call& call) {
   return half ? call(cuda::Bfloat16()) : call(0.0f);
@@ -145,9 +150,9 @@ template <class Call> const char* with_stored(bool half, const Call& call) {
 
 void bind_fused(py::module_& module) {
   module.attr("fused_padding") = cuda::fused_padding;
-  module.def("fused_room", [](const Where& where, bool gradient, int precision, std::pair<int, int> shape,
+  module.def("fused_room", [](const Where& where, bool gradient, int precision, const Shape& shape,
                                   const std::array<int64_t, 10>& numbers) {
-    const cuda::FusedShape how{shape.first, shape.second};
+    const cuda::FusedShape how = shape_of(shape);
     const auto which = cuda::Precision(precision);
     int room = 0;
     with_stored(which == cuda::Precision::bfloat16, [&](auto zero) -> const char* {
@@ -160,7 +165,7 @@ void bind_fused(py::module_& module) {
     return room;
   });
   module.attr("fused_warps") = cuda::fused_warps;
-  module.def("fused_network", [](const Where& where, int precision, std::pair<int, int> shape,
+  module.def("fused_network", [](const Where& where, int precision, const Shape& shape,
                                  const std::array<int64_t, 10>& numbers, const std::array<int64_t, 4>& strides,
                                  const std::array<Address, 6>& parameters, const std::array<Address, 6>& p) {
     const auto which = cuda::Precision(precision);
@@ -173,11 +178,11 @@ void bind_fused(py::module_& module) {
                                   pointer<T>(p[3]),
                                   pointer<T>(p[4]),
                                   pointer<T>(p[5])};
-      return cuda::fused_network(stream_of(where), which, {shape.first, shape.second}, net);
+      return cuda::fused_network(stream_of(where), which, shape_of(shape), net);
     }));
   });
   module.def("fused_gradient",
-             [](const Where& where, int precision, std::pair<int, int> shape, const std::array<int64_t, 10>& numbers,
+             [](const Where& where, int precision, const Shape& shape, const std::array<int64_t, 10>& numbers,
                 const std::array<int64_t, 4>& strides, const std::array<Address, 6>& parameters, bool every_layer,
                 const std::array<Address, 8>& p) {
                const auto which = cuda::Precision(precision);
@@ -193,7 +198,7 @@ void bind_fused(py::module_& module) {
                                                      pointer<T>(p[5]),
                                                      pointer<float>(p[6]),
                                                      pointer<float>(p[7])};
-                 return cuda::fused_gradient(stream_of(where), which, {shape.first, shape.second}, net);
+                 return cuda::fused_gradient(stream_of(where), which, shape_of(shape), net);
                }));
              });
   // Arrays of equal shape, laid out one after the other: shape (rows, columns), steps between these, padded shape, and

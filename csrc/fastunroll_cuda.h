@@ -146,9 +146,10 @@ template <class T> struct FusedBackward : FusedLayers<T> {
 };
 constexpr int fused_warps = 8;
 
-// How the work is shared out: 16 `tall` samples to a cluster of `blocks`.
+// How the work is shared out: 16 `tall` samples to a cluster of `blocks`, which keeps matrices that all layers share.
 struct FusedShape {
   int tall, blocks;
+  bool keeps;
 };
 
 // How many clusters the device of the stream runs at once; none if there is no such kernel or no room for it.

@@ -53,6 +53,10 @@ def test_without_timings_few_samples_spread_over_many_blocks_as_long_as_all_run_
     assert _plan(500, 16 * 8) == Plan("single", 1, 16)
     assert _plan(500, 16 * 8 + 1) == Plan("single", 1, 4)
     assert _plan(500, 16 * 33 + 1) == Plan("single", 2, 4)
+    assert _plan(500, 1, kind="coupled") == _plan(500, 1, kind="tied") == Plan("single", 1, 16, keeps=True)
+    assert _plan(500, 16 * 16, kind="coupled") == Plan("single", 1, 8, keeps=True)
+    assert _plan(500, 16 * 16 + 1, kind="coupled") == Plan("single", 1, 4)
+    assert _plan(500, 1, kind="tied", layers=1) == Plan("single", 1, 16)
     assert _plan(100, 1) == Plan("single", 1, 1)
     assert _plan(500, 16, gradient=True) == Plan("single", 1, 4)
     assert _plan(600, 16) is None
@@ -110,9 +114,12 @@ def test_tuning_times_each_kernel_and_leaves_all_as_it_was(cache: Path) -> None:
     assert len({(c.kind, c.precision, c.gradient) for c in found.cases}) == len(found.cases) == 12
     for c in found.cases:
         talls = (1, 2) if c.precision == "single" else (1,)
-        blocks = (1, 2, 4) if c.gradient else (1, 2, 4, 16)
-        names = {dispatch.name_of(Plan(c.precision, tall, b)) for b in blocks for tall in talls if b < 16 or tall == 1}
-        assert set(c.times) == {*names, dispatch.name_of(None)}
+        plans = [Plan(c.precision, tall, blocks) for tall in talls for blocks in (1, 2, 4)]
+        if not c.gradient:
+            plans.append(Plan(c.precision, 1, 16))
+        if not c.gradient and c.kind != "untied":
+            plans += [Plan(c.precision, 1, blocks, keeps=True) for blocks in (8, 16)]
+        assert set(c.times) == {dispatch.name_of(plan) for plan in (*plans, None)}
         assert min(c.times.values()) > 0
     found.write(cache)
     assert Timings.read(cache) == found

@@ -39,7 +39,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
 def choose(monkeypatch: pytest.MonkeyPatch) -> Choose:
     """Makes plans of a precision and shape; the list holds those that were used."""
 
-    def set_plan(precision: str, tall: int, blocks: int) -> list[dispatch.Plan]:
+    def set_plan(precision: str, tall: int, blocks: int, keeps: bool = False) -> list[dispatch.Plan]:
         if blocks > 1 and DEVICE_FACTS and not DEVICE_FACTS[1]:
             pytest.skip("blocks cannot share memory on this device")
         used: list[dispatch.Plan] = []
@@ -48,7 +48,7 @@ def choose(monkeypatch: pytest.MonkeyPatch) -> Choose:
         def plan(module: Any, f: Any, p: Any, y: Tensor, record: bool, gradient: bool = False) -> dispatch.Plan | None:
             if usual(module, f, p, y, record, gradient) is None:
                 return None
-            used.append(dispatch.Plan(precision, tall, blocks))
+            used.append(dispatch.Plan(precision, tall, blocks, keeps))
             return used[-1]
 
         monkeypatch.setattr(dispatch, "plan", plan)
@@ -108,6 +108,36 @@ def test_every_shape_is_the_same(form: Form, tall: int, blocks: int, device: tor
     assert used
     assert relative_error(x.cpu().double(), wanted[-1]) <= _OFF["single"]
     assert relative_error(s.cpu().double(), state) <= 2 * _OFF["single"]
+
+
+_SHARED = [f for f in _FORMS if f.linear in ("direct-tied", "coupled", "coupled-shared")]
+
+
+@pytest.mark.parametrize("precision", list(_OFF))
+@pytest.mark.parametrize("blocks", [8, 16])
+@pytest.mark.parametrize("form", _SHARED, ids=str)
+def test_matrices_that_all_layers_share_are_kept(
+    form: Form, blocks: int, precision: str, device: torch.device, choose: Choose
+) -> None:
+    wide = blocks * 12 - 6  # some blocks have less of it than others, some nothing
+    p = build(replace(form, m=wide // 2 - 1, n=wide, batch=18, layers=3))
+    p = _moved(p, torch.device("cpu"), torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    wanted, state = _exact(p).reference()
+    p = _moved(p, device, p.y.dtype)
+    used = choose(precision, 1, blocks, True)
+    x, s = p.run(return_state=True) if form.state != "none" else (p.run(), state)
+    assert used
+    assert relative_error(x.cpu().double(), wanted[-1]) <= _OFF[precision]
+    assert relative_error(s.cpu().double(), state) <= 10 * _OFF[precision]
+
+
+def test_the_largest_matrices_are_kept_too(device: torch.device, choose: Choose) -> None:
+    for form in (Form("fista", "coupled", "momentum"), Form("tied", "direct-tied")):
+        p = build(replace(form, m=250, n=500, batch=2, layers=2, dtype=torch.float32))
+        wanted = _exact(p).reference()[0][-1]
+        p = _moved(p, device, torch.float32)
+        assert choose("single", 1, 8, True) == []
+        assert relative_error(p.run().cpu().double(), wanted) <= _OFF["single"]
 
 
 def _gradients(p: Any) -> list[Tensor]:

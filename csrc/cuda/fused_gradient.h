@@ -6,7 +6,8 @@
 
 namespace fastunroll::cuda {
 
-template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> class FusedGradient {
+template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, bool Keeps> class FusedGradient {
+  static_assert(!Keeps, "each matrix is read once");
   static_assert(Split == 1, "sums over samples are left by every warp");
   using Product = FusedProduct<P, Tall, Chunks, Warps, Blocks, Split>;
   using Own = typename Product::Own;

@@ -6,10 +6,9 @@
 
 namespace fastunroll::cuda {
 
-constexpr int wide_blocks = 16;  // of the shape for few samples, where warps share out sums too
-
-// Precision; tall, chunks, warps, blocks, split.
-template <template <Precision, int, int, int, int, int> class Kernel, bool HasWide> struct FusedKernels {
+// Precision; tall, chunks, warps, blocks, split, keeps. HasWide: with the shapes for few samples, where outputs are
+// spread over many blocks, and warps share out sums too.
+template <template <Precision, int, int, int, int, int, bool> class Kernel, bool HasWide> struct FusedKernels {
   // Calls with the kernel of a precision and shape, if there is one.
   template <class T, class Call>
   static auto with_kernel(Precision precision, const FusedShape& shape, const Call& call) {
@@ -52,11 +51,13 @@ template <template <Precision, int, int, int, int, int> class Kernel, bool HasWi
   }
 
  private:
-  template <Precision P, int Tall, int Blocks, int Split = 1>
-  static constexpr Kernel<P, Tall, 1, fused_warps, Blocks, Split>* kernel = nullptr;
+  template <Precision P, int Tall, int Blocks, int Split = 1, bool Keeps = false>
+  static constexpr Kernel<P, Tall, 1, fused_warps, Blocks, Split, Keeps>* kernel = nullptr;
 
   template <Precision P, class Call> static auto with_shape(const FusedShape& shape, const Call& call) {
-    const auto is = [&](int tall, int blocks) { return shape.tall == tall && shape.blocks == blocks; };
+    const auto is = [&](int tall, int blocks, bool keeps = false) {
+      return shape.tall == tall && shape.blocks == blocks && shape.keeps == keeps;
+    };
     constexpr bool half = P == Precision::bfloat16;  // whose columns take twice the registers
     if (is(1, 1)) return call(kernel<P, 1, 1>);
     if (is(1, 2)) return call(kernel<P, 1, 2>);
@@ -66,8 +67,11 @@ template <template <Precision, int, int, int, int, int> class Kernel, bool HasWi
       if (is(2, 2)) return call(kernel<P, 2, 2>);
       if (is(2, 4)) return call(kernel<P, 2, 4>);
     }
-    if constexpr (HasWide)
-      if (is(1, wide_blocks)) return call(kernel < P, 1, wide_blocks, half ? 8 : 4 >);
+    if constexpr (HasWide) {
+      if (is(1, 8, true)) return call(kernel<P, 1, 8, half ? 4 : 2, true>);
+      if (is(1, 16)) return call(kernel<P, 1, 16, half ? 8 : 4>);
+      if (is(1, 16, true)) return call(kernel<P, 1, 16, half ? 8 : 4, true>);
+    }
     return decltype(call(kernel<P, 1, 1>))();
   }
 };

@@ -6,7 +6,8 @@
 
 namespace fastunroll::cuda {
 
-template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> class FusedNetwork {
+// Keeps: the matrices, which all layers share, in shared memory.
+template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, bool Keeps> class FusedNetwork {
   using Product = FusedProduct<P, Tall, Chunks, Warps, Blocks, Split>;
   using Own = typename Product::Own;
   using Stored = typename Product::Stored;
@@ -17,14 +18,21 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
   static constexpr int threads = Product::threads, cluster = Blocks, samples = rows, capacity = Product::capacity;
 
   static size_t shared_size(const FusedLayers<Stored>& p) {
-    const size_t first = Product::region_size(p.padded_m), v = Product::region_size(p.padded_n);
-    return first + v + Product::exchange_size + (p.state == State::onsager ? 2 * row_sums_size : 0);
+    if (Keeps && (p.first_stride || p.second_stride)) return 0;
+    const size_t regions = Product::region_size(p.padded_m) + Product::region_size(p.padded_n);
+    const size_t kept = Keeps ? kept_first(p) + (p.coupled ? Product::kept_size(p.padded_n, p.padded_m) : 0) : 0;
+    return regions + Product::exchange_size + (p.state == State::onsager ? 2 * row_sums_size : 0) + kept;
   }
 
   FASTUNROLL_DEVICE static void run(const Arguments& p) { FusedNetwork(p).layers(); }
 
  private:
   static constexpr size_t row_sums_size = size_t(Blocks) * Warps * rows * sizeof(float);
+
+  // Of what v is multiplied by.
+  FASTUNROLL_ANYWHERE static size_t kept_first(const FusedLayers<Stored>& p) {
+    return Product::kept_size(p.coupled ? p.padded_m : p.padded_n, p.padded_n);
+  }
 
   const Arguments& p;
   const int64_t first_sample = int64_t(block() / Blocks) * rows;
@@ -33,6 +41,8 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
   char* const exchange = region_n + Product::region_size(p.padded_n);
   // Of every warp of the cluster, squares of the residual and nonzeros: one is read while the other is written.
   char* const row_sums = exchange + Product::exchange_size;
+  char* const first_kept = row_sums + (p.state == State::onsager ? 2 * row_sums_size : 0);
+  char* const second_kept = first_kept + (Keeps ? kept_first(p) : 0);
   Own v, s;  // the layer's input; the second state (momentum: x before)
   Own base;  // coupled: y; direct: W1 y where it is the same in all layers
 
@@ -66,7 +76,28 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
       s.at[i][j][h][e] = p.state == State::momentum ? element(p.x0, row, column, p.n)
                                                     : element(p.s0, row, column, correction ? p.m : p.n);
     });
+    if constexpr (Keeps) {
+      const int outputs = p.coupled ? p.padded_m : p.padded_n, before = p.coupled ? 0 : p.padded_m;
+      Product::keep(first_kept, p.padded_n, p.first, outputs, before + p.padded_n, before);
+      if (p.coupled) Product::keep(second_kept, p.padded_m, p.second, p.padded_n, p.padded_m, 0);
+    }
     sync_cluster<Blocks>();
+  }
+
+  // sums += v x first, whose columns for it begin after so many.
+  FASTUNROLL_DEVICE void add_first(int k, typename Product::Sums& sums, int outputs, int before) {
+    if constexpr (Keeps)
+      Product::add_kept(sums, region_n, p.padded_n, first_kept, outputs, exchange);
+    else
+      Product::add(sums, region_n, p.padded_n, p.first + k * p.first_stride, outputs, before + p.padded_n, before,
+                   exchange);
+  }
+  // sums += the scaled residual x second.
+  FASTUNROLL_DEVICE void add_second(int k, typename Product::Sums& sums) {
+    if constexpr (Keeps)
+      Product::add_kept(sums, region_m, p.padded_m, second_kept, p.padded_n, exchange);
+    else
+      Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_n, p.padded_m, 0, exchange);
   }
 
   // The sum of a value of each row over the cluster, in one order: each warp's part is given to all, and after a
@@ -104,16 +135,14 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
     } else {
       Product::for_own([&](int i, int j, int h, int e) { Product::of_own(sums, i, j, h, e) = base.at[i][j][h][e]; });
     }
-    if (k > 0 || !starts_at_zero())
-      Product::add(sums, region_n, p.padded_n, weights, p.padded_n, stride, p.padded_m, exchange);
+    if (k > 0 || !starts_at_zero()) add_first(k, sums, p.padded_n, p.padded_m);
     sync_cluster<Blocks>();  // all have read v
   }
 
   // z of a coupled layer, v + W^T (t r); with Onsager's correction s becomes r, which the next s is a share of.
   FASTUNROLL_DEVICE void coupled(int k, typename Product::Sums& sums, float (&scale)[Tall][2]) {
     const bool onsager = p.state == State::onsager;
-    if (k > 0 || !starts_at_zero())
-      Product::add(sums, region_n, p.padded_n, p.first + k * p.first_stride, p.padded_m, p.padded_n, 0, exchange);
+    if (k > 0 || !starts_at_zero()) add_first(k, sums, p.padded_m, 0);
     const float* const step = p.step ? p.step + k * p.step_stride : nullptr;
     Own scaled;
     float squares[Tall][2] = {};
@@ -133,7 +162,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> c
     FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) scale[i][h] =
         onsager ? square_root(row_sum(false, i, h) / float(p.m)) : 1.0f;
     Product::for_own([&](int i, int j, int h, int e) { Product::of_own(sums, i, j, h, e) = v.at[i][j][h][e]; });
-    Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_n, p.padded_m, 0, exchange);
+    add_second(k, sums);
   }
 
   // P of a magnitude, as a factor.

@@ -3,6 +3,7 @@
 // Weights come from the second-level cache straight into registers, each once to a block, some chunks ahead; warps
 // share out the outputs, so that nobody waits for anybody within a product. Where samples are few, and the time that
 // weights take to come is all there is, outputs are spread over more blocks, and `Split` warps share out the sums too.
+// Matrices that all layers share can be kept in shared memory: each thread has there what it alone reads.
 #pragma once
 #include "cuda/fragments.h"
 
@@ -95,17 +96,32 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
   // All threads come here; `exchange` is shared memory of that size.
   FASTUNROLL_DEVICE static void add(Sums& sums, const char* region, int columns, const Stored* weights, int outputs,
                                     int stride, int first, char* exchange) {
-    if (!speaks()) for_own([&](int i, int j, int h, int e) { of_own(sums, i, j, h, e) = 0; });
-    if (makes(outputs)) {
-      const char* rows[tiles];
-      FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) {
-        const int output =
-            (first_chunk() + q / Fragment::tiles) * Fragment::chunk + Fragment::output(q % Fragment::tiles);
-        rows[q] = reinterpret_cast<const char*>(weights + size_t(output) * size_t(stride) + first) + lane() % 4 * 16;
-      }
-      add_chunks(sums, region, columns / Fragment::chunk, rows);
+    const Rows rows(weights, stride, first);
+    add_from([&](Words4 (&w)[tiles], int chunk) { rows.load(w, chunk); }, sums, region, columns, outputs, exchange);
+  }
+
+  // Bytes of shared memory for such weights: of the threads that have outputs.
+  FASTUNROLL_ANYWHERE static size_t kept_size(int outputs, int columns) {
+    constexpr int at_once = Blocks * Chunks * Fragment::chunk;
+    return size_t((outputs + at_once - 1) / at_once) * Split * kept_by_warp(columns);
+  }
+  FASTUNROLL_DEVICE static void keep(char* kept, int columns, const Stored* weights, int outputs, int stride,
+                                     int first) {
+    if (!makes(outputs)) return;
+    const Rows rows(weights, stride, first);
+    FASTUNROLL_ROLLED for (int c = warp() % Split; c < columns / Fragment::chunk; c += Split) {
+      Words4 w[tiles];
+      rows.load(w, c);
+      FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) *place_of(kept, columns, c, q) = w[q];
     }
-    if constexpr (Split > 1) combine(sums, exchange);
+  }
+  // As add, with what was kept.
+  FASTUNROLL_DEVICE static void add_kept(Sums& sums, const char* region, int columns, char* kept, int outputs,
+                                         char* exchange) {
+    const auto load = [&](Words4 (&w)[tiles], int chunk) {
+      FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) w[q] = *place_of(kept, columns, chunk, q);
+    };
+    add_from(load, sums, region, columns, outputs, exchange);
   }
 
   // A thread's columns of a sample in an array of (batch, columns), which may be missing; zero beyond it.
@@ -132,18 +148,53 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
   }
 
  private:
+  // Where a thread finds its weights.
+  class Rows {
+   public:
+    FASTUNROLL_DEVICE Rows(const Stored* weights, int stride, int first) {
+      FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) {
+        const int output =
+            (first_chunk() + q / Fragment::tiles) * Fragment::chunk + Fragment::output(q % Fragment::tiles);
+        at_[q] = reinterpret_cast<const char*>(weights + size_t(output) * size_t(stride) + first) + lane() % 4 * 16;
+      }
+    }
+    FASTUNROLL_DEVICE void load(Words4 (&w)[tiles], int chunk) const {
+      FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) w[q] = load_constant(at_[q] + size_t(chunk) * 64);
+    }
+
+   private:
+    const char* at_[tiles];
+  };
+
+  FASTUNROLL_ANYWHERE static size_t kept_by_warp(int columns) {
+    return size_t((columns / Fragment::chunk + Split - 1) / Split) * tiles * warp_size * sizeof(Words4);
+  }
+  FASTUNROLL_DEVICE static Words4* place_of(char* kept, int columns, int chunk, int tile) {
+    return reinterpret_cast<Words4*>(kept + size_t(warp()) * kept_by_warp(columns)) +
+           (chunk / Split * tiles + tile) * warp_size + lane();
+  }
+
+  // load(w, chunk) brings a thread's weights of a chunk of columns.
+  template <class Load>
+  FASTUNROLL_DEVICE static void add_from(const Load& load, Sums& sums, const char* region, int columns, int outputs,
+                                         char* exchange) {
+    if (!speaks()) for_own([&](int i, int j, int h, int e) { of_own(sums, i, j, h, e) = 0; });
+    if (makes(outputs)) add_chunks(load, sums, region, columns / Fragment::chunk);
+    if constexpr (Split > 1) combine(sums, exchange);
+  }
+
   // Of every so many chunks one.
-  FASTUNROLL_DEVICE static void add_chunks(Sums& sums, const char* region, int chunks,
-                                           const char* const (&rows)[tiles]) {
+  template <class Load>
+  FASTUNROLL_DEVICE static void add_chunks(const Load& load, Sums& sums, const char* region, int chunks) {
     const int part = warp() % Split;
     Words4 w[ahead][tiles];
     FASTUNROLL_UNROLL for (int s = 0; s < ahead - 1; ++s) if (part + s * Split < chunks)
-        load(w[s], rows, part + s * Split);
+        load(w[s], part + s * Split);
     FASTUNROLL_ROLLED for (int from = part; from < chunks; from += ahead * Split) {
       FASTUNROLL_UNROLL for (int s = 0; s < ahead; ++s) {
         const int c = from + s * Split, next = c + (ahead - 1) * Split;
         if (c < chunks) {
-          if (next < chunks) load(w[(s + ahead - 1) % ahead], rows, next);
+          if (next < chunks) load(w[(s + ahead - 1) % ahead], next);
           Fragment::template multiply<Tall, tiles>(sums, region + size_t(c) * 2 * Tall * Fragment::slab, w[s]);
         }
       }
@@ -168,10 +219,6 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
       }
     }
     sync_block();  // all have read it
-  }
-
-  FASTUNROLL_DEVICE static void load(Words4 (&w)[tiles], const char* const (&rows)[tiles], int chunk) {
-    FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) w[q] = load_constant(rows[q] + size_t(chunk) * 64);
   }
 };
 

@@ -19,8 +19,7 @@ from .timings import Timings, of_device
 PRECISIONS = ("single", "tf32", "bfloat16")
 LARGEST = 512  # columns of float32 that some kernel has room for
 KINDS = ("untied", "tied", "coupled")
-_WIDE_BLOCKS, _WIDE_FROM = 16, 256  # for few samples of more columns: what counts is how fast weights come in
-_SHAPES = tuple((tall, blocks) for blocks in (1, 2, 4) for tall in (1, 2))
+_WIDE, _WIDE_FROM = 8, 256  # blocks for few samples of more columns: what counts is how fast weights come in
 
 
 def precision_of(y: Tensor) -> str | None:
@@ -40,16 +39,32 @@ def _tf32_is_allowed() -> bool:
 
 @dataclass(frozen=True)
 class Plan:
-    """A fused kernel and how work is shared out: 16 ``tall`` samples to a cluster of ``blocks``."""
+    """A fused kernel and how work is shared out: 16 ``tall`` samples to a cluster of ``blocks``.
+
+    keeps: matrices that all layers share stay in shared memory.
+    """
 
     precision: str
     tall: int
     blocks: int
+    keeps: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, bool]:
+        """As the native code wants it."""
+        return self.tall, self.blocks, self.keeps
+
+
+_SHAPES: tuple[tuple[int, int, bool], ...] = (
+    *((tall, blocks, False) for blocks in (1, 2, 4) for tall in (1, 2)), (1, 8, True), (1, 16, False), (1, 16, True),
+)  # fmt: skip
 
 
 def name_of(plan: Plan | None) -> str:
     """As timings call it."""
-    return f"{16 * plan.tall} samples on {plan.blocks} blocks" if plan else "layer by layer"
+    if plan is None:
+        return "layer by layer"
+    return f"{16 * plan.tall} samples on {plan.blocks} blocks" + (" with their matrices" if plan.keeps else "")
 
 
 def reason_against(f: Form, y: Tensor, record: bool) -> str | None:
@@ -85,13 +100,14 @@ def candidates(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gra
     if precision is None or reason_against(f, y, record) is not None:
         return {}
     clusters = describe(module, y.device)[1]
-    found: dict[Plan, int] = {}
-    for tall, blocks in (*_SHAPES, (1, _WIDE_BLOCKS)):
-        if blocks == 1 or clusters:
-            room = _room(module, y, gradient, precision, (tall, blocks), numbers(module, f, p, y))
-            if room:
-                found[Plan(precision, tall, blocks)] = 16 * tall * room
-    return found
+    shared = f.layers > 1 and max(len(p.first), len(p.second)) == 1
+    possible = [
+        Plan(precision, tall, blocks, keeps)
+        for tall, blocks, keeps in _SHAPES
+        if (blocks == 1 or clusters) and (shared or not keeps)
+    ]
+    rooms = {plan: _room(module, y, gradient, plan, numbers(module, f, p, y)) for plan in possible}
+    return {plan: 16 * plan.tall * room for plan, room in rooms.items() if room}
 
 
 def plan(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient: bool = False) -> Plan | None:
@@ -127,9 +143,9 @@ def measured(
 
 def _usual(possible: dict[Plan, int], n: int, batch: int) -> Plan:
     """Where nothing was measured: what arithmetic says."""
-    wide = [p for p in possible if p.blocks == _WIDE_BLOCKS]
-    if wide and n > _WIDE_FROM and batch <= possible[wide[0]]:
-        return wide[0]
+    wide = [p for p in possible if p.blocks >= _WIDE and batch <= possible[p]] if n > _WIDE_FROM else []
+    if wide:
+        return max(wide, key=lambda p: (p.blocks, p.keeps))
     blocks = min(p.blocks for p in possible)
     fitting = [p for p in possible if p.blocks == blocks]
     # The fewest samples at a time that still occupy the whole device at once.
@@ -170,11 +186,11 @@ def only(chosen: Plan | None) -> Iterator[None]:
 _rooms: dict[tuple[Any, ...], int] = {}
 
 
-def _room(module: Any, y: Tensor, gradient: bool, precision: str, shape: tuple[int, int], of: tuple[int, ...]) -> int:
-    """How many clusters of this shape the device has room for at once; 0 if there is no such kernel."""
-    key = module, y.device, gradient, precision, shape, *of[4:]  # without batch, layers, and sizes not padded
+def _room(module: Any, y: Tensor, gradient: bool, plan: Plan, of: tuple[int, ...]) -> int:
+    """How many of its clusters the device has room for at once; 0 if there is no such kernel."""
+    key = module, y.device, gradient, plan, *of[4:]  # without batch, layers, and sizes not padded
     if key not in _rooms:
-        _rooms[key] = module.fused_room(where(y), gradient, PRECISIONS.index(precision), shape, of)
+        _rooms[key] = module.fused_room(where(y), gradient, PRECISIONS.index(plan.precision), plan.shape, of)
     return _rooms[key]
 
 

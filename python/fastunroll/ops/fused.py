@@ -177,7 +177,7 @@ def forward(
     x0, s0 = _aligned_or_none(x0), _aligned_or_none(s0)
     outcome = (t.data_ptr() if t.numel() else 0 for t in (x, last, s))
     module.fused_network(
-        where(y), PRECISIONS.index(chosen.precision), (chosen.tall, chosen.blocks), numbers(module, f, p, y),
+        where(y), PRECISIONS.index(chosen.precision), chosen.shape, numbers(module, f, p, y),
         parameters.strides(), parameters.addresses(), (y.data_ptr(), address(x0), address(s0), *outcome),
     )  # fmt: skip
 
@@ -251,7 +251,7 @@ def _gradients_of(
     theta = sums(padded(module, n), need_theta)
     blend = sums(chosen.blocks * module.fused_warps, need_blend and f.state == "momentum")
     module.fused_gradient(
-        where(y), PRECISIONS.index(chosen.precision), (chosen.tall, chosen.blocks), numbers(module, f, p, y),
+        where(y), PRECISIONS.index(chosen.precision), chosen.shape, numbers(module, f, p, y),
         parameters.strides(), parameters.addresses(), grad.dim() == 3,
         (x.data_ptr(), address(x0), grad.data_ptr(), dz.data_ptr(), address(h), address(start), address(theta),
          address(blend)),
