@@ -45,10 +45,14 @@ float16 tensors are stored as such and summed in float32.
 Before their first use in a process, a device's kernels are tried out on small networks against plain PyTorch. If they
 fail or disagree, plain PyTorch serves, and `fu.backend()` says why.
 
+Matrices that all layers share (tied networks, the classical solvers) stay in shared memory throughout where samples are
+few: 8 or 16 blocks have them between them.
+
 Which of the kernels for one launch serves, or whether layers go one by one, is decided by timings of the device:
-`fastunroll tune` takes them in a minute, into `~/.cache/fastunroll`, and `fu.backend(verbose=True)` says what they led
-to. Where nothing was measured a rule decides: 16 blocks to 16 samples for n > 256 as long as all run at once, else the
-fewest blocks that have room. Results change by rounding where timings lead to another kernel.
+`fastunroll tune` takes them in a minute, of kernels that agree with the path layer by layer, and puts them into
+`~/.cache/fastunroll`; `fu.backend(verbose=True)` says what they led to. Where nothing was measured a rule decides: for
+n > 256, 16 blocks to 16 samples, or 8 that keep their matrices, as long as all run at once; else the fewest blocks that
+have room. Results change by rounding where timings lead to another kernel.
 
 A sample's result does not depend on the batch it came in as long as the same kernel serves both; on the CPU it never
 does. Without gradients, matrices are laid out once and kept while no version counter moves: weights edited through

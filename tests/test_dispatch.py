@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fastunroll as fu
 import pytest
 import torch
 from devices import NO_GPU, on
 from fastunroll.__main__ import main
-from fastunroll.ops import dispatch, timings
+from fastunroll.ops import dispatch, fused, timings
 from fastunroll.ops.device import kernels
 from fastunroll.ops.dispatch import Plan
 from fastunroll.ops.form import Form, Parameters
@@ -169,3 +170,17 @@ def test_tuning_without_a_gpu_says_so(capsys: pytest.CaptureFixture[str], cache:
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("fastunroll tune: there are no CUDA kernels here to choose among: ")
     assert not cache.parent.exists()
+
+
+def test_a_kernel_that_errs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "16 samples on 2 blocks"
+    usual = fused.forward
+
+    def wrong(module: Any, chosen: Plan, *arguments: Any) -> None:
+        usual(module, chosen, *arguments)
+        if dispatch.name_of(chosen) == name:
+            arguments[-2].mul_(1.01)  # the last layer
+
+    monkeypatch.setattr(fused, "forward", wrong)
+    found = tune(torch.device("cpu"), sizes=(32,), batches=(2,), layers=2, seconds=0, precisions=("single",))
+    assert {c.gradient for c in found.cases if name in c.times} == {True}

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from itertools import product
 from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,14 @@ BATCHES = (1, 16, 64, 256, 1024, 8192)
 LAYERS = 16
 _PRECISIONS = {"single": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 
-Run = Callable[[], Any]
+# What kernels may differ by: 16 layers, and elements that round to the other side of their threshold.
+_OFF = {"single": 1e-3, "tf32": 3e-2, "bfloat16": 0.2}
+
+Run = Callable[[], Sequence[Tensor]]
+
+
+def _values(found: Sequence[Tensor]) -> Tensor:
+    return torch.cat([t.double().flatten() for t in found])
 
 
 def time_of(run: Run, device: torch.device, seconds: float) -> float:
@@ -63,15 +69,16 @@ def _drawn(kind: str, n: int, layers: int, device: torch.device, dtype: torch.dt
 def _runs(form: Form, p: Parameters, y: Tensor) -> tuple[Run, Run]:
     """The network, and its gradient, by whichever kernel is the only one."""
 
-    def forward() -> Any:
+    def forward() -> Sequence[Tensor]:
         return network(form, p, y, None, None, keep=False)
 
     needs = [False, False, False, True, True, False, True, False, False]
     x, _, _, trace = recorded(y, *map(list, p), None, None, form.numbers(), False, True, False)
     grad = torch.ones_like(x[-1])
 
-    def backward() -> Any:
-        return through(grad, None, y, *map(list, p), None, None, x, trace, form.numbers(), needs)
+    def backward() -> Sequence[Tensor]:
+        found: list[Tensor] = through(grad, None, y, *map(list, p), None, None, x, trace, form.numbers(), needs)
+        return found
 
     return forward, backward
 
@@ -81,6 +88,8 @@ def tune(
     seconds: float = 0.006, precisions: Sequence[str] = tuple(_PRECISIONS), bar: bool = False,
 ) -> Timings:  # fmt: skip
     """Times every kernel that can run each kind of network, precision, size and batch, forward and backward.
+
+    One that disagrees with the path layer by layer is left out, and so will not be chosen.
 
     Raises:
         RuntimeError: the device has no kernels to choose among.
@@ -99,10 +108,14 @@ def tune(
             with torch.no_grad():
                 for gradient, run in enumerate(_runs(form, p, y)):
                     plans = dispatch.candidates(module, form, p, y, bool(gradient), bool(gradient))
+                    with dispatch.only(None):
+                        wanted = _values(run())
                     times = {}
                     for plan in (*plans, None):
                         with dispatch.only(plan):
-                            times[dispatch.name_of(plan)] = round(time_of(run, device, seconds), 1)
+                            off = float((_values(run()) - wanted).norm())
+                            if off <= _OFF[precision] * float(wanted.norm()):
+                                times[dispatch.name_of(plan)] = round(time_of(run, device, seconds), 1)
                     cases.append(Case(kind, precision, bool(gradient), n, batch, times))
     finally:
         torch.backends.cuda.matmul.allow_tf32 = allowed

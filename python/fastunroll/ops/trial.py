@@ -10,12 +10,13 @@ from .form import Form, Parameters
 from .network import network
 
 _BATCH, _LAYERS = 5, 2
-_TRIALS = (  # in one launch of one block, and of several; with sums over samples; layer by layer
-    (Form(_LAYERS), 12, 17, torch.float32),
-    (Form(_LAYERS), 12, 300, torch.float32),
-    (Form(_LAYERS, linear="coupled", state="momentum"), 12, 17, torch.float32),
-    (Form(_LAYERS, linear="coupled", state="onsager"), 12, 17, torch.float32),
-    (Form(_LAYERS, passing=(3, 3)), 12, 17, torch.float64),
+_TRIALS = (  # with how many matrices of a kind
+    (Form(_LAYERS), _LAYERS, 12, 17, torch.float32),  # in one launch of one block,
+    (Form(_LAYERS), _LAYERS, 12, 300, torch.float32),  # and of several,
+    (Form(_LAYERS, linear="coupled"), 1, 12, 300, torch.float32),  # which keep matrices;
+    (Form(_LAYERS, linear="coupled", state="momentum"), _LAYERS, 12, 17, torch.float32),
+    (Form(_LAYERS, linear="coupled", state="onsager"), _LAYERS, 12, 17, torch.float32),  # with sums over samples;
+    (Form(_LAYERS, passing=(3, 3)), _LAYERS, 12, 17, torch.float64),  # layer by layer
 )
 _OFF = {torch.float32: 1e-2, torch.float64: 1e-9}  # that of TF32 too; a mistake is far larger
 
@@ -24,10 +25,10 @@ def disagreement(device: torch.device) -> str | None:
     """Which network came out wrong, if one did."""
     autocast = torch.autocast(device.type, enabled=False)
     with torch.inference_mode(False), torch.enable_grad(), autocast:
-        for form, m, n, dtype in _TRIALS:
+        for form, count, m, n, dtype in _TRIALS:
             which = f"{form.linear} layers, state {form.state}, n = {n}, {dtype}"
             try:
-                agrees = _agrees(form, m, n, dtype, device)
+                agrees = _agrees(form, count, m, n, dtype, device)
             except torch.cuda.OutOfMemoryError:
                 raise
             except RuntimeError as error:
@@ -37,7 +38,7 @@ def disagreement(device: torch.device) -> str | None:
     return None
 
 
-def _agrees(form: Form, m: int, n: int, dtype: torch.dtype, device: torch.device) -> bool:
+def _agrees(form: Form, count: int, m: int, n: int, dtype: torch.dtype, device: torch.device) -> bool:
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int, scale: float = 1.0) -> Tensor:
@@ -45,8 +46,8 @@ def _agrees(form: Form, m: int, n: int, dtype: torch.dtype, device: torch.device
         return drawn.to(device, dtype).requires_grad_()
 
     inner = m if form.coupled else n
-    first = [draw(m, n, scale=inner**-0.5) if form.coupled else draw(n, m, scale=m**-0.5) for _ in range(_LAYERS)]
-    second = [draw(inner, n, scale=0.5 * inner**-0.5) for _ in range(_LAYERS)]
+    first = [draw(m, n, scale=inner**-0.5) if form.coupled else draw(n, m, scale=m**-0.5) for _ in range(count)]
+    second = [draw(inner, n, scale=0.5 * inner**-0.5) for _ in range(count)]
     blend = [draw(1, scale=0.3) for _ in range(_LAYERS)] if form.state == "momentum" else []
     p = Parameters(first, second, (), [draw(1, scale=0.1) for _ in range(_LAYERS)], (), blend)
     y = draw(_BATCH, m)
