@@ -151,7 +151,7 @@ template <class Call> const char* with_stored(bool half, const Call& call) {
 void bind_fused(py::module_& module) {
   module.attr("fused_padding") = cuda::fused_padding;
   module.def("fused_room", [](const Where& where, bool gradient, int precision, const Shape& shape,
-                                  const std::array<int64_t, 10>& numbers) {
+                              const std::array<int64_t, 10>& numbers) {
     const cuda::FusedShape how = shape_of(shape);
     const auto which = cuda::Precision(precision);
     int room = 0;

@@ -4,8 +4,7 @@
 namespace fastunroll::cuda {
 
 template <class T>
-int fused_gradient_room(const Stream& stream, Precision precision, const FusedShape& shape,
-                             const FusedLayers<T>& net) {
+int fused_gradient_room(const Stream& stream, Precision precision, const FusedShape& shape, const FusedLayers<T>& net) {
   return FusedKernels<FusedGradient, false>::template room_for<T>(stream, precision, shape, net);
 }
 template <class T>

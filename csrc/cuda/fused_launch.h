@@ -68,9 +68,9 @@ template <template <Precision, int, int, int, int, int, bool> class Kernel, bool
       if (is(2, 4)) return call(kernel<P, 2, 4>);
     }
     if constexpr (HasWide) {
-      if (is(1, 8, true)) return call(kernel<P, 1, 8, half ? 4 : 2, true>);
-      if (is(1, 16)) return call(kernel<P, 1, 16, half ? 8 : 4>);
-      if (is(1, 16, true)) return call(kernel<P, 1, 16, half ? 8 : 4, true>);
+      if (is(1, 8, true)) return call(kernel < P, 1, 8, half ? 4 : 2, true >);
+      if (is(1, 16)) return call(kernel < P, 1, 16, half ? 8 : 4 >);
+      if (is(1, 16, true)) return call(kernel < P, 1, 16, half ? 8 : 4, true >);
     }
     return decltype(call(kernel<P, 1, 1>))();
   }

@@ -27,9 +27,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
 
   FASTUNROLL_DEVICE static int row_of(int tall, int half) { return 16 * tall + 8 * half + lane() / 4; }
   // Blocks take turns, so that each has its part however few the outputs are.
-  FASTUNROLL_DEVICE static int first_chunk() {
-    return (warp() / Split * Blocks + cluster_rank<Blocks>()) * Chunks;
-  }
+  FASTUNROLL_DEVICE static int first_chunk() { return (warp() / Split * Blocks + cluster_rank<Blocks>()) * Chunks; }
   FASTUNROLL_DEVICE static bool makes(int outputs) { return first_chunk() * Fragment::chunk < outputs; }
   // Of the warps that have the same outputs one speaks for all.
   FASTUNROLL_DEVICE static bool speaks() { return warp() % Split == 0; }
@@ -97,7 +95,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
   FASTUNROLL_DEVICE static void add(Sums& sums, const char* region, int columns, const Stored* weights, int outputs,
                                     int stride, int first, char* exchange) {
     const Rows rows(weights, stride, first);
-    add_from([&](Words4 (&w)[tiles], int chunk) { rows.load(w, chunk); }, sums, region, columns, outputs, exchange);
+    add_from([&](Words4(&w)[tiles], int chunk) { rows.load(w, chunk); }, sums, region, columns, outputs, exchange);
   }
 
   // Bytes of shared memory for such weights: of the threads that have outputs.
@@ -112,13 +110,13 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
     FASTUNROLL_ROLLED for (int c = warp() % Split; c < columns / Fragment::chunk; c += Split) {
       Words4 w[tiles];
       rows.load(w, c);
-      FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) *place_of(kept, columns, c, q) = w[q];
+      FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) * place_of(kept, columns, c, q) = w[q];
     }
   }
   // As add, with what was kept.
   FASTUNROLL_DEVICE static void add_kept(Sums& sums, const char* region, int columns, char* kept, int outputs,
                                          char* exchange) {
-    const auto load = [&](Words4 (&w)[tiles], int chunk) {
+    const auto load = [&](Words4(&w)[tiles], int chunk) {
       FASTUNROLL_UNROLL for (int q = 0; q < tiles; ++q) w[q] = *place_of(kept, columns, chunk, q);
     };
     add_from(load, sums, region, columns, outputs, exchange);
@@ -188,8 +186,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
   FASTUNROLL_DEVICE static void add_chunks(const Load& load, Sums& sums, const char* region, int chunks) {
     const int part = warp() % Split;
     Words4 w[ahead][tiles];
-    FASTUNROLL_UNROLL for (int s = 0; s < ahead - 1; ++s) if (part + s * Split < chunks)
-        load(w[s], part + s * Split);
+    FASTUNROLL_UNROLL for (int s = 0; s < ahead - 1; ++s) if (part + s * Split < chunks) load(w[s], part + s * Split);
     FASTUNROLL_ROLLED for (int from = part; from < chunks; from += ahead * Split) {
       FASTUNROLL_UNROLL for (int s = 0; s < ahead; ++s) {
         const int c = from + s * Split, next = c + (ahead - 1) * Split;
