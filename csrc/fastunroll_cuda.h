@@ -149,7 +149,7 @@ constexpr int fused_warps = 8;
 // How the work is shared out: 16 `tall` samples to a cluster of `blocks`, which keeps matrices that all layers share.
 struct FusedShape {
   int tall, blocks;
-  bool keeps;
+  bool keeps = false;
 };
 
 // How many clusters the device of the stream runs at once; none if there is no such kernel or no room for it.

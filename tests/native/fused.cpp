@@ -188,9 +188,8 @@ void test_fused() {
       const bool differentiable = form.state == State::none || form.state == State::momentum;
       if (differentiable && !form.gain && !options.s0) Fused(p).backward(shape, what);
       if (device.clusters && p.given.parameters[0].arrays.size() == 1 && p.given.parameters[1].arrays.size() <= 1) {
-        for (const int blocks : {8, 16})
-          for (const Precision precision : {Precision::single, Precision::tf32})
-            Fused(p).forward(precision, {1, blocks, true}, what + "matrices kept: ");
+        Fused(p).forward(Precision::single, {1, 8, true}, what + "8 blocks keep matrices: ");
+        if (given) Fused(p).forward(Precision::tf32, {1, 16, true}, what + "16 blocks keep matrices: ");
       }
       const Problem<float> small(form, {1, 1, 3, 1}, options);
       Fused(small).forward(given ? Precision::single : Precision::tf32, {1, 1}, what);
