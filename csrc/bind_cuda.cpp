@@ -184,7 +184,7 @@ void bind_fused(py::module_& module) {
   module.def("fused_gradient",
              [](const Where& where, int precision, const Shape& shape, const std::array<int64_t, 10>& numbers,
                 const std::array<int64_t, 4>& strides, const std::array<Address, 6>& parameters, bool every_layer,
-                const std::array<Address, 8>& p) {
+                const std::array<Address, 9>& p) {
                const auto which = cuda::Precision(precision);
                require_launched(with_stored(which == cuda::Precision::bfloat16, [&](auto zero) {
                  using T = decltype(zero);
@@ -197,7 +197,8 @@ void bind_fused(py::module_& module) {
                                                      pointer<T>(p[4]),
                                                      pointer<T>(p[5]),
                                                      pointer<float>(p[6]),
-                                                     pointer<float>(p[7])};
+                                                     pointer<float>(p[7]),
+                                                     pointer<float>(p[8])};
                  return cuda::fused_gradient(stream_of(where), which, shape_of(shape), net);
                }));
              });

@@ -131,8 +131,8 @@ template <class T> struct Fused : FusedLayers<T> {
   T* s;     // (batch, state_size), or null
 };
 
-// From the gradient of x to those of z of all layers, plain or with momentum and without gain. What is over samples is
-// left for each tile of 16 `tall` of them. first is, direct, W2^T (padded_n, padded_n); coupled, W (padded_m,
+// From the gradient of x to those of z of all layers, plain or with momentum. What is over samples is left
+// for each tile of 16 `tall` of them. first is, direct, W2^T (padded_n, padded_n); coupled, W (padded_m,
 // padded_n), and second is then A^T (padded_n, padded_m).
 template <class T> struct FusedBackward : FusedLayers<T> {
   const T *x, *x0;  // as fused_network left it, and started from
@@ -143,6 +143,7 @@ template <class T> struct FusedBackward : FusedLayers<T> {
   T* to_start;      // (batch, n): the gradient of x0, or null
   float* to_theta;  // (tiles, layers, padded_n), of groups their first; or null
   float* to_blend;  // (tiles, layers, fused_warps blocks) but for the first layer; or null
+  float* to_gain;   // (tiles, layers, fused_warps blocks): times the gain; or null
 };
 constexpr int fused_warps = 8;
 

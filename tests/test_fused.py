@@ -146,7 +146,10 @@ def _gradients(p: Any) -> list[Tensor]:
     return [*torch.autograd.grad((weights * x).sum(), p.leaves, allow_unused=True, materialize_grads=True)]
 
 
-_LEARNED = [f for f in _FORMS if f.state in ("none", "momentum") and not f.prox.get("gain")]
+_LEARNED = [
+    *(f for f in _FORMS if f.state in ("none", "momentum")),
+    Form("pairs", "direct", "momentum", prox={"group": 2, "gain": True}, dtype=torch.float32),
+]
 
 
 @pytest.mark.parametrize("precision", list(_OFF))

@@ -37,26 +37,31 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   FASTUNROLL_DEVICE const Stored* x_before(int k) const { return k ? layer(p.x, k - 1) : p.x0; }
 
   // Behind a pair of norm r = |x| / gain + theta, with u = x / |x|: (1 - theta / r) g + (theta / r) <u, g> u.
-  FASTUNROLL_DEVICE float through_pair(float& a, float& b, float x, float y, float theta) const {
+  FASTUNROLL_DEVICE float through_pair(float& a, float& b, float x, float y, float gain, float theta) const {
     const float size = square_root(fused_multiply_add(x, x, y * y));
     if (size == 0) {
       a = b = 0;
       return 0;
     }
-    const float along = (a * x + b * y) / size, share = theta / (size + theta);
+    const float along = (a * x + b * y) / size, share = theta / (size / gain + theta);
     a = (1 - share) * a + share * along * (x / size);
     b = (1 - share) * b + share * along * (y / size);
     return along;
   }
 
-  // From the gradient of x+ to that of z, a thread's columns of a row; that of theta is added to `to_theta`.
-  FASTUNROLL_DEVICE void through_prox(int k, float (&g)[width], const float (&x)[width], int column,
-                                      float (&to_theta)[width]) const {
+  // From the gradient of x+ to that of z, a thread's columns of a row; that of theta is added to `to_theta`, that of
+  // the gain, times it, to `to_gain`.
+  FASTUNROLL_DEVICE void through_prox(int k, float (&g)[width], const float (&x)[width], int column, float gain,
+                                      float (&to_theta)[width], float& to_gain) const {
+    FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
+      to_gain = fused_multiply_add(g[e], x[e], to_gain);
+      g[e] *= gain;
+    }
     if (p.shrinkage == Shrinkage::none || column >= p.padded_n) return;
     const float* const theta = p.theta + k * p.theta_stride + column / p.group;
     FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
       if (p.group == 2) {
-        if (e % 2 == 0) to_theta[e] -= through_pair(g[e], g[e + 1], x[e], x[e + 1], theta[e / 2]);
+        if (e % 2 == 0) to_theta[e] -= through_pair(g[e], g[e + 1], x[e], x[e + 1], gain, theta[e / 2]);
       } else {
         g[e] = x[e] == 0 ? 0.0f : g[e];
         to_theta[e] -= p.shrinkage == Shrinkage::soft && x[e] < 0 ? -g[e] : g[e];
@@ -68,8 +73,8 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   FASTUNROLL_DEVICE void gradient_of_z(int k, typename Product::Sums& sums, Own& g) {
     const bool top = k + 1 == p.layers, momentum = p.state == State::momentum && !top;
     const Stored* const entering = p.every_layer ? layer(p.grad, k) : top ? p.grad : nullptr;
-    const float blend = momentum ? p.blend[k + 1] : 0.0f;
-    float to_blend = 0;
+    const float blend = momentum ? p.blend[k + 1] : 0.0f, gain = p.gain ? p.gain[k] : 1.0f;
+    float to_blend = 0, to_gain = 0;
     FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
       const int column = Product::column_of(j);
       float to_theta[width] = {};
@@ -91,13 +96,14 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
               own[e] += above;
             }
           }
-          through_prox(k, own, x, column, to_theta);
+          through_prox(k, own, x, column, gain, to_theta, to_gain);
           store(p.dz + k * p.batch * p.n, row, column, own, p.n);
         }
       }
       if (p.to_theta && column < p.padded_n) put_theta(k, column, to_theta);
     }
-    if (p.to_blend && momentum) put_blend(k + 1, to_blend);
+    if (p.to_blend && momentum) put_sum(p.to_blend, k + 1, to_blend);
+    if (p.to_gain) put_sum(p.to_gain, k, to_gain);
   }
 
   // The sum over the tile's samples, which this warp alone has for its columns.
@@ -110,10 +116,10 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   }
 
   // A number for each warp of the cluster.
-  FASTUNROLL_DEVICE void put_blend(int k, float sum) const {
+  FASTUNROLL_DEVICE void put_sum(float* out, int k, float sum) const {
     FASTUNROLL_UNROLL for (int bits = 1; bits < warp_size; bits *= 2) sum += shuffle_xor(sum, bits);
     const int64_t place = (tile * p.layers + k) * Blocks * Warps + cluster_rank<Blocks>() * Warps + warp();
-    if (lane() == 0) p.to_blend[place] = sum;
+    if (lane() == 0) out[place] = sum;
   }
 
   FASTUNROLL_DEVICE void read(const Stored* array, int row, int column, float (&out)[width]) const {

@@ -106,7 +106,8 @@ class Fused {
     Arguments<float> wanted = p_.backward(result);
     Array<float> dz(result.x.size()), h(size_t(net_.layers * p_.size.batch * m_)), start(wanted.x0.size());
     const int64_t tiles = (p_.size.batch + 16 * shape.tall - 1) / (16 * shape.tall);
-    Array<float> theta(size_t(tiles * net_.layers * long_)), blend(size_t(tiles * net_.layers * 8 * shape.blocks));
+    Array<float> theta(size_t(tiles * net_.layers * long_)), sums(size_t(tiles * net_.layers * 8 * shape.blocks)),
+        gain(sums.size());
     const cuda::FusedBackward<float> call = {layers_of(first, second),
                                              result.x.data(),
                                              data(p_.given.x0),
@@ -116,7 +117,8 @@ class Fused {
                                              net_.coupled() ? h.data() : nullptr,
                                              start.data(),
                                              theta.data(),
-                                             blend.data()};
+                                             sums.data(),
+                                             gain.data()};
     const char* problem = cuda::fused_gradient(cuda::Stream{0, nullptr}, Precision::single, shape, call);
     if (!problem) problem = finished();
     CHECK(!problem, what + (problem ? problem : ""));
@@ -186,7 +188,7 @@ void test_fused() {
       std::fill(p.grad_s.begin(), p.grad_s.end(), 0.0f);
       Fused(p).forward(Precision::single, shape, what);
       const bool differentiable = form.state == State::none || form.state == State::momentum;
-      if (differentiable && !form.gain && !options.s0) Fused(p).backward(shape, what);
+      if (differentiable && !options.s0) Fused(p).backward(shape, what);
       if (device.clusters && p.given.parameters[0].arrays.size() == 1 && p.given.parameters[1].arrays.size() <= 1) {
         Fused(p).forward(Precision::single, {1, 8, true}, what + "8 blocks keep matrices: ");
         if (given) Fused(p).forward(Precision::tf32, {1, 16, true}, what + "16 blocks keep matrices: ");

@@ -82,10 +82,8 @@ def reason_against(f: Form, y: Tensor, record: bool) -> str | None:
     return None
 
 
-def reason_against_gradient(f: Form, p: Parameters, s0: Tensor | None, grad_s: Tensor | None) -> str | None:
+def reason_against_gradient(s0: Tensor | None, grad_s: Tensor | None) -> str | None:
     """Why the gradient of a network that ran in one launch cannot."""
-    if p.gain:
-        return "it has gains"
     return None if s0 is None and grad_s is None else "the second state was given, or has a gradient"
 
 

@@ -194,7 +194,7 @@ def _aligned_or_none(t: Tensor | None) -> Tensor | None:
 @dataclass(frozen=True)
 class Gradients:
     """What the kernel of gradients finds: of z, (K, batch, n); coupled, W dz, (K, batch, m); of x0; and what is left to
-    be summed over tiles of samples, of theta (tiles, K, n / group) and of blend (tiles, K, parts).
+    be summed over tiles of samples, of theta (tiles, K, n / group), of blend and, times the gain, of gain (tiles, K, parts).
     """
 
     dz: Tensor
@@ -202,6 +202,7 @@ class Gradients:
     start: Tensor | None
     theta: Tensor | None
     blend: Tensor | None
+    gain: Tensor | None
 
 
 _SEGMENT, _SEGMENT_FROM = 4, 1 << 24  # layers at a time, where iterates have more values than that
@@ -237,7 +238,7 @@ def _gradients_of(
     parameters = Layout(module, f, p, gradient=True)
     m, n = sizes(f, p)
     batch = y.shape[0]
-    need_y, need_x0, _, need_first, need_second, need_step, need_theta, _, need_blend = needs
+    need_y, need_x0, _, need_first, need_second, need_step, need_theta, need_gain, need_blend = needs
     grad, x0 = _aligned(grad), _aligned_or_none(x0)
     tiles = -(-batch // (16 * chosen.tall))
 
@@ -249,11 +250,12 @@ def _gradients_of(
     h = y.new_empty(f.layers, batch, m) if inner else None
     start = y.new_empty(batch, n) if need_x0 else None
     theta = sums(padded(module, n), need_theta)
-    blend = sums(chosen.blocks * module.fused_warps, need_blend and f.state == "momentum")
+    parts = chosen.blocks * module.fused_warps
+    blend, gain = sums(parts, need_blend and f.state == "momentum"), sums(parts, need_gain)
     module.fused_gradient(
         where(y), PRECISIONS.index(chosen.precision), chosen.shape, numbers(module, f, p, y),
         parameters.strides(), parameters.addresses(), grad.dim() == 3,
         (x.data_ptr(), address(x0), grad.data_ptr(), dz.data_ptr(), address(h), address(start), address(theta),
-         address(blend)),
+         address(blend), address(gain)),
     )  # fmt: skip
-    return Gradients(dz, h, start, None if theta is None else theta[..., : n : f.group], blend)
+    return Gradients(dz, h, start, None if theta is None else theta[..., : n : f.group], blend, gain)

@@ -219,6 +219,8 @@ class _Backward:
                 if found.theta is not None:
                     rows = found.theta[:, i]
                     self.theta.add_rows(k, rows if self.theta.size > 1 else rows.sum(1, keepdim=True))
+                if found.gain is not None:
+                    self.gain.add_rows(k, found.gain[:, i].sum(1, keepdim=True), self.net.gain[k])
                 if found.blend is not None and k > 0:
                     self.blend.add_rows(k, found.blend[:, i].sum(1, keepdim=True))
             start = found.start

@@ -99,7 +99,7 @@ def _backward_on_device(
     s0: Tensor | None, x: Tensor, trace: Tensor, needs: Sequence[bool],
 ) -> list[Tensor]:  # fmt: skip
     chosen = None
-    if dispatch.reason_against_gradient(f, p, s0, grad_s) is None:
+    if dispatch.reason_against_gradient(s0, grad_s) is None:
         chosen = dispatch.plan(module, f, p, y, record=True, gradient=True)
     with own_precision(y):
         found = None if chosen is None else fused.gradients(module, chosen, f, p, y, grad, x0, x, needs)
