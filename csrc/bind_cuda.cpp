@@ -167,7 +167,7 @@ void bind_fused(py::module_& module) {
   module.attr("fused_warps") = cuda::fused_warps;
   module.def("fused_network", [](const Where& where, int precision, const Shape& shape,
                                  const std::array<int64_t, 10>& numbers, const std::array<int64_t, 4>& strides,
-                                 const std::array<Address, 6>& parameters, const std::array<Address, 6>& p) {
+                                 const std::array<Address, 6>& parameters, const std::array<Address, 7>& p) {
     const auto which = cuda::Precision(precision);
     require_launched(with_stored(which == cuda::Precision::bfloat16, [&](auto zero) {
       using T = decltype(zero);
@@ -177,14 +177,15 @@ void bind_fused(py::module_& module) {
                                   pointer<const T>(p[2]),
                                   pointer<T>(p[3]),
                                   pointer<T>(p[4]),
-                                  pointer<T>(p[5])};
+                                  pointer<T>(p[5]),
+                                  pointer<T>(p[6])};
       return cuda::fused_network(stream_of(where), which, shape_of(shape), net);
     }));
   });
   module.def("fused_gradient",
              [](const Where& where, int precision, const Shape& shape, const std::array<int64_t, 10>& numbers,
                 const std::array<int64_t, 4>& strides, const std::array<Address, 6>& parameters, bool every_layer,
-                const std::array<Address, 9>& p) {
+                const std::array<Address, 10>& p) {
                const auto which = cuda::Precision(precision);
                require_launched(with_stored(which == cuda::Precision::bfloat16, [&](auto zero) {
                  using T = decltype(zero);
@@ -192,13 +193,14 @@ void bind_fused(py::module_& module) {
                                                      pointer<const T>(p[0]),
                                                      pointer<const T>(p[1]),
                                                      pointer<const T>(p[2]),
+                                                     pointer<const T>(p[3]),
                                                      every_layer,
-                                                     pointer<T>(p[3]),
                                                      pointer<T>(p[4]),
                                                      pointer<T>(p[5]),
-                                                     pointer<float>(p[6]),
+                                                     pointer<T>(p[6]),
                                                      pointer<float>(p[7]),
-                                                     pointer<float>(p[8])};
+                                                     pointer<float>(p[8]),
+                                                     pointer<float>(p[9])};
                  return cuda::fused_gradient(stream_of(where), which, shape_of(shape), net);
                }));
              });

@@ -147,7 +147,7 @@ def _gradients(p: Any) -> list[Tensor]:
 
 
 _LEARNED = [
-    *(f for f in _FORMS if f.state in ("none", "momentum")),
+    *(f for f in _FORMS if f.state != "onsager"),
     Form("pairs", "direct", "momentum", prox={"group": 2, "gain": True}, dtype=torch.float32),
 ]
 

@@ -29,7 +29,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   const int64_t tile = block() / Blocks, first_sample = tile * rows;
   char* const region_n = shared();  // of the gradient of z
   char* const region_m = region_n + Product::region_size(p.padded_n);
-  Own carried = {};  // momentum: what reaches x two layers down
+  Own carried = {};  // momentum: what reaches x two layers down; splitting: the gradient of s
 
   FASTUNROLL_DEVICE explicit FusedGradient(const Arguments& arguments) : p(arguments) {}
 
@@ -73,7 +73,8 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   FASTUNROLL_DEVICE void gradient_of_z(int k, typename Product::Sums& sums, Own& g) {
     const bool top = k + 1 == p.layers, momentum = p.state == State::momentum && !top;
     const Stored* const entering = p.every_layer ? layer(p.grad, k) : top ? p.grad : nullptr;
-    const float blend = momentum ? p.blend[k + 1] : 0.0f, gain = p.gain ? p.gain[k] : 1.0f;
+    const bool splitting = p.state == State::splitting;
+    const float blend = momentum ? p.blend[k + 1] : splitting ? p.blend[k] : 0.0f, gain = p.gain ? p.gain[k] : 1.0f;
     float to_blend = 0, to_gain = 0;
     FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
       const int column = Product::column_of(j);
@@ -83,7 +84,10 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
           const int row = Product::row_of(i, h);
           float x[width], before[width];
           read(layer(p.x, k), row, column, x);
-          read(momentum ? x_before(k) : nullptr, row, column, before);
+          if (splitting)  // z - x+
+            Product::read(p.trace + k * p.batch * 2 * p.n + p.n, first_sample + row, p.batch, column, p.n, before, 2);
+          else
+            read(momentum ? x_before(k) : nullptr, row, column, before);
           float (&own)[width] = g.at[i][j][h];
           read(entering, row, column, own);
           FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
@@ -95,14 +99,28 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
             } else {
               own[e] += above;
             }
+            if (splitting) {  // v = x - s of the layer above, and s+ = s + b (z - x+)
+              float& of_s = carried.at[i][j][h][e];
+              of_s -= above;
+              own[e] = fused_multiply_add(-blend, of_s, own[e]);
+              to_blend = fused_multiply_add(of_s, before[e], to_blend);
+            }
           }
           through_prox(k, own, x, column, gain, to_theta, to_gain);
+          if (splitting) {  // x+ sees z + s
+            FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
+              const float of_s = carried.at[i][j][h][e];
+              carried.at[i][j][h][e] += own[e];
+              own[e] = fused_multiply_add(blend, of_s, own[e]);
+            }
+          }
           store(p.dz + k * p.batch * p.n, row, column, own, p.n);
         }
       }
       if (p.to_theta && column < p.padded_n) put_theta(k, column, to_theta);
     }
     if (p.to_blend && momentum) put_sum(p.to_blend, k + 1, to_blend);
+    if (p.to_blend && splitting) put_sum(p.to_blend, k, to_blend);
     if (p.to_gain) put_sum(p.to_gain, k, to_gain);
   }
 
@@ -175,7 +193,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
         FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
           float own[width];
           FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) own[e] =
-              Product::of_own(sums, i, j, h, e) + carried.at[i][j][h][e];
+              Product::of_own(sums, i, j, h, e) + (p.state == State::momentum ? carried.at[i][j][h][e] : 0.0f);
           store(p.to_start, Product::row_of(i, h), Product::column_of(j), own, p.n);
         }
       }

@@ -189,8 +189,20 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
     FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) u[e] *= gain;
   }
 
-  FASTUNROLL_DEVICE void store(Stored* array, int row, int column, const float (&values)[width], int columns) const {
-    if (Product::speaks()) Product::store(array, first_sample + row, p.batch, column, columns, values);
+  FASTUNROLL_DEVICE void store(Stored* array, int row, int column, const float (&values)[width], int columns,
+                               int step = 1) const {
+    if (Product::speaks()) Product::store(array, first_sample + row, p.batch, column, columns, values, step);
+  }
+
+  // Splitting: v and z - x+, one behind the other.
+  FASTUNROLL_DEVICE void record(int k, int row, int column, const float (&input)[width], const float (&z)[width],
+                                const float (&x)[width]) const {
+    if (!p.trace) return;
+    Stored* const trace = p.trace + k * p.batch * 2 * p.n;
+    float moved[width];
+    FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) moved[e] = z[e] - x[e];
+    store(trace, row, column, input, p.n, 2);
+    store(trace + p.n, row, column, moved, p.n, 2);
   }
 
   FASTUNROLL_DEVICE void layers() {
@@ -226,6 +238,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
           prox(k, u, column, p.coupled ? scale[i][h] : 1.0f);
           store(x, Product::row_of(i, h), column, u, p.n);
           if (last) store(p.last, Product::row_of(i, h), column, u, p.n);
+          if (p.state == State::splitting) record(k, Product::row_of(i, h), column, own_v, z, u);
           FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
             nonzeros[i][h] += u[e] != 0;
             own_v[e] = u[e];

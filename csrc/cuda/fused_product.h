@@ -122,11 +122,12 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
     add_from(load, sums, region, columns, outputs, exchange);
   }
 
-  // A thread's columns of a sample in an array of (batch, columns), which may be missing; zero beyond it.
+  // A thread's columns of a sample in an array of (batch, columns), which may be missing; zero beyond it. Its rows are
+  // `step` times as long.
   FASTUNROLL_DEVICE static void read(const Stored* array, int64_t sample, int64_t batch, int column, int columns,
-                                     float (&out)[width]) {
+                                     float (&out)[width], int step = 1) {
     const bool exists = array && sample < batch && column < columns;
-    const Stored* const from = array + sample * columns + column;
+    const Stored* const from = array + sample * step * columns + column;
     if (exists && columns % width == 0) {
       Fragment::apart(load_constant(from), out);
     } else {
@@ -135,9 +136,9 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> s
     }
   }
   FASTUNROLL_DEVICE static void store(Stored* array, int64_t sample, int64_t batch, int column, int columns,
-                                      const float (&values)[width]) {
+                                      const float (&values)[width], int step = 1) {
     if (!array || sample >= batch || column >= columns) return;
-    Stored* const to = array + sample * columns + column;
+    Stored* const to = array + sample * step * columns + column;
     if (columns % width == 0) {
       *reinterpret_cast<Words4*>(to) = Fragment::together(values);
     } else {

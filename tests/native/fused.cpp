@@ -80,8 +80,8 @@ class Fused {
     Array<float> x(size_t(net_.layers * p_.size.batch * n_)), last(size_t(p_.size.batch * n_));
     Array<float> s(size_t(p_.size.batch * net_.state_size()));
     const cuda::Fused<float> call = {
-        layers_of(first, second),      data(p_.given.y), data(p_.given.x0), data(p_.given.s0), x.data(), last.data(),
-        s.empty() ? nullptr : s.data()};
+        layers_of(first, second),       data(p_.given.y), data(p_.given.x0), data(p_.given.s0), x.data(), last.data(),
+        s.empty() ? nullptr : s.data(), nullptr};
     const char* problem = cuda::fused_network(cuda::Stream{0, nullptr}, precision, shape, call);
     if (!problem) problem = finished();
     CHECK(!problem, what + (problem ? problem : ""));
@@ -111,6 +111,7 @@ class Fused {
     const cuda::FusedBackward<float> call = {layers_of(first, second),
                                              result.x.data(),
                                              data(p_.given.x0),
+                                             result.trace.data(),
                                              p_.grad.data(),
                                              true,
                                              dz.data(),
@@ -187,7 +188,7 @@ void test_fused() {
       Problem<float> p(form, size, options);
       std::fill(p.grad_s.begin(), p.grad_s.end(), 0.0f);
       Fused(p).forward(Precision::single, shape, what);
-      const bool differentiable = form.state == State::none || form.state == State::momentum;
+      const bool differentiable = form.state != State::onsager;
       if (differentiable && !options.s0) Fused(p).backward(shape, what);
       if (device.clusters && p.given.parameters[0].arrays.size() == 1 && p.given.parameters[1].arrays.size() <= 1) {
         Fused(p).forward(Precision::single, {1, 8, true}, what + "8 blocks keep matrices: ");

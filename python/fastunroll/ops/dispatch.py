@@ -77,7 +77,7 @@ def reason_against(f: Form, y: Tensor, record: bool) -> str | None:
         return "support selection looks at whole samples"
     if f.group > 2:
         return "groups of more than 2 are spread over threads"
-    if record and f.state in ("splitting", "onsager"):
+    if record and f.state == "onsager":
         return "gradients need what it does not keep"
     return None
 

@@ -148,7 +148,7 @@ class Resident:
         out = y.new_empty((f.layers, y.shape[0], n) if keep else (y.shape[0], n))
         nothing = y.new_empty(0)
         x, last = (out, nothing) if keep else (nothing, out)
-        forward(self._module, chosen, f, self.parameters, self.layout(), y, x0, None, x, last, nothing)
+        forward(self._module, chosen, f, self.parameters, self.layout(), y, x0, None, x, last, nothing, nothing)
         return out
 
 
@@ -171,11 +171,11 @@ def layout(module: Any, f: Form, p: Parameters, reuse: bool) -> Layout:
 
 def forward(
     module: Any, chosen: Plan, f: Form, p: Parameters, parameters: Layout, y: Tensor, x0: Tensor | None,
-    s0: Tensor | None, x: Tensor, last: Tensor, s: Tensor,
+    s0: Tensor | None, x: Tensor, last: Tensor, s: Tensor, trace: Tensor,
 ) -> None:  # fmt: skip
-    """Fills what of x, last and s has room for values."""
+    """Fills what of x, last, s and the trace has room for values."""
     x0, s0 = _aligned_or_none(x0), _aligned_or_none(s0)
-    outcome = (t.data_ptr() if t.numel() else 0 for t in (x, last, s))
+    outcome = (t.data_ptr() if t.numel() else 0 for t in (x, last, s, trace))
     module.fused_network(
         where(y), PRECISIONS.index(chosen.precision), chosen.shape, numbers(module, f, p, y),
         parameters.strides(), parameters.addresses(), (y.data_ptr(), address(x0), address(s0), *outcome),
@@ -209,7 +209,7 @@ _SEGMENT, _SEGMENT_FROM = 4, 1 << 24  # layers at a time, where iterates have mo
 
 
 def gradients(
-    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor,
+    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor, trace: Tensor,
     needs: Sequence[bool],
 ) -> Iterator[tuple[int, Gradients]]:  # fmt: skip
     """From the last layer to the first, all at once or, to need less memory, some at a time: the first of them too."""
@@ -225,13 +225,13 @@ def gradients(
             entering = above
         start = x[first - 1] if first else x0
         needed = [needs[0], needs[1] or first > 0, *needs[2:]]
-        found = _gradients_of(module, chosen, part, own, y, entering, start, x[first:last], needed)
+        found = _gradients_of(module, chosen, part, own, y, entering, start, x[first:last], trace[first:last], needed)
         above = found.start
         yield first, found
 
 
 def _gradients_of(
-    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor,
+    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor, trace: Tensor,
     needs: Sequence[bool],
 ) -> Gradients:  # fmt: skip
     """All layers in one launch; ``needs`` as of the operator."""
@@ -251,11 +251,11 @@ def _gradients_of(
     start = y.new_empty(batch, n) if need_x0 else None
     theta = sums(padded(module, n), need_theta)
     parts = chosen.blocks * module.fused_warps
-    blend, gain = sums(parts, need_blend and f.state == "momentum"), sums(parts, need_gain)
+    blend, gain = sums(parts, need_blend and f.state != "none"), sums(parts, need_gain)
     module.fused_gradient(
         where(y), PRECISIONS.index(chosen.precision), chosen.shape, numbers(module, f, p, y),
         parameters.strides(), parameters.addresses(), grad.dim() == 3,
-        (x.data_ptr(), address(x0), grad.data_ptr(), dz.data_ptr(), address(h), address(start), address(theta),
+        (x.data_ptr(), address(x0), address(trace), grad.data_ptr(), dz.data_ptr(), address(h), address(start), address(theta),
          address(blend), address(gain)),
     )  # fmt: skip
     return Gradients(dz, h, start, None if theta is None else theta[..., : n : f.group], blend, gain)

@@ -221,7 +221,7 @@ class _Backward:
                     self.theta.add_rows(k, rows if self.theta.size > 1 else rows.sum(1, keepdim=True))
                 if found.gain is not None:
                     self.gain.add_rows(k, found.gain[:, i].sum(1, keepdim=True), self.net.gain[k])
-                if found.blend is not None and k > 0:
+                if found.blend is not None and (k > 0 or self.net.f.state == "splitting"):
                     self.blend.add_rows(k, found.blend[:, i].sum(1, keepdim=True))
             start = found.start
         return self._done(start if self.need_x0 else None, None)

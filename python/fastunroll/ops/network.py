@@ -90,7 +90,7 @@ def _run_on_device(
         if chosen is None:
             layerwise.forward(layerwise.Layers(module, f, p, y), x0, s0, *out)
         else:
-            fused.forward(module, chosen, f, p, fused.layout(module, f, p, reuse), y, x0, s0, *out[:3])
+            fused.forward(module, chosen, f, p, fused.layout(module, f, p, reuse), y, x0, s0, *out)
     return out
 
 
@@ -102,7 +102,7 @@ def _backward_on_device(
     if dispatch.reason_against_gradient(s0, grad_s) is None:
         chosen = dispatch.plan(module, f, p, y, record=True, gradient=True)
     with own_precision(y):
-        found = None if chosen is None else fused.gradients(module, chosen, f, p, y, grad, x0, x, needs)
+        found = None if chosen is None else fused.gradients(module, chosen, f, p, y, grad, x0, x, trace, needs)
         net = layerwise.Layers(module, f, p, y)
         return layerwise.backward(net, grad, grad_s, x0, s0, x, trace, needs, found)
 
