@@ -194,7 +194,7 @@ def _aligned_or_none(t: Tensor | None) -> Tensor | None:
 @dataclass(frozen=True)
 class Gradients:
     """What the kernel of gradients finds: of z, (K, batch, n); coupled, W dz, (K, batch, m); of x0; and what is left to
-    be summed over tiles of samples, of theta (tiles, K, n / group), of blend and, times the gain, of gain (tiles, K, parts).
+    be summed over tiles of samples, of theta (tiles, K, n / group), of blend and, times it, of gain (tiles, K, parts).
     """
 
     dz: Tensor
@@ -209,8 +209,8 @@ _SEGMENT, _SEGMENT_FROM = 4, 1 << 24  # layers at a time, where iterates have mo
 
 
 def gradients(
-    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor, trace: Tensor,
-    needs: Sequence[bool],
+    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor,
+    trace: Tensor, needs: Sequence[bool],
 ) -> Iterator[tuple[int, Gradients]]:  # fmt: skip
     """From the last layer to the first, all at once or, to need less memory, some at a time: the first of them too."""
     segment = _SEGMENT if f.state == "none" and x.numel() >= _SEGMENT_FROM else f.layers
@@ -231,8 +231,8 @@ def gradients(
 
 
 def _gradients_of(
-    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor, trace: Tensor,
-    needs: Sequence[bool],
+    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor,
+    trace: Tensor, needs: Sequence[bool],
 ) -> Gradients:  # fmt: skip
     """All layers in one launch; ``needs`` as of the operator."""
     parameters = Layout(module, f, p, gradient=True)
@@ -255,7 +255,7 @@ def _gradients_of(
     module.fused_gradient(
         where(y), PRECISIONS.index(chosen.precision), chosen.shape, numbers(module, f, p, y),
         parameters.strides(), parameters.addresses(), grad.dim() == 3,
-        (x.data_ptr(), address(x0), address(trace), grad.data_ptr(), dz.data_ptr(), address(h), address(start), address(theta),
-         address(blend), address(gain)),
+        (x.data_ptr(), address(x0), address(trace), grad.data_ptr(), dz.data_ptr(), address(h), address(start),
+         address(theta), address(blend), address(gain)),
     )  # fmt: skip
     return Gradients(dz, h, start, None if theta is None else theta[..., : n : f.group], blend, gain)
