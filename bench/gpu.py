@@ -44,7 +44,7 @@ def stages(quick: bool) -> list[Stage]:
     device_tests = str(WORK / "device_tests")
     options = ("--quick",) if quick else ()
     return [
-        Stage("build", 130, (
+        Stage("build", 125, (
             (python, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps",
              "--config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=native", "."),
             ("cmake", "-S", ".", "-B", str(WORK), "-G", "Ninja", "-DFASTUNROLL_TESTS=ON",
@@ -61,7 +61,7 @@ def stages(quick: bool) -> list[Stage]:
             for tool in ("memcheck", "racecheck")
         )),
         Stage("ceilings", 30, ((python, measure, "ceilings", *options),)),
-        Stage("dispatch", 75, ((python, measure, "dispatch", *options),)),
+        Stage("dispatch", 70, ((python, measure, "dispatch", *options),)),
         Stage("forward", 90, ((python, measure, "forward", *options),)),
         Stage("training", 50, ((python, measure, "training", *options),)),
         Stage("solver", 20, ((python, measure, "solver", *options),)),

@@ -37,8 +37,8 @@ iterates of some samples in shared memory through all layers |
 | layer by layer | all others, and float64 and float16 | products by torch, all between two products in one kernel |
 | plain PyTorch | `torch.func` transforms, forward-mode differentiation, older devices | as on any device |
 
-Gradients take the same paths: in one launch but for Onsager layers, and sums over samples by
-torch. float32 is as exact as float32: products are made of three of TF32. With
+Gradients take the same paths, with sums over samples by torch; layer by layer where a second state is given or has a
+gradient. float32 is as exact as float32: products are made of three of TF32. With
 `torch.backends.cuda.matmul.allow_tf32 = True` they are one of TF32, three times less work and 1e-3 off. bfloat16 and
 float16 tensors are stored as such and summed in float32.
 

@@ -129,19 +129,19 @@ template <class T> struct Fused : FusedLayers<T> {
   T* x;      // (layers, batch, n), or null
   T* last;   // (batch, n), or null
   T* s;      // (batch, state_size), or null
-  T* trace;  // splitting: v and z - x+ of each layer, (layers, batch, 2 n), or null
+  T* trace;  // splitting: v and z - x+ of each layer, (layers, batch, 2 n); Onsager: r, (layers, batch, m); or null
 };
 
-// From the gradient of x to those of z of all layers but of Onsager's. What is over samples is left
+// From the gradient of x to those of z of all layers. What is over samples is left
 // for each tile of 16 `tall` of them. first is, direct, W2^T (padded_n, padded_n); coupled, W (padded_m,
 // padded_n), and second is then A^T (padded_n, padded_m).
 template <class T> struct FusedBackward : FusedLayers<T> {
   const T *x, *x0;  // as fused_network left it, and started from
-  const T* trace;   // splitting: likewise
+  const T* trace;   // splitting and Onsager: likewise
   const T* grad;    // of x: (layers, batch, n) if every_layer, else (batch, n)
   bool every_layer;
   T* dz;            // (layers, batch, n): the gradient of z
-  T* h;             // (layers, batch, m): coupled, W dz; or null
+  T* h;             // (layers, batch, m): coupled, W dz, Onsager the gradient of r; or null
   T* to_start;      // (batch, n): the gradient of x0, or null
   float* to_theta;  // (tiles, layers, padded_n), of groups their first; or null
   float* to_blend;  // (tiles, layers, fused_warps blocks), momentum but for the first layer; or null

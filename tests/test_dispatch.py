@@ -38,7 +38,7 @@ def _plan(n: int, batch: int, gradient: bool = False, kind: str = "untied", laye
     else:
         second = [torch.zeros(n, n)] * (1 if kind == "tied" else layers)
         form, p = Form(layers), Parameters([torch.zeros(n, n // 2)] * len(second), second, theta=[torch.zeros(1)])
-    return dispatch.plan(kernels(y), form, p, y, record=gradient, gradient=gradient)
+    return dispatch.plan(kernels(y), form, p, y, gradient=gradient)
 
 
 _CASE = Case("untied", "single", False, 128, 64, {"16 samples on 1 blocks": 9.0, "16 samples on 4 blocks": 3.0})
@@ -179,7 +179,7 @@ def test_a_kernel_that_errs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> Non
     def wrong(module: Any, chosen: Plan, *arguments: Any) -> None:
         usual(module, chosen, *arguments)
         if dispatch.name_of(chosen) == name:
-            arguments[-2].mul_(1.01)  # the last layer
+            arguments[-3].mul_(1.01)  # the last layer
 
     monkeypatch.setattr(fused, "forward", wrong)
     found = tune(torch.device("cpu"), sizes=(32,), batches=(2,), layers=2, seconds=0, precisions=("single",))

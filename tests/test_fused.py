@@ -45,8 +45,8 @@ def choose(monkeypatch: pytest.MonkeyPatch) -> Choose:
         used: list[dispatch.Plan] = []
         usual = dispatch.plan
 
-        def plan(module: Any, f: Any, p: Any, y: Tensor, record: bool, gradient: bool = False) -> dispatch.Plan | None:
-            if usual(module, f, p, y, record, gradient) is None:
+        def plan(module: Any, f: Any, p: Any, y: Tensor, gradient: bool = False) -> dispatch.Plan | None:
+            if usual(module, f, p, y, gradient) is None:
                 return None
             used.append(dispatch.Plan(precision, tall, blocks, keeps))
             return used[-1]
@@ -147,8 +147,9 @@ def _gradients(p: Any) -> list[Tensor]:
 
 
 _LEARNED = [
-    *(f for f in _FORMS if f.state != "onsager"),
+    *_FORMS,
     Form("pairs", "direct", "momentum", prox={"group": 2, "gain": True}, dtype=torch.float32),
+    Form("amp-pairs", "coupled", "onsager", prox={"group": 2, "gain": True}, dtype=torch.float32),
 ]
 
 

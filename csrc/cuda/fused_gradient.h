@@ -1,7 +1,7 @@
 // The gradient of fused_network.h, from the last layer to the first in one launch: the chain of products that each
 // layer's gradient is. Those of matrices are sums over samples, which the library that has the tensors forms from it.
 #pragma once
-#include "cuda/fused_product.h"
+#include "cuda/cluster_sums.h"
 #include "cuda/launch.h"
 
 namespace fastunroll::cuda {
@@ -12,6 +12,10 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   using Product = FusedProduct<P, Tall, Chunks, Warps, Blocks, Split>;
   using Own = typename Product::Own;
   using Stored = typename Product::Stored;
+  // Onsager's: squares of the residual of the layer below; of this one nonzeros, what reaches the scale of its
+  // thresholds, and the gradient of s+ along the residual.
+  using RowSums = ClusterSums<Product, 4>;
+  enum { squares_below, nonzeros_of_x, along_scale, along_residual };
   static constexpr int width = Product::width, rows = Product::samples;
 
  public:
@@ -19,7 +23,8 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   static constexpr int threads = Product::threads, cluster = Blocks, samples = rows, capacity = Product::capacity;
 
   static size_t shared_size(const FusedLayers<Stored>& p) {
-    return (p.coupled ? Product::region_size(p.padded_m) : 0) + Product::region_size(p.padded_n);
+    return (p.coupled ? Product::region_size(p.padded_m) : 0) + Product::region_size(p.padded_n) +
+           (p.state == State::onsager ? RowSums::size : 0);
   }
 
   FASTUNROLL_DEVICE static void run(const Arguments& p) { FusedGradient(p).layers(); }
@@ -29,7 +34,11 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   const int64_t tile = block() / Blocks, first_sample = tile * rows;
   char* const region_n = shared();  // of the gradient of z
   char* const region_m = region_n + Product::region_size(p.padded_n);
-  Own carried = {};  // momentum: what reaches x two layers down; splitting: the gradient of s
+  const RowSums sums_over_rows{region_m + Product::region_size(p.padded_m)};
+  const bool onsager = p.state == State::onsager;
+  Own carried = {};      // momentum: what reaches x two layers down; splitting and Onsager: the gradient of s
+  float to_gain = 0;     // of a layer, times it
+  float scale[Tall][2];  // of thresholds; Onsager: |r| / sqrt(m)
 
   FASTUNROLL_DEVICE explicit FusedGradient(const Arguments& arguments) : p(arguments) {}
 
@@ -50,9 +59,9 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   }
 
   // From the gradient of x+ to that of z, a thread's columns of a row; that of theta is added to `to_theta`, that of
-  // the gain, times it, to `to_gain`.
+  // the gain, times it, to `to_gain`, that of the scale of thresholds to `to_scale`.
   FASTUNROLL_DEVICE void through_prox(int k, float (&g)[width], const float (&x)[width], int column, float gain,
-                                      float (&to_theta)[width], float& to_gain) const {
+                                      float scaled, float (&to_theta)[width], float& to_scale) {
     FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
       to_gain = fused_multiply_add(g[e], x[e], to_gain);
       g[e] *= gain;
@@ -60,12 +69,15 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
     if (p.shrinkage == Shrinkage::none || column >= p.padded_n) return;
     const float* const theta = p.theta + k * p.theta_stride + column / p.group;
     FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
+      float along = 0;
       if (p.group == 2) {
-        if (e % 2 == 0) to_theta[e] -= through_pair(g[e], g[e + 1], x[e], x[e + 1], gain, theta[e / 2]);
+        if (e % 2 == 0) along = through_pair(g[e], g[e + 1], x[e], x[e + 1], gain, theta[e / 2] * scaled);
       } else {
         g[e] = x[e] == 0 ? 0.0f : g[e];
-        to_theta[e] -= p.shrinkage == Shrinkage::soft && x[e] < 0 ? -g[e] : g[e];
+        along = p.shrinkage == Shrinkage::soft && x[e] < 0 ? -g[e] : g[e];
       }
+      to_theta[e] -= along * scaled;
+      to_scale -= along * theta[e / p.group];
     }
   }
 
@@ -75,7 +87,8 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
     const Stored* const entering = p.every_layer ? layer(p.grad, k) : top ? p.grad : nullptr;
     const bool splitting = p.state == State::splitting;
     const float blend = momentum ? p.blend[k + 1] : splitting ? p.blend[k] : 0.0f, gain = p.gain ? p.gain[k] : 1.0f;
-    float to_blend = 0, to_gain = 0;
+    float to_blend = 0, nonzeros[Tall][2] = {}, to_scale[Tall][2] = {};
+    to_gain = 0;
     FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
       const int column = Product::column_of(j);
       float to_theta[width] = {};
@@ -106,7 +119,8 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
               to_blend = fused_multiply_add(of_s, before[e], to_blend);
             }
           }
-          through_prox(k, own, x, column, gain, to_theta, to_gain);
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) nonzeros[i][h] += x[e] != 0;
+          through_prox(k, own, x, column, gain, scale[i][h], to_theta, to_scale[i][h]);
           if (splitting) {  // x+ sees z + s
             FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
               const float of_s = carried.at[i][j][h][e];
@@ -121,7 +135,62 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
     }
     if (p.to_blend && momentum) put_sum(p.to_blend, k + 1, to_blend);
     if (p.to_blend && splitting) put_sum(p.to_blend, k, to_blend);
-    if (p.to_gain) put_sum(p.to_gain, k, to_gain);
+    if (!onsager) return;
+    sums_over_rows.share(nonzeros_of_x, nonzeros);
+    sums_over_rows.share(along_scale, to_scale);
+    share_sums_of_residuals(k);
+  }
+
+  // Of layer k along the gradient of s+, and the squares of that of the layer below.
+  FASTUNROLL_DEVICE void share_sums_of_residuals(int k) const {
+    float along[Tall][2] = {}, squares[Tall][2] = {};
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
+      FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
+        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
+          float r[width], below[width];
+          read_residual(k, i, j, h, r);
+          read_residual(k - 1, i, j, h, below);
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
+            along[i][h] = fused_multiply_add(carried.at[i][j][h][e], r[e], along[i][h]);
+            squares[i][h] = fused_multiply_add(below[e], below[e], squares[i][h]);
+          }
+        }
+      }
+    }
+    sums_over_rows.share(along_residual, along);
+    sums_over_rows.share(squares_below, squares);
+  }
+  FASTUNROLL_DEVICE void read_residual(int k, int i, int j, int h, float (&out)[width]) const {
+    Product::read(k < 0 || k >= p.layers ? nullptr : p.trace + k * p.batch * p.m, first_sample + Product::row_of(i, h),
+                  p.batch, Product::column_of(j), p.m, out);
+  }
+
+  // From h = W g to the gradient of r, which is also that of y, and of the s that the layer started from.
+  FASTUNROLL_DEVICE void through_residual(int k, typename Product::Sums& sums) {
+    const float gain = p.gain ? p.gain[k] : 1.0f;
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
+      FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
+        const float share = gain * sums_over_rows.sum(nonzeros_of_x, i, h) / float(p.m);
+        const float to_scale = sums_over_rows.sum(along_scale, i, h);
+        const float pull = scale[i][h] == 0 ? 0.0f : to_scale / (float(p.m) * scale[i][h]);
+        if (cluster_rank<Blocks>() == 0 && warp() == 0 && lane() % 4 == 0)
+          to_gain = fused_multiply_add(share, sums_over_rows.sum(along_residual, i, h), to_gain);
+        FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
+          float r[width];
+          read_residual(k, i, j, h, r);
+          FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) {
+            float& of_s = carried.at[i][j][h][e];
+            of_s = fused_multiply_add(share, of_s, Product::of_own(sums, i, j, h, e));
+            of_s = fused_multiply_add(pull, r[e], of_s);
+            Product::of_own(sums, i, j, h, e) = of_s;
+          }
+        }
+        find_scale(i, h);
+      }
+    }
+  }
+  FASTUNROLL_DEVICE void find_scale(int i, int h) {
+    scale[i][h] = square_root(sums_over_rows.sum(squares_below, i, h) / float(p.m));
   }
 
   // The sum over the tile's samples, which this warp alone has for its columns.
@@ -158,6 +227,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
       sync_cluster<Blocks>();  // all have read it
       return;
     }
+    if (onsager) through_residual(k, sums);
     const float* const step = p.step ? p.step + k * p.step_stride : nullptr;
     Own minus;
     FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
@@ -179,13 +249,24 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
     Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_n, p.padded_m, 0, nullptr);
   }
 
-  FASTUNROLL_DEVICE void layers() {
+  FASTUNROLL_DEVICE void begin() {
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) scale[i][h] = 1;
     sync_cluster<Blocks>();  // all blocks are there, and so is their shared memory
+    if (!onsager) return;
+    share_sums_of_residuals(p.layers);
+    sync_cluster<Blocks>();
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) find_scale(i, h);
+    sync_cluster<Blocks>();  // all have read them
+  }
+
+  FASTUNROLL_DEVICE void layers() {
+    begin();
     typename Product::Sums sums = {};
     FASTUNROLL_ROLLED for (int k = p.layers - 1; k >= 0; --k) {
       Own g;
       gradient_of_z(k, sums, g);
-      if (k > 0 || p.to_start || p.h) through_linear(k, g, sums);
+      if (k > 0 || p.to_start || p.h || onsager) through_linear(k, g, sums);
+      if (p.to_gain) put_sum(p.to_gain, k, to_gain);
     }
     if (!p.to_start) return;
     FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {

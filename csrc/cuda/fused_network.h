@@ -1,7 +1,7 @@
 // All layers of a network in one launch. A cluster of blocks owns some samples: each block has the whole iterate of
 // them in its shared memory, makes a part of the next one, and gives it to the others.
 #pragma once
-#include "cuda/fused_product.h"
+#include "cuda/cluster_sums.h"
 #include "cuda/launch.h"
 
 namespace fastunroll::cuda {
@@ -10,6 +10,8 @@ namespace fastunroll::cuda {
 template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, bool Keeps> class FusedNetwork {
   using Product = FusedProduct<P, Tall, Chunks, Warps, Blocks, Split>;
   using Own = typename Product::Own;
+  using Sums = ClusterSums<Product, 2>;  // squares of the residual and nonzeros: one is read while the other is written
+  enum { squares_of_residual, nonzeros_of_x };
   using Stored = typename Product::Stored;
   static constexpr int width = Product::width, rows = Product::samples;
 
@@ -21,14 +23,12 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
     if (Keeps && (p.first_stride || p.second_stride)) return 0;
     const size_t regions = Product::region_size(p.padded_m) + Product::region_size(p.padded_n);
     const size_t kept = Keeps ? kept_first(p) + (p.coupled ? Product::kept_size(p.padded_n, p.padded_m) : 0) : 0;
-    return regions + Product::exchange_size + (p.state == State::onsager ? 2 * row_sums_size : 0) + kept;
+    return regions + Product::exchange_size + (p.state == State::onsager ? Sums::size : 0) + kept;
   }
 
   FASTUNROLL_DEVICE static void run(const Arguments& p) { FusedNetwork(p).layers(); }
 
  private:
-  static constexpr size_t row_sums_size = size_t(Blocks) * Warps * rows * sizeof(float);
-
   // Of what v is multiplied by.
   FASTUNROLL_ANYWHERE static size_t kept_first(const FusedLayers<Stored>& p) {
     return Product::kept_size(p.coupled ? p.padded_m : p.padded_n, p.padded_n);
@@ -39,9 +39,9 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   char* const region_m = shared();                                     // of y, or of the scaled residual
   char* const region_n = region_m + Product::region_size(p.padded_m);  // of v
   char* const exchange = region_n + Product::region_size(p.padded_n);
-  // Of every warp of the cluster, squares of the residual and nonzeros: one is read while the other is written.
-  char* const row_sums = exchange + Product::exchange_size;
-  char* const first_kept = row_sums + (p.state == State::onsager ? 2 * row_sums_size : 0);
+  char* const of_sums = exchange + Product::exchange_size;
+  const Sums sums_over_rows{of_sums};
+  char* const first_kept = of_sums + (p.state == State::onsager ? Sums::size : 0);
   char* const second_kept = first_kept + (Keeps ? kept_first(p) : 0);
   Own v, s;  // the layer's input; the second state (momentum: x before)
   Own base;  // coupled: y; direct: W1 y where it is the same in all layers
@@ -100,30 +100,6 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
       Product::add(sums, region_m, p.padded_m, p.second + k * p.second_stride, p.padded_n, p.padded_m, 0, exchange);
   }
 
-  // The sum of a value of each row over the cluster, in one order: each warp's part is given to all, and after a
-  // barrier added up.
-  FASTUNROLL_DEVICE float* sums_of(bool nonzeros, int part) const {
-    return reinterpret_cast<float*>(row_sums + (nonzeros ? row_sums_size : 0)) + part * rows;
-  }
-  FASTUNROLL_DEVICE void share_row_sums(bool nonzeros, const float (&own)[Tall][2]) {
-    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
-      FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
-        float sum = Product::speaks() ? own[i][h] : 0.0f;
-        sum += shuffle_xor(sum, 1);
-        sum += shuffle_xor(sum, 2);
-        float* const to = sums_of(nonzeros, cluster_rank<Blocks>() * Warps + warp()) + Product::row_of(i, h);
-        if (lane() % 4 == 0)
-          FASTUNROLL_UNROLL for (int block = 0; block < Blocks; ++block) store_to_peer<Blocks>(to, block, sum);
-      }
-    }
-  }
-  FASTUNROLL_DEVICE float row_sum(bool nonzeros, int i, int h) const {
-    float sum = 0;
-    FASTUNROLL_ROLLED for (int part = 0; part < Blocks * Warps; ++part) sum +=
-        sums_of(nonzeros, part)[Product::row_of(i, h)];
-    return sum;
-  }
-
   // z of a direct layer: W1 y + W2 v.
   FASTUNROLL_DEVICE void direct(int k, typename Product::Sums& sums) {
     const Stored* const weights = p.first + k * p.first_stride;
@@ -157,10 +133,13 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
       scaled.at[i][j][h][e] = step && column < p.padded_m ? r * step[column] : r;
     });
     Product::share(region_m, p.padded_m, scaled);
-    if (onsager) share_row_sums(false, squares);
+    if (onsager) {
+      sums_over_rows.share(squares_of_residual, squares);
+      record_residual(k);
+    }
     sync_cluster<Blocks>();  // the residual is there, and all have read v
     FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) scale[i][h] =
-        onsager ? square_root(row_sum(false, i, h) / float(p.m)) : 1.0f;
+        onsager ? square_root(sums_over_rows.sum(squares_of_residual, i, h) / float(p.m)) : 1.0f;
     Product::for_own([&](int i, int j, int h, int e) { Product::of_own(sums, i, j, h, e) = v.at[i][j][h][e]; });
     add_second(k, sums);
   }
@@ -192,6 +171,16 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   FASTUNROLL_DEVICE void store(Stored* array, int row, int column, const float (&values)[width], int columns,
                                int step = 1) const {
     if (Product::speaks()) Product::store(array, first_sample + row, p.batch, column, columns, values, step);
+  }
+
+  FASTUNROLL_DEVICE void record_residual(int k) const {
+    if (!p.trace) return;
+    FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
+      FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
+        FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h)
+            store(p.trace + k * p.batch * p.m, Product::row_of(i, h), Product::column_of(j), s.at[i][j][h], p.m);
+      }
+    }
   }
 
   // Splitting: v and z - x+, one behind the other.
@@ -258,7 +247,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
     }
     if (!last) Product::share(region_n, p.padded_n, v);
     if (p.state == State::onsager) {
-      share_row_sums(true, nonzeros);
+      sums_over_rows.share(nonzeros_of_x, nonzeros);
       sync_cluster<Blocks>();
       correct(k, last);
     } else if (!last) {
@@ -271,7 +260,7 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
     const float gain = p.gain ? p.gain[k] : 1.0f;
     FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
       FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
-        const float share = gain * row_sum(true, i, h) / float(p.m);
+        const float share = gain * sums_over_rows.sum(nonzeros_of_x, i, h) / float(p.m);
         FASTUNROLL_UNROLL for (int j = 0; j < Chunks; ++j) {
           FASTUNROLL_UNROLL for (int e = 0; e < width; ++e) s.at[i][j][h][e] *= share;
           if (last) store(p.s, Product::row_of(i, h), Product::column_of(j), s.at[i][j][h], p.m);

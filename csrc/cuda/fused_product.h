@@ -13,7 +13,7 @@ namespace fastunroll::cuda {
 template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split> struct FusedProduct {
   using Fragment = Fragments<P>;
   using Stored = typename Fragment::Stored;
-  static constexpr int threads = Warps * warp_size;
+  static constexpr int tall = Tall, warps = Warps, blocks = Blocks, threads = Warps * warp_size;
   static constexpr int samples = 16 * Tall, tiles = Chunks * Fragment::tiles, width = Fragment::width;
   static constexpr int capacity = Blocks * (Warps / Split) * Chunks * Fragment::chunk;  // of outputs
   static constexpr int ahead = tiles > 2 ? 2 : Tall == 1 ? 4 : 3;  // as far as registers go on every architecture

@@ -15,7 +15,7 @@ _PATHS = f"""\
     or later, else up to 128, as blocks cannot share memory; products of float32 are three of TF32, as exact as
     float32, or one with torch.backends.cuda.matmul.allow_tf32
   layer by layer, products by torch: what is larger does not fit in shared memory; support selection looks at whole
-    samples; float64 and float16; gradients of Onsager layers
+    samples; float64 and float16; gradients from or to a second state
   plain PyTorch: torch.func transforms, forward-mode differentiation"""
 
 

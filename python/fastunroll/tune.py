@@ -107,7 +107,7 @@ def tune(
             y = torch.randn(batch, n // 2).to(device, _PRECISIONS[precision])
             with torch.no_grad():
                 for gradient, run in enumerate(_runs(form, p, y)):
-                    plans = dispatch.candidates(module, form, p, y, bool(gradient), bool(gradient))
+                    plans = dispatch.candidates(module, form, p, y, bool(gradient))
                     with dispatch.only(None):
                         wanted = _values(run())
                     times = {}

@@ -67,7 +67,7 @@ def name_of(plan: Plan | None) -> str:
     return f"{16 * plan.tall} samples on {plan.blocks} blocks" + (" with their matrices" if plan.keeps else "")
 
 
-def reason_against(f: Form, y: Tensor, record: bool) -> str | None:
+def reason_against(f: Form, y: Tensor) -> str | None:
     """Why a network cannot run in one launch, whatever its size."""
     if precision_of(y) is None:
         return f"there is none for {y.dtype}"
@@ -77,8 +77,6 @@ def reason_against(f: Form, y: Tensor, record: bool) -> str | None:
         return "support selection looks at whole samples"
     if f.group > 2:
         return "groups of more than 2 are spread over threads"
-    if record and f.state == "onsager":
-        return "gradients need what it does not keep"
     return None
 
 
@@ -92,10 +90,10 @@ def kind_of(f: Form, p: Parameters) -> str:
     return "coupled" if f.coupled else "tied" if len(p.second) == 1 else "untied"
 
 
-def candidates(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient: bool = False) -> dict[Plan, int]:
+def candidates(module: Any, f: Form, p: Parameters, y: Tensor, gradient: bool = False) -> dict[Plan, int]:
     """The fused kernels that can run a network or its gradient, and of how many samples each at once."""
     precision = precision_of(y)
-    if precision is None or reason_against(f, y, record) is not None:
+    if precision is None or reason_against(f, y) is not None:
         return {}
     clusters = describe(module, y.device)[1]
     shared = f.layers > 1 and max(len(p.first), len(p.second)) == 1
@@ -108,9 +106,9 @@ def candidates(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gra
     return {plan: 16 * plan.tall * room for plan, room in rooms.items() if room}
 
 
-def plan(module: Any, f: Form, p: Parameters, y: Tensor, record: bool, gradient: bool = False) -> Plan | None:
+def plan(module: Any, f: Form, p: Parameters, y: Tensor, gradient: bool = False) -> Plan | None:
     """The kernel for a batch, or for its gradient; None for layer by layer."""
-    possible = candidates(module, f, p, y, record, gradient)
+    possible = candidates(module, f, p, y, gradient)
     if not possible:
         return None
     if _forced:
@@ -163,7 +161,7 @@ def examples(device: torch.device) -> list[str]:
             y = first.new_empty(1, n // 2).expand(batch, -1)
             module = kernels(y)
             assert module is not None
-            chosen = [name_of(plan(module, Form(16), p, y, gradient, gradient)) for gradient in (False, True)]
+            chosen = [name_of(plan(module, Form(16), p, y, gradient)) for gradient in (False, True)]
             lines.append(f"  n = {n}, {batch} samples: {chosen[0]}; gradient: {chosen[1]}")
     return lines
 

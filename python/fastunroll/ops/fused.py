@@ -126,7 +126,7 @@ class Resident:
         """The kernel for a batch."""
         key = y.shape[0], precision_of(y)
         if key not in self._plans:
-            self._plans[key] = dispatch.plan(self._module, self.form, self.parameters, y, record=False)
+            self._plans[key] = dispatch.plan(self._module, self.form, self.parameters, y)
         return self._plans[key]
 
     def layout(self) -> Layout:

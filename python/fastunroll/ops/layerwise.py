@@ -279,7 +279,9 @@ class _Backward:
         return g
 
     def _through_linear(self, k: int, g: Tensor, h: Tensor | None, go_on: bool) -> Tensor | None:
-        """From the gradient of z to that of v, if it is to ``go_on``; ``h`` is W g of a coupled layer, if known."""
+        """From the gradient of z to that of v, if it is to ``go_on``; ``h`` is W g of a coupled layer, if
+        known, or the gradient of r of an Onsager layer.
+        """
         if self.net.f.coupled:
             return self._through_coupled(k, g, h, go_on)
         net = self.net
@@ -308,12 +310,15 @@ class _Backward:
         to_step = self.rows.new_empty(net.batch, step.numel()) if self.step and step is not None else None
         if h is None and (go_on or self.g_y is not None or self.step or self.first or to_w):
             h = g if net.f.linear == "gram" else torch.mm(g, b.mT)
+            of_state = self.g_s if onsager else None
+        else:
+            of_state = None  # it is in what was found
         if h is None:
             return None
         net.launch(
             "residual_gradient", net.m, step.numel() if step is not None else 0,
             (address(h), address(residual), address(step), address(self.rows[3]), address(self.rows[4]),
-             address(self.g_s) if onsager else 0, address(self.g_y), address(minus), address(scaled), address(to_step)),
+             address(of_state), address(self.g_y), address(minus), address(scaled), address(to_step)),
         )  # fmt: skip
         if to_step is not None:
             self.step.add_rows(k, to_step)

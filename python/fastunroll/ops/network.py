@@ -85,7 +85,7 @@ def _run_on_device(
 ) -> Outcome:  # fmt: skip
     """In one launch where a kernel serves, else layer by layer."""
     out = Outcome(*map(y.new_empty, _outcome_shapes(f, *sizes(f, p), y.shape[0], keep, record)))
-    chosen = dispatch.plan(module, f, p, y, record)
+    chosen = dispatch.plan(module, f, p, y)
     with own_precision(y):
         if chosen is None:
             layerwise.forward(layerwise.Layers(module, f, p, y), x0, s0, *out)
@@ -100,7 +100,7 @@ def _backward_on_device(
 ) -> list[Tensor]:  # fmt: skip
     chosen = None
     if dispatch.reason_against_gradient(s0, grad_s) is None:
-        chosen = dispatch.plan(module, f, p, y, record=True, gradient=True)
+        chosen = dispatch.plan(module, f, p, y, gradient=True)
     with own_precision(y):
         found = None if chosen is None else fused.gradients(module, chosen, f, p, y, grad, x0, x, trace, needs)
         net = layerwise.Layers(module, f, p, y)
