@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstring>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -53,12 +54,14 @@ struct Form {
   int64_t shrinkage, group;
 };
 
+class PackedWeights;
+
 // A network whose parameters lie where Python says, to be used while they do.
 class BoundNetwork {
  public:
   BoundNetwork(bool is_double, const std::array<int64_t, 9>& form, std::vector<int64_t> passing,
                const std::array<Arrays, 6>& parameters)
-      : first_count_(parameters[0].first.size()), passing_(std::move(passing)) {
+      : passing_(std::move(passing)) {
     for (const Arrays& arrays : parameters)
       addresses_.insert(addresses_.end(), arrays.first.begin(), arrays.first.end());
     form_ = {form[0], form[1], form[2], Linear(form[3]), form[4] != 0, form[5] != 0, form[6] != 0, form[7], form[8]};
@@ -68,46 +71,20 @@ class BoundNetwork {
       float_ = std::make_unique<Parameters<float>>(parameters.begin(), parameters.end());
   }
 
-  // Packs the matrices, for forward() to use from now on.
-  void pack(int threads, bool halved) {
-    with_network([&](const auto& net) {
-      using T = Value<decltype(net)>;
-      Packing<T> packing{net, halved, threads, nullptr};
-      packed_ = std::make_unique<Block>(size_t(network_packed_size(packing)) * sizeof(T));
-      packing.packed = reinterpret_cast<T*>(packed_->data());
-      network_pack(packing);
-      halved_ = halved;
-    });
-  }
-
   // Whether the parameters, in order, still lie where they did.
   bool is_at(const py::list& tensors) const { return lie_at(tensors, addresses_); }
 
-  // Takes note of the tensors of the parameters, in order, and of the first `versioned` ones as they are.
-  void watch(const py::list& tensors, size_t versioned) {
-    watch_ = std::make_unique<Watch>(tensors, versioned);
-    set_ = instruction_set();
-    sample_ = sample(versioned);
+  // The first layer whose gain is not positive, and that gain; -1 if there is none. A NaN is not among them: it shows.
+  std::pair<int64_t, double> wrong_gain() const {
+    return double_ ? wrong_gain_of(network(*double_)) : wrong_gain_of(network(*float_));
   }
 
-  // Whether these are the watched tensors, unchanged as far as version counters and a sample of values tell.
-  bool is_current(const py::list& tensors, size_t versioned) const {
-    return set_ == instruction_set() && watch_->is_current(tensors) && sample(versioned) == sample_;
-  }
-
-  void forward(int64_t batch, int threads, Address y, Address x0, Address s0, Address x, Address last, Address s,
-               Address trace) const {
-    with_network([&](const auto& net) {
-      using T = Value<decltype(net)>;
-      const T* packed = packed_ ? reinterpret_cast<const T*>(packed_->data()) : nullptr;
-      network_forward<T>({net, batch, threads, packed, halved_, pointer<const T>(y), pointer<const T>(x0),
-                          pointer<const T>(s0), Interruption::happened, pointer<T>(x), pointer<T>(last), pointer<T>(s),
-                          pointer<T>(trace)});
-    });
-  }
+  // False, and nothing is done, if the weights were packed for another instruction set.
+  bool forward(int64_t batch, int threads, const PackedWeights* packed, Address y, Address x0, Address s0, Address x,
+               Address last, Address s, Address trace, Address passed) const;
 
   void backward(int64_t batch, int threads, const std::array<Address, 5>& known, Address grad, bool every_layer,
-                Address grad_s, const std::array<Address, 3>& grad_inputs,
+                Address grad_s, Address passed, const std::array<Address, 3>& grad_inputs,
                 const std::array<Arrays, 6>& grad_parameters) const {
     with_network([&](const auto& net) {
       using T = Value<decltype(net)>;
@@ -121,6 +98,7 @@ class BoundNetwork {
                            pointer<const T>(known[2]),
                            pointer<const T>(known[3]),
                            pointer<const T>(known[4]),
+                           pointer<const uint8_t>(passed),
                            pointer<const T>(grad),
                            every_layer,
                            pointer<const T>(grad_s),
@@ -138,6 +116,7 @@ class BoundNetwork {
   }
 
  private:
+  friend class PackedWeights;
   template <class T> using Parameters = std::vector<Owned<const T>>;
   template <class N> struct ValueOf;
   template <class T> struct ValueOf<Network<T>> {
@@ -156,6 +135,12 @@ class BoundNetwork {
             p[4].get(),     p[5].get()};
   }
 
+  template <class T> static std::pair<int64_t, double> wrong_gain_of(const Network<T>& net) {
+    for (int64_t k = 0; net.gain.given() && k < net.layers; ++k)
+      if (net.gain.value(k) <= 0) return {k, double(net.gain.value(k))};
+    return {-1, 0};
+  }
+
   // Without the interpreter's lock; throws what Ctrl-C raised.
   template <class Call> void with_network(const Call& call) const {
     interruptibly([&] {
@@ -167,34 +152,57 @@ class BoundNetwork {
     });
   }
 
-  // A hash of some values of each matrix, evenly spread: matrices that changed as a whole differ.
-  uint64_t sample(size_t matrices) const {
-    uint64_t hash = 14695981039346656037u;
-    const int64_t in_all = 128, each = std::max<int64_t>(4, in_all / std::max<int64_t>(1, int64_t(matrices)));
-    for (size_t m = 0; m < matrices; ++m) {
-      const bool square = form_.linear == Linear::direct && m >= first_count_;
-      const int64_t words = form_.n * (square ? form_.n : form_.m) * (double_ ? 2 : 1), count = std::min(words, each);
-      for (int64_t i = 0; i < count; ++i) {
-        uint32_t value;
-        std::memcpy(&value, pointer<const uint32_t>(addresses_[m]) + i * words / count, sizeof value);
-        hash = (hash ^ value) * 1099511628211u;
-      }
-    }
-    return hash;
-  }
-
-  std::unique_ptr<Block> packed_;
-  bool halved_ = false;
-  std::unique_ptr<Watch> watch_;
-  const char* set_ = nullptr;
-  uint64_t sample_ = 0;
   Addresses addresses_;  // of all parameters
-  size_t first_count_;
   Form form_;
   std::vector<int64_t> passing_;
   std::unique_ptr<Parameters<float>> float_;
   std::unique_ptr<Parameters<double>> double_;
 };
+
+// The matrices of a network as kernels read them, for all networks with the same matrices and linear step.
+class PackedWeights {
+ public:
+  PackedWeights(const BoundNetwork& network, int threads, bool bfloat16) : bfloat16_(bfloat16) {
+    network.with_network([&](const auto& net) {
+      using T = BoundNetwork::Value<decltype(net)>;
+      shape_ = shape_of(net);
+      Packing<T> packing{net, bfloat16, threads, nullptr};
+      memory_ = std::make_unique<Block>(size_t(network_packed_size(packing)) * sizeof(T));
+      packing.packed = reinterpret_cast<T*>(memory_->data());
+      network_pack(packing);
+    });
+  }
+
+  bool bfloat16() const { return bfloat16_; }
+  bool fits_instruction_set() const { return set_ == instruction_set(); }
+  template <class T> const T* panels_for(const Network<T>& net) const {
+    if (shape_ != shape_of(net)) throw std::invalid_argument("these weights were packed for another network");
+    return reinterpret_cast<const T*>(memory_->data());
+  }
+
+ private:
+  using Shape = std::tuple<size_t, Linear, int64_t, int64_t, int64_t, int64_t>;
+  template <class T> static Shape shape_of(const Network<T>& net) {
+    return {sizeof(T), net.linear, net.m, net.n, net.first.count, net.second.count};
+  }
+
+  const char* set_ = instruction_set();
+  bool bfloat16_;
+  Shape shape_;
+  std::unique_ptr<Block> memory_;
+};
+
+bool BoundNetwork::forward(int64_t batch, int threads, const PackedWeights* packed, Address y, Address x0, Address s0,
+                           Address x, Address last, Address s, Address trace, Address passed) const {
+  if (packed && !packed->fits_instruction_set()) return false;
+  with_network([&](const auto& net) {
+    using T = Value<decltype(net)>;
+    network_forward<T>({net, batch, threads, packed ? packed->panels_for(net) : nullptr, packed && packed->bfloat16(),
+                        pointer<const T>(y), pointer<const T>(x0), pointer<const T>(s0), Interruption::happened,
+                        pointer<T>(x), pointer<T>(last), pointer<T>(s), pointer<T>(trace), pointer<uint8_t>(passed)});
+  });
+  return true;
+}
 
 // A DLPack capsule, which whoever takes the tensor renames.
 py::object capsule_of(dlpack::ManagedTensor* tensor) {
@@ -219,15 +227,17 @@ void bind_tensors(py::module_& module) {
 }
 
 void bind_network(py::module_& module) {
-  py::class_<Watch>(module, "Watch").def(py::init<const py::list&, size_t>()).def("is_current", &Watch::is_current);
+  py::class_<Watch>(module, "Watch")
+      .def(py::init<const py::list&, const std::vector<std::pair<int64_t, int64_t>>&>())
+      .def("is_same", &Watch::is_same)
+      .def("is_current", &Watch::is_current);
   py::class_<BoundNetwork>(module, "Network")
       .def(py::init<bool, const std::array<int64_t, 9>&, std::vector<int64_t>, const std::array<Arrays, 6>&>())
-      .def("pack", &BoundNetwork::pack)
-      .def("watch", &BoundNetwork::watch)
-      .def("is_current", &BoundNetwork::is_current)
       .def("is_at", &BoundNetwork::is_at)
+      .def("wrong_gain", &BoundNetwork::wrong_gain)
       .def("forward", &BoundNetwork::forward)
       .def("backward", &BoundNetwork::backward);
+  py::class_<PackedWeights>(module, "PackedWeights").def(py::init<const BoundNetwork&, int, bool>());
 }
 
 void bind_products(py::module_& module) {

@@ -77,18 +77,18 @@ template <class T> cuda::Layer<T> layer_of(const LayerNumbers& n, const LayerArr
 
 void bind_layers(py::module_& module) {
   module.def("end_layer", [](int element, const Where& where, int64_t batch, const LayerNumbers& numbers,
-                             const LayerArrays& arrays, const std::array<Address, 11>& p) {
+                             const LayerArrays& arrays, const std::array<Address, 12>& p) {
     with_element(element, [&](auto zero) {
       using T = decltype(zero);
       return cuda::end_layer<T>(
           stream_of(where), batch,
           {layer_of<T>(numbers, arrays), pointer<const T>(p[0]), pointer<const T>(p[1]), pointer<const T>(p[2]),
            pointer<const T>(p[3]), pointer<const T>(p[4]), pointer<const T>(p[5]), pointer<const T>(p[6]),
-           pointer<T>(p[7]), pointer<T>(p[8]), pointer<T>(p[9]), pointer<T>(p[10])});
+           pointer<T>(p[7]), pointer<T>(p[8]), pointer<T>(p[9]), pointer<T>(p[10]), pointer<uint8_t>(p[11])});
     });
   });
   module.def("prox_gradient", [](int element, const Where& where, int64_t batch, const LayerNumbers& numbers,
-                                 const LayerArrays& arrays, const std::array<Address, 15>& p) {
+                                 const LayerArrays& arrays, const std::array<Address, 16>& p) {
     with_element(element, [&](auto zero) {
       using T = decltype(zero);
       using V = cuda::Computed<T>;
@@ -96,8 +96,8 @@ void bind_layers(py::module_& module) {
           stream_of(where), batch,
           {layer_of<T>(numbers, arrays), pointer<const T>(p[0]), pointer<const T>(p[1]), pointer<const T>(p[2]),
            pointer<const T>(p[3]), pointer<const T>(p[4]), pointer<const T>(p[5]), pointer<const T>(p[6]),
-           pointer<T>(p[7]), pointer<T>(p[8]), pointer<V>(p[9]), pointer<V>(p[10]), pointer<V>(p[11]),
-           pointer<V>(p[12]), pointer<V>(p[13]), pointer<V>(p[14])});
+           pointer<const uint8_t>(p[7]), pointer<T>(p[8]), pointer<T>(p[9]), pointer<V>(p[10]), pointer<V>(p[11]),
+           pointer<V>(p[12]), pointer<V>(p[13]), pointer<V>(p[14]), pointer<V>(p[15])});
     });
   });
   module.def("residual_gradient", [](int element, const Where& where, int64_t batch, int m, int step_size,

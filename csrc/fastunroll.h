@@ -89,6 +89,7 @@ template <class T> struct Forward {
   T* last;                // (batch, n): the last alone, or null
   T* s;                   // (batch, state_size) after the last layer, or null
   T* trace;               // layers of (batch, trace_size), or null
+  uint8_t* passed;        // (layers, batch, n / group): 1 where support selection let one pass; or null
 };
 
 // The gradient of Forward. An output that is null, or a list without arrays, is not computed.
@@ -99,9 +100,10 @@ template <class T> struct Backward {
   const T* y;
   const T* x0;
   const T* s0;
-  const T* x;      // as Forward left it
-  const T* trace;  // as Forward left it
-  const T* grad;   // gradient of x: (layers, batch, n) if every_layer, else (batch, n)
+  const T* x;             // as Forward left it
+  const T* trace;         // as Forward left it
+  const uint8_t* passed;  // as Forward left it; null without support selection
+  const T* grad;          // gradient of x: (layers, batch, n) if every_layer, else (batch, n)
   bool every_layer;
   const T* grad_s;  // gradient of s, or null for zero
   bool (*interrupted)();

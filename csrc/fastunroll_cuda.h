@@ -62,20 +62,22 @@ template <class T> struct LayerEnd {
   T* input;           // (batch, n): v of the next layer; Onsager: y + s+, (batch, m), where its residual starts
   T* s;               // splitting: s, which becomes s+; Onsager: s+, (batch, m)
   T* moved;           // splitting: z - x+ for the gradient, rows of 2 n
+  uint8_t* passed;    // (batch, n / group): 1 where support selection lets one pass; or null
 };
 
 // From the gradient of a layer's output, and what the layer above found for its own input, to that of the linear step.
 template <class T> struct ProxGradient {
   Layer<T> layer;
-  const T* entering;  // (batch, n): the gradient that the caller gives for x+
-  const T* above;     // (batch, n): that of the input v of the layer above
-  const T* bent;      // momentum: the blend of the layer above
-  const T* x;         // (batch, n): x+
-  const T* before;    // momentum: x of the layer before, for the blend of the layer above
-  const T* residual;  // Onsager, (batch, m)
-  const T* moved;     // splitting: z - x+, rows of 2 n
-  T* g_s;             // the gradient of s+, which becomes that of s where s is not r's: (batch, n), Onsager (batch, m)
-  T* g;               // (batch, n): the gradient of z
+  const T* entering;      // (batch, n): the gradient that the caller gives for x+
+  const T* above;         // (batch, n): that of the input v of the layer above
+  const T* bent;          // momentum: the blend of the layer above
+  const T* x;             // (batch, n): x+
+  const T* before;        // momentum: x of the layer before, for the blend of the layer above
+  const T* residual;      // Onsager, (batch, m)
+  const T* moved;         // splitting: z - x+, rows of 2 n
+  const uint8_t* passed;  // (batch, n / group): as end_layer left it
+  T* g_s;  // the gradient of s+, which becomes that of s where s is not r's: (batch, n), Onsager (batch, m)
+  T* g;    // (batch, n): the gradient of z
   // Of small parameters, a number or a row for each sample.
   Computed<T>* to_theta;     // (batch, theta_size)
   Computed<T>* to_gain;      // (batch): times the gain

@@ -1,8 +1,12 @@
-// Whether tensors are still those that something was made of.
+// Whether tensors are still the objects, and hold the values, that something was made of.
 #pragma once
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
+#include <utility>
 #include <vector>
 
 using Address = std::uintptr_t;
@@ -17,6 +21,9 @@ inline int64_t number_of(PyObject* new_reference) {
 struct TensorNames {
   PyObject* data_ptr = PyUnicode_InternFromString("data_ptr");
   PyObject* version = PyUnicode_InternFromString("_version");
+  PyObject* is_contiguous = PyUnicode_InternFromString("is_contiguous");
+  PyObject* is_neg = PyUnicode_InternFromString("is_neg");
+  PyObject* is_conj = PyUnicode_InternFromString("is_conj");
   static const TensorNames& get() {
     static const TensorNames names;
     return names;
@@ -36,31 +43,112 @@ inline bool lie_at(const pybind11::list& tensors, const std::vector<Address>& ad
   return true;
 }
 
-// Takes note of tensors, and of the first `versioned` ones as they are. Python's lock must be held throughout.
+inline bool answer_of(PyObject* tensor, PyObject* method) {
+  PyObject* const answer = PyObject_CallMethodNoArgs(tensor, method);
+  if (!answer) throw pybind11::error_already_set();
+  Py_DECREF(answer);  // True and False are immortal
+  return answer == Py_True;
+}
+
+// Whether the memory of a tensor holds its values, row after row. Setting .data can change that, and nothing else.
+inline bool lies_plainly(PyObject* tensor) {
+  const TensorNames& names = TensorNames::get();
+  return answer_of(tensor, names.is_contiguous) && !answer_of(tensor, names.is_neg) &&
+         !answer_of(tensor, names.is_conj);
+}
+
+// A hash of values of a matrix in memory.
+//
+// A small matrix counts as a whole. Of a large one 8 pieces of 64 bytes count: at columns that follow the golden ratio,
+// and at rows that are spread over the matrix and fall into every residue class modulo 2, 3 and 4. An edit of a
+// quarter of the rows or of the columns, or of every second, third or fourth of them, therefore meets a piece.
+class Sample {
+ public:
+  Sample(int64_t rows, int64_t row_bytes) : rows_(rows), row_bytes_(row_bytes) {}
+
+  bool is_matrix() const { return rows_ > 1; }
+
+  uint64_t hash(const char* data) const {
+    if (rows_ * row_bytes_ <= whole) return hash_of(data, size_t(rows_ * row_bytes_), start);
+    uint64_t hash = start;
+    for (int64_t i = 0; i < pieces; ++i) hash = hash_of(data + offset(i), piece, hash);
+    return hash;
+  }
+
+ private:
+  static constexpr int64_t whole = 4096, pieces = 8, piece = 64;
+  static constexpr uint64_t start = 14695981039346656037u;
+
+  int64_t offset(int64_t i) const {
+    constexpr int64_t cycle = 12, stride = 5;  // 0, 5, 10, 3, 8, 1, 6, 11: every class modulo 2, 3 and 4
+    constexpr int64_t golden[pieces] = {0, 618, 236, 854, 472, 90, 708, 326};
+    const int64_t base = i * rows_ / pieces, turned = base - base % cycle + i * stride % cycle;
+    const int64_t row = turned < rows_ ? turned : base;
+    const int64_t column = golden[i] * std::max<int64_t>(0, row_bytes_ - piece) / 854 / 8 * 8;
+    return std::min(row * row_bytes_ + column, rows_ * row_bytes_ - piece);
+  }
+
+  static uint64_t hash_of(const char* data, size_t bytes, uint64_t hash) {
+    size_t i = 0;
+    for (; i + 8 <= bytes; i += 8) hash = mixed(hash, data + i, 8);
+    return i < bytes ? mixed(hash, data + i, bytes - i) : hash;
+  }
+  static uint64_t mixed(uint64_t hash, const char* data, size_t bytes) {
+    uint64_t word = 0;
+    std::memcpy(&word, data, bytes);
+    hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
+    return hash ^ hash >> 29;
+  }
+
+  int64_t rows_, row_bytes_;
+};
+
+// Takes note of tensors; each has (rows, bytes of a row) in memory that the processor reads, or (0, 0) elsewhere.
+//
+// What is made of the tensors must be made after their watch: a change that happens meanwhile is then seen. Python's
+// lock must be held.
 class Watch {
  public:
-  Watch(const pybind11::list& tensors, size_t versioned) {
+  Watch(const pybind11::list& tensors, const std::vector<std::pair<int64_t, int64_t>>& shapes) {
     for (size_t i = 0; i < tensors.size(); ++i) {
       PyObject* const tensor = item_of(tensors, i);
-      watched_.push_back({pybind11::weakref(tensor), i < versioned ? version_of(tensor) : -1});
-      addresses_.push_back(address_of(tensor));
+      const Sample sample(shapes[i].first, shapes[i].second);
+      const int64_t version = version_of(tensor);
+      const Address address = address_of(tensor);
+      watched_.push_back(
+          {pybind11::weakref(tensor), address, version, sample, sample.hash(reinterpret_cast<const char*>(address))});
     }
   }
 
-  // Whether these are the same objects, at the same addresses, with the same versions.
-  bool is_current(const pybind11::list& tensors) const {
-    if (!lie_at(tensors, addresses_)) return false;
-    for (size_t i = 0; i < watched_.size(); ++i) {
+  // Whether these are the same objects at the same addresses, whatever their values. All tensors lay plainly at first.
+  bool is_same(const pybind11::list& tensors) const {
+    if (tensors.size() != watched_.size()) return false;
+    for (size_t i = 0; i < watched_.size(); ++i)
       if (item_of(tensors, i) != referent(watched_[i].tensor.ptr())) return false;
-      if (watched_[i].version >= 0 && version_of(item_of(tensors, i)) != watched_[i].version) return false;
-    }
+    for (size_t i = 0; i < watched_.size(); ++i)
+      if (address_of(item_of(tensors, i)) != watched_[i].address) return false;
+    for (size_t i = 0; i < watched_.size(); ++i)
+      if (watched_[i].sample.is_matrix() && !lies_plainly(item_of(tensors, i))) return false;
+    return true;
+  }
+
+  // Whether besides their version counters and the sample of their values are the same.
+  bool is_current(const pybind11::list& tensors) const {
+    if (!is_same(tensors)) return false;
+    for (size_t i = 0; i < watched_.size(); ++i)
+      if (version_of(item_of(tensors, i)) != watched_[i].version) return false;
+    for (const Watched& w : watched_)
+      if (w.sample.hash(reinterpret_cast<const char*>(w.address)) != w.hash) return false;
     return true;
   }
 
  private:
   struct Watched {
     pybind11::weakref tensor;
-    int64_t version;  // -1: any
+    Address address;
+    int64_t version;
+    Sample sample;
+    uint64_t hash;
   };
 
   // What a weak reference refers to, to be compared only: it may be gone.
@@ -75,5 +163,4 @@ class Watch {
   }
 
   std::vector<Watched> watched_;
-  std::vector<Address> addresses_;
 };

@@ -142,7 +142,7 @@ void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<
   T of_scale = 0;
   for (int64_t c = 0; c < net.n / net.group; ++c) {
     if (to_theta) to_theta[c] += s.along[c] * scale;
-    of_scale += s.along[c] * prox.theta[c];
+    if (prox.theta) of_scale += s.along[c] * prox.theta[c];
   }
   s.scales[row] = scale == 0 ? 0 : of_scale / (T(size) * scale);
   const T* x = m.given(a.x, net.n, b, k);
@@ -150,7 +150,7 @@ void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<
   for (int64_t c = 0; c < net.n; ++c) nonzeros += x[c] != 0;
   s.shares[row] = prox.gain * T(nonzeros) / T(size);
   if (T* const to_gain = m.to_gain.again_at(b))
-    to_gain[0] += s.shares[row] * dot(m.g_state + b * m.stride_y, residual, size);
+    to_gain[0] += s.shares[row] * dot(m.g_state + b * m.stride_y, residual, size, T(1));
 }
 
 // The gradient of x+ of sample b in layer k, and behind the prox.
@@ -176,7 +176,7 @@ template <class T> void BackwardPass<T>::through_prox(int64_t k, int64_t b, T* g
     memset(s.along, 0, size_t(m.stride) * sizeof(T));
     scale = rms(m.given(a.trace, net.m, b, k), net.m);
   }
-  prox.gradient_of_row(out, g, scale, s.magnitudes, to_theta, to_gain);
+  prox.gradient_of_row(out, m.given(a.passed, n / net.group, b, k), g, scale, s.magnitudes, to_theta, to_gain);
   if (net.onsager) onsager_row(k, b, row, prox, scale, s);
   if (!state) return;
   const T* moved = m.given(a.trace, 2 * n, b, k) + n;

@@ -227,6 +227,8 @@ template <class T> void ForwardPass<T>::finish_rows(const Tile& tile, int64_t k)
     const int64_t b = tile.first + r;
     T *x = t.next + r * stride, *s = t.state + r * stride_state;
     const T scale = t.scales ? t.scales[r] : 1;
+    const int64_t groups = n / net.group;
+    uint8_t* const passed = a.passed ? a.passed + (k * a.batch + b) * groups : nullptr;
     if (net.splitting) {  // s + blend (z - x+) with z from the product, as s + z waits in x
       T* z = t.input + r * stride;
       const T blend = blend_of(net, k);
@@ -235,7 +237,7 @@ template <class T> void ForwardPass<T>::finish_rows(const Tile& tile, int64_t k)
         store(z + c, load(x + c));
         store(x + c, sum);
       }
-      prox.apply_to_row(x, scale, tile.magnitudes);
+      prox.apply_to_row(x, scale, tile.magnitudes, passed);
       T* moved = a.trace ? a.trace + ((k * a.batch + b) * 2 + 1) * n : nullptr;
       for (int64_t c = 0; c < n; c += lanes<T>) {
         const Vector<T> difference = load(z + c) - load(x + c);
@@ -243,7 +245,7 @@ template <class T> void ForwardPass<T>::finish_rows(const Tile& tile, int64_t k)
         store(s + c, multiply_add(broadcast(blend), difference, load(s + c)));
       }
     } else if (ends_by_row(k)) {
-      prox.apply_to_row(x, scale, tile.magnitudes);
+      prox.apply_to_row(x, scale, tile.magnitudes, passed);
     }
     if (ends_by_row(k)) mark_row(t.next_masks + r * words, words, x, n);
     if (net.onsager) {

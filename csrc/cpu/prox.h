@@ -1,4 +1,4 @@
-// x = gain P(z): what ends a layer, and its gradient from x alone.
+// x = gain P(z): what ends a layer, and its gradient from x and from what support selection let pass.
 #pragma once
 #include "cpu/largest.h"
 #include "cpu/tile.h"
@@ -31,11 +31,13 @@ template <class T> struct Prox {
       for (int j = 0; j < Count; ++j) v[j] *= gain;
   }
 
-  void apply_to_row(T* x, T scale, T* magnitudes) const;
+  // `passed`, if not null, takes a 1 for each element or group that support selection lets pass, else a 0.
+  void apply_to_row(T* x, T scale, T* magnitudes, uint8_t* passed) const;
 
-  // The gradient behind P from that of x, and from x. Threshold and gain gradients are added to `to_theta` and
-  // `to_gain`, a value for each column or group, where these are not null.
-  void gradient_of_row(const T* x, T* grad, T scale, T* magnitudes, T* to_theta, T* to_gain) const;
+  // The gradient behind P from that of x, from x and from what passed. Threshold and gain gradients are added to
+  // `to_theta` and `to_gain`, a value for each column or group, where these are not null.
+  void gradient_of_row(const T* x, const uint8_t* passed, T* grad, T scale, T* magnitudes, T* to_theta,
+                       T* to_gain) const;
 
  private:
   void magnitudes_of(const T* x, T* magnitudes) const;
@@ -62,7 +64,7 @@ template <class T> void Prox<T>::magnitudes_of(const T* x, T* magnitudes) const 
   for (int64_t g = count; g % lanes<T>; ++g) magnitudes[g] = -1;
 }
 
-template <class T> void Prox<T>::apply_to_row(T* x, T scale, T* magnitudes) const {
+template <class T> void Prox<T>::apply_to_row(T* x, T scale, T* magnitudes, uint8_t* passed) const {
   if (by_element()) {
     for (int64_t c = 0; c < n; c += lanes<T>) {
       Vector<T> v = load(x + c);
@@ -76,8 +78,9 @@ template <class T> void Prox<T>::apply_to_row(T* x, T scale, T* magnitudes) cons
   Largest<T> chosen = passing ? largest(magnitudes, count, passing) : Largest<T>{};
   for (int64_t g = 0; g < count; ++g) {
     const T size = magnitudes[g], limit = threshold(g, scale);
-    const bool zero = size <= (limit < 0 ? 0 : limit);
-    const bool passes = passing && chosen.take(size) && !zero;
+    const bool zero = size - (limit < 0 ? 0 : limit) <= 0;  // not where one is NaN, or both are infinite
+    const bool passes = passing && chosen.take(size) && size > limit;
+    if (passed) passed[g] = passes;
     for (int64_t i = g * group; i < (g + 1) * group; ++i) {
       if (zero)
         x[i] = 0;
@@ -104,14 +107,14 @@ template <class T> void Prox<T>::gradient_by_element(const T* x, T* grad, T* to_
 
 // Behind a group of norm r = |z| = |x| / gain + theta, with u = x / |x|: (1 - theta / r) g + (theta / r) <u, g> u.
 template <class T>
-void Prox<T>::gradient_of_row(const T* x, T* grad, T scale, T* magnitudes, T* to_theta, T* to_gain) const {
+void Prox<T>::gradient_of_row(const T* x, const uint8_t* passed, T* grad, T scale, T* magnitudes, T* to_theta,
+                              T* to_gain) const {
   if (by_element()) return gradient_by_element(x, grad, to_theta, to_gain);
   const int64_t count = n / group;
   magnitudes_of(x, magnitudes);
-  Largest<T> chosen = passing ? largest(magnitudes, count, passing) : Largest<T>{};
   for (int64_t g = 0; g < count; ++g) {
     const T size = magnitudes[g];
-    const bool passes = passing && chosen.take(size);
+    const bool passes = passing && passed[g];
     T along = 0;  // the gradient along u
     for (int64_t i = g * group; i < (g + 1) * group; ++i) {
       if (to_gain) to_gain[g] += grad[i] * x[i];

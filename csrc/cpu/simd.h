@@ -222,12 +222,12 @@ template <class T, int Half = lanes<T> / 2> inline void transpose(Vector<T>* v) 
 #endif
 }
 
-// S_theta(z) = sign(z) max(|z| - theta, 0), elementwise; a NaN in either shows. With theta < 0 every z but zero moves
-// outward, as the formula says, so that the result is not zero exactly where its derivative is one.
+// S_theta(z) = sign(z) max(|z| - theta, 0), elementwise; a NaN in either shows, and so does an infinite z under an
+// infinite theta. With theta < 0 every z but zero moves outward, as the formula says, so that the result is not zero
+// exactly where its derivative is one.
 template <class T> inline Vector<T> shrink(Vector<T> z, Vector<T> theta) {
-  const Vector<T> size = magnitude<T>(z);
-  const Vector<T> limit = theta < 0 ? Vector<T>{} : theta;
-  return size <= limit ? Vector<T>{} : with_sign_of<T>(size - theta, z);
+  const Vector<T> size = magnitude<T>(z), limit = theta < 0 ? Vector<T>{} : theta;
+  return size - limit <= 0 ? Vector<T>{} : with_sign_of<T>(size - theta, z);
 }
 
 }  // namespace fastunroll::FASTUNROLL_SET

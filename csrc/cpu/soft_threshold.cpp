@@ -52,7 +52,7 @@ template <class T> void forward_run(const T* x, const T* theta, bool row, T* out
 template <class T> void forward_run_complex(const T* x, const T* theta, bool row, T* out, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     const T re = x[2 * i], im = x[2 * i + 1], t = theta[row ? i : 0], r = modulus(re, im);
-    const bool zero = r <= (t < 0 ? 0 : t);
+    const bool zero = r - (t < 0 ? 0 : t) <= 0;  // not where one is NaN, or both are infinite
     const T factor = zero ? 0 : (r - t) / r;
     out[2 * i] = zero ? 0 : re * factor;
     out[2 * i + 1] = zero ? 0 : im * factor;

@@ -147,14 +147,16 @@ template <Precision P, int Tall, int Chunks, int Warps, int Blocks, int Split, b
   // P of a magnitude, as a factor.
   FASTUNROLL_DEVICE float shrunk(float value, float theta) const {
     if (p.shrinkage == Shrinkage::none) return value;
-    const float moved = (p.shrinkage == Shrinkage::soft ? magnitude(value) : value) - theta;
-    return moved <= 0 || value == 0 ? 0.0f : p.shrinkage == Shrinkage::soft ? with_sign(moved, value) : moved;
+    const bool soft = p.shrinkage == Shrinkage::soft;
+    const float size = soft ? magnitude(value) : value, limit = soft && theta < 0 ? 0.0f : theta;
+    return size - limit <= 0 ? 0.0f : soft ? with_sign(size - theta, value) : size - theta;
   }
   FASTUNROLL_DEVICE void shrink_pair(float& a, float& b, float theta) const {
     const float size = square_root(fused_multiply_add(a, a, b * b)), limit = theta < 0 ? 0.0f : theta;
-    const float factor = size <= limit ? 0.0f : (size - theta) / size;
-    a = size <= limit ? 0.0f : a * factor;
-    b = size <= limit ? 0.0f : b * factor;
+    const bool zero = size - limit <= 0;  // not where one is NaN, or both are infinite
+    const float factor = zero ? 0.0f : (size - theta) / size;
+    a = zero ? 0.0f : a * factor;
+    b = zero ? 0.0f : b * factor;
   }
 
   FASTUNROLL_DEVICE void prox(int k, float (&u)[width], int column, float scale) const {

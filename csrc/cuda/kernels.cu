@@ -18,7 +18,7 @@ template <class T> const char* end_layer(const Stream& stream, int64_t batch, co
 }
 
 template <class T> const char* prox_gradient(const Stream& stream, int64_t batch, const ProxGradient<T>& layer) {
-  return launch<ThroughProx<T>>({batch, ThroughProx<T>::shared_size(layer.layer), stream}, layer);
+  return launch<ThroughProx<T>>({batch, ThroughProx<T>::shared_size, stream}, layer);
 }
 
 template <class T> const char* residual_gradient(const Stream& stream, int64_t batch, const ResidualGradient<T>& r) {

@@ -14,8 +14,12 @@ template <class T> class EndLayer : LayerRow<T> {
   using Value = typename Row::Value;
   using Arguments = LayerEnd<T>;
   using Row::cluster;
-  using Row::shared_size;
   using Row::threads;
+
+  // Bytes of shared memory. Magnitudes that do not fit are computed again whenever they are compared.
+  static size_t shared_size(const Layer<T>& layer) {
+    return Row::scratch_size + (keeps_sizes(layer) ? size_t(layer.n / layer.group) * sizeof(Value) : 0);
+  }
 
   FASTUNROLL_DEVICE static void run(const Arguments& p) { EndLayer(p).end_row(); }
 
@@ -30,6 +34,10 @@ template <class T> class EndLayer : LayerRow<T> {
   int nonzeros = 0;
 
   FASTUNROLL_DEVICE explicit EndLayer(const Arguments& arguments) : Row(arguments.layer), p(arguments) {}
+
+  FASTUNROLL_ANYWHERE static bool keeps_sizes(const Layer<T>& layer) {
+    return layer.passing && size_t(layer.n / layer.group) * sizeof(Value) <= (size_t(40) << 10);
+  }
 
   FASTUNROLL_DEVICE Value linear(int c) const {
     const Value start = p.start ? value_of(p.start[at(c)]) : Value(0);
@@ -73,7 +81,8 @@ template <class T> class EndLayer : LayerRow<T> {
 
   FASTUNROLL_DEVICE void end_group(int g, Value scale, bool chosen) {
     const Value size = size_of_group(g), limit = this->threshold(g, scale);
-    const bool zero = size <= (limit < 0 ? 0 : limit), passes = chosen && !zero;
+    const bool zero = this->vanishes(size, limit), passes = chosen && size > limit;
+    if (p.passed) p.passed[row * size_t(layer.n / layer.group) + size_t(g)] = passes;
     const Value factor = layer.group > 1 && !passes && !zero ? (size - limit) / size : Value(1);
     for (int c = g * layer.group; c < (g + 1) * layer.group; ++c) {
       const Value v = before_prox(c);
@@ -90,14 +99,29 @@ template <class T> class EndLayer : LayerRow<T> {
     const Value v = before_prox(c);
     if (layer.shrinkage == Shrinkage::none) return put(c, v * gain);
     const bool soft = layer.shrinkage == Shrinkage::soft;
-    const Value moved = (soft ? magnitude(v) : v) - this->threshold(c, scale);
-    put(c, moved <= 0 || v == 0 ? Value(0) : (soft ? with_sign(moved, v) : moved) * gain);
+    const Value size = soft ? magnitude(v) : v, limit = this->threshold(c, scale), moved = size - limit;
+    const bool zero = soft ? this->vanishes(size, limit) : moved <= 0;
+    put(c, zero ? Value(0) : (soft ? with_sign(moved, v) : moved) * gain);
   }
 
   FASTUNROLL_DEVICE void end_row() {
     const Value scale = layer.state == State::onsager ? this->scale_of(p.residual) : Value(1);
-    this->for_each([&](int c) { end_element(c, scale); }, [&](int g, bool chosen) { end_group(g, scale, chosen); },
-                   [&](int g) { return size_of_group(g); });
+    const int groups = layer.n / layer.group;
+    if (layer.passing) {
+      Value* const sizes = reinterpret_cast<Value*>(shared() + Row::scratch_size);
+      const bool kept = keeps_sizes(layer);
+      if (kept) {
+        for (int g = thread(); g < groups; g += threads) sizes[g] = size_of_group(g);
+        sync_block();
+      }
+      const auto size = [&](int g) { return kept ? sizes[g] : size_of_group(g); };
+      const Largest<Value> chosen = largest<threads, Value>(size, groups, layer.passing, this->template scratch<int>());
+      for (int g = thread(); g < groups; g += threads) end_group(g, scale, chosen.takes(size(g), g));
+    } else if (layer.group > 1) {
+      for (int g = thread(); g < groups; g += threads) end_group(g, scale, false);
+    } else {
+      for (int c = thread(); c < layer.n; c += threads) end_element(c, scale);
+    }
     if (layer.state != State::onsager) return;
     const Value share = gain * Value(sum_over_block<threads>(nonzeros, this->template scratch<int>())) / Value(layer.m);
     for (int c = thread(); c < layer.m; c += threads) {

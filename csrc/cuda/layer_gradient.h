@@ -1,6 +1,6 @@
 // The gradient of layer_end.h, from the last layer to the first: what lies between the products.
 //
-// x+ says what the prox did: where it is zero nothing passes, and the largest of it passed unshrunk. Gradients of small
+// Where x+ is zero no gradient passes; what support selection let pass is on record. Gradients of small
 // parameters are left as a number, or a row, for each sample, to be summed over samples in one order.
 #pragma once
 #include "cuda/layer_row.h"
@@ -14,8 +14,8 @@ template <class T> class ThroughProx : LayerRow<T> {
   using Value = typename Row::Value;
   using Arguments = ProxGradient<T>;
   using Row::cluster;
-  using Row::shared_size;
   using Row::threads;
+  static constexpr size_t shared_size = Row::scratch_size;
 
   FASTUNROLL_DEVICE static void run(const Arguments& p) { ThroughProx(p).row_through(); }
 
@@ -139,8 +139,13 @@ template <class T> class ThroughProx : LayerRow<T> {
 
   FASTUNROLL_DEVICE void row_through() {
     if (layer.state == State::onsager) scale = this->scale_of(p.residual);
-    this->for_each([&](int c) { element_through(c); }, [&](int g, bool chosen) { group_through(g, chosen); },
-                   [&](int g) { return size_of_group(g); });
+    const int groups = layer.n / layer.group;
+    if (layer.passing || layer.group > 1) {
+      for (int g = thread(); g < groups; g += threads)
+        group_through(g, layer.passing && p.passed[row * size_t(groups) + size_t(g)]);
+    } else {
+      for (int c = thread(); c < layer.n; c += threads) element_through(c);
+    }
     if (layer.state == State::onsager) finish_onsager();
     const auto put_sum = [&](Value* out, Value value) {
       const Value total = sum(value);

@@ -10,11 +10,6 @@ template <class T> class LayerRow {
   using Value = Computed<T>;
   static constexpr int threads = 128, cluster = 1;
 
-  // Bytes of shared memory. Magnitudes that do not fit are computed again whenever they are compared.
-  static size_t shared_size(const Layer<T>& layer) {
-    return scratch_size + (keeps_sizes(layer) ? size_t(layer.n / layer.group) * sizeof(Value) : 0);
-  }
-
  protected:
   static constexpr size_t scratch_size = threads / warp_size * sizeof(double);
 
@@ -23,10 +18,6 @@ template <class T> class LayerRow {
   const Value gain = layer.gain ? value_of(*layer.gain) : Value(1);
 
   FASTUNROLL_DEVICE explicit LayerRow(const Layer<T>& of) : layer(of) {}
-
-  FASTUNROLL_ANYWHERE static bool keeps_sizes(const Layer<T>& layer) {
-    return layer.passing && size_t(layer.n / layer.group) * sizeof(Value) <= (size_t(40) << 10);
-  }
 
   template <class U> FASTUNROLL_DEVICE U* scratch() const { return reinterpret_cast<U*>(shared()); }
   FASTUNROLL_DEVICE size_t at(int c) const { return row * size_t(layer.n) + size_t(c); }
@@ -39,35 +30,17 @@ template <class T> class LayerRow {
     return layer.passing && limit < 0 ? Value(0) : limit;
   }
 
-  // |r| / sqrt(m)
+  // Whether P makes a magnitude zero: not where it or theta is NaN, or both are infinite.
+  FASTUNROLL_DEVICE static bool vanishes(Value size, Value limit) { return size - (limit < 0 ? 0 : limit) <= 0; }
+
+  // |r| / sqrt(m), of squares in double precision, where those of single precision neither overflow nor vanish.
   FASTUNROLL_DEVICE Value scale_of(const T* residual) const {
-    Value squares = 0;
+    double squares = 0;
     for (int c = thread(); c < layer.m; c += threads) {
-      const Value r = value_of(residual[at_residual(c)]);
+      const double r = double(value_of(residual[at_residual(c)]));
       squares = fused_multiply_add(r, r, squares);
     }
-    return square_root(sum(squares) / Value(layer.m));
-  }
-
-  // Each element that shrinks alone, or each group, with whether it is one of the largest, which pass.
-  template <class Element, class Group, class Size>
-  FASTUNROLL_DEVICE void for_each(const Element& element, const Group& group, const Size& size) const {
-    const int groups = layer.n / layer.group;
-    if (layer.passing) {
-      Value* const sizes = reinterpret_cast<Value*>(shared() + scratch_size);
-      const bool kept = keeps_sizes(layer);
-      if (kept) {
-        for (int g = thread(); g < groups; g += threads) sizes[g] = size(g);
-        sync_block();
-      }
-      const auto size_again = [&](int g) { return kept ? sizes[g] : size(g); };
-      const Largest<Value> chosen = largest<threads, Value>(size_again, groups, layer.passing, scratch<int>());
-      for (int g = thread(); g < groups; g += threads) group(g, chosen.takes(size_again(g), g));
-    } else if (layer.group > 1) {
-      for (int g = thread(); g < groups; g += threads) group(g, false);
-    } else {
-      for (int c = thread(); c < layer.n; c += threads) element(c);
-    }
+    return Value(square_root(sum_over_block<threads>(squares, scratch<double>()) / double(layer.m)));
   }
 };
 

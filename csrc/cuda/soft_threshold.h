@@ -28,14 +28,17 @@ template <class T, bool Complex> struct SoftThresholdElement {
     const Value theta = value_of(p.theta[e.middle]);
     if constexpr (Complex) {
       const Value re = p.x[2 * e.at], im = p.x[2 * e.at + 1], size = modulus(re, im), moved = size - theta;
-      const Value factor = moved <= 0 || size == 0 ? Value(0) : moved / size;  // NaN stays
+      const Value factor = vanishes(size, theta) ? Value(0) : moved / size;
       p.out[2 * e.at] = factor == 0 ? 0 : re * factor;
       p.out[2 * e.at + 1] = factor == 0 ? 0 : im * factor;
     } else {
       const Value x = value_of(p.x[e.at]), moved = magnitude(x) - theta;
-      p.out[e.at] = rounded<T>(moved <= 0 || x == 0 ? Value(0) : with_sign(moved, x));
+      p.out[e.at] = rounded<T>(vanishes(magnitude(x), theta) ? Value(0) : with_sign(moved, x));
     }
   }
+
+  // Not where the magnitude or theta is NaN, or both are infinite.
+  FASTUNROLL_DEVICE static bool vanishes(Value size, Value theta) { return size - (theta < 0 ? 0 : theta) <= 0; }
 
   // Without overflow where the numbers are large.
   FASTUNROLL_DEVICE static Value modulus(Value re, Value im) {

@@ -9,7 +9,8 @@ cuda_compiled: bool
 cuda: Any  # the kernels of devices, where compiled
 
 class Watch:
-    def __init__(self, tensors: list[Tensor], versioned: int) -> None: ...
+    def __init__(self, tensors: list[Tensor], shapes: list[tuple[int, int]]) -> None: ...
+    def is_same(self, tensors: list[Tensor]) -> bool: ...
     def is_current(self, tensors: list[Tensor]) -> bool: ...
 
 class Network:
@@ -20,13 +21,22 @@ class Network:
         passing: tuple[int, ...],
         parameters: tuple[tuple[list[int], int], ...],
     ) -> None: ...
-    def pack(self, threads: int, halved: bool) -> None: ...
-    def watch(self, tensors: list[Tensor], versioned: int) -> None: ...
-    def is_current(self, tensors: list[Tensor], versioned: int) -> bool: ...
     def is_at(self, tensors: list[Tensor]) -> bool: ...
+    def wrong_gain(self) -> tuple[int, float]: ...
     def forward(
-        self, batch: int, threads: int, y: int, x0: int, s0: int, x: int, last: int, s: int, trace: int
-    ) -> None: ...
+        self,
+        batch: int,
+        threads: int,
+        packed: PackedWeights | None,
+        y: int,
+        x0: int,
+        s0: int,
+        x: int,
+        last: int,
+        s: int,
+        trace: int,
+        passed: int,
+    ) -> bool: ...
     def backward(
         self,
         batch: int,
@@ -35,9 +45,13 @@ class Network:
         grad: int,
         every_layer: bool,
         grad_s: int,
+        passed: int,
         grad_inputs: tuple[int, ...],
         grad_parameters: tuple[tuple[list[int], int], ...],
     ) -> None: ...
+
+class PackedWeights:
+    def __init__(self, network: Network, threads: int, bfloat16: bool) -> None: ...
 
 class Dictionary:
     def __init__(self, is_double: bool, shape: tuple[int, int], threads: int, ridge: float, a: int) -> None: ...

@@ -82,8 +82,9 @@ class Gram:
             return product(A.mT, W, adjoint=True).mT
         # Some optimisers, and edits through .data, leave no trace but the values.
         if not self._kept or not (torch.equal(self._kept[0][0], A) and torch.equal(self._kept[0][1], W)):
-            G = product(A.mT, W, adjoint=True).mT.contiguous()
-            self._kept[:] = [(A.detach().clone(), W.detach().clone(), G)]
+            # Of copies: another thread may change A and W meanwhile.
+            A, W = A.detach().clone(), W.detach().clone()
+            self._kept[:] = [(A, W, product(A.mT, W, adjoint=True).mT.contiguous())]
         return self._kept[0][2]
 
 

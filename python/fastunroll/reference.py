@@ -78,11 +78,25 @@ def prox(z: Tensor, kind: str, theta: Tensor, gain: Tensor | float, group: int, 
         size = groups[..., 0]
     if passing:
         theta = theta.clamp(min=0)
-    moves = size > theta.clamp(min=0)  # the others become zero
-    unit = groups / torch.where(moves, size, torch.ones_like(size)).unsqueeze(-1)
-    kept = moves & largest(size.relu(), passing) if passing else torch.zeros_like(moves)
+    # A size up to theta becomes zero; a NaN in either shows, and so does an infinite size under an infinite theta.
+    zero = size - theta.clamp(min=0) <= 0
+    if group == 1 and not z.is_complex():
+        unit = torch.sgn(groups)
+    else:
+        unit = groups / torch.where(zero, torch.ones_like(size), size).unsqueeze(-1)
+    kept = (size > theta) & largest(size.relu(), passing) if passing else torch.zeros_like(zero)
     shrunk = torch.where(kept.unsqueeze(-1), groups, unit * (size - theta).unsqueeze(-1))
-    return gain * torch.where(moves.unsqueeze(-1), shrunk, torch.zeros_like(shrunk)).flatten(-2)
+    return gain * torch.where(zero.unsqueeze(-1), torch.zeros_like(shrunk), shrunk).flatten(-2)
+
+
+def norm(x: Tensor) -> Tensor:
+    """‖x‖₂ of each row, (..., 1), without overflow or underflow of its squares."""
+    double = torch.complex128 if x.is_complex() else torch.float64
+    if x.dtype != double:
+        return torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=double).to(x.real.dtype)
+    largest = x.detach().abs().amax(-1, keepdim=True)
+    scale = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
+    return scale * torch.linalg.vector_norm(x / scale, dim=-1, keepdim=True)
 
 
 def network(
@@ -132,7 +146,7 @@ def network(
             residual = y - v @ of(first, k).mT
             if state == "onsager":
                 residual = residual + s
-                scale = residual.norm(dim=-1, keepdim=True) / y.shape[-1] ** 0.5
+                scale = norm(residual) / y.shape[-1] ** 0.5
             stepped = of(step, k) * residual if step else residual
             z = v + (stepped if linear == "gram" else stepped @ of(second or first, k).conj())
         else:

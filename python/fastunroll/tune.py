@@ -73,11 +73,11 @@ def _runs(form: Form, p: Parameters, y: Tensor) -> tuple[Run, Run]:
         return network(form, p, y, None, None, keep=False)
 
     needs = [False, False, False, True, True, False, True, False, False]
-    x, _, _, trace = recorded(y, *map(list, p), None, None, form.numbers(), False, True, False)
+    x, _, _, trace, passed = recorded(y, *map(list, p), None, None, form.numbers(), False, True, False)
     grad = torch.ones_like(x[-1])
 
     def backward() -> Sequence[Tensor]:
-        found: list[Tensor] = through(grad, None, y, *map(list, p), None, None, x, trace, form.numbers(), needs)
+        found: list[Tensor] = through(grad, None, y, *map(list, p), None, None, x, trace, passed, form.numbers(), needs)
         return found
 
     return forward, backward

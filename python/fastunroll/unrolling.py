@@ -37,6 +37,13 @@ def _as_pairs(matrix: Tensor) -> Tensor:
     return rows.flatten(-2).flatten(0, 1)
 
 
+def _pairs_of(matrix: Tensor) -> Tensor:
+    """:func:`_as_pairs`, made once where no gradient is recorded, and again when the matrix has changed."""
+    if ops.is_observed() or ops.differentiable(matrix) or not (ops.is_plain(matrix) and matrix.is_contiguous()):
+        return _as_pairs(matrix)
+    return ops.kept("pairs", [matrix], lambda: _as_pairs(matrix.detach()))
+
+
 def _pairs(x: Tensor) -> Tensor:
     return torch.view_as_real(x.resolve_conj()).flatten(-2)
 
@@ -50,7 +57,7 @@ def _native(
     step = [t if t.numel() == 1 else t.repeat_interleave(2) for t in p.step]
     # The scale |r|₂/√m of Onsager's threshold sees twice as many rows.
     theta = [t * 2**0.5 for t in p.theta] if form.state == "onsager" else p.theta
-    real = p._replace(first=[*map(_as_pairs, p.first)], second=[*map(_as_pairs, p.second)], step=step, theta=theta)
+    real = p._replace(first=[*map(_pairs_of, p.first)], second=[*map(_pairs_of, p.second)], step=step, theta=theta)
     start, state = (None if t is None else _pairs(t) for t in (x0, s0))
     x, s = ops.network(form.of_pairs(), real, _pairs(y), start, state, keep, segment)
     return torch.view_as_complex(x.unflatten(-1, (-1, 2))), torch.view_as_complex(s.unflatten(-1, (-1, 2)))
@@ -154,8 +161,6 @@ def _passing(prox: Prox, layers: int) -> tuple[int, ...]:
 def _require_prox(prox: Prox, n: int, is_complex: bool) -> None:
     if not isinstance(prox, Prox):
         raise TypeError(f"prox must be Prox(theta, ...), got {type(prox).__name__}")
-    if isinstance(prox.gain, (int, float)) and not prox.gain > 0:
-        raise ValueError(f"gain must be positive, got {prox.gain!r}")
     if prox.kind not in ops.SHRINKAGES:
         raise ValueError(f"kind must be one of {', '.join(ops.SHRINKAGES)}, got {prox.kind!r}")
     if (prox.theta is None) != (prox.kind == "none"):
@@ -167,6 +172,15 @@ def _require_prox(prox: Prox, n: int, is_complex: bool) -> None:
         raise ValueError('kind "nonnegative" is defined for single real elements, not for groups or complex numbers')
     if prox.kind == "none" and (prox.passing is not None or group > 1):
         raise ValueError('kind "none" leaves everything as it is: it takes neither passing nor group')
+
+
+def _require_positive_gain(gain: list[Tensor]) -> None:
+    """Reads the values, but not while something compiles, traces or captures the call."""
+    if not gain or gain[0].is_meta or ops.is_observed() or ops.captures(gain[0].device):
+        return
+    values = torch.cat([g.detach().reshape(-1) for g in gain])
+    if bool((values <= 0).any()):
+        raise ValueError(f"gain must be positive, but one is {float(values.min()):g}: learn its logarithm instead")
 
 
 def _state(state: Momentum | Splitting | Onsager | None, y: Tensor) -> tuple[str, list[Tensor]]:
@@ -248,6 +262,9 @@ def unrolled(
     _require_values("theta", theta, layers, {1, n // prox.group}, y)
     _require_scalars("gain", gain, layers, y)
     _require_scalars("beta" if name == "momentum" else "eta", blend, layers, y)
+
+    if not (y.is_cpu and ops.serves(y, complex_too=True)):  # the CPU's native code looks at gains itself
+        _require_positive_gain(gain)
 
     form = ops.Form(layers, kind, name, prox.kind, prox.group, _passing(prox, layers))
     if x0 is not None:

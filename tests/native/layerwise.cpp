@@ -67,11 +67,13 @@ template <class T> class Layerwise {
       } else {
         z = product(v, net.second.of(k), n, n, true, product(p.given.y, net.first.of(k), n, m, true, zeros(n)));
       }
+      std::vector<uint8_t> passed(size_t(batch * n / net.group));
       Array<T> next = zeros(n), input = zeros(onsager ? m : n), moved = zeros(2 * n);
       queue(cuda::end_layer<T>,
             {layer, z.data(), step, step ? v.data() : nullptr, x.data(), residual.data(), p.given.y.data(),
              more && state == cuda::State::momentum ? &net.blend.value(k + 1) : nullptr, next.data(),
-             more && state != cuda::State::none ? input.data() : nullptr, data(s), moved.data()});
+             more && state != cuda::State::none ? input.data() : nullptr, data(s), moved.data(), passed.data()});
+      all_passed.push_back(passed);
       inputs.push_back(v);
       residuals.push_back(residual);
       all_moved.push_back(moved);
@@ -108,6 +110,7 @@ template <class T> class Layerwise {
   cuda::State state;
   Array<T> first_x, first_s, identity;
   std::vector<Array<T>> inputs, residuals, all_moved, iterates;
+  std::vector<std::vector<uint8_t>> all_passed;
 
   Array<T> zeros(int64_t columns) const { return Array<T>(size_t(batch * columns)); }
   const T* second(int64_t k) const {
@@ -152,8 +155,8 @@ template <class T> class Layerwise {
     queue(cuda::prox_gradient<T>,
           {layer, of_layer.data(), above.empty() ? nullptr : above.data(),
            momentum && !last ? &net.blend.value(k + 1) : nullptr, iterates[size_t(k)].data(), before.data(),
-           residuals[size_t(k)].data(), all_moved[size_t(k)].data(), data(g_s), g.data(), data(to_theta),
-           to_gain.data(), to_blend.data(), to_bent.data(), shares.data(), pulls.data()});
+           residuals[size_t(k)].data(), all_moved[size_t(k)].data(), all_passed[size_t(k)].data(), data(g_s), g.data(),
+           data(to_theta), to_gain.data(), to_blend.data(), to_bent.data(), shares.data(), pulls.data()});
     auto& parameters = out.parameters;
     if (net.theta.given()) collect(parameters[3].get(), k, to_theta);
     collect(parameters[4].get(), k, to_gain, net.gain.given() ? net.gain.value(k) : T(1));

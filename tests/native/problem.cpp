@@ -153,7 +153,8 @@ template <class T> Result<T> Problem<T>::forward(const Call& call, const Array<T
   const int64_t rows = size.batch;
   Result<T> r{Array<T>(size_t(call.keep ? size.layers * rows * size.n : 0)), Array<T>(size_t(rows * size.n)),
               Array<T>(size_t(rows * f.net.state_size())),
-              Array<T>(size_t(call.record ? size.layers * rows * f.net.trace_size() : 0))};
+              Array<T>(size_t(call.record ? size.layers * rows * f.net.trace_size() : 0)),
+              std::vector<uint8_t>(size_t(call.record && form.passing ? size.layers * rows * size.n / form.group : 0))};
   f.batch = rows;
   f.threads = call.threads;
   f.packed = data(packed);
@@ -166,6 +167,7 @@ template <class T> Result<T> Problem<T>::forward(const Call& call, const Array<T
   f.last = data(r.last);
   f.s = data(r.s);
   f.trace = data(r.trace);
+  f.passed = r.passed.empty() ? nullptr : r.passed.data();
   network_forward(f);
   return r;
 }
@@ -193,6 +195,7 @@ Arguments<T> Problem<T>::backward(const Result<T>& r, const Call& call, unsigned
   b.s0 = data(given.s0);
   b.x = data(r.x);
   b.trace = data(r.trace);
+  b.passed = r.passed.empty() ? nullptr : r.passed.data();
   b.grad = every_layer ? data(grad) : data(of_last);
   b.every_layer = every_layer;
   b.grad_s = data(grad_s);

@@ -67,7 +67,8 @@ struct Call {
 };
 
 template <class T> struct Result {
-  Array<T> x, last, s, trace;  // every layer; the last; the last; every layer
+  Array<T> x, last, s, trace;   // every layer; the last; the last; every layer
+  std::vector<uint8_t> passed;  // what support selection let pass, in every layer
 };
 
 // The arguments of a network that have gradients, or these.

@@ -19,7 +19,8 @@ def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
     """W = (AAᴴ + ρI)⁻¹A by a Cholesky factorisation: the x-update of ADMM is q + Wᴴ(y − A q). Differentiable."""
     eye = torch.eye(A.shape[0], dtype=A.dtype, device=A.device)
     with own_precision(A):
-        return torch.cholesky_solve(A, torch.linalg.cholesky(A @ A.mH + rho * eye))
+        factor, failed = torch.linalg.cholesky_ex(A @ A.mH + rho * eye)
+        return torch.cholesky_solve(A, torch.where(failed > 0, torch.nan, factor))  # a ρ that is NaN shows
 
 
 class ADMMNet(UnrolledNetwork):
@@ -101,6 +102,8 @@ class ADMMNet(UnrolledNetwork):
             self.W = copies(solving_matrix(exact, torch.tensor(rho, dtype=torch.float64)).to(A.dtype), layers)
         else:
             self.log_rho = logarithms([rho] * layers, A)
+        of_solve = {"exact": ("sVh", "Vh", "s", "log_rho"), "factorised": ("A", "log_rho"), "learned": ("A", "W")}
+        self.tensors = (*of_solve[solve], "log_theta", "log_eta")
         self.log_eta = logarithms([eta] * layers, A)
         self.log_theta = logarithms([lam / rho] * layers, A)
 

@@ -87,11 +87,14 @@ class LAMP(StepwiseNetwork):
         self.register_buffer("A", A.clone())
         self.W = copies(A if start == "adjoint" else analytic_weights(A), 1 if tied else layers)
         self.shrinkage = shrinkage_of(shrinkage, self.layers, A, alpha, density, power)
+        self.tensors = ("A", "W", "shrinkage") if shrinkage == "soft" else ()
 
     def _describe(self) -> tuple[ops.Form, ops.Parameters]:
         form = ops.Form(self.layers, "coupled", "onsager")
         assert isinstance(self.shrinkage, SoftShrinkage)
         alpha, scale = exponentials(self.shrinkage.log_alpha), exponentials(self.shrinkage.log_scale)
+        # A gain is positive, but an exponential may underflow.
+        scale = [s.real.clamp(min=torch.finfo(s.real.dtype).tiny) for s in scale]
         return form, ops.Parameters([self.A], [*self.W], (), alpha, scale)
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:

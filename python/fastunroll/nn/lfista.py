@@ -47,6 +47,8 @@ class LFISTA(UnrolledNetwork):
     factorization*, 2017 (L-FISTA).
     """
 
+    tensors = "W1", "W2", "log_theta", "beta"
+
     def __init__(
         self,
         A: Tensor,

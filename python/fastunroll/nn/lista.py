@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,7 @@ from torch import Tensor, nn
 from .. import _checks, ops
 from ..iterations import lista
 from .ista_matrices import ista_matrices
-from .network import UnrolledNetwork, copies, starting_matrix, threshold_size
-
-
-def _rounded(weights: list[Tensor]) -> list[Tensor]:
-    return [w.bfloat16().float() for w in weights]
+from .network import UnrolledNetwork, Weights, copies, starting_matrix, threshold_size
 
 
 class LISTA(UnrolledNetwork):
@@ -40,7 +36,7 @@ class LISTA(UnrolledNetwork):
     Attributes:
         W1: K matrices (n, m), or one if tied.
         W2: K matrices (n, n), or one if tied. The first layer's takes effect only with ``x0``.
-        theta: K thresholds, of shape () or (n,). They are learned as they are, and not as logarithms, so that the
+        theta: K thresholds, of shape (1,) or (n,). They are learned as they are, and not as logarithms, so that the
             network takes the place of those that people write; a negative one makes magnitudes larger.
 
     Raises:
@@ -54,11 +50,12 @@ class LISTA(UnrolledNetwork):
             z = y @ W1[k].mT + x @ W2[k].mT
             x = torch.sign(z) * torch.relu(z.abs() - theta[k])
 
-    Without gradients, the packed form of the weights is kept from call to call, as large as they are. Whatever changes
-    weights is noticed, but for single values edited through ``.data`` or NumPy: edit under ``torch.no_grad()``.
+    :class:`UnrolledNetwork` says when packed weights are kept from call to call, and which edits of weights it notices.
 
     Reference: Gregor and LeCun, *Learning fast approximations of sparse coding*, 2010.
     """
+
+    tensors = "W1", "W2", "theta"
 
     def __init__(
         self,
@@ -70,7 +67,7 @@ class LISTA(UnrolledNetwork):
         lam: float = 0.1,
         tied: bool = False,
         threshold: Literal["scalar", "vector"] = "scalar",
-        weights: Literal["full", "bf16"] = "full",
+        weights: Weights = "full",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -86,79 +83,24 @@ class LISTA(UnrolledNetwork):
         _checks.real("A", A)
         super().__init__(layers, *A.shape)
         self.tied, self.threshold, self.weights = tied, threshold, weights
-        self._prepared = ops.Prepared()
         size = threshold_size(threshold, self.n)
-        shape = () if size is None else (size,)
 
         w1, w2, step = ista_matrices(A)
         self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
         self.theta = nn.ParameterList(
-            nn.Parameter(torch.full(shape, lam * step, device=A.device, dtype=A.dtype)) for _ in range(layers)
+            nn.Parameter(torch.full((size,), lam * step, device=A.device, dtype=A.dtype)) for _ in range(layers)
         )
 
-    def forward(
-        self, y: Tensor, x0: Tensor | None = None, return_layers: bool = False, *, depth: int | None = None
-    ) -> Tensor:
-        """Reconstructs x from ``y``.
-
-        Args:
-            y: (..., m), with any leading shape.
-            x0: where to start, (..., n); zero by default.
-            return_layers: return the output of every layer.
-            depth: run so many layers only, the first.
-
-        Returns:
-            (..., n), or (K, ..., n) with ``return_layers``.
-
-        Raises:
-            TypeError: ``y`` is not floating point, or has another dtype than the parameters.
-            ValueError: ``y`` or ``x0`` does not fit, or is on another device; ``depth`` is not from 1 to K; or weights
-                are ``"bf16"`` and not those of a float32 network.
-        """
-        w1, w2, theta = self._groups()
-        halved = self._weights == "bf16"
-        if halved and w1[0].dtype != torch.float32:
-            raise ValueError(
-                f'weights="bf16" rounds those of a float32 network, but they are {w1[0].dtype}: use .float() or '
-                'set weights to "full"'
-            )
-        if depth is not None:
-            return super().forward(y, x0, return_layers, depth=depth)
-        out = self._prepared.run([*w1, *w2, *theta], self._describe, y, x0, return_layers, halved)
-        if out is not None:
-            return out
-        if halved and not ops.differentiable(y, x0, *w1, *w2, *theta):
-            w1, w2 = _rounded(w1), _rounded(w2)
-        return lista(y, w1, w2, theta, x0, layers=self.layers, return_layers=return_layers)
-
-    @property
-    def weights(self) -> Literal["full", "bf16"]:
-        return self._weights
-
-    @weights.setter
-    def weights(self, weights: Literal["full", "bf16"]) -> None:
-        if weights not in ("full", "bf16"):
-            raise ValueError(f'weights must be "full" or "bf16", got {weights!r}')
-        self._weights: Literal["full", "bf16"] = weights
-
-    def _groups(self) -> list[list[Tensor]]:
-        """W1, W2 and theta; past ParameterList, which takes longer than a small network."""
-        modules: Any = self._modules
-        return [[*modules[name]._parameters.values()] for name in ("W1", "W2", "theta")]
-
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
-        w1, w2, theta = self._groups()
-        if self._weights == "full" or ops.differentiable(y, x0, *w1, *w2, *theta):
+        if depth < self.layers or self._weights == "bf16":
             return super()._run(y, x0, depth, return_layers)
-        w1, w2, theta = (group if len(group) < 2 else group[:depth] for group in (_rounded(w1), _rounded(w2), theta))
-        return lista(y, w1, w2, theta, x0, layers=depth, return_layers=return_layers)
+        return lista(y, [*self.W1], [*self.W2], [*self.theta], x0, layers=depth, return_layers=return_layers)
 
     def _describe(self) -> tuple[ops.Form, ops.Parameters]:
-        w1, w2, theta = self._groups()
-        return ops.Form(self.layers), ops.Parameters(w1, w2, (), theta)
+        return ops.Form(self.layers), ops.Parameters([*self.W1], [*self.W2], (), [*self.theta])
 
     def _matrix(self) -> Tensor:
-        return self._groups()[0][0]
+        return self.W1[0]
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, tied={self.tied}, threshold={self.threshold!r}, weights={self.weights!r}"
+        return f"{super().extra_repr()}, tied={self.tied}, threshold={self.threshold!r}"

@@ -47,6 +47,8 @@ class LISTACP(UnrolledNetwork):
     A: Tensor
     selection: tuple[float, float] | None = None
 
+    tensors = "A", "W", "log_theta"
+
     def __init__(
         self,
         A: Tensor,

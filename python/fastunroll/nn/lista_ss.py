@@ -47,6 +47,8 @@ class LISTASS(UnrolledNetwork):
     Reference: Chen, Liu, Wang and Yin, *Theoretical linear convergence of unfolded ISTA*, 2018.
     """
 
+    tensors = "W1", "W2", "log_theta"
+
     def __init__(
         self,
         A: Tensor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -12,16 +13,17 @@ from torch import Tensor, nn
 from .. import _checks, ops
 from ..table import Table
 from ..unrolling import run
+from .old_scalars import accept_old_scalars
 
 Threshold = Literal["scalar", "vector"]
+Weights = Literal["full", "bf16"]
 
 
-def logarithms(values: Iterable[float], like: Tensor, size: int | None = None) -> nn.ParameterList:
-    """Parameters that stay positive: the logarithm of a value for each layer, of shape (), or (size,)."""
+def logarithms(values: Iterable[float], like: Tensor, size: int = 1) -> nn.ParameterList:
+    """Parameters that stay positive: the logarithm of a value for each layer, of shape (size,)."""
     dtype = like.real.dtype if like.is_complex() else like.dtype
-    shape = () if size is None else (size,)
     logs = (math.log(value) if value > 0 else -math.inf for value in values)
-    return nn.ParameterList(nn.Parameter(torch.full(shape, log, dtype=dtype, device=like.device)) for log in logs)
+    return nn.ParameterList(nn.Parameter(torch.full((size,), log, dtype=dtype, device=like.device)) for log in logs)
 
 
 def exponentials(logs: nn.ParameterList) -> list[Tensor]:
@@ -41,10 +43,48 @@ def starting_matrix(A: Tensor, device: torch.device | str | None, dtype: torch.d
     return A.contiguous()
 
 
-def threshold_size(threshold: str, n: int) -> int | None:
+def threshold_size(threshold: str, n: int) -> int:
     if threshold not in ("scalar", "vector"):
         raise ValueError(f'threshold must be "scalar" or "vector", got {threshold!r}')
-    return n if threshold == "vector" else None
+    return n if threshold == "vector" else 1
+
+
+@cache
+def _entry_names(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
+
+
+def tensors_of(module: nn.Module, names: Iterable[str]) -> list[Tensor] | None:
+    """The parameters, buffers and entries of lists with these names; quickly, since it is asked in every call.
+
+    None where something stands in the place of one, such as a parametrization or a pruned weight, and has to be asked.
+    """
+    found: list[Any] = []
+    for name in names:
+        held: Any = module._modules.get(name)
+        if held is None:
+            held = module._parameters.get(name)
+            held = module._buffers.get(name) if held is None else held
+            if held is None:
+                return None
+            found.append(held)
+        elif type(held) is nn.ParameterList:
+            entries = held._parameters
+            if tuple(entries) != _entry_names(len(held)):
+                return None
+            found += entries.values()
+        else:
+            inner = tensors_of(held, getattr(held, "tensors", ()))
+            if not inner:
+                return None
+            found += inner
+    return found
+
+
+def rounded(p: ops.Parameters) -> ops.Parameters:
+    """With matrices rounded to bfloat16."""
+    first, second = ([w.bfloat16().to(w.dtype) for w in group] for group in (p.first, p.second))
+    return p._replace(first=first, second=second)
 
 
 def _frozen(p: ops.Parameters, depth: int) -> int:
@@ -62,6 +102,15 @@ class UnrolledNetwork(nn.Module):
         layers: K.
         m: measurements of a sample.
         n: unknowns of a sample.
+        weights: ``"full"`` or, for speed, ``"bf16"``: a float32 network then computes, where no gradient is recorded,
+            with matrices rounded to bfloat16, 8 bits each, in half the memory. Sums stay float32. For networks whose
+            layers run in one native call.
+        tensors: the names of the parameters, buffers and lists that such a network is made of; none for others.
+
+    Without gradients the packed form of the weights is kept from call to call, as large as they are. In-place
+    operations, optimisers, ``load_state_dict`` and ``.to()`` are noticed. So are edits through ``.data`` or NumPy that
+    change all values of a matrix, a quarter of its rows or columns side by side, or every second, third or fourth of
+    them; make smaller edits under ``torch.no_grad()``, without ``.data``.
 
     Raises:
         ValueError: K is no whole number ≥ 1.
@@ -70,10 +119,31 @@ class UnrolledNetwork(nn.Module):
     layers: int
     m: int
     n: int
+    tensors: tuple[str, ...] = ()
 
     def __init__(self, layers: int, m: int, n: int) -> None:
         super().__init__()
         self.layers, self.m, self.n = _checks.count("layers", layers), m, n
+        self._weights: Weights = "full"
+        self._prepared = ops.Prepared()
+        accept_old_scalars(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name != "training" and "_prepared" in self.__dict__:  # the layers may be others now
+            self.__dict__["_prepared"] = ops.Prepared()
+
+    @property
+    def weights(self) -> Weights:
+        return self._weights
+
+    @weights.setter
+    def weights(self, weights: Weights) -> None:
+        if weights not in ("full", "bf16"):
+            raise ValueError(f'weights must be "full" or "bf16", got {weights!r}')
+        if weights == "bf16" and not self.tensors:
+            raise ValueError(f'weights="bf16" is for layers in one native call, which {type(self).__name__} has not')
+        self._weights = weights
 
     def forward(
         self, y: Tensor, x0: Tensor | None = None, return_layers: bool = False, *, depth: int | None = None
@@ -91,13 +161,34 @@ class UnrolledNetwork(nn.Module):
 
         Raises:
             TypeError: ``y`` is not floating point, or has another dtype than the network.
-            ValueError: ``y`` or ``x0`` does not fit, or is on another device; or ``depth`` is not from 1 to K.
+            ValueError: ``y`` or ``x0`` does not fit, or is on another device; ``depth`` is not from 1 to K; or weights
+                are ``"bf16"`` and not those of a float32 network.
         """
+        if self._weights == "bf16" and self._matrix().dtype != torch.float32:
+            raise ValueError(
+                f'weights="bf16" rounds those of a float32 network, but they are {self._matrix().dtype}: use .float() '
+                'or set weights to "full"'
+            )
+        if depth is None and isinstance(return_layers, bool) and not ops.is_observed():
+            out = self._at_once(y, x0, return_layers)
+            if out is not None:
+                return out
         y, x0 = self._checked(y, x0)
+        _checks.flag("return_layers", return_layers)
         depth = self.layers if depth is None else depth
         if _checks.count("depth", depth) > self.layers:
             raise ValueError(f"depth must be from 1 to layers = {self.layers}, got {depth!r}")
         return self._run(y, x0, depth, return_layers)
+
+    def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
+        """All layers in one native call; None where arguments need a check, or no kernel takes them as they are."""
+        tensors = tensors_of(self, self.tensors) if self.tensors else None
+        if not tensors:
+            return None
+        measure = None if type(self)._measured is UnrolledNetwork._measured else self._measured
+        return self._prepared.run(
+            tensors, self._describe, measure, y, self.m, x0, return_layers, self._weights == "bf16"
+        )
 
     def layers_summary(self) -> Table:
         """What each layer has learned: a table, a row a layer, which prints as text."""
@@ -118,6 +209,8 @@ class UnrolledNetwork(nn.Module):
         if y.is_complex():  # .to(dtype) of a module turns real parameters complex, or leaves them behind
             small = ([(t.real if t.is_complex() else t).to(y.real.dtype) for t in group] for group in p[2:])
             p = ops.Parameters(p.first, p.second, *small)
+        if self._weights == "bf16" and not ops.differentiable(y, x0, *(t for group in p for t in group)):
+            p = rounded(p)
         learns = ops.differentiable(*(t for group in p for t in group)) and not ops.differentiable(y, x0)
         frozen = _frozen(p, depth) if learns and not torch.compiler.is_compiling() else 0
         if not frozen:
@@ -160,4 +253,5 @@ class UnrolledNetwork(nn.Module):
         return A
 
     def extra_repr(self) -> str:
-        return f"m={self.m}, n={self.n}, layers={self.layers}"
+        rounded = ", weights='bf16'" if self._weights == "bf16" else ""
+        return f"m={self.m}, n={self.n}, layers={self.layers}{rounded}"

@@ -15,6 +15,8 @@ class OneMatrixNetwork(UnrolledNetwork):
     A: Tensor
     W: Tensor
 
+    tensors = "A", "W", "log_step", "log_theta"
+
     def _start(
         self, A: Tensor, steps: Sequence[float], thetas: Sequence[float], selection: tuple[float, float] | None
     ) -> None:

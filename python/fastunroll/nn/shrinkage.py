@@ -45,6 +45,8 @@ class SoftShrinkage(Shrinkage):
         log_alpha, log_scale: K logarithms of α and s, of shape ().
     """
 
+    tensors = "log_alpha", "log_scale"
+
     def __init__(self, layers: int, like: Tensor, alpha: float) -> None:
         super().__init__()
         self.log_alpha = logarithms([_checks.positive("alpha", alpha)] * layers, like)

@@ -44,6 +44,8 @@ class StepLISTA(UnrolledNetwork):
 
     A: Tensor
 
+    tensors = "A", "log_step"
+
     def __init__(
         self,
         A: Tensor,

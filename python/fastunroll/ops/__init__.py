@@ -9,10 +9,12 @@ Each file defines operators (``torch.ops.fastunroll.*``), their autograd functio
 between them: differentiable where a gradient is asked for, at no cost where none is.
 """
 
+from .device import captures as captures
 from .form import SHRINKAGES as SHRINKAGES
 from .form import Form as Form
 from .form import Parameters as Parameters
 from .form import sizes as sizes
+from .kept import kept as kept
 from .lasso import Dictionary as Dictionary
 from .lasso import serves_lasso as serves_lasso
 from .network import network as network
@@ -24,6 +26,8 @@ from .proximal_gradient import proximal_gradient as proximal_gradient
 from .proximal_gradient import serves_proximal_gradient as serves_proximal_gradient
 from .register import differentiable as differentiable
 from .register import is_observed as is_observed
+from .register import is_plain as is_plain
 from .register import plain as plain
+from .register import ready as ready
 from .register import serves as serves
 from .soft_threshold import soft_threshold as soft_threshold

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,44 +10,61 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from .. import _fastunroll
 from . import dispatch
 from .device import captures, where
 from .dispatch import PRECISIONS, Plan, numbers, padded, precision_of
 from .form import Form, Parameters, sizes
+from .kept import kept
 from .register import address
 
 
-class Layout:
-    """The parameters of a network as a kernel reads them: matrices padded, all others in single precision.
+class Matrices:
+    """The matrices of a network as a kernel reads them: padded, first and second.
 
     With ``gradient`` for the kernel of gradients, which goes through the matrices the other way round.
     """
 
     def __init__(self, module: Any, f: Form, p: Parameters, gradient: bool = False) -> None:
-        self._module, self._like = module, p.first[0]
-        m, n = sizes(f, p)
+        like, (m, n) = p.first[0], sizes(f, p)
         wide, long = padded(module, m), padded(module, n)
         if f.coupled:
             to_m, to_n = p.first, p.second or p.first
             if gradient:
                 to_m, to_n = to_n, to_m
-            self.first = self._like.new_empty(len(to_m), wide, long)
-            self.second = self._like.new_empty(len(to_n), long, wide)
-            self._fill(self.first, to_m, (m, n), (n, 1))
-            self._fill(self.second, to_n, (n, m), (1, n))
+            self.first = like.new_empty(len(to_m), wide, long)
+            self.second = like.new_empty(len(to_n), long, wide)
+            _fill(module, self.first, to_m, (m, n), (n, 1))
+            _fill(module, self.second, to_n, (n, m), (1, n))
         elif gradient:
-            self.first = self._like.new_empty(len(p.second), long, long)
+            self.first = like.new_empty(len(p.second), long, long)
             self.second = self.first[:0]
-            self._fill(self.first, p.second, (n, n), (1, n))
+            _fill(module, self.first, p.second, (n, n), (1, n))
         else:
             count = max(len(p.first), len(p.second))
-            self.first = self._like.new_empty(count, long, wide + long)
+            self.first = like.new_empty(count, long, wide + long)
             self.second = self.first[:0]
-            self._fill(self.first[..., :wide], [*p.first] * (count // len(p.first)), (n, m), (m, 1))
-            self._fill(self.first[..., wide:], [*p.second] * (count // len(p.second)), (n, n), (n, 1))
-        self.step = self._rows(p.step, m, wide)
-        self.theta = self._rows(p.theta, n // f.group, long // f.group)
+            _fill(module, self.first[..., :wide], [*p.first] * (count // len(p.first)), (n, m), (m, 1))
+            _fill(module, self.first[..., wide:], [*p.second] * (count // len(p.second)), (n, n), (n, 1))
+
+
+def _fill(module: Any, out: Tensor, tensors: Sequence[Tensor], shape: tuple[int, int], steps: tuple[int, int]) -> None:
+    """out[l][r][c] = tensors[l], seen as of this shape with these steps between its elements; else zero."""
+    half, like = torch.bfloat16, tensors[0]
+    module.pack(
+        where(like), like.dtype == half, out.dtype == half, [t.data_ptr() for t in tensors],
+        (*shape, *steps, *out.shape[1:], *out.stride()[:2]), out.data_ptr(),
+    )  # fmt: skip
+
+
+class Layout:
+    """All parameters of a network as a kernel reads them: its matrices, and all others in single precision."""
+
+    def __init__(self, module: Any, f: Form, p: Parameters, matrices: Matrices) -> None:
+        self._module = module
+        self.first, self.second = matrices.first, matrices.second
+        m, n = sizes(f, p)
+        self.step = self._rows(p.step, m, padded(module, m))
+        self.theta = self._rows(p.theta, n // f.group, padded(module, n) // f.group)
         self.gain, self.blend = (self._values(group, f.layers) for group in (p.gain, p.blend))
 
     def strides(self) -> tuple[int, ...]:
@@ -59,31 +75,23 @@ class Layout:
     def addresses(self) -> tuple[int, ...]:
         return tuple(map(address, (self.first, self.second, self.step, self.theta, self.gain, self.blend)))
 
-    def _fill(self, out: Tensor, tensors: Sequence[Tensor], shape: tuple[int, int], steps: tuple[int, int]) -> None:
-        """out[l][r][c] = tensors[l], seen as of this shape with these steps between its elements; else zero."""
-        half = torch.bfloat16
-        self._module.pack(
-            where(self._like), self._like.dtype == half, out.dtype == half, [t.data_ptr() for t in tensors],
-            (*shape, *steps, *out.shape[1:], *out.stride()[:2]), out.data_ptr(),
-        )  # fmt: skip
-
     def _rows(self, group: Sequence[Tensor], columns: int, padded: int) -> Tensor | None:
         """A row for each tensor, of one value over and over or of as many as there are columns."""
         if not group:
             return None
-        out = self._like.new_empty(len(group), 1, padded, dtype=torch.float32)
-        self._fill(out, group, (1, columns), (0, 0 if group[0].numel() == 1 else 1))
+        out = group[0].new_empty(len(group), 1, padded, dtype=torch.float32)
+        _fill(self._module, out, group, (1, columns), (0, 0 if group[0].numel() == 1 else 1))
         return out
 
     def _values(self, group: Sequence[Tensor], layers: int) -> Tensor | None:
         """A value for each layer."""
         if not group:
             return None
-        out = self._like.new_empty(layers, 1, 1, dtype=torch.float32)
+        out = group[0].new_empty(layers, 1, 1, dtype=torch.float32)
         if len(group) == layers and group[0].numel() == 1:
-            self._fill(out, group, (1, 1), (0, 0))
+            _fill(self._module, out, group, (1, 1), (0, 0))
         else:
-            self._fill(out.view(1, 1, layers), group, (1, layers), (0, 0 if group[0].numel() == 1 else 1))
+            _fill(self._module, out.view(1, 1, layers), group, (1, layers), (0, 0 if group[0].numel() == 1 else 1))
         return out
 
 
@@ -94,10 +102,11 @@ class _Steps:
     watched = False
 
     @classmethod
-    def watch(cls) -> None:
+    def now(cls) -> int:
         if not cls.watched:
             cls.watched = True
             register_optimizer_step_post_hook(cls._taken)
+        return cls.count
 
     @classmethod
     def _taken(cls, *_: Any) -> None:
@@ -105,22 +114,19 @@ class _Steps:
 
 
 class Resident:
-    """A network laid out on a device, and the tensors it was made of, for calls without gradients."""
+    """A network laid out on a device for calls without gradients. Each stream has a layout: none waits for another."""
 
-    __slots__ = ("_layouts", "_module", "_plans", "_steps", "_watch", "form", "parameters")
+    __slots__ = ("_layouts", "_module", "_plans", "_steps", "form", "parameters")
 
-    def __init__(self, module: Any, f: Form, p: Parameters, tensors: list[Tensor]) -> None:
+    def __init__(self, module: Any, f: Form, p: Parameters) -> None:
         self._module, self.form, self.parameters = module, f, p
-        self._watch = _fastunroll.Watch(tensors, len(tensors))
-        _Steps.watch()
-        self._steps = _Steps.count
-        self._layouts: dict[tuple[int, int], Layout] = {}  # each stream has its own, as none waits for another
+        self._steps = _Steps.now()
+        self._layouts: dict[tuple[int, int], Layout] = {}
         self._plans: dict[tuple[int, str | None], Plan | None] = {}
 
-    def fits(self, tensors: list[Tensor]) -> bool:
-        """Whether these are the tensors it was made of, and no version counter has moved since."""
-        fits: bool = self._steps == _Steps.count and self._watch.is_current(tensors)
-        return fits
+    def is_current(self) -> bool:
+        """Whether no optimiser has taken a step since."""
+        return self._steps == _Steps.count
 
     def plan(self, y: Tensor) -> Plan | None:
         """The kernel for a batch."""
@@ -133,14 +139,14 @@ class Resident:
         """Kept, but for a CUDA graph that is being captured: that lays out the weights of each replay."""
         like = self.parameters.first[0]
         if captures(like.device):
-            return Layout(self._module, self.form, self.parameters)
+            return _laid_out(self._module, self.form, self.parameters)
         stream = where(like)
         if stream not in self._layouts:
-            self._layouts[stream] = Layout(self._module, self.form, self.parameters)
+            self._layouts[stream] = _laid_out(self._module, self.form, self.parameters)
         return self._layouts[stream]
 
     def run(self, y: Tensor, x0: Tensor | None, keep: bool) -> Tensor | None:
-        """All layers, or the last, of contiguous batches (batch, m); None if no kernel serves."""
+        """All layers, or the last, of contiguous batches (batch, m); None if no kernel can run them."""
         chosen = self.plan(y)
         if chosen is None:
             return None
@@ -152,21 +158,17 @@ class Resident:
         return out
 
 
-_residents: dict[tuple[int, Form], Resident] = {}
+def _laid_out(module: Any, f: Form, p: Parameters) -> Layout:
+    return Layout(module, f, p, Matrices(module, f, p))
 
 
 def layout(module: Any, f: Form, p: Parameters, reuse: bool) -> Layout:
-    """Made anew or, with ``reuse``, that of an earlier call with the same parameters."""
-    tensors = [t for group in p for t in group]
-    if not reuse or any(t.is_inference() for t in tensors):
-        return Layout(module, f, p)
-    key = id(tensors[0]), f
-    found = _residents.get(key)
-    if found is None or not found.fits(tensors):
-        if key not in _residents:
-            weakref.finalize(tensors[0], _residents.pop, key, None).atexit = False
-        found = _residents[key] = Resident(module, f, p, tensors)
-    return found.layout()
+    """With ``reuse`` over the matrices that an earlier call has laid out, if these have not changed since."""
+    like = p.first[0]
+    if not reuse or captures(like.device):
+        return _laid_out(module, f, p)
+    kind = "laid out", f.coupled, len(p.first), where(like), _Steps.now()
+    return Layout(module, f, p, kept(kind, [*p.first, *p.second], lambda: Matrices(module, f, p)))
 
 
 def forward(
@@ -235,7 +237,7 @@ def _gradients_of(
     trace: Tensor, needs: Sequence[bool],
 ) -> Gradients:  # fmt: skip
     """All layers in one launch; ``needs`` as of the operator."""
-    parameters = Layout(module, f, p, gradient=True)
+    parameters = Layout(module, f, p, Matrices(module, f, p, gradient=True))
     m, n = sizes(f, p)
     batch = y.shape[0]
     need_y, need_x0, _, need_first, need_second, need_step, need_theta, need_gain, need_blend = needs

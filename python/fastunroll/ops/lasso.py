@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _fastunroll
 from .device import kernels
-from .register import address, alike, is_double, require, serves
+from .register import address, alike, is_double, ready, require, serves
 
 
 def serves_lasso(A: Tensor) -> bool:
@@ -20,7 +20,7 @@ class Dictionary:
 
     def __init__(self, A: Tensor, ridge: float) -> None:
         self.shape, self.dtype = (A.shape[0], A.shape[1]), A.dtype
-        A = A.contiguous()
+        A = ready(A)
         self._native = _fastunroll.Dictionary(is_double(A), self.shape, torch.get_num_threads(), ridge, A.data_ptr())
 
     def is_current(self) -> bool:
@@ -42,9 +42,8 @@ class Dictionary:
         fits = y.dtype == self.dtype and alike(y, lam, weights, x0) and y.shape == (count, m) and lam.shape == (count,)
         require(fits and (weights is None or weights.shape == (n,)), "lasso")
         require(x0 is None or x0.shape == (count, n), "lasso")
-        y, lam = y.contiguous(), lam.contiguous()
-        weights = None if weights is None else weights.contiguous()
-        x0 = None if x0 is None else x0.contiguous()
+        y, lam = ready(y), ready(lam)
+        weights, x0 = (None if t is None else ready(t) for t in (weights, x0))
         x, gap, steps = y.new_empty(count, n), y.new_empty(count), torch.empty(count, dtype=torch.int64)
         left = self._native.solve(
             count, torch.get_num_threads(), nonnegative, tol, most_steps,

@@ -88,9 +88,9 @@ def _coupled(net: Layers, k: int, v: Tensor | None, start: Tensor, residual: Ten
 
 
 def forward(
-    net: Layers, x0: Tensor | None, s0: Tensor | None, x: Tensor, last: Tensor, s: Tensor, trace: Tensor
+    net: Layers, x0: Tensor | None, s0: Tensor | None, x: Tensor, last: Tensor, s: Tensor, trace: Tensor, passed: Tensor
 ) -> None:
-    """Fills what of the outcome was asked for: every layer, the last, the second state, the trace."""
+    """Fills those results that were asked for: every layer, the last, the second state, the trace, what passed."""
     f, y, n = net.f, net.y, net.n
     onsager, splitting, momentum = (f.state == name for name in ("onsager", "splitting", "momentum"))
     v, before = first_input(net, x0, s0), x0
@@ -123,7 +123,7 @@ def forward(
             "end_layer", *net.describe(k),
             (address(z), address(step), address(added), address(before), address(residual), address(y),
              address(following), address(out), address(goes_on) if goes_on is not out else 0,
-             address(s) if s.numel() else 0, moved),
+             address(s) if s.numel() else 0, moved, passed[k].data_ptr() if passed.numel() else 0),
         )  # fmt: skip
         if momentum and not more:
             s.zero_() if before is None else s.copy_(before)
@@ -186,9 +186,9 @@ class _Sums:
 class _Backward:
     def __init__(
         self, net: Layers, grad: Tensor, grad_s: Tensor | None, x0: Tensor | None, s0: Tensor | None, x: Tensor,
-        trace: Tensor, needs: Sequence[bool],
+        trace: Tensor, passed: Tensor, needs: Sequence[bool],
     ) -> None:  # fmt: skip
-        self.net, self.grad, self.x0, self.s0, self.x, self.trace = net, grad, x0, s0, x, trace
+        self.net, self.grad, self.x0, self.s0, self.x, self.trace, self.passed = net, grad, x0, s0, x, trace, passed
         self.need_y, self.need_x0, self.need_s0 = needs[:3]
         self.sums = [_Sums(group, need) for group, need in zip(net.p, needs[3:], strict=True)]
         self.first, self.second, self.step, self.theta, self.gain, self.blend = self.sums
@@ -266,8 +266,9 @@ class _Backward:
         net.launch(
             "prox_gradient", numbers, arrays,
             (address(entering), address(above), address(after), address(self.x[k]), address(self._before(k)),
-             address(residual), moved, address(self.g_s), address(g), address(to_theta), address(gain), address(blend),
-             address(bent), address(share), address(pull)),
+             address(residual), moved, self.passed[k].data_ptr() if self.passed.numel() else 0, address(self.g_s),
+             address(g), address(to_theta), address(gain), address(blend), address(bent), address(share),
+             address(pull)),
         )  # fmt: skip
         if to_theta is not None:
             self.theta.add_rows(k, to_theta)
@@ -346,11 +347,11 @@ class _Backward:
 
 def backward(
     net: Layers, grad: Tensor, grad_s: Tensor | None, x0: Tensor | None, s0: Tensor | None, x: Tensor, trace: Tensor,
-    needs: Sequence[bool], found: Iterable[tuple[int, Gradients]] | None = None,
+    passed: Tensor, needs: Sequence[bool], found: Iterable[tuple[int, Gradients]] | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """The gradients that ``needs`` asks for, in its order.
 
     ``found``: what a kernel finds of them, for some layers at a time.
     """
-    steps = _Backward(net, grad, grad_s, x0, s0, x, trace, needs)
+    steps = _Backward(net, grad, grad_s, x0, s0, x, trace, passed, needs)
     return steps.run() if found is None else steps.run_after(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,188 +11,133 @@ from torch import Tensor
 from .device import kernels, on_host
 from .form import Form, Parameters, fits, sizes
 from .fused import Resident
+from .kept import Kept, packed
 from .memory import empty
 from .network import Call, bound, recorded
-from .packed import Bound, Packed
-from .register import address, is_observed, serves
+from .register import address, is_observed, is_plain, serves
+
+Describe = Callable[[], tuple[Form, Parameters]]
 
 
-class _Described:
-    """What a module computes, with tensors that the kernels can use as they are."""
+class _Network:
+    """A module's network: its form, its parameters as kernels take them, and what is made of them for a device."""
 
-    __slots__ = ("counts", "device", "dtype", "form", "m", "matrices", "n", "p")
+    __slots__ = ("counts", "device", "dtype", "form", "is_raw", "m", "n", "native", "p", "packed", "resident")
 
-    def __init__(self, form: Form, p: Parameters) -> None:
+    def __init__(self, form: Form, p: Parameters, tensors: list[Tensor]) -> None:
         self.form, self.p, self.counts = form, p, p.counts()
         self.m, self.n = sizes(form, p)
-        self.matrices = len(p.first) + len(p.second)
         self.dtype, self.device = p.first[0].dtype, p.first[0].device
+        flat = [t for group in p for t in group]
+        # Whether the kernels read the module's tensors themselves, and nothing that was computed from them.
+        self.is_raw = len(flat) == len(tensors) and all(a is b for a, b in zip(flat, tensors, strict=True))
+        module = kernels(p.first[0])
+        self.native: Any = bound(form, p) if module is None else None
+        self.resident = None if module is None else Resident(module, form, p)
+        self.packed: dict[bool, Any] = {}  # by whether weights are rounded to bfloat16
 
-    def bound(self) -> Any:
-        return bound(self.form, self.p)
-
-
-class _Keeper(Protocol):
-    def fits(self, tensors: list[Tensor]) -> bool: ...
-
-
-K = TypeVar("K", bound=_Keeper)
-
-
-class _Kept(Generic[K]):
-    """What was made of a module's tensors, for as long as it fits them."""
-
-    __slots__ = ("_kept", "_make")
-
-    def __init__(self, make: Callable[[_Described, list[Tensor]], K | None]) -> None:
-        self._make = make
-        self._kept: tuple[K, _Described] | None = None
-
-    def get(
-        self, tensors: list[Tensor], describe: Callable[[], tuple[Form, Parameters]]
-    ) -> tuple[K, _Described] | None:
-        """None if no kernel can use the tensors as they are."""
-        kept = self._kept  # which another thread may replace meanwhile
-        if kept is None or not kept[0].fits(tensors):
-            kept = self._kept = None  # its memory can serve again
-            described = _described(tensors, describe)
-            made = None if described is None else self._make(described, tensors)
-            if described is not None and made is not None:
-                kept = self._kept = made, described
-        return kept
-
-
-def _packed(d: _Described, tensors: list[Tensor]) -> Packed:
-    return Packed(d.bound(), tensors, d.matrices)
-
-
-def _halved(d: _Described, tensors: list[Tensor]) -> Packed:
-    return Packed(d.bound(), tensors, d.matrices, halved=True)
-
-
-def _bare(d: _Described, tensors: list[Tensor]) -> Bound:
-    return Bound(d.bound(), tensors)
-
-
-def _resident(d: _Described, tensors: list[Tensor]) -> Resident | None:
-    module = kernels(tensors[0])
-    return None if module is None else Resident(module, d.form, d.p, tensors)
+    def takes(self, y: Tensor, m: int, x0: Tensor | None) -> bool:
+        """Whether y has m columns, and x0 fits it; of the network's dtype and device."""
+        return (
+            y.dtype is self.dtype
+            and y.device == self.device
+            and y.dim() > 0
+            and y.shape[-1] == m
+            and (self.native is None) == (not y.is_cpu or on_host())
+            and (x0 is None or (x0.dtype is y.dtype and x0.device == y.device and x0.shape == (*y.shape[:-1], self.n)))
+        )
 
 
 class Prepared:
-    """What a module keeps between calls: its parameters bound, and packed for calls without gradients."""
+    """What a module keeps between calls: its network, with packed weights where no gradient is recorded."""
 
-    __slots__ = ("_bare", "_halved", "_packed", "_resident")
+    __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._packed, self._halved = _Kept(_packed), _Kept(_halved)
-        self._bare, self._resident = _Kept(_bare), _Kept(_resident)
+        self._kept: Kept[_Network | None] | None = None
 
     def run(
-        self,
-        tensors: list[Tensor],
-        describe: Callable[[], tuple[Form, Parameters]],
-        y: Tensor,
-        x0: Tensor | None,
-        keep: bool,
-        halved: bool = False,
-    ) -> Tensor | None:
+        self, tensors: list[Tensor], describe: Describe, measure: Callable[[Tensor], Tensor] | None, y: Tensor, m: int,
+        x0: Tensor | None, keep: bool, bfloat16: bool = False,
+    ) -> Tensor | None:  # fmt: skip
         """All layers; None where the operator has to be asked, which also says what is wrong.
 
-        ``tensors`` are all parameters in order; ``describe`` says what they are, and is asked when they are new.
-        ``halved``: where no gradient is recorded, float32 matrices are rounded to bfloat16.
+        tensors: all tensors that the network is made of, always in the same order.
+        describe: says what the kernels take, when a tensor has changed.
+        measure: what the layers see of y, (..., m); None if that is y.
+        bfloat16: where no gradient is recorded, float32 matrices are rounded to bfloat16.
         """
-        if not (_plain(y) and (x0 is None or _plain(x0))) or is_observed():
+        if not is_plain(y) or not (x0 is None or is_plain(x0)) or is_observed():
             return None
-        recording = torch.is_grad_enabled() and any(
-            t.requires_grad for t in ((y, *tensors) if x0 is None else (y, x0, *tensors))
+        recording = torch.is_grad_enabled() and (
+            y.requires_grad or (x0 is not None and x0.requires_grad) or any(t.requires_grad for t in tensors)
         )
-        if not y.is_cpu or on_host():
-            return None if recording or halved else self._run_on_device(tensors, describe, y, x0, keep)
+        if recording and torch.autograd.forward_ad._current_level >= 0:
+            return None
+        net = self._network(tensors, describe, recording)
+        if net is None or not net.takes(y, m, x0) or (recording and not net.is_raw):
+            return None
+        y = y if measure is None else measure(y)
+        y, x0 = y.contiguous(), None if x0 is None else x0.contiguous()
+        if net.native is None:
+            return None if recording or bfloat16 else _run_on_device(net, y, x0, keep)
         if recording:
-            return self._run_recorded(tensors, describe, y, x0, keep)
-        ready = (self._halved if halved else self._packed).get(tensors, describe)
-        if ready is None:
-            return None
-        packed, d = ready
-        if not _takes(d, y, x0) or not y.is_contiguous() or not (x0 is None or x0.is_contiguous()):
-            return None
-        lead = y.shape[:-1]
-        (x,) = empty([(d.form.layers, *lead, d.n) if keep else (*lead, d.n)], d.dtype)
-        every, last = (x.data_ptr(), 0) if keep else (0, x.data_ptr())
-        threads = torch.get_num_threads()
-        packed.network.forward(y.numel() // d.m, threads, y.data_ptr(), address(x0), 0, every, last, 0, 0)
-        return x
+            return _run_recorded(net, tensors, y, x0, keep)
+        return _run_on_cpu(net, y, x0, keep, bfloat16)
 
-    def _run_recorded(
-        self,
-        tensors: list[Tensor],
-        describe: Callable[[], tuple[Form, Parameters]],
-        y: Tensor,
-        x0: Tensor | None,
-        keep: bool,
-    ) -> Tensor | None:
-        if torch.autograd.forward_ad._current_level >= 0:
-            return None
-        ready = self._bare.get(tensors, describe)
-        if ready is None:
-            return None
-        native, d = ready[0].network, ready[1]
-        if not _takes(d, y, x0):
-            return None
-        lead = y.shape[:-1]
-        batch = y.reshape(-1, d.m).contiguous()
-        start = None if x0 is None else x0.reshape(-1, d.n).contiguous()
-        x, _ = recorded(Call(d.form, d.counts, keep, native), batch, start, None, tensors)
-        return x if y.dim() == 2 else x.reshape((d.form.layers, *lead, d.n) if keep else (*lead, d.n))
-
-    def _run_on_device(
-        self,
-        tensors: list[Tensor],
-        describe: Callable[[], tuple[Form, Parameters]],
-        y: Tensor,
-        x0: Tensor | None,
-        keep: bool,
-    ) -> Tensor | None:
-        ready = self._resident.get(tensors, describe)
-        if ready is None:
-            return None
-        resident, d = ready
-        if not _takes(d, y, x0):
-            return None
-        start = None if x0 is None else x0.reshape(-1, d.n).contiguous()
-        x = resident.run(y.reshape(-1, d.m).contiguous(), start, keep)
-        if x is None or y.dim() == 2:
-            return x
-        return x.reshape((d.form.layers, *y.shape[:-1], d.n) if keep else (*y.shape[:-1], d.n))
+    def _network(self, tensors: list[Tensor], describe: Describe, recording: bool) -> _Network | None:
+        """None if no kernel can use the tensors as they are."""
+        kept = self._kept  # which another thread may replace meanwhile
+        # Where a gradient is recorded, the kernels read the module's own tensors, whatever their values.
+        if kept is None or not (kept.is_same(tensors) if recording else kept.is_current(tensors)):
+            kept = self._kept = None  # its memory can serve again
+            if not all(is_plain(t) and serves(t) and t.is_contiguous() and not t.is_inference() for t in tensors):
+                return None
+            kept = self._kept = Kept(tensors, lambda: _describe(tensors, describe))
+        net = kept.value
+        if net is not None and net.resident is not None and not net.resident.is_current():
+            net.resident = Resident(kernels(net.p.first[0]), net.form, net.p)
+        return net
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a module prepares itself."""
         return Prepared, ()
 
 
-def _plain(t: Tensor) -> bool:
-    return type(t) is Tensor and t.layout is torch.strided
-
-
-def _takes(d: _Described, y: Tensor, x0: Tensor | None) -> bool:
-    return (
-        y.dtype is d.dtype
-        and y.device == d.device
-        and y.dim() > 0
-        and y.shape[-1] == d.m
-        and (x0 is None or (x0.dtype is d.dtype and x0.device == d.device and x0.shape == (*y.shape[:-1], d.n)))
-    )
-
-
-def _described(tensors: list[Tensor], describe: Callable[[], tuple[Form, Parameters]]) -> _Described | None:
-    """None if the kernels cannot use the tensors as they are."""
-    usable = all(
-        isinstance(t, Tensor) and serves(t) and t.layout is torch.strided and t.is_contiguous()
-        and not t.is_inference() for t in tensors
-    )  # fmt: skip
-    if not usable:
+def _describe(tensors: list[Tensor], describe: Describe) -> _Network | None:
+    with torch.no_grad():
+        form, p = describe()
+    if not (all(t.is_contiguous() for group in p for t in group)):
         return None
-    form, p = describe()
-    described = _Described(form, p)
-    return described if fits(form, p, tensors[0].new_empty(0, described.m), None, None) else None
+    m = sizes(form, p)[0]
+    return _Network(form, p, tensors) if fits(form, p, tensors[0].new_empty(0, m), None, None) else None
+
+
+def _run_on_cpu(net: _Network, y: Tensor, x0: Tensor | None, keep: bool, bfloat16: bool) -> Tensor:
+    lead = y.shape[:-1]
+    (x,) = empty([(net.form.layers, *lead, net.n) if keep else (*lead, net.n)], net.dtype)
+    every, last = (x.data_ptr(), 0) if keep else (0, x.data_ptr())
+    batch, threads = y.numel() // net.m, torch.get_num_threads()
+    while True:
+        weights = net.packed.get(bfloat16)
+        if weights is None:
+            weights = net.packed[bfloat16] = packed(net.native, net.form, net.p, bfloat16)
+        if net.native.forward(batch, threads, weights, y.data_ptr(), address(x0), 0, every, last, 0, 0, 0):
+            return x
+        del net.packed[bfloat16]  # the instruction set is another now
+
+
+def _run_recorded(net: _Network, tensors: list[Tensor], y: Tensor, x0: Tensor | None, keep: bool) -> Tensor:
+    lead = y.shape[:-1]
+    start = None if x0 is None else x0.reshape(-1, net.n)
+    x, _ = recorded(Call(net.form, net.counts, keep, net.native), y.reshape(-1, net.m), start, None, tensors)
+    return x if y.dim() == 2 else x.reshape((net.form.layers, *lead, net.n) if keep else (*lead, net.n))
+
+
+def _run_on_device(net: _Network, y: Tensor, x0: Tensor | None, keep: bool) -> Tensor | None:
+    lead = y.shape[:-1]
+    assert net.resident is not None
+    x = net.resident.run(y.reshape(-1, net.m), None if x0 is None else x0.reshape(-1, net.n), keep)
+    if x is None or y.dim() == 2:
+        return x
+    return x.reshape((net.form.layers, *lead, net.n) if keep else (*lead, net.n))

@@ -6,12 +6,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .. import _fastunroll
 from .._precision import own_precision
 from .device import kernels
-from .register import address, alike, differentiable, is_double, operator, require
+from .register import (
+    address,
+    alike,
+    below_autograd,
+    differentiable,
+    differentiate,
+    is_double,
+    is_observed,
+    operator,
+    require,
+)
 
 
 def _product_fake(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
@@ -56,34 +65,62 @@ def _outer(g: Tensor, x: Tensor) -> Tensor:
     return out
 
 
+def _save_product(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, A, ctx.adjoint, _ = inputs
+    ctx.save_for_backward(x, A)
+
+
+def _product_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, A = ctx.saved_tensors
+    need_x, need_A, _, need_start = ctx.needs_input_grad
+    return (
+        product(grad, A, not ctx.adjoint, None) if need_x else None,
+        (outer(x, grad) if ctx.adjoint else outer(grad, x)) if need_A else None,
+        None,
+        grad if need_start else None,
+    )
+
+
+def _save_outer(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _outer_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    g, x = ctx.saved_tensors
+    need_g, need_x = ctx.needs_input_grad
+    return product(x, grad, False, None) if need_g else None, product(g, grad, True, None) if need_x else None
+
+
+differentiate(_product, _product_backward, _save_product)
+differentiate(_outer, _outer_backward, _save_outer)
+
+
 class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, A)
-        ctx.adjoint = adjoint
-        out: Tensor = _product(x, A, adjoint, start)
-        return out
+    """The operator and its gradient for calls that nothing watches: with less around it than what torch registers."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, A = ctx.saved_tensors
-        need_x, need_A, _, need_start = ctx.needs_input_grad
-        return (
-            _product(grad, A, not ctx.adjoint, None) if need_x else None,
-            (_outer(x, grad) if ctx.adjoint else _outer(grad, x)) if need_A else None,
-            None,
-            grad if need_start else None,
-        )
+    def forward(ctx: Any, x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
+        _save_product(ctx, (x, A, adjoint, start), x)
+        with below_autograd():
+            out: Tensor = _product(x, A, adjoint, start)
+        return out
+
+    backward = staticmethod(_product_backward)
 
 
 def product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
     """``start`` + x Aᵀ, or + x A."""
-    if differentiable(x, A, start):
-        return _Product.apply(x, A, adjoint, start)
-    return _product(x, A, adjoint, start)
+    if not differentiable(x, A, start):
+        with below_autograd():
+            return _product(x, A, adjoint, start)
+    if is_observed():
+        return _product(x, A, adjoint, start)
+    return _Product.apply(x, A, adjoint, start)
 
 
 def outer(g: Tensor, x: Tensor) -> Tensor:
-    """The sum over samples of g xᵀ; not differentiable."""
-    return _outer(g, x)
+    """The sum over samples of g xᵀ."""
+    if differentiable(g, x):
+        return _outer(g, x)
+    with below_autograd():
+        return _outer(g, x)

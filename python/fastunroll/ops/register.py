@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +15,10 @@ _library = torch.library.Library("fastunroll", "DEF")
 
 
 def operator(schema: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Defines an operator with this implementation, for the CPU and for CUDA; returns the operator."""
+    """Defines an operator with this implementation, for the CPU and for CUDA; returns the operator.
+
+    Under :func:`torch.vmap` it runs once for each slice.
+    """
 
     def register(implementation: Callable[..., Any]) -> Any:
         name = schema[: schema.index("(")]
@@ -23,9 +26,43 @@ def operator(schema: str, fake: Callable[..., Any]) -> Callable[[Callable[..., A
         for key in ("CPU", "CUDA"):
             _library.impl(name, implementation, key)
         torch.library.register_fake(f"fastunroll::{name}", fake, lib=_library)
-        return getattr(torch.ops.fastunroll, name).default
+        overload = getattr(torch.ops.fastunroll, name).default
+        if overload._schema.returns:
+            torch.library.register_vmap(f"fastunroll::{name}", _slice_by_slice(overload), lib=_library)
+        return overload
 
     return register
+
+
+def _slice_by_slice(overload: Any) -> Callable[..., Any]:
+    """The rule for batches of an operator's arguments: one call for each slice."""
+
+    def slice_of(value: Any, dim: Any, i: int) -> Any:
+        if isinstance(value, (list, tuple)):
+            dims = dim if isinstance(dim, (list, tuple)) else [dim] * len(value)
+            return [slice_of(v, d, i) for v, d in zip(value, dims, strict=True)]
+        return value if dim is None else value.select(dim, i)
+
+    def rule(info: Any, dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        calls = [
+            overload(*(slice_of(a, d, i) for a, d in zip(args, dims, strict=True))) for i in range(info.batch_size)
+        ]
+        if isinstance(calls[0], Tensor):
+            return torch.stack(calls), 0
+        stacked = [torch.stack(results) for results in zip(*calls, strict=True)]
+        return (stacked, [0] * len(stacked)) if isinstance(calls[0], list) else (tuple(stacked), (0,) * len(stacked))
+
+    return rule
+
+
+def differentiate(overload: Any, backward: Callable[..., Any], set_up: Callable[..., None]) -> None:
+    """Gives an operator its gradient, for tracing, compiling and whatever else sees operators alone."""
+    torch.library.register_autograd(overload.name(), backward, setup_context=set_up, lib=_library)
+
+
+def below_autograd() -> Any:
+    """A context in which operators run without their gradient, for calls that need none."""
+    return nullcontext() if is_observed() else torch._C._AutoDispatchBelowAutograd()
 
 
 def address(t: Tensor | None) -> int:
@@ -38,6 +75,21 @@ def addresses(ts: Sequence[Tensor]) -> list[int]:
 
 def contiguous(ts: Sequence[Tensor]) -> list[Tensor]:
     return [t.contiguous() for t in ts]
+
+
+def is_plain(t: object) -> bool:
+    """Whether native code may be handed a tensor's address: a tensor or parameter itself, and no object of a subclass,
+    whose values may lie elsewhere; strided; and with no negation or conjugation that was put off.
+    """
+    return type(t) in _PLAIN and t.layout is torch.strided and not t.is_neg() and not t.is_conj()  # type: ignore[attr-defined]
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def ready(t: Tensor) -> Tensor:
+    """The tensor with its values one after another in memory, and nothing put off."""
+    return t.resolve_conj().resolve_neg().contiguous()
 
 
 def require(fits: bool, operator_name: str) -> None:

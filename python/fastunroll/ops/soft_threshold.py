@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .. import _fastunroll
 from .device import ELEMENTS, kernels, where
-from .register import alike, differentiable, is_double, operator, require
+from .register import alike, below_autograd, differentiable, differentiate, is_double, is_observed, operator, require
 
 
 def _fake(x: Tensor, theta: Tensor, outer: int, middle: int, inner: int) -> Tensor:
@@ -80,23 +79,61 @@ def soft_threshold_backward(
     return grad_x, grad_theta
 
 
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, theta, *ctx.layout = inputs
+    ctx.save_for_backward(output, theta)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    out, theta = ctx.saved_tensors
+    through = _plain_backward if torch.is_grad_enabled() else _operator_backward
+    return *through(grad, out, theta, *ctx.layout), None, None, None
+
+
+def _operator_backward(grad: Tensor, out: Tensor, theta: Tensor, *layout: int) -> tuple[Tensor, Tensor]:
+    with below_autograd():
+        grad_x, grad_theta = soft_threshold_backward(grad, out, theta, *layout)
+    return grad_x, grad_theta
+
+
+def _plain_backward(grad: Tensor, out: Tensor, theta: Tensor, *layout: int) -> tuple[Tensor, Tensor]:
+    """The same by plain PyTorch, in which it can be differentiated again.
+
+    With u = out/|out| and |x| = |out| + θ: grad_x = g − θ/|x| (g − ⟨u, g⟩u), grad_θ = −⟨u, g⟩, where out is not zero.
+    """
+    moves = out != 0
+    grad, t = grad * moves, theta.reshape(-1, 1).expand(layout[1], layout[2]).expand(layout).reshape(out.shape)
+    if out.is_complex():
+        size = torch.where(moves, out, 1).abs()
+        u = out / size
+        along = (u.conj() * grad).real
+        grad_x = grad - t / (size + torch.where(moves, t, 0)) * (grad - along * u)
+    else:
+        along, grad_x = torch.sgn(out) * grad, grad
+    return grad_x, -along.reshape(layout).sum((0, 2)).view_as(theta)
+
+
+differentiate(_soft_threshold, _backward, _save)
+
+
 class _SoftThreshold(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, theta: Tensor, layout: tuple[int, int, int]) -> Tensor:
-        out: Tensor = _soft_threshold(x, theta, *layout)
-        ctx.save_for_backward(out, theta)
-        ctx.layout = layout
-        return out
+    """The operator and its gradient for calls that nothing watches: with less around it than what torch registers."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_x, grad_theta = soft_threshold_backward(grad, *ctx.saved_tensors, *ctx.layout)
-        return grad_x, grad_theta, None
+    def forward(ctx: Any, x: Tensor, theta: Tensor, *layout: int) -> Tensor:
+        with below_autograd():
+            out: Tensor = _soft_threshold(x, theta, *layout)
+        _save(ctx, (x, theta, *layout), out)
+        return out
+
+    backward = staticmethod(_backward)
 
 
 def soft_threshold(x: Tensor, theta: Tensor, layout: tuple[int, int, int]) -> Tensor:
     """x and theta are contiguous; ``layout`` is x as (outer, middle, inner), theta having ``middle`` values."""
-    if differentiable(x, theta):
-        return _SoftThreshold.apply(x, theta, layout)
-    return _soft_threshold(x, theta, *layout)
+    if not differentiable(x, theta):
+        with below_autograd():
+            return _soft_threshold(x, theta, *layout)
+    if is_observed():
+        return _soft_threshold(x, theta, *layout)
+    return _SoftThreshold.apply(x, theta, *layout)
