@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+_REAL = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+_FLOATING = _REAL | {torch.complex64, torch.complex128}
+_MOST = 2**63 - 1  # what native code counts to
+_SEEDS = 2**62  # twice a seed fits a generator
 
 
 def shape_text(shape: Sequence[int | str]) -> str:
@@ -16,13 +22,31 @@ def shape_text(shape: Sequence[int | str]) -> str:
     return "(" + ", ".join(str(s) for s in shape) + ("," if len(shape) == 1 else "") + ")"
 
 
+def shown(value: object) -> str:
+    """``value`` as Python writes it where that is one short line, else what it is."""
+    if isinstance(value, Tensor):
+        return "a nested tensor" if value.is_nested else f"a tensor of shape {shape_text(value.shape)}"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a whole number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else f"a long {type(value).__name__}"
+
+
 def tensor(name: str, value: object) -> Tensor:
-    """``value`` if it is a floating-point or complex tensor."""
+    """``value`` if it is a floating-point or complex tensor, dense and of a type that is computed in."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}: use torch.as_tensor({name})")
+    if value.is_nested:
+        raise TypeError(f"{name} must be one dense tensor, got a nested one: use {name}.to_padded_tensor(0.0)")
     if value.layout != torch.strided:
         raise TypeError(f"{name} must be dense, got layout {value.layout}: use {name}.to_dense()")
-    if not (value.is_floating_point() or value.is_complex()):
+    if value.is_quantized:
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: use {name}.dequantize()")
+    if value.dtype not in _FLOATING:
+        if value.is_complex():
+            raise TypeError(f"{name} must be complex64 or complex128, got {value.dtype}: use {name}.cfloat()")
+        if value.is_floating_point():
+            raise TypeError(f"{name} must have 16, 32 or 64 bits, got {value.dtype}: use {name}.float()")
         raise TypeError(f"{name} must be floating point, got {value.dtype}: use {name}.float()")
     return value
 
@@ -104,29 +128,112 @@ def real(name: str, value: Tensor) -> None:
         raise TypeError(f"{name} must be real, got {value.dtype}: this operation is defined for real data")
 
 
-def not_negative(name: str, value: float) -> float:
+def _number(name: str, value: object) -> float:
+    """``value`` if it is a number; infinity for one that no float holds."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}: use float({name}) if it holds one")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def finite(name: str, value: object, rule: str = "", holds: Callable[[float], bool] = lambda _: True) -> float:
+    """``value`` if it is a finite number for which ``rule`` holds, such as "≥ 0" or "in (0, 1]"."""
+    number = _number(name, value)
+    if not math.isfinite(number) or not holds(number):
+        raise ValueError(f"{name} must be a finite number{' ' * bool(rule)}{rule}, got {shown(value)}")
+    return number
+
+
+def not_negative(name: str, value: object) -> float:
     """``value`` if it is a finite number ≥ 0."""
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}: use float({name}) if it holds one")
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name} must be a finite number ≥ 0, got {value!r}")
-    return float(value)
+    return finite(name, value, "≥ 0", lambda number: number >= 0)
 
 
-def positive(name: str, value: float) -> float:
+def positive(name: str, value: object) -> float:
     """``value`` if it is a finite number > 0."""
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}: use float({name}) if it holds one")
-    if not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
-    return float(value)
+    return finite(name, value, "> 0", lambda number: number > 0)
+
+
+def representable(name: str, number: float, dtype: torch.dtype | None) -> float:
+    """``number`` if ``dtype``, or torch's default, holds it."""
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if abs(number) > torch.finfo(dtype).max:
+        raise ValueError(f"{name} must be at most {torch.finfo(dtype).max:.4g}, the largest {dtype}, got {number!r}")
+    return number
+
+
+def share(name: str, value: object, *, below_one: bool = False) -> float:
+    """``value`` if it is a number in (0, 1], or in (0, 1)."""
+    number = _number(name, value)
+    if not (0 < number < 1 if below_one else 0 < number <= 1):
+        raise ValueError(f"{name} must be in (0, 1{')' if below_one else ']'}, got {shown(value)}")
+    return number
 
 
 def count(name: str, value: object) -> int:
-    """``value`` if it is a whole number ≥ 1."""
+    """``value`` if it is a whole number ≥ 1 that native code can count to."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number ≥ 1, got {value!r}")
+        raise ValueError(f"{name} must be a whole number ≥ 1, got {shown(value)}")
+    number = int(value)
+    if number > _MOST:
+        raise ValueError(f"{name} must be a whole number that fits 64 bits, at most {_MOST}, got {shown(number)}")
+    return number
+
+
+def shape(name: str, value: object) -> tuple[int, ...]:
+    """``value`` as the shape of a tensor: whole numbers ≥ 0, or one of them."""
+    sizes: Any = (value,) if isinstance(value, Integral) else value
+    whole = isinstance(sizes, (tuple, list)) and not any(
+        isinstance(size, bool) or not isinstance(size, Integral) or not 0 <= int(size) <= _MOST for size in sizes
+    )
+    if not whole:
+        raise ValueError(f"{name} must be a tuple of whole numbers ≥ 0, got {shown(value)}")
+    return tuple(int(size) for size in sizes)
+
+
+def flag(name: str, value: object) -> bool:
+    """``value`` if it is True or False; a tensor is neither, since asking it would wait for its device."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}: use bool({name}) if it holds one")
+    return bool(value)
+
+
+def choice(name: str, value: object, options: Iterable[str]) -> None:
+    """Refuses what is none of the words ``options``."""
+    *others, last = (f'"{option}"' for option in options)
+    if not isinstance(value, str) or f'"{value}"' not in (*others, last):
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {shown(value)}")
+
+
+def seed(value: object) -> int:
+    """``value`` if a generator of random numbers can start from it and from twice it."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not -_SEEDS <= int(value) < _SEEDS:
+        raise ValueError(f"seed must be a whole number from −2⁶² to 2⁶² − 1, got {shown(value)}")
     return int(value)
+
+
+def generator(value: object) -> torch.Generator:
+    """``value`` if it is a generator on the processor."""
+    if not isinstance(value, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {shown(value)}: use torch.Generator()")
+    if value.device.type != "cpu":
+        raise ValueError(f"generator must be on the processor, got one on {value.device}: use torch.Generator()")
+    return value
+
+
+def device(value: object) -> torch.device | None:
+    """``value`` as a device on which tensors can be made; None as it is."""
+    if value is None:
+        return None
+    if not isinstance(value, (str, int, torch.device)):
+        raise TypeError(f'device must be a torch.device or its name, such as "cpu", got {shown(value)}')
+    try:
+        return torch.empty(0, device=value).device
+    except (AssertionError, ImportError, RuntimeError, TypeError) as error:  # what torch raises, by kind of device
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device must be one that torch can use here, got {shown(value)}: {reason}") from None
 
 
 def broadcasts(name: str, value: Tensor, x: Tensor) -> torch.Size:
@@ -158,8 +265,8 @@ def scalar(name: str, value: Tensor | float, like: Tensor) -> Tensor:
 
 def floating_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     """``dtype`` if parameters can have it."""
-    if dtype is not None and not dtype.is_floating_point:
-        raise TypeError(f"dtype must be real floating point, got {dtype}: use torch.float32 or torch.float64")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in _REAL):
+        raise TypeError(f"dtype must be real floating point, got {shown(dtype)}: use torch.float32 or torch.float64")
     return dtype
 
 
@@ -169,7 +276,8 @@ def threshold(name: str, value: Tensor | float, like: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
         if not isinstance(value, Real):
             raise TypeError(f"{name} must be a number or a torch.Tensor, got {type(value).__name__}")
-        return torch.full((), not_negative(name, value), dtype=dtype, device=like.device)
+        number = representable(name, not_negative(name, value), dtype)
+        return torch.full((), number, dtype=dtype, device=like.device)
     real(name, tensor(name, value))
     same_device(name, value, like)
     return value.to(dtype)
