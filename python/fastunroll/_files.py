@@ -16,8 +16,11 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from torch.torch_version import TorchVersion
 
-_SAFE_LOAD = (2, 6)  # earlier versions of torch.load run code in spite of weights_only=True: CVE-2025-32434
+_SAFE_LOAD = TorchVersion(
+    "2.6"
+)  # earlier versions of torch.load run code in spite of weights_only=True: CVE-2025-32434
 _REFUSED_CODE = re.compile(r"Unsupported (global|class)|unrecognized function", re.IGNORECASE)
 
 
@@ -80,7 +83,7 @@ def read_tensors(path: Path, wrong: str, fix: str) -> Any:
         FileHasCode: the file holds other objects, which only code could make.
         ValueError: ``torch.save`` did not write the file, or the file is damaged.
     """
-    if torch.torch_version.TorchVersion(torch.__version__) < _SAFE_LOAD:
+    if TorchVersion(torch.__version__) < _SAFE_LOAD:
         raise RuntimeError(
             f"{path} is not read, since torch {torch.__version__} runs code that such a file may hold "
             "(CVE-2025-32434): install torch 2.6 or later"

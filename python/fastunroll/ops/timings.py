@@ -57,14 +57,14 @@ class Timings:
             ValueError: the file does not hold timings.
         """
         found = read_json(path, _WRONG, _FIX)
-        names = {"device": str, "date": str, "cases": list}
+        names: dict[str, type] = {"device": str, "date": str, "cases": list}
         if not (isinstance(found, dict) and _are(found, names) and all(map(_is_case, found["cases"]))):
             raise ValueError(f"{path} {_WRONG}: {_FIX}")
         return Timings(found["device"], found["date"], tuple(Case(**case) for case in found["cases"]))
 
 
 _WRONG, _FIX = "is no file of timings", "`fastunroll tune` writes it anew"
-_FIELDS = {"kind": str, "precision": str, "gradient": bool, "n": int, "batch": int, "times": dict}
+_FIELDS: dict[str, type] = {"kind": str, "precision": str, "gradient": bool, "n": int, "batch": int, "times": dict}
 
 
 def _are(found: dict[str, Any], types: dict[str, type]) -> bool:
