@@ -13,7 +13,7 @@ from pathlib import Path
 from .errors import EncodeError
 from .locks import IN_USE, MERGE, POLL, SETUP, Locks, of_shard
 from .manifest import MANIFEST, Manifest, difference, read_manifest, shard_path
-from .shard_file import is_ours, label_of_whole, misplaced
+from .shard_file import is_complete, is_ours, label_if_any, misplaced
 
 LOCK = "lock"
 
@@ -89,14 +89,14 @@ class Parts:
         path, (start, stop) = self.path(index), self.bounds(index)
         if not path.exists():  # another process has removed it
             return False
-        label = label_of_whole(path, stop - start)
-        if label is None and is_ours(path):
-            path.unlink()
-            return True
-        reason = misplaced(path, label, self.manifest, index)
+        label = label_if_any(path)
+        reason = "" if label is None and is_ours(path) else misplaced(path, label, self.manifest, index)
         if reason:
             raise EncodeError(reason)
-        return False
+        if label is not None and is_complete(path, stop - start):
+            return False
+        path.unlink()
+        return True
 
     def drop(self, index: int) -> None:
         """Removes a shard, so that it is made anew."""

@@ -99,21 +99,26 @@ def _fit(found: dict[str, NDArray[Any]]) -> bool:
     return rising and (not len(indices) or bool(indices.min() >= 0 and indices.max() < columns))
 
 
-def label_of_whole(path: Path, samples: int) -> Label | None:
-    """The label of a file that has all arrays of a shard, of the right shapes; None if it is damaged.
+def label_if_any(path: Path) -> Label | None:
+    """The label of a shard; None if the file has none, or is damaged.
 
-    The arrays themselves are not read.
+    Raises:
+        EncodeError: the file is missing, or cannot be read.
+    """
+    try:
+        return read_label(path)
+    except DamagedError:
+        return None
+
+
+def is_complete(path: Path, samples: int) -> bool:
+    """Whether a file has all arrays of a shard, of the right shapes. The arrays themselves are not read.
 
     Raises:
         EncodeError: the file is missing, or cannot be read.
     """
     sizes = storage.sizes(path)
     if sizes is None or "data" not in sizes:
-        return None
+        return False
     lengths = {"indptr": (samples + 1,), "indices": sizes["data"], **dict.fromkeys(PER_SAMPLE, (samples,))}
-    if any(sizes.get(name) != length for name, length in lengths.items()):
-        return None
-    try:
-        return read_label(path)
-    except DamagedError:
-        return None
+    return all(sizes.get(name) == length for name, length in lengths.items())
