@@ -83,12 +83,13 @@ def shards(path: Path | str) -> Iterator[Codes]:
     """
     path = Path(path)
     folder = path if path.is_dir() else folder_of(path)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         yield _read(path)
         return
     manifest = read_manifest(folder)
     if manifest is None:
-        raise EncodeError(f"{path} does not exist, nor do shards of it in {folder}")
+        what = "is a folder without a job file" if path.is_dir() else f"does not exist, nor do shards of it in {folder}"
+        raise EncodeError(f"{path} {what}: give the output of fastunroll encode, or its folder of shards")
     for index in range(manifest.shards):
         file = shard_path(folder, index)
         if not file.exists():
@@ -110,7 +111,7 @@ def load(path: Path | str) -> Codes:
     Raises:
         EncodeError: it is missing, incomplete or damaged.
     """
-    if Path(path).is_file():
+    if Path(path).exists() and not Path(path).is_dir():
         return _read(Path(path))
     parts = list(shards(path))
     if not parts:
