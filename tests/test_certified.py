@@ -65,6 +65,19 @@ def test_one_lambda_a_sample_and_leading_dimensions() -> None:
     assert (fu.solvers.duality_gap(result.x, y, A, lam[..., None]) <= 1e-8).all()
 
 
+def test_the_better_of_network_and_solver() -> None:
+    """A solver that may not take the steps it needs does not replace what is nearer to the optimum."""
+    A, y = samples(7)
+    model = Half(A, 0.01)
+    gap = fu.solvers.duality_gap(model(y), y, A, 0.3)
+    result = certified(model, A, 0.3, 1e-12, max_iter=1)(y)
+    assert result.finished[1::2].all()
+    assert (result.gap <= gap + 1e-15).all()
+    assert torch.allclose(result.gap, fu.solvers.duality_gap(result.x, y, A, 0.3), atol=1e-14)
+    worthless = certified(lambda y: 0.9 * model(y), fu.solvers.Lasso(A), 1e-30, 1e-12, max_iter=1)(y)
+    assert (worthless.gap < 1).all()
+
+
 def test_what_did_not_converge_is_said() -> None:
     A, y = samples(3)
     result = certified(Half(A, 100.0), A, 0.3, 1e-12, max_iter=1)(y)
@@ -113,6 +126,14 @@ def test_time_is_taken_when_the_device_has_finished(monkeypatch: pytest.MonkeyPa
         (
             lambda A: certified(len, fu.solvers.Lasso(A, ridge=0.1), 0.1), ValueError,
             "certified needs a plain Lasso(A): without weights, ridge or nonnegative",
+        ),
+        (
+            lambda A: certified(len, A, 0.1)([1.0]), TypeError,
+            "y must be a torch.Tensor, got list: use torch.as_tensor(y)",
+        ),
+        (
+            lambda A: certified(len, A, 0.1)(torch.zeros(2, 29, dtype=A.dtype)), ValueError,
+            "y has 29 columns but A is (30, 60): expected y of shape (..., 30)",
         ),
         (
             lambda A: certified(lambda y: y, A, 0.1)(torch.zeros(2, 30, dtype=A.dtype)), ValueError,

@@ -220,7 +220,7 @@ def test_damaged_or_missing_shards_are_not_read(files: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[content.index(b"data.npy") + 4500] ^= 1
     shard.write_bytes(content)
-    damaged = r"shard-000000\.npz is damaged, or not what fastunroll encode writes: if it is its, remove it and run"
+    damaged = r"shard-000000\.npz is damaged, or fastunroll encode did not write it: if it did, remove the file and run"
     with pytest.raises(EncodeError, match=damaged):
         load(merged)
     with pytest.raises(EncodeError, match=damaged):
@@ -232,7 +232,7 @@ def test_damaged_or_missing_shards_are_not_read(files: Path) -> None:
     run(files, shard_size=100)
     assert load(merged).converged.all()
     merged.write_bytes(b"something else")
-    with pytest.raises(EncodeError, match=r"codes\.npz is damaged, or not what fastunroll encode writes"):
+    with pytest.raises(EncodeError, match=r"codes\.npz is damaged, or fastunroll encode did not write it"):
         load(merged)
 
 
@@ -246,17 +246,17 @@ def test_progress(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-DAMAGED = r"codes\.npz\.parts/job\.json is damaged: remove .*codes\.npz\.parts to start anew"
+DAMAGED = r"codes\.npz\.parts/job\.json is damaged: move .*codes\.npz\.parts away to start anew"
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{half", "cannot read"),
+        ("{half", DAMAGED),
         ('{"version": 99}', "is not from this version"),
-        ('{"version": 1}', DAMAGED),
-        ('{"version": 1, "settings": {}, "shard_size": 7}', DAMAGED),
-        ('{"version": 1, "settings": {"samples": [100, 12]}, "shard_size": 0}', DAMAGED),
+        ('{"version": 2}', DAMAGED),
+        ('{"version": 2, "settings": {}, "shard_size": 7}', DAMAGED),
+        ('{"version": 2, "settings": {"samples": [100, 12]}, "shard_size": 0}', DAMAGED),
     ],
 )
 def test_manifest_that_is_none(files: Path, content: str, says: str) -> None:
@@ -305,9 +305,9 @@ REFUSED: dict[str, tuple[Any, list[str], str]] = {
     "iterations": (None, [*LAM, "--max-iter", "0"], "max_iter must be a whole number ≥ 1"),
     "ridge": (None, [*LAM, "--ridge", "-1"], "ridge must be a finite number ≥ 0"),
     "shard size": (None, [*LAM, "--shard-size", "0"], "shard size must be a whole number ≥ 1"),
-    "threads": (None, [*LAM, "--threads", "0"], "threads must be a whole number ≥ 1"),
+    "threads": (None, [*LAM, "--threads", "0"], "threads must be a whole number from 1 to"),
     "missing": (lambda f: (f / "Y.npy").unlink(), LAM, "cannot read the input {f}/Y.npy: No such file"),
-    "folder": (lambda f: [(f / "Y.npy").unlink(), (f / "Y.npy").mkdir()], LAM, "Y.npy is a folder"),
+    "folder": (lambda f: [(f / "Y.npy").unlink(), (f / "Y.npy").mkdir()], LAM, "Y.npy: Is a directory"),
     "empty": (lambda f: cut(f, "Y.npy", 0), LAM, "Y.npy is no .npy file, or its header is cut short"),
     "half a header": (lambda f: cut(f, "Y.npy", 40), LAM, "its header is cut short or damaged"),
     "truncated": (lambda f: cut(f, "Y.npy", 5000), LAM,
@@ -381,7 +381,7 @@ def test_input_cut_short_on_the_way(files: Path, monkeypatch: pytest.MonkeyPatch
         real(job, parts, index, progress)
 
     monkeypatch.setattr(running.shard, "make", make)
-    with pytest.raises(EncodeError, match=r"Y\.npy has been cut short since the start"):
+    with pytest.raises(EncodeError, match=r"Y\.npy changed during the run: it was cut short"):
         run(files)
     assert not (files / "codes.npz").exists()
 

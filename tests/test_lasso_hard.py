@@ -66,6 +66,27 @@ def test_lambda_below_what_double_precision_can_do() -> None:
     np.testing.assert_allclose(result.gap, true_gaps(A, Y, lam, result.x), rtol=1e-3, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("start", [None, 1e6])
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("options", [{}, {"nonnegative": True}, {"ridge": 1e-30}, {"weights": 1}], ids=str)
+@pytest.mark.parametrize("lam", [1e-15, 1e-30])
+def test_nothing_is_worse_than_zero(
+    monkeypatch: pytest.MonkeyPatch, lam: float, options: dict[str, Any], plain: bool, start: float | None, dtype: type
+) -> None:
+    """However small λ and however bad the start: the gap between x = 0 and the dual point 0 is 1."""
+    if plain:
+        monkeypatch.setattr(lasso_prepared, "LARGEST_GRAM", 0)
+    rng = np.random.default_rng(0)
+    A, Y = (rng.standard_normal(shape).astype(dtype) for shape in ((30, 60), (12, 30)))
+    x0 = None if start is None else (start * np.abs(rng.standard_normal((12, 60)))).astype(dtype)
+    weights = {"weights": np.ones(60, dtype)} if "weights" in options else options
+    result = fu.solvers.lasso(A, Y, lam, x0=x0, max_iter=1000, **weights)
+    primal = ((Y - result.x.astype(float) @ A.T) ** 2).sum(1) / (Y.astype(float) ** 2).sum(1)
+    assert (result.gap <= 1).all()
+    assert (primal <= 1 + 1e-6).all()
+
+
 @given(
     columns=st.integers(-300, 300),
     rows=st.integers(-300, 300),

@@ -58,7 +58,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "W": (lambda: nn.ALISTA(A, W=A.T), ValueError, "W must be (11, 17) as A is, got (17, 11)"),
     "gain": (
         lambda: nn.GLISTA(A, gain="loud"), ValueError,  # type: ignore[arg-type]
-        "gain must be one of relu, inverse, exponential, sigmoid, got 'loud'",
+        "gain must be \"relu\", \"inverse\", \"exponential\" or \"sigmoid\", got 'loud'",
     ),
     "shrinkage": (
         lambda: nn.LVAMP(A, shrinkage="hard"), ValueError,  # type: ignore[arg-type]

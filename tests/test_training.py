@@ -17,7 +17,7 @@ from fastunroll import training
 from fastunroll.data import Samples, SparseRecovery, fixed, sensing_matrix
 from fastunroll.training import Stage, end_to_end, layerwise, train
 from fastunroll.training.parameters import groups, inherit, layer_of, rates_of
-from fastunroll.training.train import _problem
+from fastunroll.training.samples import to_train_and_to_check
 from torch import Tensor
 
 A = sensing_matrix(20, 40)
@@ -187,12 +187,12 @@ def test_rates_decay() -> None:
 
 def test_what_is_held_out_is_not_trained_on() -> None:
     y, x = fixed(PROBLEM, 100)
-    problem, checked = _problem((y, x), 1024, 32, 0)
+    problem, checked = to_train_and_to_check((y, x), 1024, 32, 0)
     assert len(checked.y) == 20
     generator = torch.Generator().manual_seed(0)
     seen = torch.cat([problem.sample(32, generator).y for _ in range(40)])
     assert (seen[:, None] != checked.y).any(-1).all()
-    given = _problem((y, x), (y[:3], None), 32, 0)[1]
+    given = to_train_and_to_check((y, x), (y[:3], None), 32, 0)[1]
     assert torch.equal(given.y, y[:3])
     with pytest.raises(TypeError, match="data must be a problem with sample"):
         train(alista(), y, end_to_end(1), **QUIET)  # type: ignore[arg-type]

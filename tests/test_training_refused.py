@@ -75,7 +75,7 @@ def test_a_gradient_that_is_not_finite() -> None:
         ),
         (
             ((torch.zeros(40, 20), torch.zeros(41, 40)), end_to_end(1)), {},
-            "y and x must hold the same samples, got 40 and 41",
+            "y and x of data must hold the same samples, got 40 and 41",
         ),
         (
             (PROBLEM, end_to_end(1)), {"rates": {"W": 1.0}},

@@ -34,14 +34,25 @@ class Problem(Protocol):
 
 def stream(problem: Problem, batch: int, seed: int = 0) -> Iterator[Samples]:
     """Batches without end. They share no random number with :func:`fixed` of any seed."""
-    generator = torch.Generator().manual_seed(2 * seed)
+    batch, seed = _checks.count("batch", batch), _checks.seed(seed)
+    return _batches(_problem(problem), batch, torch.Generator().manual_seed(2 * seed))
+
+
+def _batches(problem: Problem, batch: int, generator: torch.Generator) -> Iterator[Samples]:
     while True:
         yield problem.sample(batch, generator)
 
 
+def _problem(problem: Problem) -> Problem:
+    if not callable(getattr(problem, "sample", None)):
+        raise TypeError(f"problem must have sample(count, generator), got {_checks.shown(problem)}")
+    return problem
+
+
 def fixed(problem: Problem, count: int, seed: int = 0) -> Samples:
     """A set to test on, always the same. It shares no random number with :func:`stream` of any seed."""
-    return problem.sample(_checks.count("count", count), torch.Generator().manual_seed(2 * seed + 1))
+    count, seed = _checks.count("count", count), _checks.seed(seed)
+    return _problem(problem).sample(count, torch.Generator().manual_seed(2 * seed + 1))
 
 
 def sensing_matrix(m: int, n: int, *, seed: int = 0, condition: float | None = None) -> Tensor:
@@ -60,11 +71,12 @@ def sensing_matrix(m: int, n: int, *, seed: int = 0, condition: float | None = N
         ValueError: a size is no whole number ≥ 1, or ``condition`` < 1.
     """
     shape = _checks.count("m", m), _checks.count("n", n)
-    A = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(_checks.seed(seed))
+    if condition is not None:
+        condition = _checks.finite("condition", condition, "≥ 1", lambda number: number >= 1)
+    A = torch.randn(shape, generator=generator, dtype=torch.float64)
     if condition is None:
         return (A / A.norm(dim=0)).float()
-    if not (math.isfinite(condition) and condition >= 1):
-        raise ValueError(f"condition must be a finite number ≥ 1, got {condition!r}")
     U, s, Vt = torch.linalg.svd(A, full_matrices=False)
     s = torch.logspace(0, -math.log10(condition), len(s), dtype=s.dtype)
     return ((U * (s * (n / s.square().sum()).sqrt())) @ Vt).float()
@@ -94,17 +106,15 @@ class SparseRecovery:
         m, n = A.shape
         if nonzeros is not None and _checks.count("nonzeros", nonzeros) > n:
             raise ValueError(f"nonzeros must be at most n = {n}, got {nonzeros}")
-        if not 0 < density <= 1:
-            raise ValueError(f"density must be in (0, 1], got {density!r}")
+        density = _checks.share("density", density)
         self.nonzeros, self.density = nonzeros, density if nonzeros is None else nonzeros / n
-        if snr is not None and not math.isfinite(snr):
-            raise ValueError(f"snr must be a finite number of dB, or None for no noise, got {snr!r}")
-        self.snr = snr
+        self.snr = snr if snr is None else _checks.finite("snr", snr, "of dB, or None for no noise")
         signal = math.sqrt(self.density / m) * float(torch.linalg.matrix_norm(self.A.to(torch.complex128)).real)
         self.noise = 0.0 if snr is None else signal * 10 ** (-snr / 20)
 
     def sample(self, count: int, generator: torch.Generator) -> Samples:
         """``count`` samples (y, x). Numbers are drawn on the processor, so that every device gets the same."""
+        count, generator = _checks.count("count", count), _checks.generator(generator)
         m, n = self.A.shape
         dtype = self.A.dtype
         if self.nonzeros is None:
@@ -142,20 +152,20 @@ class Patches:
     ) -> None:
         self.side = _checks.count("side", side)
         found = _pictures(images) if images is None or isinstance(images, (str, Path)) else images
-        self._images = [torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)) for image in found]
+        if not isinstance(found, Sequence):
+            raise TypeError(f"images must be a list of pictures, a folder or None, got {_checks.shown(found)}")
+        self._images = [_grey(image, self.side) for image in found]
         if not self._images:
             raise ValueError("images must hold at least one picture, got none")
-        for image in self._images:
-            if image.dim() != 2 or min(image.shape) < side:
-                got = _checks.shape_text(image.shape)
-                raise ValueError(f"images must be grey and at least {side}x{side} pixels, got shape {got}")
         self._scale = 1.0
         if contrast is not None:
+            contrast = _checks.positive("contrast", contrast)
             spread = float(self.sample(4096, torch.Generator().manual_seed(0)).y.std())
             self._scale = contrast / spread if spread > 0 else 1.0
 
     def sample(self, count: int, generator: torch.Generator) -> Samples:
         """``count`` patches, (count, side²), from anywhere in any picture."""
+        count, generator = _checks.count("count", count), _checks.generator(generator)
         which = torch.randint(len(self._images), (count,), generator=generator).tolist()
         places = torch.rand(count, 2, generator=generator)
         side, out = self.side, torch.empty(count, self.side**2)
@@ -164,6 +174,20 @@ class Patches:
             top, left = (int(places[i, d] * (pixels.shape[d] - side + 1)) for d in (0, 1))
             out[i] = pixels[top : top + side, left : left + side].reshape(-1)
         return Samples(self._scale * (out - out.mean(dim=1, keepdim=True)), None)
+
+
+def _grey(image: object, side: int) -> Tensor:
+    """A picture as a tensor (height, width) of single precision."""
+    try:
+        pixels = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    except (TypeError, ValueError, RuntimeError, NotImplementedError):
+        raise TypeError(f"images must be arrays of numbers, got {_checks.shown(image)}") from None
+    if pixels.dim() != 2 or min(pixels.shape) < side:
+        got = _checks.shape_text(pixels.shape)
+        raise ValueError(f"images must be grey and at least {side}x{side} pixels, got shape {got}")
+    if not bool(pixels.isfinite().all()):
+        raise ValueError("images must be finite, but one holds NaN or infinity: check how it was computed")
+    return pixels
 
 
 def _pictures(folder: Path | str | None) -> list[NDArray[np.float64]]:

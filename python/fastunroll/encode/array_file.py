@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import stat
-import tokenize
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import shape_text
+from .._checks import shape_text, shown
 from .errors import EncodeError
+from .storage import open_regular
 
 SAMPLED_ROWS = 64
 _SCAN = 1 << 22  # values of a vector that are looked at together
@@ -36,22 +37,21 @@ class ArrayFile:
 
     def __init__(self, path: Path, role: str) -> None:
         self.path, self.role = path, role
+        self._content: str | None = None
+        self._absolute = os.path.abspath(path)  # a thread may change the working folder
         try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-                raise EncodeError(f"the {role} {path} is {kind}: give a .npy file, as numpy.save writes it")
-            self._file: io.FileIO = open(path, "rb", buffering=0)  # noqa: SIM115  # kept open for rows()
+            self._file: io.FileIO = open_regular(path, buffering=0)
         except OSError as error:
             raise EncodeError(f"cannot read the {role} {path}: {error.strerror or error}") from None
-        self.modified = status.st_mtime_ns
+        status = os.fstat(self._file.fileno())
+        self._size, self.modified = status.st_size, status.st_mtime_ns
         try:
-            self._header(status.st_size)
+            self._header()
         except BaseException:
             self.close()
             raise
 
-    def _header(self, size: int) -> None:
+    def _header(self) -> None:
         start = self._file.read(4)
         if start.startswith(b"PK"):
             raise EncodeError(
@@ -59,13 +59,13 @@ class ArrayFile:
                 "write it with numpy.save"
             )
         self._file.seek(0)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         try:
             version = np.lib.format.read_magic(self._file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            if version not in read:  # version 3 is for names of fields, and there are none in arrays of numbers
-                raise ValueError
-            shape, self.fortran, self.dtype = read[version](self._file)
-        except (ValueError, SyntaxError, tokenize.TokenError):
+            shape, self.fortran, self.dtype = read[version](self._file)  # version 3 is for names of fields
+        except OSError as error:
+            raise EncodeError(f"cannot read the {self.role} {self.path}: {error.strerror or error}") from None
+        except Exception:  # numpy raises many kinds, as a header may have any content; no list of them is complete
             raise EncodeError(
                 f"the {self.role} {self.path} is no .npy file, or its header is cut short or damaged: write it with "
                 "numpy.save"
@@ -75,16 +75,49 @@ class ArrayFile:
         if self.dtype.kind not in "fiub":
             fix = "encode real and imaginary parts" if self.dtype.kind == "c" else "convert it with .astype()"
             raise EncodeError(
-                f"the {self.role} {self.path} must hold real numbers, but its dtype is {self.dtype}: {fix}"
+                f"the {self.role} {self.path} must hold real numbers, but its dtype is {shown(self.dtype)}: {fix}"
+            )
+        if min(self.shape, default=0) < 0 or max(self.shape, default=0) >= 2**63:
+            raise EncodeError(
+                f"the {self.role} {self.path} has a damaged header, as no array has the shape that it promises: write "
+                "it with numpy.save"
             )
         expected = self._begin + math.prod(self.shape) * self.dtype.itemsize
-        what = f"its header promises {shape_text(self.shape)} {self.dtype}, {expected} bytes, but it has {size}"
-        if size < expected:
+        what = f"its header promises {shape_text(self.shape)} {self.dtype}, {expected} bytes, but it has {self._size}"
+        if self._size < expected:
             raise EncodeError(f"the {self.role} {self.path} is truncated: {what}; write it again")
-        if size > expected or min(self.shape, default=0) < 0:
+        if self._size > expected:
             raise EncodeError(
                 f"the {self.role} {self.path} is longer than it should be: {what}; write one array with numpy.save"
             )
+
+    def check_unchanged(self) -> None:
+        """Looks whether the file has been written to, or has been replaced, since it was opened.
+
+        A program that has mapped the file into its memory can change it unseen, where the file system does not note
+        the time of such a change; :meth:`digest` sees that.
+
+        Raises:
+            EncodeError: it has.
+        """
+        now = os.fstat(self._file.fileno())
+        try:
+            same = os.path.samestat(now, os.stat(self._absolute))
+        except OSError:
+            same = False
+        if not same:
+            raise self.changed("it was removed, or replaced by another file")
+        if now.st_size != self._size:
+            raise self.changed(f"its size was {self._size} bytes and is now {now.st_size}")
+        if now.st_mtime_ns != self.modified:
+            raise self.changed("it was written to")
+
+    def changed(self, how: str) -> EncodeError:
+        """The error for a file that is not what it was at the start."""
+        return EncodeError(
+            f"the {self.role} {self.path} changed during the run: {how}; run again with --overwrite once nothing "
+            "writes to it"
+        )
 
     def _read(self, begin: int, count: int) -> NDArray[Any]:
         """``count`` values that lie in a row in the file."""
@@ -95,7 +128,7 @@ class ArrayFile:
             while filled < out.nbytes:
                 got = self._file.readinto(out.data[filled:])
                 if not got:
-                    raise EncodeError(f"the {self.role} {self.path} has been cut short since the start: write it again")
+                    raise self.changed("it was cut short")
                 filled += got
         except OSError as error:
             raise EncodeError(f"cannot read the {self.role} {self.path}: {error.strerror or error}") from None
@@ -115,16 +148,37 @@ class ArrayFile:
         return out
 
     def values(self, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """All of it, which must fit in memory."""
-        return converted(self.rows(0, self.shape[0]), dtype)
+        """All of it, which must fit in memory; :meth:`check_content` compares the file with it."""
+        try:
+            raw = self.rows(0, self.shape[0])
+            self._content = self._digest([raw])
+            return converted(raw, dtype)
+        except MemoryError:
+            raise EncodeError(
+                f"the {self.role} {self.path}, {shape_text(self.shape)} {self.dtype}, does not fit in memory: give a "
+                "smaller one"
+            ) from None
 
     def digest(self) -> str:
         """Of the values, all of them."""
-        found = hashlib.sha256(repr(self.shape).encode())
         step = max(1, _SCAN // max(1, math.prod(self.shape[1:])))
-        for start in range(0, self.shape[0], step):
-            found.update(self.rows(start, min(start + step, self.shape[0])).tobytes())
+        starts = range(0, self.shape[0], step)
+        return self._digest(self.rows(start, min(start + step, self.shape[0])) for start in starts)
+
+    def _digest(self, pieces: Iterable[NDArray[Any]]) -> str:
+        found = hashlib.sha256(repr(self.shape).encode())
+        for rows in pieces:
+            found.update(rows.data)
         return found.hexdigest()
+
+    def check_content(self) -> None:
+        """Reads the file again, if :meth:`values` has read it, and compares.
+
+        Raises:
+            EncodeError: it holds other values now.
+        """
+        if self._content is not None and self.digest() != self._content:
+            raise self.changed("it holds other numbers than those that were read")
 
     def sampled_digest(self) -> str:
         """Of some rows from the first to the last: a cheap look at a file that is too large to be read twice."""

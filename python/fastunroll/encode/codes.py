@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import storage
 from .errors import EncodeError
+from .manifest import read_manifest, shard_path
 from .merge import index_dtype, joined_indptr
-from .parts import PER_SAMPLE, folder_of, read_manifest, shard_path
+from .parts import folder_of
+from .shard_file import PER_SAMPLE, misplaced, read_codes, read_label
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,9 @@ class Codes:
 
 
 def _read(path: Path, first: int = 0) -> Codes:
-    names = ["data", "indices", "indptr", "shape", *PER_SAMPLE]
-    data, indices, indptr, shape, *per_sample = storage.read(path, names)
-    gap, iterations, converged, lam = per_sample
-    return Codes(data, indices, indptr, (int(shape[0]), int(shape[1])), gap, iterations, converged, lam, first)
+    found = read_codes(path)
+    rows, columns = found.pop("shape").tolist()
+    return Codes(shape=(rows, columns), first=first, **found)
 
 
 def shards(path: Path | str) -> Iterator[Codes]:
@@ -79,24 +79,27 @@ def shards(path: Path | str) -> Iterator[Codes]:
         path: what was given as output, or its folder of shards. A merged file is one shard.
 
     Raises:
-        EncodeError: there are none, or not all, or one is damaged.
+        EncodeError: there are none, or not all, or one is damaged or in the place of another one.
     """
     path = Path(path)
     folder = path if path.is_dir() else folder_of(path)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         yield _read(path)
         return
     manifest = read_manifest(folder)
     if manifest is None:
-        raise EncodeError(f"{path} does not exist, nor do shards of it in {folder}")
-    size, count = manifest["shard_size"], manifest["settings"]["samples"][0]
-    for index, first in enumerate(range(0, count, size)):
+        what = "is a folder without a job file" if path.is_dir() else f"does not exist, nor do shards of it in {folder}"
+        raise EncodeError(f"{path} {what}: give the output of fastunroll encode, or its folder of shards")
+    for index in range(manifest.shards):
         file = shard_path(folder, index)
         if not file.exists():
             raise EncodeError(
                 f"{folder} is incomplete, {file.name} is missing: run the same command again to finish it"
             )
-        yield _read(file, first)
+        reason = misplaced(file, read_label(file), manifest, index)
+        if reason:
+            raise EncodeError(reason)
+        yield _read(file, manifest.bounds(index)[0])
 
 
 def load(path: Path | str) -> Codes:
@@ -108,7 +111,7 @@ def load(path: Path | str) -> Codes:
     Raises:
         EncodeError: it is missing, incomplete or damaged.
     """
-    if Path(path).is_file():
+    if Path(path).exists() and not Path(path).is_dir():
         return _read(Path(path))
     parts = list(shards(path))
     if not parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -45,7 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-iter", type=int, default=10000, metavar="N", help="steps a sample; default: %(default)s"
     )
     solving.add_argument("--dtype", choices=["float32", "float64"], help="to compute in; default: the dictionary's")
-    solving.add_argument("--threads", type=int, metavar="N", help="default: as PyTorch chooses")
+    solving.add_argument("--threads", type=int, metavar="N", help="at most the CPUs of this machine; default: as "
+                         "PyTorch chooses")  # fmt: skip
+
+
+def _threads(number: int) -> int:
+    """``number`` if it is at most that of the CPUs: more threads are slower, and very many crash the process."""
+    cpus = os.cpu_count() or 1
+    if not 1 <= number <= cpus:
+        raise EncodeError(f"threads must be a whole number from 1 to {cpus}, the CPUs of this machine, got {number}")
+    return number
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -56,9 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         rank, world = several()
         of_rank = f"rank {rank}: " if world > 1 else ""
         if arguments.threads is not None:
-            if arguments.threads < 1:
-                raise EncodeError(f"threads must be a whole number ≥ 1, got {arguments.threads}")
-            torch.set_num_threads(arguments.threads)
+            torch.set_num_threads(_threads(arguments.threads))
         summary = encode(**options)
     except EncodeError as error:
         print(f"fastunroll encode: {of_rank}{error}", file=sys.stderr)

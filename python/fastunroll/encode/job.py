@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..solvers import Lasso
 from .array_file import ArrayFile, converted, usable, usable_text
 from .errors import EncodeError
 
+# The checksum of a shard depends on both: with other numbers here, a shard of an earlier version would look changed.
 BLOCK_BYTES = 1 << 24  # of dense x that are solved together
 BLOCK = 1024  # samples, at most
 
@@ -69,7 +70,8 @@ class Options:
             relative_lam=relative_lam,
             tol=number(_checks.positive, "tol", self.tol),
             max_iter=number(_checks.count, "max_iter", self.max_iter),
-            nonnegative=bool(self.nonnegative),
+            nonnegative=number(_checks.flag, "nonnegative", self.nonnegative),
+            transpose_dictionary=number(_checks.flag, "transpose_dictionary", self.transpose_dictionary),
             ridge=number(_checks.not_negative, "ridge", self.ridge),
         )
 
@@ -98,16 +100,23 @@ class Job:
             self._files = files.pop_all()
 
     def _open(self, dictionary: Path, samples: Path, options: Options, files: ExitStack) -> None:
-        self._samples = files.enter_context(closing(ArrayFile(samples, "input")))
-        a_file = files.enter_context(closing(ArrayFile(dictionary, "dictionary")))
+        self.files: list[ArrayFile] = []
+
+        def opened(path: Path | str, role: str) -> ArrayFile:
+            file = files.enter_context(closing(ArrayFile(Path(path), role)))
+            self.files.append(file)
+            return file
+
+        self._samples = opened(samples, "input")
+        a_file = opened(dictionary, "dictionary")
         self.dtype = _dtype(options, a_file)
         A = _fitting(a_file, self._samples, options.transpose_dictionary, self.dtype)
         self.m, self.n = A.shape
         self.count = self._samples.shape[0]
         weights = None
         if options.weights is not None:
-            with closing(ArrayFile(Path(options.weights), "file of weights")) as w_file:
-                weights = _positive(w_file, self.n, "a column of A", self.dtype).values(self.dtype)
+            w_file = opened(options.weights, "file of weights")
+            weights = _positive(w_file, self.n, "a column of A", self.dtype).values(self.dtype)
         try:
             self._solver = Lasso(A, weights=weights, nonnegative=options.nonnegative, ridge=options.ridge)
         except (TypeError, ValueError) as error:
@@ -118,8 +127,7 @@ class Job:
             raise EncodeError(f"lam must be {usable_text(self.dtype)}, got {options.lam:g}: {fix}")
         self._lams = None
         if options.lam_file is not None:
-            lams = files.enter_context(closing(ArrayFile(Path(options.lam_file), "lam file")))
-            self._lams = _positive(lams, self.count, "a sample", self.dtype)
+            self._lams = _positive(opened(options.lam_file, "lam file"), self.count, "a sample", self.dtype)
         self.block = max(1, min(BLOCK, BLOCK_BYTES // (self.n * self.dtype.itemsize)))
         self.settings: dict[str, Any] = {
             "samples": list(self._samples.shape),
@@ -139,16 +147,56 @@ class Job:
             "max iter": options.max_iter,
         }
 
-    def solve(self, start: int, stop: int) -> Block:
-        """Solves some samples; x is NaN where y is not finite."""
-        y = converted(self._samples.rows(start, stop), self.dtype)
-        lam = self._lam(y, start, stop)
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[int, list[NDArray[Any]]]]:
+        """What the files hold for some samples, as many at a time as are solved together.
+
+        Each item is the number of samples and the arrays as they are in the files: y, and λ where each sample has its
+        own.
+        """
+        files = [self._samples] if self._lams is None else [self._samples, self._lams]
+        for begin in range(start, stop, self.block):
+            end = min(begin + self.block, stop)
+            yield end - begin, [file.rows(begin, end) for file in files]
+
+    def content(self, start: int, stop: int) -> str:
+        """A checksum of what the files hold for some samples now."""
+        found = hashlib.sha256()
+        for _, arrays in self.blocks(start, stop):
+            for array in arrays:
+                found.update(array.data)
+        return found.hexdigest()
+
+    def check_unchanged(self) -> None:
+        """Looks at sizes and times of all files.
+
+        Raises:
+            EncodeError: one has been written to, or replaced, since the start.
+        """
+        for file in self.files:
+            file.check_unchanged()
+
+    def check_content(self) -> None:
+        """Reads the dictionary and the weights again.
+
+        Raises:
+            EncodeError: they hold other numbers than at the start.
+        """
+        for file in self.files:
+            file.check_content()
+
+    def changed(self, first: int, last: int) -> EncodeError:
+        """The error for rows of the input, or their λ, that are not what has been solved."""
+        or_lam = "" if self._lams is None else f", or the numbers {first} to {last} of {self._lams.path},"
+        return self._samples.changed(f"rows {first} to {last}{or_lam} are not what they were when they were solved")
+
+    def solve(self, arrays: list[NDArray[Any]]) -> Block:
+        """Solves the samples of a block; x is NaN where y is not finite."""
+        y = converted(arrays[0], self.dtype)
+        lam = converted(arrays[1], self.dtype) if len(arrays) == 2 else self._lam(y)
         result = self._solver.solve(y, lam, tol=self.options.tol, max_iter=self.options.max_iter)
         return Block(result.x, result.gap, result.iterations, lam)
 
-    def _lam(self, y: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
-        if self._lams is not None:
-            return converted(self._lams.rows(start, stop), self.dtype)
+    def _lam(self, y: NDArray[Any]) -> NDArray[Any]:
         if self.options.lam is not None:
             return np.full(len(y), self.options.lam, self.dtype)
         assert self.options.relative_lam is not None

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from . import storage
-from .parts import MERGED, PER_SAMPLE, VERSION, Parts
+from .errors import DamagedError, EncodeError
+from .job import Job
+from .manifest import VERSION, is_settings
+from .parts import Parts
+from .shard_file import PER_SAMPLE, misplaced, read_codes, read_label
 from .storage import Member
 from .summary import Summary, of_stored
 
@@ -34,25 +38,45 @@ def joined_indptr(parts: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> Iterat
         before += int(indptr[-1])
 
 
-def counted(parts: Parts, summary: Summary) -> None:
-    """Adds up what the shards say of their samples."""
+def check(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], Any]) -> None:
+    """Reads all shards, and all files of the job a second time: each shard must hold the codes of its rows as they are.
+
+    A program that has mapped a file into its memory can write to it without a new time of the last change. Only a
+    second look at the numbers shows that. The shards whose rows have changed are removed, so that the next command
+    solves them again. ``progress`` is called with 1 after each shard; ``summary`` counts what the shards hold.
+
+    Raises:
+        EncodeError: a file has changed since the start, or a shard is damaged or in the place of another one.
+    """
+    job.check_unchanged()
+    job.check_content()
+    changed = []
     for i in range(parts.shards):
-        start, _ = parts.bounds(i)
-        indptr, gap = storage.read(parts.path(i), ["indptr", "gap"])
-        summary.add(start, int(indptr[-1]), gap)
+        start, stop = parts.bounds(i)
+        label, codes = read_label(parts.path(i)), read_codes(parts.path(i))
+        reason = misplaced(parts.path(i), label, parts.manifest, i)
+        if reason:
+            raise EncodeError(reason)
+        if codes["shape"].tolist() != [stop - start, job.n] or codes["data"].dtype != job.dtype:
+            raise storage.damaged(parts.path(i))
+        if label.content != job.content(start, stop):
+            changed.append(i)
+        summary.add(start, len(codes["data"]), codes["gap"])
+        progress(1)
+    for i in changed:
+        parts.drop(i)
+    if changed:
+        raise job.changed(parts.bounds(changed[0])[0], parts.bounds(changed[-1])[1] - 1)
 
 
-def merge(
-    parts: Parts, output: Path, dtype: np.dtype[Any], settings: dict[str, Any], summary: Summary,
-    progress: Callable[[int], Any],
-) -> None:  # fmt: skip
+def merge(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], Any]) -> None:
     """Writes the output, which ``scipy.sparse.load_npz`` reads as a CSR matrix.
 
     ``progress`` is called with 1 after each of :data:`PASSES` looks at each shard.
 
     Raises:
         WriteError: the disk is full, or fails. The shards are as they were.
-        EncodeError: a shard is damaged.
+        EncodeError: a shard is damaged, or a file of the job has changed.
     """
     N, n = summary.samples, summary.columns
     index = index_dtype(summary.nonzeros, n)
@@ -63,19 +87,22 @@ def merge(
             progress(1)
 
     kept = {
-        "version": VERSION, "fastunroll": __version__, "settings": settings, "summary": summary.stored()
+        "version": VERSION, "fastunroll": __version__, "settings": job.settings, "summary": summary.stored()
     }  # fmt: skip
-    per_sample = dict(zip(PER_SAMPLE, (dtype, np.dtype(np.int64), np.dtype(np.bool_), dtype), strict=True))
-    members = [
-        Member("data", (summary.nonzeros,), dtype, pieces("data")),
-        Member("indices", (summary.nonzeros,), index, pieces("indices")),
-        Member("indptr", (N + 1,), index, joined_indptr(pieces("indptr"), index)),
-        Member.of("shape", np.array([N, n], np.int64)),
-        Member.of("format", np.array(b"csr")),
-        *(Member(name, (N,), kind, pieces(name)) for name, kind in per_sample.items()),
-        Member.of("job", np.array(json.dumps(kept).encode())),
-    ]
-    storage.write(output, members, parts.folder / MERGED)
+    per_sample = dict(zip(PER_SAMPLE, (job.dtype, np.dtype(np.int64), np.dtype(np.bool_), job.dtype), strict=True))
+
+    def members() -> Iterator[Member]:
+        yield Member("data", (summary.nonzeros,), job.dtype, pieces("data"))
+        yield Member("indices", (summary.nonzeros,), index, pieces("indices"))
+        yield Member("indptr", (N + 1,), index, joined_indptr(pieces("indptr"), index))
+        yield Member.of("shape", np.array([N, n], np.int64))
+        yield Member.of("format", np.array(b"csr"))
+        for name, kind in per_sample.items():
+            yield Member(name, (N,), kind, pieces(name))
+        yield Member.of("job", np.array(json.dumps(kept).encode()))
+        job.check_unchanged()  # all is written, but has not got its name yet
+
+    storage.write(parts.output, members(), parts.partial)
 
 
 def finished(output: Path) -> tuple[dict[str, Any], Summary] | None:
@@ -88,7 +115,10 @@ def finished(output: Path) -> tuple[dict[str, Any], Summary] | None:
     if sizes is None or "job" not in sizes:
         return None
     try:
-        kept = json.loads(storage.read(output, ["job"])[0].item())
-        return kept["settings"], of_stored(output, kept["summary"])
-    except (ValueError, KeyError, TypeError):
+        kept = storage.parsed(output, storage.read(output, ["job"])[0].tobytes())
+    except DamagedError:
         return None
+    if not isinstance(kept, dict):
+        return None
+    settings, summary = kept.get("settings"), of_stored(output, kept.get("summary"))
+    return (settings, summary) if is_settings(settings) and summary is not None else None

@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from tqdm import tqdm
 
@@ -18,8 +19,9 @@ from . import shard
 from .errors import EncodeError, EncodeInterrupted
 from .job import Job, Options, number
 from .locks import POLL
-from .merge import PASSES, counted, finished, merge
-from .parts import Parts, difference, folder_of, open_parts
+from .manifest import Manifest, difference
+from .merge import PASSES, check, finished, merge
+from .parts import Parts, folder_of, open_parts
 from .storage import WriteError
 from .summary import Summary
 
@@ -110,6 +112,24 @@ def _once(output: Path) -> Iterator[None]:
         _active.discard(folder)
 
 
+@overload
+def _path(role: str, value: Path | str) -> Path: ...
+@overload
+def _path(role: str, value: Path | str | None) -> Path | None: ...
+def _path(role: str, value: Path | str | None) -> Path | None:
+    """A path that was given, if a file can have it."""
+    if value is None:
+        return None
+    try:
+        path = Path(value)
+        os.fsencode(path)
+    except (TypeError, ValueError):
+        raise EncodeError(f"the {role} must be the path of a file, got {_checks.shown(value)}") from None
+    if "\0" in str(path):
+        raise EncodeError(f"the {role} must be the path of a file, got {_checks.shown(value)}")
+    return path
+
+
 def encode(
     dictionary: Path | str,
     samples: Path | str,
@@ -164,19 +184,24 @@ def encode(
         EncodeError: files or options that cannot be used, or a disk that is full; the message is one sentence.
         EncodeInterrupted: Ctrl-C; the message says how much is done.
     """
-    output = Path(output)
-    if output.suffix != ".npz":
-        raise EncodeError(f"the output must end in .npz, got {output}")
+    written = _path("output", output)
+    if written.suffix != ".npz":
+        raise EncodeError(f"the output must end in .npz, got {written}")
     options = Options(
-        lam, relative_lam, lam_file, tol, max_iter, nonnegative, ridge, weights, dtype, transpose_dictionary
+        lam, relative_lam, _path("lam file", lam_file), tol, max_iter, nonnegative, ridge,
+        _path("file of weights", weights), dtype, transpose_dictionary,
     )  # fmt: skip
     if shard_size is not None:
         shard_size = number(_checks.count, "shard size", shard_size)
+    keep_shards = number(_checks.flag, "keep_shards", keep_shards)
+    overwrite = number(_checks.flag, "overwrite", overwrite)
+    if progress is not None:
+        progress = number(_checks.flag, "progress", progress)
     rank, world = several()
-    with _once(output):
-        job = Job(Path(dictionary), Path(samples), options)
+    with _once(written):
+        job = Job(_path("dictionary", dictionary), _path("input", samples), options)
         try:
-            return _run(job, output, rank, world, shard_size, keep_shards, overwrite, progress)
+            return _run(job, written, rank, world, shard_size, keep_shards, overwrite, progress)
         finally:
             job.close()
 
@@ -185,11 +210,14 @@ def _run(
     job: Job, output: Path, rank: int, world: int, shard_size: int | None, keep_shards: bool, overwrite: bool,
     progress: bool | None,
 ) -> Summary | None:  # fmt: skip
+    for file in job.files:
+        if output.exists() and output.samefile(file.path):
+            raise EncodeError(f"the output {output} is the {file.role}, which would be lost: give another --output")
     known = _is_finished(output, job, overwrite)
     if known is not None and not folder_of(output).exists():
         return None if rank else known
-    size = default_shard_size(job.count, job.m, job.n, job.dtype.itemsize)
-    parts = open_parts(output, job.settings, job.count, shard_size, size, overwrite)
+    wanted = Manifest(job.settings, shard_size or default_shard_size(job.count, job.m, job.n, job.dtype.itemsize))
+    parts = open_parts(output, wanted, shard_size, overwrite)
     complete = False
     try:
         known = _is_finished(output, job, overwrite)  # by a process that was ahead
@@ -203,6 +231,8 @@ def _run(
     except OSError as error:
         what = f"cannot use {error.filename or parts.folder}: {error.strerror or error}"
         raise EncodeError(_unfinished(parts, what, "mend that, and ")) from None
+    except MemoryError:
+        raise EncodeError(_unfinished(parts, "there is not enough memory", "free some, and ")) from None
     except KeyboardInterrupt:
         raise EncodeInterrupted(_unfinished(parts, "interrupted", "")) from None
     finally:
@@ -224,14 +254,20 @@ def _worked(
     summary.solved, summary.seconds = job.count - before, time.perf_counter() - start
     if rank:
         return None
-    counted(parts, summary)
-    if keep_shards:
-        return summary
     with parts.merging():
-        if not (output.exists() and _is_finished(output, job, overwrite=True)):
-            with tqdm(total=PASSES * parts.shards, unit="part", desc="merging", dynamic_ncols=True, disable=off) as bar:
-                merge(parts, output, job.dtype, job.settings, summary, bar.update)
+        known = _is_finished(output, job, overwrite=True)  # by a process that was ahead
+        if known is not None and not keep_shards:
+            return replace(known, solved=summary.solved, seconds=summary.seconds)
+        with _bar("checking", parts.shards, off) as bar:
+            check(job, parts, summary, bar.update)
+        if not keep_shards:
+            with _bar("merging", PASSES * parts.shards, off) as bar:
+                merge(job, parts, summary, bar.update)
     return summary
+
+
+def _bar(what: str, total: int, off: bool | None) -> Any:
+    return tqdm(total=total, unit="part", desc=what, dynamic_ncols=True, disable=off)
 
 
 class _Counter:

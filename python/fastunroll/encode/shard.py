@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from . import storage
 from .job import Job
 from .merge import index_dtype
 from .parts import Parts
+from .shard_file import Label
 from .storage import Member
 
 
@@ -22,28 +24,33 @@ def make(job: Job, parts: Parts, index: int, progress: Callable[[int], Any]) -> 
 
     Raises:
         WriteError: the disk is full, or fails.
+        EncodeError: a file that the job reads has changed since its start.
     """
     start, stop = parts.bounds(index)
-    found = []
-    for begin in range(start, stop, job.block):
-        end = min(begin + job.block, stop)
-        found.append(_block(job, begin, end))
-        progress(end - begin)
+    found, content = [], hashlib.sha256()
+    for count, arrays in job.blocks(start, stop):
+        for array in arrays:
+            content.update(array.data)
+        found.append(_block(job, arrays))
+        progress(count)
+    job.check_unchanged()
     whole = {name: np.concatenate([block[name] for block in found]) for name in found[0]}
     dtype = index_dtype(len(whole["data"]), job.n)
     indptr = np.zeros(stop - start + 1, dtype)
     np.cumsum(whole.pop("counts"), out=indptr[1:])
-    arrays = whole | {
+    codes = whole | {
         "indices": whole["indices"].astype(dtype), "indptr": indptr, "format": np.array(b"csr"),
         "shape": np.array([stop - start, job.n], np.int64),
     }  # fmt: skip
     path = parts.path(index)
-    storage.write(path, [Member.of(*item) for item in arrays.items()], path.with_name(path.name + ".partial"))
+    label = Label(parts.manifest.job, start, stop, content.hexdigest())
+    members = [label.member(), *(Member.of(*item) for item in codes.items())]
+    storage.write(path, members, path.with_name(path.name + ".partial"))
 
 
-def _block(job: Job, begin: int, end: int) -> dict[str, NDArray[Any]]:
+def _block(job: Job, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Of some samples: nonzeros, their columns, and how many there are in each row; rows with NaN have none."""
-    block = job.solve(begin, end)
+    block = job.solve(arrays)
     bad = ~np.isfinite(block.x).all(axis=1)
     occupied = (block.x != 0) & ~bad[:, None]
     gap = np.where(bad, np.nan, block.gap).astype(job.dtype)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import stat
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import EncodeError
+from .errors import DamagedError, EncodeError
 
-# What numpy and zipfile raise for a file that is something else than it should be.
-_DAMAGED = (ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# zipfile seeks to a place before the start of a file that was cut short; None is what it raises itself.
+_OF_DAMAGE = (None, errno.EINVAL)
 
 
 class WriteError(OSError):
@@ -40,10 +41,11 @@ class Member:
         return Member(name, array.shape, array.dtype, [array])
 
 
-def write(path: Path, members: Sequence[Member], partial: Path) -> None:
+def write(path: Path, members: Iterable[Member], partial: Path) -> None:
     """Writes ``path`` by way of ``partial``: the name appears when all of the file is on the disk.
 
-    Equal members make equal files, to the last byte: there is no date in them.
+    Equal members make equal files, to the last byte: there is no date in them. An error that the iterator of members
+    raises, after the last one too, leaves no file.
 
     Raises:
         WriteError: the disk is full, or fails.
@@ -111,33 +113,92 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def open_regular(path: Path, buffering: int = -1) -> Any:
+    """A file to read, as ``open`` gives it. To open a pipe would wait for a writer, perhaps for ever.
+
+    Raises:
+        OSError: there is no such file, or it is a folder, a pipe or a device.
+    """
+    file = open(path, "rb", buffering=buffering, opener=_opened_at_once)  # noqa: SIM115  # the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.ENOTSUP, "it is a pipe or a device, not a file")
+    return file
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has neither the flag nor such pipes
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """An open file, whose reader may meet any content."""
+    try:
+        with open_regular(path) as file:
+            try:
+                yield file
+            except (EncodeError, OSError):
+                raise
+            except Exception as error:  # numpy and zipfile raise many kinds; no list of them is complete
+                raise damaged(path) from error
+    except OSError as error:
+        if error.errno in _OF_DAMAGE:
+            raise damaged(path) from None
+        raise EncodeError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def damaged(path: Path) -> DamagedError:
+    """The error for a file whose content is wrong."""
+    return DamagedError(
+        f"{path} is damaged, or fastunroll encode did not write it: if it did, remove the file and run the same command"
+    )
+
+
 def read(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
     """Some of the arrays in a file; their checksums are verified.
 
     Raises:
-        EncodeError: the file is missing, damaged, or something else.
+        DamagedError: the file is damaged, or something else.
+        EncodeError: the file is missing, or cannot be read.
+    """
+    with _reading(path) as file, np.load(file, allow_pickle=False) as arrays:
+        return [arrays[name] for name in names]
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a small file.
+
+    Raises:
+        EncodeError: the file is missing, or cannot be read.
+    """
+    with _reading(path) as file:
+        content: bytes = file.read()
+        return content
+
+
+def parsed(path: Path, text: bytes) -> Any:
+    """What JSON text says that a file holds.
+
+    Raises:
+        DamagedError: it is no JSON, or is nested too deeply.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return [arrays[name] for name in names]
-    except FileNotFoundError:
-        raise EncodeError(f"{path} does not exist") from None
-    except OSError as error:
-        raise EncodeError(f"cannot read {path}: {error.strerror or error}") from None
-    except _DAMAGED:
-        raise EncodeError(
-            f"{path} is damaged, or not what fastunroll encode writes: if it is its, remove it and run the same command"
-        ) from None
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise damaged(path) from None
 
 
 def sizes(path: Path) -> dict[str, tuple[int, ...]] | None:
     """The shapes of the arrays in a file, without reading them; None if the file is not whole.
 
     A file that was cut short has no table of contents, which is at its end.
+
+    Raises:
+        EncodeError: the file is missing, or cannot be read.
     """
     found = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _reading(path) as file, zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
                 with archive.open(entry) as stream:
                     np.lib.format.read_magic(stream)
@@ -145,10 +206,6 @@ def sizes(path: Path) -> dict[str, tuple[int, ...]] | None:
                     if stream.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize != entry.file_size:
                         return None
                 found[entry.filename.removesuffix(".npy")] = shape
-    except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the start of a file that was cut short
-            raise EncodeError(f"cannot read {path}: {error.strerror}") from None
-        return None
-    except _DAMAGED:
+    except DamagedError:
         return None
     return found

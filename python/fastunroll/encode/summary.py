@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .manifest import is_size
+
 SHOWN_ROWS = 10
 
 
@@ -83,7 +85,12 @@ class Summary:
         return "\n".join(lines)
 
 
-def of_stored(output: Path, stored: dict[str, Any]) -> Summary:
-    """The summary kept with the codes."""
-    known = {k: stored[k] for k in Summary.__dataclass_fields__ if k in stored}
-    return Summary(output=output, **known)
+def of_stored(output: Path, stored: object) -> Summary | None:
+    """The summary kept with the codes; None if it is not one."""
+    usual = Summary(output, 0, 0, 0.0).stored()
+    if not isinstance(stored, dict) or any(type(stored.get(name)) is not type(value) for name, value in usual.items()):
+        return None
+    counts = [value for value in stored.values() if type(value) is int] + stored["first_not_finite"]
+    if not all(map(is_size, counts)):
+        return None
+    return Summary(output=output, **{name: stored[name] for name in usual})

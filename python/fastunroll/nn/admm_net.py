@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -16,11 +17,15 @@ Solve = Literal["exact", "factorised", "learned"]
 
 
 def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
-    """W = (AAᴴ + ρI)⁻¹A by a Cholesky factorisation: the x-update of ADMM is q + Wᴴ(y − A q). Differentiable."""
-    eye = torch.eye(A.shape[0], dtype=A.dtype, device=A.device)
+    """W = (AAᴴ + ρI)⁻¹A by a Cholesky factorisation: the x-update of ADMM is q + Wᴴ(y − A q). Differentiable.
+
+    NaN where there is no factorisation.
+    """
+    wide = A.to(torch.promote_types(A.dtype, torch.float32))  # there is none in half precision
+    eye = torch.eye(A.shape[0], dtype=wide.dtype, device=A.device)
     with own_precision(A):
-        factor, failed = torch.linalg.cholesky_ex(A @ A.mH + rho * eye)
-        return torch.cholesky_solve(A, torch.where(failed > 0, torch.nan, factor))  # a ρ that is NaN shows
+        factor, failed = torch.linalg.cholesky_ex(wide @ wide.mH + rho * eye)
+        return torch.cholesky_solve(wide, torch.where(failed == 0, factor, math.nan)).to(A.dtype)
 
 
 class ADMMNet(UnrolledNetwork):
@@ -46,7 +51,7 @@ class ADMMNet(UnrolledNetwork):
 
     Attributes:
         A: (m, n), a buffer. For exact solves, with r = min(m, n): U (m, r), s (r,), Vh (r, n), A = U diag(s) Vh.
-        log_rho, log_eta, log_theta: K logarithms of ρ_k, η_k, θ_k, of shape (). No ``log_rho`` where solves are
+        log_rho, log_eta, log_theta: K logarithms of ρ_k, η_k, θ_k, of shape (1,). No ``log_rho`` where solves are
             learned, but:
         W: K matrices (m, n).
 
@@ -89,8 +94,7 @@ class ADMMNet(UnrolledNetwork):
         super().__init__(layers, *A.shape)
         lam = _checks.not_negative("lam", lam)
         rho, eta = _checks.positive("rho", rho), _checks.positive("eta", eta)
-        if solve not in ("exact", "factorised", "learned"):
-            raise ValueError(f'solve must be "exact", "factorised" or "learned", got {solve!r}')
+        _checks.choice("solve", solve, ("exact", "factorised", "learned"))
         self.solve = solve
         self.register_buffer("A", A.clone())
         exact = A.to(torch.complex128 if A.is_complex() else torch.float64)
@@ -115,7 +119,8 @@ class ADMMNet(UnrolledNetwork):
         rho = exponentials(self.log_rho)
         if self.solve == "factorised":
             return form, ops.Parameters([self.A], [solving_matrix(self.A, r) for r in rho], (), theta, (), eta)
-        step = [self.s / (self.s.square() + r) for r in rho]
+        s = self.s.to(torch.promote_types(self.s.dtype, torch.float32))
+        step = [(s / (s.square() + r)).to(self.s.dtype) for r in rho]
         return form, ops.Parameters([self.sVh], [self.Vh], step, theta, (), eta)
 
     def _measured(self, y: Tensor) -> Tensor:

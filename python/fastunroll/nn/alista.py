@@ -41,7 +41,7 @@ class ALISTA(OneMatrixNetwork):
 
     Attributes:
         A, W: (m, n), buffers.
-        log_step, log_theta: K logarithms of t_k and θ_k, of shape ().
+        log_step, log_theta: K logarithms of t_k and θ_k, of shape (1,).
 
     Raises:
         TypeError: A is not floating point.
@@ -74,8 +74,7 @@ class ALISTA(OneMatrixNetwork):
     ) -> None:
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
-        if not 0 < decay <= 1:
-            raise ValueError(f"decay must be in (0, 1], got {decay!r}")
+        decay = _checks.share("decay", decay)
         lam = _checks.not_negative("lam", lam)
         if W is not None and _checks.finite_matrix("W", W).shape != A.shape:
             raise ValueError(f"W must be {_checks.shape_text(A.shape)} as A is, got {_checks.shape_text(W.shape)}")

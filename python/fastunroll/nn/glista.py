@@ -48,9 +48,9 @@ class GLISTA(StepwiseNetwork):
     Attributes:
         A: (m, n), a buffer.
         W: K matrices (m, n), or one if tied.
-        log_theta: K logarithms of θ, of shape () or (n,).
-        log_D: K logarithms of D, of shape ().
-        kappa, overshoot: K numbers κ and a, of shape (); any sign.
+        log_theta: K logarithms of θ, of shape (1,) or (n,).
+        log_D: K logarithms of D, of shape (1,).
+        kappa, overshoot: K numbers κ and a, of shape (1,); any sign.
 
     Raises:
         TypeError: A is not real floating point.
@@ -78,9 +78,9 @@ class GLISTA(StepwiseNetwork):
         A = starting_matrix(A, device, dtype)
         _checks.real("A", A)
         super().__init__(layers, *A.shape)
-        if gain not in _GAINS:
-            raise ValueError(f"gain must be one of {', '.join(_GAINS)}, got {gain!r}")
-        self.gain, self.tied, self.threshold, self.selection = gain, tied, threshold, selection
+        _checks.choice("gain", gain, _GAINS)
+        self.gain, self.tied = gain, _checks.flag("tied", tied)
+        self.threshold, self.selection = threshold, selection
         self._passing = schedule(selection, self.layers, self.n)
         step = 1 / spectral_norm(A) ** 2
         theta = _checks.not_negative("lam", lam) * step
@@ -89,19 +89,22 @@ class GLISTA(StepwiseNetwork):
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
         self.log_D = logarithms([1.0] * layers, A)
         self.kappa, self.overshoot = (
-            nn.ParameterList(nn.Parameter(A.new_zeros(())) for _ in range(layers)) for _ in range(2)
+            nn.ParameterList(nn.Parameter(A.new_zeros(1)) for _ in range(layers)) for _ in range(2)
         )
 
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
+        A = self.A.to(y.dtype)
+        learned = self.log_theta, self.log_D, self.kappa, self.overshoot
         for k in range(self.layers):
-            theta = self.log_theta[k].exp()
-            larger = x * (1 + self.kappa[k] * _GAINS[self.gain](self.log_D[k].exp() * x.abs()))
+            log_theta, log_D, kappa, a = (parameters[k].to(y.dtype) for parameters in learned)
+            theta = log_theta.exp()
+            larger = x * (1 + kappa * _GAINS[self.gain](log_D.exp() * x.abs()))
             passing = self._passing[k] if self._passing else 0
             form = ops.Form(1, "coupled", passing=(passing,) if passing else ())
-            p = ops.Parameters([self.A], [self.W[0 if self.tied else k]], (), [theta])
+            p = ops.Parameters([A], [self.W[0 if self.tied else k].to(y.dtype)], (), [theta])
             found, _ = run(form, p, y, larger)
             shrunk = 1 - _passed(found.detach(), passing)
-            overshoot = 1 - self.overshoot[k] * theta * shrunk / ((found - x).abs() + 0.1)
+            overshoot = 1 - a * theta * shrunk / ((found - x).abs() + 0.1)
             x = overshoot * found + (1 - overshoot) * x
             yield x
 

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from .. import _checks
+from .. import _checks, ops
 from ..products import product
 from .alista import analytic_weights
 from .network import starting_matrix
 from .stepwise import StepwiseNetwork
-
-_TINY = 1e-20
 
 
 class HyperLISTA(StepwiseNetwork):
@@ -74,17 +72,19 @@ class HyperLISTA(StepwiseNetwork):
         self.c = nn.Parameter(A.new_tensor(c))
 
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
-        coherence = self.coherence
-        c1, c2, c3 = self.c.abs()
-        at_start = product(y, self.pinv).abs().sum(-1, keepdim=True) + _TINY
+        A, W, pinv, coherence = (t.to(y.dtype) for t in (self.A, self.W, self.pinv, self.coherence))
+        c1, c2, c3 = self.c.to(y.dtype).abs()
+        at_start = product(y, pinv).abs().sum(-1, keepdim=True)
         before = x
         for _ in range(self.layers):
-            r = product(x, self.A, start=-y)
-            error = product(r, self.pinv).abs().sum(-1, keepdim=True) + _TINY
-            count = (c3 * torch.log(at_start / error)).clamp(0, self.n).floor().nan_to_num(0.0)
+            r = product(x, A, start=-y)
+            error = product(r, pinv).abs().sum(-1, keepdim=True)
+            gained = torch.log((at_start / error).detach()).nan_to_num(0.0)  # finite; 0 for 0/0
+            count = (c3.detach() * gained).clamp(0, self.n).floor()
             momentum = c2 * coherence * (x != 0).sum(-1, keepdim=True).to(x.dtype)
-            z = x - product(r, self.W, adjoint=True) + momentum * (x - before)
-            x, before = _select(z, c1 * coherence * error, count.detach()), x
+            z = x - product(r, W, adjoint=True) + momentum * (x - before)
+            selected = _select(z, c1 * coherence * error, count.nan_to_num(0.0).long())
+            x, before = torch.where(count.isnan(), count, selected), x
             yield x
 
     def _layer(self, k: int) -> dict[str, float]:
@@ -97,9 +97,9 @@ class HyperLISTA(StepwiseNetwork):
 def _select(z: Tensor, theta: Tensor, count: Tensor) -> Tensor:
     """The soft threshold that lets the ``count`` largest pass, (..., 1) of a sample's own, and all that equal them."""
     size, n = z.detach().abs(), z.shape[-1]
-    # As many as any sample needs; a compiled program has to know beforehand.
-    most = n if torch.compiler.is_compiling() or not count.numel() else max(1, int(count.max()))
+    # As many as any sample needs; what compiles, traces or transforms this has to know beforehand.
+    most = n if ops.is_observed() or not count.numel() else max(1, int(count.max()))
     ordered = size.topk(most, dim=-1).values
-    least = torch.where(count > 0, ordered.gather(-1, (count.long() - 1).clamp(min=0)), torch.inf)
+    least = torch.where(count > 0, ordered.gather(-1, (count - 1).clamp(min=0)), torch.inf)
     passes = (size >= least) & (size > theta.detach())
     return torch.where(passes, z, torch.sign(z) * torch.relu(z.abs() - theta))

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from .. import _checks
 from ..iterations import ista_step
 from ..operators.dense import spectral_norm
+from .network import starting_matrix
+from .old_scalars import accept_old_scalars
 
 
 class ISTALayer(nn.Module):
@@ -20,11 +22,15 @@ class ISTALayer(nn.Module):
         A: (m, n), real or complex, finite and not zero.
         lam: λ ≥ 0.
         device: where parameters and A live; that of ``A`` by default.
-        dtype: their type; that of ``A`` by default.
+        dtype: their real type; that of ``A`` by default.
+
+    Attributes:
+        A: (m, n), a buffer.
+        step, theta: t and θ, of shape (1,).
 
     Raises:
-        TypeError: A is not floating point.
-        ValueError: A is not a matrix, not finite or zero; λ is negative.
+        TypeError: A is not floating point, or ``dtype`` not real floating point.
+        ValueError: A is not a matrix, not finite or zero; λ is negative; or torch cannot use ``device``.
 
     Equivalent to::
 
@@ -46,12 +52,13 @@ class ISTALayer(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        A = _checks.nonzero_matrix("A", A).detach().to(device=device, dtype=dtype, copy=True)
+        A = starting_matrix(A, _checks.device(device), dtype)
         lam = _checks.not_negative("lam", lam)
         step = 1 / spectral_norm(A) ** 2
-        self.register_buffer("A", A)
-        self.step = nn.Parameter(torch.full((), step, device=A.device, dtype=A.real.dtype))
-        self.theta = nn.Parameter(torch.full((), lam * step, device=A.device, dtype=A.real.dtype))
+        self.register_buffer("A", A.clone())
+        self.step = nn.Parameter(torch.full((1,), step, device=A.device, dtype=A.real.dtype))
+        self.theta = nn.Parameter(torch.full((1,), lam * step, device=A.device, dtype=A.real.dtype))
+        accept_old_scalars(self)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """``x`` (..., n) and ``y`` (..., m) to the next iterate, (..., n)."""

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .. import ops
+from .. import _checks, ops
 from ..products import product
 from .alista import analytic_weights
 from .network import UnrolledNetwork, copies, exponentials, starting_matrix
@@ -44,7 +44,7 @@ class LAMP(StepwiseNetwork):
         A: (m, n), a buffer.
         W: K matrices (m, n), or one if tied. In the paper B = Wᵀ.
         shrinkage: with, if soft, K logarithms ``log_alpha`` and ``log_scale`` of α and s; else ``log_power`` of the
-            power and ``logit`` of density/(1 − density); of shape ().
+            power and ``logit`` of density/(1 − density); of shape (1,).
 
     Raises:
         TypeError: A is not floating point, or complex with Bernoulli–Gaussian shrinkage.
@@ -81,9 +81,8 @@ class LAMP(StepwiseNetwork):
     ) -> None:
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
-        if start not in ("adjoint", "analytic"):
-            raise ValueError(f'start must be "adjoint" or "analytic", got {start!r}')
-        self.tied = tied
+        _checks.choice("start", start, ("adjoint", "analytic"))
+        self.tied = _checks.flag("tied", tied)
         self.register_buffer("A", A.clone())
         self.W = copies(A if start == "adjoint" else analytic_weights(A), 1 if tied else layers)
         self.shrinkage = shrinkage_of(shrinkage, self.layers, A, alpha, density, power)
@@ -103,13 +102,14 @@ class LAMP(StepwiseNetwork):
         return super()._run(y, x0, depth, return_layers)
 
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
-        v = y - product(x, self.A)
+        A = self.A.to(y.dtype)
+        v = y - product(x, A)
         for k in range(self.layers):
-            r = product(v, self.W[0 if self.tied else k], adjoint=True, start=x)
+            r = product(v, self.W[0 if self.tied else k].to(y.dtype), adjoint=True, start=x)
             variance = v.square().mean(-1, keepdim=True).clamp(min=_LEAST)
             x, slope = self.shrinkage.shrink(k, r, variance)
             yield x
-            v = y - product(x, self.A) + slope.sum(-1, keepdim=True) / self.m * v
+            v = y - product(x, A) + slope.sum(-1, keepdim=True) / self.m * v
 
     def _layer(self, k: int) -> dict[str, float]:
         return self.shrinkage.layer(k)

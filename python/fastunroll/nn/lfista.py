@@ -29,8 +29,8 @@ class LFISTA(UnrolledNetwork):
     Attributes:
         W1: K matrices (n, m), or one if tied.
         W2: K matrices (n, n), or one if tied. The first layer's takes effect only with ``x0``.
-        log_theta: K logarithms of θ, of shape () or (n,).
-        beta: K numbers β, of shape (); any sign. The first has no effect: x_before is x0.
+        log_theta: K logarithms of θ, of shape (1,) or (n,).
+        beta: K numbers β, of shape (1,); any sign. The first has no effect: x_before is x0.
 
     Raises:
         TypeError: A is not floating point.
@@ -62,13 +62,13 @@ class LFISTA(UnrolledNetwork):
     ) -> None:
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
-        self.tied, self.threshold = tied, threshold
+        self.tied, self.threshold = _checks.flag("tied", tied), threshold
         w1, w2, step = ista_matrices(A)
         theta = _checks.not_negative("lam", lam) * step
         self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
         like = self.log_theta[0].detach()
-        self.beta = nn.ParameterList(nn.Parameter(like.new_tensor(beta)) for beta in beck_teboulle(layers))
+        self.beta = nn.ParameterList(nn.Parameter(like.new_tensor([beta])) for beta in beck_teboulle(layers))
 
     def _describe(self) -> tuple[ops.Form, ops.Parameters]:
         theta = exponentials(self.log_theta)

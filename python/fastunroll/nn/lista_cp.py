@@ -28,7 +28,7 @@ class LISTACP(UnrolledNetwork):
     Attributes:
         A: (m, n), a buffer.
         W: K matrices (m, n), or one if tied.
-        log_theta: K logarithms of θ, of shape () or (n,).
+        log_theta: K logarithms of θ, of shape (1,) or (n,).
 
     Raises:
         TypeError: A is not floating point.
@@ -62,7 +62,7 @@ class LISTACP(UnrolledNetwork):
     ) -> None:
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
-        self.tied, self.threshold = tied, threshold
+        self.tied, self.threshold = _checks.flag("tied", tied), threshold
         step = 1 / spectral_norm(A) ** 2
         theta = _checks.not_negative("lam", lam) * step
         self.register_buffer("A", A.clone())

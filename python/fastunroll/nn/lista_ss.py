@@ -30,7 +30,7 @@ class LISTASS(UnrolledNetwork):
     Attributes:
         W1: K matrices (n, m), or one if tied.
         W2: K matrices (n, n), or one if tied. The first layer's takes effect only with ``x0``.
-        log_theta: K logarithms of θ, of shape () or (n,).
+        log_theta: K logarithms of θ, of shape (1,) or (n,).
 
     Raises:
         TypeError: A is not floating point.
@@ -63,7 +63,7 @@ class LISTASS(UnrolledNetwork):
     ) -> None:
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
-        self.tied, self.threshold, self.selection = tied, threshold, selection
+        self.tied, self.threshold, self.selection = _checks.flag("tied", tied), threshold, selection
         self._passing = schedule(selection, self.layers, self.n)
         w1, w2, step = ista_matrices(A)
         theta = _checks.not_negative("lam", lam) * step

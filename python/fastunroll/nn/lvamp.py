@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -31,7 +32,8 @@ class LVAMP(StepwiseNetwork):
 
     The output is x. Every α is kept in [½/n, 1 − ½/n] and every variance in [1e-9, 1e9], so nothing overflows.
     σ² of the noise and the shrinkage are learned for each layer; both are as in :class:`LAMP`, and without training it
-    is VAMP.
+    is VAMP. σ² is in the units of y², so LVAMP depends on the scale of y: bring y to the scale that nonzeros of x are
+    about 1.
 
     Args:
         A: (m, n), real, finite and not zero.
@@ -46,7 +48,7 @@ class LVAMP(StepwiseNetwork):
 
     Attributes:
         A, Ut, Vt, s: (m, n), (r, m), (r, n), (r,): buffers; r is the numerical rank.
-        log_noise: K logarithms of σ², of shape ().
+        log_noise: K logarithms of σ², of shape (1,).
         shrinkage: as in :class:`LAMP`.
 
     Raises:
@@ -87,16 +89,16 @@ class LVAMP(StepwiseNetwork):
         self.shrinkage = shrinkage_of(shrinkage, self.layers, A, alpha, density, power)
 
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
-        n, s = self.n, self.s
-        least = 0.5 / n
-        seen = product(y, self.Ut)
+        n, least = self.n, 0.5 / self.n
+        Ut, Vt, s = (t.to(y.dtype) for t in (self.Ut, self.Vt, self.s))
+        seen = product(y, Ut)
         r2, v2 = x, (y.square().sum(-1, keepdim=True) / s.square().sum()).clamp(*_RANGE)
         for k in range(self.layers):
-            noise = self.log_noise[k].exp().clamp(_LEAST_NOISE, _RANGE[1])
+            noise = _within(self.log_noise[k].to(y.dtype), _LEAST_NOISE, _RANGE[1]).exp()
             c = s * v2 / (s.square() * v2 + noise)
             share = ((s * c).sum(-1, keepdim=True) / n).clamp(least, 1 - least)  # 1 - alpha_2
-            residual = c * (seen - s * product(r2, self.Vt)) / share
-            r1 = product(residual, self.Vt, adjoint=True, start=r2)
+            residual = c * (seen - s * product(r2, Vt)) / share
+            r1 = product(residual, Vt, adjoint=True, start=r2)
             v1 = (v2 * (1 - share) / share).clamp(*_RANGE)
             x, slope = self.shrinkage.shrink(k, r1, v1)
             yield x
@@ -109,3 +111,11 @@ class LVAMP(StepwiseNetwork):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rank={len(self.s)}"
+
+
+def _within(log: Tensor, least: float, most: float) -> Tensor:
+    """``log`` kept between the logarithms of ``least`` and ``most``; its gradient beyond them is that at the bound.
+
+    A gradient of zero would leave a parameter that training has once pushed too far where it is for ever.
+    """
+    return log + (log.clamp(math.log(least), math.log(most)) - log).detach()

@@ -42,7 +42,7 @@ class SoftShrinkage(Shrinkage):
     """s·S_θ(r) with θ = α·√variance.
 
     Attributes:
-        log_alpha, log_scale: K logarithms of α and s, of shape ().
+        log_alpha, log_scale: K logarithms of α and s, of shape (1,).
     """
 
     tensors = "log_alpha", "log_scale"
@@ -53,7 +53,8 @@ class SoftShrinkage(Shrinkage):
         self.log_scale = logarithms([1.0] * layers, like)
 
     def shrink(self, k: int, r: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        theta, scale = self.log_alpha[k].exp() * variance.sqrt(), self.log_scale[k].exp()
+        alpha, scale = (log[k].to(r.dtype).exp() for log in (self.log_alpha, self.log_scale))
+        theta = alpha * variance.sqrt()
         return scale * torch.sign(r) * torch.relu(r.abs() - theta), scale * (r.abs() > theta).to(r.dtype)
 
     def layer(self, k: int) -> dict[str, float]:
@@ -64,20 +65,19 @@ class BernoulliGaussianShrinkage(Shrinkage):
     """:func:`bernoulli_gaussian`.
 
     Attributes:
-        log_power, logit: K logarithms of the power of nonzeros, and of density/(1 − density), of shape ().
+        log_power, logit: K logarithms of the power of nonzeros, and of density/(1 − density), of shape (1,).
     """
 
     def __init__(self, layers: int, like: Tensor, density: float, power: float) -> None:
         super().__init__()
         _checks.real("A", like)
-        if not 0 < density < 1:
-            raise ValueError(f"density must be in (0, 1), got {density!r}")
-        logit = like.new_tensor(math.log(density / (1 - density)))
+        density = _checks.share("density", density, below_one=True)
+        logit = like.new_tensor([math.log(density / (1 - density))])
         self.log_power = logarithms([_checks.positive("power", power)] * layers, like)
         self.logit = nn.ParameterList(nn.Parameter(logit.clone()) for _ in range(layers))
 
     def shrink(self, k: int, r: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        return bernoulli_gaussian(r, variance, self.log_power[k], self.logit[k])
+        return bernoulli_gaussian(r, variance, self.log_power[k].to(r.dtype), self.logit[k].to(r.dtype))
 
     def layer(self, k: int) -> dict[str, float]:
         return {"power": float(self.log_power[k].exp()), "density": float(torch.sigmoid(self.logit[k]))}
@@ -86,8 +86,7 @@ class BernoulliGaussianShrinkage(Shrinkage):
 def shrinkage_of(
     kind: str, layers: int, like: Tensor, alpha: float, density: float, power: float
 ) -> SoftShrinkage | BernoulliGaussianShrinkage:
+    _checks.choice("shrinkage", kind, ("soft", "bernoulli-gaussian"))
     if kind == "soft":
         return SoftShrinkage(layers, like, alpha)
-    if kind == "bernoulli-gaussian":
-        return BernoulliGaussianShrinkage(layers, like, density, power)
-    raise ValueError(f'shrinkage must be "soft" or "bernoulli-gaussian", got {kind!r}')
+    return BernoulliGaussianShrinkage(layers, like, density, power)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from ..prox import soft_threshold
+from .old_scalars import accept_old_scalars
 
 
 class SoftThreshold(nn.Module):
@@ -16,14 +17,15 @@ class SoftThreshold(nn.Module):
 
     Args:
         theta: initial threshold, a number ≥ 0.
-        shape: shape of the learned threshold, which must broadcast with the input: ``()`` for one number (default),
+        shape: shape of the learned threshold, which must broadcast with the input: ``(1,)`` for one number (default),
             ``(n,)`` for one a coordinate, ``(channels, 1, 1)`` for one a channel.
         device: where the parameter lives.
         dtype: its type, real.
 
     Raises:
         TypeError: ``theta`` is not a number, or ``dtype`` not real floating point.
-        ValueError: ``theta`` is negative or not finite.
+        ValueError: ``theta`` is negative, not finite or too large for ``dtype``; ``shape`` is no shape; or torch cannot
+            use ``device``.
 
     Equivalent to::
 
@@ -33,19 +35,23 @@ class SoftThreshold(nn.Module):
     def __init__(
         self,
         theta: float = 0.1,
-        shape: Sequence[int] | int = (),
+        shape: Sequence[int] | int = (1,),
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        value = _checks.not_negative("theta", theta)
-        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-        self.theta = nn.Parameter(torch.full(sizes, value, device=device, dtype=_checks.floating_dtype(dtype)))
+        dtype = _checks.floating_dtype(dtype)
+        value = _checks.representable("theta", _checks.not_negative("theta", theta), dtype)
+        self.theta = nn.Parameter(
+            torch.full(_checks.shape("shape", shape), value, device=_checks.device(device), dtype=dtype)
+        )
+        accept_old_scalars(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` of any shape that ``theta`` broadcasts with, real or complex."""
-        return soft_threshold(x, self.theta)
+        theta = self.theta
+        return soft_threshold(x, theta.reshape(()) if theta.shape == (1,) else theta)
 
     def extra_repr(self) -> str:
         return f"shape={tuple(self.theta.shape)}"

@@ -25,7 +25,7 @@ class StepLISTA(UnrolledNetwork):
 
     Attributes:
         A: (m, n), a buffer.
-        log_step: K logarithms of t_k, of shape ().
+        log_step: K logarithms of t_k, of shape (1,).
 
     Raises:
         TypeError: A is not floating point.

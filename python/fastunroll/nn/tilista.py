@@ -29,7 +29,7 @@ class TiLISTA(OneMatrixNetwork):
     Attributes:
         A: (m, n), a buffer.
         W: (m, n).
-        log_step, log_theta: K logarithms of t_k and θ_k, of shape ().
+        log_step, log_theta: K logarithms of t_k and θ_k, of shape (1,).
 
     Raises:
         TypeError: A is not floating point.

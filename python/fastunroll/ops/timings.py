@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from .._files import read_json
 
 COMES_WITH = Path(__file__).with_name("measured")
 
@@ -46,16 +50,34 @@ class Timings:
 
     @staticmethod
     def read(path: Path) -> Timings:
-        """Raises ValueError for a file that is none of ours."""
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            cases = tuple(Case(**case) for case in found["cases"])
-            for c in cases:
-                if not (c.n > 0 and c.batch > 0 and c.times and all(t > 0 for t in c.times.values())):
-                    raise ValueError(f"sizes and times must be positive, got {c}")
-            return Timings(found["device"], found["date"], cases)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path} is no file of timings ({error}): `fastunroll tune` writes it anew") from error
+        """The timings in a file.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the file does not hold timings.
+        """
+        found = read_json(path, _WRONG, _FIX)
+        names: dict[str, type] = {"device": str, "date": str, "cases": list}
+        if not (isinstance(found, dict) and _are(found, names) and all(map(_is_case, found["cases"]))):
+            raise ValueError(f"{path} {_WRONG}: {_FIX}")
+        return Timings(found["device"], found["date"], tuple(Case(**case) for case in found["cases"]))
+
+
+_WRONG, _FIX = "is no file of timings", "`fastunroll tune` writes it anew"
+_FIELDS: dict[str, type] = {"kind": str, "precision": str, "gradient": bool, "n": int, "batch": int, "times": dict}
+
+
+def _are(found: dict[str, Any], types: dict[str, type]) -> bool:
+    return found.keys() == types.keys() and all(type(found[name]) is kind for name, kind in types.items())
+
+
+def _is_case(found: object) -> bool:
+    """Whether an entry has the fields of a :class:`Case`, with positive sizes and positive, finite times."""
+    if not (isinstance(found, dict) and _are(found, _FIELDS)):
+        return False
+    times = found["times"].values()
+    numbers = all(type(t) in (int, float) for t in times)
+    return min(found["n"], found["batch"]) > 0 and len(times) > 0 and numbers and all(0 < t < math.inf for t in times)
 
 
 def name_of(device: torch.device) -> str:

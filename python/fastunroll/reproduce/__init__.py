@@ -1,6 +1,6 @@
 """``fastunroll reproduce``: trains the family and sets what it reaches beside what was published."""
 
-from .run import ReproduceError as ReproduceError
 from .run import reproduce as reproduce
+from .stored import ReproduceError as ReproduceError
 
 __all__ = ["ReproduceError", "reproduce"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -22,13 +21,10 @@ from .evaluation import CLASSICAL, of_algorithm, of_network
 from .recipes import RECIPES, Recipe
 from .settings import LAYERS, SETTINGS, SIZE, USUAL
 from .speed import step_times
+from .stored import ReproduceError, read_results, read_weights, write_results, write_weights
 
 _TEST_SEED = 1000  # of test sets; training has small ones
 QUICK = 0.3  # share of the steps
-
-
-class ReproduceError(Exception):
-    """An argument that cannot be used. The message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def _trained(job: Job, recipe: Recipe, problem: SparseRecovery, out: Path, bar: 
     untrained = of_network(net, fixed(problem, job.tests, _TEST_SEED))
     weights = out / "weights" / f"{job.file}.pt"
     if weights.exists():
-        net.load_state_dict(torch.load(weights, weights_only=True))
+        read_weights(net, weights)
         return net, untrained
     unfinished = weights.with_suffix(".unfinished")
     if isinstance(net, nn.HyperLISTA):
@@ -106,9 +102,7 @@ def _trained(job: Job, recipe: Recipe, problem: SparseRecovery, out: Path, bar: 
         )
         if not history.finished:
             raise KeyboardInterrupt
-    partial = weights.with_suffix(".partial")
-    torch.save(net.state_dict(), partial)
-    partial.replace(weights)
+    write_weights(net, weights)
     unfinished.unlink(missing_ok=True)
     return net, untrained
 
@@ -130,24 +124,6 @@ def _result(job: Job, out: Path, bar: Any) -> dict[str, Any]:
         "layers": of_network(net, test), "untrained": untrained, "parameters": sum(p.numel() for p in net.parameters()),
         "step_ms": ours, "eager_step_ms": eager,
     }  # fmt: skip
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(content["results"], dict)
-    except (ValueError, KeyError, TypeError, AssertionError):
-        raise ReproduceError(f"{path} is not a result of fastunroll reproduce: give another --out") from None
-    found: dict[str, Any] = content["results"]
-    return found
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def reproduce(
@@ -175,7 +151,7 @@ def reproduce(
     try:
         (out / "weights").mkdir(parents=True, exist_ok=True)
         path = out / "reproduction.json"
-        results = _read(path)
+        results = read_results(path)
     except OSError as error:
         raise ReproduceError(f"cannot write to {out}: {error.strerror or error}") from None
     jobs = _jobs(networks, settings, seeds, size, quick)
@@ -185,7 +161,7 @@ def reproduce(
             bar.set_description_str(f"{job.name}, {SETTINGS[job.setting].title}")
             if job.key not in results:
                 results[job.key] = _result(job, out, lambda steps, base=done: bar.update(base + steps - bar.n))
-                _write(path, {"results": results, "machine": _machine()})
+                write_results(path, {"results": results, "machine": _machine()})
             done += job.weight()
             bar.update(done - bar.n)
     rows = [results[job.key] for job in jobs]

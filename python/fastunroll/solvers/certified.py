@@ -27,7 +27,7 @@ class CertifiedResult:
     """What a :class:`certified` network returns.
 
     Attributes:
-        x: (..., n): the network's output where its gap was small enough, the solver's elsewhere.
+        x: (..., n): the network's output where its gap was small enough, the solver's elsewhere, if that is better.
         gap: (...), relative duality gaps of x.
         converged: (...), whether the gap is at most the tolerance.
         finished: (...), whether the solver had to finish the sample.
@@ -102,6 +102,7 @@ class certified:
     @torch.no_grad()
     def __call__(self, y: Tensor) -> CertifiedResult:
         """Runs the network on y (..., m), and the solver where that is not enough."""
+        _checks.columns("y", _checks.tensor("y", y), self.solver.A.shape[0], self.solver.A.shape)
         begin = seconds_at(y.device)
         x = self.model(y)
         shape = (*y.shape[:-1], self.solver.A.shape[1])
@@ -120,7 +121,10 @@ class certified:
             some = lam[finished] if isinstance(lam, Tensor) and lam.dim() else lam
             found = self.solver.solve(y[finished], some, tol=self.tol, x0=x[finished], max_iter=self.max_iter)
             x, gap = x.clone(), gap.clone()
-            x[finished], gap[finished], iterations[finished] = found.x, found.gap, found.iterations
+            better = (found.gap < gap[finished]) | gap[finished].isnan()
+            x[finished] = torch.where(better[:, None], found.x, x[finished])
+            gap[finished] = torch.where(better, found.gap, gap[finished])
+            iterations[finished] = found.iterations
         seconds = {
             "network": after_network - begin,
             "gap": after_gap - after_network,

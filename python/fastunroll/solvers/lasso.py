@@ -28,7 +28,8 @@ class LassoResult:
         x: (..., n), the solutions.
         gap: (...), relative duality gaps (P − D) / (½‖y‖²): how far the objective P of x can be from the optimum. Where
             float32 was finished in double precision, for a small ``tol`` or λ, D is at the dual point of the x that was
-            rounded: that of the rounded x proves less. NaN for a sample that holds NaN or infinity; 0 for y = 0.
+            rounded: that of the rounded x proves less. At most 1, that of x = 0 and the dual point 0; NaN for a sample
+            that holds NaN or infinity; 0 for y = 0.
         iterations: (...), steps taken.
         converged: (...), whether the gap is at most the tolerance.
     """
@@ -109,7 +110,8 @@ class Lasso:
                 )
             if not bool((torch.isfinite(w) & (w > 0)).all()):
                 raise ValueError("weights must be finite and > 0: leave out columns of A that must not be used")
-        self._problem = Problem(matrix, w, bool(nonnegative), _checks.not_negative("ridge", ridge))
+        nonnegative, ridge = _checks.flag("nonnegative", nonnegative), _checks.not_negative("ridge", ridge)
+        self._problem = Problem(matrix, w, nonnegative, ridge)
         self._prepared: Prepared | None = None
 
     @property
@@ -231,10 +233,11 @@ class Lasso:
             _checks.same_batch("x0", start, "Y", y)
             start = _checks.alike(A=self.A, x0=start)[1].detach().reshape(-1, self.A.shape[1])
         flat = y.reshape(-1, self.A.shape[0])
-        if self._prepared is None or not self._prepared.is_current():
-            self._prepared = Prepared(self._problem.detach())
+        prepared = self._prepared  # another thread may replace it
+        if prepared is None or not prepared.is_current():
+            prepared = self._prepared = Prepared(self._problem.detach())
         with torch.no_grad():
-            x, gap, iterations = self._prepared.solve(flat.detach(), lams.detach(), tol, start, max_iter)
+            x, gap, iterations = prepared.solve(flat.detach(), lams.detach(), tol, start, max_iter)
         x = attach(x, self.A, flat, lams, self.weights, self.ridge)
         converged = gap <= tol
         if y.dim() != 2:

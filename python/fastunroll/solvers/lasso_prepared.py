@@ -55,15 +55,21 @@ class Prepared:
         """x (B, n), relative gaps (B,) and steps (B,) for y (B, m) and λ (B,).
 
         Where single precision does not suffice for ``tol``, the work is finished in double precision, with half of
-        the steps.
+        the steps. A sample that does not converge gets the x of least gap: its objective is at most that of zero.
         """
         later = max_iter // 2 if y.dtype == torch.float32 else 0
         x, gap, steps, left = self._solve(y, lam, tol, x0, max_iter - later)
         if left and later:
             rest = (~(gap <= tol) & torch.isfinite(y).all(1)).nonzero()[:, 0]
             if rest.numel():
-                x[rest], gap[rest], more = self._in_double(y[rest], lam[rest], tol, x[rest], later)
+                exact, exact_gap, more = self._in_double(y[rest], lam[rest], tol, x[rest], later)
+                better = (exact_gap < gap[rest]) | gap[rest].isnan()
+                x[rest] = torch.where(better[:, None], exact, x[rest])
+                gap[rest] = torch.where(better, exact_gap, gap[rest])
                 steps[rest] += more
+        if left:
+            worthless = gap > 1  # the gap between x = 0 and the dual point 0 is 1
+            x[worthless], gap[worthless] = 0.0, 1.0
         return x, gap, steps
 
     def _solve(
@@ -73,8 +79,9 @@ class Prepared:
         p = self.problem
         if serves(p.A):
             if self._dictionary is None:
-                self._dictionary = ops.Dictionary(p.A, p.ridge)
-            return self._dictionary.solve(y, lam, p.weights, x0, p.nonnegative, tol, max_iter)
+                self._dictionary = ops.Dictionary(p.A.resolve_neg(), p.ridge)
+            y, lam, weights, start = (None if t is None else t.resolve_neg() for t in (y, lam, p.weights, x0))
+            return self._dictionary.solve(y, lam, weights, start, p.nonnegative, tol, max_iter)
         with own_precision(y):
             if self._batched is None:
                 self._batched = Batched(p)

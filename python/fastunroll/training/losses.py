@@ -8,16 +8,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from .. import _checks
 from ..losses import kkt_residual, lasso_objective
+from .arguments import function, loss_value, truth
 
 # From x̂ (batch, n), y (batch, m) and x (batch, n), or None, to one number.
 Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-
-
-def _truth(x: Tensor | None) -> Tensor:
-    if x is None:
-        raise ValueError("a supervised loss needs the truth x, but the samples have none: train on kkt or lasso")
-    return x
 
 
 def supervised(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
@@ -25,18 +21,19 @@ def supervised(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
 
     Its gradient is relative to the error, so that the last decibels are learned as fast as the first.
     """
-    x = _truth(x)
+    x = truth(found, x)
     tiny = torch.finfo(x.real.dtype).tiny
     return torch.log(((found - x).abs().square().sum() + tiny) / (x.abs().square().sum() + tiny))
 
 
 def mean_square(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
     """The mean over samples of ‖x̂ − x‖²."""
-    return (found - _truth(x)).abs().square().sum(-1).mean()
+    return (found - truth(found, x)).abs().square().sum(-1).mean()
 
 
 def kkt(A: Tensor, lam: float) -> Loss:
     """The mean KKT residual of min ½‖A x − y‖² + λ‖x‖₁: :func:`fastunroll.losses.kkt_residual`. Needs no truth."""
+    A, lam = _checks.finite_matrix("A", A), _checks.not_negative("lam", lam)
 
     def loss(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
         return kkt_residual(found, y, A, lam).mean()
@@ -46,6 +43,7 @@ def kkt(A: Tensor, lam: float) -> Loss:
 
 def lasso(A: Tensor, lam: float) -> Loss:
     """The mean of ½‖A x − y‖² + λ‖x‖₁: :func:`fastunroll.losses.lasso_objective`. Needs no truth."""
+    A, lam = _checks.finite_matrix("A", A), _checks.not_negative("lam", lam)
 
     def loss(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
         return lasso_objective(found, y, A, lam).mean()
@@ -57,8 +55,13 @@ def total(*weighted: tuple[float, Loss]) -> Loss:
     """The sum of losses, each times its weight: ``total((1, supervised), (0.1, kkt(A, 0.1)))``."""
     if not weighted:
         raise ValueError("total needs at least one pair (weight, loss)")
+    for pair in weighted:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"total needs pairs (weight, loss), got {_checks.shown(pair)}")
+        _checks.finite("the weight of a loss", pair[0])
+        function("the loss of a pair", pair[1])
 
     def loss(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
-        return torch.stack([weight * part(found, y, x) for weight, part in weighted]).sum()
+        return torch.stack([weight * loss_value(part(found, y, x)) for weight, part in weighted]).sum()
 
     return loss

@@ -35,11 +35,15 @@ def rates_of(model: UnrolledNetwork, given: Mapping[str, float] | None) -> dict[
     Raises:
         ValueError: a rate of something that is no parameter.
     """
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"rates must map names of parameters to numbers, or be None, got {_checks.shown(given)}")
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     kinds = {_kind(name) for name in named}
     for kind in given or {}:
         if kind not in kinds:
-            raise ValueError(f"rates names {kind!r}, but {type(model).__name__} learns {', '.join(sorted(kinds))}")
+            raise ValueError(
+                f"rates names {_checks.shown(kind)}, but {type(model).__name__} learns {', '.join(sorted(kinds))}"
+            )
     given = {kind: _checks.positive(f"rates[{kind!r}]", rate) for kind, rate in (given or {}).items()}
     usual = {name: MATRIX_RATE if p.dim() == 2 else NUMBER_RATE for name, p in named.items()}
     return {name: given.get(_kind(name), rate) for name, rate in usual.items()}

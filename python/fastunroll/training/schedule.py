@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from numbers import Integral
 
 from .. import _checks
+
+_MOST_LAYERS = 100_000
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,13 @@ class Stage:
     inherit: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        own = {"steps": _checks.count("steps", self.steps)}
+        own = {"steps": _checks.count("steps", self.steps), "alone": _checks.flag("alone", self.alone)}
         own |= {} if self.depth is None else {"depth": _checks.count("depth", self.depth)}
         numbers = {name: _checks.positive(name, getattr(self, name)) for name in ("rate", "fade", "final")}
-        factors = {name: _checks.positive(f"inherit[{name!r}]", factor) for name, factor in self.inherit.items()}
+        factors = {
+            name: _checks.positive(f"inherit[{name!r}]", factor)
+            for name, factor in _mapping("inherit", self.inherit).items()
+        }
         if factors and self.depth == 1:
             raise ValueError("inherit starts a layer from the one before it, and the first has none")
         for name, value in (own | numbers | {"inherit": factors}).items():
@@ -47,6 +53,13 @@ class Stage:
         """The factor of all rates in a step, counted from 0: a warm-up of 10 steps, then half a cosine."""
         warm = min(1.0, (step + 1) / min(10, self.steps))
         return self.rate * warm * (self.final + (1 - self.final) * (1 + math.cos(math.pi * step / self.steps)) / 2)
+
+
+def _mapping(name: str, value: Mapping[str, float]) -> Mapping[str, float]:
+    """``value`` if it maps names of parameters."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{name} must map names of parameters to numbers, got {_checks.shown(value)}")
+    return value
 
 
 def end_to_end(steps: int, rate: float = 1.0, final: float = 0.03) -> list[Stage]:
@@ -78,9 +91,18 @@ def layerwise(
 
     Reference: Chen, Liu, Wang and Yin, *Theoretical linear convergence of unfolded ISTA*, 2018.
     """
+    layers = _checks.count("layers", layers)
+    if layers > _MOST_LAYERS:
+        raise ValueError(f"layers must be at most {_MOST_LAYERS}, since each has stages of its own, got {layers}")
+    if not (isinstance(together, Integral) and together == 0):
+        together = _checks.count("together", together)
+    if not isinstance(rates, (tuple, list)):
+        raise TypeError(f"rates must be a tuple of numbers, got {_checks.shown(rates)}")
+    inherited = {} if inherit is None else _mapping("inherit", inherit)
+    joint = [Stage(together or 1, rate=rate, fade=fade, final=final) for rate in rates]
     stages = []
-    for depth in range(1, _checks.count("layers", layers) + 1):
-        stages.append(Stage(alone, depth, alone=True, final=final, inherit=(inherit or {}) if depth > 1 else {}))
+    for depth in range(1, layers + 1):
+        stages.append(Stage(alone, depth, alone=True, final=final, inherit=inherited if depth > 1 else {}))
         if depth > 1 and together:
-            stages += [Stage(together, depth, rate=rate, fade=fade, final=final) for rate in rates]
+            stages += [replace(stage, depth=depth) for stage in joint]
     return stages

@@ -10,7 +10,9 @@ import torch
 from .. import _checks
 from ..data import Samples
 from ..nn import HyperLISTA
+from .arguments import function, loss_value, network
 from .losses import Loss, supervised
+from .samples import checked
 
 GRID: Mapping[str, Sequence[float]] = {
     "c1": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1),
@@ -40,29 +42,42 @@ def search(
         steps: of the simplex.
 
     Raises:
-        ValueError: ``grid`` lacks one of c1, c2, c3.
+        TypeError: an argument is of another kind.
+        ValueError: ``grid`` lacks one of c1, c2, c3 or a value of it; a value is negative; or steps < 1.
 
     Reference: Nelder and Mead, *A simplex method for function minimization*, 1965.
     """
-    _checks.count("steps", steps)
-    if set(grid) != set(GRID):
-        raise ValueError(f"grid must have values of c1, c2 and c3, got {', '.join(grid)}")
-    judged = Samples(*samples)
+    network(model, HyperLISTA)
+    function("loss", loss)
+    steps = _checks.count("steps", steps)
+    points = [torch.tensor(c, dtype=torch.float64) for c in product(*_grid(grid))]
+    judged = checked("samples", samples)
 
     def value(c: torch.Tensor, count: int | None = None) -> float:
         y, x = judged.y[:count], None if judged.x is None else judged.x[:count]
         model.c.copy_(c)
-        found = float(loss(model(y), y, x))
+        found = float(loss_value(loss(model(y), y, x)))
         return found if found == found else float("inf")
 
     start = model.c.clone()
-    points = [torch.tensor(c, dtype=torch.float64) for c in product(*(grid[name] for name in GRID))]
     try:
         best = _simplex(value, min(points, key=lambda c: value(c, 256)), steps)
         return value(best.abs())
     except BaseException:
         model.c.copy_(start)
         raise
+
+
+def _grid(grid: object) -> list[list[float]]:
+    """The values of c₁, c₂, c₃."""
+    if not isinstance(grid, Mapping):
+        raise TypeError(f"grid must map c1, c2 and c3 to values, got {_checks.shown(grid)}")
+    if grid.keys() != GRID.keys():
+        raise ValueError(f"grid must have values of c1, c2 and c3, got {', '.join(map(str, grid))}")
+    for name, values in grid.items():
+        if not isinstance(values, (list, tuple)) or not values:
+            raise ValueError(f"grid[{name!r}] must be a list of at least one number, got {_checks.shown(values)}")
+    return [[_checks.not_negative(f"a value of grid[{name!r}]", v) for v in grid[name]] for name in GRID]
 
 
 def _simplex(value: Callable[[torch.Tensor], float], start: torch.Tensor, steps: int) -> torch.Tensor:

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..data import Problem, Samples, fixed
+from ..data import Problem, Samples
 from ..nn import UnrolledNetwork
-from . import parallel
+from . import arguments, parallel
+from . import checkpoint as checkpoints
 from .history import History, Record
 from .losses import Loss, supervised
 from .parameters import groups, inherit, rates_of
+from .samples import drawn, to_train_and_to_check
 from .schedule import Stage
 
 
@@ -38,32 +40,31 @@ class _State:
     without_gain: int = 0  # checks
     records: list[dict[str, Any]] = field(default_factory=list)
 
+    @staticmethod
+    def of(found: object, schedule: Sequence[Stage]) -> _State:
+        """The state that a checkpoint holds.
 
-class _Fixed:
-    """Given samples, of which batches are drawn at random."""
-
-    def __init__(self, samples: Samples, batch: int) -> None:
-        if len(samples.y) < batch:
-            raise ValueError(
-                f"the training set must hold at least one batch of {batch}, but has {len(samples.y)} samples beside "
-                "those held out"
+        Raises:
+            checkpoints.Mismatch: it is no state of a training on this schedule.
+        """
+        kinds = {"stage": (int,), "step": (int,), "best": (float,), "without_gain": (int,), "records": (list,)}
+        checkpoints.record("state", found, kinds)
+        state = _State(**found)  # type: ignore[arg-type]  # its kinds have just been compared
+        if math.isnan(state.best):
+            raise checkpoints.Mismatch("is damaged, since its best loss is not a number")
+        checkpoints.number("stage", state.stage, 0, len(schedule))
+        steps = 1 if state.stage == len(schedule) else schedule[state.stage].steps
+        checkpoints.number("step", state.step, 0, steps - 1)
+        checkpoints.number("checks without gain", state.without_gain, 0)
+        counts, numbers = ("stage", "depth", "step"), ("loss", "held_out", "rate")
+        for entry in state.records:
+            checkpoints.record(
+                "records", entry, {name: (int,) if name in counts else (float,) for name in counts + numbers}
             )
-        self.samples = samples
-
-    def sample(self, count: int, generator: torch.Generator) -> Samples:
-        y, x = self.samples
-        chosen = torch.randint(len(y), (count,), generator=generator).to(y.device)
-        return Samples(y[chosen], None if x is None else x[chosen])
-
-
-def _apart(samples: Samples, count: int, seed: int) -> tuple[Samples, Samples]:
-    """The samples to train on, and ``count`` that are held out, at most a fifth."""
-    y, x = samples
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(2 * seed + 1)).to(y.device)
-    apart = min(_checks.count("held_out", count), max(1, len(y) // 5))
-    parts = order[apart:], order[:apart]
-    trained, held_out = (Samples(y[part], None if x is None else x[part]) for part in parts)
-    return trained, held_out
+            checkpoints.number("stage of a record", entry["stage"], 0, len(schedule) - 1)
+            checkpoints.number("depth of a record", entry["depth"], 1)
+            checkpoints.number("step of a record", entry["step"], 1, schedule[entry["stage"]].steps)
+        return state
 
 
 class Trainer:
@@ -72,11 +73,11 @@ class Trainer:
     def __init__(
         self, model: UnrolledNetwork, problem: Problem, schedule: Sequence[Stage], loss: Loss, held_out: Samples,
         rates: Mapping[str, float], batch: int, clip: float, seed: int, check_every: int, patience: int | None,
-        checkpoint: Path | None,
+        path: Path | None,
     ) -> None:  # fmt: skip
         self.model, self.problem, self.schedule, self.loss, self.held_out = model, problem, schedule, loss, held_out
         self.rates, self.batch, self.clip, self.check_every = rates, batch, clip, check_every
-        self.seed, self.patience, self.checkpoint = seed, patience, checkpoint
+        self.seed, self.patience, self.checkpoint = seed, patience, path
         self.state = _State()
         self.generator = torch.Generator().manual_seed(2 * (seed + 1_000_003 * parallel.rank()))
         self.optimizer: torch.optim.Adam | None = None
@@ -97,43 +98,54 @@ class Trainer:
             "processes": parallel.processes(),
         }  # fmt: skip
 
+    def _content(self) -> dict[str, Any]:
+        """The entries of a checkpoint."""
+        return {
+            "facts": self._facts(), "state": asdict(self.state), "model": self.model.state_dict(),
+            "best": self.best_weights, "generators": parallel.gathered(self.generator.get_state()),
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+        }  # fmt: skip
+
     def save(self) -> None:
         if self.checkpoint is None:
             return
-        generators = parallel.gathered(self.generator.get_state())
-        if parallel.rank() > 0:
-            return
-        content = {
-            "facts": self._facts(), "state": asdict(self.state), "model": self.model.state_dict(),
-            "best": self.best_weights, "generators": generators,
-            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
-        }  # fmt: skip
-        whole = self.checkpoint.with_name(self.checkpoint.name + ".partial")
-        torch.save(content, whole)
-        whole.replace(self.checkpoint)  # so that it is the old one or the new one, whenever the process ends
+        content = self._content()  # every process takes part in this
+        if parallel.rank() == 0:
+            checkpoints.write(self.checkpoint, content)
 
     def resume(self) -> None:
+        """Goes on from the checkpoint, if there is one; a file that does not fit leaves everything as it is."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return
-        content = _read(self.checkpoint)
-        if content["facts"] != self._facts():
+        content = checkpoints.read(self.checkpoint)
+        if not checkpoints.equal(content["facts"], self._facts()):
             raise ValueError(
                 f"{self.checkpoint} is of another schedule, seed or other arguments: delete it, or give another file"
             )
         try:
-            self.model.load_state_dict(content["model"])
-        except RuntimeError as error:
-            raise ValueError(f"{self.checkpoint} is of another network: {error}") from None
-        self.best_weights, self.state = content["best"], _State(**content["state"])
-        if content["optimizer"] is not None and not self.finished:
-            self.optimizer = self._optimizer()
-            self.optimizer.load_state_dict(content["optimizer"])
-        self.generator.set_state(content["generators"][parallel.rank()])
+            self._restore(content)
+        except checkpoints.Mismatch as error:
+            raise checkpoints.refusal(self.checkpoint, error) from None
+
+    def _restore(self, content: dict[str, Any]) -> None:
+        own = self.model.state_dict()
+        model, best = (checkpoints.tensors(name, content[name], own, "network") for name in ("model", "best"))
+        state = _State.of(content["state"], self.schedule)
+        stage = None if state.stage == len(self.schedule) else self.schedule[state.stage]
+        optimizer = None
+        if (content["optimizer"] is None) != (state.step == 0):
+            raise checkpoints.Mismatch("is damaged, since it has an optimiser between stages or none within one")
+        if stage is not None and content["optimizer"] is not None:
+            optimizer = self._optimizer(stage)
+            optimizer.load_state_dict(checkpoints.adam_state(content["optimizer"], optimizer))
+        generator = checkpoints.generator(content["generators"], parallel.processes(), parallel.rank())
+        self.model.load_state_dict(model)
+        self.best_weights, self.state, self.optimizer, self.generator = best, state, optimizer, generator
 
     # --- training ---
 
-    def _optimizer(self) -> torch.optim.Adam:
-        found = groups(self.model, self.schedule[self.state.stage], self.rates)
+    def _optimizer(self, stage: Stage) -> torch.optim.Adam:
+        found = groups(self.model, stage, self.rates)
         if not found:
             raise ValueError("nothing is left to train: every parameter of this stage is frozen")
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for g in found for p in g["params"])
@@ -144,7 +156,8 @@ class Trainer:
         """The loss of the stage on held-out samples; keeps weights that are the best so far."""
         state, stage = self.state, self.schedule[self.state.stage]
         y, x = self.held_out
-        value = parallel.mean(float(self.loss(self.model(y, depth=stage.depth), y, x)))
+        loss = arguments.loss_value(self.loss(self.model(y, depth=stage.depth), y, x))
+        value = parallel.mean(float(loss))
         if value < state.best:
             state.best, state.without_gain = value, 0
             self.best_weights = copy.deepcopy(self.model.state_dict())
@@ -154,7 +167,7 @@ class Trainer:
 
     def _begin_stage(self) -> None:
         inherit(self.model, self.schedule[self.state.stage])
-        self.optimizer = self._optimizer()
+        self.optimizer = self._optimizer(self.schedule[self.state.stage])
         self.state.best, self.state.without_gain = math.inf, 0
         if not math.isfinite(self.check()):
             raise self._diverged("before the first step of a stage")
@@ -176,8 +189,8 @@ class Trainer:
             group["lr"] = group["initial_lr"] * stage.rate_at(state.step)
         learning = [p for group in optimizer.param_groups for p in group["params"]]
         with _learning(self.model, learning):
-            y, x = self.problem.sample(self.batch, self.generator)
-            loss = self.loss(self.model(y, depth=stage.depth), y, x)
+            y, x = drawn(self.problem, self.batch, self.generator)
+            loss = arguments.loss_value(self.loss(self.model(y, depth=stage.depth), y, x))
             norm = math.nan
             if parallel.all_finite(loss.item()):
                 optimizer.zero_grad()
@@ -217,16 +230,6 @@ class Trainer:
         )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file that is none raises
-        raise ValueError(f"{path} is not a checkpoint of fastunroll.training: {error}") from None
-    if not isinstance(content, dict) or "facts" not in content:
-        raise ValueError(f"{path} is not a checkpoint of fastunroll.training")
-    return content
-
-
 @contextmanager
 def _learning(model: UnrolledNetwork, parameters: Sequence[Tensor]) -> Iterator[None]:
     """Only these parameters ask for gradients: layers before them are then run without."""
@@ -239,28 +242,6 @@ def _learning(model: UnrolledNetwork, parameters: Sequence[Tensor]) -> Iterator[
     finally:
         for p in still:
             p.requires_grad_()
-
-
-def _problem(
-    data: Problem | Samples | tuple[Tensor, Tensor | None], held_out: int | Samples | tuple[Tensor, Tensor | None],
-    batch: int, seed: int,
-) -> tuple[Problem, Samples]:  # fmt: skip
-    """What to train on, and what to check on."""
-    if isinstance(data, tuple):
-        samples = Samples(*data)
-        _checks.tensor("y", samples.y)
-        if samples.x is not None and len(samples.x) != len(samples.y):
-            raise ValueError(f"y and x must hold the same samples, got {len(samples.y)} and {len(samples.x)}")
-        if isinstance(held_out, tuple):
-            return _Fixed(samples, batch), Samples(*held_out)
-        trained, checked = _apart(samples, held_out, seed)
-        return _Fixed(trained, batch), checked
-    if not hasattr(data, "sample"):
-        raise TypeError(
-            f"data must be a problem with sample(count, generator), or samples (y, x), got {type(data).__name__}: use "
-            "(y, None) for measurements alone"
-        )
-    return data, Samples(*held_out) if isinstance(held_out, tuple) else fixed(data, held_out, seed)
 
 
 def train(
@@ -312,24 +293,25 @@ def train(
         ValueError: a set smaller than a batch, rates of unknown parameters, stages deeper than the network, or a
             checkpoint of something else.
     """
-    _checks.count("batch", batch)
-    _checks.count("check_every", check_every)
-    _checks.positive("clip", clip)
+    arguments.network(model, UnrolledNetwork)
+    batch, check_every = _checks.count("batch", batch), _checks.count("check_every", check_every)
+    clip, seed = _checks.positive("clip", clip), _checks.seed(seed)
+    patience = None if patience is None else _checks.count("patience", patience)
+    arguments.function("loss", loss)
+    if not callable(progress):
+        progress = _checks.flag("progress", progress)
     if not isinstance(schedule, (list, tuple)) or not all(isinstance(stage, Stage) for stage in schedule):
-        raise TypeError(f"schedule must be a list of stages, end_to_end(1000), say, got {schedule!r}")
+        raise TypeError(f"schedule must be a list of stages, end_to_end(1000), say, got {_checks.shown(schedule)}")
     if not schedule:
         raise ValueError("schedule must have at least one stage: end_to_end(1000), say")
     for stage in schedule:
         if stage.depth is not None and not 1 <= stage.depth <= model.layers:
             raise ValueError(f"a stage of depth {stage.depth} needs a network of as many layers, it has {model.layers}")
-    problem, checked = _problem(data, held_out, batch, seed)
+    problem, checked = to_train_and_to_check(data, held_out, batch, seed)
+    path = checkpoints.checked_path(checkpoint)
+    every = rates_of(model, rates)
     parallel.start(model)
-    path = None if checkpoint is None else Path(checkpoint)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(
-        model, problem, schedule, loss, checked, rates_of(model, rates), batch, clip, seed, check_every, patience, path
-    )
+    trainer = Trainer(model, problem, schedule, loss, checked, every, batch, clip, seed, check_every, patience, path)
     trainer.resume()
     total = sum(stage.steps for stage in schedule)
     interrupted = False

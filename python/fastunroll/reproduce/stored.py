@@ -1,0 +1,88 @@
+"""What a folder of results holds from an earlier run: read with suspicion, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import nn
+from .._files import read_json, read_tensors, write_whole
+
+_WRONG, _FIX = "is not a result of fastunroll reproduce", "give another --out"
+_NUMBERS = (int, float)
+
+
+class ReproduceError(Exception):
+    """An argument that cannot be used. The message is one sentence."""
+
+
+def _is_curve(found: object) -> bool:
+    """Whether ``found`` holds both errors of every layer."""
+    if not isinstance(found, dict) or not {"pooled", "per_sample"} <= found.keys():
+        return False
+    return all(isinstance(v, list) and v and all(type(x) in _NUMBERS for x in v) for v in found.values())
+
+
+def _is_row(found: object) -> bool:
+    types: dict[str, tuple[type, ...]] = {
+        "name": (str,), "setting": (str,), "seed": (int,), "size": (list,), "steps": _NUMBERS, "tests": (int,),
+        "seconds": _NUMBERS, "layers": (dict,),
+    }  # fmt: skip
+    trained: dict[str, tuple[type, ...]] = {
+        "untrained": (dict,), "parameters": (int,), "step_ms": _NUMBERS, "eager_step_ms": _NUMBERS,
+    }  # fmt: skip
+    if not isinstance(found, dict):
+        return False
+    types |= trained if "step_ms" in found else {}
+    if found.keys() != types.keys() or any(type(found[name]) not in kinds for name, kinds in types.items()):
+        return False
+    size = len(found["size"]) == 2 and all(type(s) is int and s > 0 for s in found["size"])
+    return size and all(_is_curve(found[name]) for name in ("layers", "untrained") if name in found)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The results of earlier jobs by their keys; none if there is no file.
+
+    Raises:
+        ReproduceError: the file is something else, or is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content = read_json(path, _WRONG, _FIX)
+    except (OSError, ValueError) as error:
+        raise ReproduceError(str(error)) from None
+    found = content.get("results") if isinstance(content, dict) else None
+    if not (isinstance(found, dict) and all(map(_is_row, found.values()))):
+        raise ReproduceError(f"{path} {_WRONG}: {_FIX}")
+    return found
+
+
+def write_results(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=1) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def read_weights(net: nn.UnrolledNetwork, path: Path) -> None:
+    """Gives a network the weights of a file.
+
+    Raises:
+        ReproduceError: the file is something else, or is damaged.
+    """
+    wrong, fix = "does not hold the weights of this network", "delete it, or give another --out"
+    own = net.state_dict()
+    try:
+        found = read_tensors(path, wrong, fix)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ReproduceError(str(error)) from None
+    same = isinstance(found, dict) and found.keys() == own.keys()
+    if not same or not all(torch.is_tensor(v) and v.numel() == own[name].numel() for name, v in found.items()):
+        raise ReproduceError(f"{path} {wrong}: {fix}")
+    net.load_state_dict({name: v.reshape(own[name].shape) for name, v in found.items()})
+
+
+def write_weights(net: nn.UnrolledNetwork, path: Path) -> None:
+    write_whole(path, lambda file: torch.save(net.state_dict(), file))
