@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +76,8 @@ OPERATORS = {
     "network_backward": lambda: (
         torch.randn(3, 5), torch.randn(3, 5), torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [],
         [torch.rand(5)], [], [torch.rand(()), torch.rand(())], torch.randn(3, 5), None, torch.randn(2, 3, 5),
-        torch.randn(2, 3, 0), [2, 0, 1, 1, 1], [True, True, False, True, True, False, True, False, True],
+        torch.randn(2, 3, 0), torch.zeros(2, 3, 0, dtype=torch.uint8), [2, 0, 1, 1, 1],
+        [True, True, False, True, True, False, True, False, True],
     ),
 }  # fmt: skip
 
@@ -124,7 +124,7 @@ def test_parameter_names() -> None:
     untied, tied = fu.nn.LISTA(m=5, n=7, layers=2), fu.nn.LISTA(m=5, n=7, layers=2, tied=True)
     assert list(untied.state_dict()) == ["W1.0", "W1.1", "W2.0", "W2.1", "theta.0", "theta.1"]
     assert list(tied.state_dict()) == ["W1.0", "W2.0", "theta.0", "theta.1"]
-    assert repr(tied).startswith("LISTA(\n  m=5, n=7, layers=2, tied=True, threshold='scalar', weights='full'\n")
+    assert repr(tied).startswith("LISTA(\n  m=5, n=7, layers=2, tied=True, threshold='scalar'\n")
 
 
 CHANGES = {
@@ -158,19 +158,6 @@ def test_packed_weights_are_never_stale(change: str, tied: bool) -> None:
             CHANGES[change](p.net)
             assert torch.allclose(p.run(True), p.reference())
         assert torch.allclose(p.run(True), p.reference())
-
-
-def test_packed_weights_go_with_the_network() -> None:
-    gc.collect()
-    before = len(fu.ops.packed._networks)
-    nets = [fu.nn.LISTA(m=5, n=7, layers=2) for _ in range(10)]
-    with torch.no_grad():
-        for net in nets:
-            fu.iterations.lista(torch.randn(3, 5), [*net.W1], [*net.W2], [*net.theta], layers=2)
-        assert len(fu.ops.packed._networks) == before + 10
-    del nets, net
-    gc.collect()
-    assert len(fu.ops.packed._networks) == before
 
 
 def test_packed_weights_know_a_tensor_from_its_address() -> None:
@@ -257,7 +244,8 @@ MISUSED = {
     ),
     "network_backward": lambda: (
         torch.randn(3, 4), None, torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [], [torch.rand(5)], [],
-        [], None, None, torch.randn(2, 3, 5), torch.randn(2, 3, 0), [2, 0, 0, 1, 1], [True] * 9,
+        [], None, None, torch.randn(2, 3, 5), torch.randn(2, 3, 0), torch.zeros(2, 3, 0, dtype=torch.uint8),
+        [2, 0, 0, 1, 1], [True] * 9,
     ),
 }  # fmt: skip
 
@@ -328,13 +316,6 @@ def test_half_precision_module() -> None:
     net = fu.nn.LISTA(m=5, n=7, layers=2)
     y = torch.randn(3, 5)
     assert torch.allclose(copy.deepcopy(net).bfloat16()(y.bfloat16()).float(), net(y), atol=0.1)
-
-
-def test_second_derivative_is_refused_clearly() -> None:
-    p = build(Case(), requires_grad=True)
-    (g,) = torch.autograd.grad(p.run().square().sum(), p.y, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        g.sum().backward()
 
 
 def test_inference_mode() -> None:

@@ -83,7 +83,7 @@ template <class T> void Prox<T>::apply_to_row(T* x, T scale, T* magnitudes, uint
     if (passed) passed[g] = passes;
     for (int64_t i = g * group; i < (g + 1) * group; ++i) {
       if (zero)
-        x[i] = 0;
+        x[i] = 0 * gain;  // NaN if the gain is not finite
       else if (group > 1)
         x[i] = (passes ? x[i] : x[i] * ((size - limit) / size)) * gain;
       else

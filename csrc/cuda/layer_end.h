@@ -87,7 +87,7 @@ template <class T> class EndLayer : LayerRow<T> {
     for (int c = g * layer.group; c < (g + 1) * layer.group; ++c) {
       const Value v = before_prox(c);
       if (zero)
-        put(c, 0);
+        put(c, 0 * gain);  // NaN if the gain is not finite
       else if (layer.group > 1 || passes)
         put(c, v * factor * gain);
       else
@@ -101,7 +101,7 @@ template <class T> class EndLayer : LayerRow<T> {
     const bool soft = layer.shrinkage == Shrinkage::soft;
     const Value size = soft ? magnitude(v) : v, limit = this->threshold(c, scale), moved = size - limit;
     const bool zero = soft ? this->vanishes(size, limit) : moved <= 0;
-    put(c, zero ? Value(0) : (soft ? with_sign(moved, v) : moved) * gain);
+    put(c, (zero ? Value(0) : soft ? with_sign(moved, v) : moved) * gain);
   }
 
   FASTUNROLL_DEVICE void end_row() {

@@ -147,7 +147,7 @@ def _linear(linear: Direct | Coupled | Gram, layers: int, y: Tensor) -> tuple[st
     return "direct", first, _matrices("W2", linear.W2, layers, (n, n)), []
 
 
-def _passing(prox: Prox, layers: int) -> tuple[int, ...]:
+def _passing(prox: Prox, layers: int, n: int) -> tuple[int, ...]:
     """How many pass unshrunk in each layer; none if empty."""
     if prox.passing is None:
         return ()
@@ -155,7 +155,7 @@ def _passing(prox: Prox, layers: int) -> tuple[int, ...]:
     passing = tuple(given if isinstance(prox.passing, (list, tuple)) else given * layers)
     if len(passing) != layers or any(not isinstance(count, int) or count < 0 for count in passing):
         raise ValueError(f"passing must be a whole number ≥ 0, or {layers} of them, one a layer, got {prox.passing!r}")
-    return passing
+    return tuple(min(count, n) for count in passing)
 
 
 def _require_prox(prox: Prox, n: int, is_complex: bool) -> None:
@@ -249,6 +249,8 @@ def unrolled(
     Yang et al. 2016 (ADMM-Net); Borgerding, Schniter and Rangan 2017 (LAMP).
     """
     layers = _checks.count("layers", layers)
+    _checks.flag("return_layers", return_layers)
+    _checks.flag("return_state", return_state)
     _checks.tensor("y", y)
     kind, first, second, step = _linear(linear, layers, y)
     shape = linear.A.shape if isinstance(linear, Gram) else first[0].shape
@@ -266,7 +268,7 @@ def unrolled(
     if not (y.is_cpu and ops.serves(y, complex_too=True)):  # the CPU's native code looks at gains itself
         _require_positive_gain(gain)
 
-    form = ops.Form(layers, kind, name, prox.kind, prox.group, _passing(prox, layers))
+    form = ops.Form(layers, kind, name, prox.kind, prox.group, _passing(prox, layers, n))
     if x0 is not None:
         _checks.columns("x0", _checks.tensor("x0", x0), n, shape, matrix)
         _checks.same_batch("x0", x0, "y", y)

@@ -25,7 +25,7 @@ def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
     eye = torch.eye(A.shape[0], dtype=wide.dtype, device=A.device)
     with own_precision(A):
         factor, failed = torch.linalg.cholesky_ex(wide @ wide.mH + rho * eye)
-        return torch.cholesky_solve(wide, torch.where(failed == 0, factor, math.nan)).to(A.dtype)
+        return torch.cholesky_solve(wide, torch.where(failed == 0, factor, math.nan)).to(A.dtype).contiguous()
 
 
 class ADMMNet(UnrolledNetwork):

@@ -9,12 +9,12 @@ Each file defines operators (``torch.ops.fastunroll.*``), their autograd functio
 between them: differentiable where a gradient is asked for, at no cost where none is.
 """
 
+from .cache import kept as kept
 from .device import captures as captures
 from .form import SHRINKAGES as SHRINKAGES
 from .form import Form as Form
 from .form import Parameters as Parameters
 from .form import sizes as sizes
-from .kept import kept as kept
 from .lasso import Dictionary as Dictionary
 from .lasso import serves_lasso as serves_lasso
 from .network import network as network

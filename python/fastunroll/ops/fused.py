@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from . import dispatch
+from .cache import kept
 from .device import captures, where
 from .dispatch import PRECISIONS, Plan, numbers, padded, precision_of
 from .form import Form, Parameters, sizes
-from .kept import kept
 from .register import address
 
 

@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from .. import _fastunroll, reference
 from .._precision import own_precision
 from . import dispatch, fused, layerwise
+from .cache import packed
 from .device import kernels
 from .form import LINEARS, SHRINKAGES, Form, Parameters, fits, sizes
-from .kept import packed
 from .memory import empty
 from .register import (
     address,

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .cache import Kept, packed
 from .device import kernels, on_host
 from .form import Form, Parameters, fits, sizes
 from .fused import Resident
-from .kept import Kept, packed
 from .memory import empty
 from .network import Call, bound, recorded
 from .register import address, is_observed, is_plain, serves

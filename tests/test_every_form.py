@@ -1,0 +1,136 @@
+"""Every combination of the options of a layer, against the reference: the product of all, and not a list by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import fastunroll as fu
+import pytest
+import torch
+from cases import relative_error
+from forms import Form, Problem, build
+from torch import Tensor
+
+LINEARS = ("direct", "direct-tied", "coupled", "coupled-own", "coupled-shared", "gram", "gram-shared")
+STATES = ("none", "momentum", "splitting", "onsager")
+KINDS: tuple[dict[str, Any], ...] = ({}, {"kind": "nonnegative"}, {"kind": "none"})
+GROUPS: tuple[dict[str, Any], ...] = ({}, {"group": 2}, {"group": 3})
+SELECTIONS: tuple[dict[str, Any], ...] = ({}, {"passing": (1, 4, 0)})
+GAINS: tuple[dict[str, Any], ...] = ({}, {"gain": True})
+DTYPES = (torch.float64, torch.complex128)
+
+
+def refusal(linear: str, state: str, prox: dict[str, Any], dtype: torch.dtype) -> str | None:
+    """The beginning of the sentence that refuses a combination; None for those that are defined."""
+    kind, group = prox.get("kind", "soft"), prox.get("group", 1)
+    if kind == "nonnegative" and (group > 1 or dtype.is_complex):
+        return 'kind "nonnegative" is defined'
+    if kind == "none" and (group > 1 or "passing" in prox):
+        return 'kind "none" leaves'
+    if state == "onsager" and not linear.startswith("coupled"):
+        return "Onsager's correction belongs"
+    return None
+
+
+def combinations(linear: str, state: str) -> Iterator[Form]:
+    for kind, group, selection, gain, vector, starts, dtype in product(
+        KINDS, GROUPS, SELECTIONS, GAINS, (False, True), (False, True), DTYPES
+    ):
+        prox = kind | group | selection | gain
+        yield Form("any", linear, state, prox, m=4, n=6, batch=3, vector=vector, starts=starts, dtype=dtype)
+
+
+def outcome(run: Any, leaves: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Every layer, the second state, and the gradients of one number made of both."""
+    x, s = run()
+    g = torch.Generator().manual_seed(1)
+    weights = [torch.randn(t.shape, generator=g, dtype=torch.float64) for t in (x, s)]
+    loss = sum((w * t.abs().square()).sum() + (w * t.real).sum() for w, t in zip(weights, (x, s), strict=True))
+    return x, s, list(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))
+
+
+def with_state(p: Problem) -> tuple[Tensor, Tensor]:
+    if p.state is not None:
+        return p.run(return_layers=True, return_state=True)
+    x = p.run(return_layers=True)
+    return x, x.new_zeros(0)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("linear", LINEARS)
+def test_values_and_gradients(linear: str, state: str) -> None:
+    tried = 0
+    for form in combinations(linear, state):
+        p = build(form, requires_grad=True)
+        sentence = refusal(linear, state, form.prox, form.dtype)
+        if sentence is not None:
+            with pytest.raises((TypeError, ValueError), match=sentence):
+                p.run()
+            continue
+        x, s, grads = outcome(lambda p=p: with_state(p), p.leaves)
+        rx, rs, wanted = outcome(p.reference, p.leaves)
+        assert relative_error(x, rx) < 1e-12, form
+        assert not s.numel() or relative_error(s, rs) < 1e-12, form
+        for found, right in zip(grads, wanted, strict=True):
+            assert (found - right).abs().max() <= 1e-9 * (1 + right.abs().max()), form
+        with torch.no_grad():
+            assert torch.equal(p.run(), x[-1]), form
+        tried += 1
+    assert tried or (state == "onsager" and not linear.startswith("coupled"))
+
+
+def places(p: Problem) -> list[Tensor]:
+    """Every tensor that a call is given."""
+    return p.leaves
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("linear", LINEARS)
+def test_what_is_not_finite_shows(linear: str, state: str, value: float) -> None:
+    """In any tensor: where the reference is not finite, the kernels are not either, and the other way round."""
+    for form in combinations(linear, state):
+        if form.dtype.is_complex or refusal(linear, state, form.prox, form.dtype):
+            continue
+        count = len(build(form).leaves)
+        for i in range(count):
+            p = build(form)
+            leaf = p.leaves[i]
+            leaf.view(-1)[leaf.numel() // 2] = value
+            if "gain" in form.prox and value == -math.inf and any(leaf is g for g in p.prox.gain):
+                with pytest.raises(ValueError, match="gain must be positive"):
+                    p.run()
+                continue
+            x, (right, _) = p.run(return_layers=True), p.reference()
+            assert torch.equal(x.isfinite(), right.isfinite()), (form, i, x, right)
+            assert (
+                torch.equal(x.nan_to_num(0, 0, 0), right.nan_to_num(0, 0, 0))
+                or relative_error(x.nan_to_num(0, 0, 0), right.nan_to_num(0, 0, 0)) < 1e-9
+            ), (form, i)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("linear", LINEARS)
+def test_single_precision(linear: str, state: str) -> None:
+    for form in combinations(linear, state):
+        if form.dtype.is_complex or refusal(linear, state, form.prox, form.dtype):
+            continue
+        exact = build(form)
+        p = exact.with_leaves([t.float() for t in exact.leaves])
+        with torch.no_grad():
+            x, right = p.run(), exact.run()
+        if torch.equal(x != 0, right != 0):  # else an element was rounded to the other side of its threshold
+            assert relative_error(x, right) < 1e-4, form
+
+
+def test_gains_that_are_not_positive() -> None:
+    y, eye = torch.ones(1, 3), torch.eye(3)
+    for dtype in (torch.float32, torch.float64, torch.complex64, torch.bfloat16):
+        real = dtype.to_real() if dtype.is_complex else dtype
+        for gain in (-1.0, 0.0, torch.tensor([1.0, -2.0], dtype=real), [0.5, -0.5]):
+            prox = fu.Prox(0.1, gain=gain)
+            with pytest.raises(ValueError, match="gain must be positive"):
+                fu.unrolled(y.to(dtype), fu.Direct(eye.to(dtype), eye.to(dtype)), prox, layers=2)

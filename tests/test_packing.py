@@ -1,0 +1,265 @@
+"""Weights are packed once while they do not change, in every network that is one native call, and never stale."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import fastunroll as fu
+import pytest
+import torch
+from fastunroll import _fastunroll
+from fastunroll.ops import cache
+from forms import SMALL, Form, build
+from networks import ALL, COMPLEX, Network, matrix
+from torch import Tensor
+
+NATIVE = {name: make for name, make in ALL.items() if make(torch.eye(3)).tensors}
+
+
+class Counter:
+    """Stands in the place of a native class or a function, and counts how often it is called."""
+
+    def __init__(self, of: Any) -> None:
+        self.of, self.count = of, 0
+
+    def __call__(self, *args: Any) -> Any:
+        self.count += 1
+        return self.of(*args)
+
+
+@pytest.fixture
+def packs(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    counter = Counter(_fastunroll.PackedWeights)
+    monkeypatch.setattr(_fastunroll, "PackedWeights", counter)
+    return counter
+
+
+def fresh(net: Network, y: Tensor) -> Tensor:
+    """What a copy says that has packed nothing yet."""
+    return copy.deepcopy(net)(y)
+
+
+def test_the_family_is_here() -> None:
+    """Of all networks only these depend on a sample as no fused kernel does."""
+    apart = {name for name in ALL if name not in NATIVE}
+    assert {name.split("-")[0] for name in apart} == {"GLISTA", "HyperLISTA", "LVAMP", "LAMP"}
+    assert all("LAMP" not in name or "bernoulli" in name for name in apart)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (2, 3)], ids=str)
+@pytest.mark.parametrize("name", NATIVE)
+def test_equal_calls_pack_once(name: str, batch: tuple[int, ...], packs: Counter) -> None:
+    net, y = NATIVE[name](matrix()), torch.randn(*batch, 11, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = net(y)
+        assert packs.count == 1
+        for _ in range(5):
+            assert torch.equal(net(y), wanted)
+            net(y, return_layers=True)
+        assert packs.count == 1
+        for kind in (copy.deepcopy(net), net):
+            assert torch.equal(kind(y), wanted)
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_changed_matrices_are_packed_again(name: str, packs: Counter) -> None:
+    net, y = NATIVE[name](matrix()), torch.randn(3, 11, dtype=torch.float64)
+    with torch.no_grad():
+        net(y)
+        for tensor in [t for t in (*net.parameters(), *net.buffers()) if t.dim() > 1]:
+            tensor.mul_(1.25)
+        before = packs.count
+        assert torch.equal(net(y), fresh(net, y))
+        assert packs.count == before + 2  # the network's own, and those of its copy
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_changed_numbers_leave_packed_weights_as_they_are(name: str, packs: Counter) -> None:
+    net, y = NATIVE[name](matrix()), torch.randn(3, 11, dtype=torch.float64)
+    numbers = [p for p in net.parameters() if p.numel() in (1, 17)]
+    assert numbers
+    with torch.no_grad():
+        first = net(y)
+        for p in numbers:
+            p.add_(0.2)
+        count = packs.count
+        second = net(y)
+        assert packs.count == count + ("factorised" in name)  # whose matrices follow from a number
+        assert not torch.equal(second, first)
+        assert torch.equal(second, fresh(net, y))
+        for p in numbers:
+            p.data.sub_(0.1)  # unseen by version counters
+        assert torch.equal(net(y), fresh(net, y))
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_matrices_are_expanded_once(name: str, packs: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    expand = Counter(fu.unrolling._as_pairs)
+    monkeypatch.setattr(fu.unrolling, "_as_pairs", expand)
+    net, y = COMPLEX[name](matrix(dtype=torch.complex128)), torch.randn(2, 11, dtype=torch.complex128)
+    with torch.no_grad():
+        wanted = net(y)
+        made = expand.count, packs.count
+        for _ in range(5):
+            assert torch.equal(net(y), wanted)
+        if "factorised" not in name:  # whose matrices are made in every call
+            assert (expand.count, packs.count) == made
+        for tensor in [t for t in (*net.parameters(), *net.buffers()) if t.dim() > 1]:
+            tensor.mul_(1.25)
+        assert torch.equal(net(y), fresh(net, y))
+
+
+@pytest.mark.parametrize("form", [f for f in SMALL if not f.vector], ids=str)
+def test_forms_pack_once(form: Form, packs: Counter) -> None:
+    p = build(form)
+    with torch.no_grad():
+        wanted = p.run()
+        count = packs.count
+        for _ in range(3):
+            assert torch.equal(p.run(), wanted)
+        assert packs.count == count
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_bf16_weights(name: str) -> None:
+    """Every network rounds its matrices the same way, whether its call is the short one or not."""
+    net, y = NATIVE[name](matrix().float()), torch.randn(5, 11)
+    full = net(y).detach()
+    net.weights = "bf16"
+    with torch.no_grad():
+        short, long = net(y), net(y, depth=net.layers)
+    assert torch.equal(net(y).detach(), full)  # where a gradient is recorded nothing is rounded
+    assert torch.equal(short, long)
+    assert not torch.equal(short, full)
+    assert (short - full).norm() < 0.3 * full.norm()
+    with pytest.raises(ValueError, match="float32 network"):
+        net.double()(y.double())
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in NATIVE])
+def test_bf16_is_refused_where_layers_run_alone(name: str) -> None:
+    with pytest.raises(ValueError, match="one native call"):
+        ALL[name](matrix()).weights = "bf16"
+
+
+EDITS: dict[str, Callable[[Tensor], Any]] = {
+    "scaled": lambda w: w.mul_(1.5),
+    "all but a column": lambda w: w[:, 1:].mul_(1.5),
+    "all but a row": lambda w: w[1:].mul_(1.5),
+    "a quarter of the rows": lambda w: w[len(w) // 3 : len(w) // 3 + len(w) // 4 + 1].mul_(1.5),
+    "the last quarter of the rows": lambda w: w[-(len(w) // 4) - 1 :].mul_(1.5),
+    "a quarter of the columns": lambda w: w[:, w.shape[1] // 3 : w.shape[1] // 3 + w.shape[1] // 4 + 1].mul_(1.5),
+    "the last quarter of the columns": lambda w: w[:, -(w.shape[1] // 4) - 1 :].mul_(1.5),
+    "every second row": lambda w: w[::2].mul_(1.5),
+    "every third row": lambda w: w[1::3].mul_(1.5),
+    "every fourth row": lambda w: w[3::4].mul_(1.5),
+    "every second column": lambda w: w[:, 1::2].mul_(1.5),
+    "every third column": lambda w: w[:, 2::3].mul_(1.5),
+    "every fourth column": lambda w: w[:, 3::4].mul_(1.5),
+    "half pruned": lambda w: w.mul_(torch.rand_like(w) < 0.5),
+    "rounded": lambda w: w.copy_(w.bfloat16()),
+    "transposed": lambda w: w.copy_(w.mT.reshape(w.shape)),
+    "rows exchanged": lambda w: w.copy_(w.flip(0)),
+}
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (40, 70), (70, 300), (125, 250), (250, 125), (513, 1025)], ids=str)
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("through", ["data", "numpy"])
+def test_edits_that_bypass_the_version_counter_are_noticed(
+    edit: str, shape: tuple[int, int], through: str, packs: Counter
+) -> None:
+    """In each of several matrices alone, of many sizes."""
+    weights = [torch.randn(*shape) for _ in range(3)]
+    for w in weights:
+        value = cache.kept("test", weights, object)
+        assert cache.kept("test", weights, object) is value
+        EDITS[edit](w.data if through == "data" else torch.from_numpy(w.numpy()))
+        assert cache.kept("test", weights, object) is not value
+
+
+def test_memory_that_means_something_else_is_noticed() -> None:
+    """The same address, but other strides, or a negation or conjugation put off."""
+    w, z = torch.randn(60, 60), torch.randn(60, 60, dtype=torch.complex64)
+    for t, change in ((w, lambda t: t.mT), (w, torch._neg_view), (z, torch.conj), (w, lambda t: t[:, :30])):
+        watched = cache.Kept([t], object)
+        assert watched.is_current([t])
+        before = t.data
+        t.data = change(t.data)
+        assert t.data_ptr() == before.data_ptr()
+        assert not watched.is_current([t])
+        t.data = before
+
+
+class ChangedMeanwhile:
+    """Packs weights; another thread then changes them before the call that packs is over."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self.of, self.tensors, self.left = _fastunroll.PackedWeights, tensors, 1
+
+    def __call__(self, *args: Any) -> Any:
+        made = self.of(*args)
+        if self.left:
+            self.left = 0
+            thread = threading.Thread(target=self.change)
+            thread.start()
+            thread.join()
+        return made
+
+    def change(self) -> None:
+        with torch.no_grad():
+            for t in self.tensors:
+                t.mul_(1.25)
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_weights_changed_while_they_are_packed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, y = NATIVE[name](matrix()), torch.randn(2, 11, dtype=torch.float64)
+    tensors = [t for t in (*net.parameters(), *net.buffers()) if t.dim() > 1]
+    monkeypatch.setattr(_fastunroll, "PackedWeights", ChangedMeanwhile(tensors))
+    with torch.no_grad():
+        net(y)
+        assert torch.equal(net(y), fresh(net, y))
+
+
+def test_gram_matrix_of_factors_changed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    A = torch.randn(5, 9, dtype=torch.float64)
+    gram, product = fu.Gram(A), fu.layers.product
+
+    def changing(*args: Any, **options: Any) -> Tensor:
+        G = product(*args, **options)
+        monkeypatch.setattr(fu.layers, "product", product)
+        A.mul_(2)
+        return G
+
+    monkeypatch.setattr(fu.layers, "product", changing)
+    _ = gram.G
+    assert torch.allclose(gram.G, A.mT @ A)
+
+
+def test_kept_values_go_with_their_tensors() -> None:
+    gc.collect()
+    before = len(cache._registry)
+    nets = [make(matrix()) for make in NATIVE.values()]
+    with torch.no_grad():
+        for net in nets:
+            net(torch.randn(3, 11, dtype=torch.float64))
+    assert len(cache._registry) >= before + len(nets)
+    del nets, net
+    gc.collect()
+    assert len(cache._registry) == before
+
+
+def test_attributes_that_say_what_layers_compute() -> None:
+    """A number of the network, changed by hand, is noticed as a tensor is."""
+    y = torch.randn(3, 11, dtype=torch.float64)
+    net = fu.nn.StepLISTA(matrix(), layers=3)
+    with torch.no_grad():
+        before = net(y)
+        net.lam = 1.0
+        assert not torch.equal(net(y), before)
+        assert torch.equal(net(y), fresh(net, y))
