@@ -2,6 +2,7 @@
 # make test   run the tests
 # make lint   formatting, linting, types
 # make sanitize  the core's own tests, with sanitizers; CUDA kernels emulated
+# make fuzz CALLS=100000  random calls compared with plain PyTorch; or for SECONDS_=120; SEED= draws the same again
 # make cuda   compile the CUDA kernels for every architecture, or for ARCHITECTURES, where there is nvcc
 # make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
 # make bench-solvers  the same for the classical solvers, in 15 minutes
@@ -18,7 +19,7 @@ DEVELOPMENT := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
   --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=$(shell nvidia-smi >/dev/null 2>&1 && echo native || echo 90-real)
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
-.PHONY: demo test sanitize cuda gpu lint format bench bench-solvers bench-quick wheel-check clean
+.PHONY: demo test sanitize fuzz cuda gpu lint format bench bench-solvers bench-quick wheel-check clean
 
 demo: .venv/built
 	$(BIN)/fastunroll demo $(ARGS)
@@ -40,6 +41,10 @@ define native_tests
 	$(BIN)/cmake --build build/sanitize/$(1)
 	ASAN_OPTIONS=malloc_fill_byte=255:max_malloc_fill_size=1000000000 build/sanitize/$(1)/native_tests
 endef
+
+CALLS := $(if $(SECONDS_),,10000)
+fuzz: .venv/built
+	cd tests && $(CURDIR)/$(BIN)/python -m fuzz $(CALLS:%=--calls %) $(SECONDS_:%=--seconds %) $(SEED:%=--seed %)
 
 cuda: .venv/tools
 	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled"; exit 0; fi; set -e; \
