@@ -83,7 +83,7 @@ def run(seed: int, calls: Iterable[int], *, aloud: bool = False) -> None:
     for call in calls:
         tell(begins=call)
         d = Draw(seed, call)
-        faulthandler.dump_traceback_later(LIMIT, exit=True)
+        faulthandler.dump_traceback_later(LIMIT, exit=True, file=sys.__stderr__)
         try:
             one(d)
         except Finding as finding:
