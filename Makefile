@@ -8,6 +8,7 @@
 # make bench-solvers  the same for the classical solvers, in 15 minutes
 # make gpu    build, test, sanitize and measure the CUDA kernels on this machine's GPU, in nine minutes
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
+# make test-oldest  test that wheel with the oldest PyTorch and NumPy that are promised: downloads 3 GB
 #
 # Each sets up what it needs in .venv and, run again, does only what has changed.
 
@@ -19,7 +20,7 @@ DEVELOPMENT := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
   --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=$(shell nvidia-smi >/dev/null 2>&1 && echo native || echo 90-real)
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
-.PHONY: demo test sanitize fuzz cuda gpu lint format bench bench-solvers bench-quick wheel-check clean
+.PHONY: demo test test-oldest sanitize fuzz cuda gpu lint format bench bench-solvers bench-quick wheel-check clean
 
 demo: .venv/built
 	$(BIN)/fastunroll demo $(ARGS)
@@ -92,6 +93,19 @@ wheel-check: .venv/tools
 	$(PYTHON) -m venv build/wheel-check/venv
 	build/wheel-check/venv/bin/pip install --quiet -c constraints.txt build/wheel-check/*.whl
 	cd build/wheel-check && venv/bin/python -c "import fastunroll as fu; print(fu.backend())"
+
+# A slice of the tests that needs nothing but what users have. PyPI has PyTorch 2.6 with CUDA alone, which takes 5 GB of
+# disk: the environment is removed afterwards.
+OLDEST := build/oldest
+OLDEST_TESTS := lista networks networks_use transforms prox unrolled lasso_use solvers_scale convert convert_own \
+  convert_signs files training_checkpoints
+test-oldest: .venv/tools
+	rm -rf $(OLDEST)
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(OLDEST) .
+	$(PYTHON) -m venv $(OLDEST)/venv
+	$(OLDEST)/venv/bin/pip install --quiet -c constraints-oldest.txt $(OLDEST)/*.whl pytest hypothesis
+	status=0; $(OLDEST)/venv/bin/python -m pytest $(OLDEST_TESTS:%=tests/test_%.py) $(ARGS) || status=1; \
+	rm -rf $(OLDEST)/venv; exit $$status
 
 # The environment, then the package in it: Python sources are used where they lie, the native module is built.
 # setuptools and wheel are for what a rival needs and is distributed as sources alone.

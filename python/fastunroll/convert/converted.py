@@ -29,11 +29,13 @@ class Converted(StepwiseNetwork):
     Attributes:
         step_sign, theta_sign: (K,), and (K, 1) or (K, n): 1 or −1, buffers.
         passing: how many of the largest pass unshrunk in each layer, if they exceed θ; none if empty.
+        one_call: whether all layers are one native call.
     """
 
     step_sign: Tensor
     theta_sign: Tensor
     passing: tuple[int, ...]
+    one_call: bool
 
     def keep(self, step: Sequence[Tensor], theta: Sequence[Tensor], passing: tuple[int, ...]) -> None:
         """Keeps the signs of the numbers of a source; no ``step`` is steps of 1."""
@@ -42,6 +44,7 @@ class Converted(StepwiseNetwork):
         ones = torch.ones_like(self.theta_sign[:, 0])
         self.register_buffer("step_sign", torch.stack([torch.sign(t.reshape(())) for t in step]) if step else ones)
         self.passing = passing if any(passing) else ()
+        self.one_call = self._is_one_call()
 
     def _describe(self) -> tuple[ops.Form, ops.Parameters]:
         form, p = super()._describe()
@@ -50,11 +53,12 @@ class Converted(StepwiseNetwork):
         return replace(form, passing=self.passing), p._replace(step=step, theta=theta)
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
-        if self._is_one_call():
+        if self.one_call:
             return UnrolledNetwork._run(self, y, x0, depth, return_layers)
         return super()._run(y, x0, depth, return_layers)
 
     def _is_one_call(self) -> bool:
+        """Whether a native call does all layers: signs are constants, so it is asked once."""
         return not self.passing or bool((self.theta_sign > 0).all())
 
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
