@@ -134,3 +134,13 @@ def test_a_negative_scale_of_lamp_moves_and_learns() -> None:
     net(draw(3, 5)).square().sum().backward()
     assert all(isinstance(p.grad, Tensor) for p in net.parameters())
     assert net.float()(draw(3, 5).float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["na-alista", "adopty, step"])
+@pytest.mark.usefixtures("_quiet_torch")
+def test_compiled_and_exported(name: str) -> None:
+    s, options, _ = EVERY[name](5, 9)  # type: ignore[operator]
+    turn(s, "both")
+    net, y = convert.load_lista(s, **options), draw(4, 5)
+    assert torch.equal(torch.compile(net, fullgraph=True, backend="aot_eager")(y), net(y))
+    assert torch.equal(torch.export.export(net, (y,)).module()(y), net(y))
