@@ -6,6 +6,7 @@
 # make cuda   compile the CUDA kernels for every architecture, or for ARCHITECTURES, where there is nvcc
 # make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
 # make bench-solvers  the same for the classical solvers, in 15 minutes
+# make bench-networks  every network against eager PyTorch and torch.compile, in 20 minutes
 # make gpu    build, test, sanitize and measure the CUDA kernels on this machine's GPU, in nine minutes
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
 # make test-oldest  test that wheel with the oldest PyTorch and NumPy that are promised: downloads 3 GB
@@ -20,7 +21,7 @@ DEVELOPMENT := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
   --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=$(shell nvidia-smi >/dev/null 2>&1 && echo native || echo 90-real)
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
-.PHONY: demo test test-oldest sanitize fuzz cuda gpu lint format bench bench-solvers bench-quick wheel-check clean
+.PHONY: demo test test-oldest sanitize fuzz cuda gpu lint format bench bench-solvers bench-networks bench-quick wheel-check clean
 
 demo: .venv/built
 	$(BIN)/fastunroll demo $(ARGS)
@@ -70,6 +71,9 @@ bench: .venv/rivals
 
 bench-solvers: .venv/rivals
 	$(call measure,lasso,lasso_targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
+
+bench-networks: .venv/rivals
+	$(BIN)/python bench/networks.py $(ARGS)
 
 bench-quick: .venv/rivals
 	$(call measure,$(LAYERS),targets,--quick,quick)
