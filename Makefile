@@ -2,11 +2,14 @@
 # make test   run the tests
 # make lint   formatting, linting, types
 # make sanitize  the core's own tests, with sanitizers; CUDA kernels emulated
+# make fuzz CALLS=100000  random calls compared with plain PyTorch; or for SECONDS_=120; SEED= draws the same again
 # make cuda   compile the CUDA kernels for every architecture, or for ARCHITECTURES, where there is nvcc
 # make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
 # make bench-solvers  the same for the classical solvers, in 15 minutes
+# make bench-networks  every network against eager PyTorch and torch.compile, in 20 minutes
 # make gpu    build, test, sanitize and measure the CUDA kernels on this machine's GPU, in nine minutes
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
+# make test-oldest  test that wheel with the oldest PyTorch and NumPy that are promised: downloads 3 GB
 #
 # Each sets up what it needs in .venv and, run again, does only what has changed.
 
@@ -18,7 +21,7 @@ DEVELOPMENT := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
   --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=$(shell nvidia-smi >/dev/null 2>&1 && echo native || echo 90-real)
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
-.PHONY: demo test sanitize cuda gpu lint format bench bench-solvers bench-quick wheel-check clean
+.PHONY: demo test test-oldest sanitize fuzz cuda gpu lint format bench bench-solvers bench-networks bench-quick wheel-check clean
 
 demo: .venv/built
 	$(BIN)/fastunroll demo $(ARGS)
@@ -40,6 +43,10 @@ define native_tests
 	$(BIN)/cmake --build build/sanitize/$(1)
 	ASAN_OPTIONS=malloc_fill_byte=255:max_malloc_fill_size=1000000000 build/sanitize/$(1)/native_tests
 endef
+
+CALLS := $(if $(SECONDS_),,10000)
+fuzz: .venv/built
+	cd tests && $(CURDIR)/$(BIN)/python -m fuzz $(CALLS:%=--calls %) $(SECONDS_:%=--seconds %) $(SEED:%=--seed %)
 
 cuda: .venv/tools
 	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled"; exit 0; fi; set -e; \
@@ -65,6 +72,9 @@ bench: .venv/rivals
 bench-solvers: .venv/rivals
 	$(call measure,lasso,lasso_targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
 
+bench-networks: .venv/rivals
+	$(BIN)/python bench/networks.py $(ARGS)
+
 bench-quick: .venv/rivals
 	$(call measure,$(LAYERS),targets,--quick,quick)
 	$(call measure,lasso,lasso_targets,--quick,quick)
@@ -87,6 +97,19 @@ wheel-check: .venv/tools
 	$(PYTHON) -m venv build/wheel-check/venv
 	build/wheel-check/venv/bin/pip install --quiet -c constraints.txt build/wheel-check/*.whl
 	cd build/wheel-check && venv/bin/python -c "import fastunroll as fu; print(fu.backend())"
+
+# A slice of the tests that needs nothing but what users have. PyPI has PyTorch 2.6 with CUDA alone, which takes 5 GB of
+# disk: the environment is removed afterwards.
+OLDEST := build/oldest
+OLDEST_TESTS := lista networks networks_use transforms prox unrolled lasso_use solvers_scale convert convert_own \
+  convert_signs files training_checkpoints
+test-oldest: .venv/tools
+	rm -rf $(OLDEST)
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(OLDEST) .
+	$(PYTHON) -m venv $(OLDEST)/venv
+	$(OLDEST)/venv/bin/pip install --quiet -c constraints-oldest.txt $(OLDEST)/*.whl pytest hypothesis
+	status=0; $(OLDEST)/venv/bin/python -m pytest $(OLDEST_TESTS:%=tests/test_%.py) $(ARGS) || status=1; \
+	rm -rf $(OLDEST)/venv; exit $$status
 
 # The environment, then the package in it: Python sources are used where they lie, the native module is built.
 # setuptools and wheel are for what a rival needs and is distributed as sources alone.

@@ -168,7 +168,29 @@ def na_alista(m: int, n: int, p: Any = None) -> tuple[Arrays, Arrays, Twin]:
                 x = torch.where(z.abs() > least, z, x)
         return x
 
-    return s, {"A": A, "W": W, "p": largest if p is None else p}, by_columns(run)
+    return s, {"A": A, "W": W, "p": largest if p is None else p, "network": "ALISTA"}, by_columns(run)
+
+
+def na_alista_at(m: int, n: int, p: Any = None) -> tuple[Arrays, Arrays, Twin]:
+    s, options, _ = na_alista(m, n, p)
+    A, W, counts = options["A"], options["W"], options["p"] if p is None else [p] * 4
+
+    def run(y: Tensor) -> Tensor:
+        x = y.new_zeros(n, y.shape[1])
+        for k, count in enumerate(counts):
+            theta = s[f"theta.{k}"][0] * (1 / (x.abs() / 0.1 + 1))
+            z = x - s[f"gamma.{k}"][0] * (W.T @ (A @ x - y))
+            x = soft(z, theta)
+            if count:
+                least = torch.topk(z.abs(), count, dim=0).values.amin(0)
+                x = torch.where(z.abs() > least, z, x)
+        return x
+
+    return s, options | {"network": "ALISTA-AT"}, by_columns(run)
+
+
+def na_alista_at_plain(m: int, n: int) -> tuple[Arrays, Arrays, Twin]:
+    return na_alista_at(m, n, p=0)
 
 
 def na_alista_plain(m: int, n: int) -> tuple[Arrays, Arrays, Twin]:
@@ -181,8 +203,8 @@ def adopty(parts: Callable[[int, int, int], Arrays], swapped: bool = False, W: b
     def build(m: int, n: int) -> tuple[Arrays, Arrays, Twin]:
         D, lam, analytic = unit(m, n).T, 0.7, unit(m, n)
         layers = [parts(k, m, n) for k in range(4)]
-        of_y, of_x = ("Wz", "Wx") if swapped and m != n else ("Wx", "Wz")
-        if swapped and m != n:
+        of_y, of_x = ("Wz", "Wx") if swapped else ("Wx", "Wz")
+        if swapped:
             layers = [{{"Wx": "Wz", "Wz": "Wx"}.get(name, name): v for name, v in p.items()} for p in layers]
 
         def twin(y: Tensor) -> Tensor:
@@ -199,7 +221,8 @@ def adopty(parts: Callable[[int, int, int], Arrays], swapped: bool = False, W: b
             return x
 
         s = {f"layer{k}-{name}": v for k, p in enumerate(layers) for name, v in p.items()}
-        return s, {"A": D.T, "lam": lam} | ({"W": analytic} if W else {}), twin
+        square = {"of_y": of_y} if m == n and of_y in layers[0] else {}
+        return s, {"A": D.T, "lam": lam} | ({"W": analytic} if W else {}) | square, twin
 
     return build
 
@@ -252,7 +275,7 @@ def ada_lista(m: int, n: int) -> tuple[Arrays, Arrays, Twin]:
             x = eta * softshrink(z / eta, lam)
         return x[..., 0]
 
-    return s, {"lam": lam, "A": D}, twin
+    return s, {"lam": lam, "A": D, "network": "Ada-LISTA"}, twin
 
 
 def sparse_representation(m: int, n: int) -> tuple[Arrays, Arrays, Twin]:

@@ -23,7 +23,7 @@ def onsager_lista(m: int, n: int, each: tuple[int, ...] = ()) -> tuple[Arrays, A
     s["lam_2:0"] = -s["lam_2:0"]  # clamped there
 
     def run(y: Tensor) -> Tensor:
-        x = soft(s["B_0:0"] @ y, s["lam_0:0"])
+        x = soft(s["B_0:0"] @ y, s["lam_0:0"].clamp(min=0))
         for t in range(1, 4):
             x = soft(s["S_0:0"] @ x + s["B_0:0"] @ y, s[f"lam_{t}:0"].clamp(min=0))
         return x
@@ -76,15 +76,12 @@ def vita_lista(tied: bool, selection: Any = None) -> Any:
             x = y.new_zeros(n, y.shape[1])
             for t in (1, 2, 3):
                 z = s["W:0" if tied else f"W_{t}:0"] @ x + s["B:0"] @ y
-                x = select(z, s[f"theta_{t}:0"], t, selection)
+                theta = s[f"theta_{t}:0"]
+                x = select(z, theta if selection else theta.clamp(min=0), t, selection)
             return x
 
         # the scope of its variables comes before their names
-        return (
-            {f"LISTA/{name}": v for name, v in s.items()},
-            {"selection": selection} if selection else {},
-            by_columns(run),
-        )
+        return {f"LISTA/{name}": v for name, v in s.items()}, {"selection": selection}, by_columns(run)
 
     return build
 
@@ -112,7 +109,7 @@ def vita_cp(tied: bool, selection: Any = None) -> Any:
                 x = select(z, s[f"theta_{t}:0"], t, selection)
             return x
 
-        return s, {"A": A} | ({"selection": selection} if selection else {}), by_columns(run)
+        return s, {"A": A, "selection": selection}, by_columns(run)
 
     return build
 
@@ -141,7 +138,7 @@ def vita_lamp(tied: bool) -> Any:
             for t in (1, 2, 3):
                 v = y - A @ x + (x.abs() > 0).double().mean(0) * n / m * v
                 B = s["B:0" if tied else f"B_{t}:0"]
-                x = soft(x + B @ v, s[f"lam_{t}:0"] * ((v**2).sum(0) / m).sqrt())
+                x = soft(x + B @ v, s[f"lam_{t}:0"].clamp(min=0) * ((v**2).sum(0) / m).sqrt())
             return x
 
         return s, {"A": A}, by_columns(run)

@@ -264,6 +264,61 @@ def test_what_is_not_alike_is_not_touched(capsys: pytest.CaptureFixture[str]) ->
         convert.accelerate("model")
 
 
+class Broken(Copied):
+    """Whose state is not what its class makes."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(5, 9)
+        if how == "no weight":
+            self._W.weight = None  # type: ignore[assignment]
+        elif how == "a vector":
+            self._W.weight = nn.Parameter(torch.zeros(9))
+        elif how == "a scalar":
+            self._W.weight = nn.Parameter(torch.zeros(()))
+        elif how == "meta":
+            self.to("meta")
+        elif how == "nan":
+            nn.init.constant_(self._S.weight, torch.nan)
+        elif how == "whole numbers":
+            self._W.weight = nn.Parameter(torch.ones(9, 5, dtype=torch.int64), requires_grad=False)
+        elif how == "complex":
+            self._W.weight = nn.Parameter(self._W.weight.to(torch.complex64))
+        elif how == "half":
+            self._S.half()
+        elif how == "counts":
+            self.T = self.K = self.layers = 10**12  # type: ignore[assignment]
+        elif how == "names":
+            self.theta = self.shrinkage.lambd = "x"  # type: ignore[assignment]
+        elif how == "empty":
+            self._W.weight = nn.Parameter(torch.zeros(9, 0))
+
+
+HOWS = (
+    "no weight", "a vector", "a scalar", "meta", "nan", "whole numbers", "complex", "half", "counts", "names", "empty",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_broken_modules_are_left_or_replaced_rightly(how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    old = Broken(how)
+    model = nn.Sequential(old)
+    convert.accelerate(model)
+    said = capsys.readouterr().out
+    assert said.count("\n") == (how not in ("no weight", "a vector", "a scalar"))  # which look like no copied LISTA
+    if how == "counts":
+        y = torch.randn(3, 5)
+        assert torch.allclose(model(y), old(y), atol=1e-6)
+        assert "5 layers in one call" in said
+    else:
+        assert model[0] is old
+
+
+@pytest.mark.parametrize("verbose", [1, None, "x", torch.tensor(True)])
+def test_a_switch_is_true_or_false(verbose: Any) -> None:
+    with pytest.raises(TypeError, match="verbose must be True or False, got "):
+        convert.accelerate(nn.Linear(2, 3), verbose=verbose)
+
+
 def test_dropin_example() -> None:
     """The same losses with the import changed."""
     script = Path(__file__).parent.parent / "examples" / "dropin.py"

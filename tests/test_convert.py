@@ -26,6 +26,8 @@ from sources import (
     hyperlista_alista_plain,
     hyperlista_lista,
     na_alista,
+    na_alista_at,
+    na_alista_at_plain,
     na_alista_plain,
     own,
     own_tied,
@@ -53,6 +55,8 @@ CASES: dict[str, tuple[Any, type]] = {
     "HyperLISTA, ALISTA without selection": (hyperlista_alista_plain, fu.nn.ALISTA),
     "na-alista": (na_alista, fu.nn.ALISTA),
     "na-alista without selection": (na_alista_plain, fu.nn.ALISTA),
+    "na-alista, ALISTA-AT": (na_alista_at, fu.nn.ALISTA),
+    "na-alista, ALISTA-AT without selection": (na_alista_at_plain, fu.nn.ALISTA),
     "AdaLISTA, LISTA": (ada_lista_lista, fu.nn.LISTA),
     "AdaLISTA": (ada_lista, fu.nn.LISTA),
     "sparse-representation": (sparse_representation, fu.nn.LISTA),
@@ -147,13 +151,6 @@ def test_a_threshold_of_zero() -> None:
     net = convert.load_lista(s, **options)
     agree(net, twin, 5)
     assert net.layers_summary()[1]["threshold"] == 0
-
-
-def test_the_default_matrix_is_analytic() -> None:
-    s, options, _ = na_alista(5, 9)
-    net = convert.load_lista(s, **(options | {"W": None}))
-    assert torch.equal(net.W, fu.nn.analytic_weights(options["A"]))
-    assert "selection" in repr(net)
 
 
 def test_files(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from sources_tensorflow import (
     onsager_lamp,
     vita_alista,
     vita_cp,
+    vita_lista,
 )
 
 
@@ -135,19 +136,20 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "copied, thr is negative": (
         bad(copied_thresholds, {"thr": NEGATIVE}), ValueError,
-        "thr is negative: with that the copied idiom does not shrink, and no network here does so",
+        "thr is negative in layer 0: there the copied idiom doubles small values, which no network here does",
     ),
     "copied, thr and layers": (
         bad(copied_thresholds, layers=3), ValueError,
         "thr says that there are 4 layers: leave out layers= and max_iter=",
     ),
-    "HyperLISTA, a negative step": (
-        bad(hyperlista_alista, {"gamma.2": NEGATIVE}), ValueError,
-        "the step of layer 2 is negative, which ALISTA cannot be: it keeps logarithms",
+    "copied, some of thr are negative": (
+        bad(copied_thresholds, {"thr": torch.tensor([[0.1], [-0.1], [0.2], [-0.3]])}), ValueError,
+        "thr is negative in layer 1, 3: there the copied idiom doubles small values, which no network here does",
     ),
-    "HyperLISTA, a negative threshold": (
-        bad(hyperlista_alista, {"theta.2": NEGATIVE}), ValueError,
-        "the threshold of layer 2 is negative, which ALISTA cannot be: it keeps logarithms",
+    "HyperLISTA, no selection": (
+        bad(hyperlista_alista, drop=("selection",)), ValueError,
+        "HyperLISTA's ALISTA does not store how many pass unshrunk: give selection=, two percentages (more in each "
+        "layer, at most), or None if all shrink",
     ),
     "HyperLISTA, selection": (
         bad(hyperlista_alista, selection=3.0), ValueError,
@@ -155,6 +157,17 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "(1.2, 13.0)",
     ),
     "na-alista, no A": (bad(na_alista, drop=("A",)), ValueError, "na-alista does not store A: give A="),
+    "na-alista, no network": (
+        bad(na_alista, drop=("network",)), ValueError,
+        'na-alista does not tell which network it is: give network=, "ALISTA" or "ALISTA-AT"',
+    ),
+    "na-alista, an unknown network": (
+        bad(na_alista, network="AGLISTA"), ValueError, 'network must be "ALISTA" or "ALISTA-AT", got \'AGLISTA\'',
+    ),
+    "na-alista, no W": (
+        bad(na_alista, drop=("W",)), ValueError,
+        "na-alista does not store W: give W=, such as fastunroll.nn.analytic_weights(A)",
+    ),
     "na-alista, no p": (
         bad(na_alista, drop=("p",)), ValueError,
         "na-alista does not store p, how many pass in each layer: give p=, 0 for none",
@@ -180,9 +193,17 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "adopty, half a layer": (
         bad(ADOPTY["lista"], drop=("layer2-Wz",)), ValueError, "layer2-Wz is missing: each layer needs Wx and Wz",
     ),
-    "adopty, a negative threshold": (
-        bad(ADOPTY["coupled"], {"layer1-threshold": -positive(9)}), ValueError,
-        "the threshold of layer 1 is negative, which LISTACP cannot be: it keeps logarithms",
+    "adopty, a layer far away": (
+        bad(ADOPTY["step"], {"layer987654321-step_size": positive(1)}), ValueError,
+        "layer4 is missing: layers are numbered from 0 to 987654321, without a gap",
+    ),
+    "adopty, square": (
+        lambda: convert.load_lista(ADOPTY["lista"](5, 5)[0], lam=0.1), ValueError,
+        'adopty does not tell which of its square matrices multiplies y: give of_y=, "Wx" or "Wz"',
+    ),
+    "adopty, A is zero": (
+        bad(ADOPTY["step"], A=torch.zeros(5, 9)), ValueError,
+        "A must not be zero: the step size 1/‖A‖² would be infinite",
     ),
     "AdaLISTA, no lambda": (
         bad(ada_lista_lista, drop=("lam",)), ValueError, "AdaLISTA's LISTA does not store λ, its lambd: give lam=",
@@ -205,7 +226,7 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "LAMP, no shrinkage": (
         bad(onsager_lamp("soft"), drop=("shrinkage",)), ValueError,
-        "onsager_deep_learning's LAMP does not store which shrinkage it has: give shrinkage=, "
+        "onsager_deep_learning's LAMP does not tell which shrinkage it has: give shrinkage=, "
         '"soft" or "bernoulli-gaussian"',
     ),
     "LAMP, an unknown shrinkage": (
@@ -220,10 +241,6 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         bad(onsager_lamp(None), shrinkage="bernoulli-gaussian"), ValueError,
         "the Bernoulli-Gaussian shrinkage has 2 values in each layer, but some have 1",
     ),
-    "LAMP, a negative scale": (
-        bad(onsager_lamp("soft"), {"theta_1:0": draw(2).abs() * torch.tensor([1, -1])}), ValueError,
-        "the scale of layer 1 is negative, which LAMP cannot be: it keeps logarithms",
-    ),
     "LAMP, matrices": (
         bad(onsager_lamp("soft", untied=True), drop=("B_3:0",)), ValueError,
         "there are 4 layers but 3 matrices: one, or one a layer",
@@ -235,10 +252,38 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "LISTA-CPSS, no W for ALISTA": (
         bad(vita_alista, drop=("W",)), ValueError, "LISTA-CPSS's ALISTA does not store W: give W=",
     ),
-    "LISTA-CPSS, counts": (
-        bad(vita_cp(True), selection=(17.0, 100.0)), ValueError,
-        "with selection=(17.0, 100.0) and n = 9 the source lets (1, 3, 4) pass in its layers, and LISTACPSS "
-        "(2, 3, 5): no network here does what it does",
+    "LISTA-CPSS, no selection": (
+        bad(vita_cp(True), drop=("selection",)), ValueError,
+        "LISTA-CPSS's LISTA-CP does not store how many pass unshrunk: give selection=, two percentages (more in each "
+        "layer, at most), or None if all shrink",
+    ),
+    "LISTA-CPSS, no selection for LISTA": (
+        bad(vita_lista(True), drop=("selection",)), ValueError,
+        "LISTA-CPSS's LISTA does not store how many pass unshrunk: give selection=, two percentages (more in each "
+        "layer, at most), or None if all shrink",
+    ),
+    "LISTA-CPSS, no selection for ALISTA": (
+        bad(vita_alista, drop=("selection",)), ValueError,
+        "LISTA-CPSS's ALISTA does not store how many pass unshrunk: give selection=, two percentages (more in each "
+        "layer, at most), or None if all shrink",
+    ),
+    "Ada-LISTA, no network": (
+        bad(ada_lista, drop=("network",)), ValueError,
+        'Ada-LISTA does not tell which network it is: give network=, "Ada-LISTA" or "Ada-LFISTA"',
+    ),
+    "Ada-LFISTA": (
+        bad(ada_lista, network="Ada-LFISTA"), ValueError,
+        "Ada-LFISTA cannot be converted: its thresholds follow a momentum that no network here has",
+    ),
+    "a converted network": (
+        lambda: convert.load_lista(convert.load_lista(na_alista(5, 9)[0], **na_alista(5, 9)[1]).state_dict()),
+        ValueError,
+        "a network that load_lista has made cannot be converted: it keeps what its state dict does not hold: load its "
+        "source again",
+    ),
+    "overflow": (
+        bad(ada_lista_lista, {"gammas": 1e300 * positive(4, 1, 1), "A.weight": 1e100 * draw(9, 5)}), ValueError,
+        "W1.0 overflows torch.float64 where it is converted: scale the weights down",
     ),
     "NA-ALISTA": (
         lambda: convert.load_lista({"regressor.hidden": draw(3), "regressor.lstm.bias_hh": draw(3)}), ValueError,
@@ -275,15 +320,9 @@ def test_an_unknown_mapping(names: list[str], found: str) -> None:
     with pytest.raises(ValueError, match="no network that is known") as caught:
         convert.load_lista({name: draw(3) for name in names})
     assert str(caught.value) == (
-        "the mapping holds no network that is known: expected the names of fastunroll's LISTA (W1.{k}, W2.{k}, "
-        "theta.{k}); the copied idiom (_W.weight, _S.weight); HyperLISTA's LISTA (B, W.{k}, theta.{k}); HyperLISTA's "
-        "ALISTA (gamma.{k}, theta.{k}, A, W); na-alista (gamma.{k}, theta.{k}); adopty (layer{k}-threshold, "
-        "layer{k}-step_size, layer{k}-lr, layer{k}-W_coupled, layer{k}-W_hessian, layer{k}-Wx, layer{k}-Wz); "
-        "AdaLISTA's LISTA (A.weight, B.weight, etas, gammas); Ada-LISTA (W1.weight, W2.weight, etas, gammas); "
-        "sparse-representation (weight_input, weight_lateral, soft_shrink.lambd); onsager_deep_learning's LISTA "
-        "(B_0:0, S_0:0, lam_{k}:0); onsager_deep_learning's LAMP (B_{k}:0, theta_{k}:0); LISTA-CPSS's LISTA (B:0, "
-        "theta_{k}:0); LISTA-CPSS's LISTA-CP (theta_{k}:0); LISTA-CPSS's LAMP (lam_{k}:0); LISTA-CPSS's ALISTA "
-        f"(alpha_{{k}}:0, theta_{{k}}:0); found {found}"
+        "the mapping holds no network that is known, of fastunroll, the copied idiom, HyperLISTA, na-alista, adopty, "
+        "AdaLISTA, sparse-representation, onsager_deep_learning or LISTA-CPSS: compare its names with those that "
+        f"help(fastunroll.convert.load_lista) lists; found {found}"
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from encode_job import READ, ROWS, SIZE, assert_right, before, before_shard, refused, run, write_files
+from fastunroll.__main__ import main
 from fastunroll.encode import encode
 from fastunroll.encode import run as running
 from fastunroll.encode.job import Job
@@ -191,3 +194,31 @@ def test_working_folder_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     before_shard(monkeypatch, 1, lambda: os.chdir(tmp_path / "elsewhere"))
     encode("D.npy", "Y.npy", tmp_path / "codes.npz", lam=0.3, shard_size=SIZE)
     assert (tmp_path / "codes.npz").exists()
+
+
+def test_exit_code_and_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [("--dictionary", "D.npy"), ("--input", "Y.npy"), ("--lam-file", "L.npy"), ("--output", "codes.npz")]
+    arguments = [part for flag, name in files for part in (flag, str(tmp_path / name))]
+    before_shard(monkeypatch, 2, lambda: mapped(tmp_path / "Y.npy"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["encode", *arguments, "--shard-size", str(SIZE)])
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.splitlines()[-1].startswith(
+        f"fastunroll encode: the input {tmp_path / 'Y.npy'} changed during the run: "
+    )
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no file system in memory")
+def test_mapped_file_on_a_file_system_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a file system notes no time of a change that comes by way of a mapping."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+        path = shutil.copy2(tmp_path / "Y.npy", memory)
+        (tmp_path / "Y.npy").unlink()
+        (tmp_path / "Y.npy").symlink_to(path)
+        before_shard(monkeypatch, 3, lambda: mapped(Path(path)))
+        assert "changed during the run: " in refused(tmp_path)
+        assert not (tmp_path / "codes.npz").exists()

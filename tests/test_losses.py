@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import fastunroll as fu
 import pytest
 import torch
@@ -61,6 +63,40 @@ def test_nmse() -> None:
     x = torch.tensor([[3.0, 4.5], [0.0, 0.0]])
     assert fu.losses.nmse_db(x, x_true).item() == pytest.approx(10 * torch.log10(torch.tensor(1.25 / 26)).item())
     assert fu.losses.nmse_db(x, x_true, pooled=False).item() == pytest.approx(-10.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scale_free(dtype: torch.dtype) -> None:
+    """Errors relative to y do not change with its scale, where squares overflow or vanish."""
+    torch.manual_seed(0)
+    B, y = A.to(dtype), torch.randn(5, 10, dtype=dtype)
+    x, x_true = torch.randn(5, 30, dtype=dtype), torch.randn(5, 30, dtype=dtype)
+    least, most = (-100, 100) if dtype == torch.float32 else (-900, 900)
+    for exponent in (least, least // 2, most // 2, most):
+        s = 2.0**exponent
+        given = (s * x).requires_grad_()
+        residual = fu.losses.kkt_residual(given, s * y, B, s * 0.1)
+        assert torch.equal(residual, fu.losses.kkt_residual(x, y, B, 0.1))
+        residual.sum().backward()
+        assert given.grad is not None
+        assert given.grad.isfinite().all()
+        for pooled in (True, False):
+            found, wanted = (fu.losses.nmse_db(*pair, pooled) for pair in ((s * x, s * x_true), (x, x_true)))
+            assert found.item() == pytest.approx(wanted.item(), abs=1e-3 if dtype == torch.float32 else 1e-9)
+
+
+def test_nmse_of_samples_of_different_scales() -> None:
+    x_true = torch.tensor([1e-30, 1.0, 1e30])[:, None] * torch.ones(3, 4)
+    assert fu.losses.nmse_db(1.1 * x_true, x_true, pooled=False).item() == pytest.approx(-20, abs=1e-3)
+    assert fu.losses.nmse_db(1.1 * x_true, x_true).item() == pytest.approx(-20, abs=1e-3)
+
+
+def test_nmse_where_something_is_zero() -> None:
+    x = torch.randn(3, 4)
+    assert fu.losses.nmse_db(x, x).item() == -math.inf
+    assert fu.losses.nmse_db(x, 0 * x).item() == math.inf
+    assert math.isnan(fu.losses.nmse_db(0 * x, 0 * x).item())
+    assert math.isnan(fu.losses.nmse_db(x / 0, x).item()) or fu.losses.nmse_db(x / 0, x).item() == math.inf
 
 
 def test_a_network_learns_without_truth() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _REAL = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _FLOATING = _REAL | {torch.complex64, torch.complex128}
@@ -83,6 +83,17 @@ def columns(name: str, value: Tensor, expected: int, a_shape: Sequence[int], mat
             f"{name} has {got} columns but {matrix_name} is {shape_text(a_shape)}: "
             f"expected {name} of shape (..., {expected})"
         )
+
+
+def unsharded(module: nn.Module) -> None:
+    """Refuses a module some of whose parameters are sharded, of which a process holds a part alone."""
+    for prefix, part in module.named_modules():
+        for name, parameter in part._parameters.items():
+            if type(parameter) is not nn.Parameter and hasattr(parameter, "full_tensor"):
+                raise ValueError(
+                    f"a network must be sharded as a whole, but {f'{prefix}.{name}'.lstrip('.')} is sharded by itself: "
+                    "use fully_shard(network)"
+                )
 
 
 def autocasts(x: Tensor) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import _checks
 from .iterations import ista_step, step_arguments
+from .norms import decibels, norm
 from .products import product
 
 
@@ -43,8 +44,8 @@ def kkt_residual(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor
     lam = _checks.threshold("lam", lam, x)
     _checks.broadcasts("lam", lam, x)
     moved = x - ista_step(x, y, A, 1.0, lam)
-    scale = torch.linalg.vector_norm(product(y, A, adjoint=True), dim=-1)
-    return torch.linalg.vector_norm(moved, dim=-1) / torch.where(scale > 0, scale, torch.ones_like(scale))
+    scale = norm(product(y, A, adjoint=True))
+    return norm(moved) / torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
 def lasso_objective(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor:
@@ -90,18 +91,16 @@ def nmse_db(x: Tensor, x_true: Tensor, pooled: bool = True) -> Tensor:
         One number, in dB.
 
     Raises:
-        TypeError: not floating point.
-        ValueError: shapes differ.
+        TypeError: not floating point, or ``pooled`` is neither True nor False.
+        ValueError: shapes or devices differ.
     """
-    _checks.tensor("x", x)
-    _checks.tensor("x_true", x_true)
+    pooled = _checks.flag("pooled", pooled)
+    _checks.same_device("x_true", _checks.tensor("x_true", x_true), _checks.tensor("x", x))
     if x.shape != x_true.shape:
         raise ValueError(
             f"x and x_true must have one shape, got {_checks.shape_text(x.shape)} and "
             f"{_checks.shape_text(x_true.shape)}"
         )
-    error = (x - x_true).abs().square().sum(-1)
-    power = x_true.abs().square().sum(-1)
-    if pooled:
-        return 10 * torch.log10(error.sum() / power.sum())
-    return (10 * torch.log10(error / power)).mean()
+    n = 1 if pooled or not x.dim() else x.shape[-1]
+    error, power = (decibels(t.reshape((1, -1) if pooled else (-1, n))) for t in (x - x_true, x_true))
+    return (error - power).mean()

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import _checks
+from .._files import first_line
 from .fused import FusedLISTA, FusedSoftThreshold, is_copied_lista, is_soft_threshold, lista_candidates
 
 _SAMPLES = 32
@@ -38,7 +40,7 @@ def accelerate(module: nn.Module, verbose: bool = True) -> nn.Module:
         ``module``, or what replaces it.
 
     Raises:
-        TypeError: ``module`` is not an ``nn.Module``.
+        TypeError: ``module`` is not an ``nn.Module``, or ``verbose`` not True or False.
 
     Example::
 
@@ -47,6 +49,7 @@ def accelerate(module: nn.Module, verbose: bool = True) -> nn.Module:
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+    verbose = _checks.flag("verbose", verbose)
     made: dict[nn.Module, nn.Module] = {}
     for name, old in _alike(module):
         if old in made:
@@ -74,12 +77,13 @@ def _alike(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
 
 def _fused(old: nn.Module) -> tuple[nn.Module | None, str]:
     """What can replace a module, and what to say of it."""
+    if any(p.is_meta for p in old.parameters()):
+        return None, "left as it is, since its weights are on the meta device, where nothing can be compared"
     try:
         with torch.no_grad():
             return _fused_lista(old) if is_copied_lista(old) else _fused_threshold(old)
     except Exception as error:  # of foreign code, called with what it may not expect
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
-        return None, f"left as it is, since it refuses a batch of samples: {said}"
+        return None, f"left as it is, since it refuses a batch of samples: {type(error).__name__}: {first_line(error)}"
 
 
 def _fused_lista(old: Any) -> tuple[nn.Module | None, str]:

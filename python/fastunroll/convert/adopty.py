@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..nn import ALISTA, LISTA, StepLISTA, UnrolledNetwork, analytic_weights
+from ..nn import ALISTA, LISTA, UnrolledNetwork
 from ..operators.dense import spectral_norm
-from .build import alike, alista, empty, fill, lista, lista_cp, logs
+from .build import alike, alista, lista, lista_cp, step_lista
 from .source import Source
 
 _PARTS = ("threshold", "step_size", "lr", "W_coupled", "W_hessian", "Wx", "Wz")
@@ -16,37 +16,32 @@ TEMPLATES = tuple(f"layer{{k}}-{part}" for part in _PARTS)
 
 
 def load_adopty(
-    source: Source, A: Tensor | None = None, *, lam: float | None = None, W: Tensor | None = None
-) -> UnrolledNetwork:
+    source: Source, A: Tensor | None = None, *, lam: float | None = None, W: Tensor | None = None,
+    of_y: str | None = None,
+) -> UnrolledNetwork:  # fmt: skip
     """x⁺ = S_{λθ}(z), where z = x Wz + y Wx, or z = x − t (x D − y) W with what the layer has of t, W and θ.
 
     W is ``W_coupled`` (m, n), else Dᵀ times ``W_hessian`` (n, n), else the analytic weights if there are a step and a
     threshold in all layers, else Dᵀ. t is ``step_size``, which was ``lr`` once, else 1. θ is ``threshold``, else t,
-    else 1/‖D‖². In networks saved when Wx and Wz had each other's names they are told by their shapes.
+    else 1/‖D‖². In networks saved when Wx and Wz had each other's names they are told by their shapes, and where D is
+    square by ``of_y``, the name of the one that multiplies y.
     """
-    layers = 1 + max(int(name[len("layer") : name.index("-")]) for name in source.names)
-    parts = [{part: f"layer{k}-{part}" for part in _PARTS if f"layer{k}-{part}" in source} for k in range(layers)]
-    if {} in parts:
-        raise ValueError(
-            f"layer{parts.index({})} is missing: layers are numbered from 0 to {layers - 1}, without a gap"
-        )
+    parts = _parts(source)
     if lam is None:
         raise ValueError(f"{source.convention} does not store λ: give lam=")
     lam = _checks.not_negative("lam", lam)
     if "Wx" in parts[0] or "Wz" in parts[0]:
-        return _direct(source, A, parts, lam)
-    A = source.given("A", A)
+        return _direct(source, A, parts, lam, of_y)
+    A = _checks.nonzero_matrix("A", source.given("A", A))
     n = A.shape[1]
     every = [set(names) for names in parts]
     steps = [source.values(names.get("step_size") or names["lr"], 1) if {"step_size", "lr"} & set(names) else None
              for names in parts]  # fmt: skip
     if all(names == {"step_size"} for names in every):
-        net = empty(StepLISTA, A, layers, lam=lam)
-        fill(net, A=A, log_step=logs("step", [t for t in steps if t is not None], StepLISTA))
-        return net
+        return step_lista(A, [t for t in steps if t is not None], lam)
     theta = alike([lam * _threshold(source, names, t, A) for names, t in zip(parts, steps, strict=True)])
     if all(names in ({"step_size", "threshold"}, {"lr", "threshold"}) for names in every):
-        W = analytic_weights(A) if W is None else source.given("W", W, *A.shape)
+        W = source.given("W", W, *A.shape, such_as="fastunroll.nn.analytic_weights(A)")
         return alista(ALISTA, A, W, [t for t in steps if t is not None], theta)
     matrices = []
     for names, t in zip(parts, steps, strict=True):
@@ -59,6 +54,17 @@ def load_adopty(
     return lista_cp(A, matrices, theta)
 
 
+def _parts(source: Source) -> list[dict[str, str]]:
+    """The names of each layer's tensors, by what they are."""
+    groups = {part: source.numbers(f"layer{{k}}-{part}") for part in _PARTS}
+    layers = max(max(numbers, default=-1) for numbers in groups.values()) + 1
+    there = set().union(*groups.values())
+    if len(there) < layers:
+        missing = next(k for k in range(layers) if k not in there)
+        raise ValueError(f"layer{missing} is missing: layers are numbered from 0 to {layers - 1}, without a gap")
+    return [{part: f"layer{k}-{part}" for part in _PARTS if k in groups[part]} for k in range(layers)]
+
+
 def _threshold(source: Source, names: dict[str, str], step: Tensor | None, A: Tensor) -> Tensor:
     """In units of λ."""
     if "threshold" in names:
@@ -66,14 +72,17 @@ def _threshold(source: Source, names: dict[str, str], step: Tensor | None, A: Te
     return A.new_tensor(1 / spectral_norm(A) ** 2) if step is None else step
 
 
-def _direct(source: Source, A: Tensor | None, parts: list[dict[str, str]], lam: float) -> LISTA:
+def _direct(source: Source, A: Tensor | None, parts: list[dict[str, str]], lam: float, named_of_y: str | None) -> LISTA:
     of_y, of_x = "Wx", "Wz"
     for k, names in enumerate(parts):
         for part in (of_y, of_x):
             if part not in names:
                 raise ValueError(f"layer{k}-{part} is missing: each layer needs Wx and Wz")
     first, second = (source[parts[0][part]] for part in (of_y, of_x))
-    if first.dim() == second.dim() == 2 and first.shape[0] == first.shape[1] != second.shape[0]:
+    if first.dim() == second.dim() == 2 and first.shape[0] == first.shape[1]:
+        # Versions of the source differ in which of the two multiplies y.
+        named_of_y = "Wz" if first.shape != second.shape else source.choice("of_y", named_of_y, "Wx", "Wz")
+    if named_of_y == "Wz":
         of_y, of_x = of_x, of_y
     m, n = source.matrix(parts[0][of_y]).shape
     W1 = [source.matrix(names[of_y], m, n).mT for names in parts]
@@ -83,5 +92,6 @@ def _direct(source: Source, A: Tensor | None, parts: list[dict[str, str]], lam: 
         return lista(W1, W2, alike(theta), len(parts))
     if A is None:
         raise ValueError(f"{source.convention} without thresholds has λ/‖A‖², and does not store A: give A=")
-    fixed = torch.tensor(lam / spectral_norm(source.given("A", A, m, n)) ** 2, dtype=source.dtype, device=source.device)
+    A = _checks.nonzero_matrix("A", source.given("A", A, m, n))
+    fixed = torch.tensor(lam / spectral_norm(A) ** 2, dtype=source.dtype, device=source.device)
     return lista(W1, W2, [fixed], len(parts), learned_theta=False)

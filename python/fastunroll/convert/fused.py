@@ -15,6 +15,7 @@ from ..prox import soft_threshold
 
 _COUNTS = ("max_iter", "max_iters", "max_iterations", "num_iter", "numIter", "n_iter", "num_layers", "n_layers",
            "layers", "T", "K")  # fmt: skip
+_MOST_LAYERS = 10_000  # a larger number counts something else, such as steps of training
 _WORDS = ("shrink", "soft", "theta", "thr", "lamb")
 
 
@@ -99,14 +100,15 @@ def is_copied_lista(module: nn.Module) -> bool:
     W, S = (getattr(module, name, None) for name in ("_W", "_S"))
     if not (_is_plain_linear(W) and _is_plain_linear(S)) or isinstance(module, FusedLISTA):
         return False
-    n = W.weight.shape[0]
+    n = len(W.weight)
     others = [p for p in module.parameters() if p is not W.weight and p is not S.weight]
     return S.weight.shape == (n, n) and len(others) <= 1
 
 
 def _is_plain_linear(layer: Any) -> TypeGuard[nn.Linear]:
     """A matrix and no more: no bias, and neither hooks nor parametrisations, which a fused product would pass by."""
-    return type(layer) is nn.Linear and layer.bias is None and not layer._forward_hooks and not layer._forward_pre_hooks
+    hooked = type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks
+    return not hooked and layer.bias is None and isinstance(layer.weight, Tensor) and layer.weight.dim() == 2
 
 
 def is_soft_threshold(module: nn.Module) -> bool:
@@ -122,7 +124,7 @@ def lista_candidates(module: nn.Module, output: object) -> Iterator[tuple[str | 
     """Thresholds, numbers of layers, and whether it returns them all, that a copied LISTA may have."""
     every = isinstance(output, (list, tuple))
     counts = [count for name in _COUNTS if isinstance(count := getattr(module, name, None), int)]
-    depths = dict.fromkeys(depth for count in counts for depth in (count + 1, count) if depth > 0)
+    depths = dict.fromkeys(depth for count in counts for depth in (count + 1, count) if 0 < depth <= _MOST_LAYERS)
     thresholds: list[str | float] = [name for name, p in module._parameters.items() if p is not None]
     thresholds += [name for name, b in module._buffers.items() if b is not None and b.is_floating_point()]
     thresholds += [float(c.lambd) for c in module.children() if isinstance(c, nn.Softshrink)]

@@ -42,8 +42,11 @@ def load_copied(
             raise ValueError(
                 f"thr must hold one value, or one a layer, (K, 1), got shape {_checks.shape_text(thr.shape)}"
             )
-        if bool((thr < 0).any()):
-            raise ValueError("thr is negative: with that the copied idiom does not shrink, and no network here does so")
+        if negative := [k for k, value in enumerate(thr.reshape(-1).tolist()) if value < 0]:
+            raise ValueError(
+                f"thr is negative in layer {', '.join(map(str, negative))}: there the copied idiom doubles small "
+                "values, which no network here does"
+            )
         if thr.numel() > 1:
             if max_iter is not None or layers not in (None, thr.numel()):
                 raise ValueError(f"thr says that there are {thr.numel()} layers: leave out layers= and max_iter=")
@@ -82,8 +85,12 @@ def load_ada_lista_lista(source: Source, *, lam: float | None = None) -> LISTA:
     return _with_steps(source, A, source.matrix("B.weight", len(A), len(A)), lam)
 
 
-def load_ada_lista(source: Source, A: Tensor | None = None, *, lam: float | None = None) -> LISTA:
+def load_ada_lista(
+    source: Source, A: Tensor | None = None, *, lam: float | None = None, network: str | None = None
+) -> LISTA:
     """Ada-LISTA for one dictionary: x⁺ = η·softshrink(x − γ (W₂A)ᵀW₂A x + γ (W₁A)ᵀy)/η, λ), of T + 1 layers."""
+    if source.choice("network", network, "Ada-LISTA", "Ada-LFISTA") == "Ada-LFISTA":
+        raise ValueError("Ada-LFISTA cannot be converted: its thresholds follow a momentum that no network here has")
     A = source.given("A", A)
     m = A.shape[0]
     first, second = (source.matrix(name, m, m) @ A for name in ("W1.weight", "W2.weight"))

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from types import EllipsisType
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .. import _checks
+from .._files import read_arrays, read_tensors
 
 _RECORDS = ("done", "log")  # what training scripts in TensorFlow save beside the variables
+_LONGEST = 60  # characters of a name in a message
 _NESTED = ("state_dict", "model_state_dict")  # where checkpoints keep the weights
 
 
 def read(mapping: Any) -> dict[str, Any]:
-    """What ``mapping``, or the file at that path, names."""
+    """What ``mapping``, or the file at that path, names.
+
+    Raises:
+        TypeError: it is neither a mapping nor a path.
+        OSError: the file cannot be read.
+        ValueError: the file holds something else.
+    """
     if isinstance(mapping, (str, os.PathLike)):
-        mapping = _read_file(Path(mapping))
+        path = Path(mapping)
+        mapping = _read_file(path)
+        if not isinstance(mapping, Mapping):
+            raise ValueError(f"{path} {_WRONG} (it holds {_checks.shown(mapping)}): {_FIX}")
     if not isinstance(mapping, Mapping):
         raise TypeError(
             f"mapping must be a state dict, or the path of a .pt, .pth or .npz file, got {type(mapping).__name__}"
@@ -34,32 +45,61 @@ def read(mapping: Any) -> dict[str, Any]:
     return {str(name): mapping[name] for name in mapping if name not in _RECORDS}
 
 
+_WRONG, _FIX = "is not a state dict", "save the weights alone with torch.save(model.state_dict(), path)"
+
+
 def _read_file(path: Path) -> Any:
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if name not in _RECORDS}
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors: save the weights alone with torch.save(model.state_dict(), path)"
-        ) from error
+    if path.suffix.lower() == ".npz":
+        return read_arrays(path, "is not an .npz file of arrays", "save it with numpy.savez(path, **weights)")
+    return read_tensors(path, _WRONG, _FIX)
 
 
 def pattern(template: str) -> re.Pattern[str]:
     """Names such as ``theta.{k}``, with a number for {k}; {*} is anything."""
-    return re.compile(re.escape(template).replace(r"\{k\}", r"(\d+)").replace(r"\{\*\}", ".+"))
+    number = r"(0|[1-9][0-9]{0,8})"
+    return re.compile(re.escape(template).replace(r"\{k\}", number).replace(r"\{\*\}", ".+"), re.DOTALL)
 
 
 def as_tensor(name: str, value: object) -> Tensor:
-    """A finite, real tensor of its own from a tensor or an array."""
+    """A real or complex tensor of its own, with values, from a tensor or an array."""
     if isinstance(value, (np.ndarray, np.generic)):
-        value = torch.as_tensor(np.array(value))
+        array = np.asarray(value)
+        if array.dtype.kind not in "fc" or array.dtype.itemsize > 16 or array.dtype in (np.longdouble, np.clongdouble):
+            raise TypeError(
+                f"{name} must be an array of float16, float32 or float64, got {array.dtype}: use "
+                f"{name}.astype(numpy.float64)"
+            )
+        value = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=True))
     t = _checks.tensor(name, value).detach()
+    if t.is_meta:
+        raise TypeError(
+            f"{name} must hold values, but it is on the meta device: load the weights into the network first"
+        )
+    return t
+
+
+def is_finite(name: str, t: Tensor) -> bool:
+    """Whether an entry of a state dict of ``nn`` is finite, or holds logarithms of zero."""
+    allowed = torch.isfinite(t)
+    if name.split(".")[-2:][0].startswith("log_"):
+        allowed = allowed | (t == -torch.inf)
+    return bool(allowed.all())
+
+
+def finite(name: str, value: object) -> Tensor:
+    """A finite, real tensor of its own from a tensor or an array."""
+    t = as_tensor(name, value)
     _checks.real(name, t)
     if not bool(torch.isfinite(t).all()):
         raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
     return t
+
+
+AskedSelection: TypeAlias = tuple[float, float] | EllipsisType | None  # an ellipsis where nothing was given
+# What an option decides, for messages.
+_MEANS = {
+    "network": "network it is", "shrinkage": "shrinkage it has", "of_y": "of its square matrices multiplies y",
+}  # fmt: skip
 
 
 class Source:
@@ -71,7 +111,7 @@ class Source:
     """
 
     def __init__(self, values: Mapping[str, object], convention: str) -> None:
-        tensors = {name: as_tensor(name, value) for name, value in values.items()}
+        tensors = {name: finite(name, value) for name, value in values.items()}
         self.convention = convention
         self.dtype = reduce(torch.promote_types, (t.dtype for t in tensors.values()))
         self._tensors = {name: t.to(self.dtype) for name, t in tensors.items()}
@@ -93,11 +133,31 @@ class Source:
         """A matrix of so many rows and columns; any number for None."""
         return _fitting(name, self[name], rows, columns)
 
-    def given(self, name: str, value: object, rows: int | None = None, columns: int | None = None) -> Tensor:
+    def given(
+        self, name: str, value: object, rows: int | None = None, columns: int | None = None, *, such_as: str = ""
+    ) -> Tensor:
         """A matrix that the mapping does not store, from an option."""
         if value is None:
-            raise ValueError(f"{self.convention} does not store {name}: give {name}=")
-        return _fitting(name, as_tensor(name, value).to(self.device, self.dtype), rows, columns)
+            example = f", such as {such_as}" if such_as else ""
+            raise ValueError(f"{self.convention} does not store {name}: give {name}={example}")
+        return _fitting(name, finite(name, value).to(self.device, self.dtype), rows, columns)
+
+    def choice(self, name: str, value: object, *words: str) -> str:
+        """One of two words, from an option that the mapping does not store."""
+        first, second = (f'"{word}"' for word in words)
+        if value is None:
+            raise ValueError(f"{self.convention} does not tell which {_MEANS[name]}: give {name}=, {first} or {second}")
+        _checks.choice(name, value, words)
+        return str(value)
+
+    def selection(self, value: AskedSelection) -> tuple[float, float] | None:
+        """Percentages, or None for no support selection, from an option that the mapping does not store."""
+        if value is ...:
+            raise ValueError(
+                f"{self.convention} does not store how many pass unshrunk: give selection=, two percentages (more in "
+                "each layer, at most), or None if all shrink"
+            )
+        return value
 
     def values(self, name: str, *sizes: int) -> Tensor:
         """One value, (), or several, (n,): as many as one of ``sizes``, in any shape with one dimension above 1."""
@@ -109,10 +169,14 @@ class Source:
             )
         return t.reshape(()) if t.numel() == 1 else t.reshape(-1)
 
+    def numbers(self, template: str) -> set[int]:
+        """The numbers of a group."""
+        found = (pattern(template).fullmatch(name) for name in self._tensors)
+        return {int(match[1]) for match in found if match}
+
     def layers(self, template: str, first: int = 0) -> list[str]:
         """The names of a numbered group, in order, without a gap; none if there are none."""
-        found = (pattern(template).fullmatch(name) for name in self._tensors)
-        numbers = {int(match[1]) for match in found if match}
+        numbers = self.numbers(template)
         for k in range(first, max(numbers, default=first - 1) + 1):
             if k not in numbers:
                 raise ValueError(
@@ -134,7 +198,7 @@ class Source:
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
-    names = sorted(names)
+    names = sorted(" ".join(name.split())[:_LONGEST] for name in names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..nn import ALISTA, LAMP, LISTA, LISTACP, UnrolledNetwork
 from ..nn.selection import schedule
-from .build import Selection, alike, alista, empty, fill, lista, lista_cp, lista_cpss, lista_ss, logs
-from .source import Source
+from .build import alike, alista, empty, fill, lista, lista_cp, lista_cpss, lista_ss, logs
+from .converted import SignedSoftShrinkage
+from .source import AskedSelection, Source
 
 
 def load_onsager_lista(source: Source) -> LISTA:
@@ -38,13 +39,8 @@ def load_onsager_lamp(source: Source, A: Tensor | None = None, *, shrinkage: str
                 f"{name} holds {value.numel()} values: LAMP here has the soft shrinkage, of 1 or 2, and the "
                 "Bernoulli-Gaussian one, of 2"
             )
-    if shrinkage is None and any(value.numel() == 2 for value in theta):
-        raise ValueError(
-            f"{source.convention} does not store which shrinkage it has: give shrinkage=, "
-            '"soft" or "bernoulli-gaussian"'
-        )
-    if shrinkage not in (None, "soft", "bernoulli-gaussian"):
-        raise ValueError(f'shrinkage must be "soft" or "bernoulli-gaussian", got {shrinkage!r}')
+    if shrinkage is not None or any(value.numel() == 2 for value in theta):
+        shrinkage = source.choice("shrinkage", shrinkage, "soft", "bernoulli-gaussian")
     if shrinkage == "bernoulli-gaussian":
         if any(value.numel() != 2 for value in theta):
             raise ValueError("the Bernoulli-Gaussian shrinkage has 2 values in each layer, but some have 1")
@@ -64,7 +60,11 @@ def _transposed(source: Source, names: list[str], A: Tensor, layers: int) -> lis
 def _soft_lamp(A: Tensor, W: Sequence[Tensor], alpha: Sequence[Tensor], scale: Sequence[Tensor]) -> LAMP:
     net = empty(LAMP, A, len(alpha), tied=len(W) == 1 < len(alpha))
     fill(net, A=A, W=W)
-    fill(net.shrinkage, log_alpha=[a.clamp(min=0).log() for a in alpha], log_scale=logs("scale", scale, LAMP))
+    least = [a.clamp(min=0) for a in alpha]
+    if any(bool(s < 0) for s in scale):
+        net.shrinkage = SignedSoftShrinkage(least, scale)  # type: ignore[assignment]  # another that LAMP can run
+    else:
+        fill(net.shrinkage, log_alpha=logs(least), log_scale=logs(scale))
     return net
 
 
@@ -81,8 +81,9 @@ def _shared_or_own(source: Source, name: str) -> list[str]:
     return [f"{name}:0"] if f"{name}:0" in source else source.layers(f"{name}_{{k}}:0", first=1)
 
 
-def load_vita_lista(source: Source, *, selection: Selection = None) -> UnrolledNetwork:
+def load_vita_lista(source: Source, *, selection: AskedSelection = ...) -> UnrolledNetwork:
     """LISTA, x⁺ = S_θ(B y + W x) by max(θ, 0), or, with ``selection``, LISTA-SS."""
+    selection = source.selection(selection)
     B = source.matrix("B:0")
     n = B.shape[0]
     theta = alike([source.values(name, 1, n) for name in source.layers("theta_{k}:0", first=1)])
@@ -93,8 +94,9 @@ def load_vita_lista(source: Source, *, selection: Selection = None) -> UnrolledN
     return lista_ss([B], W, theta, _above_percentile(selection, len(theta), n), selection)
 
 
-def load_vita_cp(source: Source, A: Tensor | None = None, *, selection: Selection = None) -> LISTACP:
+def load_vita_cp(source: Source, A: Tensor | None = None, *, selection: AskedSelection = ...) -> LISTACP:
     """LISTA-CP, x⁺ = S_θ(x + W (y − A x)) with W (n, m), or, with ``selection``, LISTA-CPSS."""
+    selection = source.selection(selection)
     A = source.given("A", A)
     n = A.shape[1]
     theta = alike([source.values(name, 1, n) for name in source.layers("theta_{k}:0", first=1)])
@@ -106,9 +108,10 @@ def load_vita_cp(source: Source, A: Tensor | None = None, *, selection: Selectio
 
 
 def load_vita_alista(
-    source: Source, A: Tensor | None = None, *, W: Tensor | None = None, selection: Selection = None
+    source: Source, A: Tensor | None = None, *, W: Tensor | None = None, selection: AskedSelection = ...
 ) -> ALISTA:
     """ALISTA, x⁺ = P_θ(x + α Wᵀ(y − A x))."""
+    selection = source.selection(selection)
     A = source.given("A", A)
     W = source.given("W", W, *A.shape)
     n = A.shape[1]

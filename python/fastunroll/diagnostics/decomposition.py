@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import _checks
 from ..iterations import ista_step
 from ..losses import kkt_residual
+from ..norms import norm
 from ..operators.dense import spectral_norm
 from ..solvers import fista
 from ..table import Table
@@ -126,7 +127,7 @@ def wide(t: Tensor) -> Tensor:
 
 def distance(a: Tensor, b: Tensor) -> float:
     """‖a − b‖ over the whole batch, in double precision."""
-    return float(torch.linalg.vector_norm(wide(a) - wide(b)))
+    return float(norm((wide(a) - wide(b)).reshape(-1)))
 
 
 def ratio(a: float, b: float, of_zeros: float = 0.0) -> float:

@@ -30,6 +30,7 @@ _MEASURES = (
     _Panel("update, ‖x_k − x_{k−1}‖ / ‖x_k‖", {"update": None}, logarithmic=True),
 )
 _SPREAD, _DECADES = 3.0, 300.0  # from where a logarithmic axis helps, and from where powers of ten are marks enough
+_TALLEST = 1e280  # beyond it, the margin of a logarithmic axis overflows
 _COUNTS = "passing"  # a parameter of another scale than the rest
 _DECOMPOSITION: dict[str, tuple[str, dict[str, Any]]] = {
     "error": ("network", {"color": "C0", "linewidth": 2.5, "marker": "o", "markersize": 4}),
@@ -121,4 +122,4 @@ def _finish(axes: Any, title: str, logarithmic: bool) -> None:
 
 def _drawable(values: Sequence[float | None]) -> list[float]:
     """Gaps where there is nothing to draw."""
-    return [math.nan if v is None or math.isinf(v) else v for v in values]
+    return [math.nan if v is None or abs(v) > _TALLEST else v for v in values]

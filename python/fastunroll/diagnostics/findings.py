@@ -64,7 +64,7 @@ def _movement(layers: Table) -> str:
 def _error(layers: Table) -> str:
     in_db = layers[0].get("nmse_db") is not None
     values = _column(layers, "nmse_db" if in_db else "kkt_residual")
-    if None in values:
+    if any(value is None or math.isnan(value) for value in values):
         return ""
 
     def is_worse(value: float, than: float) -> bool:
@@ -96,12 +96,20 @@ def _density(layers: Table) -> str:
 
 def _thresholds(layers: Table) -> str:
     theta = _column(layers, "threshold")
-    gone = [k for k, t in enumerate(theta, 1) if t <= _NEGLIGIBLE * max(theta)]
-    if not gone:
-        return ""
+    largest = max((t for t in theta if math.isfinite(t)), default=math.nan)
+    gone = [k for k, t in enumerate(theta, 1) if t <= _NEGLIGIBLE * largest]
     if len(gone) == len(theta):
         return "All thresholds are zero: nothing is shrunk."
-    return f"The threshold{'s' * (len(gone) > 1)} of {numbered(gone)} {'are' if len(gone) > 1 else 'is'} all but zero."
+    odd = {
+        "all but zero": gone,
+        "infinite, so that nothing passes": [k for k, t in enumerate(theta, 1) if t == math.inf],
+    }
+    return " ".join(_said(numbers, what) for what, numbers in odd.items() if numbers)
+
+
+def _said(layers: Sequence[int], what: str) -> str:
+    several = len(layers) > 1
+    return f"The threshold{'s' * several} of {numbered(layers)} {'are' if several else 'is'} {what}."
 
 
 def _decomposition(d: Decomposition) -> str:
@@ -112,7 +120,7 @@ def _decomposition(d: Decomposition) -> str:
     if d.rho > 1:
         worst = max(d.layers, key=lambda row: row["rate"])["layer"]
         text += f"; the ideal step can lead away from it (ρ = {d.rho:.3g}, at the input of layer {worst})"
-    if last["bound"] is None or not math.isfinite(last["bound/error"]):
+    if any(last[name] is None or not math.isfinite(last[name]) for name in ("bound", "bound/error", "own_bound")):
         return text + ", and there is no finite bound."
     text += f"; the bound is {last['bound/error']:.3g} times the error"
     return text + (

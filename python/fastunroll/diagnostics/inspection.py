@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,10 +81,11 @@ def report(
         plot: where to write the figure, such as ``"report.png"``.
 
     Raises:
-        TypeError: something is not a floating-point tensor, or not a number.
+        TypeError: something is not a floating-point tensor, not a number, or cannot be called.
         ValueError: shapes do not fit; there is no sample; values are not finite, and if it is a layer's output, which
             is the first; one of A and λ is given and the other not known; or ``ideal`` without a reference solution.
         ImportError: ``plot`` without matplotlib.
+        FileNotFoundError: the folder of ``plot`` does not exist.
 
     Example::
 
@@ -91,8 +93,12 @@ def report(
         print(found)
         found.layers[-1]["nmse_db"]
     """
+    if not callable(model):
+        raise TypeError(f"model must be a network or a function, got {_checks.shown(model)}")
+    if ideal is not None and not callable(ideal):
+        raise TypeError(f"ideal must be a function of x and y, or None, got {_checks.shown(ideal)}")
     if plot is not None:
-        figure_class()  # refuses before all the work, rather than after it
+        _writable(plot)
     _finite("y", _checks.tensor("y", y))
     if y.numel() == 0:
         raise ValueError(f"y must hold at least one sample, got shape {_checks.shape_text(y.shape)}")
@@ -126,7 +132,7 @@ def report(
 def _measures(x: Tensor, before: Tensor, x_true: Tensor | None, lasso: _Lasso | None) -> dict[str, float | None]:
     row: dict[str, float | None] = {
         "density": float(torch.count_nonzero(x)) / x.numel(),
-        "update": ratio(distance(x, before), float(torch.linalg.vector_norm(x))),
+        "update": ratio(distance(x, before), distance(x, torch.zeros_like(x))),
     }
     if x_true is not None:
         there = x_true.any(-1)
@@ -219,6 +225,7 @@ def _lasso(model: object, y: Tensor, x: Tensor, A: Tensor | None, lam: Tensor | 
     dtype = torch.promote_types(torch.promote_types(wide(x).dtype, y.dtype), matrix.dtype)
     matrix = matrix.detach().to(dtype).contiguous()
     weight = _checks.threshold("lam", weight, matrix).detach()
+    weight = weight.reshape(()) if weight.numel() == 1 else weight
     if weight.shape not in ((), matrix.shape[1:]) or bool((weight < 0).any()):
         raise ValueError(
             f"lam must be one number ≥ 0 or one a coordinate, shape {_checks.shape_text(matrix.shape[1:])}, got "
@@ -226,6 +233,15 @@ def _lasso(model: object, y: Tensor, x: Tensor, A: Tensor | None, lam: Tensor | 
         )
     _finite("lam", weight)
     return _Lasso(y.to(dtype), matrix, weight)
+
+
+def _writable(plot: object) -> None:
+    """Refuses a figure that cannot be drawn or written before all the work, rather than after it."""
+    if not isinstance(plot, (str, os.PathLike)):
+        raise TypeError(f"plot must be a path or None, got {_checks.shown(plot)}")
+    if not Path(plot).parent.is_dir():
+        raise FileNotFoundError(f"plot must be in a folder that exists, got {os.fspath(plot)!r}")
+    figure_class()
 
 
 def _finite(name: str, value: Tensor) -> None:

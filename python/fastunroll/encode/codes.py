@@ -15,7 +15,7 @@ from torch import Tensor
 from .errors import EncodeError
 from .manifest import read_manifest, shard_path
 from .merge import index_dtype, joined_indptr
-from .parts import folder_of
+from .parts import folder_of, target_of
 from .shard_file import PER_SAMPLE, misplaced, read_codes, read_label
 
 
@@ -72,6 +72,11 @@ def _read(path: Path, first: int = 0) -> Codes:
     return Codes(shape=(rows, columns), first=first, **found)
 
 
+def _is_one_file(path: Path) -> bool:
+    """Whether there is something else than a folder, whatever it is: reading it tells."""
+    return target_of(path).exists() and not path.is_dir()
+
+
 def shards(path: Path | str) -> Iterator[Codes]:
     """The codes that ``fastunroll encode --shards`` has written, a shard at a time and in order.
 
@@ -82,10 +87,10 @@ def shards(path: Path | str) -> Iterator[Codes]:
         EncodeError: there are none, or not all, or one is damaged or in the place of another one.
     """
     path = Path(path)
-    folder = path if path.is_dir() else folder_of(path)
-    if path.exists() and not path.is_dir():
+    if _is_one_file(path):
         yield _read(path)
         return
+    folder = path if path.is_dir() else folder_of(path)
     manifest = read_manifest(folder)
     if manifest is None:
         what = "is a folder without a job file" if path.is_dir() else f"does not exist, nor do shards of it in {folder}"
@@ -111,7 +116,7 @@ def load(path: Path | str) -> Codes:
     Raises:
         EncodeError: it is missing, incomplete or damaged.
     """
-    if Path(path).exists() and not Path(path).is_dir():
+    if _is_one_file(Path(path)):
         return _read(Path(path))
     parts = list(shards(path))
     if not parts:

@@ -20,8 +20,12 @@ LOCK = "lock"
 
 def target_of(output: Path) -> Path:
     """The file that is written: the one that a link leads to; other paths are as they are, which errors then name."""
-    target = Path(os.path.realpath(output)) if output.is_symlink() else output
-    if target.is_symlink():
+    try:
+        target = Path(os.path.realpath(output)) if output.is_symlink() else output
+        leads_to_itself = target.is_symlink()
+    except OSError as error:
+        raise EncodeError(f"cannot use the output {output}: {error.strerror or error}") from None
+    if leads_to_itself:
         raise EncodeError(f"the output {output} is a link that leads to itself: remove the link")
     return target
 

@@ -8,6 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from .. import _checks
 from .network import UnrolledNetwork
 
 
@@ -19,6 +20,7 @@ class StepwiseNetwork(UnrolledNetwork):
         raise NotImplementedError
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
+        _checks.unsharded(self)
         start = y.new_zeros(*y.shape[:-1], self.n) if x0 is None else x0
         # PyTorch's sums over a sample round by how the sample lies in memory.
         wide, start = (t.to(torch.promote_types(t.dtype, torch.float32)).contiguous() for t in (y, start))

@@ -1,0 +1,157 @@
+"""Random forms of a layer for ``fastunroll.unrolled``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fastunroll as fu
+import torch
+from torch import Tensor
+
+from . import oracle
+from .draw import Draw
+from .subject import Leaves, Subject
+from .tensors import expanded, spoil
+
+DTYPES = [torch.float64, torch.float32, torch.complex128, torch.complex64, torch.bfloat16, torch.float16]
+SIZES = [1, 2, 3, 5, 8, 11, 16, 17, 31, 33, 64, 65, 130]
+
+
+def unrolled(d: Draw) -> Subject:
+    dtype = d.pick("dtype", DTYPES, [10, 4, 4, 2, 1, 1])
+    real, is_complex = dtype.to_real(), dtype.is_complex
+    linear = d.pick("linear", ["direct", "coupled", "gram"])
+    state = d.pick("state", ["none", "momentum", "splitting", "onsager"] if linear == "coupled" else
+                   ["none", "momentum", "splitting"])  # fmt: skip
+    kinds = ["soft", "none"] if is_complex else ["soft", "nonnegative", "none"]
+    kind = d.pick("prox", kinds, [5, 1] if is_complex else [5, 3, 1])
+    group = d.pick("group", [1, 2, 3, 5], [5, 1, 1, 1]) if kind == "soft" else 1
+    layers = d.pick("layers", [1, 2, 3, 5, 16], [3, 3, 3, 2, 0.5])
+    m, n = d.size("m", SIZES), d.size("n", SIZES)
+    n = max(1, n // group) * group
+    lead = d.lead()
+    passing = None
+    if kind != "none" and d.chance("selection", 0.35):
+        passing = [d.random.choice([0, 1, 2, 3, n // group, n + 1]) for _ in range(layers)]
+    strict = d.chance("exact sums", 0.15) and layers <= 3 and max(m, n) <= 17 and group == 1 and state != "onsager"
+    strict = strict and dtype == torch.float64
+    normal = d.whole if strict else d.normal
+    leaves: dict[str, Tensor] = {}
+
+    def each(name: str, feature: str, make: Any) -> Any:
+        """One for all layers or one a layer, as names of leaves."""
+        count = d.pick(f"{feature} of", ["all layers", "each layer"])
+        names = [f"{name}{k}" for k in range(layers if count == "each layer" else 1)]
+        for one in names:
+            leaves[one] = make()
+        return names
+
+    def numbers(low: float, high: float, sizes: list[int]) -> Tensor:
+        size = d.pick("values", ["scalar", "one", "vector"], [2, 1, 2])
+        shape = {"scalar": (), "one": (1,), "vector": (sizes[-1],)}[size]
+        if strict:
+            return torch.randint(0, 3, shape).to(real)
+        return (low + (high - low) * torch.rand(shape, dtype=torch.float64)).to(real)
+
+    def alike(name: str, feature: str, low: float, high: float, sizes: list[int]) -> Any:
+        first = numbers(low, high, sizes)
+        names = each(name, feature, lambda: numbers_of(first.shape, low, high))
+        return names
+
+    def numbers_of(shape: torch.Size, low: float, high: float) -> Tensor:
+        if strict:
+            return torch.randint(0, 3, shape).to(real)
+        return (low + (high - low) * torch.rand(shape, dtype=torch.float64)).to(real)
+
+    scales = [1.0, 1e-4, 1e4, 1e-30 if real == torch.float64 else 1e-6]
+    scale = 1.0 if strict else d.pick("scale", scales, [20, 1, 1, 1])
+    leaves["y"] = (normal(*lead, m, dtype=dtype).to(torch.complex128 if is_complex else torch.float64) * scale).to(
+        dtype
+    )
+    leaves["y"] = expanded(d, leaves["y"])
+    if len(lead) and lead[0] > 1 and d.chance("a sample is zero", 0.1):
+        leaves["y"] = leaves["y"].clone()
+        leaves["y"][0] = 0
+    of_samples = ["y"]
+
+    def weight(rows: int, columns: int, size: int) -> Tensor:
+        return normal(rows, columns, dtype=dtype) / (1 if strict else size**0.5)
+
+    names: dict[str, list[str]] = {key: [] for key in ("first", "second", "step", "theta", "gain", "blend")}
+    if linear == "direct":
+        names["first"] = each("W1_", "W1", lambda: weight(n, m, m))
+        names["second"] = each("W2_", "W2", lambda: weight(n, n, n))
+    elif linear == "coupled":
+        names["first"] = each("A", "A", lambda: weight(m, n, m + n))
+        if d.chance("own W", 0.6):
+            names["second"] = each("W", "W", lambda: weight(m, n, n))
+    else:
+        leaves["A"] = weight(m, n, m + n)
+        names["first"] = ["A"]
+        if d.chance("own W", 0.6):
+            leaves["W"] = weight(m, n, n)
+            names["second"] = ["W"]
+    if linear != "direct" and state != "onsager" and d.chance("step", 0.8):
+        names["step"] = alike("step", "step", 0.3, 0.8, [n if linear == "gram" else m])
+    if kind != "none":
+        low = d.pick("threshold from", [0.05, 0.3, 0.0, -0.2], [6, 3, 1, 1])
+        names["theta"] = alike("theta", "theta", low * scale, (low + 0.3) * scale, [n // group])
+        if low == 0.0:
+            for name in names["theta"]:
+                leaves[name].zero_()
+    if d.chance("gain", 0.25):
+        names["gain"] = each("gain", "gain", lambda: numbers_of(torch.Size([]), 0.6, 1.4) if not strict
+                             else torch.tensor(2.0, dtype=real))  # fmt: skip
+    if state in ("momentum", "splitting"):
+        names["blend"] = each("blend", "blend", lambda: numbers_of(torch.Size([]), 0.1, 0.9))
+    if d.chance("x0", 0.4):
+        leaves["x0"] = normal(*lead, n, dtype=dtype)
+        leaves["x0"] = leaves["x0"] * (leaves["x0"].abs() > 0.7)
+        of_samples.append("x0")
+    if state != "none" and d.chance("s0", 0.4):
+        leaves["s0"] = normal(*lead, m if state == "onsager" else n, dtype=dtype) / (1 if strict else 2)
+        of_samples.append("s0")
+    if d.chance("not finite", 0.12):
+        name = d.random.choice([name for name in leaves if leaves[name].numel()])
+        d.say(f"not finite in {name.rstrip('0123456789_') or name}")
+        if name in leaves and leaves[name].numel():
+            leaves[name] = spoil(d, leaves[name])
+    keep = d.chance("return_layers", 0.3)
+    segment = d.random.randint(1, layers) if not keep and d.chance("checkpoint", 0.15) else None
+    second_state = state != "none" and not keep and d.chance("return_state", 0.2)
+
+    def listed(leaves: Leaves, key: str) -> Any:
+        found = [leaves[name] for name in names[key]]
+        return None if not found else found[0] if len(found) == 1 else found
+
+    def run(leaves: Leaves) -> Tensor:
+        first, second = listed(leaves, "first"), listed(leaves, "second")
+        made = {"direct": fu.Direct, "coupled": fu.Coupled, "gram": fu.Gram}[linear]
+        part = made(first, second) if linear == "direct" else made(first, second, listed(leaves, "step"))
+        prox = fu.Prox(listed(leaves, "theta"), kind=kind, gain=listed(leaves, "gain"), group=group, passing=passing)
+        blend = listed(leaves, "blend")
+        pieces = {"momentum": fu.Momentum, "splitting": fu.Splitting}
+        second_of = pieces[state](blend) if state in pieces else fu.Onsager() if state == "onsager" else None
+        out: Any = fu.unrolled(
+            leaves["y"], part, prox, layers=layers, state=second_of, x0=leaves.get("x0"), s0=leaves.get("s0"),
+            return_layers=keep, return_state=second_state, checkpoint=segment,
+        )  # fmt: skip
+        if not second_state:
+            return out
+        with torch.autocast("cpu", enabled=False):
+            return torch.cat(out, dim=-1)
+
+    def exact(leaves: Leaves) -> Tensor:
+        lists = {key: [leaves[name] for name in names[key]] for key in names}
+        x, s = oracle.network(
+            leaves["y"], linear, lists["first"], lists["second"], lists["step"], kind, lists["theta"], lists["gain"],
+            group, passing or (), state, lists["blend"], leaves.get("x0"), leaves.get("s0"), layers,
+        )  # fmt: skip
+        if keep:
+            return x
+        return torch.cat([x[-1], s], dim=-1) if second_state and s is not None else x[-1]
+
+    return Subject(
+        "unrolled", leaves, run, exact, lead, tuple(of_samples), layers if keep else 0,
+        native=real in (torch.float32, torch.float64) and not (is_complex and linear == "gram"), strict=strict,
+    )  # fmt: skip

@@ -1,0 +1,163 @@
+"""Layers and solvers in plain PyTorch, from their formulas: independent of what they check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from twins import largest, of, shrink
+
+
+def _prox(z: Tensor, kind: str, theta: Tensor | None, group: int, passing: int) -> Tensor:
+    if kind == "none":
+        return z
+    assert theta is not None
+    if passing:
+        theta = theta.clamp(min=0)
+    if kind == "nonnegative":
+        kept = largest(torch.relu(z), passing) & (z > theta) if passing else torch.zeros_like(z, dtype=torch.bool)
+        return torch.where(kept, z, torch.relu(z - theta))
+    if group == 1:
+        return shrink(z, theta, passing)
+    groups = z.unflatten(-1, (-1, group))
+    size = torch.linalg.vector_norm(groups, dim=-1)
+    # A group without length has no direction: it becomes zero. (A negative θ would make others longer.)
+    unit = groups / torch.where(size == 0, 1.0, size)[..., None]
+    shrunk = unit * torch.relu(size - theta)[..., None]
+    kept = largest(size, passing) & (size > theta)
+    return torch.where(kept[..., None], groups, shrunk).flatten(-2)
+
+
+def network(
+    y: Tensor,
+    linear: str,
+    first: Sequence[Tensor],
+    second: Sequence[Tensor],
+    step: Sequence[Tensor],
+    kind: str,
+    theta: Sequence[Tensor],
+    gain: Sequence[Tensor],
+    group: int,
+    passing: Sequence[int],
+    state: str,
+    blend: Sequence[Tensor],
+    x0: Tensor | None,
+    s0: Tensor | None,
+    layers: int,
+) -> tuple[Tensor, Tensor | None]:
+    """Every layer, and the second state after the last. The Gram form is the coupled one."""
+    n = first[0].shape[0] if linear == "direct" else first[0].shape[1]
+    x = y.new_zeros(*y.shape[:-1], n) if x0 is None else x0
+    s: Any = s0
+    if s is None:
+        s = {"momentum": x, "splitting": torch.zeros_like(x), "onsager": torch.zeros_like(y)}.get(state)
+    out = []
+    for k in range(layers):
+        v = x + of(blend, k) * (x - s) if state == "momentum" else x - s if state == "splitting" else x
+        scale, residual = 1.0, y
+        if linear == "direct":
+            z = y @ of(first, k).mT + v @ of(second, k).mT
+        else:
+            residual = y - v @ of(first, k).mT
+            if state == "onsager":
+                residual = residual + s
+                scale = torch.linalg.vector_norm(residual, dim=-1, keepdim=True) / y.shape[-1] ** 0.5
+            W = of(second or first, k).conj()
+            if linear == "gram":
+                moved = residual @ W
+                z = v + (of(step, k) * moved if step else moved)
+            else:
+                z = v + (of(step, k) * residual if step else residual) @ W
+        g = of(gain, k) if gain else 1.0
+        t = of(theta, k) * scale if theta else None
+        before, x = x, g * _prox(z + s if state == "splitting" else z, kind, t, group, passing[k] if passing else 0)
+        if state == "momentum":
+            s = before
+        elif state == "splitting":
+            s = s + of(blend, k) * (z - x)
+        elif state == "onsager":
+            s = g * (x != 0).sum(-1, keepdim=True).to(residual.real) / y.shape[-1] * residual
+        out.append(x)
+    return torch.stack(out), s
+
+
+def momentum(iterations: int) -> list[float]:
+    """That of FISTA."""
+    found, t = [], 1.0
+    for k in range(iterations):
+        after = (1 + (1 + 4 * t * t) ** 0.5) / 2
+        found.append(0.0 if k == 0 else (t - 1) / after)
+        t = t if k == 0 else after
+    return found
+
+
+def proximal_gradient(
+    A: Tensor, y: Tensor, lam: Tensor, step: Tensor, x0: Tensor | None, betas: Sequence[float]
+) -> Tensor:
+    x = before = y.new_zeros(*y.shape[:-1], A.shape[1]) if x0 is None else x0
+    for beta in betas:
+        v = x + beta * (x - before)
+        x, before = shrink(v - step * ((v @ A.mT - y) @ A.conj()), lam * step), x
+    return x
+
+
+def admm(A: Tensor, y: Tensor, lam: Tensor, rho: Tensor, relaxation: float, iterations: int) -> Tensor:
+    n = A.shape[1]
+    z = u = y.new_zeros(*y.shape[:-1], n)
+    inverse = torch.linalg.inv(A.mH @ A + rho * torch.eye(n, dtype=A.dtype))
+    for _ in range(iterations):
+        x = (y @ A.conj() + rho * (z - u)) @ inverse.mT
+        v = relaxation * x + (1 - relaxation) * z + u
+        z = shrink(v, lam / rho)
+        u = v - z
+    return z
+
+
+def amp(A: Tensor, y: Tensor, alpha: Tensor, damping: float, iterations: int) -> Tensor:
+    m, n = A.shape
+    x, v = y.new_zeros(*y.shape[:-1], n), y
+    for _ in range(iterations):
+        new = shrink(x + v @ A, alpha * torch.linalg.vector_norm(v, dim=-1, keepdim=True) / m**0.5)
+        x = x + damping * (new - x)
+        v = v + damping * (y - x @ A.mT + (new != 0).to(v).sum(-1, keepdim=True) / m * v - v)
+    return x
+
+
+def gap(
+    x: Tensor, y: Tensor, A: Tensor, lam: Tensor, weights: Tensor | None = None, nonnegative: bool = False,
+    ridge: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """The relative duality gap of the Lasso at x, with λ (...): ridge is further rows of A, weights scale columns.
+
+    The dual point is the residual, made shorter until it is feasible.
+    """
+    if ridge:
+        n = A.shape[1]
+        A = torch.cat([A, ridge**0.5 * torch.eye(n, dtype=A.dtype)])
+        y = torch.cat([y, y.new_zeros(*y.shape[:-1], n)], dim=-1)
+    if weights is not None:
+        A, x = A / weights, x * weights
+    R = y - x @ A.mT
+    slope = R @ A.conj()
+    steep = (torch.relu(slope) if nonnegative else slope.abs()).amax(-1)
+    square, power = R.abs().square().sum(-1), y.abs().square().sum(-1) / 2
+    best = torch.where(square > 0, (R.conj() * y).real.sum(-1) / square, 0.0).clamp(min=0)
+    scale = torch.minimum(best, torch.where(steep > 0, lam / steep, torch.inf))
+    dual = power - (y - scale[..., None] * R).abs().square().sum(-1) / 2
+    primal = square / 2 + lam * x.abs().sum(-1)
+    return (primal - dual) / torch.where(power > 0, power, 1.0)
+
+
+def lasso_on_support(x: Tensor, A: Tensor, y: Tensor, lam: Tensor, weights: Tensor | None, ridge: float) -> Tensor:
+    """The solution as a function of A, y, λ and weights near where its support and signs are those of x: (B, n)."""
+    rows = []
+    for i in range(len(x)):
+        S = x[i].nonzero()[:, 0]
+        B = A[:, S]
+        w = torch.ones_like(x[i]) if weights is None else weights
+        right = B.mT @ y[i] - lam[i] * w[S] * x[i][S].sign()
+        values = torch.linalg.solve(B.mT @ B + ridge * torch.eye(len(S), dtype=A.dtype), right)
+        rows.append(torch.zeros_like(x[i]).index_copy(0, S, values))
+    return torch.stack(rows)

@@ -1,0 +1,128 @@
+"""The fuzzer finds what it is there for: wrong values, hidden NaN, other bits, raw errors, processes that die."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import fastunroll as fu
+import pytest
+import torch
+from fuzz import __main__ as command
+from fuzz import functions, slice
+from fuzz.compare import Finding
+from fuzz.draw import Draw
+from fuzz.subject import Subject
+from fuzz.transforms import WAYS
+from torch import Tensor
+
+TESTS = Path(__file__).parent
+
+
+def subject(run: Any) -> Subject:
+    """The soft threshold of five samples by ``run``."""
+    x, theta = torch.randn(5, 7, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
+    leaves = {"x": x, "theta": theta}
+    return Subject(
+        "soft_threshold", leaves, run, lambda v: fu.reference.soft_threshold(v["x"], v["theta"]), (5,), ("x",)
+    )
+
+
+def right(v: Any) -> Tensor:
+    return fu.soft_threshold(v["x"], v["theta"])
+
+
+def second_row_wrong(v: Any) -> Tensor:
+    out = right(v)
+    return out + 1e-6 * (torch.arange(len(out)) == 1)[:, None] * out
+
+
+def without_gradient_of_theta(v: Any) -> Tensor:
+    return fu.soft_threshold(v["x"], v["theta"].detach())
+
+
+def other_bits(v: Any) -> Tensor:
+    return right(v) * (1 + 1e-14 * torch.get_num_threads())
+
+
+FAULTS = {
+    "no_grad": (second_row_wrong, "values: 1 of 5 rows wrong"),
+    "inference": (second_row_wrong, "1 of 5 rows wrong"),
+    "grad": (without_gradient_of_theta, "gradient"),
+    "vmap": (lambda v: right(v) * 1.01, "rows wrong"),
+    "bits": (other_bits, "another number of threads"),
+}
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("way", FAULTS)
+def test_a_fault_is_found(way: str) -> None:
+    run, message = FAULTS[way]
+    said = []
+    for call in range(8):
+        WAYS[way](Draw(0, call), subject(right))
+        torch.set_num_threads(4)  # more than the fuzzer takes
+        try:
+            WAYS[way](Draw(0, call), subject(run))
+        except Finding as finding:
+            said.append(str(finding))
+    assert said
+    assert all(message in line for line in said)
+
+
+def test_a_hidden_nan_is_found() -> None:
+    hidden = subject(lambda v: right(v).nan_to_num(0.0))
+    hidden.leaves["x"][3, 2] = float("nan")
+    with pytest.raises(Finding, match=r"nan comes back as 0\.0"):
+        WAYS["no_grad"](Draw(0, 0), hidden)
+
+
+def test_a_call_is_drawn_again_from_its_seed() -> None:
+    a, b, other = (functions.ista_step(Draw(3, call)) for call in (4, 4, 5))
+    assert a.leaves.keys() == b.leaves.keys()
+    assert all(torch.equal(a.leaves[name], b.leaves[name]) for name in a.leaves)
+    assert a.leaves["A"].flatten()[0] != other.leaves["A"].flatten()[0]
+
+
+def test_an_error_is_a_finding_and_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(d: Draw) -> None:
+        d.pick("size", [1, 2])
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(slice, "one", fails)
+    with warnings.catch_warnings():
+        slice.run(0, range(2))
+    told = capsys.readouterr().out
+    assert told.count("IndexError at") == 2
+    assert '"counts"' in told
+
+
+def test_a_process_that_dies_is_a_finding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Call 7 kills its process: the calls behind it run in another."""
+
+    def dies(seed: int, first: int, count: int) -> tuple[list[dict[str, Any]], int, str]:
+        code = (
+            "import os, sys, json\n"
+            f"for call in range({first}, {first + count}):\n"
+            "    print(json.dumps({'begins': call}), flush=True)\n"
+            "    call == 7 and os.abort()\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        return [command.json.loads(line) for line in done.stdout.splitlines()], done.returncode, done.stderr
+
+    monkeypatch.setattr(command, "_slice", dies)
+    total = command.Total(seed=0)
+    command.run_slice(total, 5, 5)
+    assert total.calls == 5
+    assert "call 7: the process died with -6" in capsys.readouterr().out
+
+
+def test_some_calls(capfd: pytest.CaptureFixture[str]) -> None:
+    """The command runs from end to end, and prints what it drew."""
+    options = ["--seed", "0", "--calls", "3", "--jobs", "1"]
+    done = subprocess.run([sys.executable, "-m", "fuzz", *options], capture_output=True, text=True, cwd=TESTS)
+    assert "seed 0: 3 calls, " in done.stdout, done.stderr
+    assert "what:" in done.stdout
