@@ -73,7 +73,7 @@ class HyperLISTA(StepwiseNetwork):
 
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
         A, W, pinv, coherence = (t.to(y.dtype) for t in (self.A, self.W, self.pinv, self.coherence))
-        c1, c2, c3 = self.c.to(y.dtype).abs()
+        c1, c2, c3 = self.c.to(y.dtype).abs().unbind()
         at_start = product(y, pinv).abs().sum(-1, keepdim=True)
         before = x
         for _ in range(self.layers):
