@@ -131,12 +131,16 @@ class Problem:
 
         direct = isinstance(linear, Direct)
         first, second = (linear.W1, linear.W2) if direct else (linear.A, linear.W)
+        y, kind = self.y, "direct" if direct else "coupled"
+        if isinstance(linear, Gram):  # of G = WᴴA and Wᴴy
+            W = linear.A if linear.W is None else linear.W
+            y, first, second, kind = y @ W.conj(), W.mH @ linear.A, None, "gram"
         blend = self.state.beta if f.state == "momentum" else self.state.eta if f.state == "splitting" else None
         x0 = self.y.new_zeros(f.batch, f.n) if self.x0 is None else self.x0
         return fu.reference.network(
-            self.y, several(first), several(second), [] if direct else several(linear.step),
+            y, several(first), several(second), [] if direct else several(linear.step),
             several(self.prox.theta), several(self.prox.gain), several(blend), x0, self.s0,
-            layers=f.layers, linear="direct" if direct else "coupled", state=f.state, shrinkage=self.prox.kind,
+            layers=f.layers, linear=kind, state=f.state, shrinkage=self.prox.kind,
             group=self.prox.group, passing=self.prox.passing or (),
         )  # fmt: skip
 

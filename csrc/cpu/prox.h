@@ -57,7 +57,7 @@ template <class T> void Prox<T>::magnitudes_of(const T* x, T* magnitudes) const 
       sum = shrinkage == Shrinkage::nonnegative && x[g] < 0 ? 0 : absolute(x[g]);
     } else {
       for (int64_t i = g * group; i < (g + 1) * group; ++i) sum += x[i] * x[i];
-      sum = T(__builtin_sqrt(double(sum)));
+      sum = absolute(T(__builtin_sqrt(double(sum))));  // a NaN may have a sign, and counts as the largest
     }
     magnitudes[g] = sum;
   }

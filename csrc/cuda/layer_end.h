@@ -58,7 +58,7 @@ template <class T> class EndLayer : LayerRow<T> {
       const Value v = before_prox(c);
       squares = fused_multiply_add(v, v, squares);
     }
-    return square_root(squares);
+    return magnitude(square_root(squares));  // a NaN may have a sign, and counts as the largest
   }
 
   // x+ of a column, and all that follows from it.

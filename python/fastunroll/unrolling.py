@@ -25,9 +25,16 @@ def _tensors(name: str, values: Values | None, like: Tensor) -> list[Tensor]:
         return []
     several = _listed(values)
     if not several or not all(isinstance(v, (int, float, Tensor)) for v in several):
-        raise TypeError(f"{name} must be a number, a torch.Tensor, or a list of these, one a layer, got {values!r}")
+        raise TypeError(
+            f"{name} must be a number, a torch.Tensor, or a list of these, one a layer, got {_checks.shown(values)}"
+        )
     real = like.real.dtype if like.is_complex() else like.dtype
-    return [v if isinstance(v, Tensor) else torch.full((), v, dtype=real, device=like.device) for v in several]
+    return [v if isinstance(v, Tensor) else _number(name, v, real, like.device) for v in several]
+
+
+def _number(name: str, value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    number = _checks.representable(name, _checks.finite(name, value), dtype)
+    return torch.full((), number, dtype=dtype, device=device)
 
 
 def _as_pairs(matrix: Tensor) -> Tensor:
@@ -147,22 +154,23 @@ def _linear(linear: Direct | Coupled | Gram, layers: int, y: Tensor) -> tuple[st
     return "direct", first, _matrices("W2", linear.W2, layers, (n, n)), []
 
 
-def _passing(prox: Prox, layers: int, n: int) -> tuple[int, ...]:
+def _passing(prox: Prox, layers: int) -> tuple[int, ...]:
     """How many pass unshrunk in each layer; none if empty."""
     if prox.passing is None:
         return ()
     given = _listed(prox.passing)
     passing = tuple(given if isinstance(prox.passing, (list, tuple)) else given * layers)
-    if len(passing) != layers or any(not isinstance(count, int) or count < 0 for count in passing):
-        raise ValueError(f"passing must be a whole number ≥ 0, or {layers} of them, one a layer, got {prox.passing!r}")
-    return tuple(min(count, n) for count in passing)
+    if len(passing) != layers or any(type(count) is not int or not 0 <= count < 2**63 for count in passing):
+        raise ValueError(
+            f"passing must be a whole number ≥ 0, or {layers} of them, one a layer, got {_checks.shown(prox.passing)}"
+        )
+    return passing
 
 
 def _require_prox(prox: Prox, n: int, is_complex: bool) -> None:
     if not isinstance(prox, Prox):
         raise TypeError(f"prox must be Prox(theta, ...), got {type(prox).__name__}")
-    if prox.kind not in ops.SHRINKAGES:
-        raise ValueError(f"kind must be one of {', '.join(ops.SHRINKAGES)}, got {prox.kind!r}")
+    _checks.choice("kind", prox.kind, ops.SHRINKAGES)
     if (prox.theta is None) != (prox.kind == "none"):
         raise ValueError('every kind but "none" has a threshold theta, and "none" has none')
     group = _checks.count("group", prox.group)
@@ -268,7 +276,7 @@ def unrolled(
     if not (y.is_cpu and ops.serves(y, complex_too=True)):  # the CPU's native code looks at gains itself
         _require_positive_gain(gain)
 
-    form = ops.Form(layers, kind, name, prox.kind, prox.group, _passing(prox, layers, n))
+    form = ops.Form(layers, kind, name, prox.kind, prox.group, _passing(prox, layers))
     if x0 is not None:
         _checks.columns("x0", _checks.tensor("x0", x0), n, shape, matrix)
         _checks.same_batch("x0", x0, "y", y)

@@ -77,12 +77,13 @@ class LISTA(UnrolledNetwork):
             raise ValueError("LISTA starts from a matrix or from its size: give either A, or both m and n")
         if A is None:
             dtype = _checks.floating_dtype(dtype)
+            device = _checks.device(device)
             A = torch.randn(_checks.count("m", m), _checks.count("n", n), device=device, dtype=dtype)
             A = A / A.norm(dim=0, keepdim=True)
         A = starting_matrix(A, device, dtype)
         _checks.real("A", A)
         super().__init__(layers, *A.shape)
-        self.tied, self.threshold, self.weights = tied, threshold, weights
+        self.tied, self.threshold, self.weights = _checks.flag("tied", tied), threshold, weights
         size = threshold_size(threshold, self.n)
 
         w1, w2, step = ista_matrices(A)

@@ -39,13 +39,12 @@ def starting_matrix(A: Tensor, device: torch.device | str | None, dtype: torch.d
     """The matrix that a network is made for: finite and not zero, of the device and dtype asked for."""
     dtype = _checks.floating_dtype(dtype)
     A = _checks.nonzero_matrix("A", A).detach()
-    A = A.to(device=device, dtype=dtype.to_complex() if dtype is not None and A.is_complex() else dtype)
+    A = A.to(device=_checks.device(device), dtype=dtype.to_complex() if dtype is not None and A.is_complex() else dtype)
     return A.contiguous()
 
 
 def threshold_size(threshold: str, n: int) -> int:
-    if threshold not in ("scalar", "vector"):
-        raise ValueError(f'threshold must be "scalar" or "vector", got {threshold!r}')
+    _checks.choice("threshold", threshold, ("scalar", "vector"))
     return n if threshold == "vector" else 1
 
 
@@ -139,8 +138,7 @@ class UnrolledNetwork(nn.Module):
 
     @weights.setter
     def weights(self, weights: Weights) -> None:
-        if weights not in ("full", "bf16"):
-            raise ValueError(f'weights must be "full" or "bf16", got {weights!r}')
+        _checks.choice("weights", weights, ("full", "bf16"))
         if weights == "bf16" and not self.tensors:
             raise ValueError(f'weights="bf16" is for layers in one native call, which {type(self).__name__} has not')
         self._weights = weights
@@ -173,11 +171,12 @@ class UnrolledNetwork(nn.Module):
             out = self._at_once(y, x0, return_layers)
             if out is not None:
                 return out
+        _checks.unsharded(self)
         y, x0 = self._checked(y, x0)
         _checks.flag("return_layers", return_layers)
         depth = self.layers if depth is None else depth
         if _checks.count("depth", depth) > self.layers:
-            raise ValueError(f"depth must be from 1 to layers = {self.layers}, got {depth!r}")
+            raise ValueError(f"depth must be from 1 to layers = {self.layers}, got {_checks.shown(depth)}")
         return self._run(y, x0, depth, return_layers)
 
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:

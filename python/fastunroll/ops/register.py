@@ -81,7 +81,11 @@ def is_plain(t: object) -> bool:
     """Whether native code may be handed a tensor's address: a tensor or parameter itself, and no object of a subclass,
     whose values may lie elsewhere; strided; and with no negation or conjugation that was put off.
     """
-    return type(t) in _PLAIN and t.layout is torch.strided and not t.is_neg() and not t.is_conj()  # type: ignore[attr-defined]
+    return (
+        type(t) in _PLAIN
+        and t.layout is torch.strided  # type: ignore[attr-defined]
+        and not (t.is_nested or t.is_neg() or t.is_conj())  # type: ignore[attr-defined]
+    )
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
