@@ -51,7 +51,7 @@ BAD: dict[str, Refused] = {
     ),
     "unrolled, kind": (
         lambda: U(y, COUPLED, fu.Prox(0.1, kind="hard"), layers=2), ValueError,
-        "kind must be one of none, soft, nonnegative, got 'hard'",
+        "kind must be \"none\", \"soft\" or \"nonnegative\", got 'hard'",
     ),
     "unrolled, no threshold": (
         lambda: U(y, COUPLED, fu.Prox(), layers=2), ValueError, 'every kind but "none" has a threshold theta',
@@ -81,7 +81,8 @@ BAD: dict[str, Refused] = {
         "theta must be a number, a torch.Tensor, or a list of these, one a layer, got []",
     ),
     "unrolled, gain": (
-        lambda: U(y, COUPLED, fu.Prox(0.1, gain=-1), layers=2), ValueError, "gain must be positive, got -1",
+        lambda: U(y, COUPLED, fu.Prox(0.1, gain=-1), layers=2), ValueError,
+        "gain must be positive, but layer 0 has -1: learn its logarithm instead",
     ),
     "unrolled, NumPy": (
         lambda: U(y, fu.Coupled(A.numpy()), SOFT, layers=2), TypeError,
@@ -238,7 +239,7 @@ BAD: dict[str, Refused] = {
     ),
     "network's y": (
         lambda: net()(torch.randn(3, 249)), ValueError,
-        "y has 249 columns but W1 is (500, 250): expected y of shape (..., 250)",
+        "y has 249 columns but A is (250, 500): expected y of shape (..., 250)",
     ),
     "network's x0": (
         lambda: net()(y, torch.randn(4, 500)), ValueError,
@@ -246,7 +247,8 @@ BAD: dict[str, Refused] = {
     ),
     "network's dtype": (
         lambda: net()(y.double()), TypeError,
-        "all tensors must have one dtype, but W1 is torch.float32 and y is torch.float64: convert one with .to()",
+        "all tensors must have one dtype, but the network is torch.float32 and y is torch.float64: convert one with "
+        ".to()",
     ),
     "number of weights": (
         lambda: fu.iterations.lista(y, [A.T] * 2, [torch.eye(500)] * 3, [torch.tensor(0.1)], layers=2), ValueError,

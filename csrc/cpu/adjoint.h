@@ -103,7 +103,7 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
       if (step) h *= load(step + c);
       if (state) {  // s+ = share r, and the scale of theta is |r| / sqrt(m)
         h = multiply_add(broadcast(s.shares[r]), load(state + c), h);
-        h = multiply_add(broadcast(s.scales[r]), load(residual + c), h);
+        h = multiply_add(broadcast(s.scales[r]), load(residual + c) / broadcast(s.norms[r]), h);
         store(state + c, h);
       }
       if (to_y) store(to_y + c, load(to_y + c) + h);

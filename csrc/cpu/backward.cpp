@@ -77,6 +77,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
     s.along = memory.take<T>(stride);
     s.magnitudes = memory.take<T>(stride);
     s.scales = memory.take<T>(task);
+    s.norms = memory.take<T>(task);
     s.shares = memory.take<T>(task);
     s.g_masks = memory.take<uint64_t>(task * words);
     s.v_masks = memory.take<uint64_t>(task * words);
@@ -144,7 +145,8 @@ void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<
     if (to_theta) to_theta[c] += s.along[c] * scale;
     if (prox.theta) of_scale += s.along[c] * prox.theta[c];
   }
-  s.scales[row] = scale == 0 ? 0 : of_scale / (T(size) * scale);
+  s.scales[row] = scale == 0 ? 0 : of_scale / T(size);
+  s.norms[row] = scale == 0 ? 1 : scale;  // divided by on its own: the quotient of both may overflow
   const T* x = m.given(a.x, net.n, b, k);
   int64_t nonzeros = 0;
   for (int64_t c = 0; c < net.n; ++c) nonzeros += x[c] != 0;

@@ -17,7 +17,7 @@ template <class T> struct TaskMemory {
   T* seen;             // (task, stride_y): coupled, W g and then minus the gradient of r
   T* along;            // a row: threshold gradients of one sample, or zeros
   T* magnitudes;       // a row
-  T *scales, *shares;  // Onsager, for each sample: what of r its gradient gets, and what of s+
+  T *scales, *norms, *shares;  // Onsager, for each sample: r's gradient gets scale r / norm, and share of that of s+
   uint64_t *g_masks, *v_masks;
   ProductScratch<T> products;
 };

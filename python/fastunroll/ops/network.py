@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .. import _fastunroll, reference
+from .. import _fastunroll
 from .._precision import own_precision
 from . import dispatch, fused, layerwise
 from .cache import packed
 from .device import kernels
 from .form import LINEARS, SHRINKAGES, Form, Parameters, fits, sizes
 from .memory import empty
+from .plain_gradients import plain_gradients
 from .register import (
     address,
     addresses,
@@ -25,8 +26,10 @@ from .register import (
     contiguous,
     differentiable,
     differentiate,
+    is_batched,
     is_double,
     is_observed,
+    is_tracing,
     operator,
     require,
 )
@@ -264,8 +267,8 @@ def _gradients(
     y, x0, s0, x, trace, passed, *parameters = ctx.saved_tensors
     p = Parameters.split(parameters, call.counts)
     grad = torch.zeros_like(x[-1]) if grad is None else grad
-    if torch.is_grad_enabled():  # of a gradient that is differentiated again
-        return _plain_gradients(call.form, call.counts, y, x0, s0, parameters, grad, grad_s, [*needs_inputs, *needs])
+    if torch.is_grad_enabled() or is_batched(grad, grad_s):
+        return plain_gradients(call.form, call.counts, y, x0, s0, parameters, grad, grad_s, [*needs_inputs, *needs])
     groups = [any(group) for group in Parameters.split(needs, call.counts)]
     wanted = [*needs_inputs, *groups]
     # Parameters may have moved since, or come back from elsewhere.
@@ -278,32 +281,6 @@ def _gradients(
     for need, size in zip(wanted, (1, 1, 1, *call.counts), strict=True):
         out += [next(found) if need else None for _ in range(size)]
     return out
-
-
-def _plain_gradients(
-    f: Form, counts: Sequence[int], y: Tensor, x0: Tensor | None, s0: Tensor | None, parameters: Sequence[Tensor],
-    grad: Tensor, grad_s: Tensor | None, needs: Sequence[bool],
-) -> list[Tensor | None]:  # fmt: skip
-    """The gradients by plain PyTorch, in which they can be differentiated again."""
-    leaves: list[Any] = [
-        t.view_as(t) if need and t is not None else t for t, need in zip((y, x0, s0, *parameters), needs, strict=True)
-    ]
-    p = Parameters.split(leaves[3:], counts)
-    start = y.new_zeros(y.shape[0], sizes(f, p)[1]) if x0 is None else leaves[1]
-    x, s = reference.network(
-        leaves[0], *p, start, leaves[2], layers=f.layers, linear=f.linear, state=f.state, shrinkage=f.shrinkage,
-        group=f.group, passing=f.passing,
-    )  # fmt: skip
-    outputs, grads = [x if grad.dim() == 3 else x[-1]], [grad]
-    if grad_s is not None:
-        outputs, grads = [*outputs, s], [*grads, grad_s]
-    found = iter(
-        torch.autograd.grad(
-            outputs, [t for t, need in zip(leaves, needs, strict=True) if need], grads, create_graph=True,
-            allow_unused=True, materialize_grads=True,
-        )
-    )  # fmt: skip
-    return [next(found) if need else None for need in needs]
 
 
 class _Network(torch.autograd.Function):
@@ -375,7 +352,7 @@ def network(
 
     segment: with gradients, keep every so many layers only; 0 keeps all.
     """
-    if torch._C._is_tracing():  # for programs that run with gradients and without
+    if is_tracing():  # for programs that run with gradients and without
         x, last, s, _, _ = _network(y, *map(list, p), x0, s0, form.numbers(), keep, True, True)
         return x if keep else last, s
     if not differentiable(y, x0, s0, *(t for group in p for t in group)):

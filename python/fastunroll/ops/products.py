@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _fastunroll
+from .. import _fastunroll, reference
 from .._precision import own_precision
 from .device import kernels
 from .register import (
@@ -16,6 +16,7 @@ from .register import (
     below_autograd,
     differentiable,
     differentiate,
+    is_batched,
     is_double,
     is_observed,
     operator,
@@ -110,6 +111,8 @@ class _Product(torch.autograd.Function):
 
 def product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
     """``start`` + x Aᵀ, or + x A."""
+    if is_batched(x, A, start):
+        return reference.product(x, A, adjoint=adjoint, start=start)
     if not differentiable(x, A, start):
         with below_autograd():
             return _product(x, A, adjoint, start)
@@ -120,6 +123,8 @@ def product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor
 
 def outer(g: Tensor, x: Tensor) -> Tensor:
     """The sum over samples of g xᵀ."""
+    if is_batched(g, x):
+        return reference.outer(g, x)
     if differentiable(g, x):
         return _outer(g, x)
     with below_autograd():

@@ -133,6 +133,17 @@ def is_observed() -> bool:
     )
 
 
+def is_tracing() -> bool:
+    """Whether ``torch.jit.trace`` records the call."""
+    return not torch.compiler.is_compiling() and torch._C._is_tracing()
+
+
+def is_batched(*tensors: Tensor | None) -> bool:
+    """Whether some are batches of gradients (``is_grads_batched=True``), of which operators see one slice alone."""
+    batched: Callable[[Tensor], bool] = torch._C._functorch.is_legacy_batchedtensor
+    return not torch.compiler.is_compiling() and any(t is not None and batched(t) for t in tensors)
+
+
 def differentiable(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 

@@ -9,7 +9,17 @@ from torch import Tensor
 
 from .. import _fastunroll
 from .device import ELEMENTS, kernels, where
-from .register import alike, below_autograd, differentiable, differentiate, is_double, is_observed, operator, require
+from .register import (
+    alike,
+    below_autograd,
+    differentiable,
+    differentiate,
+    is_batched,
+    is_double,
+    is_observed,
+    operator,
+    require,
+)
 
 
 def _fake(x: Tensor, theta: Tensor, outer: int, middle: int, inner: int) -> Tensor:
@@ -86,7 +96,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     out, theta = ctx.saved_tensors
-    through = _plain_backward if torch.is_grad_enabled() else _operator_backward
+    through = _plain_backward if torch.is_grad_enabled() or is_batched(grad) else _operator_backward
     return *through(grad, out, theta, *ctx.layout), None, None, None
 
 
