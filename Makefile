@@ -2,6 +2,7 @@
 # make test   run the tests
 # make lint   formatting, linting, types
 # make sanitize  the core's own tests, with sanitizers; CUDA kernels emulated
+# make sanitize-python  the module itself, with sanitizers: some calls of the fuzzer, and what is refused
 # make fuzz CALLS=100000  random calls compared with plain PyTorch; or for SECONDS_=120; SEED= draws the same again
 # make cuda   compile the CUDA kernels for every architecture, or for ARCHITECTURES, where there is nvcc
 # make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
@@ -21,7 +22,7 @@ DEVELOPMENT := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
   --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=$(shell nvidia-smi >/dev/null 2>&1 && echo native || echo 90-real)
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
-.PHONY: demo test test-oldest sanitize fuzz cuda gpu lint format bench bench-solvers bench-networks bench-quick wheel-check clean
+.PHONY: demo test test-oldest sanitize sanitize-python fuzz cuda gpu lint format bench bench-solvers bench-networks bench-quick wheel-check clean
 
 demo: .venv/built
 	$(BIN)/fastunroll demo $(ARGS)
@@ -43,6 +44,20 @@ define native_tests
 	$(BIN)/cmake --build build/sanitize/$(1)
 	ASAN_OPTIONS=malloc_fill_byte=255:max_malloc_fill_size=1000000000 build/sanitize/$(1)/native_tests
 endef
+
+# The interpreter has no sanitizers: their runtime comes first, and with it what throws exceptions.
+runtime = $(shell $(CXX) -print-file-name=$(1))
+SANITIZED = OMP_NUM_THREADS=2 LD_PRELOAD="$(call runtime,libasan.so) $(call runtime,libstdc++.so.6)" \
+  ASAN_OPTIONS=detect_leaks=0:malloc_fill_byte=255:max_malloc_fill_size=1000000000 \
+  PYTHONPATH=$(CURDIR)/tests/sanitize FASTUNROLL_MODULE=$$(echo $(CURDIR)/build/sanitize-python/_fastunroll*.so)
+sanitize-python: .venv/built
+	$(BIN)/cmake -S . -B build/sanitize-python -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
+	  -DFASTUNROLL_SANITIZE=address,undefined -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	  -DFASTUNROLL_INSTRUCTION_SETS="baseline$(if $(filter x86_64,$(shell uname -m)),;avx2)" \
+	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	$(BIN)/cmake --build build/sanitize-python
+	$(SANITIZED) $(BIN)/python -m pytest -q tests/test_bad_input.py
+	cd tests && $(SANITIZED) $(CURDIR)/$(BIN)/python -m fuzz --calls 400 $(SEED:%=--seed %)
 
 CALLS := $(if $(SECONDS_),,10000)
 fuzz: .venv/built
