@@ -54,6 +54,7 @@ def test_second_derivatives(pair: Pair) -> None:
 
 
 @pytest.mark.usefixtures("_quiet_torch")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # sizes that are compared
 def test_traced(pair: Pair) -> None:
     """With parameters that learn; saved, loaded, and run with gradients and without."""
     net, y = pair
