@@ -240,13 +240,37 @@ void bind_network(py::module_& module) {
   py::class_<PackedWeights>(module, "PackedWeights").def(py::init<const BoundNetwork&, int, bool>());
 }
 
+// The matrix of a product as kernels read it, of one type, shape and direction.
+class PackedMatrix {
+ public:
+  PackedMatrix(bool is_double, std::array<int64_t, 2> shape, int threads, bool adjoint, Address a) {
+    with_type(is_double, [&](auto zero) {
+      using T = decltype(zero);
+      Product<T> of{0, shape[0], shape[1], threads, adjoint, pointer<const T>(a), nullptr, nullptr, nullptr};
+      memory_ = std::make_unique<Block>(size_t(product_packed_size(of)) * sizeof(T));
+      of.packed = reinterpret_cast<T*>(memory_->data());
+      product_pack(of);
+    });
+  }
+
+  // Null if the instruction set has changed since.
+  template <class T> T* panels() const {
+    return set_ == instruction_set() ? reinterpret_cast<T*>(memory_->data()) : nullptr;
+  }
+
+ private:
+  const char* set_ = instruction_set();
+  std::unique_ptr<Block> memory_;
+};
+
 void bind_products(py::module_& module) {
+  py::class_<PackedMatrix>(module, "PackedMatrix").def(py::init<bool, std::array<int64_t, 2>, int, bool, Address>());
   module.def("product", [](bool is_double, std::array<int64_t, 3> shape, int threads, bool adjoint, Address a,
-                           Address x, Address start, Address out) {
+                           const PackedMatrix* packed, Address x, Address start, Address out) {
     with_type(is_double, [&](auto zero) {
       using T = decltype(zero);
       product<T>({shape[0], shape[1], shape[2], threads, adjoint, pointer<const T>(a), pointer<const T>(x),
-                  pointer<const T>(start), pointer<T>(out)});
+                  pointer<const T>(start), pointer<T>(out), packed ? packed->panels<T>() : nullptr});
     });
   });
   module.def("outer", [](bool is_double, std::array<int64_t, 3> shape, int threads, Address g, Address x, Address out) {

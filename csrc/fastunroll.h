@@ -122,6 +122,7 @@ template <class T> struct Product {
   const T* x;      // (batch, n), or (batch, m) if adjoint
   const T* start;  // (batch, m), or (batch, n) if adjoint; null for zero
   T* out;
+  T* packed = nullptr;  // a as product_pack leaves it, or null
 };
 
 // out[i][j] = sum over b, ascending, of g[b][i] x[b][j]
@@ -229,6 +230,9 @@ template <class T> void network_pack(const Packing<T>&);
 template <class T> void network_forward(const Forward<T>&);
 template <class T> void network_backward(const Backward<T>&);
 template <class T> void product(const Product<T>&);
+// The matrix laid out for Product, product_packed_size values; to be done again when it or the instruction set changes.
+template <class T> int64_t product_packed_size(const Product<T>&);
+template <class T> void product_pack(const Product<T>&);
 template <class T> void outer(const Outer<T>&);
 template <class T> int64_t dictionary_size(const Dictionary<T>&);
 template <class T> void dictionary_prepare(const Dictionary<T>&);

@@ -11,12 +11,12 @@ namespace fastunroll::FASTUNROLL_SET {
 
 // What one thread needs for one task.
 template <class T> struct TaskMemory {
-  T* g;                // (task, stride): the gradient of x+, then behind the prox
-  T* v;                // (task, stride): the input of the linear step, where it has to be made again
-  T* residual;         // (task, stride_y): coupled, r and then step r
-  T* seen;             // (task, stride_y): coupled, W g and then minus the gradient of r
-  T* along;            // a row: threshold gradients of one sample, or zeros
-  T* magnitudes;       // a row
+  T* g;                        // (task, stride): the gradient of x+, then behind the prox
+  T* v;                        // (task, stride): the input of the linear step, where it has to be made again
+  T* residual;                 // (task, stride_y): coupled, r and then step r
+  T* seen;                     // (task, stride_y): coupled, W g and then minus the gradient of r
+  T* along;                    // a row: threshold gradients of one sample, or zeros
+  T* magnitudes;               // a row
   T *scales, *norms, *shares;  // Onsager, for each sample: r's gradient gets scale r / norm, and share of that of s+
   uint64_t *g_masks, *v_masks;
   ProductScratch<T> products;

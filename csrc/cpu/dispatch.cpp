@@ -106,6 +106,10 @@ template <class T> int64_t dictionary_size(const Dictionary<T>& d) { return acti
 template int64_t dictionary_size(const Dictionary<float>&);
 template int64_t dictionary_size(const Dictionary<double>&);
 
+template <class T> int64_t product_packed_size(const Product<T>& p) { return active<T>().product_packed_size(p); }
+template int64_t product_packed_size(const Product<float>&);
+template int64_t product_packed_size(const Product<double>&);
+
 template <class T> double roof(const Roof& a, T zero) { return active<T>().roof(a, zero); }
 template double roof(const Roof&, float);
 template double roof(const Roof&, double);
@@ -113,6 +117,7 @@ template double roof(const Roof&, double);
 FASTUNROLL_DISPATCH(network_pack, Packing)
 FASTUNROLL_DISPATCH(network_forward, Forward)
 FASTUNROLL_DISPATCH(network_backward, Backward)
+FASTUNROLL_DISPATCH(product_pack, Product)
 FASTUNROLL_DISPATCH(product, Product)
 FASTUNROLL_DISPATCH(outer, Outer)
 FASTUNROLL_DISPATCH(dictionary_prepare, Dictionary)

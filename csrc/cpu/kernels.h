@@ -10,6 +10,8 @@ template <class T> struct Kernels {
   void (*network_forward)(const Forward<T>&);
   void (*network_backward)(const Backward<T>&);
   double (*roof)(const Roof&, T);
+  int64_t (*product_packed_size)(const Product<T>&);
+  void (*product_pack)(const Product<T>&);
   void (*product)(const Product<T>&);
   void (*outer)(const Outer<T>&);
   int64_t (*dictionary_size)(const Dictionary<T>&);

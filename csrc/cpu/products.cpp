@@ -6,12 +6,42 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
+namespace {
+
+template <class T> Factor<T> factor_of(const Product<T>& p) {
+  return {p.adjoint ? p.m : p.n,
+          p.adjoint ? p.n : p.m,
+          nullptr,
+          true,
+          p.a,
+          p.adjoint ? Layout::by_depth : Layout::by_column,
+          false};
+}
+
+// A packed matrix begins with a flag that says whether it is finite.
+template <class T> constexpr int64_t header = 64 / int64_t(sizeof(T));
+
+}  // namespace
+
+template <class T> int64_t product_packed_size(const Product<T>& p) { return header<T> + factor_of(p).packed_size(); }
+
+template <class T> void product_pack(const Product<T>& p) {
+  Factor<T> w = factor_of(p);
+  pack(&w, 1, p.packed + header<T>, p.threads);
+  *p.packed = w.finite;
+}
+
 template <class T> void product(const Product<T>& p) {
   if (p.batch == 0) return;
-  const int64_t depth = p.adjoint ? p.m : p.n, columns = p.adjoint ? p.n : p.m;
   Workspace memory;
-  Factor<T> w{depth, columns, nullptr, true, p.a, p.adjoint ? Layout::by_depth : Layout::by_column, false};
-  pack(&w, 1, memory.take<T>(Factor<T>::packed_size(depth, columns)), p.threads);
+  Factor<T> w = factor_of(p);
+  const int64_t depth = w.depth, columns = w.columns;
+  if (p.packed) {
+    w.panels = p.packed + header<T>;
+    w.finite = *p.packed != 0;
+  } else {
+    pack(&w, 1, memory.take<T>(w.packed_size()), p.threads);
+  }
 
   const Tiles tiles = cut(p.batch, 64, p.threads);
   const int64_t words = tile_words<T>(depth), most = tiles.most_rows();
@@ -62,6 +92,10 @@ template <class T> void outer(const Outer<T>& p) {
 
 template void product(const Product<float>&);
 template void product(const Product<double>&);
+template int64_t product_packed_size(const Product<float>&);
+template int64_t product_packed_size(const Product<double>&);
+template void product_pack(const Product<float>&);
+template void product_pack(const Product<double>&);
 template void outer(const Outer<float>&);
 template void outer(const Outer<double>&);
 

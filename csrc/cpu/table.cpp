@@ -8,6 +8,8 @@ template <class T> void network_pack(const Packing<T>&);
 template <class T> void network_forward(const Forward<T>&);
 template <class T> void network_backward(const Backward<T>&);
 template <class T> double roof(const Roof&, T);
+template <class T> int64_t product_packed_size(const Product<T>&);
+template <class T> void product_pack(const Product<T>&);
 template <class T> void product(const Product<T>&);
 template <class T> void outer(const Outer<T>&);
 template <class T> int64_t dictionary_size(const Dictionary<T>&);
@@ -26,6 +28,8 @@ template <class T> constexpr Kernels<T> all() {
           network_forward,
           network_backward,
           roof,
+          product_packed_size,
+          product_pack,
           product,
           outer,
           dictionary_size,

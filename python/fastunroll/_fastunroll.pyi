@@ -53,6 +53,9 @@ class Network:
 class PackedWeights:
     def __init__(self, network: Network, threads: int, bfloat16: bool) -> None: ...
 
+class PackedMatrix:
+    def __init__(self, is_double: bool, shape: tuple[int, int], threads: int, adjoint: bool, a: int) -> None: ...
+
 class Dictionary:
     def __init__(self, is_double: bool, shape: tuple[int, int], threads: int, ridge: float, a: int) -> None: ...
     def is_current(self) -> bool: ...
@@ -74,6 +77,7 @@ def product(
     threads: int,
     adjoint: bool,
     a: int,
+    packed: PackedMatrix | None,
     x: int,
     start: int,
     out: int,

@@ -13,6 +13,8 @@ def product(x: Tensor, A: Tensor, *, adjoint: bool = False, start: Tensor | None
     if not ops.serves(A):
         with own_precision(A):
             return reference.product(x, A, adjoint=adjoint, start=start)
+    if x.dim() == 2:
+        return ops.product(x, A, adjoint, start)
     depth, columns = A.shape if adjoint else (A.shape[1], A.shape[0])
     flat = None if start is None else start.reshape(-1, columns)
     return ops.product(x.reshape(-1, depth), A, adjoint, flat).reshape(*x.shape[:-1], columns)

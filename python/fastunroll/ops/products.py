@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import _fastunroll, reference
 from .._precision import own_precision
+from .cache import kept
 from .device import kernels
 from .register import (
     address,
@@ -19,6 +20,7 @@ from .register import (
     is_batched,
     is_double,
     is_observed,
+    is_plain,
     operator,
     require,
 )
@@ -28,8 +30,7 @@ def _product_fake(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> 
     return x.new_empty(x.shape[0], A.shape[1 if adjoint else 0])
 
 
-@operator("product(Tensor x, Tensor A, bool adjoint, Tensor? start) -> Tensor", _product_fake)
-def _product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
+def _compute(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
     depth, columns = A.shape if adjoint else (A.shape[1], A.shape[0])
     fits = x.dim() == 2 and x.shape[1] == depth and (start is None or start.shape == (x.shape[0], columns))
     require(fits and alike(x, A, start), "product")
@@ -37,14 +38,30 @@ def _product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tenso
         with own_precision(x):
             matrix = A if adjoint else A.mT
             return torch.mm(x, matrix) if start is None else torch.addmm(start, x, matrix)
+    packed = _packed(A, adjoint) if A.is_contiguous() and A.nbytes <= _LARGEST_KEPT else None
     x, A = x.contiguous(), A.contiguous()
     start = None if start is None else start.contiguous()
     out = _product_fake(x, A, adjoint, start)
     _fastunroll.product(
         is_double(x), (x.shape[0], *A.shape), torch.get_num_threads(), adjoint,
-        A.data_ptr(), x.data_ptr(), address(start), out.data_ptr(),
+        A.data_ptr(), packed, x.data_ptr(), address(start), out.data_ptr(),
     )  # fmt: skip
     return out
+
+
+_product = operator("product(Tensor x, Tensor A, bool adjoint, Tensor? start) -> Tensor", _product_fake)(_compute)
+
+
+_LARGEST_KEPT = 64 << 20  # bytes of a matrix whose packed form is kept, which takes as much memory again
+
+
+def _packed(A: Tensor, adjoint: bool) -> Any:
+    """The packed matrix of products with A, kept while A does not change."""
+    shape = A.shape[0], A.shape[1]
+    return kept(
+        ("product", adjoint, _fastunroll.instruction_set()), [A],
+        lambda: _fastunroll.PackedMatrix(is_double(A), shape, torch.get_num_threads(), adjoint, A.data_ptr()),
+    )  # fmt: skip
 
 
 def _outer_fake(g: Tensor, x: Tensor) -> Tensor:
@@ -111,14 +128,16 @@ class _Product(torch.autograd.Function):
 
 def product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
     """``start`` + x Aᵀ, or + x A."""
-    if is_batched(x, A, start):
-        return reference.product(x, A, adjoint=adjoint, start=start)
-    if not differentiable(x, A, start):
-        with below_autograd():
-            return _product(x, A, adjoint, start)
     if is_observed():
         return _product(x, A, adjoint, start)
-    return _Product.apply(x, A, adjoint, start)
+    if is_batched(x, A, start):
+        return reference.product(x, A, adjoint=adjoint, start=start)
+    if differentiable(x, A, start):
+        return _Product.apply(x, A, adjoint, start)
+    if is_plain(x) and is_plain(A) and (start is None or is_plain(start)):
+        return _compute(x, A, adjoint, start)  # past the dispatcher, which takes longer than a small product
+    with below_autograd():
+        return _product(x, A, adjoint, start)
 
 
 def outer(g: Tensor, x: Tensor) -> Tensor:
