@@ -116,16 +116,14 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
     product(m.adjoint.first.of(k), minus, s.products, m.above, StartFrom<T>{g.data, g.stride},
             Store<T>{m.g_x + begin * m.stride, m.stride});
   }
-  if (m.of_second.wanted()) {
-    const auto place = m.of_second.place(k, m.count);
-    m.of_second.put_g(place, begin, g);
-    m.of_second.put_x(place, begin, {s.residual, stride_y, g.count, nullptr, 0});
-  }
-  if (m.of_first.wanted()) {
-    const auto place = m.of_first.place(k, m.count);
-    m.of_first.put_g(place, begin, v);
-    m.of_first.put_x(place, begin, {s.seen, stride_y, g.count, nullptr, 0});
-  }
+  const auto put = [&](const SampleSum<T>& sum, const Rows<T>& of_n, const T* of_m) {
+    const Rows<T> rows{of_m, stride_y, g.count, nullptr, 0};
+    const auto place = sum.place(k, m.count);
+    sum.put_g(place, begin, m.upright ? rows : of_n);
+    sum.put_x(place, begin, m.upright ? of_n : rows);
+  };
+  if (m.of_second.wanted()) put(m.of_second, g, s.residual);
+  if (m.of_first.wanted()) put(m.of_first, v, s.seen);
 }
 
 }  // namespace fastunroll::FASTUNROLL_SET

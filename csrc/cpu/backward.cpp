@@ -33,27 +33,31 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   to_step = columns(a.grad_step, m);
   to_blend = columns(a.grad_blend, n);
 
-  const auto sum = [&](bool wanted, bool stacks, int64_t lowest, int64_t columns, const Transposed<T>& g) {
+  const auto sum = [&](bool wanted, bool stacks, int64_t lowest, int64_t rows, int64_t columns,
+                       const Transposed<T>& g) {
     constexpr int64_t tall = 256;
     const int64_t room = blocks(segment, strip) * strip, at_once = stacks && room < tall ? tall / room : 1;
     SampleSum<T> made{g, {}, net.layers, lowest, at_once};
-    if (wanted && !g.data) made.g = Transposed<T>::make(n, at_once * room, memory);
+    if (wanted && !g.data) made.g = Transposed<T>::make(rows, at_once * room, memory);
     if (wanted) made.x = Stacked<T>::make(columns, at_once * room, memory);
     return made;
   };
+  constexpr int64_t few = 8;
+  upright = net.coupled() && batch <= few;
   if (net.coupled()) {  // W = A takes part in both products, and its gradient comes from both
+    const int64_t rows = upright ? m : n, columns_of_sum = upright ? n : m;
     const bool both = net.is_own_adjoint();
     of_second = sum(both ? a.grad_first.given() : a.grad_second.given(),
-                    both ? net.first.shared() : net.second.shared(), 0, m, {});
-    of_first = sum(a.grad_first.given(), net.first.shared(), 0, m, {});
+                    both ? net.first.shared() : net.second.shared(), 0, rows, columns_of_sum, {});
+    of_first = sum(a.grad_first.given(), net.first.shared(), 0, rows, columns_of_sum, {});
   } else {  // both sums have the same rows
     const bool with_first = a.grad_first.given() && !net.first.shared();
-    of_second = sum(a.grad_second.given(), net.second.shared() && !with_first, starts_from_zero(0), n, {});
-    of_first = sum(a.grad_first.given(), false, 0, m, of_second.g);
+    of_second = sum(a.grad_second.given(), net.second.shared() && !with_first, starts_from_zero(0), n, n, {});
+    of_first = sum(a.grad_first.given(), false, 0, n, m, of_second.g);
     if (!of_second.g.data) of_second.g = of_first.g;
   }
   const auto transposed = [&](const PerLayer<T>& wanted) {
-    return net.coupled() && wanted.given() ? memory.take<T>(wanted.count * n * m) : nullptr;
+    return net.coupled() && !upright && wanted.given() ? memory.take<T>(wanted.count * n * m) : nullptr;
   };
   g_first = transposed(a.grad_first);
   g_second = transposed(a.grad_second);
@@ -66,7 +70,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   if (makes_residuals) pack_if_used_again(forward, net, batch, threads, memory);
 
   const int64_t for_adjoint = buffer_size(adjoint), for_forward = makes_residuals ? buffer_size(forward) : 0;
-  const int64_t most_sums = blocks(n, threads), spilled = most_sums > task ? most_sums : task;
+  const int64_t most_sums = blocks(n > m ? n : m, threads), spilled = most_sums > task ? most_sums : task;
   tasks = memory.take<TaskMemory<T>>(threads);
   for (int t = 0; t < threads; ++t) {
     TaskMemory<T>& s = tasks[t];
@@ -111,8 +115,8 @@ template <class T> class BackwardPass {
   void finish_shared_bias(int64_t begin, TaskMemory<T>& s);
   void sum(const SampleSum<T>& factors, int64_t rows, bool add, T* out, int64_t part, TaskMemory<T>& s);
   void sums_of_layer(int64_t k, int64_t part, TaskMemory<T>& s);
-  void transposed_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums, bool follows,
-                      int64_t part, TaskMemory<T>& s);
+  void coupled_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums, bool follows, int64_t part,
+                   TaskMemory<T>& s);
 
   const ColumnSums<T>* const column_sums[4] = {&m.to_theta, &m.to_gain, &m.to_step, &m.to_blend};
   bool is_last_segment() const { return m.first_sample + m.count == a.batch; }
@@ -247,21 +251,22 @@ template <class T> void BackwardPass<T>::finish_shared_bias(int64_t begin, TaskM
 
 template <class T>
 void BackwardPass<T>::sum(const SampleSum<T>& factors, int64_t rows, bool add, T* out, int64_t part, TaskMemory<T>& s) {
-  sample_sum(factors.g, factors.x, rows, net.n * part / m.threads, net.n * (part + 1) / m.threads, add, out, s.products,
+  const int64_t all = factors.g.rows;
+  sample_sum(factors.g, factors.x, rows, all * part / m.threads, all * (part + 1) / m.threads, add, out, s.products,
              m.above);
 }
 
-// Coupled: the sum is made transposed, (n, m), and turned once it is complete.
+// Coupled: the sum is made upright, or transposed, (n, m), and turned once it is complete.
 template <class T>
-void BackwardPass<T>::transposed_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums,
-                                     bool follows, int64_t part, TaskMemory<T>& s) {
+void BackwardPass<T>::coupled_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums, bool follows,
+                                  int64_t part, TaskMemory<T>& s) {
   const auto place = factors.place(k, m.count);
   if (!place.completes) return;
   const bool complete = is_last_segment() && (!out.shared() || k == 0);
-  T* const own = sums + out.index(k) * net.n * net.m;
+  T* const own = m.upright ? out.of(k) : sums + out.index(k) * net.n * net.m;
   sum(factors, place.rows, follows || adds_to(out, place.stack), own, part, s);
   const bool more = &factors == &m.of_second && net.is_own_adjoint();
-  if (complete && !more)
+  if (complete && !more && !m.upright)
     transpose_rows(own, net.m, net.n * part / m.threads, net.n * (part + 1) / m.threads, out.of(k), net.n);
 }
 
@@ -269,9 +274,8 @@ template <class T> void BackwardPass<T>::sums_of_layer(int64_t k, int64_t part, 
   if (net.coupled()) {
     const bool both = net.is_own_adjoint();
     if (m.of_second.wanted())
-      transposed_sum(k, both ? a.grad_first : a.grad_second, m.of_second, both ? m.g_first : m.g_second, false, part,
-                     s);
-    if (m.of_first.wanted()) transposed_sum(k, a.grad_first, m.of_first, m.g_first, both, part, s);
+      coupled_sum(k, both ? a.grad_first : a.grad_second, m.of_second, both ? m.g_first : m.g_second, false, part, s);
+    if (m.of_first.wanted()) coupled_sum(k, a.grad_first, m.of_first, m.g_first, both, part, s);
     return;
   }
   const auto place = m.of_second.place(k, m.count);

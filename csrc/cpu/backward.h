@@ -71,8 +71,11 @@ template <class T> struct BackwardMemory {
   T* g_bias;   // (count, stride): direct with a shared W1, summed over layers
   T* g_y;      // (count, stride_y), or null
   ColumnSums<T> to_theta, to_gain, to_step, to_blend;
-  SampleSum<T> of_first, of_second;  // direct: g y^T, g v^T; coupled, transposed: v g_r^T, g (step r)^T
-  T* g_first;                        // coupled: the transposed gradients, (n, m)
+  SampleSum<T> of_first, of_second;  // direct: g y^T, g v^T; coupled: g_r v^T, (step r) g^T, or both transposed
+  // Coupled: with few samples the sums are made as they are wanted. With more they are made transposed, with g and v
+  // for rows, whose zeros are skipped, and turned in the end.
+  bool upright;
+  T* g_first;  // the transposed gradients, (n, m), or null
   T* g_second;
   TaskMemory<T>* tasks;  // of each thread
 
