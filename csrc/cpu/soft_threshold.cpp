@@ -107,6 +107,7 @@ template <class T> void soft_threshold(const SoftThreshold<T>& p) {
 }
 
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>& p) {
+  if (p.middle == 0) return;  // no thresholds, and so no elements
   const Runs runs(p.outer, p.middle, p.inner);
   const bool row = !runs.along_inner;
   const auto backward = [&](int64_t i, T* sums) {
