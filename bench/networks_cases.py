@@ -23,7 +23,7 @@ LOGARITHMS, MOST_TRIALS = (-9.0, 9.0), 60  # of the factors of thresholds among 
 GAIN = 0.3  # of AMP and VAMP without thresholds, which diverge with a gain of 1
 NOISE = 0.03  # of the size of y: without noise some networks converge so far that gradients are rounding
 MORE = 15  # samples at least, beyond those of a batch, from which clear ones are taken
-PERTURBATIONS, ROUNDING, FAR = 2, 3e-6, 5e-4  # of y, and how far the result may move, both relative
+PERTURBATIONS, ROUNDING, FAR = 2, 1e-6, 5e-4  # of y, and how far results may move, both relative
 Net = Any  # one of ours, whose attributes depend on its kind
 
 
@@ -100,7 +100,8 @@ KINDS: dict[str, Kind] = {
     "LISTACPSS": Kind(_made(fu.nn.LISTACPSS), eager.LISTACPSS, _THETA),
     "StepLISTA": Kind(_made(fu.nn.StepLISTA), eager.StepLISTA, _lam),
     "TiLISTA": Kind(_made(fu.nn.TiLISTA), eager.OneMatrix, _THETA),
-    "ALISTA": Kind(_made(fu.nn.ALISTA), eager.OneMatrix, _THETA),
+    # With thresholds that decay, the last layers change so little that their gradients are rounding.
+    "ALISTA": Kind(_made(fu.nn.ALISTA, decay=1.0), eager.OneMatrix, _THETA),
     "LAMP": Kind(_made(fu.nn.LAMP), eager.LAMP, _ALPHA, dense=_smaller_gain),
     "ADMMNet-exact": Kind(_made(fu.nn.ADMMNet), eager.admm_net, _THETA),
     "ADMMNet-factorised": Kind(_made(fu.nn.ADMMNet, solve="factorised"), eager.admm_net, _THETA),
@@ -122,7 +123,7 @@ class Problem:
     def __init__(self, name: str, batch: int, seed: int) -> None:
         self.kind, self._batch = KINDS[name], batch
         A, random = matrix(M, N, seed), torch.Generator().manual_seed(seed + 1)
-        y = signals(batch + max(MORE, batch // 8), N, random) @ A.mT
+        y = signals(batch + max(MORE, batch // 4), N, random) @ A.mT
         self._pool = y + NOISE * y.square().mean().sqrt() * torch.randn(y.shape, generator=random)
         self.target = torch.randn(batch, N, generator=random)
         self.net = self.kind.make(A)
@@ -173,13 +174,25 @@ class Problem:
     def _clear(self, y: Tensor) -> Tensor:
         """Which samples rounding cannot move far, (samples,), as the twin alone says.
 
-        Supports that are selected or counted jump: where two magnitudes are nearly equal, rounding decides, and the
-        results of two programs that are both right differ.
+        Supports that are selected or counted jump, and gradients do so at every threshold: where two numbers are nearly
+        equal, rounding decides, and two programs that are both right differ.
         """
         exact, random = deepcopy(self.twin).double(), torch.Generator().manual_seed(0)
-        wide = y.double()
-        expected, moved = exact(wide), [self.twin(y).double()]
+        wide, weight = y.double(), torch.randn(len(y), N, generator=random)
+        expected, moved = _answer(exact, wide, weight), [_answer(self.twin, y, weight)]
         for _ in range(PERTURBATIONS):
-            moved.append(exact(wide * (1 + ROUNDING * torch.randn(y.shape, generator=random, dtype=wide.dtype))))
-        errors = torch.stack([(x - expected).norm(dim=1) / expected.norm(dim=1) for x in moved])
-        return errors.amax(0) < FAR
+            change = ROUNDING * torch.randn(y.shape, generator=random, dtype=wide.dtype)
+            moved.append(_answer(exact, wide * (1 + change), weight))
+        errors = [
+            (a - b).norm(dim=1) / b.norm(dim=1) for answer in moved for a, b in zip(answer, expected, strict=True)
+        ]
+        return torch.stack(errors).amax(0) < FAR
+
+
+@torch.enable_grad()
+def _answer(model: nn.Module, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """x, and the gradient in y of its sum with weights."""
+    y = y.clone().requires_grad_()
+    x = model(y)
+    (gradient,) = torch.autograd.grad((x * weight).sum(), y)
+    return x.detach().double(), gradient.double()

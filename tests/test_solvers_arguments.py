@@ -40,10 +40,11 @@ class Counting(Opaque):
     [
         # Aᴴy, then A and Aᴴ at the start and at the end of the iteration
         (lambda op, y: S.fista(op, y, 0.1, iterations=1), 2, 3),
-        (lambda op, y: S.fista(op, y, 0.1, iterations=1, x0=torch.zeros(3, 40, dtype=y.dtype)), 2, 3),
+        # A once more, for the objective at the start
+        (lambda op, y: S.fista(op, y, 0.1, iterations=1, x0=torch.zeros(3, 40, dtype=y.dtype)), 3, 3),
         (
             lambda op, y: S.admm(op, y, 0.1, iterations=1, inner_iterations=1, x0=torch.zeros(3, 40, dtype=y.dtype)),
-            3,
+            4,
             3,
         ),
         # two more by the look of the history
@@ -52,15 +53,16 @@ class Counting(Opaque):
         (lambda op, y: S.admm(op, y, 0.1, iterations=1, inner_iterations=1), 3, 3),
         (lambda op, y: S.admm(op, y, 0.1, iterations=1, rho=1.0, solve=lambda b, rho: b), 0, 1),
         (lambda op, y: S.amp(op, y, iterations=1), 2, 2),
-        (lambda op, y: S.duality_gap(torch.zeros(3, 40, dtype=y.dtype), y, op, 0.1), 1, 2),
+        # which has no end
+        (lambda op, y: S.duality_gap(torch.zeros(3, 40, dtype=y.dtype), y, op, 0.1), 0, 2),
     ],
 )
 def test_products_with_an_operator(call: Callable[[Counting, Tensor], Tensor], forwards: int, adjoints: int) -> None:
-    """No more than the algorithm needs."""
+    """No more than the algorithm needs, and one of each for the adjoint, and one for the objective in the end."""
     A, y, _ = sparse_problem(20, 40, 3)
     op = Counting(A)
     call(op, y)
-    assert (op.forwards, op.adjoints) == (forwards, adjoints)
+    assert (op.forwards, op.adjoints) == (forwards + 2, adjoints + 1)
 
 
 @pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm])
@@ -148,7 +150,11 @@ def test_a_wrong_adjoint() -> None:
         def adjoint(self, y: Tensor) -> Tensor:
             return -super().adjoint(y)
 
-    with pytest.warns(S.ConvergenceWarning, match="diverged .*check step, and that A.adjoint is the adjoint of A"):
+    diverged = "diverged, .*: give a step .*, and check that A.adjoint is the adjoint of A"
+    with (
+        pytest.warns(S.ConvergenceWarning, match=diverged),
+        pytest.warns(S.AdjointWarning, match="must be the adjoint"),
+    ):
         S.fista(Wrong(A), y, lam, iterations=200, tol=1e-4)
 
 

@@ -219,7 +219,7 @@ def test_nan_stays_in_its_sample() -> None:
 
 @pytest.mark.parametrize("batch", [(), (0,), (2, 0), (2, 3)])
 def test_shapes(batch: tuple[int, ...]) -> None:
-    A, y = torch.randn(5, 9), torch.randn(*batch, 5)
+    A, y = torch.randn(5, 9) / 5, torch.randn(*batch, 5)
     history = fu.solvers.History()
     for name in ("ista", "fista", "admm"):
         x = getattr(fu.solvers, name)(A, y, 0.5, tol=1e-3, iterations=3000, history=history)

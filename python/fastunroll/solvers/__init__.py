@@ -6,7 +6,6 @@ from .certified import CertifiedResult as CertifiedResult
 from .certified import certified as certified
 from .duality import duality_gap as duality_gap
 from .fista import fista as fista
-from .history import ConvergenceWarning as ConvergenceWarning
 from .history import History as History
 from .ista import ista as ista
 from .lasso import Lasso as Lasso
@@ -14,8 +13,11 @@ from .lasso import LassoResult as LassoResult
 from .lasso import lambda_max as lambda_max
 from .lasso import lasso as lasso
 from .lasso import lasso_path as lasso_path
+from .warn import AdjointWarning as AdjointWarning
+from .warn import ConvergenceWarning as ConvergenceWarning
 
 __all__ = [
+    "AdjointWarning",
     "CertifiedResult",
     "ConvergenceWarning",
     "History",

@@ -13,9 +13,17 @@ from ..products import product
 from ..prox import soft_threshold
 from .arrays import takes_arrays
 from .batch import Batch, watched
+from .divergence import Divergence
 from .duality import measure, measures
 from .history import EVERY, Callback, History, Watch
-from .problem import Operator, Problem, column, inner, positive_scalar, problem, require_precision, total
+from .operator import Operator
+from .problem import Problem, positive_scalar, problem, require_precision, require_values
+from .samples import column, inner, total
+
+# The objective of z rises for a while where ρ is far from good: seen to 2.3 times that of zero.
+DIVERGENCE = Divergence(
+    100.0, "check that A.adjoint is the adjoint of A, and that solve(b, rho) solves (AᴴA + ρI)x = b, where it is given"
+)
 
 Solve = Callable[[Tensor, Tensor], Tensor]
 
@@ -75,6 +83,8 @@ class Solved:
                 raise ValueError(
                     f"solve(b, rho) must return a tensor of shape {_checks.shape_text(b.shape)}, got {got}"
                 )
+            if found.dtype != b.dtype:
+                raise TypeError(f"solve(b, rho) must return {b.dtype}, got {found.dtype}: convert it with .to()")
             return found
         return conjugate_gradients(lambda v: p.adjoint(p.forward(v)) + self.rho * v, b, x, self.steps)
 
@@ -186,7 +196,8 @@ def admm(
 
     Args:
         A: (m, n); or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
-        y: (..., m); for an operator (B, ...). A NumPy array, with a NumPy ``A``, gives a NumPy result.
+        y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. A NumPy
+            array, with a NumPy ``A``, gives a NumPy result.
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
         rho: ρ > 0; by default the mean eigenvalue of AᴴA, ‖A‖_F²/n.
         relaxation: α between 0 and 2; above 1 it is over-relaxation.
@@ -209,11 +220,12 @@ def admm(
     Raises:
         TypeError: not floating point, half precision, dtypes differ, or A is neither a matrix nor an operator.
         ValueError: shapes do not fit, devices differ, A is a matrix that is not finite, λ < 0, infinite or NaN, ρ ≤ 0
-            or too small to factorise AᴴA + ρI, ``relaxation`` not between 0 and 2, ``tol`` < 0, ``iterations`` < 1, or
-            ``solve`` with a matrix.
+            or too small to factorise AᴴA + ρI, ``relaxation`` not between 0 and 2, ``tol`` < 0, ``iterations`` < 1,
+            ``solve`` with a matrix, or an operator mixes samples.
 
     Warns:
-        ConvergenceWarning: samples did not reach ``tol``.
+        ConvergenceWarning: samples did not reach ``tol``, or diverged.
+        AdjointWarning: ``A.adjoint`` is not the adjoint of A.
 
     Equivalent to::
 
@@ -227,19 +239,20 @@ def admm(
     Reference: Boyd, Parikh, Chu, Peleato and Eckstein, *Distributed optimization and statistical learning via the
     alternating direction method of multipliers*, 2011, sections 3.4.1, 3.4.3, 4.2.4 and 6.4.
     """
-    watch = Watch("admm", iterations, tol, callback, progress, history)
+    watch = Watch("admm", DIVERGENCE, iterations, tol, callback, progress, history)
     p = problem(A, y, lam, x0)
     require_precision(p.y)
+    require_values(p.y)
     if not 0 < _checks.positive("relaxation", relaxation) < 2:
         raise ValueError(f"relaxation must be a number between 0 and 2, got {relaxation!r}")
     if solve is not None and (p.A is not None or not callable(solve)):
         raise ValueError("solve is a function for operators, solve(b, rho): a matrix is factorised")
-    steps = _checks.count("inner_iterations", inner_iterations)
+    steps, adaptive = _checks.count("inner_iterations", inner_iterations), _checks.flag("adaptive", adaptive)
     p = p.in_units()
 
     def begin() -> Iterations:
         start = mean_eigenvalue(p) if rho is None else positive_scalar("rho", rho, p.y).double()
         linear = Solved(p, solve, steps) if p.A is None else Factorised(_checks.finite_matrix("A", p.A))
-        return Iterations(p, watch, linear, torch.where(start > 0, start, 1.0), float(relaxation), bool(adaptive))
+        return Iterations(p, watch, linear, torch.where(start > 0, start, 1.0), float(relaxation), adaptive)
 
     return watched(p, watch, begin)

@@ -9,8 +9,16 @@ from .. import _checks, ops, unrolling
 from ..prox import soft_threshold
 from .arrays import takes_arrays
 from .batch import Batch, watched
+from .divergence import Divergence
 from .history import Callback, History, Watch
-from .problem import Operator, Problem, column, norm, or_one, positive_scalar, problem, require_precision
+from .operator import Operator
+from .problem import Problem, positive_scalar, problem, require_precision, require_values
+from .samples import column, norm, or_one
+
+# The residual of a run that converges may grow for a while: its square was seen to by a factor of 2.8.
+DIVERGENCE = Divergence(
+    100.0, "AMP is for large A with independent entries and sparse x: damp it with damping < 1, or use fista"
+)
 
 
 class Iterations(Batch):
@@ -73,7 +81,8 @@ def amp(
 
     Args:
         A: (m, n), real; or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
-        y: (..., m); for an operator (B, ...). A NumPy array, with a NumPy ``A``, gives a NumPy result.
+        y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. A NumPy
+            array, with a NumPy ``A``, gives a NumPy result.
         alpha: α > 0, one number. Larger is for sparser truths: between 1 and 2 as a rule.
         damping: β in (0, 1] of Rangan et al.: how much of each update of x and v is made; 1 is AMP undamped.
         iterations: how many, ≥ 1; with ``tol`` at most.
@@ -91,10 +100,11 @@ def amp(
     Raises:
         TypeError: not floating point, complex, half precision, dtypes differ, or A is neither a matrix nor an operator.
         ValueError: shapes do not fit, devices differ, α ≤ 0, ``damping`` not in (0, 1], ``tol`` < 0, or
-            ``iterations`` < 1.
+            ``iterations`` < 1, or an operator mixes samples.
 
     Warns:
-        ConvergenceWarning: samples did not reach ``tol``.
+        ConvergenceWarning: samples did not reach ``tol``, or diverged.
+        AdjointWarning: ``A.adjoint`` is not the adjoint of A.
 
     Equivalent to::
 
@@ -108,7 +118,7 @@ def amp(
     References: Donoho, Maleki and Montanari, *Message-passing algorithms for compressed sensing*, 2009; Rangan,
     Schniter and Fletcher, *On the convergence of approximate message passing with arbitrary matrices*, 2014 (damping).
     """
-    watch = Watch("amp", iterations, tol, callback, progress, history)
+    watch = Watch("amp", DIVERGENCE, iterations, tol, callback, progress, history)
     p = problem(A, y, 0.0, x0)
     require_precision(p.y)
     _checks.real("y", p.y)
@@ -118,5 +128,8 @@ def amp(
     p = p.in_units()
     if p.A is not None and damping == 1 and watch.tol == 0 and not watch.looks:
         form = ops.Form(watch.iterations, linear="coupled", state="onsager", shrinkage="soft")
-        return p.restore(unrolling.run(form, ops.Parameters([p.A], [], [], [factor]), p.y, p.x0)[0])
+        x = unrolling.run(form, ops.Parameters([p.A], [], [], [factor]), p.y, p.x0)[0]
+        watch.divergence.warn(watch.name, watch.divergence.of(p, x))
+        return p.restore(x)
+    require_values(p.y)
     return watched(p, watch, lambda: Iterations(p, watch, factor, float(damping)))

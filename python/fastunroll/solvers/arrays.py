@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,12 +23,20 @@ def from_array(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(array if shared else np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
-def _tensor(value: Any) -> Any:
-    return from_array(value) if isinstance(value, np.ndarray) else value
+def _tensor(name: str, value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    try:
+        return from_array(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be of numbers that PyTorch has, got {value.dtype}: use {name}.astype(float)"
+        ) from None
 
 
 def takes_arrays(solver: Solver) -> Solver:
     """Arguments may be NumPy arrays; where y, the second, is one the result is one."""
+    names = list(signature(solver).parameters)
 
     @wraps(solver)
     def wrapper(*args: Any, **options: Any) -> Any:
@@ -34,7 +44,8 @@ def takes_arrays(solver: Solver) -> Solver:
         callback, given = options.get("callback"), isinstance(y, np.ndarray)
         if given and callable(callback):
             options["callback"] = lambda iteration, x: callback(iteration, x.numpy())
-        found = solver(*map(_tensor, args), **{name: _tensor(value) for name, value in options.items()})
+        first = [_tensor(name, value) for name, value in zip(chain(names, repeat("")), args, strict=False)]
+        found = solver(*first, **{name: _tensor(name, value) for name, value in options.items()})
         return found.detach().numpy() if given else found
 
     return wrapper  # type: ignore[return-value]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .._precision import own_precision
 from .history import EVERY, Watch, looked_at
-from .problem import Problem, column
+from .problem import Problem
+from .samples import column
 
 
 class Run(Protocol):
@@ -40,7 +41,7 @@ def watched(p: Problem, watch: Watch, begin: Callable[[], Run]) -> Tensor:
     x, gap = p.restore(run.x), run.gap
     if p.unit is not None:  # the gap of an x that overflows in the units of y is not the gap of what is returned
         gap = torch.where(torch.isfinite(x).reshape(run.x.shape).flatten(1).all(1), gap, torch.nan)
-    watch.finish(gap, run.made, p.lead)
+    watch.finish(gap, run.made, watch.divergence.of(p, run.x), p.lead)
     return x
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .. import _checks
 from .._precision import own_precision
 from ..prox import soft_threshold
 from .arrays import takes_arrays
-from .problem import Operator, Problem, column, inner, norm, or_one, problem, require_precision, total
+from .operator import Operator
+from .problem import Problem, problem, require_precision
+from .samples import column, inner, norm, or_one, total
 
 
 def measure(x: Tensor, residual: Tensor, gradient: Tensor, y: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,7 +52,8 @@ def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float)
 
     Args:
         x: (..., n); for an operator (B, ...).
-        y: (..., m), with the leading shape of ``x``; for an operator (B, ...).
+        y: (..., m), with the leading shape of ``x``; for an operator (B, ...), or (..., *A.shape_out) where A
+            states the shape of one sample.
         A: (m, n), or an operator with ``A(x)`` and ``A.adjoint(y)``.
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
 
@@ -59,7 +63,10 @@ def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float)
 
     Raises:
         TypeError: not floating point, half precision, dtypes differ, or A is neither a matrix nor an operator.
-        ValueError: shapes do not fit, devices differ, or λ < 0, infinite or NaN.
+        ValueError: shapes do not fit, devices differ, λ < 0, infinite or NaN, or an operator mixes samples.
+
+    Warns:
+        AdjointWarning: ``A.adjoint`` is not the adjoint of A.
 
     Equivalent to::
 
@@ -74,7 +81,7 @@ def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float)
     Reference: Kim, Koh, Lustig, Boyd and Gorinevsky, *An interior-point method for large-scale ℓ1-regularized least
     squares*, 2007.
     """
-    p = problem(A, y, lam, x)
+    p = problem(A, y, lam, _checks.tensor("x", x), "x")
     require_precision(p.y)
     p = p.in_units()
     assert p.x0 is not None

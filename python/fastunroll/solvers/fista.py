@@ -7,7 +7,8 @@ from torch import Tensor
 from .arrays import takes_arrays
 from .history import Callback, History, Watch
 from .ista import solve
-from .problem import Operator
+from .operator import Operator
+from .proximal_gradient import DIVERGENCE
 
 
 def beck_teboulle(iterations: int) -> list[float]:
@@ -43,7 +44,8 @@ def fista(
 
     Args:
         A: (m, n), not zero; or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
-        y: (..., m); for an operator (B, ...). A NumPy array, with a NumPy ``A``, gives a NumPy result.
+        y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. A NumPy
+            array, with a NumPy ``A``, gives a NumPy result.
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
         iterations: how many, ≥ 1; with ``tol`` at most.
         step: t; by default 1/‖A‖², which costs an eigenvalue decomposition a call; with what follows
@@ -68,10 +70,11 @@ def fista(
         TypeError: not floating point, dtypes differ, A is neither a matrix nor an operator; half precision with
             ``tol``, ``restart``, ``monotone``, ``callback``, ``progress``, ``history``, an operator or one λ a sample.
         ValueError: shapes do not fit, devices differ, λ < 0, infinite or NaN, ``step`` ≤ 0, ``tol`` < 0, or
-            ``iterations`` < 1.
+            ``iterations`` < 1, or an operator mixes samples.
 
     Warns:
-        ConvergenceWarning: samples did not reach ``tol``.
+        ConvergenceWarning: samples did not reach ``tol``, or diverged, as where ``step`` is too large.
+        AdjointWarning: ``A.adjoint`` is not the adjoint of A.
 
     Equivalent to::
 
@@ -84,5 +87,5 @@ def fista(
     (``monotone``: *Fast gradient-based algorithms for constrained total variation image denoising and deblurring
     problems*, 2009); O'Donoghue and Candès, *Adaptive restart for accelerated gradient schemes*, 2015.
     """
-    watch = Watch("fista", iterations, tol, callback, progress, history)
-    return solve(A, y, lam, step, x0, beck_teboulle(watch.iterations), watch, return_iterates, restart, monotone)
+    watch = Watch("fista", DIVERGENCE, iterations, tol, callback, progress, history)
+    return solve(A, y, lam, step, x0, beck_teboulle, watch, return_iterates, restart, monotone)

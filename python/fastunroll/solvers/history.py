@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from .. import _checks
+from .divergence import Divergence
+from .warn import ConvergenceWarning, warn
 
 Callback: TypeAlias = Callable[[int, Any], Any]
 
 EVERY = 10  # iterations between two looks at the samples
-WORST = 100.0  # of a run that did not diverge: zero is at 1 at most
-
-
-class ConvergenceWarning(UserWarning):
-    """Some samples did not reach the tolerance asked for."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +77,16 @@ class Watch:
     """
 
     def __init__(
-        self, name: str, iterations: int, tol: float, callback: Callback | None, progress: bool, history: History | None
+        self,
+        name: str,
+        divergence: Divergence,
+        iterations: int,
+        tol: float,
+        callback: Callback | None,
+        progress: bool,
+        history: History | None,
     ) -> None:
-        self.name = name
+        self.name, self.divergence = name, divergence
         self.iterations = _checks.count("iterations", iterations)
         self.tol = _checks.not_negative("tol", tol)
         if callback is not None and not callable(callback):
@@ -92,7 +95,7 @@ class Watch:
             )
         if history is not None and not isinstance(history, History):
             raise TypeError(f"history must be a fu.solvers.History() or None, got {type(history).__name__}")
-        self.callback, self.history, self.progress = callback, history, bool(progress)
+        self.callback, self.history, self.progress = callback, history, _checks.flag("progress", progress)
         self.ended = False  # by the callback
 
     @property
@@ -123,33 +126,26 @@ class Watch:
             self.ended = bool(answer)
         return self.ended
 
-    def finish(self, gap: Tensor, made: Tensor, lead: tuple[int, ...]) -> None:
+    def finish(self, gap: Tensor, made: Tensor, diverged: Tensor, lead: tuple[int, ...]) -> None:
         """At the end: never hides that a sample has not converged."""
         gap = gap.detach()
         converged = (gap <= self.tol) & (self.tol > 0)
         if self.history is not None:
             self.history.samples = Samples(gap.reshape(lead), made.reshape(lead), converged.reshape(lead))
-        if self.tol == 0 or self.ended or bool(converged.all()):
-            return
-        left, largest = int((~converged).sum()), float(gap[~converged].max())
-        if largest <= WORST:
-            advice = f"(the largest is at {largest:.1e}): allow more iterations or a larger tol"
-        else:
-            advice = f"but diverged (to {largest:.1e}): check step, and that A.adjoint is the adjoint of A"
-        warnings.warn(
-            f"{self.name}: {left} of {converged.numel()} samples did not reach tol = {self.tol:g} within "
-            f"{self.iterations} iterations {advice}",
-            ConvergenceWarning,
-            stacklevel=_outside(),
-        )
-
-
-def _outside() -> int:
-    """How far up the caller of the solver is."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastunroll."):
-        frame, level = frame.f_back, level + 1
-    return level
+        diverged = diverged & ~converged
+        if bool(diverged.any()):
+            self.divergence.warn(self.name, diverged)
+        elif self.tol > 0 and not self.ended and not bool(converged.all()):
+            numbers = gap[~converged & torch.isfinite(gap)]
+            if numbers.numel():
+                advice = f"(the largest is at {float(numbers.max()):.1e}): allow more iterations or a larger tol"
+            else:
+                advice = "since they hold NaN or infinity: check y, and how large x is"
+            warn(
+                f"{self.name}: {int((~converged).sum())} of {converged.numel()} samples did not reach tol = "
+                f"{self.tol:g} within {self.iterations} iterations {advice}",
+                ConvergenceWarning,
+            )
 
 
 def looked_at(watch: Watch, block: Callable[[int], bool], look: Callable[[int], bool]) -> None:

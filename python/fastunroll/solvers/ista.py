@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -13,7 +13,8 @@ from . import proximal_gradient
 from .arrays import takes_arrays
 from .history import Callback, History, Watch
 from .lipschitz import step_of
-from .problem import Operator, positive_scalar, problem, require_precision
+from .operator import Operator
+from .problem import positive_scalar, problem, require_precision, require_values
 
 
 def solve(
@@ -22,13 +23,15 @@ def solve(
     lam: Tensor | float,
     step: Tensor | float | None,
     x0: Tensor | None,
-    momentum: Sequence[float] | None,
+    momentum: Callable[[int], Sequence[float]] | None,
     watch: Watch,
     return_iterates: bool,
     restart: bool = False,
     monotone: bool = False,
 ) -> Tensor:
     """Checks arguments and runs proximal gradient iterations: the given momentum, or what watches samples."""
+    return_iterates = _checks.flag("return_iterates", return_iterates)
+    restart, monotone = _checks.flag("restart", restart), _checks.flag("monotone", monotone)
     p = problem(A, y, lam, x0)
     watches = watch.tol > 0 or watch.looks or restart or monotone or p.A is None or p.lam.dim() > 1
     if return_iterates and watches:
@@ -38,14 +41,19 @@ def solve(
         )
     if watches:
         require_precision(p.y)
-        rule = proximal_gradient.Rule(step_of(p, step), momentum is not None, bool(restart), bool(monotone))
+        require_values(p.y)
+        rule = proximal_gradient.Rule(step_of(p, step), momentum is not None, restart, monotone)
         return proximal_gradient.run(p, rule, watch)
     assert p.A is not None
     if step is None:  # as the networks that unroll these iterations are initialised, to the last bit
         step = 1 / spectral_norm(_checks.nonzero_matrix("A", p.A)) ** 2
     step = positive_scalar("step", step, p.y)
     y, x0 = p.restore(p.y), None if p.x0 is None else p.restore(p.x0)
-    return native.ista(y, p.A, x0, step, p.lam * step, momentum, watch.iterations, return_iterates)
+    beta = None if momentum is None else momentum(watch.iterations)
+    x = native.ista(y, p.A, x0, step, p.lam * step, beta, watch.iterations, return_iterates)
+    last = x[-1] if return_iterates else x
+    watch.divergence.warn(watch.name, watch.divergence.of(p, last.reshape(p.batch, p.A.shape[1])))
+    return x
 
 
 @takes_arrays
@@ -69,7 +77,8 @@ def ista(
 
     Args:
         A: (m, n), not zero; or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
-        y: (..., m); for an operator (B, ...). A NumPy array, with a NumPy ``A``, gives a NumPy result.
+        y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. A NumPy
+            array, with a NumPy ``A``, gives a NumPy result.
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
         iterations: how many, ≥ 1; with ``tol`` at most.
         step: t; by default 1/‖A‖², which costs an eigenvalue decomposition a call; with what follows
@@ -90,10 +99,11 @@ def ista(
         TypeError: not floating point, dtypes differ, A is neither a matrix nor an operator; half precision with
             ``tol``, ``callback``, ``progress``, ``history``, an operator or one λ a sample.
         ValueError: shapes do not fit, devices differ, λ < 0, infinite or NaN, ``step`` ≤ 0, ``tol`` < 0, or
-            ``iterations`` < 1.
+            ``iterations`` < 1, or an operator mixes samples.
 
     Warns:
-        ConvergenceWarning: samples did not reach ``tol``.
+        ConvergenceWarning: samples did not reach ``tol``, or diverged, as where ``step`` is too large.
+        AdjointWarning: ``A.adjoint`` is not the adjoint of A.
 
     Equivalent to::
 
@@ -103,5 +113,5 @@ def ista(
 
     Reference: Daubechies, Defrise and De Mol 2004.
     """
-    watch = Watch("ista", iterations, tol, callback, progress, history)
+    watch = Watch("ista", proximal_gradient.DIVERGENCE, iterations, tol, callback, progress, history)
     return solve(A, y, lam, step, x0, None, watch, return_iterates)

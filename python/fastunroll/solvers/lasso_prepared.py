@@ -79,9 +79,8 @@ class Prepared:
         p = self.problem
         if serves(p.A):
             if self._dictionary is None:
-                self._dictionary = ops.Dictionary(p.A.resolve_neg(), p.ridge)
-            y, lam, weights, start = (None if t is None else t.resolve_neg() for t in (y, lam, p.weights, x0))
-            return self._dictionary.solve(y, lam, weights, start, p.nonnegative, tol, max_iter)
+                self._dictionary = ops.Dictionary(p.A, p.ridge)
+            return self._dictionary.solve(y, lam, p.weights, x0, p.nonnegative, tol, max_iter)
         with own_precision(y):
             if self._batched is None:
                 self._batched = Batched(p)

@@ -10,7 +10,8 @@ from torch import Tensor
 from .. import _checks
 from .._precision import own_precision
 from ..operators.dense import spectral_norm
-from .problem import Problem, column, inner, norm, or_one, positive_scalar
+from .problem import Problem, positive_scalar
+from .samples import column, inner, norm, or_one, random_directions
 
 _STEPS = 40
 _RISK = 1e-9
@@ -56,11 +57,8 @@ def of_operator(p: Problem) -> float:
 def _lanczos(p: Problem) -> float:
     like = p.start()
     real = like.real.dtype if like.is_complex() else like.dtype
-    generator = torch.Generator().manual_seed(0)
     size = like[0].numel()
-    v = torch.randn(like.shape, generator=generator, dtype=torch.complex64 if like.is_complex() else torch.float32)
-    v = v.to(like)
-    v, before = v / column(norm(v), v), torch.zeros_like(v)
+    v, before = random_directions(like, torch.Generator().manual_seed(0)), torch.zeros_like(like)
     steps = min(_STEPS, size)
     diagonal, beside = [], [torch.zeros(p.batch, dtype=real, device=like.device)]
     for _ in range(steps):

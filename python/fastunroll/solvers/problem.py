@@ -6,66 +6,28 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _checks, ops
+from .. import _checks
 from .._precision import own_precision
 from ..operators.dense import Dense
 from ..products import product
+from .adjoint import examine
+from .operator import Operator, Products, batch_shape
+from .samples import column, norm, or_one
 from .units import units
-
-
-class LinearOperator(Protocol):
-    """What takes the place of a matrix: ``op(x)`` and ``op.adjoint(y)``, for batches of samples (B, ...).
-
-    An operator is always given the whole batch, as it may hold something for each sample.
-    """
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        """A x."""
-
-    def adjoint(self, y: Tensor, /) -> Tensor:
-        """Aᴴ y."""
-
-
-Operator: TypeAlias = LinearOperator | Callable[[Tensor], Tensor]
-
-
-def total(t: Tensor) -> Tensor:
-    """The sum over all of a sample: (B, ...) to (B,)."""
-    return t.flatten(1).sum(1)
-
-
-def column(values: Tensor, like: Tensor) -> Tensor:
-    """A value for each sample, to multiply a batch with."""
-    return values.reshape(-1, *[1] * (like.dim() - 1))
-
-
-def inner(a: Tensor, b: Tensor) -> Tensor:
-    """Re⟨a, b⟩ for each sample."""
-    return total((a.conj() * b).real if a.is_complex() else a * b)
-
-
-def norm(t: Tensor) -> Tensor:
-    """‖t‖₂ for each sample."""
-    return torch.linalg.vector_norm(t.flatten(1), dim=1)
-
-
-def or_one(size: Tensor) -> Tensor:
-    """What to divide by: the size, or 1 where it is zero."""
-    return torch.where(size > 0, size, torch.ones_like(size))
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Arguments that fit. y is (B, ...), with any leading shape of a matrix's samples flattened.
+    """Arguments that fit. y is (B, ...), with any leading shape flattened.
 
     A: the matrix, or None; forward and adjoint: what multiplies with it. lam broadcasts with x: for matrices it is
     (), (n,), (B, 1) or (B, n). lead: the leading shape of y as it was given. unit: (B,), of what y, λ and x0 were
-    divided by, or None if by nothing.
+    divided by, or None if by nothing. known_back: Aᴴy where it has been computed.
     """
 
     A: Tensor | None
@@ -77,6 +39,7 @@ class Problem:
     lead: tuple[int, ...]
     operator: Any = None
     unit: Tensor | None = None
+    known_back: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -90,6 +53,8 @@ class Problem:
     @cached_property
     def back(self) -> Tensor:
         """Aᴴy."""
+        if self.known_back is not None:
+            return self.known_back
         with own_precision(self.y):
             return self.adjoint(self.y)
 
@@ -112,14 +77,15 @@ class Problem:
         """Samples whose squares could overflow or vanish in units of their own, in which all is the same to the bit."""
         unit, bounds = units(self.y), torch.finfo(self.y.dtype)
         ordinary = (unit > bounds.tiny**0.25) & (unit < bounds.max**0.25)
-        if _can_be_read(unit) and bool(ordinary.all()):
+        if can_be_read(unit) and bool(ordinary.all()):
             return self
         unit = torch.where(ordinary, torch.ones_like(unit), unit)
         each = column(unit, self.start())
         # An infinite λ would make the penalty of a zero NaN.
         lam = (self.lam / each).clamp(max=bounds.max)
         x0 = None if self.x0 is None else self.x0 / each
-        return replace(self, y=self.y / column(unit, self.y), lam=lam, x0=x0, unit=unit)
+        back = None if self.known_back is None else self.known_back / each
+        return replace(self, y=self.y / column(unit, self.y), lam=lam, x0=x0, unit=unit, known_back=back)
 
     def in_users_units(self, values: Tensor, power: int = 1) -> Tensor:
         """What grows as a power of y, (B, ...), for a user to see: in double precision, where it could overflow."""
@@ -136,13 +102,19 @@ class Problem:
         return replace(self, y=self.y[rows], lam=lam, x0=None, unit=None if self.unit is None else self.unit[rows])
 
 
-def _can_be_read(t: Tensor) -> bool:
-    """Not where something compiles or transforms the call."""
-    return not (t.is_meta or ops.is_observed())
+def can_be_read(t: Tensor) -> bool:
+    """Not where something compiles, traces, transforms or watches the call."""
+    return not (
+        t.is_meta
+        or torch.compiler.is_compiling()
+        or torch._C._is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
 
 
 def _require_lam(lam: Tensor) -> None:
-    if _can_be_read(lam) and not bool(((lam >= 0) & (lam < torch.inf)).all()):
+    if can_be_read(lam) and not bool(((lam >= 0) & (lam < torch.inf)).all()):
         raise ValueError(
             "lam must be finite and ≥ 0 everywhere, but it holds a negative number, infinity or NaN: check how it was "
             "computed"
@@ -164,67 +136,57 @@ def _for_matrix(lam: Tensor, lead: tuple[int, ...], n: int) -> Tensor:
     return lam.expand(*lead, lam.shape[-1]).reshape(-1, lam.shape[-1])
 
 
-def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None) -> Problem:
+def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
     A = _checks.matrix("A", A)
     m, n = A.shape
     _checks.columns("y", _checks.tensor("y", y), m, A.shape)
     if x0 is not None:
-        _checks.columns("x0", _checks.tensor("x0", x0), n, A.shape)
-        _checks.same_batch("x0", x0, "y", y)
-    A, y, x0 = _checks.alike(A=A, y=y, x0=x0)
+        _checks.columns(start, _checks.tensor(start, x0), n, A.shape)
+        _checks.same_batch(start, x0, "y", y)
+    A, y, x0 = _checks.alike(A=A, y=y, **{start: x0})
     lam = _for_matrix(_checks.threshold("lam", lam, A), y.shape[:-1], n)
-    start = None if x0 is None else x0.reshape(-1, n)
-    return Problem(
-        A, lambda x: product(x, A), lambda r: product(r, A, adjoint=True), y.reshape(-1, m), lam, start, y.shape[:-1]
-    )
+    lead, y = y.shape[:-1], y.reshape(-1, m)
+    x0 = None if x0 is None else x0.reshape(-1, n)
+    return Problem(A, lambda x: product(x, A), lambda r: product(r, A, adjoint=True), y, lam, x0, lead)
 
 
-def _of_operator(op: Any, y: Tensor, lam: Tensor | float, x0: Tensor | None) -> Problem:
-    _checks.tensor("y", y)
-    if y.dim() < 2:
-        raise ValueError(
-            f"y must be a batch of signals, (B, ...), where A is an operator, got shape {_checks.shape_text(y.shape)}: "
-            "use y[None] for one"
-        )
+def _of_operator(op: Any, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
+    lead = batch_shape(op, _checks.tensor("y", y))
+    y = y.reshape(math.prod(lead), *y.shape[len(lead) :])
     lam = _checks.threshold("lam", lam, y)
     if x0 is not None:
-        _, x0 = _checks.alike(y=y, x0=_checks.tensor("x0", x0))
-
-    def forward(x: Tensor) -> Tensor:
-        measured = op(x)
-        if not isinstance(measured, Tensor) or measured.shape != y.shape:
-            got = _checks.shape_text(measured.shape) if isinstance(measured, Tensor) else type(measured).__name__
-            raise ValueError(f"A(x) must be a tensor of the shape of y, {_checks.shape_text(y.shape)}, got {got}")
-        return measured
-
-    found = Problem(None, forward, op.adjoint, y, lam, x0, (y.shape[0],), op)
-    like = found.back
-    if not isinstance(like, Tensor) or like.dim() < 2 or like.shape[0] != y.shape[0]:
-        got = _checks.shape_text(like.shape) if isinstance(like, Tensor) else type(like).__name__
+        _, x0 = _checks.alike(y=y, **{start: _checks.tensor(start, x0)})
+    products = Products(op, y)
+    with own_precision(y):
+        back = products.adjoint(y)
+    full = (*lead, *back.shape[1:])
+    if x0 is not None and x0.shape != full:
         raise ValueError(
-            f"A.adjoint(y) must be a tensor with the {y.shape[0]} samples of y in its first dimension, got {got}"
-        )
-    if x0 is not None and x0.shape != like.shape:
-        raise ValueError(
-            f"x0 must have the shape of A.adjoint(y), {_checks.shape_text(like.shape)}, got "
+            f"{start} must have the shape of A.adjoint(y), {_checks.shape_text(full)}, got "
             f"{_checks.shape_text(x0.shape)}"
         )
-    if _checks.broadcasts("lam", lam, like) != like.shape:
+    if _checks.broadcasts("lam", lam, back.reshape(full)) != full:
         raise ValueError(
-            f"lam must broadcast with x, but lam is {_checks.shape_text(lam.shape)} and x is "
-            f"{_checks.shape_text(like.shape)}"
+            f"lam must broadcast with x, but lam is {_checks.shape_text(lam.shape)} and x is {_checks.shape_text(full)}"
         )
-    return found
+    own = lam.dim() - back.dim() + 1  # dimensions of the batch
+    if own > 0:
+        lam = lam.expand(*lead, *lam.shape[own:]).reshape(y.shape[0], *lam.shape[own:])
+    if can_be_read(y) and back.numel() and y.numel():
+        with torch.no_grad(), own_precision(y):
+            examine(products, back, y)
+    x0 = None if x0 is None else x0.reshape(back.shape)
+    return Problem(None, products.forward, products.adjoint, y, lam, x0, lead, op, known_back=back)
 
 
-def problem(A: Tensor | Operator, y: Tensor, lam: Tensor | float, x0: Tensor | None) -> Problem:
-    """The arguments of a solver, if they fit."""
+def problem(A: Tensor | Operator, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str = "x0") -> Problem:
+    """The arguments of a solver, if they fit; ``start`` is what it calls x0."""
     if isinstance(A, Dense):
         A = A.A
     if isinstance(A, Tensor):
-        found = _of_matrix(A, y, lam, x0)
+        found = _of_matrix(A, y, lam, x0, start)
     elif callable(A) and callable(getattr(A, "adjoint", None)):
-        found = _of_operator(A, y, lam, x0)
+        found = _of_operator(A, y, lam, x0, start)
     elif callable(A):
         raise TypeError(f"an operator must have A.adjoint(y) besides A(x), but {type(A).__name__} has no adjoint")
     else:
@@ -241,9 +203,15 @@ def positive_scalar(name: str, value: Tensor | float, like: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
         _checks.positive(name, value)
     number = _checks.scalar(name, value, like)
-    if _can_be_read(number) and not 0 < float(number.detach()) < math.inf:
+    if can_be_read(number) and not 0 < float(number.detach()) < math.inf:
         raise ValueError(f"{name} must be a finite number > 0, got {float(number.detach())!r}")
     return number
+
+
+def require_values(y: Tensor) -> None:
+    """Refuses tensors that have a shape alone: how far their samples are cannot be seen."""
+    if y.is_meta:
+        raise ValueError("y must hold values for what looks at them, but it is on the meta device: move it with .to()")
 
 
 def require_precision(y: Tensor) -> None:

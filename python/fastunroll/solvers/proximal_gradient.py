@@ -10,9 +10,15 @@ from torch import Tensor
 from .. import ops
 from ..prox import soft_threshold
 from .batch import Batch, watched
+from .divergence import Divergence
 from .duality import measure, measures
 from .history import EVERY, Watch
-from .problem import Problem, column, inner
+from .problem import Problem
+from .samples import column, inner
+
+# With a step of at most 1/‖A‖², and of less than 2/‖A‖² for ISTA, no iterate has a larger objective than the first: it
+# decreases, and for FISTA its sum with ‖x − x_before‖²/2t does, as β ≤ 1. What is above 1 is for rounding.
+DIVERGENCE = Divergence(1.01, "give a step of at most 1/‖A‖², and check that A.adjoint is the adjoint of A")
 
 
 @dataclass(frozen=True)

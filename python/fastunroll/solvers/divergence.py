@@ -1,0 +1,53 @@
+"""Whether iterations went away from the solution rather than towards it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .._precision import own_precision
+from .problem import Problem, can_be_read
+from .samples import inner, total
+from .warn import ConvergenceWarning, warn
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How a solver that diverged is known.
+
+    rise: the largest objective that a run has which converges, over that of zero or of its start. fix: what to do.
+    """
+
+    rise: float
+    fix: str
+
+    def of(self, p: Problem, x: Tensor) -> Tensor:
+        """Which samples diverged, (B,): of finite data x (B, ...) has an objective that rose, or is no number."""
+        if not can_be_read(p.y):
+            return torch.zeros(p.batch, dtype=torch.bool)
+        with torch.no_grad(), own_precision(p.y):
+            highest, sound = inner(p.y, p.y) / 2, torch.isfinite(p.y).flatten(1).all(1)
+            if p.x0 is not None:
+                sound = sound & torch.isfinite(p.x0).flatten(1).all(1)
+                highest = torch.maximum(highest, objective(p, p.x0))
+            diverged = sound & ~(objective(p, x) <= self.rise * highest)
+            if p.A is not None and bool(diverged.any()) and not bool(torch.isfinite(p.A).all()):
+                return torch.zeros_like(diverged)
+        return diverged
+
+    def warn(self, name: str, diverged: Tensor) -> None:
+        """One sentence, if any sample did."""
+        if bool(diverged.any()):
+            warn(
+                f"{name}: {int(diverged.sum())} of {diverged.numel()} samples diverged, to an objective above that of "
+                f"where they started or to no number: {self.fix}",
+                ConvergenceWarning,
+            )
+
+
+def objective(p: Problem, x: Tensor) -> Tensor:
+    """½‖A x − y‖² + λ‖x‖₁, (B,)."""
+    residual = p.residual(x)
+    return inner(residual, residual) / 2 + total(p.lam * x.abs())

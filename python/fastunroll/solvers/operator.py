@@ -1,0 +1,122 @@
+"""An operator in the place of a matrix: which dimensions are the batch, and products of the shape they must have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .._checks import shape_text
+
+
+class LinearOperator(Protocol):
+    """What takes the place of a matrix: ``op(x)`` and ``op.adjoint(y)``, for batches of samples (B, ...).
+
+    An operator is always given the whole batch, as it may hold something for each sample. It may state the shape of one
+    sample, ``shape_in`` that of x and ``shape_out`` that of y: what stands before them is the batch.
+    """
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """A x."""
+
+    def adjoint(self, y: Tensor, /) -> Tensor:
+        """Aᴴ y."""
+
+
+Operator: TypeAlias = LinearOperator | Callable[[Tensor], Tensor]
+
+
+def stated_shape(op: Any, name: str) -> tuple[int, ...] | None:
+    """The shape of one sample that an operator states, or None."""
+    value = getattr(op, name, None)
+    if value is None:
+        return None
+    shape = _checks.shape(f"A.{name}", value)
+    if not shape:
+        raise ValueError(f"A.{name} must have at least one dimension, got (): a number is of shape (1,)")
+    return shape
+
+
+def batch_shape(op: Any, y: Tensor) -> tuple[int, ...]:
+    """The dimensions of y that count samples: all before ``shape_out``, or the first where none is stated."""
+    event = stated_shape(op, "shape_out")
+    if event is None:
+        if y.dim() < 2:
+            raise ValueError(
+                f"y must be a batch of signals, (B, ...), where A is an operator, got shape {shape_text(y.shape)}: use "
+                "y[None] for one"
+            )
+        return tuple(y.shape[:1])
+    lead = max(0, y.dim() - len(event))
+    if y.shape[lead:] != event:
+        raise ValueError(
+            f"y must have the shape {shape_text(('...', *event))} of A.shape_out, got {shape_text(y.shape)}"
+        )
+    return tuple(y.shape[:lead])
+
+
+class Products:
+    """A x and Aᴴ y of an operator, for batches of the size of y, (B, ...): one sentence where they do not fit."""
+
+    def __init__(self, op: Any, y: Tensor) -> None:
+        self.op, self.y = op, y
+        self.codes: Tensor | None = None  # what A.adjoint(y) was: x has its shape and type
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x, of the shape of y."""
+        found = self._call("A", self.op, x)
+        if not isinstance(found, Tensor) or found.shape != self.y.shape:
+            raise ValueError(f"A(x) must be a tensor of the shape of y, {shape_text(self.y.shape)}, got {_got(found)}")
+        return _alike("A(x)", found, self.y, self.y.dtype)
+
+    def adjoint(self, r: Tensor) -> Tensor:
+        """Aᴴ r, of the same shape in every call."""
+        found = self._call("A.adjoint", self.op.adjoint, r)
+        if self.codes is None:
+            self.codes = self._first(found)
+        if not isinstance(found, Tensor) or found.shape != self.codes.shape:
+            raise ValueError(
+                f"A.adjoint(y) must be a tensor of the same shape in each call, {shape_text(self.codes.shape)} as in "
+                f"the first, got {_got(found)}"
+            )
+        return _alike("A.adjoint(y)", found, self.y, self.codes.dtype)
+
+    def _first(self, found: object) -> Tensor:
+        count = self.y.shape[0]
+        if not isinstance(found, Tensor) or found.dim() < 2 or found.shape[0] != count:
+            raise ValueError(
+                f"A.adjoint(y) must be a tensor with the {count} samples of y in its first dimension, got {_got(found)}"
+            )
+        event = stated_shape(self.op, "shape_in")
+        if event is not None and found.shape[1:] != event:
+            raise ValueError(
+                f"A.adjoint(y) must have the shape {shape_text((count, *event))}, {count} samples of A.shape_in, got "
+                f"{shape_text(found.shape)}"
+            )
+        own = self.y.dtype
+        return _alike("A.adjoint(y)", found, self.y, own.to_complex() if found.is_complex() else own.to_real())
+
+    def _call(self, name: str, product: Callable[[Tensor], Any], value: Tensor) -> Any:
+        try:
+            return product(value)
+        except RuntimeError as error:
+            if type(error) is not RuntimeError:  # out of memory, say
+                raise
+            raise ValueError(
+                f"{name} must take a tensor of shape {shape_text(value.shape)} and type {value.dtype}, but it raised: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+
+
+def _got(found: object) -> str:
+    return shape_text(found.shape) if isinstance(found, Tensor) else type(found).__name__
+
+
+def _alike(name: str, found: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
+    _checks.same_device(name, found, y)
+    if found.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype} where y is {y.dtype}, got {found.dtype}: convert it with .to()")
+    return found

@@ -1,0 +1,38 @@
+"""Numbers of each sample of a batch (B, ...)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def total(t: Tensor) -> Tensor:
+    """The sum over all of a sample: (B, ...) to (B,)."""
+    return t.flatten(1).sum(1)
+
+
+def column(values: Tensor, like: Tensor) -> Tensor:
+    """A value for each sample, to multiply a batch with."""
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Re⟨a, b⟩ for each sample."""
+    return total((a.conj() * b).real if a.is_complex() else a * b)
+
+
+def norm(t: Tensor) -> Tensor:
+    """‖t‖₂ for each sample."""
+    return torch.linalg.vector_norm(t.flatten(1), dim=1)
+
+
+def or_one(size: Tensor) -> Tensor:
+    """What to divide by: the size, or 1 where it is zero."""
+    return torch.where(size > 0, size, torch.ones_like(size))
+
+
+def random_directions(like: Tensor, generator: torch.Generator) -> Tensor:
+    """A random vector of norm 1 for each sample, of the shape, dtype and device of ``like``."""
+    dtype = torch.complex64 if like.is_complex() else torch.float32
+    v = torch.randn(like.shape, generator=generator, dtype=dtype).to(like)
+    return v / column(or_one(norm(v)), v)
