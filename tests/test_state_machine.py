@@ -177,13 +177,8 @@ class Life(RuleBasedStateMachine):
             assert float((f - w).norm()) <= 1e-6 * float(w.norm()) + 1e-9 * largest
 
 
-RAW = pytest.mark.xfail(reason="LISTA takes the entries of its lists from the dictionary of raw parameters")
-
-
 @pytest.mark.usefixtures("_quiet_torch")
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=RAW if name.split("-")[0] == "LISTA" else ()) for name in MACHINES]
-)
+@pytest.mark.parametrize("name", MACHINES)
 def test_a_network_is_its_specification(name: str) -> None:
     how = settings(max_examples=3, stateful_step_count=12, phases=(Phase.generate, Phase.shrink))
     run_state_machine_as_test(lambda: Life(name), settings=how)
