@@ -27,8 +27,9 @@ NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu
 demo: .venv/built
 	$(BIN)/fastunroll demo $(ARGS)
 
+# Files of tests side by side, with a thread each.
 test: .venv/built
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 sanitize: .venv/tools
 	$(call native_tests,address,$(comma)undefined)
