@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import fastunroll as fu
@@ -64,7 +65,7 @@ def unrolled(d: Draw) -> Subject:
         return (low + (high - low) * torch.rand(shape, dtype=torch.float64)).to(real)
 
     scales = [1.0, 1e-4, 1e4, 1e-30 if real == torch.float64 else 1e-6]
-    scale = 1.0 if strict else d.pick("scale", scales, [20, 1, 1, 1])
+    scale = 1.0 if strict or real.itemsize < 4 else d.pick("scale", scales, [20, 1, 1, 1])
     leaves["y"] = (normal(*lead, m, dtype=dtype).to(torch.complex128 if is_complex else torch.float64) * scale).to(
         dtype
     )
@@ -115,7 +116,8 @@ def unrolled(d: Draw) -> Subject:
         name = d.random.choice([name for name in leaves if leaves[name].numel()])
         d.say(f"not finite in {name.rstrip('0123456789_') or name}")
         if name in leaves and leaves[name].numel():
-            leaves[name] = spoil(d, leaves[name])
+            # A gain that is not positive is refused.
+            leaves[name] = spoil(d, leaves[name], *([(math.nan, math.inf)] if name.startswith("gain") else []))
     keep = d.chance("return_layers", 0.3)
     segment = d.random.randint(1, layers) if not keep and d.chance("checkpoint", 0.15) else None
     second_state = state != "none" and not keep and d.chance("return_state", 0.2)

@@ -181,5 +181,9 @@ def _spoil_one(d: Draw, net: nn.Module, inputs: dict[str, Tensor]) -> None:
         inputs[name] = spoil(d, inputs[name])
     else:
         # What infinite parameters of a statistical model mean is its own affair.
-        values = (math.nan,) if name.startswith(("c", "log_noise", "shrinkage.log_power", "shrinkage.logit")) else ()
+        values = (
+            (math.nan,)
+            if name.startswith(("c", "log_noise", "log_rho", "shrinkage.log_power", "shrinkage.logit"))
+            else ()
+        )
         parameters[name].data = spoil(d, parameters[name].data, *([values] if values else []))
