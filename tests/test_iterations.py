@@ -166,7 +166,7 @@ def test_ista_layer(dtype: torch.dtype) -> None:
         x = layer(x, y)
     assert torch.allclose(x, fu.solvers.ista(A, y, 0.2, iterations=3))
     x.abs().sum().backward()
-    assert layer.step.grad.shape == layer.theta.grad.shape == ()
+    assert layer.step.grad.shape == layer.theta.grad.shape == (1,)
     assert repr(layer) == "ISTALayer(m=6, n=9)"
 
 
