@@ -7,7 +7,6 @@ magnitudes larger where θ < 0. Networks here learn logarithms; those of this fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +49,9 @@ class Converted(StepwiseNetwork):
         form, p = super()._describe()
         step = [sign * t for sign, t in zip(self.step_sign, p.step, strict=True)] if p.step else p.step
         theta = [sign * t for sign, t in zip(self.theta_sign, p.theta, strict=True)]
-        return replace(form, passing=self.passing), p._replace(step=step, theta=theta)
+        # Not dataclasses.replace, through which torch 2.6 does not compile.
+        form = ops.Form(form.layers, form.linear, form.state, form.shrinkage, form.group, self.passing)
+        return form, ops.Parameters(p.first, p.second, step, theta, p.gain, p.blend)
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         if self.one_call:
