@@ -58,11 +58,11 @@ sanitize-python: .venv/built
 	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
 	$(BIN)/cmake --build build/sanitize-python
 	$(SANITIZED) $(BIN)/python -m pytest -q tests/test_bad_input.py
-	cd tests && $(SANITIZED) $(CURDIR)/$(BIN)/python -m fuzz --calls 400 $(SEED:%=--seed %)
+	cd tests && $(SANITIZED) $(CURDIR)/$(BIN)/python -m fuzz --calls 400 --deaths $(SEED:%=--seed %)
 
 CALLS := $(if $(SECONDS_),,10000)
 fuzz: .venv/built
-	cd tests && $(CURDIR)/$(BIN)/python -m fuzz $(CALLS:%=--calls %) $(SECONDS_:%=--seconds %) $(SEED:%=--seed %)
+	cd tests && $(CURDIR)/$(BIN)/python -m fuzz $(CALLS:%=--calls %) $(SECONDS_:%=--seconds %) $(SEED:%=--seed %) $(ARGS)
 
 cuda: .venv/tools
 	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled"; exit 0; fi; set -e; \

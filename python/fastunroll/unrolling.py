@@ -186,9 +186,9 @@ def _require_positive_gain(gain: list[Tensor]) -> None:
     """Reads the values, but not while something compiles, traces or captures the call."""
     if not gain or gain[0].is_meta or ops.is_observed() or ops.captures(gain[0].device):
         return
-    values = torch.cat([g.detach().reshape(-1) for g in gain])
-    if bool((values <= 0).any()):
-        raise ValueError(f"gain must be positive, but one is {float(values.min()):g}: learn its logarithm instead")
+    for g in gain:
+        if bool((g.detach() <= 0).any()):
+            raise ValueError(f"gain must be positive, but one is {float(g.min()):g}: learn its logarithm instead")
 
 
 def _state(state: Momentum | Splitting | Onsager | None, y: Tensor) -> tuple[str, list[Tensor]]:
