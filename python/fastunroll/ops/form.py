@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -47,11 +47,12 @@ class Form:
 
     def of_pairs(self) -> Form:
         """For complex numbers as pairs of reals."""
-        return self if self.shrinkage == "none" else replace(self, group=2 * self.group)
+        group = self.group if self.shrinkage == "none" else 2 * self.group
+        return Form(self.layers, self.linear, self.state, self.shrinkage, group, self.passing)
 
     def part(self, first: int, last: int) -> Form:
         """The layers first … last − 1."""
-        return replace(self, layers=last - first, passing=self.passing[first:last])
+        return Form(last - first, self.linear, self.state, self.shrinkage, self.group, self.passing[first:last])
 
     def state_size(self, m: int, n: int) -> int:
         return {"none": 0, "onsager": m}.get(self.state, n)
