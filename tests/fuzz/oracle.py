@@ -131,7 +131,7 @@ def gap(
 ) -> Tensor:  # fmt: skip
     """The relative duality gap of the Lasso at x, with λ (...): ridge is further rows of A, weights scale columns.
 
-    The dual point is the residual, made shorter until it is feasible.
+    The dual point is the residual, or that of zero, made shorter until it is feasible: the better of the two.
     """
     if ridge:
         n = A.shape[1]
@@ -139,15 +139,17 @@ def gap(
         y = torch.cat([y, y.new_zeros(*y.shape[:-1], n)], dim=-1)
     if weights is not None:
         A, x = A / weights, x * weights
-    R = y - x @ A.mT
-    slope = R @ A.conj()
-    steep = (torch.relu(slope) if nonnegative else slope.abs()).amax(-1)
-    square, power = R.abs().square().sum(-1), y.abs().square().sum(-1) / 2
-    best = torch.where(square > 0, (R.conj() * y).real.sum(-1) / square, 0.0).clamp(min=0)
-    scale = torch.minimum(best, torch.where(steep > 0, lam / steep, torch.inf))
-    dual = power - (y - scale[..., None] * R).abs().square().sum(-1) / 2
-    primal = square / 2 + lam * x.abs().sum(-1)
-    return (primal - dual) / torch.where(power > 0, power, 1.0)
+    power, residual = y.abs().square().sum(-1) / 2, y - x @ A.mT
+
+    def dual(R: Tensor) -> Tensor:
+        slope, square = R @ A.conj(), R.abs().square().sum(-1)
+        steep = (torch.relu(slope) if nonnegative else slope.abs()).amax(-1)
+        best = torch.where(square > 0, (R.conj() * y).real.sum(-1) / square, 0.0).clamp(min=0)
+        scale = torch.minimum(best, torch.where(steep > 0, lam / steep, torch.inf))
+        return power - (y - scale[..., None] * R).abs().square().sum(-1) / 2
+
+    primal = residual.abs().square().sum(-1) / 2 + lam * x.abs().sum(-1)
+    return (primal - torch.maximum(dual(residual), dual(y))) / torch.where(power > 0, power, 1.0)
 
 
 def lasso_on_support(x: Tensor, A: Tensor, y: Tensor, lam: Tensor, weights: Tensor | None, ridge: float) -> Tensor:
