@@ -14,12 +14,14 @@
 #include <vector>
 
 #include "addresses.h"
+#include "bind_adaptive.h"
 #include "bind_cuda.h"
 #include "bind_iterations.h"
 #include "bind_lasso.h"
 #include "cpu/workspace.h"
 #include "fastunroll.h"
 #include "interruption.h"
+#include "packed_matrix.h"
 #include "tensors.h"
 #include "watch.h"
 
@@ -240,29 +242,6 @@ void bind_network(py::module_& module) {
   py::class_<PackedWeights>(module, "PackedWeights").def(py::init<const BoundNetwork&, int, bool>());
 }
 
-// The matrix of a product as kernels read it, of one type, shape and direction.
-class PackedMatrix {
- public:
-  PackedMatrix(bool is_double, std::array<int64_t, 2> shape, int threads, bool adjoint, Address a) {
-    with_type(is_double, [&](auto zero) {
-      using T = decltype(zero);
-      Product<T> of{0, shape[0], shape[1], threads, adjoint, pointer<const T>(a), nullptr, nullptr, nullptr};
-      memory_ = std::make_unique<Block>(size_t(product_packed_size(of)) * sizeof(T));
-      of.packed = reinterpret_cast<T*>(memory_->data());
-      product_pack(of);
-    });
-  }
-
-  // Null if the instruction set has changed since.
-  template <class T> T* panels() const {
-    return set_ == instruction_set() ? reinterpret_cast<T*>(memory_->data()) : nullptr;
-  }
-
- private:
-  const char* set_ = instruction_set();
-  std::unique_ptr<Block> memory_;
-};
-
 void bind_products(py::module_& module) {
   py::class_<PackedMatrix>(module, "PackedMatrix").def(py::init<bool, std::array<int64_t, 2>, int, bool, Address>());
   module.def("product", [](bool is_double, std::array<int64_t, 3> shape, int threads, bool adjoint, Address a,
@@ -357,6 +336,7 @@ PYBIND11_MODULE(_fastunroll, module) {
   bind_tensors(module);
   bind_network(module);
   bind_products(module);
+  bind_adaptive(module);
   bind_lasso(module);
   bind_iterations(module);
   bind_soft_threshold(module);

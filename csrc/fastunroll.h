@@ -132,6 +132,60 @@ template <class T> struct Outer {
   const T* g;  // (batch, rows)
   const T* x;  // (batch, columns)
   T* out;      // (rows, columns)
+  int64_t g_stride = rows, x_stride = columns;
+};
+
+// Networks whose layers follow statistics of each sample. The state is x, which a layer changes:
+//
+//   glista      v = x (1 + kappa G(D |x|)), x' = P(v + W^T (y - A v)), x+ = o x' + (1 - o) x with
+//               o = 1 - a theta c / (|x' - x| + 0.1), c = 0 where x' passed, else 1
+//   hyperlista  x+ = P(x - W^T (A x - y) + c2 |x|_0 (x - before)) of theta = c1 |A^+ (A x - y)|_1, where the
+//               floor(c3 log(|A^+ y|_1 / |A^+ (A x - y)|_1)) largest that exceed theta pass, with their equals
+//   lamp        x+ = eta(x + W^T v; |v|^2 / m), v+ = y - A x+ + (sum of eta') / m v
+//   lvamp       vector approximate message passing with A = U diag(s) V^T
+enum class Adaptive : int64_t { glista, hyperlista, lamp, lvamp };
+
+template <class T> struct AdaptiveMatrix {
+  int64_t rows, columns;
+  const T* source;
+  T *packed, *packed_adjoint;  // as product_pack leaves them, or null
+};
+
+// Matrices: A, W or W of each layer; A, W, A^+; A, W or W of each layer; U^T, V^T, s (1, rank).
+// Values of a layer: theta... (1 or n), D, kappa, a; c1, c2, c3; two of eta; noise, two of eta. Those of eta are alpha
+// and scale if it is soft, else the logarithm of the power and the logit of the density.
+template <class T> struct AdaptiveNetwork {
+  Adaptive kind;
+  int64_t option;  // glista: which G; lamp, lvamp: 0 for soft, 1 for Bernoulli-Gaussian
+  int64_t layers, m, n, batch;
+  int threads;
+  const AdaptiveMatrix<T>* matrices;
+  int64_t matrix_count;
+  const T* values;  // (layers, value_count)
+  int64_t value_count;
+  const int64_t* passing;  // glista: a number for each layer, or null for none
+  const T *y, *x0;         // x0 may be null, for zero
+  bool (*interrupted)();   // null, or asked now and then; once it says so, results are incomplete
+};
+
+// The values that the gradient needs of a layer and sample.
+template <class T> int64_t adaptive_trace_size(const AdaptiveNetwork<T>&);
+
+template <class T> struct AdaptiveForward {
+  AdaptiveNetwork<T> net;
+  T* x;      // (layers, batch, n), or null
+  T* last;   // (batch, n), or null
+  T* trace;  // (layers, batch, trace size), or null
+};
+
+template <class T> struct AdaptiveBackward {
+  AdaptiveNetwork<T> net;
+  const T *x, *trace;  // as forward left them
+  const T* grad;       // (batch, n), or (layers, batch, n) if every_layer
+  bool every_layer;
+  // Each may be null.
+  T *grad_y, *grad_x0, *grad_values;
+  T* const* grad_learned;  // glista, lamp: for each W
 };
 
 // A matrix that Lasso problems share, and what is kept for it: `prepared` has room for dictionary_size values.
@@ -234,6 +288,8 @@ template <class T> void product(const Product<T>&);
 template <class T> int64_t product_packed_size(const Product<T>&);
 template <class T> void product_pack(const Product<T>&);
 template <class T> void outer(const Outer<T>&);
+template <class T> void adaptive_forward(const AdaptiveForward<T>&);
+template <class T> void adaptive_backward(const AdaptiveBackward<T>&);
 template <class T> int64_t dictionary_size(const Dictionary<T>&);
 template <class T> void dictionary_prepare(const Dictionary<T>&);
 template <class T> void lasso(const Lasso<T>&);

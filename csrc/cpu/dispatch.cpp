@@ -110,6 +110,12 @@ template <class T> int64_t product_packed_size(const Product<T>& p) { return act
 template int64_t product_packed_size(const Product<float>&);
 template int64_t product_packed_size(const Product<double>&);
 
+template <class T> int64_t adaptive_trace_size(const AdaptiveNetwork<T>& a) {
+  return active<T>().adaptive_trace_size(a);
+}
+template int64_t adaptive_trace_size(const AdaptiveNetwork<float>&);
+template int64_t adaptive_trace_size(const AdaptiveNetwork<double>&);
+
 template <class T> double roof(const Roof& a, T zero) { return active<T>().roof(a, zero); }
 template double roof(const Roof&, float);
 template double roof(const Roof&, double);
@@ -120,6 +126,8 @@ FASTUNROLL_DISPATCH(network_backward, Backward)
 FASTUNROLL_DISPATCH(product_pack, Product)
 FASTUNROLL_DISPATCH(product, Product)
 FASTUNROLL_DISPATCH(outer, Outer)
+FASTUNROLL_DISPATCH(adaptive_forward, AdaptiveForward)
+FASTUNROLL_DISPATCH(adaptive_backward, AdaptiveBackward)
 FASTUNROLL_DISPATCH(dictionary_prepare, Dictionary)
 FASTUNROLL_DISPATCH(lasso, Lasso)
 FASTUNROLL_DISPATCH(proximal_gradient, ProximalGradient)

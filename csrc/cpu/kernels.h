@@ -14,6 +14,9 @@ template <class T> struct Kernels {
   void (*product_pack)(const Product<T>&);
   void (*product)(const Product<T>&);
   void (*outer)(const Outer<T>&);
+  int64_t (*adaptive_trace_size)(const AdaptiveNetwork<T>&);
+  void (*adaptive_forward)(const AdaptiveForward<T>&);
+  void (*adaptive_backward)(const AdaptiveBackward<T>&);
   int64_t (*dictionary_size)(const Dictionary<T>&);
   void (*dictionary_prepare)(const Dictionary<T>&);
   void (*lasso)(const Lasso<T>&);

@@ -80,8 +80,8 @@ template <class T> void outer(const Outer<T>& p) {
     const int64_t count = p.batch - first < most ? p.batch - first : most;
     for_each(blocks(count, task), p.threads, [&](int64_t i, int) {
       const int64_t begin = i * task, some = count - begin < task ? count - begin : task;
-      g.put(begin, some, p.g + (first + begin) * p.rows, p.rows);
-      x.put(begin, some, some, count, p.x + (first + begin) * p.columns, p.columns);
+      g.put(begin, some, p.g + (first + begin) * p.g_stride, p.g_stride);
+      x.put(begin, some, some, count, p.x + (first + begin) * p.x_stride, p.x_stride);
     });
     for_each(p.threads, p.threads, [&](int64_t t, int) {
       sample_sum(g, x, count, p.rows * t / p.threads, p.rows * (t + 1) / p.threads, first > 0, p.out,

@@ -17,6 +17,7 @@ template <class T> struct RowSum {
   Vector<T> part[row_parts<T>] = {};
 
   void add(int j, Vector<T> a, Vector<T> b) { part[j] = multiply_add(a, b, part[j]); }
+  void add(int j, Vector<T> a) { part[j] += a; }
   T total() const {
     T sum[row_chains];
     for (int j = 0; j < row_parts<T>; ++j) store(sum + j * lanes<T>, part[j]);

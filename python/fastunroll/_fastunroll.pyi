@@ -56,6 +56,28 @@ class PackedWeights:
 class PackedMatrix:
     def __init__(self, is_double: bool, shape: tuple[int, int], threads: int, adjoint: bool, a: int) -> None: ...
 
+def adaptive_forward(
+    is_double: bool,
+    numbers: tuple[int, ...],
+    passing: tuple[int, ...],
+    threads: int,
+    matrices: list[tuple[Any, ...]],
+    inputs: tuple[int, int, int],
+    out: tuple[int, ...],
+) -> None: ...
+def adaptive_backward(
+    is_double: bool,
+    numbers: tuple[int, ...],
+    passing: tuple[int, ...],
+    threads: int,
+    matrices: list[tuple[Any, ...]],
+    inputs: tuple[int, int, int],
+    known: tuple[int, int, int],
+    every_layer: bool,
+    out: tuple[int, ...],
+    learned: list[int],
+) -> None: ...
+
 class Dictionary:
     def __init__(self, is_double: bool, shape: tuple[int, int], threads: int, ridge: float, a: int) -> None: ...
     def is_current(self) -> bool: ...

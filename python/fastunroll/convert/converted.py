@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..nn import ALISTA, LISTACP, LISTACPSS, LISTASS, StepLISTA, UnrolledNetwork
+from ..nn.adaptive import rows_of
 from ..nn.shrinkage import Shrinkage
-from ..nn.stepwise import StepwiseNetwork
 from ..prox import soft_threshold
 from ..reference import largest
 from ..unrolling import run
+from .stepwise import StepwiseNetwork
 
 
 class Converted(StepwiseNetwork):
@@ -140,15 +141,15 @@ class SignedSoftShrinkage(Shrinkage):
         scale: K numbers s.
     """
 
+    option = 0
+
     def __init__(self, alpha: Sequence[Tensor], scale: Sequence[Tensor]) -> None:
         super().__init__()
         self.log_alpha = nn.ParameterList(nn.Parameter(a.log().reshape(1)) for a in alpha)
         self.scale = nn.ParameterList(nn.Parameter(s.detach().clone().reshape(1)) for s in scale)
 
-    def shrink(self, k: int, r: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        theta, scale = (p.to(r.dtype) for p in (self.log_alpha[k].exp(), self.scale[k]))
-        theta = theta * variance.sqrt()
-        return scale * soft_threshold(r, theta), scale * (r.abs() > theta).to(r.dtype)
+    def values(self) -> Tensor:
+        return rows_of(self.log_alpha, self.scale, exponential=1)
 
     def layer(self, k: int) -> dict[str, float]:
         return {"threshold": float(self.log_alpha[k].exp()), "gain": float(self.scale[k])}

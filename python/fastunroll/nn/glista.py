@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -10,22 +9,15 @@ from torch import Tensor, nn
 
 from .. import _checks, ops
 from ..operators.dense import spectral_norm
-from ..unrolling import run
+from ..reference_adaptive import GAINS
+from .adaptive import AdaptiveNetwork, Described, rows_of
 from .network import Threshold, copies, logarithms, starting_matrix, threshold_size
 from .selection import schedule
-from .stepwise import StepwiseNetwork
 
 Gain = Literal["relu", "inverse", "exponential", "sigmoid"]
 
-_GAINS: dict[str, Callable[[Tensor], Tensor]] = {  # of D|x|
-    "relu": lambda z: torch.relu(1 - z),
-    "inverse": lambda z: 0.2 / (0.001 + z),
-    "exponential": lambda z: torch.exp(-z),
-    "sigmoid": lambda z: torch.sigmoid(-z),
-}
 
-
-class GLISTA(StepwiseNetwork):
+class GLISTA(AdaptiveNetwork):
     """K layers x̃ = P_θ(g∘x + Wᵀ(y − A(g∘x))), x⁺ = o∘x̃ + (1 − o)∘x, of learned gates g and o.
 
     Thresholds make iterates too small. The gain g = 1 + κ·G(D|x|) makes them larger, those that are small most; the
@@ -78,7 +70,7 @@ class GLISTA(StepwiseNetwork):
         A = starting_matrix(A, device, dtype)
         _checks.real("A", A)
         super().__init__(layers, *A.shape)
-        _checks.choice("gain", gain, _GAINS)
+        _checks.choice("gain", gain, GAINS)
         self.gain, self.tied = gain, _checks.flag("tied", tied)
         self.threshold, self.selection = threshold, selection
         self._passing = schedule(selection, self.layers, self.n)
@@ -92,21 +84,10 @@ class GLISTA(StepwiseNetwork):
             nn.ParameterList(nn.Parameter(A.new_zeros(1)) for _ in range(layers)) for _ in range(2)
         )
 
-    def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
-        A = self.A.to(y.dtype)
-        learned = self.log_theta, self.log_D, self.kappa, self.overshoot
-        for k in range(self.layers):
-            log_theta, log_D, kappa, a = (parameters[k].to(y.dtype) for parameters in learned)
-            theta = log_theta.exp()
-            larger = x * (1 + kappa * _GAINS[self.gain](log_D.exp() * x.abs()))
-            passing = self._passing[k] if self._passing else 0
-            form = ops.Form(1, "coupled", passing=(passing,) if passing else ())
-            p = ops.Parameters([A], [self.W[0 if self.tied else k].to(y.dtype)], (), [theta])
-            found, _ = run(form, p, y, larger)
-            shrunk = 1 - _passed(found.detach(), passing)
-            overshoot = 1 - a * theta * shrunk / ((found - x).abs() + 0.1)
-            x = overshoot * found + (1 - overshoot) * x
-            yield x
+    def _adaptive(self) -> Described:
+        form = ops.AdaptiveForm("glista", self.layers, [*GAINS].index(self.gain), self._passing)
+        values = rows_of(self.log_theta, self.log_D, self.kappa, self.overshoot, exponential=2)
+        return form, [self.A, *self.W], values
 
     def _layer(self, k: int) -> dict[str, float]:
         row = {"threshold": float(self.log_theta[k].exp().mean()), "kappa": float(self.kappa[k])}
@@ -116,11 +97,3 @@ class GLISTA(StepwiseNetwork):
     def extra_repr(self) -> str:
         options = f"gain={self.gain!r}, tied={self.tied}, threshold={self.threshold!r}, selection={self.selection}"
         return f"{super().extra_repr()}, {options}"
-
-
-def _passed(x: Tensor, count: int) -> Tensor:
-    """1 where an element is among the ``count`` largest of its sample and not zero, else 0."""
-    if not count:
-        return torch.zeros_like(x)
-    least = x.abs().topk(min(count, x.shape[-1]), dim=-1).values[..., -1:]
-    return ((x.abs() >= least) & (x != 0)).to(x.dtype)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
 from .. import _checks, ops
-from ..products import product
+from .adaptive import AdaptiveNetwork, Described
 from .alista import analytic_weights
 from .network import starting_matrix
-from .stepwise import StepwiseNetwork
 
 
-class HyperLISTA(StepwiseNetwork):
+class HyperLISTA(AdaptiveNetwork):
     """K layers x⁺ = P_θ(x − Wᵀ(A x − y) + β (x − x_before)), of which three numbers c₁, c₂, c₃ decide everything.
 
     With r = A x − y, e = ‖A⁺r‖₁, e₀ = ‖A⁺y‖₁, and μ the largest off-diagonal |WᵀA|, for each sample and layer:
@@ -71,35 +68,13 @@ class HyperLISTA(StepwiseNetwork):
         self.register_buffer("coherence", products.abs().max().to(A.dtype))
         self.c = nn.Parameter(A.new_tensor(c))
 
-    def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
-        A, W, pinv, coherence = (t.to(y.dtype) for t in (self.A, self.W, self.pinv, self.coherence))
-        c1, c2, c3 = self.c.to(y.dtype).abs().unbind()
-        at_start = product(y, pinv).abs().sum(-1, keepdim=True)
-        before = x
-        for _ in range(self.layers):
-            r = product(x, A, start=-y)
-            error = product(r, pinv).abs().sum(-1, keepdim=True)
-            gained = torch.log((at_start / error).detach()).nan_to_num(0.0)  # finite; 0 for 0/0
-            count = (c3.detach() * gained).clamp(0, self.n).floor()
-            momentum = c2 * coherence * (x != 0).sum(-1, keepdim=True).to(x.dtype)
-            z = x - product(r, W, adjoint=True) + momentum * (x - before)
-            selected = _select(z, c1 * coherence * error, count.nan_to_num(0.0).long())
-            x, before = torch.where(count.isnan(), count, selected), x
-            yield x
+    def _adaptive(self) -> Described:
+        c = self.c.abs()
+        values = torch.cat([c[:2] * self.coherence, c[2:]]).expand(self.layers, 3)
+        return ops.AdaptiveForm("hyperlista", self.layers), [self.A, self.W, self.pinv], values
 
     def _layer(self, k: int) -> dict[str, float]:
         return {f"c{i + 1}": c for i, c in enumerate(self.c.detach().abs().tolist())}
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, " + ", ".join(f"{k}={v:.4g}" for k, v in self._layer(0).items())
-
-
-def _select(z: Tensor, theta: Tensor, count: Tensor) -> Tensor:
-    """The soft threshold that lets the ``count`` largest pass, (..., 1) of a sample's own, and all that equal them."""
-    size, n = z.detach().abs(), z.shape[-1]
-    # As many as any sample needs; what compiles, traces or transforms this has to know beforehand.
-    most = n if ops.is_observed() or not count.numel() else max(1, int(count.max()))
-    ordered = size.topk(most, dim=-1).values
-    least = torch.where(count > 0, ordered.gather(-1, (count - 1).clamp(min=0)), torch.inf)
-    passes = (size >= least) & (size > theta.detach())
-    return torch.where(passes, z, torch.sign(z) * torch.relu(z.abs() - theta))

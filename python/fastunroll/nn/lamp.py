@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .. import _checks, ops
-from ..products import product
+from .adaptive import AdaptiveNetwork, Described
 from .alista import analytic_weights
 from .network import UnrolledNetwork, copies, exponentials, starting_matrix
 from .shrinkage import SoftShrinkage, shrinkage_of
-from .stepwise import StepwiseNetwork
-
-_LEAST = 1e-9  # variance
 
 
-class LAMP(StepwiseNetwork):
+class LAMP(AdaptiveNetwork):
     """K layers of AMP: r = x + Wᵀv, x⁺ = η(r; ‖v‖/√m), v⁺ = y − A x⁺ + b v with Onsager's term b = (n/m)·mean η′(r).
 
     ``shrinkage="soft"``: η = s·S(r), of threshold α‖v‖₂/√m; the K layers are one native call. It starts as exactly AMP,
@@ -101,15 +97,8 @@ class LAMP(StepwiseNetwork):
             return UnrolledNetwork._run(self, y, x0, depth, return_layers)
         return super()._run(y, x0, depth, return_layers)
 
-    def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
-        A = self.A.to(y.dtype)
-        v = y - product(x, A)
-        for k in range(self.layers):
-            r = product(v, self.W[0 if self.tied else k].to(y.dtype), adjoint=True, start=x)
-            variance = v.square().mean(-1, keepdim=True).clamp(min=_LEAST)
-            x, slope = self.shrinkage.shrink(k, r, variance)
-            yield x
-            v = y - product(x, A) + slope.sum(-1, keepdim=True) / self.m * v
+    def _adaptive(self) -> Described:
+        return ops.AdaptiveForm("lamp", self.layers, self.shrinkage.option), [self.A, *self.W], self.shrinkage.values()
 
     def _layer(self, k: int) -> dict[str, float]:
         return self.shrinkage.layer(k)

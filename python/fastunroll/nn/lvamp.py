@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .. import _checks
-from ..products import product
+from .. import _checks, ops
+from ..reference_adaptive import MOST_VARIANCE
+from .adaptive import AdaptiveNetwork, Described
 from .network import logarithms, starting_matrix
 from .shrinkage import shrinkage_of
-from .stepwise import StepwiseNetwork
 
 _RANK = 1e-6  # of the largest singular value, below which one counts as zero
-_RANGE = 1e-9, 1e9  # of variances
 _LEAST_NOISE = 1e-8  # of the variance of the noise
 
 
-class LVAMP(StepwiseNetwork):
+class LVAMP(AdaptiveNetwork):
     """K layers of VAMP: a linear estimate and a shrinkage in turn, each of which subtracts what it was told before.
 
     With A = U diag(s) Vᵀ, from r₂ = 0 (or x0) and v₂ = ‖y‖²/Σs²::
@@ -88,23 +86,10 @@ class LVAMP(StepwiseNetwork):
         self.log_noise = logarithms([max(_checks.positive("noise", noise), _LEAST_NOISE)] * layers, A)
         self.shrinkage = shrinkage_of(shrinkage, self.layers, A, alpha, density, power)
 
-    def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
-        n, least = self.n, 0.5 / self.n
-        Ut, Vt, s = (t.to(y.dtype) for t in (self.Ut, self.Vt, self.s))
-        seen = product(y, Ut)
-        r2, v2 = x, (y.square().sum(-1, keepdim=True) / s.square().sum()).clamp(*_RANGE)
-        for k in range(self.layers):
-            noise = _within(self.log_noise[k].to(y.dtype), _LEAST_NOISE, _RANGE[1]).exp()
-            c = s * v2 / (s.square() * v2 + noise)
-            share = ((s * c).sum(-1, keepdim=True) / n).clamp(least, 1 - least)  # 1 - alpha_2
-            residual = c * (seen - s * product(r2, Vt)) / share
-            r1 = product(residual, Vt, adjoint=True, start=r2)
-            v1 = (v2 * (1 - share) / share).clamp(*_RANGE)
-            x, slope = self.shrinkage.shrink(k, r1, v1)
-            yield x
-            alpha = slope.mean(-1, keepdim=True).clamp(least, 1 - least)
-            r2 = (x - alpha * r1) / (1 - alpha)
-            v2 = (v1 * alpha / (1 - alpha)).clamp(*_RANGE)
+    def _adaptive(self) -> Described:
+        noise = _within(torch.stack([*self.log_noise]), _LEAST_NOISE, MOST_VARIANCE).exp()
+        form = ops.AdaptiveForm("lvamp", self.layers, self.shrinkage.option)
+        return form, [self.Ut, self.Vt, self.s.unsqueeze(0)], torch.cat([noise, self.shrinkage.values()], dim=1)
 
     def _layer(self, k: int) -> dict[str, float]:
         return {"noise": float(self.log_noise[k].exp()), **self.shrinkage.layer(k)}

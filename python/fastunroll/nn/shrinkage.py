@@ -8,29 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
+from .adaptive import rows_of
 from .network import logarithms
-
-_LARGEST = 1e4  # standard deviations, beyond which nothing is more certain
-
-
-def bernoulli_gaussian(r: Tensor, variance: Tensor, log_power: Tensor, logit: Tensor) -> tuple[Tensor, Tensor]:
-    """E[x | r] and its derivative in r, for r = x + N(0, v) and x that is N(0, power) with probability p, else zero.
-
-    With β = power/(power + v) and q = βr²/v, x is not zero with probability π = sigmoid(logit + ½log(1 − β) + ½q), and
-    E[x | r] = πβr. ``variance`` v is (..., 1); ``logit`` is log p/(1 − p). Finite for all finite arguments.
-    """
-    ratio = log_power - torch.log(variance)
-    beta = torch.sigmoid(ratio)
-    q = beta * (r / variance.sqrt()).clamp(-_LARGEST, _LARGEST).square()
-    present = torch.sigmoid(logit + 0.5 * nn.functional.logsigmoid(-ratio) + 0.5 * q)
-    return present * beta * r, beta * (present + present * (1 - present) * q.clamp(max=_LARGEST))
 
 
 class Shrinkage(nn.Module):
-    """A shrinkage for each of K layers."""
+    """A shrinkage for each of K layers: :func:`fastunroll.reference_adaptive.shrink`.
 
-    def shrink(self, k: int, r: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """The estimate of layer k and its derivative in r; ``variance`` is (..., 1)."""
+    Attributes:
+        option: 0 for soft, 1 for Bernoulli–Gaussian.
+    """
+
+    option: int
+
+    def values(self) -> Tensor:
+        """(K, 2): the two numbers of each layer."""
         raise NotImplementedError
 
     def layer(self, k: int) -> dict[str, float]:
@@ -46,27 +38,28 @@ class SoftShrinkage(Shrinkage):
     """
 
     tensors = "log_alpha", "log_scale"
+    option = 0
 
     def __init__(self, layers: int, like: Tensor, alpha: float) -> None:
         super().__init__()
         self.log_alpha = logarithms([_checks.positive("alpha", alpha)] * layers, like)
         self.log_scale = logarithms([1.0] * layers, like)
 
-    def shrink(self, k: int, r: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        alpha, scale = (log[k].to(r.dtype).exp() for log in (self.log_alpha, self.log_scale))
-        theta = alpha * variance.sqrt()
-        return scale * torch.sign(r) * torch.relu(r.abs() - theta), scale * (r.abs() > theta).to(r.dtype)
+    def values(self) -> Tensor:
+        return rows_of(self.log_alpha, self.log_scale, exponential=2)
 
     def layer(self, k: int) -> dict[str, float]:
         return {"threshold": float(self.log_alpha[k].exp()), "gain": float(self.log_scale[k].exp())}
 
 
 class BernoulliGaussianShrinkage(Shrinkage):
-    """:func:`bernoulli_gaussian`.
+    """:func:`fastunroll.reference_adaptive.bernoulli_gaussian`.
 
     Attributes:
         log_power, logit: K logarithms of the power of nonzeros, and of density/(1 − density), of shape (1,).
     """
+
+    option = 1
 
     def __init__(self, layers: int, like: Tensor, density: float, power: float) -> None:
         super().__init__()
@@ -76,8 +69,8 @@ class BernoulliGaussianShrinkage(Shrinkage):
         self.log_power = logarithms([_checks.positive("power", power)] * layers, like)
         self.logit = nn.ParameterList(nn.Parameter(logit.clone()) for _ in range(layers))
 
-    def shrink(self, k: int, r: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        return bernoulli_gaussian(r, variance, self.log_power[k].to(r.dtype), self.logit[k].to(r.dtype))
+    def values(self) -> Tensor:
+        return rows_of(self.log_power, self.logit)
 
     def layer(self, k: int) -> dict[str, float]:
         return {"power": float(self.log_power[k].exp()), "density": float(torch.sigmoid(self.logit[k]))}

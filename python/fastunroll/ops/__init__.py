@@ -9,6 +9,9 @@ Each file defines operators (``torch.ops.fastunroll.*``), their autograd functio
 between them: differentiable where a gradient is asked for, at no cost where none is.
 """
 
+from .adaptive import AdaptiveForm as AdaptiveForm
+from .adaptive import adaptive as adaptive
+from .adaptive import serves_adaptive as serves_adaptive
 from .cache import kept as kept
 from .device import captures as captures
 from .form import SHRINKAGES as SHRINKAGES

@@ -38,7 +38,7 @@ def _compute(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tenso
         with own_precision(x):
             matrix = A if adjoint else A.mT
             return torch.mm(x, matrix) if start is None else torch.addmm(start, x, matrix)
-    packed = _packed(A, adjoint) if A.is_contiguous() and A.nbytes <= _LARGEST_KEPT else None
+    packed = packed_matrix(A, adjoint)
     x, A = x.contiguous(), A.contiguous()
     start = None if start is None else start.contiguous()
     out = _product_fake(x, A, adjoint, start)
@@ -55,8 +55,10 @@ _product = operator("product(Tensor x, Tensor A, bool adjoint, Tensor? start) ->
 _LARGEST_KEPT = 64 << 20  # bytes of a matrix whose packed form is kept, which takes as much memory again
 
 
-def _packed(A: Tensor, adjoint: bool) -> Any:
-    """The packed matrix of products with A, kept while A does not change."""
+def packed_matrix(A: Tensor, adjoint: bool) -> Any:
+    """The packed matrix of products with A, kept while A does not change; None where none is kept."""
+    if not A.is_contiguous() or A.nbytes > _LARGEST_KEPT:
+        return None
     shape = A.shape[0], A.shape[1]
     return kept(
         ("product", adjoint, _fastunroll.instruction_set()), [A],

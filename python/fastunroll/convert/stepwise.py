@@ -1,4 +1,4 @@
-"""Networks whose layers depend on each sample as the fused kernels do not: layer by layer, on native products."""
+"""Networks that no kernel takes whole: layer by layer, on native products."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .network import UnrolledNetwork
+from ..nn import UnrolledNetwork
 
 
 class StepwiseNetwork(UnrolledNetwork):

@@ -1,0 +1,46 @@
+"""Networks whose layers follow statistics of each sample, all of them in one native call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .. import ops, reference_adaptive
+from .._precision import own_precision
+from .network import UnrolledNetwork
+
+Described = tuple[ops.AdaptiveForm, list[Tensor], Tensor]
+
+
+class AdaptiveNetwork(UnrolledNetwork):
+    """A network of float16 or bfloat16 computes in float32, since its variances and thresholds need that range."""
+
+    def _adaptive(self) -> Described:
+        """The layers as the kernels take them: their form, their matrices, and a row of values for each."""
+        raise NotImplementedError
+
+    def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
+        form, matrices, values = self._adaptive()
+        wide = torch.promote_types(y.dtype, torch.float32)
+        if form.learns and len(matrices) > 2:
+            matrices = matrices[: 1 + depth]
+        matrices = [t.to(wide) for t in matrices]
+        values = values.to(wide) if depth == form.layers else values[:depth].to(wide)
+        form = ops.AdaptiveForm(form.kind, depth, form.option, form.passing[:depth])
+        fixed = matrices[:1] if form.learns else matrices
+        flat, start = y.reshape(-1, self.m).to(wide), None if x0 is None else x0.reshape(-1, self.n).to(wide)
+        if ops.serves_adaptive(y.to(wide)) and not ops.differentiable(*fixed):
+            x = ops.adaptive(form, flat, matrices, values, start, return_layers)
+        else:
+            with own_precision(y):
+                every = reference_adaptive.network(form, flat, matrices, values, start, whole=ops.is_observed())
+            x = every if return_layers else every[-1]
+        return x.reshape((depth, *y.shape[:-1], self.n) if return_layers else (*y.shape[:-1], self.n)).to(y.dtype)
+
+
+def rows_of(*lists: Sequence[Tensor] | nn.ParameterList, exponential: int = 0) -> Tensor:
+    """(K, values): what the layers learn side by side; the first ``exponential`` lists are logarithms."""
+    columns = [torch.stack([*entries]) for entries in lists]
+    return torch.cat([t.exp() if i < exponential else t for i, t in enumerate(columns)], dim=1)

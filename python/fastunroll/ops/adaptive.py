@@ -1,0 +1,308 @@
+"""Networks whose layers follow statistics of each sample: all layers in one native call, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _fastunroll, reference_adaptive
+from .device import kernels
+from .memory import empty
+from .products import packed_matrix
+from .register import (
+    address,
+    addresses,
+    alike,
+    below_autograd,
+    contiguous,
+    differentiable,
+    differentiate,
+    is_batched,
+    is_double,
+    is_observed,
+    is_tracing,
+    operator,
+    require,
+    serves,
+)
+
+KINDS = ("glista", "hyperlista", "lamp", "lvamp")
+
+# Which products a pass makes with each matrix, the last of them standing for every W: x Mᵀ (False) and x M (True).
+_FORWARD: tuple[tuple[tuple[bool, ...], ...], ...] = (
+    ((False,), (True,)), ((False,), (True,), (False,)), ((False,), (True,)), ((False,), (False, True), ()),
+)  # fmt: skip
+_BACKWARD: tuple[tuple[tuple[bool, ...], ...], ...] = (
+    ((True,), (False,)), ((True,), (False,), (True,)), ((True,), (False,)), ((True,), (False, True), ()),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AdaptiveForm:
+    """What the layers of a network compute, but for matrices and values; :mod:`fastunroll.reference_adaptive` says it.
+
+    option: which gain G of GLISTA, or for LAMP and LVAMP 0 for soft and 1 for Bernoulli–Gaussian shrinkage.
+    passing: for each layer of GLISTA how many of the largest pass unshrunk; none if empty.
+    """
+
+    kind: str
+    layers: int
+    option: int = 0
+    passing: tuple[int, ...] = ()
+
+    def numbers(self) -> list[int]:
+        return [KINDS.index(self.kind), self.layers, self.option, *self.passing]
+
+    @staticmethod
+    def of(numbers: Sequence[int]) -> AdaptiveForm:
+        kind, layers, option, *passing = numbers
+        return AdaptiveForm(KINDS[kind], layers, option, tuple(passing))
+
+    @property
+    def learns(self) -> bool:
+        """Whether W is learned, one matrix for all layers or one for each; it comes after the first matrix."""
+        return self.kind in ("glista", "lamp")
+
+
+def _sizes(f: AdaptiveForm, matrices: Sequence[Tensor]) -> tuple[int, int]:
+    """m and n."""
+    if f.kind == "lvamp":
+        return matrices[0].shape[1], matrices[1].shape[1]
+    return matrices[0].shape[0], matrices[0].shape[1]
+
+
+def _trace_size(f: AdaptiveForm, matrices: Sequence[Tensor]) -> int:
+    m, n = _sizes(f, matrices)
+    if f.kind == "lvamp":
+        return n + matrices[0].shape[0] + 4
+    return {"glista": 2 * n + m, "hyperlista": 2 * n + 2, "lamp": m + n + 2}[f.kind]
+
+
+def _fits(f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor, x0: Tensor | None) -> bool:
+    count = len(matrices)
+    if count < 2 or any(t.dim() != 2 for t in (y, values, *matrices)):
+        return False
+    m, n = _sizes(f, matrices)
+    shapes = [tuple(t.shape) for t in matrices]
+    sizes: tuple[int, ...] = (2,)
+    if f.learns:
+        right = shapes == [(m, n)] * count and count in (2, 1 + f.layers)
+        sizes = (4, n + 3) if f.kind == "glista" else sizes
+    elif f.kind == "hyperlista":
+        right, sizes = shapes == [(m, n), (m, n), (n, m)], (3,)
+    else:
+        rank = shapes[0][0]
+        right, sizes = shapes == [(rank, m), (rank, n), (1, rank)], (3,)
+    return (
+        right and y.shape[1] == m and values.shape[0] == f.layers and values.shape[1] in sizes
+        and (x0 is None or x0.shape == (y.shape[0], n)) and len(f.passing) in (0, f.layers)
+        and all(0 <= p <= n for p in f.passing) and alike(y, values, x0, *matrices)
+    )  # fmt: skip
+
+
+def _call(
+    f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor, x0: Tensor | None,
+    read: tuple[tuple[bool, ...], ...], keeps_learned: bool,
+) -> tuple[bool, tuple[int, ...], tuple[int, ...], int, list[tuple[Any, ...]], tuple[int, int, int]]:  # fmt: skip
+    """What both native passes are told; matrices that do not change are read in a packed form, which is kept."""
+    m, n = _sizes(f, matrices)
+    arrays = []
+    for i, t in enumerate(matrices):
+        products = read[min(i, len(read) - 1)] if keeps_learned or not (f.learns and i) else ()
+        arrays.append(
+            (tuple(t.shape), t.data_ptr(), *(packed_matrix(t, a) if a in products else None for a in (False, True)))
+        )
+    numbers = (
+        KINDS.index(f.kind), f.option, f.layers, m, n, y.shape[0], values.shape[1], _trace_size(f, matrices),
+    )  # fmt: skip
+    inputs = values.data_ptr(), y.data_ptr(), address(x0)
+    return is_double(y), numbers, f.passing, torch.get_num_threads(), arrays, inputs
+
+
+def _shapes(
+    f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], keep: bool, record: bool
+) -> tuple[tuple[int, ...], ...]:
+    batch, n = y.shape[0], _sizes(f, matrices)[1]
+    return (
+        (f.layers if keep or record else 0, batch, n),
+        (0 if keep else batch, n),
+        (f.layers, batch, _trace_size(f, matrices) if record else 0),
+    )
+
+
+def _adaptive_fake(
+    y: Tensor, matrices: list[Tensor], values: Tensor, x0: Tensor | None, form: list[int], keep: bool, record: bool,
+    reuse: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    return tuple(y.new_empty(shape) for shape in _shapes(AdaptiveForm.of(form), y, matrices, keep, record))
+
+
+@operator(
+    "adaptive(Tensor y, Tensor[] matrices, Tensor values, Tensor? x0, int[] form, bool keep, bool record, bool reuse)"
+    " -> (Tensor, Tensor, Tensor)",
+    _adaptive_fake,
+)
+def _adaptive(
+    y: Tensor, matrices: list[Tensor], values: Tensor, x0: Tensor | None, form: list[int], keep: bool, record: bool,
+    reuse: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Every layer, the last, and what the gradient needs of each; those that nobody asked for have no values.
+
+    keep: return every layer, and not the last. record: return every layer and the trace. reuse: packed forms of W are
+    kept for later calls.
+    """
+    f = AdaptiveForm.of(form)
+    require(y.device.type == "cpu" and _fits(f, y, matrices, values, x0), "adaptive")
+    y, values, matrices = y.contiguous(), values.contiguous(), contiguous(matrices)
+    x0 = None if x0 is None else x0.contiguous()
+    x, last, trace = empty(_shapes(f, y, matrices, keep, record), y.dtype)
+    out = tuple(t.data_ptr() if t.numel() else 0 for t in (x, last, trace))
+    _fastunroll.adaptive_forward(*_call(f, y, matrices, values, x0, _FORWARD[KINDS.index(f.kind)], reuse), out)
+    return x, last, trace
+
+
+def _backward_shapes(
+    f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor, needs: Sequence[bool]
+) -> list[Sequence[int]]:
+    shapes: tuple[Sequence[int], ...] = (y.shape, (y.shape[0], _sizes(f, matrices)[1]), values.shape)
+    out = [shape for need, shape in zip(needs[:3], shapes, strict=True) if need]
+    return out + ([t.shape for t in matrices[1:]] if needs[3] else [])
+
+
+def _backward_fake(
+    grad: Tensor, y: Tensor, matrices: list[Tensor], values: Tensor, x0: Tensor | None, x: Tensor, trace: Tensor,
+    form: list[int], needs: list[bool],
+) -> list[Tensor]:  # fmt: skip
+    shapes = _backward_shapes(AdaptiveForm.of(form), y, matrices, values, needs)
+    return [y.new_empty(shape) for shape in shapes]
+
+
+@operator(
+    "adaptive_backward(Tensor grad, Tensor y, Tensor[] matrices, Tensor values, Tensor? x0, Tensor x, Tensor trace,"
+    " int[] form, bool[] needs) -> Tensor[]",
+    _backward_fake,
+)
+def _adaptive_backward(
+    grad: Tensor, y: Tensor, matrices: list[Tensor], values: Tensor, x0: Tensor | None, x: Tensor, trace: Tensor,
+    form: list[int], needs: list[bool],
+) -> list[Tensor]:  # fmt: skip
+    """The gradients that ``needs`` asks for, of y, x0, values and every W, in that order."""
+    f = AdaptiveForm.of(form)
+    batch = y.shape[0]
+    require(
+        y.device.type == "cpu" and _fits(f, y, matrices, values, x0) and len(needs) == 4
+        and x.shape == (f.layers, batch, _sizes(f, matrices)[1]) and grad.shape in (x.shape, x.shape[1:])
+        and trace.shape == (f.layers, batch, _trace_size(f, matrices)) and alike(y, x, grad, trace)
+        and x.is_contiguous() and trace.is_contiguous() and (f.learns or not needs[3]),
+        "adaptive_backward",
+    )  # fmt: skip
+    grad, y, values, matrices = grad.contiguous(), y.contiguous(), values.contiguous(), contiguous(matrices)
+    x0 = None if x0 is None else x0.contiguous()
+    out = empty(_backward_shapes(f, y, matrices, values, needs), y.dtype)
+    left = iter(addresses(out))
+    inputs = tuple(next(left) if need else 0 for need in needs[:3])
+    known = x.data_ptr(), trace.data_ptr(), grad.data_ptr()
+    call = _call(f, y, matrices, values, x0, _BACKWARD[KINDS.index(f.kind)], False)
+    _fastunroll.adaptive_backward(*call, known, grad.dim() == 3, inputs, list(left))
+    return out
+
+
+def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    y, matrices, values, x0, form, ctx.keep, _, _ = inputs
+    x, _, trace = output
+    ctx.form = AdaptiveForm.of(form)
+    ctx.save_for_backward(y, values, x0, x, trace, *matrices)
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, grad: Tensor | None, needs: Sequence[bool], needs_matrices: Sequence[bool]) -> list[Any]:
+    """Those of y, values, x0 and each matrix."""
+    y, values, x0, x, trace, *matrices = ctx.saved_tensors
+    f: AdaptiveForm = ctx.form
+    require(len(x) == f.layers, "adaptive (without record)")
+    need_y, need_values, need_x0 = needs
+    grad = torch.zeros_like(x[-1]) if grad is None else grad
+    if torch.is_grad_enabled() or is_batched(grad):
+        return _plain_gradients(f, (y, values, x0, *matrices), [*needs, *needs_matrices], grad)
+    wanted = [need_y, need_x0, need_values, any(needs_matrices)]
+    found = iter(_adaptive_backward(grad, y, matrices, values, x0, x, trace, f.numbers(), wanted))
+    of_y, of_x0, of_values = (next(found) if need else None for need in wanted[:3])
+    return [of_y, of_values, of_x0, None, *(list(found) or [None] * (len(matrices) - 1))]
+
+
+def _plain_gradients(
+    f: AdaptiveForm, tensors: Sequence[Tensor | None], needs: Sequence[bool], grad: Tensor
+) -> list[Tensor | None]:
+    """By plain PyTorch, for second derivatives and batches of gradients."""
+    again = torch.is_grad_enabled()
+    leaves: list[Any] = [
+        t if t is None or not need else t.view_as(t) if again else t.detach().requires_grad_()
+        for t, need in zip(tensors, needs, strict=True)
+    ]
+    with torch.enable_grad():
+        y, values, x0, *matrices = leaves
+        x = reference_adaptive.network(f, y, matrices, values, x0)
+        wanted = [t for t, need in zip(leaves, needs, strict=True) if need]
+        found = iter(
+            torch.autograd.grad(
+                x if grad.dim() == 3 else x[-1], wanted, grad, create_graph=again, allow_unused=True,
+                materialize_grads=True,
+            )
+        )  # fmt: skip
+    return [next(found) if need else None for need in needs]
+
+
+def _backward(ctx: Any, grad_x: Tensor | None, grad_last: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+    need_y, needs_matrices, need_values, need_x0, *_rest = ctx.needs_input_grad
+    grad = grad_x if ctx.keep else grad_last
+    of_y, of_values, of_x0, *of_matrices = _gradients(ctx, grad, [need_y, need_values, need_x0], needs_matrices)
+    return of_y, of_matrices, of_values, of_x0, None, None, None, None
+
+
+differentiate(_adaptive, _backward, _set_up)
+
+
+class _Adaptive(torch.autograd.Function):
+    """The operator and its gradient for calls that nothing watches: with less around it than what torch registers."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, f: AdaptiveForm, keep: bool, y: Tensor, values: Tensor, x0: Tensor | None, *matrices: Tensor
+    ) -> Tensor:
+        form = f.numbers()
+        with below_autograd():
+            out = _adaptive(y, list(matrices), values, x0, form, keep, True, False)
+        _set_up(ctx, (y, matrices, values, x0, form, keep, True, False), out)
+        last: Tensor = out[0] if keep else out[1]
+        return last
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
+        needs = ctx.needs_input_grad
+        return None, None, *_gradients(ctx, grad, needs[2:5], needs[5:])
+
+
+def serves_adaptive(y: Tensor) -> bool:
+    """Whether a native kernel exists for this device and dtype: on CPUs alone."""
+    return y.device.type == "cpu" and kernels(y) is None and serves(y)
+
+
+def adaptive(
+    f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor, x0: Tensor | None, keep: bool
+) -> Tensor:
+    """The last layer, (batch, n), or with ``keep`` all, (K, batch, n). No gradient but those of y, x0, values and W."""
+    recording = differentiable(y, values, x0, *matrices)
+    if recording and not (is_observed() or is_tracing()):
+        out: Tensor = _Adaptive.apply(f, keep, y, values, x0, *matrices)
+        return out
+    reuse = not recording
+    if recording or is_tracing():
+        x, last, _ = _adaptive(y, list(matrices), values, x0, f.numbers(), keep, True, reuse)
+    else:
+        with below_autograd():
+            x, last, _ = _adaptive(y, list(matrices), values, x0, f.numbers(), keep, False, reuse)
+    return x if keep else last
