@@ -31,7 +31,8 @@ struct Call {
     std::vector<AdaptiveMatrix<T>> found;
     for (const auto& [shape, source, packed, adjoint] : matrices)
       found.push_back({shape[0], shape[1], pointer<const T>(source), packed ? packed->template panels<T>() : nullptr,
-                       adjoint ? adjoint->template panels<T>() : nullptr});
+                       adjoint ? adjoint->template panels<T>() : nullptr,
+                       (packed && packed->halved()) || (adjoint && adjoint->halved())});
     return found;
   }
 

@@ -123,6 +123,7 @@ template <class T> struct Product {
   const T* start;  // (batch, m), or (batch, n) if adjoint; null for zero
   T* out;
   T* packed = nullptr;  // a as product_pack leaves it, or null
+  bool halved = false;  // float32: packed as bfloat16
 };
 
 // out[i][j] = sum over b, ascending, of g[b][i] x[b][j]
@@ -149,6 +150,7 @@ template <class T> struct AdaptiveMatrix {
   int64_t rows, columns;
   const T* source;
   T *packed, *packed_adjoint;  // as product_pack leaves them, or null
+  bool halved;
 };
 
 // Matrices: A, W or W of each layer; A, W, A^+; A, W or W of each layer; U^T, V^T, s (1, rank).

@@ -79,6 +79,14 @@ OPERATORS = {
         torch.randn(2, 3, 0), torch.zeros(2, 3, 0, dtype=torch.uint8), [2, 0, 1, 1, 1],
         [True, True, False, True, True, False, True, False, True],
     ),
+    "adaptive": lambda: (
+        torch.randn(3, 4), [torch.randn(4, 6)] * 2, torch.rand(2, 4), torch.randn(3, 6), [0, 2, 0, 1, 2], True, True,
+        False,
+    ),
+    "adaptive_backward": lambda: (
+        torch.randn(3, 6), torch.randn(3, 4), [torch.randn(4, 6)] * 2, torch.rand(2, 4), torch.randn(3, 6),
+        torch.randn(2, 3, 6), torch.rand(2, 3, 16), [0, 2, 0, 1, 2], [True, False, True, True],
+    ),
 }  # fmt: skip
 
 
@@ -246,6 +254,13 @@ MISUSED = {
         torch.randn(3, 4), None, torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [], [torch.rand(5)], [],
         [], None, None, torch.randn(2, 3, 5), torch.randn(2, 3, 0), torch.zeros(2, 3, 0, dtype=torch.uint8),
         [2, 0, 0, 1, 1], [True] * 9,
+    ),
+    "adaptive": lambda: (
+        torch.randn(3, 4), [torch.randn(4, 6)] * 2, torch.rand(2, 3), None, [0, 2, 0], True, True, False,
+    ),
+    "adaptive_backward": lambda: (
+        torch.randn(3, 6), torch.randn(3, 4), [torch.randn(4, 6)] * 2, torch.rand(2, 4), None, torch.randn(2, 3, 6),
+        torch.rand(2, 3, 15), [0, 2, 0], [True] * 4,
     ),
 }  # fmt: skip
 

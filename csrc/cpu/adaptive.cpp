@@ -36,6 +36,7 @@ template <class T> Factor<T> factor_of(const AdaptiveMatrix<T>& m, bool adjoint)
   if (const T* packed = adjoint ? m.packed_adjoint : m.packed) {
     f.panels = packed + header<T>;
     f.finite = *packed != 0;
+    f.halved = m.halved;
   }
   return f;
 }

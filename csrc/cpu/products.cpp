@@ -15,7 +15,8 @@ template <class T> Factor<T> factor_of(const Product<T>& p) {
           true,
           p.a,
           p.adjoint ? Layout::by_depth : Layout::by_column,
-          false};
+          false,
+          p.halved};
 }
 
 // A packed matrix begins with a flag that says whether it is finite.

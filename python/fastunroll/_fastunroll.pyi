@@ -54,7 +54,9 @@ class PackedWeights:
     def __init__(self, network: Network, threads: int, bfloat16: bool) -> None: ...
 
 class PackedMatrix:
-    def __init__(self, is_double: bool, shape: tuple[int, int], threads: int, adjoint: bool, a: int) -> None: ...
+    def __init__(
+        self, is_double: bool, shape: tuple[int, int], threads: int, adjoint: bool, a: int, bfloat16: bool
+    ) -> None: ...
 
 def adaptive_forward(
     is_double: bool,

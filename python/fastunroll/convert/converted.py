@@ -141,6 +141,7 @@ class SignedSoftShrinkage(Shrinkage):
         scale: K numbers s.
     """
 
+    tensors = "log_alpha", "scale"
     option = 0
 
     def __init__(self, alpha: Sequence[Tensor], scale: Sequence[Tensor]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import ops, reference_adaptive
 from .._precision import own_precision
-from .network import UnrolledNetwork
+from .network import UnrolledNetwork, tensors_of
 
 Described = tuple[ops.AdaptiveForm, list[Tensor], Tensor]
 
@@ -21,17 +21,29 @@ class AdaptiveNetwork(UnrolledNetwork):
         """The layers as the kernels take them: their form, their matrices, and a row of values for each."""
         raise NotImplementedError
 
+    def _prepare(self) -> ops.PreparedAdaptive:
+        return ops.PreparedAdaptive()
+
+    def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
+        tensors = tensors_of(self, self.tensors)
+        if not tensors:
+            return None
+        return self._prepared.run(tensors, self._adaptive, y, self.m, x0, return_layers, self._weights == "bf16")
+
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         form, matrices, values = self._adaptive()
         wide = torch.promote_types(y.dtype, torch.float32)
         if form.learns and len(matrices) > 2:
             matrices = matrices[: 1 + depth]
+        if self._weights == "bf16" and not ops.differentiable(y, x0, values, *matrices):
+            factors = 2 if form.kind == "lvamp" else len(matrices)
+            matrices = [w.bfloat16() if i < factors else w for i, w in enumerate(matrices)]
         matrices = [t.to(wide) for t in matrices]
         values = values.to(wide) if depth == form.layers else values[:depth].to(wide)
         form = ops.AdaptiveForm(form.kind, depth, form.option, form.passing[:depth])
         fixed = matrices[:1] if form.learns else matrices
         flat, start = y.reshape(-1, self.m).to(wide), None if x0 is None else x0.reshape(-1, self.n).to(wide)
-        if ops.serves_adaptive(y.to(wide)) and not ops.differentiable(*fixed):
+        if ops.serves_adaptive(flat) and not ops.differentiable(*fixed):
             x = ops.adaptive(form, flat, matrices, values, start, return_layers)
         else:
             with own_precision(y):

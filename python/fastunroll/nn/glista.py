@@ -52,6 +52,7 @@ class GLISTA(AdaptiveNetwork):
     Reference: Wu, Guo, Li and Zhang, *Sparse coding with gated learned ISTA*, 2020.
     """
 
+    tensors = "A", "W", "log_theta", "log_D", "kappa", "overshoot"
     A: Tensor
 
     def __init__(

@@ -40,6 +40,7 @@ class HyperLISTA(AdaptiveNetwork):
     Reference: Chen, Liu, Wang and Yin, *Hyperparameter tuning is all you need for LISTA*, 2021.
     """
 
+    tensors = "A", "W", "pinv", "coherence", "c"
     A: Tensor
     W: Tensor
     pinv: Tensor

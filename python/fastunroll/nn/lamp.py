@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -59,6 +59,8 @@ class LAMP(AdaptiveNetwork):
     Reference: Borgerding, Schniter and Rangan, *AMP-inspired deep networks for sparse linear inverse problems*, 2017.
     """
 
+    tensors = "A", "W", "shrinkage"
+
     A: Tensor
 
     def __init__(
@@ -82,7 +84,22 @@ class LAMP(AdaptiveNetwork):
         self.register_buffer("A", A.clone())
         self.W = copies(A if start == "adjoint" else analytic_weights(A), 1 if tied else layers)
         self.shrinkage = shrinkage_of(shrinkage, self.layers, A, alpha, density, power)
-        self.tensors = ("A", "W", "shrinkage") if shrinkage == "soft" else ()
+
+    @property
+    def _is_soft(self) -> bool:
+        """Whether its thresholds alone follow from the sample, as those of the other native networks do."""
+        return isinstance(getattr(self, "shrinkage", None), SoftShrinkage)
+
+    def _prepare(self) -> Any:
+        return UnrolledNetwork._prepare(self) if self._is_soft else super()._prepare()
+
+    def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
+        at_once = UnrolledNetwork._at_once if self._is_soft else AdaptiveNetwork._at_once
+        return at_once(self, y, x0, return_layers)
+
+    def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
+        run = UnrolledNetwork._run if self._is_soft else AdaptiveNetwork._run
+        return run(self, y, x0, depth, return_layers)
 
     def _describe(self) -> tuple[ops.Form, ops.Parameters]:
         form = ops.Form(self.layers, "coupled", "onsager")
@@ -91,11 +108,6 @@ class LAMP(AdaptiveNetwork):
         # A gain is positive, but an exponential may underflow.
         scale = [s.real.clamp(min=torch.finfo(s.real.dtype).tiny) for s in scale]
         return form, ops.Parameters([self.A], [*self.W], (), alpha, scale)
-
-    def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
-        if isinstance(self.shrinkage, SoftShrinkage):
-            return UnrolledNetwork._run(self, y, x0, depth, return_layers)
-        return super()._run(y, x0, depth, return_layers)
 
     def _adaptive(self) -> Described:
         return ops.AdaptiveForm("lamp", self.layers, self.shrinkage.option), [self.A, *self.W], self.shrinkage.values()

@@ -57,6 +57,7 @@ class LVAMP(AdaptiveNetwork):
     Rangan, Schniter and Fletcher, *Vector approximate message passing*, 2019.
     """
 
+    tensors = "Ut", "Vt", "s", "log_noise", "shrinkage"
     A: Tensor
     Ut: Tensor
     Vt: Tensor

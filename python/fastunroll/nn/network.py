@@ -124,13 +124,17 @@ class UnrolledNetwork(nn.Module):
         super().__init__()
         self.layers, self.m, self.n = _checks.count("layers", layers), m, n
         self._weights: Weights = "full"
-        self._prepared = ops.Prepared()
+        self._prepared = self._prepare()
         accept_old_scalars(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name != "training" and "_prepared" in self.__dict__:  # the layers may be others now
-            self.__dict__["_prepared"] = ops.Prepared()
+            self.__dict__["_prepared"] = self._prepare()
+
+    def _prepare(self) -> Any:
+        """What is kept between calls, empty."""
+        return ops.Prepared()
 
     @property
     def weights(self) -> Weights:

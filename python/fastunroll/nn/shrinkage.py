@@ -59,6 +59,7 @@ class BernoulliGaussianShrinkage(Shrinkage):
         log_power, logit: K logarithms of the power of nonzeros, and of density/(1 − density), of shape (1,).
     """
 
+    tensors = "log_power", "logit"
     option = 1
 
     def __init__(self, layers: int, like: Tensor, density: float, power: float) -> None:

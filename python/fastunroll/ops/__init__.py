@@ -10,6 +10,7 @@ between them: differentiable where a gradient is asked for, at no cost where non
 """
 
 from .adaptive import AdaptiveForm as AdaptiveForm
+from .adaptive import PreparedAdaptive as PreparedAdaptive
 from .adaptive import adaptive as adaptive
 from .adaptive import serves_adaptive as serves_adaptive
 from .cache import kept as kept

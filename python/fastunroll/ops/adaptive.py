@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import _fastunroll, reference_adaptive
+from .cache import Kept
 from .device import kernels
 from .memory import empty
 from .products import packed_matrix
@@ -24,6 +25,7 @@ from .register import (
     is_batched,
     is_double,
     is_observed,
+    is_plain,
     is_tracing,
     operator,
     require,
@@ -104,21 +106,26 @@ def _fits(f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor
     )  # fmt: skip
 
 
-def _call(
-    f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor, x0: Tensor | None,
-    read: tuple[tuple[bool, ...], ...], keeps_learned: bool,
-) -> tuple[bool, tuple[int, ...], tuple[int, ...], int, list[tuple[Any, ...]], tuple[int, int, int]]:  # fmt: skip
-    """What both native passes are told; matrices that do not change are read in a packed form, which is kept."""
-    m, n = _sizes(f, matrices)
+Matrix = tuple[tuple[int, ...], int, Any, Any]
+
+
+def _arrays(f: AdaptiveForm, matrices: Sequence[Tensor], forward: bool, every: bool, bfloat16: bool) -> list[Matrix]:
+    """The matrices as a native pass reads them: in a packed form, which is kept, but for W unless ``every`` is."""
+    read = (_FORWARD if forward else _BACKWARD)[KINDS.index(f.kind)]
     arrays = []
     for i, t in enumerate(matrices):
-        products = read[min(i, len(read) - 1)] if keeps_learned or not (f.learns and i) else ()
-        arrays.append(
-            (tuple(t.shape), t.data_ptr(), *(packed_matrix(t, a) if a in products else None for a in (False, True)))
-        )
-    numbers = (
-        KINDS.index(f.kind), f.option, f.layers, m, n, y.shape[0], values.shape[1], _trace_size(f, matrices),
-    )  # fmt: skip
+        products = read[min(i, len(read) - 1)] if every or not (f.learns and i) else ()
+        packed, adjoint = (packed_matrix(t, a, bfloat16) if a in products else None for a in (False, True))
+        arrays.append((tuple(t.shape), t.data_ptr(), packed, adjoint))
+    return arrays
+
+
+def _call(
+    f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], arrays: list[Matrix], values: Tensor, x0: Tensor | None
+) -> tuple[bool, tuple[int, ...], tuple[int, ...], int, list[Matrix], tuple[int, int, int]]:
+    """What both native passes are told."""
+    batch, count = y.numel() // y.shape[-1], values.shape[1]
+    numbers = KINDS.index(f.kind), f.option, f.layers, *_sizes(f, matrices), batch, count, _trace_size(f, matrices)
     inputs = values.data_ptr(), y.data_ptr(), address(x0)
     return is_double(y), numbers, f.passing, torch.get_num_threads(), arrays, inputs
 
@@ -161,7 +168,8 @@ def _adaptive(
     x0 = None if x0 is None else x0.contiguous()
     x, last, trace = empty(_shapes(f, y, matrices, keep, record), y.dtype)
     out = tuple(t.data_ptr() if t.numel() else 0 for t in (x, last, trace))
-    _fastunroll.adaptive_forward(*_call(f, y, matrices, values, x0, _FORWARD[KINDS.index(f.kind)], reuse), out)
+    arrays = _arrays(f, matrices, True, reuse, False)
+    _fastunroll.adaptive_forward(*_call(f, y, matrices, arrays, values, x0), out)
     return x, last, trace
 
 
@@ -206,8 +214,10 @@ def _adaptive_backward(
     left = iter(addresses(out))
     inputs = tuple(next(left) if need else 0 for need in needs[:3])
     known = x.data_ptr(), trace.data_ptr(), grad.data_ptr()
-    call = _call(f, y, matrices, values, x0, _BACKWARD[KINDS.index(f.kind)], False)
-    _fastunroll.adaptive_backward(*call, known, grad.dim() == 3, inputs, list(left))
+    arrays = _arrays(f, matrices, False, False, False)
+    _fastunroll.adaptive_backward(
+        *_call(f, y, matrices, arrays, values, x0), known, grad.dim() == 3, inputs, list(left)
+    )
     return out
 
 
@@ -295,14 +305,76 @@ def adaptive(
     f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor, x0: Tensor | None, keep: bool
 ) -> Tensor:
     """The last layer, (batch, n), or with ``keep`` all, (K, batch, n). No gradient but those of y, x0, values and W."""
-    recording = differentiable(y, values, x0, *matrices)
-    if recording and not (is_observed() or is_tracing()):
+    arguments = y, list(matrices), values, x0, f.numbers(), keep
+    if is_tracing():  # for programs that run with gradients and without
+        x, last, _ = _adaptive(*arguments, True, True)
+    elif not differentiable(y, values, x0, *matrices):
+        with below_autograd():
+            x, last, _ = _adaptive(*arguments, False, True)
+    elif is_observed():
+        x, last, _ = _adaptive(*arguments, True, False)
+    else:
         out: Tensor = _Adaptive.apply(f, keep, y, values, x0, *matrices)
         return out
-    reuse = not recording
-    if recording or is_tracing():
-        x, last, _ = _adaptive(y, list(matrices), values, x0, f.numbers(), keep, True, reuse)
-    else:
-        with below_autograd():
-            x, last, _ = _adaptive(y, list(matrices), values, x0, f.numbers(), keep, False, reuse)
     return x if keep else last
+
+
+class PreparedAdaptive:
+    """What a module keeps between calls without gradients: its matrices, packed, and its values."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: Kept[_Described] | None = None
+
+    def run(
+        self, tensors: list[Tensor], describe: Callable[[], _Network], y: Tensor, m: int, x0: Tensor | None, keep: bool,
+        bfloat16: bool,
+    ) -> Tensor | None:  # fmt: skip
+        """All layers; None where the operator has to be asked, which also says what is wrong."""
+        if is_observed() or differentiable(y, x0, *tensors) or not is_plain(y) or not (x0 is None or is_plain(x0)):
+            return None
+        kept = self._kept  # which another thread may replace meanwhile
+        if kept is None or not kept.is_current(tensors):
+            kept = self._kept = None  # its memory can serve again
+            if not all(is_plain(t) and serves_adaptive(t) and t.is_contiguous() for t in tensors):
+                return None
+            if any(t.is_inference() for t in tensors):
+                return None
+            kept = self._kept = Kept(tensors, lambda: _Described(describe))
+        net = kept.value
+        lead, n = y.shape[:-1], _sizes(net.form, net.matrices)[1]
+        if y.dtype is not net.values.dtype or y.dim() == 0 or y.shape[-1] != m or not y.is_cpu or not y.numel():
+            return None
+        if x0 is not None and (x0.dtype is not y.dtype or not x0.is_cpu or x0.shape != (*lead, n)):
+            return None
+        y, x0 = y.contiguous(), None if x0 is None else x0.contiguous()
+        (x,) = empty([(net.form.layers, *lead, n) if keep else (*lead, n)], y.dtype)
+        out = (x.data_ptr(), 0, 0) if keep else (0, x.data_ptr(), 0)
+        arrays = net.arrays(bfloat16)
+        _fastunroll.adaptive_forward(*_call(net.form, y, net.matrices, arrays, net.values, x0), out)
+        return x
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of a module prepares itself."""
+        return PreparedAdaptive, ()
+
+
+_Network = tuple[AdaptiveForm, list[Tensor], Tensor]
+
+
+class _Described:
+    """A network, and its matrices as the kernels of an instruction set read them."""
+
+    def __init__(self, describe: Callable[[], _Network]) -> None:
+        with torch.no_grad():
+            self.form, self.matrices, values = describe()
+        self.values = values.contiguous()
+        self.packed: dict[tuple[bool, str], list[Matrix]] = {}
+
+    def arrays(self, bfloat16: bool) -> list[Matrix]:
+        key = bfloat16, _fastunroll.instruction_set()
+        found = self.packed.get(key)
+        if found is None:
+            found = self.packed[key] = _arrays(self.form, self.matrices, True, True, bfloat16)
+        return found

@@ -55,14 +55,19 @@ _product = operator("product(Tensor x, Tensor A, bool adjoint, Tensor? start) ->
 _LARGEST_KEPT = 64 << 20  # bytes of a matrix whose packed form is kept, which takes as much memory again
 
 
-def packed_matrix(A: Tensor, adjoint: bool) -> Any:
-    """The packed matrix of products with A, kept while A does not change; None where none is kept."""
-    if not A.is_contiguous() or A.nbytes > _LARGEST_KEPT:
+def packed_matrix(A: Tensor, adjoint: bool, bfloat16: bool = False) -> Any:
+    """The packed matrix of products with A, kept while A does not change; None where none is kept.
+
+    bfloat16: its float32 values are rounded, which is kept of a matrix of any size.
+    """
+    if not A.is_contiguous() or (A.nbytes > _LARGEST_KEPT and not bfloat16):
         return None
     shape = A.shape[0], A.shape[1]
     return kept(
-        ("product", adjoint, _fastunroll.instruction_set()), [A],
-        lambda: _fastunroll.PackedMatrix(is_double(A), shape, torch.get_num_threads(), adjoint, A.data_ptr()),
+        ("product", adjoint, bfloat16, _fastunroll.instruction_set()), [A],
+        lambda: _fastunroll.PackedMatrix(
+            is_double(A), shape, torch.get_num_threads(), adjoint, A.data_ptr(), bfloat16
+        ),
     )  # fmt: skip
 
 
