@@ -35,14 +35,12 @@ class Kind:
     twin: the eager module that shares its parameters.
     scale: multiplies the thresholds of a network, and those of its twin, by a factor from where another one has them;
         None where iterates have no zeros whatever the thresholds.
-    native: all layers are one native call.
     dense: what else makes iterates dense and finite.
     """
 
     make: Callable[[Tensor], Net]
     twin: Callable[[Net], nn.Module]
     scale: Callable[[Net, nn.Module, Net, float], None] | None
-    native: bool = True
     dense: Callable[[Net], None] = lambda net: None
 
 
@@ -106,11 +104,11 @@ KINDS: dict[str, Kind] = {
     "ADMMNet-exact": Kind(_made(fu.nn.ADMMNet), eager.admm_net, _THETA),
     "ADMMNet-factorised": Kind(_made(fu.nn.ADMMNet, solve="factorised"), eager.admm_net, _THETA),
     "ADMMNet-learned": Kind(_made(fu.nn.ADMMNet, solve="learned"), eager.admm_net, _THETA),
-    "GLISTA": Kind(_gates, eager.GLISTA, _THETA, native=False),
-    "HyperLISTA": Kind(_made(fu.nn.HyperLISTA), eager.HyperLISTA, _c1, native=False, dense=_less_momentum),
-    "LVAMP": Kind(_made(fu.nn.LVAMP), eager.LVAMP, _ALPHA, native=False, dense=_smaller_gain),
-    "LAMP-BG": Kind(_made(fu.nn.LAMP, **_MIXTURE), eager.LAMP, None, native=False),
-    "LVAMP-BG": Kind(_made(fu.nn.LVAMP, **_MIXTURE), eager.LVAMP, None, native=False),
+    "GLISTA": Kind(_gates, eager.GLISTA, _THETA),
+    "HyperLISTA": Kind(_made(fu.nn.HyperLISTA), eager.HyperLISTA, _c1, dense=_less_momentum),
+    "LVAMP": Kind(_made(fu.nn.LVAMP), eager.LVAMP, _ALPHA, dense=_smaller_gain),
+    "LAMP-BG": Kind(_made(fu.nn.LAMP, **_MIXTURE), eager.LAMP, None),
+    "LVAMP-BG": Kind(_made(fu.nn.LVAMP, **_MIXTURE), eager.LVAMP, None),
 }
 
 

@@ -91,7 +91,7 @@ def test_changed_numbers_leave_packed_weights_as_they_are(name: str, packs: Coun
             p.add_(0.2)
         count = packs.count
         second = net(y)
-        assert packs.count == count + ("factorised" in name)  # whose matrices follow from a number
+        assert packs.count == count
         assert not torch.equal(second, first)
         assert torch.equal(second, fresh(net, y))
         for p in numbers:
@@ -109,8 +109,7 @@ def test_complex_matrices_are_expanded_once(name: str, packs: Counter, monkeypat
         made = expand.count, packs.count
         for _ in range(5):
             assert torch.equal(net(y), wanted)
-        if "factorised" not in name:  # whose matrices are made in every call
-            assert (expand.count, packs.count) == made
+        assert (expand.count, packs.count) == made
         for tensor in [t for t in (*net.parameters(), *net.buffers()) if t.dim() > 1]:
             tensor.mul_(1.25)
         assert torch.equal(net(y), fresh(net, y))

@@ -28,6 +28,21 @@ def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
         return torch.cholesky_solve(wide, torch.where(failed == 0, factor, math.nan)).to(A.dtype).contiguous()
 
 
+def eigenvalues(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """AAᴴ = Q diag(λ) Qᴴ as Q, λ and B = QᴴA: (AAᴴ + ρI)⁻¹A is Q diag(1/(λ + ρ)) B for every ρ.
+
+    NaN where A is not finite.
+    """
+    wide = A.to(torch.promote_types(A.dtype, torch.float32))
+    with own_precision(A):
+        gram = wide @ wide.mH
+        finite = gram.isfinite().all()
+        found, Q = torch.linalg.eigh(torch.where(finite, gram, torch.eye(len(A), dtype=gram.dtype, device=A.device)))
+        Q = torch.where(finite, Q, math.nan)
+        B = Q.mH @ wide
+    return Q.to(A.dtype).contiguous(), found.clamp(min=0), B.to(A.dtype).contiguous()
+
+
 class ADMMNet(UnrolledNetwork):
     """K layers of ADMM on ½‖A v − y‖² + λ‖x‖₁ with v = x, the scaled dual variable u, and learned ρ_k, η_k, θ_k.
 
@@ -36,7 +51,7 @@ class ADMMNet(UnrolledNetwork):
     It starts as exactly ADMM: ρ as given, η = 1, θ = λ/ρ. The linear solve v = q + Wᵀ(y − A q), W = (AAᵀ + ρI)⁻¹A is
 
     - ``"exact"``: by the singular value decomposition of A, made once; ρ_k is learned at no cost;
-    - ``"factorised"``: by a Cholesky factorisation of AAᵀ + ρ_k I for each layer and call: the same numbers;
+    - ``"factorised"``: by the eigenvalues of AAᵀ, which are found again when A has changed: the same numbers;
     - ``"learned"``: W_k are parameters, which start from the factorised ones. ρ_k then has no further role.
 
     Args:
@@ -118,13 +133,25 @@ class ADMMNet(UnrolledNetwork):
             return form, ops.Parameters([self.A], [*self.W], (), theta, (), eta)
         rho = exponentials(self.log_rho)
         if self.solve == "factorised":
-            return form, ops.Parameters([self.A], [solving_matrix(self.A, r) for r in rho], (), theta, (), eta)
+            _, found, B = self._eigenvalues()
+            real = B.real.dtype if B.is_complex() else B.dtype
+            step = [(1 / (found + (r.real if r.is_complex() else r))).to(real) for r in rho]
+            return form, ops.Parameters([B], [], step, theta, (), eta)
         s = self.s.to(torch.promote_types(self.s.dtype, torch.float32))
         step = [(s / (s.square() + r)).to(self.s.dtype) for r in rho]
         return form, ops.Parameters([self.sVh], [self.Vh], step, theta, (), eta)
 
+    def _eigenvalues(self) -> tuple[Tensor, Tensor, Tensor]:
+        A = self.A
+        if ops.is_observed() or ops.differentiable(A) or not (ops.is_plain(A) and A.is_contiguous()):
+            return eigenvalues(A)
+        with torch.no_grad():
+            return ops.kept("eigenvalues", [A], lambda: eigenvalues(A))
+
     def _measured(self, y: Tensor) -> Tensor:
-        return product(y, self.U, adjoint=True) if self.solve == "exact" else y
+        if self.solve == "learned":
+            return y
+        return product(y, self.U if self.solve == "exact" else self._eigenvalues()[0], adjoint=True)
 
     def _layer(self, k: int) -> dict[str, float]:
         rho = {} if self.solve == "learned" else {"rho": float(self.log_rho[k].exp())}
