@@ -111,6 +111,16 @@ def test_frozen_parts(name: str) -> None:
         torch.testing.assert_close(found, g, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("name", [name for name in KINDS if "tied" not in name])
+def test_layers_that_are_not_run_have_no_gradient(name: str) -> None:
+    """None, not zero, which an optimiser with momentum would follow."""
+    net, y = network(name, 11, 17), torch.randn(6, 11, dtype=torch.float64)
+    net(y, depth=1).square().sum().backward()
+    for key, p in net.named_parameters():
+        if key.rpartition(".")[2] not in ("0", "c"):
+            assert p.grad is None, key
+
+
 def test_a_matrix_that_is_made_to_learn() -> None:
     """What the kernels have no gradient of goes through plain PyTorch."""
     net, y = network("LVAMP", 11, 17), torch.randn(6, 11, dtype=torch.float64)

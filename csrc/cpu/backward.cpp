@@ -68,6 +68,8 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   const bool makes_residuals =
       net.coupled() && !net.onsager && (to_step.strips || of_first.wanted() || of_second.wanted());
   if (makes_residuals) pack_if_used_again(forward, net, batch, threads, memory);
+  const bool at_first = makes_residuals && batch <= strip && !net.momentum && net.first.shared();
+  residuals = at_first ? memory.take<T>(net.layers * batch * stride_y) : nullptr;
 
   const int64_t for_adjoint = buffer_size(adjoint), for_forward = makes_residuals ? buffer_size(forward) : 0;
   const int64_t most_sums = blocks(n > m ? n : m, threads), spilled = most_sums > task ? most_sums : task;
@@ -108,7 +110,7 @@ template <class T> class BackwardPass {
   void start_segment();
   void run_segment(Team team);
   void finish_segment();
-  void layer_of_task(int64_t k, int64_t begin, TaskMemory<T>& s);
+  void layer_of_task(int64_t k, int64_t begin, TaskMemory<T>& s, const Team& team);
   void through_prox(int64_t k, int64_t b, T* g, int64_t row, TaskMemory<T>& s);
   void onsager_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale, TaskMemory<T>& s);
   void through_input(int64_t k, int64_t b);
@@ -223,20 +225,22 @@ template <class T> void BackwardPass<T>::through_input(int64_t k, int64_t b) {
   }
 }
 
-template <class T> void BackwardPass<T>::layer_of_task(int64_t k, int64_t begin, TaskMemory<T>& s) {
+template <class T> void BackwardPass<T>::layer_of_task(int64_t k, int64_t begin, TaskMemory<T>& s, const Team& team) {
   const int64_t count = m.rows_of_task(begin);
-  for (int64_t r = 0; r < count; ++r) {
+  for (int64_t r = 0; team.rank == 0 && r < count; ++r) {
     T* g = s.g + r * m.stride;
     through_prox(k, begin + r, g, r, s);
     mark_row(s.g_masks + r * m.words, m.words, g, net.n);
   }
+  team.wait();
   const Rows<T> g{s.g, m.stride, count, s.g_masks, m.words};
   if (net.coupled())
-    adjoint_coupled(m, k, begin, g, s);
+    adjoint_coupled(m, k, begin, g, s, team);
   else
-    adjoint_direct(m, k, begin, g, s);
-  if (m.needs_input(k) && (net.momentum || net.splitting))
-    for (int64_t r = 0; r < count; ++r) through_input(k, begin + r);
+    adjoint_direct(m, k, begin, g, s, team);
+  if (!m.needs_input(k) || !(net.momentum || net.splitting)) return;
+  team.wait();
+  for (int64_t r = 0; team.rank == 0 && r < count; ++r) through_input(k, begin + r);
 }
 
 // A direct W1 shared by all layers: its gradient and that of y come from the sum over layers.
@@ -245,7 +249,7 @@ template <class T> void BackwardPass<T>::finish_shared_bias(int64_t begin, TaskM
   const T* sums = m.g_bias + begin * m.stride;
   for (int64_t r = 0; r < count; ++r) mark_row(s.g_masks + r * m.words, m.words, sums + r * m.stride, net.n);
   const Rows<T> g{sums, m.stride, count, s.g_masks, m.words};
-  if (m.g_y) add_to_y(m, m.adjoint.first.of(0), begin, g, s);
+  if (m.g_y) add_to_y(m, m.adjoint.first.of(0), begin, g, s, Team{0, 1, nullptr});
   if (m.of_first.wanted()) m.of_first.put_g({}, begin, g);
 }
 
@@ -298,6 +302,8 @@ template <class T> void BackwardPass<T>::finish_segment() {
 // All samples of the segment through all layers, as one of the team sees it.
 template <class T> void BackwardPass<T>::run_segment(Team team) {
   TaskMemory<T>& s = m.tasks[team.rank];
+  TaskMemory<T> shared = m.tasks[0];  // of a task that all go through together
+  shared.products = s.products;
   const int64_t count = blocks(m.count, m.task);
   const auto each_part = [&](auto work) {
     for (int64_t part = team.rank; part < m.threads; part += team.size) work(part);
@@ -306,8 +312,15 @@ template <class T> void BackwardPass<T>::run_segment(Team team) {
     for (int64_t i; queues[net.layers].take(i, count);)
       m.of_first.put_x({0, 0, m.count, true}, i * m.task,
                        {m.given(a.y, net.m, i * m.task), net.m, m.rows_of_task(i * m.task), nullptr, 0});
+  if (m.residuals) {
+    each_part([&](int64_t part) { make_residuals(m, part, s); });
+    team.wait();
+  }
   for (int64_t k = net.layers - 1; k >= 0; --k) {
-    for (int64_t i; queues[k].take(i, count);) layer_of_task(k, i * m.task, s);
+    if (count == 1)
+      layer_of_task(k, 0, shared, team);
+    else
+      for (int64_t i; queues[k].take(i, count);) layer_of_task(k, i * m.task, s, Team{0, 1, nullptr});
     team.wait();
     if (team.rank == 0)
       for (const ColumnSums<T>* sums : column_sums) sums->add_strips(k, m.count);

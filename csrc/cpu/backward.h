@@ -75,7 +75,8 @@ template <class T> struct BackwardMemory {
   // Coupled: with few samples the sums are made as they are wanted. With more they are made transposed, with g and v
   // for rows, whose zeros are skipped, and turned in the end.
   bool upright;
-  T* g_first;  // the transposed gradients, (n, m), or null
+  T* residuals;  // (layers, count, stride_y): r of all layers, made at first if samples are few; or null
+  T* g_first;    // the transposed gradients, (n, m), or null
   T* g_second;
   TaskMemory<T>* tasks;  // of each thread
 

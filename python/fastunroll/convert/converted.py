@@ -149,8 +149,8 @@ class SignedSoftShrinkage(Shrinkage):
         self.log_alpha = nn.ParameterList(nn.Parameter(a.log().reshape(1)) for a in alpha)
         self.scale = nn.ParameterList(nn.Parameter(s.detach().clone().reshape(1)) for s in scale)
 
-    def values(self) -> Tensor:
-        return rows_of(self.log_alpha, self.scale, exponential=1)
+    def values(self, depth: int) -> Tensor:
+        return rows_of(depth, self.log_alpha, self.scale, exponential=1)
 
     def layer(self, k: int) -> dict[str, float]:
         return {"threshold": float(self.log_alpha[k].exp()), "gain": float(self.scale[k])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ Described = tuple[ops.AdaptiveForm, list[Tensor], Tensor]
 class AdaptiveNetwork(UnrolledNetwork):
     """A network of float16 or bfloat16 computes in float32, since its variances and thresholds need that range."""
 
-    def _adaptive(self) -> Described:
-        """The layers as the kernels take them: their form, their matrices, and a row of values for each."""
+    def _adaptive(self, depth: int) -> Described:
+        """The first layers as the kernels take them: their form, their matrices, and a row of values for each."""
         raise NotImplementedError
 
     def _prepare(self) -> ops.PreparedAdaptive:
@@ -28,19 +28,18 @@ class AdaptiveNetwork(UnrolledNetwork):
         tensors = tensors_of(self, self.tensors)
         if not tensors:
             return None
-        return self._prepared.run(tensors, self._adaptive, y, self.m, x0, return_layers, self._weights == "bf16")
+        return self._prepared.run(
+            tensors, partial(self._adaptive, self.layers), y, self.m, x0, return_layers, self._weights == "bf16"
+        )
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
-        form, matrices, values = self._adaptive()
+        form, matrices, values = self._adaptive(depth)
         wide = torch.promote_types(y.dtype, torch.float32)
-        if form.learns and len(matrices) > 2:
-            matrices = matrices[: 1 + depth]
         if self._weights == "bf16" and not ops.differentiable(y, x0, values, *matrices):
             factors = 2 if form.kind == "lvamp" else len(matrices)
             matrices = [w.bfloat16() if i < factors else w for i, w in enumerate(matrices)]
         matrices = [t.to(wide) for t in matrices]
-        values = values.to(wide) if depth == form.layers else values[:depth].to(wide)
-        form = ops.AdaptiveForm(form.kind, depth, form.option, form.passing[:depth])
+        values = values.to(wide)
         fixed = matrices[:1] if form.learns else matrices
         flat, start = y.reshape(-1, self.m).to(wide), None if x0 is None else x0.reshape(-1, self.n).to(wide)
         if ops.serves_adaptive(flat) and not ops.differentiable(*fixed):
@@ -52,7 +51,12 @@ class AdaptiveNetwork(UnrolledNetwork):
         return x.reshape((depth, *y.shape[:-1], self.n) if return_layers else (*y.shape[:-1], self.n)).to(y.dtype)
 
 
-def rows_of(*lists: Sequence[Tensor] | nn.ParameterList, exponential: int = 0) -> Tensor:
-    """(K, values): what the layers learn side by side; the first ``exponential`` lists are logarithms."""
-    columns = [torch.stack([*entries]) for entries in lists]
+def rows_of(depth: int, *lists: nn.ParameterList, exponential: int = 0) -> Tensor:
+    """(depth, values): what the first layers learn side by side; the first ``exponential`` lists are logarithms."""
+    columns = [torch.stack([entries[k] for k in range(depth)]) for entries in lists]
     return torch.cat([t.exp() if i < exponential else t for i, t in enumerate(columns)], dim=1)
+
+
+def first_of(matrices: nn.ParameterList, depth: int) -> list[Tensor]:
+    """The matrices of the first layers, or the one that all share."""
+    return [matrices[k] for k in range(min(depth, len(matrices)))]

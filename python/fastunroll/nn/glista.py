@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import _checks, ops
 from ..operators.dense import spectral_norm
 from ..reference_adaptive import GAINS
-from .adaptive import AdaptiveNetwork, Described, rows_of
+from .adaptive import AdaptiveNetwork, Described, first_of, rows_of
 from .network import Threshold, copies, logarithms, starting_matrix, threshold_size
 from .selection import schedule
 
@@ -85,10 +85,10 @@ class GLISTA(AdaptiveNetwork):
             nn.ParameterList(nn.Parameter(A.new_zeros(1)) for _ in range(layers)) for _ in range(2)
         )
 
-    def _adaptive(self) -> Described:
-        form = ops.AdaptiveForm("glista", self.layers, [*GAINS].index(self.gain), self._passing)
-        values = rows_of(self.log_theta, self.log_D, self.kappa, self.overshoot, exponential=2)
-        return form, [self.A, *self.W], values
+    def _adaptive(self, depth: int) -> Described:
+        form = ops.AdaptiveForm("glista", depth, [*GAINS].index(self.gain), self._passing[:depth])
+        values = rows_of(depth, self.log_theta, self.log_D, self.kappa, self.overshoot, exponential=2)
+        return form, [self.A, *first_of(self.W, depth)], values
 
     def _layer(self, k: int) -> dict[str, float]:
         row = {"threshold": float(self.log_theta[k].exp().mean()), "kappa": float(self.kappa[k])}

@@ -69,10 +69,10 @@ class HyperLISTA(AdaptiveNetwork):
         self.register_buffer("coherence", products.abs().max().to(A.dtype))
         self.c = nn.Parameter(A.new_tensor(c))
 
-    def _adaptive(self) -> Described:
+    def _adaptive(self, depth: int) -> Described:
         c = self.c.abs()
-        values = torch.cat([c[:2] * self.coherence, c[2:]]).expand(self.layers, 3)
-        return ops.AdaptiveForm("hyperlista", self.layers), [self.A, self.W, self.pinv], values
+        values = torch.cat([c[:2] * self.coherence, c[2:]]).expand(depth, 3)
+        return ops.AdaptiveForm("hyperlista", depth), [self.A, self.W, self.pinv], values
 
     def _layer(self, k: int) -> dict[str, float]:
         return {f"c{i + 1}": c for i, c in enumerate(self.c.detach().abs().tolist())}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, ops
-from .adaptive import AdaptiveNetwork, Described
+from .adaptive import AdaptiveNetwork, Described, first_of
 from .alista import analytic_weights
 from .network import UnrolledNetwork, copies, exponentials, starting_matrix
 from .shrinkage import SoftShrinkage, shrinkage_of
@@ -109,8 +109,9 @@ class LAMP(AdaptiveNetwork):
         scale = [s.real.clamp(min=torch.finfo(s.real.dtype).tiny) for s in scale]
         return form, ops.Parameters([self.A], [*self.W], (), alpha, scale)
 
-    def _adaptive(self) -> Described:
-        return ops.AdaptiveForm("lamp", self.layers, self.shrinkage.option), [self.A, *self.W], self.shrinkage.values()
+    def _adaptive(self, depth: int) -> Described:
+        form = ops.AdaptiveForm("lamp", depth, self.shrinkage.option)
+        return form, [self.A, *first_of(self.W, depth)], self.shrinkage.values(depth)
 
     def _layer(self, k: int) -> dict[str, float]:
         return self.shrinkage.layer(k)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import _checks, ops
 from ..reference_adaptive import MOST_VARIANCE
-from .adaptive import AdaptiveNetwork, Described
+from .adaptive import AdaptiveNetwork, Described, rows_of
 from .network import logarithms, starting_matrix
 from .shrinkage import shrinkage_of
 
@@ -87,10 +87,10 @@ class LVAMP(AdaptiveNetwork):
         self.log_noise = logarithms([max(_checks.positive("noise", noise), _LEAST_NOISE)] * layers, A)
         self.shrinkage = shrinkage_of(shrinkage, self.layers, A, alpha, density, power)
 
-    def _adaptive(self) -> Described:
-        noise = _within(torch.stack([*self.log_noise]), _LEAST_NOISE, MOST_VARIANCE).exp()
-        form = ops.AdaptiveForm("lvamp", self.layers, self.shrinkage.option)
-        return form, [self.Ut, self.Vt, self.s.unsqueeze(0)], torch.cat([noise, self.shrinkage.values()], dim=1)
+    def _adaptive(self, depth: int) -> Described:
+        noise = _within(rows_of(depth, self.log_noise), _LEAST_NOISE, MOST_VARIANCE).exp()
+        form = ops.AdaptiveForm("lvamp", depth, self.shrinkage.option)
+        return form, [self.Ut, self.Vt, self.s.unsqueeze(0)], torch.cat([noise, self.shrinkage.values(depth)], dim=1)
 
     def _layer(self, k: int) -> dict[str, float]:
         return {"noise": float(self.log_noise[k].exp()), **self.shrinkage.layer(k)}

@@ -21,8 +21,8 @@ class Shrinkage(nn.Module):
 
     option: int
 
-    def values(self) -> Tensor:
-        """(K, 2): the two numbers of each layer."""
+    def values(self, depth: int) -> Tensor:
+        """(depth, 2): the two numbers of each of the first layers."""
         raise NotImplementedError
 
     def layer(self, k: int) -> dict[str, float]:
@@ -45,8 +45,8 @@ class SoftShrinkage(Shrinkage):
         self.log_alpha = logarithms([_checks.positive("alpha", alpha)] * layers, like)
         self.log_scale = logarithms([1.0] * layers, like)
 
-    def values(self) -> Tensor:
-        return rows_of(self.log_alpha, self.log_scale, exponential=2)
+    def values(self, depth: int) -> Tensor:
+        return rows_of(depth, self.log_alpha, self.log_scale, exponential=2)
 
     def layer(self, k: int) -> dict[str, float]:
         return {"threshold": float(self.log_alpha[k].exp()), "gain": float(self.log_scale[k].exp())}
@@ -70,8 +70,8 @@ class BernoulliGaussianShrinkage(Shrinkage):
         self.log_power = logarithms([_checks.positive("power", power)] * layers, like)
         self.logit = nn.ParameterList(nn.Parameter(logit.clone()) for _ in range(layers))
 
-    def values(self) -> Tensor:
-        return rows_of(self.log_power, self.logit)
+    def values(self, depth: int) -> Tensor:
+        return rows_of(depth, self.log_power, self.logit)
 
     def layer(self, k: int) -> dict[str, float]:
         return {"power": float(self.log_power[k].exp()), "density": float(torch.sigmoid(self.logit[k]))}
