@@ -152,7 +152,7 @@ template <class T> void adaptive_backward(const AdaptiveBackward<T>& a) {
   if (a.grad_learned) call.learned = memory.take<T>(net.layers * net.batch * net.n);
   const int64_t strips = blocks(net.batch, value_strip) * net.layers * net.value_count;
   call.strips = memory.take<T>(strips);
-  memset(call.strips, 0, size_t(strips) * sizeof(T));
+  if (strips) memset(call.strips, 0, size_t(strips) * sizeof(T));
   with_kind(net, [&](auto kind) {
     using Network = typename decltype(kind)::template Of<T>;
     if (net.batch) {

@@ -72,6 +72,7 @@ const std::vector<const char*>& usable_sets();
 // The tests, which main() calls by name.
 void test_forward();
 void test_backward();
+void test_adaptive();
 void test_bits();
 void test_products();
 void test_lasso();

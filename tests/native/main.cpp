@@ -20,6 +20,7 @@ const Test tests[] = {
 #ifndef FASTUNROLL_ON_DEVICE
     {"forward", test_forward},
     {"backward", test_backward},
+    {"adaptive", test_adaptive},
     {"bits", test_bits},
     {"products", test_products},
     {"lasso", test_lasso},
