@@ -43,6 +43,22 @@ def test_bits_of_expanded_samples(name: str) -> None:
         assert torch.equal(net(y, x0), net(y.clone(), x0.clone()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ALL)
+def test_bits_do_not_depend_on_the_place_in_the_batch(name: str, dtype: torch.dtype) -> None:
+    net, y = moved(ALL[name](matrix(30, 61, dtype))), torch.randn(40, 30, dtype=dtype)
+
+    def run(rows: list[int]) -> tuple[Tensor, Tensor]:
+        some = y[rows].requires_grad_()
+        x = net(some)
+        return x.detach(), torch.autograd.grad(x.square().sum(), some)[0]
+
+    whole = run([*range(40)])
+    for rows in ([0], [39], [3, 17], [*range(7, 30)], [*range(39, -1, -1)]):
+        for part, of in zip(run(rows), whole, strict=True):
+            assert torch.equal(part, of[rows])
+
+
 # --- half precision ---------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from ..operators.dense import spectral_norm
 from ..unrolling import run
 from .network import Threshold, copies, logarithms, starting_matrix, threshold_size
 from .selection import schedule
+from .shrinkage import sigmoid
 from .stepwise import StepwiseNetwork
 
 Gain = Literal["relu", "inverse", "exponential", "sigmoid"]
@@ -21,7 +22,7 @@ _GAINS: dict[str, Callable[[Tensor], Tensor]] = {  # of D|x|
     "relu": lambda z: torch.relu(1 - z),
     "inverse": lambda z: 0.2 / (0.001 + z),
     "exponential": lambda z: torch.exp(-z),
-    "sigmoid": lambda z: torch.sigmoid(-z),
+    "sigmoid": lambda z: sigmoid(-z),
 }
 
 

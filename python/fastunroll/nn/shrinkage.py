@@ -13,6 +13,11 @@ from .network import logarithms
 _LARGEST = 1e4  # standard deviations, beyond which nothing is more certain
 
 
+def sigmoid(z: Tensor) -> Tensor:
+    """1/(1 + e^−z), to bits that do not depend on the place of z in its tensor, as those of ``torch.sigmoid`` do."""
+    return torch.exp(nn.functional.logsigmoid(z))
+
+
 def bernoulli_gaussian(r: Tensor, variance: Tensor, log_power: Tensor, logit: Tensor) -> tuple[Tensor, Tensor]:
     """E[x | r] and its derivative in r, for r = x + N(0, v) and x that is N(0, power) with probability p, else zero.
 
@@ -20,9 +25,9 @@ def bernoulli_gaussian(r: Tensor, variance: Tensor, log_power: Tensor, logit: Te
     E[x | r] = πβr. ``variance`` v is (..., 1); ``logit`` is log p/(1 − p). Finite for all finite arguments.
     """
     ratio = log_power - torch.log(variance)
-    beta = torch.sigmoid(ratio)
+    beta = sigmoid(ratio)
     q = beta * (r / variance.sqrt()).clamp(-_LARGEST, _LARGEST).square()
-    present = torch.sigmoid(logit + 0.5 * nn.functional.logsigmoid(-ratio) + 0.5 * q)
+    present = sigmoid(logit + 0.5 * nn.functional.logsigmoid(-ratio) + 0.5 * q)
     return present * beta * r, beta * (present + present * (1 - present) * q.clamp(max=_LARGEST))
 
 
