@@ -43,6 +43,12 @@ def test_bits_of_expanded_samples(name: str) -> None:
         assert torch.equal(net(y, x0), net(y.clone(), x0.clone()))
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_bits_of_a_matrix_with_a_lazy_sign(name: str) -> None:
+    A, y = matrix(dtype=torch.float32), torch.randn(B, M)
+    assert torch.equal(ALL[name](torch._neg_view(-A))(y), ALL[name](A)(y))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ALL)
 def test_bits_do_not_depend_on_the_place_in_the_batch(name: str, dtype: torch.dtype) -> None:
