@@ -74,17 +74,18 @@ class HyperLISTA(StepwiseNetwork):
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
         A, W, pinv, coherence = (t.to(y.dtype) for t in (self.A, self.W, self.pinv, self.coherence))
         c1, c2, c3 = self.c.to(y.dtype).abs().unbind()
-        at_start = product(y, pinv).abs().sum(-1, keepdim=True)
+        at_start = _magnitude(product(y, pinv))
         before = x
         for _ in range(self.layers):
             r = product(x, A, start=-y)
-            error = product(r, pinv).abs().sum(-1, keepdim=True)
+            error = _magnitude(product(r, pinv))
             gained = torch.log((at_start / error).detach()).nan_to_num(0.0)  # finite; 0 for 0/0
             count = (c3.detach() * gained).clamp(0, self.n).floor()
             momentum = c2 * coherence * (x != 0).sum(-1, keepdim=True).to(x.dtype)
             z = x - product(r, W, adjoint=True) + momentum * (x - before)
-            selected = _select(z, c1 * coherence * error, count.nan_to_num(0.0).long())
-            x, before = torch.where(count.isnan(), count, selected), x
+            theta = (c1 * coherence * error).to(x.dtype)
+            selected = _select(z, theta, count.nan_to_num(0.0).long())
+            x, before = torch.where(count.isnan(), count.to(x.dtype), selected), x
             yield x
 
     def _layer(self, k: int) -> dict[str, float]:
@@ -92,6 +93,11 @@ class HyperLISTA(StepwiseNetwork):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, " + ", ".join(f"{k}={v:.4g}" for k, v in self._layer(0).items())
+
+
+def _magnitude(t: Tensor) -> Tensor:
+    """‖t‖₁ of each sample, (..., 1), in double precision, where a sum of large numbers does not overflow."""
+    return t.abs().sum(-1, keepdim=True, dtype=torch.float64)
 
 
 def _select(z: Tensor, theta: Tensor, count: Tensor) -> Tensor:
