@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from report import DISTURBED
+from report import DISTURBED, figure, machine_and_versions, troubles
 from report import KINDS as RUNS
-from text import digits, label, row
+from text import digits, label, median, quartiles, ratio, table
 
 EXPLANATION = """\
 Medians [quartiles] of alternating runs. A ratio is a rival's time over ours in the same turn: above 1 ours is faster, \
@@ -81,27 +81,6 @@ def targets(records: Iterable[Record]) -> list[dict[str, Any]]:
     return answers
 
 
-def _table(head: Sequence[str], names: int, rows: Iterable[Sequence[str]]) -> str:
-    """Of which the first columns are names, and the others numbers."""
-    rule = ["---" if i < names else "---:" for i in range(len(head))]
-    return "\n".join(map(row, (head, rule, *rows)))
-
-
-def _quartiles(found: Record, scale: float = 1.0) -> str:
-    median, q1, q3 = (digits(scale * found[q]) for q in ("median", "q1", "q3"))
-    return f"{median} [{q1}–{q3}]"
-
-
-def _median(found: Record) -> str:
-    return digits(found["median"])
-
-
-def _marked(record: Record, rival: str, show: Callable[[Record], str]) -> str:
-    if rival not in record.get("ratios", {}):
-        return "–"
-    return ("▼ " if _ratio(record, rival) < 1 else "") + show(record["ratios"][rival])
-
-
 def _answers(found: Sequence[Mapping[str, Any]]) -> list[str]:
     counted = ("met", "missed", "disturbed", "failed")
     rows = [
@@ -113,7 +92,7 @@ def _answers(found: Sequence[Mapping[str, Any]]) -> list[str]:
         ]
         for t in found
     ]
-    lines = ["## Targets: eager / fastunroll", _table(["cases", "at least", *counted, "least"], 1, rows)]
+    lines = ["## Targets: eager / fastunroll", table(["cases", "at least", *counted, "least"], 1, rows)]
     misses = [
         f"- {t['what']}, at least {t['at_least']:g}: "
         + "; ".join(
@@ -127,7 +106,7 @@ def _answers(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _overview(timed: Sequence[Record]) -> list[str]:
     """Eager over ours: a row a network, a column a batch."""
-    lines = []
+    lines, eager = [], figure("ratios", "eager", lambda found: ratio(found, median))
     for way in dict.fromkeys(r["case"]["pass"] for r in timed):
         here = [r for r in timed if r["case"]["pass"] == way]
         columns = sorted(
@@ -136,9 +115,14 @@ def _overview(timed: Sequence[Record]) -> list[str]:
         rows = []
         for name in dict.fromkeys(r["case"]["network"] for r in here):
             at = {(r["case"]["iterates"], r["case"]["B"]): r for r in here if r["case"]["network"] == name}
-            rows.append([name, *(_marked(at[c], "eager", _median) if c in at else "–" for c in columns)])
+            rows.append(
+                [
+                    name,
+                    *(eager(at[c]) if c in at else "–" for c in columns),
+                ]
+            )
         head = ["network", *(f"{iterates}, B = {batch}" for iterates, batch in columns)]
-        lines += [f"## {way.capitalize()}: eager / fastunroll", _table(head, 1, rows)]
+        lines += [f"## {way.capitalize()}: eager / fastunroll", table(head, 1, rows)]
     return lines
 
 
@@ -146,28 +130,28 @@ def _details(timed: Sequence[Record]) -> list[str]:
     rows = []
     for r in timed:
         case = r["case"]
-        times = (_quartiles(r["measured"][name], 1e3) if name in r["measured"] else "–" for name in SHOWN)
-        ratios = (_marked(r, name, _quartiles) for name in SHOWN[1:])
+        times = (figure("measured", name, lambda found: quartiles(found, 1e3))(r) for name in SHOWN)
+        ratios = (figure("ratios", name, ratio)(r) for name in SHOWN[1:])
         error = max(value for name, value in r["errors"].items() if name != "fastunroll")
         names = [str(case[field]) for field in ("network", "pass", "iterates", "B")]
         rows.append([*names, digits(r["figures"]["density"]), f"{error:.0e}", *times, *ratios])
     head = ["network", "pass", "iterates", "B", "density", "error", *(f"{name}, ms" for name in SHOWN)]
-    return ["## Every case", _table([*head, *(f"{name} / fastunroll" for name in SHOWN[1:])], 3, rows)]
+    return ["## Every case", table([*head, *(f"{name} / fastunroll" for name in SHOWN[1:])], 3, rows)]
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    machine, timed = result["machine"], [r for r in result["cases"] if "measured" in r]
+    (machine, versions), timed = machine_and_versions(result), [r for r in result["cases"] if "measured" in r]
     asked = label(result["environment"]) or "none of the variables that change them is set"
     lines = [
         f"# {result['name']}" + RUNS[result["kind"]],
         result["question"],
         "\n".join(
             [
-                f"- {result['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}",
+                machine,
                 f"- {result['threads']} thread(s) for every contestant",
                 f"- instructions: {result['instruction_set']} in fastunroll, {result['eager_instruction_set']} in "
                 f"PyTorch but for MKL, which does not say; {asked}",
-                f"- {', '.join(f'{k} {v}' for k, v in result['versions'].items())}; BLAS: {result['blas']}",
+                versions,
                 f"- seed {result['seed']}, {result['minutes']:.0f} minutes, {result['seconds_per_case']:g} s a case; "
                 f"relative difference of every timed result from ours: at most {result['tolerance']:.0g}",
             ]
@@ -176,13 +160,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         *_answers(result["targets"]),
         *(_overview(timed) + _details(timed) if timed else []),
     ]
-    disturbed = [f"- {label(r['case'])}: {r['others']:.0%}" for r in timed if r["others"] > DISTURBED]
-    if disturbed:
-        lines += ["## Disturbed: the share of the processors that other programs took", "\n".join(disturbed)]
-    failures = [f"- {label(r['case'])}: {r['failure']}" for r in result["cases"] if "failure" in r]
-    if failures:
-        lines += ["## Failed, not timed", "\n".join(failures)]
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(lines + troubles(result["cases"])) + "\n"
 
 
 def write(path: Path, result: Mapping[str, Any]) -> Path:

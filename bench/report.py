@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from plot import plot
-from text import LOAD_BOUND, digits, label, row
+from text import LOAD_BOUND, digits, label, median, quartiles, ratio, table
 
 DISTURBED = 0.05  # share of the processors that other programs took, from which a reader is told
 NO_USAGE = argparse.SUPPRESS  # so that a bad flag is answered with one line
@@ -23,21 +23,13 @@ Record = Mapping[str, Any]
 Column = tuple[str, Callable[[Record], str]]  # head, and what stands in the row of a case
 
 
-def _range(quartiles: Mapping[str, float], scale: float = 1.0) -> str:
-    median, q1, q3 = (digits(scale * quartiles[q]) for q in ("median", "q1", "q3"))
-    return median if q1 == q3 else f"{median} [{q1}–{q3}]"
-
-
-def _ratio(quartiles: Mapping[str, float]) -> str:
-    return ("▼ " if quartiles["median"] < 1 else "") + _range(quartiles)
-
-
 def _contestants(timed: Sequence[Record]) -> list[str]:
     """In order of appearance, ours first; not every rival takes part in every case."""
     return list(dict.fromkeys(name for record in timed for name in record["measured"]))
 
 
-def _figure(part: str, name: str, show: Callable[[Any], str]) -> Callable[[Record], str]:
+def figure(part: str, name: str, show: Callable[[Any], str]) -> Callable[[Record], str]:
+    """What stands in the row of a case: a dash where that is not there."""
     return lambda record: show(record[part][name]) if name in record.get(part, {}) else "–"
 
 
@@ -58,8 +50,8 @@ def _table(timed: Sequence[Record], columns: Sequence[Column]) -> str:
     head = [*fields, *(name for name, _ in columns)]
     rows = [[*(str(r["case"].get(f, "–")) for f in fields), *(show(r) for _, show in columns)] for r in timed]
     kept = [i for i in range(len(head)) if any(cells[i] != "–" for cells in rows)]
-    lines = [head, ["---" if i < len(fields) else "---:" for i in range(len(head))], *rows]
-    return "\n".join(row([cells[i] for i in kept]) for cells in lines)
+    head, *rows = ([cells[i] for i in kept] for cells in (head, *rows))
+    return table(head, len(fields), rows)
 
 
 def _tables(result: Mapping[str, Any], timed: Sequence[Record]) -> list[str]:
@@ -68,36 +60,33 @@ def _tables(result: Mapping[str, Any], timed: Sequence[Record]) -> list[str]:
     unit, scale = result["unit"]["name"], result["unit"]["scale"]
     figures = list(dict.fromkeys(f for r in timed for f in r["figures"]))
     bound = result["roof"].get(LOAD_BOUND)
-    first = [(f, _figure("figures", f, digits)) for f in figures]
+    first = [(f, figure("figures", f, digits)) for f in figures]
     best: list[Column] = [
         *first,
-        (f"{ours}, {unit}", _figure("measured", ours, lambda q: _range(q, scale))),
-        (
-            f"{baseline} / {ours}",
-            _figure("ratios", baseline, lambda q: ("▼ " if q["median"] < 1 else "") + digits(q["median"])),
-        ),
+        (f"{ours}, {unit}", figure("measured", ours, lambda q: quartiles(q, scale))),
+        (f"{baseline} / {ours}", figure("ratios", baseline, lambda q: ratio(q, median))),
         ("best rival", lambda r: str(r["best"]["rival"])),
-        (f"best / {ours}", lambda r: _ratio(r["best"]["ratio"])),
-        ("GFLOP/s, dense", _figure("gflops", ours, digits)),
+        (f"best / {ours}", lambda r: ratio(r["best"]["ratio"])),
+        ("GFLOP/s, dense", figure("gflops", ours, digits)),
         ("GFLOP/s, true", lambda r: digits(r["true_gflops"]) if "true_gflops" in r else "–"),
         ("true, of the bound", lambda r: _share(r, bound)),
         ("best rival, GFLOP/s", lambda r: digits(r["gflops"][r["best"]["rival"]]) if "gflops" in r else "–"),
     ]
     lines = [f"## Against {baseline} and the best of all rivals", _table(timed, best)]
-    ratios: list[Column] = [(f"{r} / {ours}", _figure("ratios", r, _ratio)) for r in rivals]
+    ratios: list[Column] = [(f"{r} / {ours}", figure("ratios", r, ratio)) for r in rivals]
     lines += ["## Against each rival", _table(timed, ratios)]
-    medians: list[Column] = [(n, _figure("measured", n, lambda q: digits(scale * q["median"]))) for n in names]
+    medians: list[Column] = [(n, figure("measured", n, lambda q: digits(scale * q["median"]))) for n in names]
     lines += [f"## {unit}", _table(timed, medians)]
     if any("judged" in r for r in timed):
-        judged: list[Column] = [(n, _figure("judged", n, _judged)) for n in names]
+        judged: list[Column] = [(n, figure("judged", n, _judged)) for n in names]
         lines += [f"## {result['judged']}", JUDGED, _table(timed, judged)]
     if any("gflops" in r for r in timed):
         lines += [
             "## GFLOP/s of the dense computation",
-            _table(timed, [(n, _figure("gflops", n, digits)) for n in names]),
+            _table(timed, [(n, figure("gflops", n, digits)) for n in names]),
         ]
     if any(r["notes"] for r in timed):
-        lines += ["## Notes", _table(timed, [(n, _figure("notes", n, str)) for n in names])]
+        lines += ["## Notes", _table(timed, [(n, figure("notes", n, str)) for n in names])]
     return lines
 
 
@@ -116,8 +105,23 @@ def _summary(timed: Sequence[Record]) -> list[str]:
     return lines
 
 
+def troubles(cases: Sequence[Record]) -> list[str]:
+    """What was disturbed, and what failed."""
+    disturbed = [f"- {label(r['case'])}: {r['others']:.0%}" for r in cases if r.get("others", 0) > DISTURBED]
+    failures = [f"- {label(r['case'])}: {r['failure']}" for r in cases if "failure" in r]
+    lines = ["## Disturbed: the share of the processors that other programs took", "\n".join(disturbed)]
+    return lines * bool(disturbed) + ["## Failed, not timed", "\n".join(failures)] * bool(failures)
+
+
+def machine_and_versions(result: Mapping[str, Any]) -> tuple[str, str]:
+    """A line of each."""
+    machine, versions = result["machine"], ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+    where = f"- {result['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}"
+    return where, f"- {versions}; BLAS: {result['blas']}"
+
+
 def markdown(result: Mapping[str, Any], plot_name: str) -> str:
-    machine, versions = result["machine"], result["versions"]
+    machine, versions = machine_and_versions(result)
     timed = [r for r in result["cases"] if "measured" in r]
     tolerance = result["tolerance"]
     checked = f"; relative error of every timed result: at most {tolerance:.0g}" if tolerance else ""
@@ -126,9 +130,9 @@ def markdown(result: Mapping[str, Any], plot_name: str) -> str:
         result["question"],
         "\n".join(
             [
-                f"- {result['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}",
+                machine,
                 f"- {result['threads']} thread(s) for every contestant; {result['backend']}",
-                f"- {', '.join(f'{k} {v}' for k, v in versions.items())}; BLAS: {result['blas']}",
+                versions,
                 f"- seed {result['seed']}, {result['minutes']:.0f} minutes{checked}",
                 *(f"- {name}: {digits(value)}" for name, value in result["roof"].items()),
                 *(f"- {reason}" for reason in result["left_out"]),
@@ -152,13 +156,7 @@ def markdown(result: Mapping[str, Any], plot_name: str) -> str:
             f"tolerance by the median {result['judged']}."
         )
     lines += _tables(result, timed) if timed else []
-    disturbed = [f"- {label(r['case'])}: {r['others']:.0%}" for r in timed if r.get("others", 0) > DISTURBED]
-    if disturbed:
-        lines += ["## Disturbed: the share of the processors that other programs took", "\n".join(disturbed)]
-    failures = [f"- {label(r['case'])}: {r['failure']}" for r in result["cases"] if "failure" in r]
-    if failures:
-        lines += ["## Failed, not timed", "\n".join(failures)]
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(lines + troubles(result["cases"])) + "\n"
 
 
 def write(path: Path, result: Mapping[str, Any]) -> list[Path]:

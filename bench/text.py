@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 LOAD_BOUND = "bound: multiply-adds with rows of a cached block, GFLOP/s"
@@ -22,3 +22,23 @@ def digits(value: float) -> str:
 
 def row(cells: Sequence[Any]) -> str:
     return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+
+
+def table(head: Sequence[str], names: int, rows: Iterable[Sequence[str]]) -> str:
+    """Of which the first columns are names, and the others numbers."""
+    rule = ["---" if i < names else "---:" for i in range(len(head))]
+    return "\n".join(map(row, (head, rule, *rows)))
+
+
+def median(found: Mapping[str, float]) -> str:
+    return digits(found["median"])
+
+
+def quartiles(found: Mapping[str, float], scale: float = 1.0) -> str:
+    middle, q1, q3 = (digits(scale * found[q]) for q in ("median", "q1", "q3"))
+    return middle if q1 == q3 else f"{middle} [{q1}–{q3}]"
+
+
+def ratio(found: Mapping[str, float], show: Callable[[Mapping[str, float]], str] = quartiles) -> str:
+    """A rival's time over ours, a loss marked."""
+    return ("▼ " if found["median"] < 1 else "") + show(found)

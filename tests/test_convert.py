@@ -100,6 +100,8 @@ def test_computes_the_same(name: str, size: tuple[int, int]) -> None:
     again = convert.load_lista(arrays, **options)
     y = draw(4, m)
     assert torch.equal(again(y), net(y))
+    lazy = {key: torch._neg_view(-v) for key, v in s.items()}
+    assert torch.equal(convert.load_lista(lazy, **options)(y), net(y))
 
 
 @pytest.mark.parametrize("tied", [True, False])

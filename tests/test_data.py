@@ -86,6 +86,16 @@ def test_patches_of_photographs(tmp_path: Path) -> None:
     assert fixed(Patches(tmp_path, side=8), 4).y.shape == (4, 64)
 
 
+def test_pictures_with_a_lazy_sign_are_taken_and_matrices_without_values_refused() -> None:
+    picture = torch.rand(9, 9)
+    wanted = fixed(Patches([picture], side=4), 3).y
+    torch.testing.assert_close(fixed(Patches([torch._neg_view(-picture)], side=4), 3).y, wanted, rtol=0, atol=0)
+    with pytest.raises(TypeError, match=r"images must not require a gradient.*: use images\.detach\(\)"):
+        Patches([picture.clone().requires_grad_()])
+    with pytest.raises(TypeError, match="A must hold values, but it is on the meta device"):
+        SparseRecovery(torch.ones(2, 3, device="meta"))
+
+
 def test_cosine_dictionary() -> None:
     D = cosine_dictionary(8, 16)
     assert D.shape == (64, 256)

@@ -12,7 +12,9 @@ import fastunroll as fu
 import pytest
 import torch
 from devices import NO_GPU, on
+from fastunroll import _fastunroll
 from fastunroll.__main__ import main
+from fastunroll.ops import device as device_module
 from fastunroll.ops import dispatch, fused, timings
 from fastunroll.ops.device import kernels
 from fastunroll.ops.dispatch import Plan
@@ -170,6 +172,22 @@ def test_tuning_without_a_gpu_says_so(capsys: pytest.CaptureFixture[str], cache:
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("fastunroll tune: there are no CUDA kernels here to choose among: ")
     assert not cache.parent.exists()
+
+
+@pytest.mark.skipif(not NO_GPU, reason="there is a driver")
+@pytest.mark.parametrize(("devices", "why"), [(0, "no NVIDIA driver found"), (1, "torch sees no device")])
+def test_tuning_by_a_build_for_cuda_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], devices: int, why: str
+) -> None:
+    cuda = torch.device("cuda", 0)
+    monkeypatch.setitem(device_module._modules, "cuda", object())
+    monkeypatch.setattr(_fastunroll, "cuda_devices", lambda: (devices, why))
+    assert device_module.problem(cuda) == fu.backend().cuda_problem == why
+    with pytest.raises(SystemExit, match="2"):
+        main(["tune"])
+    assert capsys.readouterr().err == f"fastunroll tune: there are no CUDA kernels here to choose among: {why}\n"
+    with pytest.raises(RuntimeError, match=f"no kernels to choose among: {why}"):
+        tune(cuda)
 
 
 def test_a_kernel_that_errs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

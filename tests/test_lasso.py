@@ -211,6 +211,8 @@ def test_path() -> None:
     assert all((found.x >= 0).all() and found.converged.all() for found in positive)
     own, two = fu.solvers.lasso_path(p.A, p.Y[0], lams=[1.0, 0.5])
     assert own == [1.0, 0.5]
+    lazy = [*torch._neg_view(torch.tensor([-1.0, -0.5]))]  # a list of tensors is none of numbers for NumPy
+    np.testing.assert_array_equal(fu.solvers.lasso_path(p.A, p.Y[0], lams=lazy)[1][1].x, two[1].x)
     np.testing.assert_array_equal(two[0].x, p.solver().solve(p.Y[0], 1.0).x)
 
 

@@ -87,6 +87,17 @@ def test_nothing_is_worse_than_zero(
     assert (primal <= 1 + 1e-6).all()
 
 
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_a_start_of_no_use_gives_no_larger_gap_than_zero(most: int) -> None:
+    """The gap of x = 0 is (1 − λ/λ_max)²."""
+    rng = np.random.default_rng(0)
+    A, Y = rng.standard_normal((20, 40)), rng.standard_normal((2000, 20))
+    share = 10 ** rng.uniform(-8, -0.005, 2000)
+    x0 = rng.standard_normal((2000, 40)) * 10 ** rng.uniform(-2, 3, (2000, 1))
+    found = fu.solvers.lasso(A, Y, share * fu.solvers.lambda_max(A, Y), x0=x0, tol=1e-12, max_iter=most)
+    assert (found.gap <= (1 - share) ** 2 * (1 + 1e-12)).all()
+
+
 @given(
     columns=st.integers(-300, 300),
     rows=st.integers(-300, 300),

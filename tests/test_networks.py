@@ -12,7 +12,8 @@ import torch
 from cases import relative_error
 from devices import DEVICES, on
 from networks import ALL, COMPLEX, B, M, Network, matrix, moved
-from torch import Tensor, nn
+from torch import Tensor
+from twins import twin
 
 
 @pytest.fixture(params=["host", *DEVICES])
@@ -22,117 +23,6 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
         return
     with on(request.param) as found:
         yield found
-
-
-# --- every network once more, in plain PyTorch ------------------------------------------------------------------------
-
-
-def shrink(z: Tensor, theta: Tensor, passing: int = 0) -> Tensor:
-    shrunk = torch.sgn(z) * torch.relu(z.abs() - theta)
-    passes = fu.reference.largest(z.abs(), passing) & (z.abs() > theta)
-    return torch.where(passes, z, shrunk)
-
-
-def soft_or_bg(s: nn.Module, k: int, r: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """The shrinkage, and its derivative by autograd."""
-
-    def value(r: Tensor) -> Tensor:
-        if hasattr(s, "log_alpha"):
-            return s.log_scale[k].exp() * shrink(r, s.log_alpha[k].exp() * variance.sqrt())
-        power, density = s.log_power[k].exp(), torch.sigmoid(s.logit[k])
-        v = variance
-        there = density * torch.exp(-r.square() / (2 * (power + v))) / (power + v).sqrt()
-        gone = (1 - density) * torch.exp(-r.square() / (2 * v)) / v.sqrt()
-        return there / (there + gone) * power / (power + v) * r
-
-    r = r if r.requires_grad else r.detach().requires_grad_()
-    out = value(r)
-    (slope,) = torch.autograd.grad(out.sum(), r, create_graph=True)
-    return out, slope
-
-
-def twin(net: Any, y: Tensor) -> Tensor:
-    """All layers from zero, (K, ..., n), as the docstrings say it."""
-    kind, A = type(net).__name__, getattr(net, "A", None)
-    x = before = u = y.new_zeros(*y.shape[:-1], net.n)
-    v, passing = y, getattr(net, "_passing", ()) or (0,) * net.layers
-    if kind == "LISTACPSS":
-        passing = [round(min(10.0 * (k + 1), 30.0) / 100 * net.n) for k in range(net.layers)]
-    out = []
-    if kind == "LVAMP":
-        r2, v2 = x, y.square().sum(-1, keepdim=True) / net.s.square().sum()
-    for k in range(net.layers):
-        theta = net.log_theta[k].exp() if hasattr(net, "log_theta") else None
-
-        def of(values: Any, k: int = k) -> Tensor:
-            return values[min(k, len(values) - 1)]
-
-        if kind in ("LISTA", "LISTASS"):
-            theta = net.theta[k] if kind == "LISTA" else theta
-            x = shrink(y @ of(net.W1).mT + x @ of(net.W2).mT, theta, passing[k])
-        elif kind == "LFISTA":
-            z = y @ of(net.W1).mT + (x + net.beta[k] * (x - before)) @ of(net.W2).mT
-            x, before = shrink(z, theta), x
-        elif kind in ("LISTACP", "LISTACPSS"):
-            x = shrink(x + (y - x @ A.mT) @ of(net.W).conj(), theta, passing[k])
-        elif kind == "StepLISTA":
-            t = net.log_step[k].exp()
-            x = shrink(x - t * (x @ A.mT - y) @ A.conj(), net.lam * t)
-        elif kind in ("TiLISTA", "ALISTA"):
-            x = shrink(x + net.log_step[k].exp() * (y - x @ A.mT) @ net.W.conj(), theta, passing[k])
-        elif kind == "ADMMNet":
-            if net.solve == "learned":
-                W = net.W[k]
-            else:
-                W = torch.linalg.solve(A @ A.mH + net.log_rho[k].exp() * torch.eye(net.m, dtype=A.dtype), A)
-            z = (x - u) + (y - (x - u) @ A.mT) @ W.conj()
-            x = shrink(z + u, theta)
-            u = u + net.log_eta[k].exp() * (z - x)
-        elif kind == "LAMP":
-            variance = v.abs().square().mean(-1, keepdim=True)
-            r = x + v @ of(net.W).conj()
-            if hasattr(net.shrinkage, "log_alpha"):
-                scale = net.shrinkage.log_scale[k].exp()
-                x = scale * shrink(r, net.shrinkage.log_alpha[k].exp() * variance.sqrt())
-                share = scale * (x != 0).sum(-1, keepdim=True) / net.m
-            else:
-                x, slope = soft_or_bg(net.shrinkage, k, r, variance)
-                share = slope.sum(-1, keepdim=True) / net.m
-            v = y - x @ A.mT + share * v
-        elif kind == "LVAMP":
-            noise = net.log_noise[k].exp()
-            c = net.s * v2 / (net.s.square() * v2 + noise)
-            share = (net.s * c).sum(-1, keepdim=True) / net.n
-            r1 = r2 + (c * (y @ net.Ut.mT - net.s * (r2 @ net.Vt.mT))) @ net.Vt / share
-            v1 = v2 * (1 - share) / share
-            x, slope = soft_or_bg(net.shrinkage, k, r1, v1)
-            alpha = slope.mean(-1, keepdim=True).clamp(0.5 / net.n, 1 - 0.5 / net.n)
-            r2, v2 = (x - alpha * r1) / (1 - alpha), v1 * alpha / (1 - alpha)
-        elif kind == "GLISTA":
-            z = net.log_D[k].exp() * x.abs()
-            gains = {
-                "relu": torch.relu(1 - z), "inverse": 0.2 / (0.001 + z), "exponential": (-z).exp(),
-                "sigmoid": 1 / (1 + z.exp()),
-            }  # fmt: skip
-            larger = x * (1 + net.kappa[k] * gains[net.gain])
-            z = larger + (y - larger @ A.mT) @ of(net.W)
-            found = shrink(z, theta, passing[k])
-            shrunk = ~(fu.reference.largest(z.abs(), passing[k]) & (z.abs() > theta))
-            o = 1 - net.overshoot[k] * theta * shrunk / ((found - x).abs() + 0.1)
-            x = o * found + (1 - o) * x
-        elif kind == "HyperLISTA":
-            c1, c2, c3 = net.c.abs()
-            mu = (net.W.mT @ A - torch.diag((net.W * A).sum(0))).abs().max()
-            r, pinv = x @ A.mT - y, torch.linalg.pinv(A)
-            e, e0 = ((t @ pinv.mT).abs().sum(-1, keepdim=True) for t in (r, y))
-            z = x - r @ net.W + c2 * mu * (x != 0).sum(-1, keepdim=True) * (x - before)
-            count = (c3 * (e0 / e).log()).clamp(0, net.n).floor().long()
-            rows = [shrink(a, t, int(p)) for a, t, p in zip(z, c1 * mu * e, count[:, 0], strict=True)]
-            x, before = torch.stack(rows), x
-        else:
-            raise AssertionError(kind)
-        out.append(x)
-    return torch.stack(out)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -203,6 +93,13 @@ def test_analytic_weights_are_the_least_coherent() -> None:
         step = 1e-2 * torch.randn_like(W)
         other = W + step - A * (step * A).sum(0)  # unit columns: the constraint still holds
         assert (other.mT @ A).square().sum() > least
+
+
+def test_what_hyperlista_keeps_of_its_matrix() -> None:
+    A = matrix(8, 20)
+    net = fu.nn.HyperLISTA(A)
+    torch.testing.assert_close(net.pinv, torch.linalg.pinv(A))
+    torch.testing.assert_close(net.coherence, (net.W.mT @ A - torch.diag((net.W * A).sum(0))).abs().max())
 
 
 def test_vamp_is_what_ill_conditioned_matrices_need() -> None:

@@ -43,6 +43,28 @@ def test_bits_of_expanded_samples(name: str) -> None:
         assert torch.equal(net(y, x0), net(y.clone(), x0.clone()))
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_bits_of_a_matrix_with_a_lazy_sign(name: str) -> None:
+    A, y = matrix(dtype=torch.float32), torch.randn(B, M)
+    assert torch.equal(ALL[name](torch._neg_view(-A))(y), ALL[name](A)(y))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ALL)
+def test_bits_do_not_depend_on_the_place_in_the_batch(name: str, dtype: torch.dtype) -> None:
+    net, y = moved(ALL[name](matrix(30, 61, dtype))), torch.randn(40, 30, dtype=dtype)
+
+    def run(rows: list[int]) -> tuple[Tensor, Tensor]:
+        some = y[rows].requires_grad_()
+        x = net(some)
+        return x.detach(), torch.autograd.grad(x.square().sum(), some)[0]
+
+    whole = run([*range(40)])
+    for rows in ([0], [39], [3, 17], [*range(7, 30)], [*range(39, -1, -1)]):
+        for part, of in zip(run(rows), whole, strict=True):
+            assert torch.equal(part, of[rows])
+
+
 # --- half precision ---------------------------------------------------------------------------------------------------
 
 
@@ -125,7 +147,7 @@ def test_nan_in_a_parameter_shows(name: str, way: str) -> None:
 
 # --- scales -----------------------------------------------------------------------------------------------------------
 
-SCALES = (1e-30, 1e-24, 1e-12, 1e12, 1e18, 1e20)
+SCALES = (1e-30, 1e-24, 1e-12, 1e12, 1e18, 1e20, 1e30)
 # Thresholds of these follow from the sample; Bernoulli-Gaussian shrinkage has a power, and so a scale.
 SCALE_FREE = [name for name in ALL if name.startswith(("LAMP", "HyperLISTA")) and "bernoulli" not in name]
 
@@ -142,6 +164,19 @@ def test_scale_free(name: str) -> None:
         found = net(y * s)
         assert torch.equal(found != 0, wanted != 0), s
         assert relative_error(found.double() / s, wanted.double()) <= 1e-4
+
+
+@pytest.mark.parametrize("exponent", [-100, 100, 123])
+@pytest.mark.parametrize("name", SCALE_FREE)
+def test_powers_of_two_change_no_bit(name: str, exponent: int) -> None:
+    """Up to 1e37, where a sum over 500 numbers, and all the more one of squares, is beyond single precision."""
+    A, s = matrix(250, 500, torch.float32), 2.0**exponent
+    net, y = ALL[name](A), ((torch.randn(3, 500) * (torch.rand(3, 500) < 0.1)) @ A.mT).requires_grad_()
+    big = (y.detach() * s).requires_grad_()
+    wanted, found = net(y), net(big)
+    assert torch.equal(found / s, wanted)
+    grads = [torch.autograd.grad(out.sum(), t)[0] for out, t in ((wanted, y), (found, big))]
+    assert torch.equal(*grads)
 
 
 @pytest.mark.parametrize("name", ALL)

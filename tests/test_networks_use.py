@@ -75,8 +75,13 @@ def test_compiles(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_exports(name: str) -> None:
     net, y = moved(ALL[name](matrix())), torch.randn(B, M, dtype=torch.float64)
+    strict = not (
+        "factorised" in name and torch.__version__.startswith("2.6.")
+    )  # which cannot, as docs/networks.md says
     with torch.no_grad():
-        assert relative_error(torch.export.export(net, (y,)).module()(y), net(y)) <= 1e-10
+        for each in {False, strict}:
+            exported = torch.export.export(net, (y,), strict=each).module()
+            assert relative_error(exported(y), net(y)) <= 1e-10
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -111,3 +112,24 @@ def test_public_names_are_in_the_pages() -> None:
     for module in (fu.nn, fu.training, fu.solvers, fu.operators):
         assert not [name for name in module.__all__ if name not in pages]
     assert not [name for name in fu.__all__ if f"{name}" not in pages]
+
+
+def test_contributing_names_every_file() -> None:
+    """By its name or a pattern, so that the map stays true; a network or an operator names itself."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = {token.split("/")[-1] for token in re.findall(r"`([^`\n]+)`", text)}
+    every = [*(ROOT / "python").rglob("*.py"), *(ROOT / "csrc").rglob("*.*")]
+    every += [*(ROOT / "tests").glob("*.py"), *(ROOT / "tests/fuzz").glob("*.py"), *(ROOT / "bench").glob("*.py")]
+    assert len(every) > 200
+    missing = [
+        str(file.relative_to(ROOT))
+        for file in every
+        if not (
+            file.name == "__init__.py"
+            or file.match("test_*.py")
+            or file.match("nn/*.py")
+            or file.match("operators/*.py")
+        )
+        and not any(fnmatch(file.name, name) for name in named)
+    ]
+    assert not missing

@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
@@ -21,7 +20,6 @@ from typing import Any
 import fastunroll as fu
 import numpy as np
 import pytest
-from refusals import Refused, check_refused
 
 pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="needs scikit-learn")
 
@@ -286,58 +284,6 @@ def test_what_did_not_converge_is_said() -> None:
     assert np.isnan(code[2]).all()
     others = [0, 1, 3, 4]
     np.testing.assert_allclose(code[others], expected[others], atol=1e-9)
-
-
-X, D = problem(4, 6, 9)
-HOLED = np.where(np.arange(6) == 2, np.nan, X)
-
-
-def encode(*args: Any, **options: Any) -> Callable[[], object]:
-    return lambda: fu.sklearn.sparse_encode(*args, **options)
-
-
-def transform(*args: Any, **options: Any) -> Callable[[], object]:
-    return lambda: coder(D, **options).transform(*args)
-
-
-BAD: dict[str, Refused] = {
-    "features": (
-        encode(X[:, 1:], D), ValueError,
-        "X is (4, 5) but dictionary is (9, 6): expected X of shape (n_samples, n_features) and dictionary of shape",
-    ),
-    "features, of a transformer": (transform(X[:, 1:]), ValueError, "X is (4, 5) but dictionary is (9, 6)"),
-    "features, not checked": (encode(X[0], D, check_input=False), ValueError, "X is (6,) but dictionary is (9, 6)"),
-    "algorithm": (
-        encode(X, D, algorithm="ista"), ValueError,
-        "algorithm must be one of lasso_cd, lasso_lars, lars, omp, threshold, got 'ista'",
-    ),
-    "alpha": (encode(X, D, alpha=-1), ValueError, "alpha must be a finite number ≥ 0, got -1"),
-    "alpha, a word": (encode(X, D, alpha="1"), TypeError, "alpha must be a number, got str"),
-    "alpha, of a transformer": (
-        transform(X, transform_alpha=-1), ValueError, "transform_alpha must be a finite number ≥ 0, got -1",
-    ),
-    "tol": (encode(X, D, tol=0), ValueError, "tol must be a finite number > 0, got 0"),
-    "max_iter": (encode(X, D, max_iter=0), ValueError, "max_iter must be a whole number ≥ 1, got 0"),
-    "init": (
-        encode(X, D, init=np.zeros((3, 9))), ValueError,
-        "init must be (n_samples, n_components), here (4, 9), got (3, 9)",
-    ),
-    "integers, not checked": (
-        encode(np.ones((4, 6), int), D, check_input=False), TypeError,
-        "X must be float64 or float32, got int64: use check_input=True to convert it",
-    ),
-    "no samples": (
-        encode(X[:0], D), ValueError, "Found array with 0 sample(s) (shape=(0, 6)) while a minimum of 1 is required.",
-    ),
-    "no samples, of a transformer": (transform(X[:0]), ValueError, "Found array with 0 sample(s)"),
-    "not finite": (encode(HOLED, D), ValueError, "Input X contains NaN."),
-    "not finite, dictionary": (encode(X, np.where(D > 0, D, np.nan)), ValueError, "Input dictionary contains NaN."),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_refused(name: str) -> None:
-    check_refused(BAD[name])
 
 
 @pytest.mark.parametrize("algorithm", ["lasso_cd", "lasso_lars", "omp"])

@@ -53,8 +53,9 @@ def test_compile_steps_and_losses() -> None:
 
 @pytest.mark.usefixtures("_quiet_torch")
 def test_export_with_any_batch() -> None:
-    p = build(Case())
-    program = torch.export.export(p.net, (p.y,), dynamic_shapes={"y": {0: torch.export.Dim("batch")}})
+    p, strict = build(Case()), not torch.__version__.startswith("2.6.")  # which cannot, as docs/networks.md says
+    any_batch = {"y": {0: torch.export.Dim("batch")}}
+    program = torch.export.export(p.net, (p.y,), dynamic_shapes=any_batch, strict=strict)
     y = torch.randn(23, 11, dtype=torch.float64)
     assert torch.equal(program.module()(y), p.net(y))
 

@@ -84,7 +84,7 @@ void over_tiles(const AdaptiveCall<T>& call, Workspace& memory, const Through& t
   Network* networks = memory.take<Network>(threads);
   for (int i = 0; i < threads; ++i) {
     new (tile + i) AdaptiveTile<T>(call, tiles.each, memory);
-    new (networks + i) Network(tile[i], net);
+    new (networks + i) Network(tile[i], net, memory);
   }
   bool stop = false;
   for_each(tiles.count, threads, [&](int64_t i, int rank) {

@@ -34,7 +34,7 @@ template <class T> class Glista {
   static int64_t trace_size(const AdaptiveNetwork<T>& net) { return 2 * net.n + net.m; }
   static int64_t of_weights(const AdaptiveNetwork<T>& net) { return 2 * net.n; }
 
-  Glista(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network)
+  Glista(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network, Workspace&)
       : t(tile),
         net(network),
         n(network.n),

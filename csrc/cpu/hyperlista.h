@@ -6,12 +6,11 @@ namespace fastunroll::FASTUNROLL_SET {
 
 template <class T> class Hyperlista {
  public:
-  // Of a layer and sample: A^+ r; 1 where z was shrunk, 0 where it passed, NaN where that is not known; |A^+ r|_1 and
-  // |x|_0.
-  static int64_t trace_size(const AdaptiveNetwork<T>& net) { return 2 * net.n + 2; }
+  // Of a layer and sample: A^+ r; 1 where z was shrunk, 0 where it passed, NaN where that is not known; |x|_0.
+  static int64_t trace_size(const AdaptiveNetwork<T>& net) { return 2 * net.n + 1; }
   static int64_t of_weights(const AdaptiveNetwork<T>&) { return 0; }
 
-  Hyperlista(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network)
+  Hyperlista(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network, Workspace& memory)
       : t(tile),
         net(network),
         n(network.n),
@@ -22,7 +21,7 @@ template <class T> class Hyperlista {
         r(tile.take(network.m)),
         from_seen(tile.take(network.m)),
         to_y(tile.take(network.m)),
-        at_start(tile.numbers()) {}
+        at_start(memory.take<double>(tile.most)) {}
 
   void forward() {
     t.begin_with_x0(x);
@@ -73,25 +72,30 @@ template <class T> class Hyperlista {
  private:
   const AdaptiveFactors<T>& pinv() const { return t.call.factor(2); }
 
-  T sum_of_magnitudes(const T* row) const {
-    return sum_over_row<T>(n, [&](int64_t c) { return magnitude<T>(load(row + c)); });
+  // In double precision, where a sum of large numbers does not overflow.
+  double sum_of_magnitudes(const T* row) const {
+    double part[row_chains] = {}, sum = 0;
+    for (int64_t c = 0; c < n; c += row_chains)
+      for (int64_t j = 0; j < row_chains && c + j < n; ++j) part[j] += __builtin_fabs(double(row[c + j]));
+    for (double p : part) sum += p;
+    return sum;
   }
 
   // How many pass; NaN if that is not known.
-  T passing(T c3, T gained) const {
-    const T most = sizeof(T) == 4 ? T(__FLT_MAX__) : T(__DBL_MAX__);
-    const T bounded = gained != gained ? 0 : clamp(gained, -most, most);
-    return T(__builtin_floor(double(clamp(c3 * bounded, T(0), T(n)))));
+  T passing(double c3, double gained) const {
+    const double bounded = gained != gained ? 0 : clamp(gained, -__DBL_MAX__, __DBL_MAX__);
+    return T(__builtin_floor(clamp(c3 * bounded, 0.0, double(n))));
   }
 
   // From moved = W^T r and seen = A^+ r to x+.
   void step(int64_t k, int64_t i) {
     const T* c = t.call.values(k);
-    const T error = sum_of_magnitudes(seen[i]), theta = c[0] * error;
+    const double error = sum_of_magnitudes(seen[i]);
+    const T theta = T(c[0] * error);
     const T nonzeros =
         sum_over_row<T>(n, [&](int64_t j) { return load(x[i] + j) == 0 ? Vector<T>{} : broadcast(T(1)); });
     const T momentum = c[1] * nonzeros;
-    const T count = passing(c[2], T(__builtin_log(double(at_start[i] / error))));
+    const T count = passing(c[2], __builtin_log(at_start[i] / error));
     over_row<T>(n, [&](int64_t j) {
       const Vector<T> now = load(x[i] + j), z = now - load(moved[i] + j) + momentum * (now - load(before[i] + j));
       store(before[i] + j, now);
@@ -114,7 +118,7 @@ template <class T> class Hyperlista {
     if (T* trace = t.trace_out(k, i)) {
       memcpy(trace, seen[i], size_t(n) * sizeof(T));
       memcpy(trace + n, t.magnitudes, size_t(n) * sizeof(T));
-      trace[2 * n] = error, trace[2 * n + 1] = nonzeros;
+      trace[2 * n] = nonzeros;
     }
   }
 
@@ -123,7 +127,7 @@ template <class T> class Hyperlista {
   void through_step(int64_t k, int64_t i) {
     const T *trace = t.trace(k, i), *shrunk = trace + n, *out = t.iterate(k, i), *c = t.call.values(k);
     const T *now = t.iterate(k - 1, i), *then = k ? t.iterate(k - 2, i) : now;
-    const T error = trace[2 * n], nonzeros = trace[2 * n + 1], momentum = c[1] * nonzeros;
+    const T nonzeros = trace[2 * n], momentum = c[1] * nonzeros;
     T sums[2];
     sums_over_row<2>(n, sums, [&](int64_t j, const auto& add) {
       const Vector<T> x_out = load_some(out + j, n - j), was_shrunk = load_some(shrunk + j, n - j);
@@ -137,7 +141,7 @@ template <class T> class Hyperlista {
       store(before[i] + j, -momentum * behind);
     });
     T* const to = t.to_values(k, i);
-    to[0] += sums[0] * error;
+    to[0] += T(sums[0] * sum_of_magnitudes(trace));
     to[1] += sums[1] * nonzeros;
     over_row<T>(n, [&](int64_t j) { store(seen[i] + j, sums[0] * c[0] * sign_of<T>(load_some(trace + j, n - j))); });
   }
@@ -146,7 +150,7 @@ template <class T> class Hyperlista {
   const AdaptiveNetwork<T>& net;
   const int64_t n;
   const PaddedRows<T> x, before, seen, moved, r, from_seen, to_y;  // backwards: their gradients
-  T* const at_start;
+  double* const at_start;
 };
 
 }  // namespace fastunroll::FASTUNROLL_SET

@@ -77,9 +77,12 @@ template <class T> class LassoTile {
       int64_t left = 0;
       for (int64_t i = 0; i < active; ++i) {
         set_limit(progress_[i]);
-        const bool done = is_done(i), anew = leads_nowhere(progress_[i], done, at_first);
-        if (anew) start_anew(i);
-        if (done && !anew) {
+        bool done = is_done(i);
+        if (leads_nowhere(progress_[i], done, at_first)) {
+          start_anew(i);
+          done = is_done(i);  // zero may be the best that is seen
+        }
+        if (done) {
           finish(i);
         } else {
           move_row(i, left);
@@ -250,6 +253,7 @@ template <class T> class LassoTile {
   void start_anew(int64_t i) {
     memset(x_ + i * stride_, 0, size_t(stride_) * sizeof(T));
     memcpy(r_ + i * stride_, c_ + i * stride_, size_t(stride_) * sizeof(T));
+    progress_[i].power = progress_[i].energy;
     begin_at_zero(progress_[i]);
   }
 

@@ -12,7 +12,7 @@ template <class T> class Lamp {
   static int64_t trace_size(const AdaptiveNetwork<T>& net) { return net.m + net.n + 2; }
   static int64_t of_weights(const AdaptiveNetwork<T>&) { return 0; }
 
-  Lamp(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network)
+  Lamp(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network, Workspace&)
       : t(tile),
         net(network),
         m(network.m),
@@ -127,7 +127,7 @@ template <class T> class Lvamp {
   static int64_t trace_size(const AdaptiveNetwork<T>& net) { return net.n + net.matrices[0].rows + 4; }
   static int64_t of_weights(const AdaptiveNetwork<T>&) { return 0; }
 
-  Lvamp(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network)
+  Lvamp(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network, Workspace&)
       : t(tile),
         net(network),
         m(network.m),

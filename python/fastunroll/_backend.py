@@ -73,7 +73,7 @@ def backend(verbose: bool = False) -> Backend:
         examples = _dispatch.examples(where) if verbose and why is None else ()
         devices.append(CudaDevice(index, torch.cuda.get_device_name(where), why, tuple(examples)))
     if count and not devices:
-        problem = _device.problem(torch.device("cuda", 0)) or "torch sees no device"
+        problem = _device.problem(torch.device("cuda", 0)) or ""
     return Backend(
         instruction_set=_fastunroll.instruction_set(),
         reason=_fastunroll.instruction_set_reason(),

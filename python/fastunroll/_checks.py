@@ -32,14 +32,35 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 and "\n" not in text else f"a long {type(value).__name__}"
 
 
-def tensor(name: str, value: object) -> Tensor:
-    """``value`` if it is a floating-point or complex tensor, dense and of a type that is computed in."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}: use torch.as_tensor({name})")
+def _dense(name: str, value: Tensor) -> None:
     if value.is_nested:
         raise TypeError(f"{name} must be one dense tensor, got a nested one: use {name}.to_padded_tensor(0.0)")
     if value.layout != torch.strided:
         raise TypeError(f"{name} must be dense, got layout {value.layout}: use {name}.to_dense()")
+
+
+def array(name: str, value: object) -> object:
+    """A real tensor as a NumPy array, lazy signs carried out; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    _dense(name, value)
+    real(name, value)
+    if value.device.type != "cpu":
+        raise TypeError(f"{name} must be in the processor's memory, got a tensor on {value.device}: use {name}.cpu()")
+    if value.requires_grad:
+        raise TypeError(f"{name} must not require a gradient, as none is computed here: use {name}.detach()")
+    try:
+        return value.resolve_neg().numpy()
+    except (RuntimeError, TypeError):
+        fix = f"{name}.{'dequantize' if value.is_quantized else 'float'}()"
+        raise TypeError(f"{name} must be of numbers that NumPy has, got {value.dtype}: use {fix}") from None
+
+
+def tensor(name: str, value: object) -> Tensor:
+    """``value`` if it is a floating-point or complex tensor, dense and of a type that is computed in."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}: use torch.as_tensor({name})")
+    _dense(name, value)
     if value.is_quantized:
         raise TypeError(f"{name} must be floating point, got {value.dtype}: use {name}.dequantize()")
     if value.dtype not in _FLOATING:

@@ -103,6 +103,8 @@ class SparseRecovery:
         self, A: Tensor, *, density: float = 0.1, nonzeros: int | None = None, snr: float | None = None
     ) -> None:
         self.A = _checks.finite_matrix("A", A).detach()
+        if self.A.is_meta:
+            raise TypeError("A must hold values, but it is on the meta device: make it on another one")
         m, n = A.shape
         if nonzeros is not None and _checks.count("nonzeros", nonzeros) > n:
             raise ValueError(f"nonzeros must be at most n = {n}, got {nonzeros}")
@@ -178,6 +180,7 @@ class Patches:
 
 def _grey(image: object, side: int) -> Tensor:
     """A picture as a tensor (height, width) of single precision."""
+    image = _checks.array("images", image)
     try:
         pixels = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     except (TypeError, ValueError, RuntimeError, NotImplementedError):

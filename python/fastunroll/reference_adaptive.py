@@ -72,18 +72,24 @@ def hyperlista(
     y: Tensor, x: Tensor, A: Tensor, W: Tensor, pinv: Tensor, *, values: Tensor, whole: bool
 ) -> Iterator[Tensor]:
     """Layers of HyperLISTA; ``values`` are c₁μ, c₂μ and c₃."""
-    at_start = reference.product(y, pinv).abs().sum(-1, keepdim=True)
+    at_start = _magnitude(reference.product(y, pinv))
     before = x
     for c1, c2, c3 in values:
         r = reference.product(x, A, start=-y)
-        error = reference.product(r, pinv).abs().sum(-1, keepdim=True)
+        error = _magnitude(reference.product(r, pinv))
         gained = torch.log((at_start / error).detach()).nan_to_num(0.0)  # finite; 0 for 0/0
         count = (c3.detach() * gained).clamp(0, x.shape[-1]).floor()
         momentum = c2 * (x != 0).sum(-1, keepdim=True).to(x.dtype)
         z = x - reference.product(r, W, adjoint=True) + momentum * (x - before)
-        selected = _select(z, c1 * error, count.nan_to_num(0.0).long(), whole)
-        x, before = torch.where(count.isnan(), count, selected), x
+        theta = (c1 * error).to(x.dtype)
+        selected = _select(z, theta, count.nan_to_num(0.0).long(), whole)
+        x, before = torch.where(count.isnan(), count.to(x.dtype), selected), x
         yield x
+
+
+def _magnitude(t: Tensor) -> Tensor:
+    """‖t‖₁ of each sample, (..., 1), in double precision, where a sum of large numbers does not overflow."""
+    return t.abs().sum(-1, keepdim=True, dtype=torch.float64)
 
 
 def _select(z: Tensor, theta: Tensor, count: Tensor, whole: bool) -> Tensor:

@@ -145,7 +145,7 @@ def sparse_encode(
         (n_samples, n_components).
 
     Raises:
-        TypeError: not numbers, or with ``check_input=False`` not floating point.
+        TypeError: not numbers, or with ``check_input=False`` not floating point; or a tensor that NumPy cannot take.
         ValueError: no samples, values not finite, shapes do not fit, or an argument out of range.
 
     Warns:
@@ -160,6 +160,8 @@ def sparse_encode(
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
     penalty = 1.0 if alpha is None else _checks.not_negative("alpha", alpha)
+    X, dictionary, init = _checks.array("X", X), _checks.array("dictionary", dictionary), _checks.array("init", init)
+    gram, cov = _checks.array("gram", gram), _checks.array("cov", cov)
     if algorithm not in NATIVE or penalty == 0:
         return decomposition.sparse_encode(
             X,
@@ -222,7 +224,7 @@ class SparseCoder(decomposition.SparseCoder):
         feature_names_in_: their names, if they had any.
 
     Raises:
-        TypeError: in ``fit`` and ``transform``: not numbers.
+        TypeError: in ``fit`` and ``transform``: not numbers, or a tensor that NumPy cannot take.
         ValueError: there too: no samples, values not finite, shapes do not fit, or a parameter out of range.
 
     Warns:
@@ -265,6 +267,20 @@ class SparseCoder(decomposition.SparseCoder):
         )
         self.transform_tol = transform_tol
 
+    def fit(self, X: Any, y: Any = None) -> SparseCoder:
+        """Checks the parameters and the number of features; nothing is learned.
+
+        Args:
+            X: (n_samples, n_features).
+            y: not used.
+
+        Returns:
+            The estimator itself.
+        """
+        _checks.array("dictionary", self.dictionary)
+        fitted: SparseCoder = super().fit(_checks.array("X", X), y)
+        return fitted
+
     def transform(self, X: Any, y: Any = None) -> Any:
         """Sparse codes of the samples.
 
@@ -277,12 +293,13 @@ class SparseCoder(decomposition.SparseCoder):
         """
         alpha = self.transform_alpha
         penalty = 1.0 if alpha is None else _checks.not_negative("transform_alpha", alpha)
+        X, dictionary = _checks.array("X", X), _checks.array("dictionary", self.dictionary)
         if self.transform_algorithm not in NATIVE or penalty == 0:
-            return super().transform(X, y)
+            return self._transform(X, dictionary)
         max_iter = _checks.count("transform_max_iter", self.transform_max_iter)
         tol = _positive_or_none("transform_tol", self.transform_tol)
         X = validate_data(self, X, reset=False, order="C", dtype=DTYPES)
-        dictionary = check_array(self.dictionary, order="C", dtype=DTYPES, input_name="dictionary")
+        dictionary = check_array(dictionary, order="C", dtype=DTYPES, input_name="dictionary")
         _same_features(X, dictionary)
         prepared = _prepared(self, dictionary.astype(X.dtype, copy=False), bool(self.positive_code))
         code = prepared.encode(X, penalty, max_iter, tol, None, callers=3)  # scikit-learn wraps transform

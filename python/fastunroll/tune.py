@@ -94,8 +94,9 @@ def tune(
     Raises:
         RuntimeError: the device has no kernels to choose among.
     """
-    if (module := kernels(torch.empty(0, device=device))) is None:
-        raise RuntimeError(f"there are no kernels to choose among: {problem(device)}")
+    if (why := problem(device)) is not None:
+        raise RuntimeError(f"there are no kernels to choose among: {why}")
+    module = kernels(torch.empty(0, device=device))
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     allowed, state = torch.backends.cuda.matmul.allow_tf32, torch.random.get_rng_state()
     cases = []

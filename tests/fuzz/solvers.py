@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fastunroll as fu
 import torch
+from problems import Opaque
 from torch import Tensor
 
 from . import oracle
@@ -13,22 +14,8 @@ from .tensors import spoil
 
 SIZES = [1, 2, 3, 5, 8, 11, 16, 17, 31, 33, 64]
 
-
 # Solvers that look at samples between iterations read values, which vmap does not allow.
 WATCHED = {"without": ["vmap", "per_sample_gradient"]}
-
-
-class Opaque:
-    """A matrix of which nothing is known but its products."""
-
-    def __init__(self, A: Tensor) -> None:
-        self.A = A
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x @ self.A.mT
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return y @ self.A.conj()
 
 
 def sparse_problem(d: Draw, dtypes: list[torch.dtype]) -> tuple[dict[str, Tensor], tuple[int, ...]]:

@@ -70,7 +70,7 @@ def as_tensor(name: str, value: object) -> Tensor:
                 f"{name}.astype(numpy.float64)"
             )
         value = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=True))
-    t = _checks.tensor(name, value).detach()
+    t = _checks.tensor(name, value).detach().resolve_conj().resolve_neg()
     if t.is_meta:
         raise TypeError(
             f"{name} must hold values, but it is on the meta device: load the weights into the network first"

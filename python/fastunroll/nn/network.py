@@ -40,7 +40,7 @@ def starting_matrix(A: Tensor, device: torch.device | str | None, dtype: torch.d
     dtype = _checks.floating_dtype(dtype)
     A = _checks.nonzero_matrix("A", A).detach()
     A = A.to(device=_checks.device(device), dtype=dtype.to_complex() if dtype is not None and A.is_complex() else dtype)
-    return A.contiguous()
+    return A.resolve_conj().resolve_neg().contiguous()
 
 
 def threshold_size(threshold: str, n: int) -> int:

@@ -81,7 +81,7 @@ def _trace_size(f: AdaptiveForm, matrices: Sequence[Tensor]) -> int:
     m, n = _sizes(f, matrices)
     if f.kind == "lvamp":
         return n + matrices[0].shape[0] + 4
-    return {"glista": 2 * n + m, "hyperlista": 2 * n + 2, "lamp": m + n + 2}[f.kind]
+    return {"glista": 2 * n + m, "hyperlista": 2 * n + 1, "lamp": m + n + 2}[f.kind]
 
 
 def _fits(f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor, x0: Tensor | None) -> bool:

@@ -49,13 +49,15 @@ def captures(device: torch.device) -> bool:
 
 
 def _find_problem(device: torch.device) -> str | None:
-    if device.type == "cuda" and device.type in _modules:
+    if device.type == "cuda" and device.type in _modules and torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability(device)
         too_old = (major, minor) < _OLDEST
         return f"compute capability is {major}.{minor}, but kernels need 8.0 or later" if too_old else None
     if device.type == "cuda":
         devices, why = _fastunroll.cuda_devices()
-        return "this torch is built without CUDA" if devices else why
+        if devices:
+            return "torch sees no device" if device.type in _modules else "this torch is built without CUDA"
+        return why
     return None if device.type in _modules else f"there are no kernels for {device.type} devices"
 
 

@@ -284,7 +284,7 @@ class Lasso:
             ratio = torch.logspace(0, float(np.log10(least)), count, dtype=largest.dtype, device=largest.device)
             largest = torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0)  # x = 0 or NaN for any λ
             lams = _like(Y, ratio.reshape(-1, *[1] * largest.dim()) * largest)
-        if np.ndim(lams) == 0:
+        if not isinstance(lams, (list, tuple)) and np.ndim(lams) == 0:
             raise TypeError(f"lams must be several λ, got {lams!r}: for one there is solve")
         results: list[LassoResult] = []
         for lam in lams:

@@ -115,6 +115,8 @@ class Batched:
             some = slice(first, first + rows)
             found.append(self._solve(y[some], lam[some], tol, None if x0 is None else x0[some], max_iter))
         x, gap, iterations = (torch.cat(some) for some in zip(*found, strict=True))
+        worthless = gap > 1  # the gap between x = 0 and the dual point 0 is 1
+        x[worthless], gap[worthless] = 0.0, 1.0
         x = x * unit[:, None]
         return x, torch.where(torch.isfinite(x).all(-1), gap, torch.nan), iterations
 

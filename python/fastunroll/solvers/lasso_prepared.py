@@ -67,9 +67,6 @@ class Prepared:
                 x[rest] = torch.where(better[:, None], exact, x[rest])
                 gap[rest] = torch.where(better, exact_gap, gap[rest])
                 steps[rest] += more
-        if left:
-            worthless = gap > 1  # the gap between x = 0 and the dual point 0 is 1
-            x[worthless], gap[worthless] = 0.0, 1.0
         return x, gap, steps
 
     def _solve(
