@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .. import _checks, ops
 from ..operators.dense import spectral_norm
+from ..prox import soft_threshold
+from ..reference import largest
 from ..unrolling import run
 from .network import Threshold, copies, logarithms, starting_matrix, threshold_size
 from .selection import schedule
@@ -100,11 +102,16 @@ class GLISTA(StepwiseNetwork):
             theta = log_theta.exp()
             larger = x * (1 + kappa * _GAINS[self.gain](log_D.exp() * x.abs()))
             passing = self._passing[k] if self._passing else 0
-            form = ops.Form(1, "coupled", passing=(passing,) if passing else ())
-            p = ops.Parameters([A], [self.W[0 if self.tied else k].to(y.dtype)], (), [theta])
-            found, _ = run(form, p, y, larger)
-            shrunk = 1 - _passed(found.detach(), passing)
-            overshoot = 1 - a * theta * shrunk / ((found - x).abs() + 0.1)
+            W = self.W[0 if self.tied else k].to(y.dtype)
+            if passing and theta.numel() > 1:
+                z, _ = run(ops.Form(1, "coupled", shrinkage="none"), ops.Parameters([A], [W]), y, larger)
+                passed = largest(z.detach().abs(), passing) & (z.abs() > theta)
+                found = torch.where(passed, z, soft_threshold(z, theta))
+            else:
+                form = ops.Form(1, "coupled", passing=(passing,) if passing else ())
+                found, _ = run(form, ops.Parameters([A], [W], (), [theta]), y, larger)
+                passed = _passed(found.detach(), passing)
+            overshoot = 1 - a * theta * ~passed / ((found - x).abs() + 0.1)
             x = overshoot * found + (1 - overshoot) * x
             yield x
 
@@ -119,8 +126,12 @@ class GLISTA(StepwiseNetwork):
 
 
 def _passed(x: Tensor, count: int) -> Tensor:
-    """1 where an element is among the ``count`` largest of its sample and not zero, else 0."""
+    """Where an element is among the ``count`` largest of its sample and not zero.
+
+    With one threshold for all these are the ones that passed. With one for each element they need not be: of the
+    largest before, one may lie below its own.
+    """
     if not count:
-        return torch.zeros_like(x)
+        return torch.zeros_like(x, dtype=torch.bool)
     least = x.abs().topk(min(count, x.shape[-1]), dim=-1).values[..., -1:]
-    return ((x.abs() >= least) & (x != 0)).to(x.dtype)
+    return (x.abs() >= least) & (x != 0)
