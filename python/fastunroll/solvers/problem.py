@@ -222,7 +222,12 @@ def require_values(p: Problem, *others: Tensor | float | None) -> None:
     """Refuses tensors whose values cannot be seen, since how far their samples are depends on them."""
     if p.y.is_meta:
         raise ValueError("y must hold values for what looks at them, but it is on the meta device: move it with .to()")
-    if any(isinstance(t, Tensor) and _is_hidden(t) for t in (p.y, p.A, p.lam, p.x0, p.known_back, *others)):
+    require_seen(p.y, p.A, p.lam, p.x0, p.known_back, *others)
+
+
+def require_seen(*values: Tensor | float | None) -> None:
+    """Refuses what torch.vmap hides."""
+    if any(isinstance(t, Tensor) and _is_hidden(t) for t in values):
         raise ValueError(
             "arguments must hold values for what looks at them, but torch.vmap hides those of its samples: call the "
             "solver with all samples as one batch, without vmap"
