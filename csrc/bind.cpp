@@ -243,7 +243,8 @@ void bind_network(py::module_& module) {
 }
 
 void bind_products(py::module_& module) {
-  py::class_<PackedMatrix>(module, "PackedMatrix").def(py::init<bool, std::array<int64_t, 2>, int, bool, Address, bool>());
+  py::class_<PackedMatrix>(module, "PackedMatrix")
+      .def(py::init<bool, std::array<int64_t, 2>, int, bool, Address, bool>());
   module.def("product", [](bool is_double, std::array<int64_t, 3> shape, int threads, bool adjoint, Address a,
                            const PackedMatrix* packed, Address x, Address start, Address out) {
     with_type(is_double, [&](auto zero) {

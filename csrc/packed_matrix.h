@@ -15,7 +15,8 @@ class PackedMatrix {
       : halved_(halved) {
     with_type(is_double, [&](auto zero) {
       using T = decltype(zero);
-      Product<T> of{0, shape[0], shape[1], threads, adjoint, pointer<const T>(a), nullptr, nullptr, nullptr, nullptr, halved};
+      Product<T> of{0,       shape[0], shape[1], threads, adjoint, pointer<const T>(a),
+                    nullptr, nullptr,  nullptr,  nullptr, halved};
       memory_ = std::make_unique<Block>(size_t(product_packed_size(of)) * sizeof(T));
       of.packed = reinterpret_cast<T*>(memory_->data());
       product_pack(of);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -134,3 +135,29 @@ def test_gains_that_are_not_positive() -> None:
             prox = fu.Prox(0.1, gain=gain)
             with pytest.raises(ValueError, match="gain must be positive"):
                 fu.unrolled(y.to(dtype), fu.Direct(eye.to(dtype), eye.to(dtype)), prox, layers=2)
+
+
+@pytest.mark.parametrize("above", [0.0, 0.78, 1.0])
+@pytest.mark.parametrize("batch", [3, 20])
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("linear", LINEARS)
+def test_gradients_of_a_broken_sample(native: Any, linear: str, state: str, batch: int, above: float) -> None:
+    """A sample that holds NaN, and that a loss leaves out: matrices have the gradient that PyTorch gives, 0·NaN.
+
+    This is so in every kernel, and whatever an earlier call has left in the memory of this one.
+    """
+    native.set_dense_above(above)
+    for form in combinations(linear, state):
+        if form.dtype.is_complex or form.starts or refusal(linear, state, form.prox, form.dtype):
+            continue
+        p = build(replace(form, batch=batch, starts=True), requires_grad=True)
+        matrices = [t for t in p.leaves if t.dim() == 2 and t.shape[0] != batch]
+        with torch.no_grad():
+            p.y[1] = torch.nan
+        kept = torch.arange(batch) != 1
+        found, wanted = (
+            torch.autograd.grad(x[-1][kept].square().sum(), matrices, allow_unused=True, materialize_grads=True)
+            for x in (p.run(return_layers=True), p.reference()[0])
+        )
+        for a, b in zip(found, wanted, strict=True):
+            assert torch.equal(a.isnan(), b.isnan()), form

@@ -111,3 +111,14 @@ def test_vamp_is_what_ill_conditioned_matrices_need() -> None:
     assert x is not None
     assert fu.losses.nmse_db(vamp, x).item() < -38
     assert fu.losses.nmse_db(amp, x).item() > -10
+
+
+def test_what_passes_in_glista_exceeds_a_threshold_of_its_own() -> None:
+    """The larger of two lies below its own threshold: nothing passes, and the other one is shrunk."""
+    net = fu.nn.GLISTA(torch.eye(2, dtype=torch.float64), layers=1, threshold="vector", selection=(50.0, 50.0))
+    with torch.no_grad():
+        net.log_theta[0].copy_(torch.tensor([3.0, 0.5]).log())
+        net.overshoot[0].fill_(0.2)
+        found = net(torch.tensor([2.0, 1.5], dtype=torch.float64))
+    o = 1 - 0.2 * 0.5 / 1.1  # where x became 1 and was shrunk by 0.5
+    assert torch.allclose(found, torch.tensor([0.0, o], dtype=torch.float64), atol=1e-7)

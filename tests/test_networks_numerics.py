@@ -203,3 +203,18 @@ def test_noise_below_the_least_still_learns() -> None:
         each(y).square().sum().backward()
     assert net.log_noise[1].grad != 0
     assert relative_error(net.log_noise[1].grad, least.log_noise[1].grad) <= 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex128, torch.complex64], ids=str)
+@pytest.mark.parametrize(("m", "n"), [(3, 5), (5, 3), (20, 40)])
+def test_an_infinite_penalty(m: int, n: int, dtype: torch.dtype) -> None:
+    """ADMM-Net then leaves v where it is, however it solves."""
+    A, y = torch.randn(m, n, dtype=dtype), torch.randn(4, m, dtype=dtype)
+    found = []
+    for solve in ("exact", "factorised"):
+        net = fu.nn.ADMMNet(A, layers=3, solve=solve)
+        with torch.no_grad():
+            net.log_rho[1].fill_(math.inf)
+            found.append(net(y))
+    assert found[0].isfinite().all()
+    assert relative_error(found[1], found[0]) < (1e-10 if dtype.to_real() == torch.float64 else 1e-4)

@@ -168,3 +168,12 @@ def test_second_derivatives_of_functions(name: str) -> None:
     with fu.ops.plain():
         wanted = derivatives()
     assert all(map(close, found, wanted))
+
+
+@pytest.mark.usefixtures("_quiet_torch")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_traced_with_thresholds_that_select() -> None:
+    net = fu.nn.GLISTA(torch.randn(5, 9), layers=3, threshold="vector", selection=(20.0, 60.0))
+    y = torch.randn(4, 5)
+    traced = torch.jit.trace(net, y, check_trace=False)
+    assert torch.equal(traced(y), net(y))

@@ -99,3 +99,15 @@ def test_module() -> None:
     assert layer.theta.grad.shape == (7,)
     assert fu.nn.SoftThreshold(0.2, shape=7).theta.shape == (7,)
     assert repr(layer) == "SoftThreshold(shape=(7,))"
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("theta", [-torch.inf, -1.0, 0.0, 1.0, torch.inf])
+def test_zero_stays_zero(theta: float, dtype: torch.dtype) -> None:
+    """The rule of the specification, size − max(θ, 0) ≤ 0, also where sign(x)·max(|x| − θ, 0) would be 0·∞."""
+    x = torch.zeros(5, dtype=dtype, requires_grad=True)
+    t = torch.tensor(theta, dtype=dtype.to_real() if dtype.is_complex else dtype, requires_grad=True)
+    for shrink in (fu.soft_threshold, fu.reference.soft_threshold):
+        out = shrink(x, t)
+        assert torch.equal(out, torch.zeros_like(x))
+        assert all(not g.any() for g in torch.autograd.grad(out.abs().square().sum(), (x, t)))

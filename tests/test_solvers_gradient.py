@@ -363,3 +363,19 @@ def test_devices(name: str) -> None:
     for f, w in zip(found, wanted, strict=True):
         assert f.device == device
         assert relative_error(f.cpu(), w) <= 1e-6
+
+
+@pytest.mark.parametrize("operator", [False, True])
+@pytest.mark.parametrize("name", ["ista", "fista", "admm", "amp"])
+def test_an_empty_batch_has_a_gradient(name: str, operator: bool) -> None:
+    """Of zeros, as any sum over no samples."""
+    A = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
+    y = torch.zeros(0, 5, dtype=torch.float64, requires_grad=True)
+    lam = torch.full((0, 1), 0.1, dtype=torch.float64, requires_grad=True)
+    of = Opaque(A) if operator else A
+    arguments, options = ([], {"damping": 0.5}) if name == "amp" else ([lam], {})
+    x = getattr(fu.solvers, name)(of, y, *arguments, iterations=3, **options)
+    assert x.shape == (0, 8)
+    assert x.requires_grad
+    for t, g in zip((y, A, *arguments), torch.autograd.grad(x.sum(), (y, A, *arguments)), strict=True):
+        assert torch.equal(g, torch.zeros_like(t))

@@ -250,3 +250,25 @@ OTHERS: dict[str, Refused] = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_refused(name: str) -> None:
     check_refused(OTHERS[name])
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda y: S.ista(MATRIX, y, 0.1, tol=1e-3),
+        lambda y: S.fista(MATRIX, y, 0.1, restart=True),
+        lambda y: S.admm(MATRIX, y, 0.1),
+        lambda y: S.amp(MATRIX, y, damping=0.5),
+        lambda y: S.lasso(MATRIX, y, 0.1),
+        lambda y: S.fista(MATRIX, TENSORS["y"][0], 0.1, tol=1e-3, step=y.sum()),
+        lambda y: torch.func.grad(lambda y: S.admm(MATRIX, y, 0.1).sum())(y),
+    ],
+)
+def test_values_that_vmap_hides(run: Callable[[Tensor], Tensor]) -> None:
+    check_refused(
+        (
+            lambda: torch.func.vmap(run)(TENSORS["y"]), ValueError,
+            "arguments must hold values for what looks at them, but torch.vmap hides those of its samples: call the "
+            "solver with all samples as one batch, without vmap",
+        )
+    )  # fmt: skip

@@ -338,3 +338,15 @@ def test_inference_mode() -> None:
     p = build(Case())
     with torch.inference_mode():
         assert torch.equal(p.run(), p.net(p.y))
+
+
+def test_autocast_with_a_parametrization() -> None:
+    """Which computes its matrix in half precision there; the layers stay in that of the network."""
+    net = fu.nn.LISTACP(torch.randn(5, 7), layers=2)
+    torch.nn.utils.parametrizations.orthogonal(net.W, "0")
+    y = torch.randn(3, 5)
+    wanted = net(y)
+    with torch.autocast("cpu"):
+        found = net(y)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, wanted, atol=0.1)

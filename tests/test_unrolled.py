@@ -295,3 +295,21 @@ def test_a_gram_matrix_follows_what_it_is_made_of() -> None:
     torch.optim.Adam([A], lr=0.1, fused=True).step(lambda: A.square().sum().backward())  # type: ignore[arg-type]
     with torch.no_grad():
         assert off() < 1e-12
+
+
+def test_second_derivative_where_the_state_learns_nothing() -> None:
+    """The state after one layer with momentum is x0, which is a constant here."""
+    y = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    eye = torch.eye(4, dtype=torch.float64)
+    x, s = fu.unrolled(y, Direct(eye, eye), Prox(0.1), layers=1, state=Momentum(0.5), return_state=True)
+    (first,) = torch.autograd.grad((x.square() + s).sum() / 2, y, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), y)
+    assert torch.equal(second, (x != 0).to(y.dtype))
+
+
+def test_the_correction_counts_no_padding() -> None:
+    """An infinite residual makes θ infinite, and 0 − 0·∞ NaN in columns that pad a tile: they are not in ‖x‖₀."""
+    A, y = torch.ones(1, 1, dtype=torch.float64), torch.full((1, 1), -torch.inf, dtype=torch.float64)
+    x, s = fu.unrolled(y, Coupled(A), Prox(0.3, kind="nonnegative"), layers=1, state=Onsager(), return_state=True)
+    assert x.item() == 0
+    assert s.isnan().all()  # 0·(−∞)

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_rounding = 0.0
+
+
+@contextmanager
+def rounding(size: float) -> Iterator[None]:
+    """Iterates and residuals are rounded at random, by ``size`` of what they are: to see what that does."""
+    global _rounding
+    _rounding, before = size, _rounding
+    try:
+        yield
+    finally:
+        _rounding = before
+
+
+def rounded(x: Tensor) -> Tensor:
+    return x * (1 + _rounding * torch.randn_like(x)) if _rounding else x
 
 
 def largest(size: Tensor, count: int) -> Tensor:
@@ -15,8 +34,10 @@ def largest(size: Tensor, count: int) -> Tensor:
 
 
 def shrink(z: Tensor, theta: Tensor, passing: int = 0) -> Tensor:
-    shrunk = torch.sgn(z) * torch.relu(z.abs() - theta)
-    return torch.where(largest(z.abs(), passing) & (z.abs() > theta), z, shrunk) if passing else shrunk
+    size = z.abs()
+    # What is zero stays zero, also where θ is −∞; what is infinite under θ = ∞ is NaN.
+    shrunk = torch.sgn(z) * torch.where(size - theta.clamp(min=0) <= 0, 0.0, size - theta)
+    return torch.where(largest(size, passing) & (size > theta), z, shrunk) if passing else shrunk
 
 
 def selected(net: Any) -> list[int]:
@@ -62,7 +83,7 @@ def twin(net: Any, y: Tensor, x0: Tensor | None = None) -> Tensor:
     state: dict[str, Any] = {"before": x, "u": torch.zeros_like(x), "y": y}
     out = []
     for k in range(net.layers):
-        x, state["before"] = step(net, k, y, x, state, passing[k]), x
+        x, state["before"] = rounded(step(net, k, y, x, state, passing[k])), x
         out.append(x)
     return torch.stack(out)
 
@@ -102,7 +123,10 @@ def _admm_net(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], pas
     if net.solve == "learned":
         W = net.W[k]
     else:
-        W = torch.linalg.solve(A @ A.mH + net.log_rho[k].exp() * torch.eye(net.m, dtype=A.dtype), A)
+        rho = net.log_rho[k].exp()
+        infinite = rho.isinf()  # the limit: W is zero
+        W = torch.linalg.solve(A @ A.mH + torch.where(infinite, 1, rho) * torch.eye(net.m, dtype=A.dtype), A)
+        W = torch.where(infinite, 0, W)
     z = (x - u) + (y - (x - u) @ A.mT) @ W.conj()
     x = shrink(z + u, net.log_theta[k].exp())
     state["u"] = u + net.log_eta[k].exp() * (z - x)
@@ -110,7 +134,7 @@ def _admm_net(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], pas
 
 
 def _lamp(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing: int) -> Tensor:
-    v = y - x @ net.A.mT + state.get("correction", 0.0)
+    v = rounded(y - x @ net.A.mT + state.get("correction", 0.0))
     r = x + v @ of(net.W, k).conj()
     variance = v.abs().square().mean(-1, keepdim=True)
     if hasattr(net.shrinkage, "log_alpha"):
@@ -131,10 +155,10 @@ def _lvamp(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passin
     v2 = state.get("v2", (y.square().sum(-1, keepdim=True) / s.square().sum()).clamp(1e-9, 1e9))
     c = s * v2 / (s.square() * v2 + net.log_noise[k].exp().clamp(min=1e-8))
     share = ((s * c).sum(-1, keepdim=True) / n).clamp(0.5 / n, 1 - 0.5 / n)
-    r1 = r2 + (c * (y @ Ut.mT - s * (r2 @ Vt.mT))) @ Vt / share
+    r1 = rounded(r2 + (c * (y @ Ut.mT - s * (r2 @ Vt.mT))) @ Vt / share)
     v1 = (v2 * (1 - share) / share).clamp(1e-9, 1e9)
     x, slope = soft_or_bg(net.shrinkage, k, r1, v1)
-    alpha = slope.mean(-1, keepdim=True).clamp(0.5 / n, 1 - 0.5 / n)
+    x, alpha = rounded(x), rounded(slope.mean(-1, keepdim=True)).clamp(0.5 / n, 1 - 0.5 / n)
     state["r2"], state["v2"] = (x - alpha * r1) / (1 - alpha), (v1 * alpha / (1 - alpha)).clamp(1e-9, 1e9)
     return x
 

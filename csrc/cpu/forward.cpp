@@ -250,7 +250,7 @@ template <class T> void ForwardPass<T>::finish_rows(const Tile& tile, int64_t k)
     if (ends_by_row(k)) mark_row(t.next_masks + r * words, words, x, n);
     if (net.onsager) {
       const T* residual = t.residual + r * stride_y;
-      const T b_onsager = prox.gain * T(count_nonzeros(t.next_masks + r * words, words)) / T(m);
+      const T b_onsager = prox.gain * T(count_nonzeros(t.next_masks + r * words, n)) / T(m);
       for (int64_t c = 0; c < m; c += lanes<T>) store(s + c, load(residual + c) * b_onsager);
     }
     if (a.x) memcpy(a.x + (k * a.batch + b) * n, x, size_t(n) * sizeof(T));

@@ -150,13 +150,6 @@ template <class T> Prox<T> prox_of(const Network<T>& net, const ParameterRows<T>
 
 template <class T> T blend_of(const Network<T>& net, int64_t k) { return net.blend.given() ? net.blend.value(k) : 0; }
 
-// |x|_0
-inline int64_t count_nonzeros(const uint64_t* masks, int64_t words) {
-  int64_t count = 0;
-  for (int64_t q = 0; q < words; ++q) count += __builtin_popcountll(masks[q]);
-  return count;
-}
-
 // The sum of a[i] b[i] scale^2, computed with Sum, in 16 chains side by side on every instruction set.
 template <class Sum, class T> Sum dot(const T* a, const T* b, int64_t size, Sum scale = 1) {
   constexpr int chains = 16;

@@ -57,12 +57,22 @@ template <class T> inline void mark_row(uint64_t* words, int64_t count, const T*
   }
 }
 
-// The rows of word q that x has to meet. Columns that only pad a tile may hold the NaN of a sample: they must not be
-// followed into memory.
+// The bits of word q of a mask that stand for columns. Those that only pad a tile may hold the NaN of a sample, or what
+// memory held before: they are not counted, and not followed into memory.
+inline uint64_t inside(int64_t q, int64_t columns) {
+  const int64_t left = columns - q * mask_bits;
+  return ~uint64_t(0) >> (left < mask_bits ? mask_bits - left : 0);
+}
+
+inline int64_t count_nonzeros(const uint64_t* masks, int64_t columns) {
+  int64_t count = 0;
+  for (int64_t q = 0; q < blocks(columns, mask_bits); ++q) count += __builtin_popcountll(masks[q] & inside(q, columns));
+  return count;
+}
+
+// The rows of word q that x has to meet.
 template <class T> inline uint64_t rows_to_meet(const Rows<T>& x, int64_t r, int64_t q, int64_t depth, bool finite) {
-  const int64_t left = depth - q * mask_bits;
-  const uint64_t inside = ~uint64_t(0) >> (left < mask_bits ? mask_bits - left : 0);
-  return x.masks && finite ? x.masks[r * x.words + q] & inside : inside;
+  return x.masks && finite ? x.masks[r * x.words + q] & inside(q, depth) : inside(q, depth);
 }
 
 // sum += values[k] * row k of the block, for each k of the mask. A block that is cut has `left` columns.
@@ -245,8 +255,7 @@ void product_dense(const Factor<T>& w, const Rows<T>& x, Range panels, const Pro
 template <class T> inline double density(const Rows<T>& x, int64_t depth) {
   if (!x.masks) return 1;
   int64_t nonzeros = 0;
-  for (int64_t r = 0; r < x.count; ++r)
-    for (int64_t q = 0; q < blocks(depth, mask_bits); ++q) nonzeros += __builtin_popcountll(x.masks[r * x.words + q]);
+  for (int64_t r = 0; r < x.count; ++r) nonzeros += count_nonzeros(x.masks + r * x.words, depth);
   return double(nonzeros) / double(x.count * depth);
 }
 

@@ -58,24 +58,35 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "masks are written by t
 template <class T> struct Stacked {
   T* data;  // null if there is none
   int64_t most, columns;
+  bool* finite;  // all values that were ever put: else zeros of g are not skipped, since 0 times NaN is NaN
 
   template <class Memory> static Stacked make(int64_t columns, int64_t most, Memory& memory) {
-    return {memory.template take<T>(Factor<T>::packed_size(most, columns)), most, columns};
+    bool* const finite = memory.template take<bool>(1);
+    *finite = true;
+    return {memory.template take<T>(Factor<T>::packed_size(most, columns)), most, columns, finite};
   }
 
   // The first `count` samples, if all that are put are so many.
-  Factor<T> factor(int64_t count) const { return {count, columns, data, true, nullptr, Layout::by_depth, false}; }
+  Factor<T> factor(int64_t count) const {
+    return {count, columns, data, __atomic_load_n(finite, __ATOMIC_RELAXED), nullptr, Layout::by_depth, false};
+  }
 
   // Writes samples first .. first + count - 1 of `all`, and zeros for those up to first + room - 1.
   void put(int64_t first, int64_t count, int64_t room, int64_t all, const T* x, int64_t x_stride) const {
     constexpr int width = panel_width<T>;
     T* out = data + first * width;
+    typename Simd<T>::Integer not_finite{};
     for (int64_t c = 0; c < columns; c += width, out += all * width) {
-      for (int64_t r = 0; r < count; ++r)
-        for (int j = 0; j < width; j += lanes<T>)
-          store(out + r * width + j, load_some(x + r * x_stride + c + j, columns - c - j));
+      for (int64_t r = 0; r < count; ++r) {
+        for (int j = 0; j < width; j += lanes<T>) {
+          const Vector<T> v = load_some(x + r * x_stride + c + j, columns - c - j);
+          not_finite |= v - v != 0;
+          store(out + r * width + j, v);
+        }
+      }
       memset(out + count * width, 0, size_t((room - count) * width) * sizeof(T));
     }
+    if (nonzero_bits((Vector<T>)not_finite)) __atomic_store_n(finite, false, __ATOMIC_RELAXED);
   }
 };
 

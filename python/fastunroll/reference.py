@@ -12,8 +12,14 @@ from torch import Tensor
 
 
 def soft_threshold(x: Tensor, theta: Tensor) -> Tensor:
-    """S_θ(x) = sign(x)·max(|x| − θ, 0), with sign(x) = x/|x| for complex x."""
-    return torch.sgn(x) * torch.relu(x.abs() - theta)
+    """S_θ(x) = sign(x)·max(|x| − θ, 0), with sign(x) = x/|x| for complex x.
+
+    What is zero, or not above θ, becomes zero under any θ: for 0 under −∞ the formula alone would give 0·∞.
+    """
+    size = x.abs()
+    moved = size - theta
+    zero = size - theta.clamp(min=0) <= 0
+    return torch.sgn(x) * torch.where(zero, torch.zeros_like(moved), moved)
 
 
 def product(x: Tensor, A: Tensor, *, adjoint: bool = False, start: Tensor | None = None) -> Tensor:
@@ -63,7 +69,7 @@ def lista(
 def largest(magnitude: Tensor, count: int) -> Tensor:
     """Where the ``count`` largest of each row are; of equal ones those with the lower index."""
     order = magnitude.argsort(dim=-1, descending=True, stable=True)
-    return torch.zeros_like(magnitude, dtype=torch.bool).scatter(-1, order[..., :count], True)
+    return torch.zeros_like(magnitude).scatter(-1, order[..., :count], 1).bool()  # torch.jit traces no scatter of True
 
 
 def prox(z: Tensor, kind: str, theta: Tensor, gain: Tensor | float, group: int, passing: int) -> Tensor:

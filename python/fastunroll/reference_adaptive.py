@@ -53,19 +53,12 @@ def glista(
         r = y - reference.product(larger, A)
         z = reference.product(r, W[min(k, len(W) - 1)], adjoint=True, start=larger)
         count = passing[k] if passing else 0
+        size = z.detach().abs()
+        passed = reference.largest(size, count) & (size > theta.detach())
         found = reference.prox(z, "soft", theta, 1.0, 1, count)
-        shrunk = 1 - _passed(found.detach(), count)
-        overshoot = 1 - a * theta * shrunk / ((found - x).abs() + 0.1)
+        overshoot = 1 - a * theta * ~passed / ((found - x).abs() + 0.1)
         x = overshoot * found + (1 - overshoot) * x
         yield x
-
-
-def _passed(x: Tensor, count: int) -> Tensor:
-    """1 where an element is among the ``count`` largest of its sample and not zero, else 0."""
-    if not count:
-        return torch.zeros_like(x)
-    least = x.abs().topk(min(count, x.shape[-1]), dim=-1).values[..., -1:]
-    return ((x.abs() >= least) & (x != 0)).to(x.dtype)
 
 
 def hyperlista(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from twins import rounding
 
 from .subject import WIDE, Leaves
 
@@ -42,7 +43,8 @@ def compare(
     """Every tensor of ``found`` against that of ``evaluate(leaves)``, in double precision, sample by sample.
 
     A value that is not finite must not come back as one that is. Samples that are finite must be right. Where inputs
-    that differ by rounding have results that differ, so may the result; if ``strict`` it may not.
+    and iterates that differ by rounding have results that differ, so may the result; if ``strict`` it may not. (Inputs
+    alone do not show it: iterations that converge to zero residuals do so from all of them.)
     only: of results with a row for each sample, compare these.
     poisoned: a sample may be not finite where the oracle is.
     hides: a value that is not finite says nothing: 0·∞ in a sum whose other order has no such term.
@@ -71,7 +73,8 @@ def compare(
         if not bool((error > allowed).any()):
             continue
         if not strict:
-            others = others or [evaluate(_nudged(leaves, NUDGE[real])) for _ in range(NUDGES)]
+            with rounding(NUDGE[real]):
+                others = others or [evaluate(_nudged(leaves, NUDGE[real])) for _ in range(NUDGES)]
             for other in others:
                 after = to_rows(other[i].detach())
                 after = after[only] if only is not None and len(after) == len(only) else after

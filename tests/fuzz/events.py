@@ -63,15 +63,19 @@ def _data_whole(d: Draw, net: nn.Module, y: Tensor) -> None:
     _any(d, net).data.mul_(0.9)
 
 
+def _quarter(d: Draw, size: int) -> slice:
+    """At least a quarter, side by side: fewer rows or columns may go unnoticed, as the documentation says."""
+    return slice(d.random.randrange(size - (size + 3) // 4 + 1), None)
+
+
 def _data_columns(d: Draw, net: nn.Module, y: Tensor) -> None:
-    """A regular part of a matrix."""
     for p in _matrices(net)[:1]:
-        p.data[:, d.random.randrange(p.shape[1]) :] *= 0.9
+        p.data[:, _quarter(d, p.shape[1])] *= 0.9
 
 
 def _data_rows(d: Draw, net: nn.Module, y: Tensor) -> None:
     for p in _matrices(net)[:1]:
-        p.data[d.random.randrange(p.shape[0]) :] *= 0.9
+        p.data[_quarter(d, p.shape[0])] *= 0.9
 
 
 def _through_numpy(d: Draw, net: nn.Module, y: Tensor) -> None:

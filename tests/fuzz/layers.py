@@ -116,8 +116,14 @@ def unrolled(d: Draw) -> Subject:
         name = d.random.choice([name for name in leaves if leaves[name].numel()])
         d.say(f"not finite in {name.rstrip('0123456789_') or name}")
         if name in leaves and leaves[name].numel():
-            # A gain that is not positive is refused.
-            leaves[name] = spoil(d, leaves[name], *([(math.nan, math.inf)] if name.startswith("gain") else []))
+            values: tuple[float, ...] = (math.nan, math.inf, -math.inf)
+            if name.startswith("gain"):  # one that is not positive is refused
+                values = (math.nan, math.inf)
+            if is_complex and group > 1 and passing is not None:
+                # PyTorch's product of a complex infinity is infinite or NaN, as its library has it. Selection lets a
+                # group of infinite norm pass as it is, with its finite members, but not one whose norm is NaN.
+                values = (math.nan,)
+            leaves[name] = spoil(d, leaves[name], values)
     keep = d.chance("return_layers", 0.3)
     segment = d.random.randint(1, layers) if not keep and d.chance("checkpoint", 0.15) else None
     second_state = state != "none" and not keep and d.chance("return_state", 0.2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import fastunroll as fu
@@ -115,8 +117,15 @@ def _now_right(net: Any, y: Tensor, event: str) -> None:
     with torch.no_grad():
         exact = Twin(net)
         count = y.shape[:-1].numel()
+        # Parameters too are rounded, and what is made of them: a parametrization is computed in their precision.
+        theirs = {name: t.detach() for name, t in exact.named_parameters()}
+
+        def evaluate(leaves: Leaves) -> list[Tensor]:
+            own = {name: t for name, t in leaves.items() if name != "y"}
+            return [torch.func.functional_call(exact, own, (leaves["y"], None))[-1]]
+
         compare(
-            f"after {event}, values", [net(y)], lambda leaves: [exact(leaves["y"], None)[-1]], {"y": widened(y)},
+            f"after {event}, values", [net(y)], evaluate, {"y": widened(y), **theirs},
             [lambda t: t.reshape(count, net.n)], y.dtype,
         )  # fmt: skip
 
@@ -168,11 +177,17 @@ def network(d: Draw) -> Subject:
         name, {**inputs, **own}, run, oracle, lead, tuple(inputs), (depth or net.layers) if layers else 0,
         native=name not in PLAIN and not bernoulli and dtype.to_real().itemsize >= 4
         and not (name == "ADMMNet" and dtype.is_complex),
-        module=net, constants=constants, options={"without": without},
+        module=net, constants=constants, options={"without": without, "beyond": _beyond(own, depth)},
     )  # fmt: skip
 
 
-def _spoil_one(d: Draw, net: nn.Module, inputs: dict[str, Tensor]) -> None:
+def _beyond(names: Iterable[str], depth: int | None) -> list[str]:
+    """The parameters of layers that are not run: the first number in a name is that of a layer."""
+    layers = {name: int(n) for name in names for n in re.findall(r"\.(\d+)", name)[:1]}
+    return [] if depth is None else [name for name, layer in layers.items() if layer >= depth]
+
+
+def _spoil_one(d: Draw, net: fu.nn.UnrolledNetwork, inputs: dict[str, Tensor]) -> None:
     parameters = dict(net.named_parameters())
     names = [name for name in inputs if inputs[name].numel()] + list(parameters)
     name = d.random.choice(names)
@@ -180,10 +195,10 @@ def _spoil_one(d: Draw, net: nn.Module, inputs: dict[str, Tensor]) -> None:
     if name in inputs:
         inputs[name] = spoil(d, inputs[name])
     else:
+        values: tuple[float, ...] = (math.nan, math.inf, -math.inf)
         # What infinite parameters of a statistical model mean is its own affair.
-        values = (
-            (math.nan,)
-            if name.startswith(("c", "log_noise", "log_rho", "shrinkage.log_power", "shrinkage.logit"))
-            else ()
-        )
-        parameters[name].data = spoil(d, parameters[name].data, *([values] if values else []))
+        if name.startswith(("c", "log_noise", "shrinkage.log_power", "shrinkage.logit")):
+            values = (math.nan,)
+        if name.startswith("log_rho") and net.m > net.n:
+            values = (math.nan, math.inf)  # without rho there is no inverse of A Aᴴ to compare with
+        parameters[name].data = spoil(d, parameters[name].data, values)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from twins import largest, of, shrink
+from twins import largest, of, rounded, shrink
 
 
 def _prox(z: Tensor, kind: str, theta: Tensor | None, group: int, passing: int) -> Tensor:
@@ -23,9 +23,11 @@ def _prox(z: Tensor, kind: str, theta: Tensor | None, group: int, passing: int) 
         return shrink(z, theta, passing)
     groups = z.unflatten(-1, (-1, group))
     size = torch.linalg.vector_norm(groups, dim=-1)
-    # A group without length has no direction: it becomes zero. (A negative θ would make others longer.)
+    # A group without length has no direction. It becomes zero, by a constant: under a negative θ, which makes others
+    # longer, there is no derivative at such a point, and 0 is what the specification takes for it.
+    zero = size - theta.clamp(min=0) <= 0
     unit = groups / torch.where(size == 0, 1.0, size)[..., None]
-    shrunk = unit * torch.relu(size - theta)[..., None]
+    shrunk = torch.where(zero[..., None], 0.0, unit * (size - theta)[..., None])
     kept = largest(size, passing) & (size > theta)
     return torch.where(kept[..., None], groups, shrunk).flatten(-2)
 
@@ -47,7 +49,7 @@ def network(
     s0: Tensor | None,
     layers: int,
 ) -> tuple[Tensor, Tensor | None]:
-    """Every layer, and the second state after the last. The Gram form is the coupled one."""
+    """Every layer, and the second state after the last. The Gram form is the coupled one, multiplied out."""
     n = first[0].shape[0] if linear == "direct" else first[0].shape[1]
     x = y.new_zeros(*y.shape[:-1], n) if x0 is None else x0
     s: Any = s0
@@ -66,13 +68,14 @@ def network(
                 scale = torch.linalg.vector_norm(residual, dim=-1, keepdim=True) / y.shape[-1] ** 0.5
             W = of(second or first, k).conj()
             if linear == "gram":
-                moved = residual @ W
+                moved = y @ W - v @ (of(first, k).mT @ W)  # by the Gram matrix: infinities meet in another order
                 z = v + (of(step, k) * moved if step else moved)
             else:
                 z = v + (of(step, k) * residual if step else residual) @ W
         g = of(gain, k) if gain else 1.0
         t = of(theta, k) * scale if theta else None
-        before, x = x, g * _prox(z + s if state == "splitting" else z, kind, t, group, passing[k] if passing else 0)
+        found = g * _prox(z + s if state == "splitting" else z, kind, t, group, passing[k] if passing else 0)
+        before, x = x, rounded(found)
         if state == "momentum":
             s = before
         elif state == "splitting":
@@ -99,7 +102,7 @@ def proximal_gradient(
     x = before = y.new_zeros(*y.shape[:-1], A.shape[1]) if x0 is None else x0
     for beta in betas:
         v = x + beta * (x - before)
-        x, before = shrink(v - step * ((v @ A.mT - y) @ A.conj()), lam * step), x
+        x, before = rounded(shrink(v - step * ((v @ A.mT - y) @ A.conj()), lam * step)), x
     return x
 
 
@@ -110,7 +113,7 @@ def admm(A: Tensor, y: Tensor, lam: Tensor, rho: Tensor, relaxation: float, iter
     for _ in range(iterations):
         x = (y @ A.conj() + rho * (z - u)) @ inverse.mT
         v = relaxation * x + (1 - relaxation) * z + u
-        z = shrink(v, lam / rho)
+        z = rounded(shrink(v, lam / rho))
         u = v - z
     return z
 
@@ -120,7 +123,7 @@ def amp(A: Tensor, y: Tensor, alpha: Tensor, damping: float, iterations: int) ->
     x, v = y.new_zeros(*y.shape[:-1], n), y
     for _ in range(iterations):
         new = shrink(x + v @ A, alpha * torch.linalg.vector_norm(v, dim=-1, keepdim=True) / m**0.5)
-        x = x + damping * (new - x)
+        x = rounded(x + damping * (new - x))
         v = v + damping * (y - x @ A.mT + (new != 0).to(v).sum(-1, keepdim=True) / m * v - v)
     return x
 

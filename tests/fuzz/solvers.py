@@ -14,8 +14,9 @@ from .tensors import spoil
 
 SIZES = [1, 2, 3, 5, 8, 11, 16, 17, 31, 33, 64]
 
-# Solvers that look at samples between iterations read values, which vmap does not allow.
-WATCHED = {"without": ["vmap", "per_sample_gradient"]}
+# Solvers that look at samples between iterations read values, which vmap hides: they say so. An operator gets a batch.
+WATCHED = {"refuses vmap": "torch.vmap hides"}
+OPERATOR = {"refuses vmap": "y must be a batch of signals"}
 
 
 def sparse_problem(d: Draw, dtypes: list[torch.dtype]) -> tuple[dict[str, Tensor], tuple[int, ...]]:
@@ -56,7 +57,7 @@ def iterations(d: Draw) -> Subject:
     of_samples = ["y", *(["x0"] if "x0" in leaves else []), *(["lam"] if per_sample else [])]
     return Subject(
         which, leaves, run, exact, lead, tuple(of_samples), native=not (operator or per_sample),
-        options=WATCHED if operator or per_sample else {},
+        options=OPERATOR if operator else WATCHED if per_sample and len(lead) > 1 else {},
     )  # fmt: skip
 
 

@@ -123,7 +123,8 @@ def _asked(d: Draw, s: Subject) -> tuple[list[str], dict[str, Tensor]]:
     learns = [name for name in own if s.leaves[name].requires_grad]
     free = sorted(set(s.leaves) - own)
     names = [name for name in free if d.random.random() < 0.6] + sorted(learns)
-    names = names or d.some(free)
+    if all(name in s.options.get("beyond", ()) for name in names):
+        names += d.some([name for name in free if name not in names])
     return names, {k: t if k in own else t.detach().clone().requires_grad_(k in names) for k, t in s.leaves.items()}
 
 
@@ -196,10 +197,23 @@ def _of_samples(s: Subject, f: Callable[[Tensor], Any]) -> tuple[Callable[..., A
     return lambda *ts: f(s.run({**rest, **dict(zip(names, ts, strict=True))})), [s.leaves[n].detach() for n in names]
 
 
+def _refused(s: Subject, call: Callable[[], object]) -> None:
+    """What cannot be done says so in one sentence."""
+    try:
+        call()
+    except ValueError as e:
+        if s.options["refuses vmap"] in str(e):
+            return
+        raise
+    raise Finding("a solver that reads values runs under vmap, which hides them")
+
+
 def vmap(d: Draw, s: Subject) -> None:
     function, inputs = _of_samples(s, lambda out: out)
-    found = torch.func.vmap(function, out_dims=1 if s.layers else 0, randomness="error")(*inputs)
-    _values("values under vmap", s, found)
+    mapped = torch.func.vmap(function, out_dims=1 if s.layers else 0, randomness="error")
+    if "refuses vmap" in s.options:
+        return _refused(s, lambda: mapped(*inputs))
+    _values("values under vmap", s, mapped(*inputs))
 
 
 def per_sample_gradient(d: Draw, s: Subject) -> None:
@@ -219,7 +233,11 @@ def per_sample_gradient(d: Draw, s: Subject) -> None:
         *given, weight, square = ts
         return total(s.run({**rest, **dict(zip(names, given, strict=True))}), weight, square)
 
-    found = torch.func.vmap(torch.func.grad(of))(*[s.leaves[n].detach() for n in names], loss.weight, loss.square)
+    inputs = [s.leaves[n].detach() for n in names]
+    mapped = torch.func.vmap(torch.func.grad(of))
+    if "refuses vmap" in s.options:
+        return _refused(s, lambda: mapped(*inputs, loss.weight, loss.square))
+    found = mapped(*inputs, loss.weight, loss.square)
     loss.compare("gradient per sample", names[:1], [found], lambda run, leaves: _oracle_gradients(loss, run, leaves))
 
 

@@ -19,13 +19,15 @@ Solve = Literal["exact", "factorised", "learned"]
 def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
     """W = (AAᴴ + ρI)⁻¹A by a Cholesky factorisation: the x-update of ADMM is q + Wᴴ(y − A q). Differentiable.
 
-    NaN where there is no factorisation.
+    NaN where there is no factorisation; zero where ρ is infinite, which only a limit says.
     """
     wide = A.to(torch.promote_types(A.dtype, torch.float32))  # there is none in half precision
     eye = torch.eye(A.shape[0], dtype=wide.dtype, device=A.device)
+    infinite = rho.isinf()
     with own_precision(A):
-        factor, failed = torch.linalg.cholesky_ex(wide @ wide.mH + rho * eye)
-        return torch.cholesky_solve(wide, torch.where(failed == 0, factor, math.nan)).to(A.dtype).contiguous()
+        factor, failed = torch.linalg.cholesky_ex(wide @ wide.mH + torch.where(infinite, 1, rho) * eye)
+        W = torch.cholesky_solve(wide, torch.where(failed == 0, factor, math.nan))
+    return torch.where(infinite, 0, W).to(A.dtype).contiguous()
 
 
 def eigenvalues(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:

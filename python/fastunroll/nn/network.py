@@ -212,6 +212,8 @@ class UnrolledNetwork(nn.Module):
         if y.is_complex():  # .to(dtype) of a module turns real parameters complex, or leaves them behind
             small = ([(t.real if t.is_complex() else t).to(y.real.dtype) for t in group] for group in p[2:])
             p = ops.Parameters(p.first, p.second, *small)
+        if torch.is_autocast_enabled(y.device.type):  # in which a parametrization makes matrices of half precision
+            p = p._replace(first=[w.to(y.dtype) for w in p.first], second=[w.to(y.dtype) for w in p.second])
         if self._weights == "bf16" and not ops.differentiable(y, x0, *(t for group in p for t in group)):
             p = rounded(p)
         learns = ops.differentiable(*(t for group in p for t in group)) and not ops.differentiable(y, x0)

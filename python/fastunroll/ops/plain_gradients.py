@@ -37,13 +37,13 @@ def _differentiated(
         y, *p, start, leaves[2], layers=f.layers, linear=f.linear, state=f.state, shrinkage=f.shrinkage,
         group=f.group, passing=f.passing,
     )  # fmt: skip
-    outputs, grads = [x if grad.dim() == 3 else x[-1]], [grad]
-    if grad_s is not None:
-        outputs, grads = [*outputs, s], [*grads, grad_s]
+    pairs = [(x if grad.dim() == 3 else x[-1], grad), (s, grad_s)]
+    # The state after one layer with momentum is x0, which may depend on nothing that learns.
+    pairs = [(out, g) for out, g in pairs if g is not None and out.requires_grad]
     found = iter(
         torch.autograd.grad(
-            outputs, [t for t, need in zip(leaves, needs, strict=True) if need], grads, create_graph=again,
-            allow_unused=True, materialize_grads=True,
+            [out for out, _ in pairs], [t for t, need in zip(leaves, needs, strict=True) if need],
+            [g for _, g in pairs], create_graph=again, allow_unused=True, materialize_grads=True,
         )
     )  # fmt: skip
     return [next(found) if need else None for need in needs]

@@ -242,7 +242,7 @@ def admm(
     watch = Watch("admm", DIVERGENCE, iterations, tol, callback, progress, history)
     p = problem(A, y, lam, x0)
     require_precision(p.y)
-    require_values(p.y)
+    require_values(p, rho)
     if not 0 < _checks.positive("relaxation", relaxation) < 2:
         raise ValueError(f"relaxation must be a number between 0 and 2, got {relaxation!r}")
     if solve is not None and (p.A is not None or not callable(solve)):

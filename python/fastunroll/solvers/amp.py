@@ -131,5 +131,5 @@ def amp(
         x = unrolling.run(form, ops.Parameters([p.A], [], [], [factor]), p.y, p.x0)[0]
         watch.divergence.warn(watch.name, watch.divergence.of(p, x))
         return p.restore(x)
-    require_values(p.y)
+    require_values(p, alpha)
     return watched(p, watch, lambda: Iterations(p, watch, factor, float(damping)))

@@ -91,7 +91,8 @@ class Batch:
     def advance(self, count: int) -> bool:
         """So many iterations more; whether all samples have converged."""
         for done in range(1, count + 1):
-            if not self.rows.numel():
+            # An empty batch makes one iteration, by which its result has a gradient like that of any other.
+            if not self.rows.numel() and (self.p.batch or done > 1):
                 break
             self.move()
             if done % EVERY == 0 or done == count:

@@ -41,7 +41,7 @@ def solve(
         )
     if watches:
         require_precision(p.y)
-        require_values(p.y)
+        require_values(p, step)
         rule = proximal_gradient.Rule(step_of(p, step), momentum is not None, restart, monotone)
         return proximal_gradient.run(p, rule, watch)
     assert p.A is not None

@@ -16,6 +16,7 @@ from .arrays import from_array
 from .implicit import attach
 from .lasso_batched import Problem
 from .lasso_prepared import Prepared
+from .problem import require_seen
 
 Array = TypeVar("Array", Tensor, NDArray[np.floating[Any]])
 
@@ -233,6 +234,7 @@ class Lasso:
             _checks.same_batch("x0", start, "Y", y)
             start = _checks.alike(A=self.A, x0=start)[1].detach().reshape(-1, self.A.shape[1])
         flat = y.reshape(-1, self.A.shape[0])
+        require_seen(flat, lams, start)
         prepared = self._prepared  # another thread may replace it
         if prepared is None or not prepared.is_current():
             prepared = self._prepared = Prepared(self._problem.detach())

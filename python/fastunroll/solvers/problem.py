@@ -208,10 +208,30 @@ def positive_scalar(name: str, value: Tensor | float, like: Tensor) -> Tensor:
     return number
 
 
-def require_values(y: Tensor) -> None:
-    """Refuses tensors that have a shape alone: how far their samples are cannot be seen."""
-    if y.is_meta:
+def _is_hidden(t: Tensor) -> bool:
+    """Whether a tensor stands for one sample of torch.vmap, of which no value can be read."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(t):
+        if functorch.is_batchedtensor(t):
+            return True
+        t = functorch.get_unwrapped(t)
+    return False
+
+
+def require_values(p: Problem, *others: Tensor | float | None) -> None:
+    """Refuses tensors whose values cannot be seen, since how far their samples are depends on them."""
+    if p.y.is_meta:
         raise ValueError("y must hold values for what looks at them, but it is on the meta device: move it with .to()")
+    require_seen(p.y, p.A, p.lam, p.x0, p.known_back, *others)
+
+
+def require_seen(*values: Tensor | float | None) -> None:
+    """Refuses what torch.vmap hides."""
+    if any(isinstance(t, Tensor) and _is_hidden(t) for t in values):
+        raise ValueError(
+            "arguments must hold values for what looks at them, but torch.vmap hides those of its samples: call the "
+            "solver with all samples as one batch, without vmap"
+        )
 
 
 def require_precision(y: Tensor) -> None:
