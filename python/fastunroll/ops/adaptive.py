@@ -332,7 +332,7 @@ class PreparedAdaptive:
         bfloat16: bool,
     ) -> Tensor | None:  # fmt: skip
         """All layers; None where the operator has to be asked, which also says what is wrong."""
-        if is_observed() or differentiable(y, x0, *tensors) or not is_plain(y) or not (x0 is None or is_plain(x0)):
+        if not is_plain(y) or not (x0 is None or is_plain(x0)) or is_observed() or differentiable(y, x0, *tensors):
             return None
         kept = self._kept  # which another thread may replace meanwhile
         if kept is None or not kept.is_current(tensors):
