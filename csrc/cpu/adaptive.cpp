@@ -27,14 +27,11 @@ template <class T, class Work> auto with_kind(const AdaptiveNetwork<T>& net, con
   }
 }
 
-// A packed matrix begins with a flag that says whether it is finite.
-template <class T> constexpr int64_t header = 64 / int64_t(sizeof(T));
-
 template <class T> Factor<T> factor_of(const AdaptiveMatrix<T>& m, bool adjoint) {
   Factor<T> f = adjoint ? Factor<T>{m.rows, m.columns, nullptr, true, m.source, Layout::by_depth, true}
                         : Factor<T>{m.columns, m.rows, nullptr, true, m.source, Layout::by_column, true};
   if (const T* packed = adjoint ? m.packed_adjoint : m.packed) {
-    f.panels = packed + header<T>;
+    f.panels = packed + packed_header<T>;
     f.finite = *packed != 0;
     f.halved = m.halved;
   }

@@ -14,6 +14,9 @@ template <class T> constexpr int64_t block_size = block_rows * panel_width<T>;
 inline int64_t blocks(int64_t size, int64_t block) { return (size + block - 1) / block; }
 template <class T> inline int64_t padded(int64_t columns) { return blocks(columns, panel_width<T>) * panel_width<T>; }
 
+// A packed matrix that is kept begins with a flag that says whether it is finite.
+template <class T> constexpr int64_t packed_header = 64 / int64_t(sizeof(T));
+
 enum class Layout {
   by_column,  // the source is (columns, depth): x W is x times the source, transposed
   by_depth,   // the source is (depth, columns)

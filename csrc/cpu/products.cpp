@@ -19,16 +19,15 @@ template <class T> Factor<T> factor_of(const Product<T>& p) {
           p.halved};
 }
 
-// A packed matrix begins with a flag that says whether it is finite.
-template <class T> constexpr int64_t header = 64 / int64_t(sizeof(T));
-
 }  // namespace
 
-template <class T> int64_t product_packed_size(const Product<T>& p) { return header<T> + factor_of(p).packed_size(); }
+template <class T> int64_t product_packed_size(const Product<T>& p) {
+  return packed_header<T> + factor_of(p).packed_size();
+}
 
 template <class T> void product_pack(const Product<T>& p) {
   Factor<T> w = factor_of(p);
-  pack(&w, 1, p.packed + header<T>, p.threads);
+  pack(&w, 1, p.packed + packed_header<T>, p.threads);
   *p.packed = w.finite;
 }
 
@@ -38,7 +37,7 @@ template <class T> void product(const Product<T>& p) {
   Factor<T> w = factor_of(p);
   const int64_t depth = w.depth, columns = w.columns;
   if (p.packed) {
-    w.panels = p.packed + header<T>;
+    w.panels = p.packed + packed_header<T>;
     w.finite = *p.packed != 0;
   } else {
     pack(&w, 1, memory.take<T>(w.packed_size()), p.threads);

@@ -16,7 +16,8 @@ _PATHS = f"""\
     float32, or one with torch.backends.cuda.matmul.allow_tf32
   layer by layer, products by torch: what is larger does not fit in shared memory; support selection looks at whole
     samples; float64 and float16; gradients from or to a second state
-  plain PyTorch: torch.func transforms, forward-mode differentiation"""
+  plain PyTorch: torch.func transforms, forward-mode differentiation; on devices GLISTA, HyperLISTA, LVAMP and
+    Bernoulli–Gaussian shrinkage"""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ class AdaptiveNetwork(UnrolledNetwork):
         )
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
-        form, matrices, values = self._adaptive(depth)
+        with own_precision(y):
+            form, matrices, values = self._adaptive(depth)
         wide = torch.promote_types(y.dtype, torch.float32)
         if self._weights == "bf16" and not ops.differentiable(y, x0, values, *matrices):
             factors = 2 if form.kind == "lvamp" else len(matrices)
