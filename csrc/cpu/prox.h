@@ -52,14 +52,13 @@ template <class T> struct Prox {
 template <class T> void Prox<T>::magnitudes_of(const T* x, T* magnitudes) const {
   const int64_t count = n / group;
   for (int64_t g = 0; g < count; ++g) {
-    T sum = 0;
     if (group == 1) {
-      sum = shrinkage == Shrinkage::nonnegative && x[g] < 0 ? 0 : absolute(x[g]);
-    } else {
-      for (int64_t i = g * group; i < (g + 1) * group; ++i) sum += x[i] * x[i];
-      sum = absolute(T(__builtin_sqrt(double(sum))));  // a NaN may have a sign, and counts as the largest
+      magnitudes[g] = shrinkage == Shrinkage::nonnegative && x[g] < 0 ? 0 : absolute(x[g]);
+      continue;
     }
-    magnitudes[g] = sum;
+    double sum = 0;  // which squares of single precision neither overflow nor leave too small
+    for (int64_t i = g * group; i < (g + 1) * group; ++i) sum += double(x[i]) * double(x[i]);
+    magnitudes[g] = absolute(T(__builtin_sqrt(sum)));  // a NaN may have a sign, and counts as the largest
   }
   for (int64_t g = count; g % lanes<T>; ++g) magnitudes[g] = -1;
 }

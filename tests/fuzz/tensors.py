@@ -85,10 +85,10 @@ def spoil(d: Draw, t: Tensor, values: tuple[float, ...] = (math.nan, math.inf, -
     """A copy, of which one value is not finite."""
     t = t.detach().clone()
     value = d.pick("value", values)
-    flat = t.view(-1)
-    i = d.random.randrange(flat.numel())
+    i = torch.tensor(d.random.randrange(t.numel()))
+    at = tuple(map(int, torch.unravel_index(i, t.shape)))  # a clone may keep strides of which there is no flat view
     if t.is_complex() and d.random.random() < 0.5:
-        flat[i] = complex(float(flat[i].real), value)
+        t[at] = complex(float(t[at].real), value)
     else:
-        flat[i] = value
+        t[at] = value
     return t

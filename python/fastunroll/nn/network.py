@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks, ops
+from .._precision import own_precision
 from ..table import Table
 from ..unrolling import run
 from .old_scalars import accept_old_scalars
@@ -207,13 +208,12 @@ class UnrolledNetwork(nn.Module):
         return y
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
-        form, p = self._describe()
+        with own_precision(y):  # autocast would have a parametrization make matrices of half precision
+            form, p = self._describe()
         y = self._measured(y)
         if y.is_complex():  # .to(dtype) of a module turns real parameters complex, or leaves them behind
             small = ([(t.real if t.is_complex() else t).to(y.real.dtype) for t in group] for group in p[2:])
             p = ops.Parameters(p.first, p.second, *small)
-        if torch.is_autocast_enabled(y.device.type):  # in which a parametrization makes matrices of half precision
-            p = p._replace(first=[w.to(y.dtype) for w in p.first], second=[w.to(y.dtype) for w in p.second])
         if self._weights == "bf16" and not ops.differentiable(y, x0, *(t for group in p for t in group)):
             p = rounded(p)
         learns = ops.differentiable(*(t for group in p for t in group)) and not ops.differentiable(y, x0)
@@ -248,7 +248,9 @@ class UnrolledNetwork(nn.Module):
         if x0 is not None:
             _checks.columns("x0", _checks.tensor("x0", x0), self.n, shape)
             _checks.same_batch("x0", x0, "y", y)
-        _, y, x0 = _checks.alike(**{"the network": self._matrix(), "y": y, "x0": x0})
+        with own_precision(y):
+            matrix = self._matrix()
+        _, y, x0 = _checks.alike(**{"the network": matrix, "y": y, "x0": x0})
         return y, x0
 
     def _matrix(self) -> Tensor:
