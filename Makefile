@@ -17,14 +17,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
-# For development: the kernels emulated too, and compiled for the GPU that is here, or for one kind alone.
+# For development: every instruction set, the CUDA kernels emulated, and compiled for the GPU that is here if there is one.
 DEVELOPMENT := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
-  --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=$(shell nvidia-smi >/dev/null 2>&1 && echo native || echo 90-real)
+  --config-settings=cmake.define.FASTUNROLL_INSTRUCTION_SETS=all \
+  --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=native
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
 .PHONY: demo test test-oldest sanitize sanitize-python fuzz cuda gpu lint format bench bench-solvers bench-networks bench-quick wheel-check clean
 
-demo: .venv/built
+demo: $(if $(wildcard .venv/built),.venv/built,.venv/demo)
 	$(BIN)/fastunroll demo $(ARGS)
 
 # Files of tests side by side, with a thread each.
@@ -41,7 +42,7 @@ BASELINE := -DFASTUNROLL_INSTRUCTION_SETS=baseline
 comma := ,
 define native_tests
 	$(BIN)/cmake -S . -B build/sanitize/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
-	  -DFASTUNROLL_TESTS=ON -DFASTUNROLL_SANITIZE=$(1)$(2) $(3)
+	  -DFASTUNROLL_TESTS=ON -DFASTUNROLL_SANITIZE=$(1)$(2) $(or $(3),-DFASTUNROLL_INSTRUCTION_SETS=all)
 	$(BIN)/cmake --build build/sanitize/$(1)
 	ASAN_OPTIONS=malloc_fill_byte=255:max_malloc_fill_size=1000000000 build/sanitize/$(1)/native_tests
 endef
@@ -67,7 +68,7 @@ fuzz: .venv/built
 cuda: .venv/tools
 	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled"; exit 0; fi; set -e; \
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
-	  -DFASTUNROLL_TESTS=ON $(BASELINE) $(if $(ARCHITECTURES),-DFASTUNROLL_CUDA_ARCHITECTURES="$(ARCHITECTURES)",-UFASTUNROLL_CUDA_ARCHITECTURES); \
+	  -DFASTUNROLL_TESTS=ON -DFASTUNROLL_CUDA=1 $(BASELINE) $(if $(ARCHITECTURES),-DFASTUNROLL_CUDA_ARCHITECTURES="$(ARCHITECTURES)",-UFASTUNROLL_CUDA_ARCHITECTURES); \
 	$(BIN)/cmake --build build/cuda --target device_tests; \
 	echo "the CUDA kernels compile for $(or $(ARCHITECTURES),every architecture), without spilled registers"
 
@@ -106,13 +107,16 @@ gpu:
 	$(PYTHON) bench/gpu.py $(ARGS)
 	$(PYTHON) bench/gpu_page.py
 
+# A wheel for every machine: all instruction sets, and the CUDA kernels if they can be compiled.
+CUDA := $(shell command -v nvcc >/dev/null && echo 1 || echo 0)
 wheel-check: .venv/tools
 	rm -rf build/wheel-check
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel-check .
+	FASTUNROLL_INSTRUCTION_SETS=all FASTUNROLL_CUDA=$(CUDA) $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel-check .
 	test $$(du -m build/wheel-check/*.whl | cut -f1) -lt 10
 	$(PYTHON) -m venv build/wheel-check/venv
 	build/wheel-check/venv/bin/pip install --quiet -c constraints.txt build/wheel-check/*.whl
-	cd build/wheel-check && venv/bin/python -c "import fastunroll as fu; print(fu.backend())"
+	cd build/wheel-check && venv/bin/python -c "import fastunroll as fu; b = fu.backend(); print(b); \
+	  assert b.cuda_compiled == bool($(CUDA)), b.cuda_problem"
 
 # A slice of the tests that needs nothing but what users have. PyPI has PyTorch 2.6 with CUDA alone, which takes 5 GB of
 # disk: the environment is removed afterwards.
@@ -128,6 +132,13 @@ test-oldest: .venv/tools
 
 # The environment, then the package in it: Python sources are used where they lie, the native module is built.
 # setuptools and wheel are for what a rival needs and is distributed as sources alone.
+# For the demo alone, and this machine.
+.venv/demo: constraints.txt pyproject.toml CMakeLists.txt $(SOURCES)
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@echo "Installing what the demo needs, PyTorch among it, and compiling the kernels for this machine: some minutes."
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo]'
+	touch $@
+
 .venv/tools: constraints.txt pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt setuptools wheel scikit-build-core pybind11 cmake ninja ruff mypy clang-format pre-commit
