@@ -8,7 +8,7 @@ from collections.abc import Callable
 import fastunroll as fu
 import pytest
 import torch
-from networks import ALL, Network, matrix, moved
+from networks import ALL, B, M, Network, matrix, moved
 from torch import Tensor
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 from torch.utils.checkpoint import checkpoint
@@ -177,3 +177,18 @@ def test_traced_with_thresholds_that_select() -> None:
     y = torch.randn(4, 5)
     traced = torch.jit.trace(net, y, check_trace=False)
     assert torch.equal(traced(y), net(y))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_tangents_of_a_network_that_learns_nothing(name: str) -> None:
+    """The short way of calls without gradients would lose them."""
+    net = moved(ALL[name](matrix())).requires_grad_(False)
+    y, along = torch.randn(B, M, dtype=torch.float64), torch.randn(B, M, dtype=torch.float64)
+    net(y)
+    with torch.no_grad(), torch.autograd.forward_ad.dual_level():
+        out = net(torch.autograd.forward_ad.make_dual(y, along))
+        tangent = torch.autograd.forward_ad.unpack_dual(out).tangent
+    assert tangent is not None
+    step = 1e-7
+    difference = (net(y + step * along) - net(y - step * along)) / (2 * step)
+    assert (tangent - difference).norm() < 1e-5 * difference.norm()

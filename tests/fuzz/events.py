@@ -158,6 +158,8 @@ def _parametrized(d: Draw, net: nn.Module, y: Tensor) -> None:
     lists = [child for child in net.modules() if isinstance(child, nn.ParameterList) and len(child)]
     lists = [entries for entries in lists if entries[0].dim() == 2 and entries[0].dtype in SINGLE_AND_DOUBLE]
     if lists:
+        if getattr(net, "weights", "full") == "bf16":  # a last bit of what is computed decides how it is rounded
+            net.weights = "full"
         entries = d.random.choice(lists)
         kinds = ["weight_norm", "spectral_norm", "orthogonal"]
         i = str(d.random.randrange(len(entries)))

@@ -78,6 +78,9 @@ def run(seed: int, calls: Iterable[int], *, aloud: bool = False) -> None:
     """Tells of each call that it begins, of what it finds, and at the end how often each feature was drawn."""
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", fu.solvers.ConvergenceWarning)
+    warnings.filterwarnings(
+        "ignore", "grad and param do not obey", UserWarning
+    )  # torch's, of parameters in odd strides
     warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)  # by torch's own forward mode
     counts: Counter[str] = Counter()
     for call in calls:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks, ops
+from .._precision import own_precision
 from ..iterations import lista
 from .ista_matrices import ista_matrices
 from .network import UnrolledNetwork, Weights, copies, starting_matrix, threshold_size
@@ -95,7 +96,9 @@ class LISTA(UnrolledNetwork):
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         if depth < self.layers or self._weights == "bf16":
             return super()._run(y, x0, depth, return_layers)
-        return lista(y, [*self.W1], [*self.W2], [*self.theta], x0, layers=depth, return_layers=return_layers)
+        with own_precision(y):  # autocast would have a parametrization make matrices of half precision
+            p = self._describe()[1]
+        return lista(y, p.first, p.second, p.theta, x0, layers=depth, return_layers=return_layers)
 
     def _describe(self) -> tuple[ops.Form, ops.Parameters]:
         return ops.Form(self.layers), ops.Parameters([*self.W1], [*self.W2], (), [*self.theta])

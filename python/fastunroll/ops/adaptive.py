@@ -22,6 +22,7 @@ from .register import (
     contiguous,
     differentiable,
     differentiate,
+    has_tangents,
     is_batched,
     is_double,
     is_observed,
@@ -332,7 +333,9 @@ class PreparedAdaptive:
         bfloat16: bool,
     ) -> Tensor | None:  # fmt: skip
         """All layers; None where the operator has to be asked, which also says what is wrong."""
-        if not is_plain(y) or not (x0 is None or is_plain(x0)) or is_observed() or differentiable(y, x0, *tensors):
+        if not is_plain(y) or not (x0 is None or is_plain(x0)):
+            return None
+        if is_observed() or has_tangents() or differentiable(y, x0, *tensors):
             return None
         kept = self._kept  # which another thread may replace meanwhile
         if kept is None or not kept.is_current(tensors):

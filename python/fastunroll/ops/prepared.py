@@ -14,7 +14,7 @@ from .form import Form, Parameters, fits, sizes
 from .fused import Resident
 from .memory import empty
 from .network import Call, bound, recorded
-from .register import address, is_observed, is_plain, serves
+from .register import address, has_tangents, is_observed, is_plain, serves
 
 Describe = Callable[[], tuple[Form, Parameters]]
 
@@ -67,13 +67,11 @@ class Prepared:
         measure: what the layers see of y, (..., m); None if that is y.
         bfloat16: where no gradient is recorded, float32 matrices are rounded to bfloat16.
         """
-        if not is_plain(y) or not (x0 is None or is_plain(x0)) or is_observed():
+        if not is_plain(y) or not (x0 is None or is_plain(x0)) or is_observed() or has_tangents():
             return None
         recording = torch.is_grad_enabled() and (
             y.requires_grad or (x0 is not None and x0.requires_grad) or any(t.requires_grad for t in tensors)
         )
-        if recording and torch.autograd.forward_ad._current_level >= 0:
-            return None
         net = self._network(tensors, describe, recording)
         if net is None or not net.takes(y, m, x0) or (recording and not net.is_raw):
             return None

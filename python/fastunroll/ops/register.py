@@ -133,6 +133,11 @@ def is_observed() -> bool:
     )
 
 
+def has_tangents() -> bool:
+    """Whether tensors may be dual numbers, of forward-mode differentiation; ``torch.no_grad`` does not end it."""
+    return torch.autograd.forward_ad._current_level >= 0
+
+
 def is_tracing() -> bool:
     """Whether ``torch.jit.trace`` records the call."""
     return not torch.compiler.is_compiling() and torch._C._is_tracing()
@@ -167,7 +172,7 @@ def serves(x: Tensor, *, complex_too: bool = False) -> bool:
 
     Not within ``torch.func`` transforms and forward-mode differentiation, which go through the plain operations.
     """
-    if _plain or torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+    if _plain or torch._C._are_functorch_transforms_active() or has_tangents():
         return False
     dtype = x.dtype.to_real() if complex_too and x.is_complex() else x.dtype
     return dtype in _types(x)
