@@ -326,7 +326,8 @@ void bind_settings(py::module_& module) {
   });
 #else
   module.attr("cuda_compiled") = false;
-  module.def("cuda_devices", [] { return py::make_tuple(0, "built without nvcc 11.8 or later"); });
+  module.def("cuda_devices",
+             [] { return py::make_tuple(0, "built without CUDA kernels, for which FASTUNROLL_CUDA=1 asks"); });
 #endif
 }
 
