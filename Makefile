@@ -59,7 +59,7 @@ sanitize-python: .venv/built
 	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
 	$(BIN)/cmake --build build/sanitize-python
 	$(SANITIZED) $(BIN)/python -m pytest -q tests/test_bad_input.py
-	cd tests && $(SANITIZED) $(CURDIR)/$(BIN)/python -m fuzz --calls 400 $(SEED:%=--seed %)
+	cd tests && $(SANITIZED) $(CURDIR)/$(BIN)/python -m fuzz --calls 400 --deaths $(SEED:%=--seed %)
 
 CALLS := $(if $(SECONDS_),,10000)
 fuzz: .venv/built

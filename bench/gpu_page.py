@@ -24,8 +24,8 @@ _WHAT = """\
 
 <!-- Made by bench/gpu_page.py from bench/results/gpu-*.json. -->
 
-Tensors on a CUDA device go to CUDA kernels where the package was built with nvcc 11.8 or later, on a machine with a GPU or with
-`FASTUNROLL_CUDA=1`, and the device has
+Tensors on a CUDA device go to CUDA kernels where the package was built with nvcc 11.8 or later, on a machine
+with a GPU or with `FASTUNROLL_CUDA=1`, and the device has
 compute capability 8.0 or later. `fu.backend()` says whether it does, `fu.backend(verbose=True)` by which path which
 networks go, and `fastunroll info` what was found. Nothing else changes: the functions and modules are the same, on the
 current stream, without synchronisation, so that CUDA graphs capture them.

@@ -1,4 +1,5 @@
 // Networks whose layers follow statistics of each sample: tile by tile through all layers, and back.
+#include <initializer_list>
 #include <new>
 
 #include "cpu/glista.h"
@@ -6,6 +7,8 @@
 #include "cpu/message_passing.h"
 
 namespace fastunroll::FASTUNROLL_SET {
+
+template <class T> void outer(const Outer<T>&);
 
 namespace {
 
@@ -38,25 +41,33 @@ template <class T> Factor<T> factor_of(const AdaptiveMatrix<T>& m, bool adjoint)
   return f;
 }
 
+// Whether a pass multiplies samples by matrix i, or by its adjoint.
+template <class T> bool reads(const AdaptiveNetwork<T>& net, int64_t i, bool adjoint, bool backward) {
+  if (net.kind == Adaptive::lvamp) return i == 1 || (i == 0 && adjoint == backward);
+  const bool straight = i == 0 || (net.kind == Adaptive::hyperlista && i == 2);
+  return adjoint == (straight ? backward : !backward);
+}
+
 // Packs matrices that are used again: by all layers, or by more than one tile of a thread. Those whose rows lie as they
 // are read are left as they are for a few samples.
-template <class T> void pack_for(const AdaptiveNetwork<T>& net, AdaptiveFactors<T>* factors, Workspace& memory) {
+template <class T>
+void pack_for(const AdaptiveNetwork<T>& net, bool backward, AdaptiveFactors<T>* factors, Workspace& memory) {
   const bool many = net.batch > 64 * net.threads;
   for (int64_t i = 0; i < net.matrix_count; ++i) {
     const bool shared = i == 0 || !learns(net) || net.matrix_count == 2;
-    if (net.kind == Adaptive::lvamp && i == 2) continue;  // s
-    Factor<T>* const both[] = {&factors[i].forward, &factors[i].adjoint};
-    for (Factor<T>* f : both)
-      if (!f->panels && (many || (shared && net.layers > 1 && f->layout == Layout::by_column)))
-        pack(f, 1, memory.take<T>(f->packed_size()), net.threads);
+    for (const bool adjoint : {false, true}) {
+      Factor<T>& f = adjoint ? factors[i].adjoint : factors[i].forward;
+      if (f.panels || !reads(net, i, adjoint, backward)) continue;
+      if (many || (shared && net.layers > 1 && !adjoint)) pack(&f, 1, memory.take<T>(f.packed_size()), net.threads);
+    }
   }
 }
 
-template <class T> AdaptiveCall<T> call_of(const AdaptiveNetwork<T>& net, Workspace& memory) {
+template <class T> AdaptiveCall<T> call_of(const AdaptiveNetwork<T>& net, bool backward, Workspace& memory) {
   AdaptiveFactors<T>* factors = memory.take<AdaptiveFactors<T>>(net.matrix_count);
   for (int64_t i = 0; i < net.matrix_count; ++i)
     factors[i] = {factor_of(net.matrices[i], false), factor_of(net.matrices[i], true)};
-  pack_for(net, factors, memory);
+  pack_for(net, backward, factors, memory);
   return {net, factors, adaptive_trace_size(net), dense_above()};
 }
 
@@ -114,13 +125,11 @@ template <class T> void sum_weights(const AdaptiveCall<T>& call, int64_t offset,
                  call.learned + k * net.batch * net.n,
                  out[k]};
     sum.g_stride = call.trace_size;
-    outer(sum);
+    FASTUNROLL_SET::outer(sum);
   }
 }
 
 }  // namespace
-
-template <class T> void outer(const Outer<T>&);
 
 template <class T> int64_t adaptive_trace_size(const AdaptiveNetwork<T>& net) {
   return with_kind(net, [&](auto kind) { return decltype(kind)::template Of<T>::trace_size(net); });
@@ -129,7 +138,7 @@ template <class T> int64_t adaptive_trace_size(const AdaptiveNetwork<T>& net) {
 template <class T> void adaptive_forward(const AdaptiveForward<T>& a) {
   if (a.net.batch == 0) return;
   Workspace memory;
-  AdaptiveCall<T> call = call_of(a.net, memory);
+  AdaptiveCall<T> call = call_of(a.net, false, memory);
   call.x = a.x, call.last = a.last, call.trace_out = a.trace;
   with_kind(a.net, [&](auto kind) {
     using Network = typename decltype(kind)::template Of<T>;
@@ -143,7 +152,7 @@ template <class T> void adaptive_forward(const AdaptiveForward<T>& a) {
 template <class T> void adaptive_backward(const AdaptiveBackward<T>& a) {
   const AdaptiveNetwork<T>& net = a.net;
   Workspace memory;
-  AdaptiveCall<T> call = call_of(net, memory);
+  AdaptiveCall<T> call = call_of(net, true, memory);
   call.record = a.x, call.trace = a.trace, call.grad = a.grad, call.every_layer = a.every_layer;
   call.grad_y = a.grad_y, call.grad_x0 = a.grad_x0;
   if (a.grad_learned) call.learned = memory.take<T>(net.layers * net.batch * net.n);

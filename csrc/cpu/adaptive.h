@@ -60,7 +60,7 @@ template <class T> class AdaptiveTile {
     masks_ = memory.take<uint64_t>(rows * words_);
     scratch_ = {memory.take<T>(rows * panel_width<T>), memory.take<T>(deepest * panel_width<T>)};
     magnitudes = take(c.net.n).data;
-    passed = memory.take<uint8_t>(rows * c.net.n);
+    passed = memory.take<uint8_t>(c.net.n);
   }
 
   // Rows of so many columns, or one number a sample.
@@ -152,7 +152,7 @@ template <class T> class AdaptiveTile {
   const int64_t most;
   int64_t first = 0, count = 0;
   T* magnitudes;
-  uint8_t* passed;  // a row for each sample
+  uint8_t* passed;  // of the sample at hand
 
  private:
   int64_t at(int64_t k, int64_t r) const { return (k * call.net.batch + first + r) * call.trace_size; }
@@ -191,7 +191,7 @@ template <int Count, class T, class Body> inline void sums_over_row(int64_t size
   for (int i = 0; i < Count; ++i) out[i] = sums[i].total();
 }
 
-// g's sign: -1, 0 or 1, and NaN of a NaN, as the derivative of |x| has it.
+// The sign of x, -1, 0 or 1; a NaN shows.
 template <class T> inline Vector<T> sign_of(Vector<T> x) {
   return x == 0 ? Vector<T>{} : x != x ? x : with_sign_of<T>(broadcast(T(1)), x);
 }

@@ -32,6 +32,7 @@ template <class T> class Glista {
  public:
   // Of a layer and sample: x', 1 where it was shrunk, r = y - A v.
   static int64_t trace_size(const AdaptiveNetwork<T>& net) { return 2 * net.n + net.m; }
+  // Where in the trace is what the gradient of W sums, with what is learned().
   static int64_t of_weights(const AdaptiveNetwork<T>& net) { return 2 * net.n; }
 
   Glista(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network, Workspace&)

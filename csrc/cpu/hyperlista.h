@@ -8,6 +8,7 @@ template <class T> class Hyperlista {
  public:
   // Of a layer and sample: A^+ r; 1 where z was shrunk, 0 where it passed, NaN where that is not known; |x|_0.
   static int64_t trace_size(const AdaptiveNetwork<T>& net) { return 2 * net.n + 1; }
+  // Where in the trace is what the gradient of W sums, with what is learned(), if W learns.
   static int64_t of_weights(const AdaptiveNetwork<T>&) { return 0; }
 
   Hyperlista(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network, Workspace& memory)

@@ -10,6 +10,7 @@ template <class T> class Lamp {
  public:
   // Of a layer and sample: v; r; the mean of v^2, and the sum of eta'.
   static int64_t trace_size(const AdaptiveNetwork<T>& net) { return net.m + net.n + 2; }
+  // Where in the trace is what the gradient of W sums, with what is learned(), if W learns.
   static int64_t of_weights(const AdaptiveNetwork<T>&) { return 0; }
 
   Lamp(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network, Workspace&)
@@ -123,7 +124,7 @@ template <class T> class Lamp {
 //   r2 = (x - alpha r1) / (1 - alpha), v2 = v1 alpha / (1 - alpha)
 template <class T> class Lvamp {
  public:
-  // Of a layer and sample: r1; d = U^T y - s V^T r2; v2, the share, v1 and alpha before they are bounded.
+  // Of a layer and sample: r1; d = U^T y - s V^T r2; v2; the share, not yet bounded; v1; alpha, not yet bounded.
   static int64_t trace_size(const AdaptiveNetwork<T>& net) { return net.n + net.matrices[0].rows + 4; }
   static int64_t of_weights(const AdaptiveNetwork<T>&) { return 0; }
 

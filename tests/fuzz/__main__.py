@@ -27,6 +27,7 @@ class Total:
     calls: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
+    deaths: int = 0
 
     def add(self, call: int, what: str, said: list[str]) -> None:
         subject = next((w for w in said if w.startswith(("network=", "what="))), "")
@@ -64,6 +65,7 @@ def run_slice(total: Total, first: int, count: int) -> None:
         how = f"the process died with {status}" if status < 0 else f"the process ended with {status}"
         at = said[said.find("Current thread") :] if "Current thread" in said else said
         lines = [line.strip() for line in at.strip().splitlines()[:6]]
+        total.deaths += 1
         total.add(
             begun[-1] if begun else first, f"{how}: {' | '.join(lines)}", told[-1].get("draws", []) if told else []
         )
@@ -89,6 +91,7 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=10**9, help="how many")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no slice after so many")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes at a time")
+    parser.add_argument("--deaths", action="store_true", help="fail only where a process died; print the rest")
     parser.add_argument("--here", action="store_true", help="run the calls in this process, and print JSON")
     given = parser.parse_args()
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
@@ -116,7 +119,7 @@ def main() -> int:
     for kind, count in total.kinds.most_common():
         print(f"{count:6} × {kind}")
     print(f"seed {seed}: {total.calls} calls, {sum(total.kinds.values())} findings")
-    return bool(total.kinds)
+    return bool(total.deaths if given.deaths else total.kinds)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def compare(
         sound = W.isfinite().all(1) & F.isfinite().all(1)
         error = torch.linalg.vector_norm(F[sound] - W[sound], dim=1)
         size = torch.linalg.vector_norm(W[sound], dim=1)
-        allowed = tolerances[real] * (size + floor) + 10 * torch.finfo(real).tiny
+        allowed = tolerances[real] * (size + floor) + 1e3 * torch.finfo(real).tiny
         if not bool((error > allowed).any()):
             continue
         if not strict:

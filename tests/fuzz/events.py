@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from .draw import Draw
-from .tensors import CLOTHES
+from .tensors import CLOTHES, place
 
 SINGLE_AND_DOUBLE = (torch.float32, torch.float64)  # what PyTorch's own parametrizations are for
 
@@ -56,7 +56,7 @@ def _in_place(d: Draw, net: nn.Module, y: Tensor) -> None:
 def _element(d: Draw, net: nn.Module, y: Tensor) -> None:
     with torch.no_grad():
         p = _any(d, net)
-        p.view(-1)[d.random.randrange(p.numel())] += 0.05
+        p[place(d, p)] += 0.05
 
 
 def _data_whole(d: Draw, net: nn.Module, y: Tensor) -> None:

@@ -84,6 +84,8 @@ def build(d: Draw) -> fu.nn.UnrolledNetwork:
     m, n = d.size("m", sizes), d.size("n", sizes)
     if name in PLAIN:  # a pseudo-inverse and singular values of a square matrix are badly conditioned
         m, n = max(2, min(m, n)), max(m, n) * 2 + 1
+    if dtype.itemsize < 4 and options.get("lam") == 0:  # z rounds to zero, where the derivative under θ = 0 is zero
+        options["lam"] = 0.1
     A = torch.randn(m, n, dtype=torch.complex128 if dtype.is_complex else torch.float64)
     A = A / A.norm(dim=0) * (0.7 + 0.6 * torch.rand(n))  # else magnitudes are equal where there is one measurement
     net = getattr(fu.nn, name)(A, **options)

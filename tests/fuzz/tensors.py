@@ -81,12 +81,17 @@ def expanded(d: Draw, t: Tensor) -> Tensor:
     return t[:1].expand_as(t) if t.dim() > 1 and t.shape[0] > 1 and d.chance("strides=expanded", 0.05) else t
 
 
+def place(d: Draw, t: Tensor) -> tuple[int, ...]:
+    """The indices of one of its values; there may be no flat view."""
+    i = torch.tensor(d.random.randrange(t.numel()))
+    return tuple(map(int, torch.unravel_index(i, t.shape)))
+
+
 def spoil(d: Draw, t: Tensor, values: tuple[float, ...] = (math.nan, math.inf, -math.inf)) -> Tensor:
     """A copy, of which one value is not finite."""
     t = t.detach().clone()
     value = d.pick("value", values)
-    i = torch.tensor(d.random.randrange(t.numel()))
-    at = tuple(map(int, torch.unravel_index(i, t.shape)))  # a clone may keep strides of which there is no flat view
+    at = place(d, t)
     if t.is_complex() and d.random.random() < 0.5:
         t[at] = complex(float(t[at].real), value)
     else:

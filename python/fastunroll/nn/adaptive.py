@@ -15,7 +15,10 @@ Described = tuple[ops.AdaptiveForm, list[Tensor], Tensor]
 
 
 class AdaptiveNetwork(UnrolledNetwork):
-    """A network of float16 or bfloat16 computes in float32, since its variances and thresholds need that range."""
+    """A network of float16 or bfloat16 computes in float32, since its variances and thresholds need that range.
+
+    Where a matrix other than W requires a gradient, as A may be made to, it goes through plain PyTorch.
+    """
 
     def _adaptive(self, depth: int) -> Described:
         """The first layers as the kernels take them: their form, their matrices, and a row of values for each."""
@@ -55,6 +58,7 @@ class AdaptiveNetwork(UnrolledNetwork):
 def rows_of(depth: int, *lists: nn.ParameterList, exponential: int = 0) -> Tensor:
     """(depth, values): what the first layers learn side by side; the first ``exponential`` lists are logarithms."""
     columns = [torch.stack([entries[k] for k in range(depth)]) for entries in lists]
+    columns = [t.to(torch.promote_types(t.dtype, torch.float32)) for t in columns]  # which exponentials need
     return torch.cat([t.exp() if i < exponential else t for i, t in enumerate(columns)], dim=1)
 
 

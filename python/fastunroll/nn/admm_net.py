@@ -30,19 +30,15 @@ def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
     return torch.where(infinite, 0, W).to(A.dtype).contiguous()
 
 
-def eigenvalues(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """AAᴴ = Q diag(λ) Qᴴ as Q, λ and B = QᴴA: (AAᴴ + ρI)⁻¹A is Q diag(1/(λ + ρ)) B for every ρ.
-
-    NaN where A is not finite.
-    """
-    wide = A.to(torch.promote_types(A.dtype, torch.float32))
-    with own_precision(A):
-        gram = wide @ wide.mH
-        finite = gram.isfinite().all()
-        found, Q = torch.linalg.eigh(torch.where(finite, gram, torch.eye(len(A), dtype=gram.dtype, device=A.device)))
-        Q = torch.where(finite, Q, math.nan)
-        B = Q.mH @ wide
-    return Q.to(A.dtype).contiguous(), found.clamp(min=0), B.to(A.dtype).contiguous()
+def decomposed(A: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """U, s, Vᴴ and diag(s)Vᴴ of A = U diag(s) Vᴴ, by double precision; None where A is not finite."""
+    if not A.isfinite().all():
+        return None
+    exact = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
+    U, s, Vh = torch.linalg.svd(exact, full_matrices=False)
+    real = A.real.dtype if A.is_complex() else A.dtype
+    of = [t.to(A.dtype).contiguous() for t in (U, Vh, s[:, None] * Vh)]
+    return of[0], s.to(real), of[1], of[2]
 
 
 class ADMMNet(UnrolledNetwork):
@@ -53,7 +49,8 @@ class ADMMNet(UnrolledNetwork):
     It starts as exactly ADMM: ρ as given, η = 1, θ = λ/ρ. The linear solve v = q + Wᵀ(y − A q), W = (AAᵀ + ρI)⁻¹A is
 
     - ``"exact"``: by the singular value decomposition of A, made once; ρ_k is learned at no cost;
-    - ``"factorised"``: by the eigenvalues of AAᵀ, which are found again when A has changed: the same numbers;
+    - ``"factorised"``: the same, found again when A has changed; by a Cholesky factorisation of AAᵀ + ρ_k I for each
+      layer and call where A learns, or the network is compiled;
     - ``"learned"``: W_k are parameters, which start from the factorised ones. ρ_k then has no further role.
 
     Args:
@@ -114,12 +111,13 @@ class ADMMNet(UnrolledNetwork):
         _checks.choice("solve", solve, ("exact", "factorised", "learned"))
         self.solve = solve
         self.register_buffer("A", A.clone())
-        exact = A.to(torch.complex128 if A.is_complex() else torch.float64)
         if solve == "exact":
-            U, s, Vh = torch.linalg.svd(exact, full_matrices=False)
-            for name, value in {"U": U, "s": s, "Vh": Vh, "sVh": s[:, None] * Vh}.items():
-                self.register_buffer(name, value.to(A.dtype if value.is_complex() else A.real.dtype).contiguous())
+            values = decomposed(A)
+            assert values is not None  # a starting matrix is finite
+            for name, value in zip(("U", "s", "Vh", "sVh"), values, strict=True):
+                self.register_buffer(name, value)
         if solve == "learned":
+            exact = A.to(torch.complex128 if A.is_complex() else torch.float64)
             self.W = copies(solving_matrix(exact, torch.tensor(rho, dtype=torch.float64)).to(A.dtype), layers)
         else:
             self.log_rho = logarithms([rho] * layers, A)
@@ -134,26 +132,29 @@ class ADMMNet(UnrolledNetwork):
         if self.solve == "learned":
             return form, ops.Parameters([self.A], [*self.W], (), theta, (), eta)
         rho = exponentials(self.log_rho)
-        if self.solve == "factorised":
-            _, found, B = self._eigenvalues()
-            real = B.real.dtype if B.is_complex() else B.dtype
-            step = [(1 / (found + (r.real if r.is_complex() else r))).to(real) for r in rho]
-            return form, ops.Parameters([B], [], step, theta, (), eta)
-        s = self.s.to(torch.promote_types(self.s.dtype, torch.float32))
-        step = [(s / (s.square() + r)).to(self.s.dtype) for r in rho]
-        return form, ops.Parameters([self.sVh], [self.Vh], step, theta, (), eta)
+        found = self._decomposition()
+        if found is None:
+            return form, ops.Parameters([self.A], [solving_matrix(self.A, r) for r in rho], (), theta, (), eta)
+        _, s, Vh, sVh = found
+        wide = s.to(torch.promote_types(s.dtype, torch.float32))
+        step = [(wide / (wide.square() + (r.real if r.is_complex() else r))).to(s.dtype) for r in rho]
+        return form, ops.Parameters([sVh], [Vh], step, theta, (), eta)
 
-    def _eigenvalues(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _decomposition(self) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """U, s, Vᴴ and diag(s)Vᴴ; None where every layer and call factorises anew: where A learns or is not finite, and
+        in what compiles or traces this.
+        """
+        if self.solve == "exact":
+            return self.U, self.s, self.Vh, self.sVh
         A = self.A
         if ops.is_observed() or ops.differentiable(A) or not (ops.is_plain(A) and A.is_contiguous()):
-            return eigenvalues(A)
-        with torch.no_grad():
-            return ops.kept("eigenvalues", [A], lambda: eigenvalues(A))
+            return None
+        with torch.inference_mode(False), torch.no_grad():  # kept for calls of any mode
+            return ops.kept("singular values", [A], lambda: decomposed(A))
 
     def _measured(self, y: Tensor) -> Tensor:
-        if self.solve == "learned":
-            return y
-        return product(y, self.U if self.solve == "exact" else self._eigenvalues()[0], adjoint=True)
+        found = None if self.solve == "learned" else self._decomposition()
+        return y if found is None else product(y, found[0], adjoint=True)
 
     def _layer(self, k: int) -> dict[str, float]:
         rho = {} if self.solve == "learned" else {"rho": float(self.log_rho[k].exp())}

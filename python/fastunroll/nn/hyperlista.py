@@ -70,8 +70,9 @@ class HyperLISTA(AdaptiveNetwork):
         self.c = nn.Parameter(A.new_tensor(c))
 
     def _adaptive(self, depth: int) -> Described:
-        c = self.c.abs()
-        values = torch.cat([c[:2] * self.coherence, c[2:]]).expand(depth, 3)
+        wide = torch.promote_types(self.c.dtype, torch.float32)
+        c = self.c.to(wide).abs()
+        values = torch.cat([c[:2] * self.coherence.to(wide), c[2:]]).expand(depth, 3)
         return ops.AdaptiveForm("hyperlista", depth), [self.A, self.W, self.pinv], values
 
     def _layer(self, k: int) -> dict[str, float]:

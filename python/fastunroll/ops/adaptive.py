@@ -326,7 +326,7 @@ class PreparedAdaptive:
     __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._kept: Kept[_Described] | None = None
+        self._kept: Kept[_Described | None] | None = None
 
     def run(
         self, tensors: list[Tensor], describe: Callable[[], _Network], y: Tensor, m: int, x0: Tensor | None, keep: bool,
@@ -344,8 +344,10 @@ class PreparedAdaptive:
                 return None
             if any(t.is_inference() for t in tensors):
                 return None
-            kept = self._kept = Kept(tensors, lambda: _Described(describe))
+            kept = self._kept = Kept(tensors, lambda: _described(describe))
         net = kept.value
+        if net is None:
+            return None
         lead, n = y.shape[:-1], _sizes(net.form, net.matrices)[1]
         if y.dtype is not net.values.dtype or y.dim() == 0 or y.shape[-1] != m or not y.is_cpu or not y.numel():
             return None
@@ -369,10 +371,8 @@ _Network = tuple[AdaptiveForm, list[Tensor], Tensor]
 class _Described:
     """A network, and its matrices as the kernels of an instruction set read them."""
 
-    def __init__(self, describe: Callable[[], _Network]) -> None:
-        with torch.no_grad():
-            self.form, self.matrices, values = describe()
-        self.values = values.contiguous()
+    def __init__(self, form: AdaptiveForm, matrices: list[Tensor], values: Tensor) -> None:
+        self.form, self.matrices, self.values = form, matrices, values.contiguous()
         self.packed: dict[tuple[bool, str], list[Matrix]] = {}
 
     def arrays(self, bfloat16: bool) -> list[Matrix]:
@@ -381,3 +381,11 @@ class _Described:
         if found is None:
             found = self.packed[key] = _arrays(self.form, self.matrices, True, True, bfloat16)
         return found
+
+
+def _described(describe: Callable[[], _Network]) -> _Described | None:
+    """None where the kernels cannot take it as it is."""
+    with torch.no_grad():
+        form, matrices, values = describe()
+    m = _sizes(form, matrices)[0]
+    return _Described(form, matrices, values) if _fits(form, values.new_empty(0, m), matrices, values, None) else None
