@@ -112,6 +112,8 @@ def _shared_parameter(d: Draw, net: nn.Module, y: Tensor) -> None:
 
 
 def _optimizer(d: Draw, net: nn.Module, y: Tensor) -> None:
+    if any(p.is_conj() for p in net.parameters()):  # which torch's optimisers do not take
+        return
     for p in net.parameters():
         p.grad = torch.ones_like(p)
     options: dict[str, Any] = d.pick("optimizer", [{"fused": True}, {"foreach": True}, {"foreach": False}])
