@@ -8,7 +8,7 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
-constexpr int64_t value_strip = 4;  // so many samples are summed first, and tiles are whole strips
+constexpr int64_t value_strip = 4;  // samples of a strip: strips are summed first, and a tile is made of whole ones
 
 template <class T> struct AdaptiveFactors {
   Factor<T> forward, adjoint;  // of x M^T and x M
@@ -63,7 +63,7 @@ template <class T> class AdaptiveTile {
     passed = memory.take<uint8_t>(c.net.n);
   }
 
-  // Rows of so many columns, or one number a sample.
+  // A row of `columns` values for each sample, or one number for each.
   PaddedRows<T> take(int64_t columns) {
     const int64_t stride = tile_stride<T>(columns);
     return {memory_.template take<T>(most * stride), stride};
