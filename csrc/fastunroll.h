@@ -64,8 +64,9 @@ template <class T> struct Network {
   // Whether A takes W's part too.
   bool is_own_adjoint() const { return linear == Linear::coupled && !second.given(); }
   int64_t state_size() const { return onsager ? m : momentum || splitting ? n : 0; }
-  // What the gradient needs besides x: the residuals; or v and z - x+.
-  int64_t trace_size() const { return onsager ? m : splitting ? 2 * n : 0; }
+  // What the gradient needs of a layer and sample besides x+: with splitting v and z - x+, then, if coupled, r.
+  int64_t residual_at() const { return splitting ? 2 * n : 0; }
+  int64_t trace_size() const { return residual_at() + (coupled() ? m : 0); }
 };
 
 template <class T> struct Packing {

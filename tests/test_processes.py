@@ -185,8 +185,8 @@ LONG = {
     )""",
     "backward": """torch.ops.fastunroll.network_backward(
         torch.randn(32, 1024), None, torch.randn(32, 4096), [1e-6 * torch.randn(4096, 1024)], [],
-        [torch.ones(())], [torch.ones(())], [], [], None, None, torch.ones(3000, 32, 1024), torch.zeros(3000, 32, 0),
-        torch.zeros(3000, 32, 0, dtype=torch.uint8),
+        [torch.ones(())], [torch.ones(())], [], [], None, None, torch.ones(3000, 32, 1024),
+        torch.zeros(3000, 32, 4096), torch.zeros(3000, 32, 0, dtype=torch.uint8),
         fu.ops.Form(3000, linear="coupled").numbers(), [True] * 3 + [True, False, True, True, False, False],
     )""",
 }

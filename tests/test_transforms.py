@@ -269,7 +269,7 @@ MISUSED = {
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operators_stay_within_their_memory(name: str) -> None:
     operator = getattr(torch.ops.fastunroll, name)
-    with pytest.raises(RuntimeError, match=f"fastunroll.{name}: shapes or dtypes do not fit"):
+    with pytest.raises(RuntimeError, match=f"fastunroll.{name}: the shapes or dtypes of its tensors do not fit"):
         operator(*MISUSED[name]())
     arguments = [
         [t.half() for t in a] if isinstance(a, list) and a and isinstance(a[0], Tensor) else

@@ -7,19 +7,11 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
-template <class T> struct StartNegative {  // minus a matrix that ends at its last column
-  const T* data;
-  int64_t columns;
-  Vector<T> operator()(int64_t row, int64_t column) const {
-    return -load_some(data + row * columns + column, columns - column);
-  }
-};
-
 // v of layer k for the samples of a task: where it lies, or made again.
 template <class T>
 Rows<T> input_rows(const BackwardMemory<T>& m, int64_t k, int64_t begin, int64_t count, TaskMemory<T>& s) {
   const int64_t n = m.net.n;
-  if (m.net.splitting) return {m.given(m.a.trace, 2 * n, begin, k), 2 * n, count, nullptr, 0};
+  if (m.net.splitting) return {m.traced(begin, k), m.net.trace_size(), count, nullptr, 0};
   const T* x = m.iterate(k, begin);
   if (m.net.momentum && !m.starts_from_zero(k)) {
     const T* before = m.iterate_before(k, begin);
@@ -33,32 +25,6 @@ Rows<T> input_rows(const BackwardMemory<T>& m, int64_t k, int64_t begin, int64_t
     memset(s.v, 0, size_t(count * m.stride) * sizeof(T));
   }
   return {s.v, m.stride, count, nullptr, 0};
-}
-
-// Minus a matrix whose rows come again and again, from row `first` on.
-template <class T> struct StartNegativeAgain {
-  const T* data;
-  int64_t columns, first, rows;
-  Vector<T> operator()(int64_t row, int64_t column) const {
-    return StartNegative<T>{data, columns}((first + row) % rows, column);
-  }
-};
-
-// r = y - A v of a part of the samples of all layers: for few samples A costs as much as for those of all layers.
-template <class T> void make_residuals(const BackwardMemory<T>& m, int64_t part, TaskMemory<T>& s) {
-  const Network<T>& net = m.net;
-  const int64_t all = net.layers * m.count, end = all * (part + 1) / m.threads;
-  for (int64_t i = all * part / m.threads, last; i < end; i = last) {
-    last = i + m.task < end ? i + m.task : end;
-    const int64_t k = i / m.count;
-    if (!net.splitting && k == 0 && last > m.count) last = m.count;  // x0 lies elsewhere
-    Rows<T> v = input_rows(m, k, i % m.count, last - i, s);
-    v.masks = s.v_masks;
-    v.words = m.words;
-    for (int64_t r = 0; r < v.count; ++r) mark_row(s.v_masks + r * m.words, m.words, v.data + r * v.stride, net.n);
-    product(m.forward.first.of(0), v, s.products, m.above, StartNegativeAgain<T>{m.a.y, net.m, i, m.count},
-            StoreNegated<T>{m.residuals + i * m.stride_y, m.stride_y, nullptr});
-  }
 }
 
 // A rank's panels of a factor.
@@ -106,27 +72,10 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
                      const Team& team) {
   const Network<T>& net = m.net;
   const int64_t stride_y = m.stride_y, size = net.m;
-  const bool needs_residual = m.to_step.strips || m.of_second.wanted() || m.of_first.wanted() || net.onsager;
-  Rows<T> v{};
-  if (team.rank == 0) {
-    if (m.of_first.wanted() || (needs_residual && !m.residuals && !net.onsager)) {
-      v = input_rows(m, k, begin, g.count, s);
-      v.masks = s.v_masks;
-      v.words = m.words;
-      for (int64_t r = 0; r < v.count; ++r) mark_row(s.v_masks + r * m.words, m.words, v.data + r * v.stride, net.n);
-    }
-    if (net.onsager) {
-      for (int64_t r = 0; r < g.count; ++r) {
-        T* residual = s.residual + r * stride_y;
-        const T* trace = m.given(m.a.trace, size, begin + r, k);
-        for (int64_t c = 0; c < size; c += lanes<T>) store(residual + c, load_some(trace + c, size - c));
-      }
-    } else if (m.residuals) {
-      memcpy(s.residual, m.residuals + (k * m.count + begin) * stride_y, size_t(g.count * stride_y) * sizeof(T));
-    } else if (needs_residual) {
-      product(m.forward.first.of(k), v, s.products, m.above, StartNegative<T>{m.given(m.a.y, size, begin), size},
-              StoreNegated<T>{s.residual, stride_y, nullptr});
-    }
+  for (int64_t r = 0; team.rank == 0 && r < g.count; ++r) {
+    T* residual = s.residual + r * stride_y;
+    const T* trace = m.traced(begin + r, k) + net.residual_at();
+    for (int64_t c = 0; c < size; c += lanes<T>) store(residual + c, load_some(trace + c, size - c));
   }
   const bool gram = net.linear == Linear::gram;
   const Factor<T>& first = m.adjoint.first.of(k);
@@ -154,7 +103,7 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
       }
       if (to_y) store(to_y + c, load(to_y + c) + h);
       store(seen + c, -h);
-      if (step && needs_residual) store(residual + c, load(residual + c) * load(step + c));
+      if (step) store(residual + c, load(residual + c) * load(step + c));
     }
   }
   team.wait();
@@ -171,7 +120,7 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
     sum.put_x(place, begin, m.upright ? of_n : rows);
   };
   if (m.of_second.wanted()) put(m.of_second, g, s.residual);
-  if (m.of_first.wanted()) put(m.of_first, v, s.seen);
+  if (m.of_first.wanted()) put(m.of_first, input_rows(m, k, begin, g.count, s), s.seen);
 }
 
 }  // namespace fastunroll::FASTUNROLL_SET

@@ -62,16 +62,9 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   g_first = transposed(a.grad_first);
   g_second = transposed(a.grad_second);
 
-  forward = linear_factors(net, memory);
   adjoint = adjoint_factors(net, memory);
   pack_if_used_again(adjoint, net, batch, threads, memory);
-  const bool makes_residuals =
-      net.coupled() && !net.onsager && (to_step.strips || of_first.wanted() || of_second.wanted());
-  if (makes_residuals) pack_if_used_again(forward, net, batch, threads, memory);
-  const bool at_first = makes_residuals && batch <= strip && !net.momentum && net.first.shared();
-  residuals = at_first ? memory.take<T>(net.layers * batch * stride_y) : nullptr;
 
-  const int64_t for_adjoint = buffer_size(adjoint), for_forward = makes_residuals ? buffer_size(forward) : 0;
   const int64_t most_sums = blocks(n > m ? n : m, threads), spilled = most_sums > task ? most_sums : task;
   tasks = memory.take<TaskMemory<T>>(threads);
   for (int t = 0; t < threads; ++t) {
@@ -86,9 +79,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
     s.norms = memory.take<T>(task);
     s.shares = memory.take<T>(task);
     s.g_masks = memory.take<uint64_t>(task * words);
-    s.v_masks = memory.take<uint64_t>(task * words);
-    s.products = {memory.take<T>(spilled * panel_width<T>),
-                  memory.take<T>(for_adjoint > for_forward ? for_adjoint : for_forward)};
+    s.products = {memory.take<T>(spilled * panel_width<T>), memory.take<T>(buffer_size(adjoint))};
   }
 }
 
@@ -144,7 +135,7 @@ template <class T> void BackwardPass<T>::start_segment() {
 template <class T>
 void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale, TaskMemory<T>& s) {
   const int64_t size = net.m;
-  const T* residual = m.given(a.trace, size, b, k);
+  const T* residual = m.traced(b, k);
   T* const to_theta = m.to_theta.again_at(b);
   T of_scale = 0;
   for (int64_t c = 0; c < net.n / net.group; ++c) {
@@ -182,12 +173,12 @@ template <class T> void BackwardPass<T>::through_prox(int64_t k, int64_t b, T* g
   if (net.onsager) {
     to_theta = s.along;
     memset(s.along, 0, size_t(m.stride) * sizeof(T));
-    scale = rms(m.given(a.trace, net.m, b, k), net.m);
+    scale = rms(m.traced(b, k), net.m);
   }
   prox.gradient_of_row(out, m.given(a.passed, n / net.group, b, k), g, scale, s.magnitudes, to_theta, to_gain);
   if (net.onsager) onsager_row(k, b, row, prox, scale, s);
   if (!state) return;
-  const T* moved = m.given(a.trace, 2 * n, b, k) + n;
+  const T* moved = m.traced(b, k) + n;
   T* const to_blend = m.to_blend.at(b);
   for (int64_t c = 0; c < n; c += lanes<T>) {
     const Vector<T> before = load(g + c), of_state = load(state + c);
@@ -312,10 +303,6 @@ template <class T> void BackwardPass<T>::run_segment(Team team) {
     for (int64_t i; queues[net.layers].take(i, count);)
       m.of_first.put_x({0, 0, m.count, true}, i * m.task,
                        {m.given(a.y, net.m, i * m.task), net.m, m.rows_of_task(i * m.task), nullptr, 0});
-  if (m.residuals) {
-    each_part([&](int64_t part) { make_residuals(m, part, s); });
-    team.wait();
-  }
   for (int64_t k = net.layers - 1; k >= 0; --k) {
     if (count == 1)
       layer_of_task(k, 0, shared, team);

@@ -18,7 +18,7 @@ template <class T> struct TaskMemory {
   T* along;                    // a row: threshold gradients of one sample, or zeros
   T* magnitudes;               // a row
   T *scales, *norms, *shares;  // Onsager, for each sample: r's gradient gets scale r / norm, and share of that of s+
-  uint64_t *g_masks, *v_masks;
+  uint64_t* g_masks;
   ProductScratch<T> products;
 };
 
@@ -64,7 +64,7 @@ template <class T> struct BackwardMemory {
   int threads;
   double above;
 
-  LinearFactors<T> forward, adjoint;
+  LinearFactors<T> adjoint;
   ParameterRows<T> theta, step;
   T* g_x;      // (count, stride): the gradient of the layer's output, then of its input
   T* g_state;  // (count, stride or stride_y): that of s; null if there is none
@@ -75,8 +75,7 @@ template <class T> struct BackwardMemory {
   // Coupled: with few samples the sums are made as they are wanted. With more they are made transposed, with g and v
   // for rows, whose zeros are skipped, and turned in the end.
   bool upright;
-  T* residuals;  // (layers, count, stride_y): r of all layers, made at first if samples are few; or null
-  T* g_first;    // the transposed gradients, (n, m), or null
+  T* g_first;  // the transposed gradients, (n, m), or null
   T* g_second;
   TaskMemory<T>* tasks;  // of each thread
 
@@ -89,6 +88,8 @@ template <class T> struct BackwardMemory {
   template <class U> U* given(U* matrix, int64_t size, int64_t begin, int64_t layer = 0) const {
     return matrix ? matrix + (layer * a.batch + first_sample + begin) * size : nullptr;
   }
+  // What the trace has of layer k, from sample `begin` on.
+  const T* traced(int64_t begin, int64_t k) const { return given(a.trace, net.trace_size(), begin, k); }
   // x as layer k found it; null for zero.
   const T* iterate(int64_t k, int64_t begin) const {
     return k ? given(a.x, net.n, begin, k - 1) : given(a.x0, net.n, begin);

@@ -68,6 +68,11 @@ template <class T> class ForwardPass {
                  const Finish& finish = {});
   void finish_rows(const Tile& tile, int64_t k);
   bool ends_by_row(int64_t k) const { return net.splitting || !prox_of(net, theta, k).by_element(); }
+  // What the trace has of layer k and sample b; null where there is no trace.
+  T* traced(int64_t k, int64_t b) const { return a.trace ? a.trace + (k * a.batch + b) * net.trace_size() : nullptr; }
+  Record<T> record_of(const Tile& tile, int64_t k) const {
+    return {a.trace ? traced(k, tile.first) + net.residual_at() : nullptr, net.trace_size(), net.m};
+  }
   bool stopped(const Tile& tile, int64_t step);
   bool goes_on() const { return __atomic_load_n(&stop_after, __ATOMIC_RELAXED) == never; }
 };
@@ -151,7 +156,7 @@ template <class T> void ForwardPass<T>::make_input(const Tile& tile, int64_t k) 
       extrapolate(v, x, s, blend_of(net, k), n);
     } else {
       for (int64_t c = 0; c < n; c += lanes<T>) store(v + c, load(x + c) - load(s + c));
-      if (a.trace) memcpy(a.trace + (k * a.batch + tile.first + r) * 2 * n, v, size_t(n) * sizeof(T));
+      if (T* const to = traced(k, tile.first + r)) memcpy(to, v, size_t(n) * sizeof(T));
     }
     mark_row(t.input_masks + r * words, words, v, n);
   }
@@ -191,7 +196,7 @@ template <class T> void ForwardPass<T>::linear_coupled(const Tile& tile, int64_t
   const TileMemory<T>& t = tile.t;
   const Factor<T>& forward = factors.first.of(k);
   const Range panels = tile.panels(forward.panel_count());
-  const StoreNegated<T> store_residual{t.residual, stride_y, step.of(k)};
+  const StoreNegated<T> store_residual{t.residual, stride_y, step.of(k), record_of(tile, k)};
   if (net.onsager) {  // start from -y - s
     for (int64_t r = tile.first_row(); r < tile.last_row(); ++r)
       for (int64_t c = r * stride_y; c < r * stride_y + net.m; ++c) t.state[c] = t.start[c] - t.state[c];
@@ -201,11 +206,7 @@ template <class T> void ForwardPass<T>::linear_coupled(const Tile& tile, int64_t
           store_residual);
   tile.team.wait();
   if (net.onsager) {
-    for (int64_t r = tile.first_row(); r < tile.last_row(); ++r) {
-      const T* residual = t.residual + r * stride_y;
-      t.scales[r] = rms(residual, net.m);
-      if (a.trace) memcpy(a.trace + (k * a.batch + tile.first + r) * net.m, residual, size_t(net.m) * sizeof(T));
-    }
+    for (int64_t r = tile.first_row(); r < tile.last_row(); ++r) t.scales[r] = rms(t.residual + r * stride_y, net.m);
     tile.team.wait();
   }
   const Rows<T> residual{t.residual, stride_y, tile.rows, nullptr, 0};
@@ -214,7 +215,7 @@ template <class T> void ForwardPass<T>::linear_coupled(const Tile& tile, int64_t
 
 template <class T> void ForwardPass<T>::linear_gram(const Tile& tile, int64_t k, const Rows<T>& v) {
   into_next(tile, k, factors.first.of(k), v, StartFrom<T>{tile.t.start, stride_y},
-            StepBack<T>{v.data, stride, step.of(k)});
+            StepBack<T>{v.data, stride, step.of(k), record_of(tile, k)});
 }
 
 // What needs whole rows: some prox, the second state, copies for the caller.
@@ -238,10 +239,10 @@ template <class T> void ForwardPass<T>::finish_rows(const Tile& tile, int64_t k)
         store(x + c, sum);
       }
       prox.apply_to_row(x, scale, tile.magnitudes, passed);
-      T* moved = a.trace ? a.trace + ((k * a.batch + b) * 2 + 1) * n : nullptr;
+      T* const trace = traced(k, b);
       for (int64_t c = 0; c < n; c += lanes<T>) {
         const Vector<T> difference = load(z + c) - load(x + c);
-        if (moved) store_some(moved + c, difference, n - c);
+        if (trace) store_some(trace + n + c, difference, n - c);
         store(s + c, multiply_add(broadcast(blend), difference, load(s + c)));
       }
     } else if (ends_by_row(k)) {

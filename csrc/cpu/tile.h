@@ -52,20 +52,30 @@ template <class T> struct Store {  // into a padded tile
   }
 };
 
-template <class T> struct StoreNegated {  // times a factor for each column, if there is one
+// Rows of a matrix of which `columns` values each are written; or none.
+template <class T> struct Record {
+  T* data;
+  int64_t stride, columns;
+  void put(int64_t row, int64_t column, Vector<T> v) const {
+    if (data) store_some(data + row * stride + column, v, columns - column);
+  }
+};
+
+template <class T> struct StoreNegated {  // times a factor for each column, if there is one; recorded without
   T* data;
   int64_t stride;
   const T* factors;
+  Record<T> record;
   template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
     for (int j = 0; j < Count; ++j) {
       const int64_t c = column + j * lanes<T>;
+      record.put(row, c, -v[j]);
       store(data + row * stride + c, factors ? -v[j] * load(factors + c) : -v[j]);
     }
   }
 };
 
-// --- what is made of it before
-// -----------------------------------------------------------------------------------------
+// --- what is made of it before -------------------------------------------------------------------------------------
 
 template <class T> struct AsItIs {
   template <class Place> const Place& before(const Place& place) const { return place; }
@@ -74,25 +84,28 @@ template <class T> struct AsItIs {
 template <class T, class Place> struct SteppedBack {
   const T *from, *factors;
   int64_t stride;
+  Record<T> record;
   const Place& place;
   template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
     Vector<T> z[Count];
     for (int j = 0; j < Count; ++j) {
       const int64_t c = column + j * lanes<T>;
       const Vector<T> x = load(from + row * stride + c);
+      record.put(row, c, -v[j]);
       z[j] = factors ? multiply_add(-v[j], load(factors + c), x) : x - v[j];
     }
     place.template store_at<Count>(row, column, z);
   }
 };
 
-// From a padded tile, against the sum, by a factor for each column, if there is one.
+// From a padded tile, against the sum, by a factor for each column, if there is one. Minus the sum is recorded.
 template <class T> struct StepBack {
   const T* from;
   int64_t stride;
   const T* factors;
+  Record<T> record;
   template <class Place> SteppedBack<T, Place> before(const Place& place) const {
-    return {from, factors, stride, place};
+    return {from, factors, stride, record, place};
   }
 };
 

@@ -98,8 +98,7 @@ class Loss:
         compare(
             f"{what} of {', '.join(names)}:", found, lambda leaves: of(s.exact, leaves)(names), s.widened(),
             [self.gradient_rows(name) for name in names], s.dtype,
-            tolerances={dtype: t * (5 if what.startswith("second") else 1) for dtype, t in GRADIENTS.items()},
-            strict=s.strict, only=self.sound, hides=True,
+            tolerances=GRADIENTS, strict=s.strict, only=self.sound, hides=True, cancels=what.startswith("second"),
         )  # fmt: skip
 
 

@@ -104,6 +104,7 @@ class Fused {
     }
     const Result<float> result = p_.forward();
     Arguments<float> wanted = p_.backward(result);
+    const Array<float> trace = trace_of_device(result);
     Array<float> dz(result.x.size()), h(size_t(net_.layers * p_.size.batch * m_)), start(wanted.x0.size());
     const int64_t tiles = (p_.size.batch + 16 * shape.tall - 1) / (16 * shape.tall);
     Array<float> theta(size_t(tiles * net_.layers * long_)), sums(size_t(tiles * net_.layers * 8 * shape.blocks)),
@@ -111,7 +112,7 @@ class Fused {
     const cuda::FusedBackward<float> call = {layers_of(first, second),
                                              result.x.data(),
                                              data(p_.given.x0),
-                                             result.trace.data(),
+                                             trace.data(),
                                              p_.grad.data(),
                                              true,
                                              dz.data(),
@@ -132,6 +133,15 @@ class Fused {
   int m_, n_, wide_, long_;
   Laid step_, theta_;
   Array<float> gain_, blend_;
+
+  // Without r of coupled layers, but for Onsager's.
+  Array<float> trace_of_device(const Result<float>& r) const {
+    const int64_t size = net_.trace_size(), kept = net_.onsager ? net_.m : net_.residual_at();
+    Array<float> out;
+    for (auto row = r.trace.begin(); size > 0 && row != r.trace.end(); row += size)
+      out.insert(out.end(), row, row + kept);
+    return out;
+  }
 
   cuda::FusedLayers<float> layers_of(const Laid& first, const Laid& second) const {
     return {p_.size.batch,

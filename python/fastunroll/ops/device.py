@@ -82,6 +82,11 @@ def on_host() -> bool:
     return "cpu" in _modules
 
 
+def is_host(t: Tensor) -> bool:
+    """Whether a tensor is the CPU engine's."""
+    return t.device.type == "cpu" and not on_host()
+
+
 def where(t: Tensor) -> tuple[int, int]:
     """The device and stream that kernels over this tensor run on."""
     if t.device.type != "cuda":

@@ -57,8 +57,13 @@ class Form:
     def state_size(self, m: int, n: int) -> int:
         return {"none": 0, "onsager": m}.get(self.state, n)
 
-    def trace_size(self, m: int, n: int) -> int:
-        return {"onsager": m, "splitting": 2 * n}.get(self.state, 0)
+    def trace_size(self, m: int, n: int, has_residuals: bool) -> int:
+        """The values that the gradient needs of a layer and sample besides x⁺.
+
+        has_residuals: where layers are coupled y − A v is among them, which is made again otherwise.
+        """
+        of_state = 2 * n if self.state == "splitting" else 0
+        return of_state + (m if self.state == "onsager" or (self.coupled and has_residuals) else 0)
 
 
 class Parameters(NamedTuple):

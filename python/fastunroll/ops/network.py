@@ -14,7 +14,7 @@ from .. import _fastunroll
 from .._precision import own_precision
 from . import dispatch, fused, layerwise
 from .cache import packed
-from .device import kernels
+from .device import is_host, kernels
 from .form import LINEARS, SHRINKAGES, Form, Parameters, fits, sizes
 from .memory import empty
 from .plain_gradients import plain_gradients
@@ -69,12 +69,13 @@ class Outcome(NamedTuple):
     passed: Tensor
 
 
-def _outcome_shapes(f: Form, m: int, n: int, batch: int, keep: bool, record: bool) -> tuple[tuple[int, ...], ...]:
+def _outcome_shapes(f: Form, m: int, n: int, y: Tensor, keep: bool, record: bool) -> tuple[tuple[int, ...], ...]:
+    batch = y.shape[0]
     return (
         (f.layers if keep or record else 0, batch, n),
         (0 if keep else batch, n),
         (batch, f.state_size(m, n)),
-        (f.layers, batch, f.trace_size(m, n) if record else 0),
+        (f.layers, batch, f.trace_size(m, n, is_host(y)) if record else 0),
     )
 
 
@@ -88,7 +89,7 @@ def run(
     record: bool,
 ) -> Outcome:  # fmt: skip
     """Contiguous batches through a native network whose parameters have not moved, with packed weights or None."""
-    x, last, s, trace = empty(_outcome_shapes(f, m, n, y.shape[0], keep, record), y.dtype)
+    x, last, s, trace = empty(_outcome_shapes(f, m, n, y, keep, record), y.dtype)
     out = Outcome(x, last, s, trace, _passed(f, y, n, record))
     native.forward(
         y.shape[0], torch.get_num_threads(), weights, y.data_ptr(), address(x0), address(s0),
@@ -108,7 +109,7 @@ def _run_on_device(
 ) -> Outcome:  # fmt: skip
     """In one launch where a kernel serves, else layer by layer."""
     m, n = sizes(f, p)
-    x, last, s, trace = map(y.new_empty, _outcome_shapes(f, m, n, y.shape[0], keep, record))
+    x, last, s, trace = map(y.new_empty, _outcome_shapes(f, m, n, y, keep, record))
     out = Outcome(x, last, s, trace, _passed(f, y, n, record))
     chosen = dispatch.plan(module, f, p, y)
     with own_precision(y):
@@ -141,7 +142,7 @@ def _network_fake(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     f = Form.of(form)
     m, n = sizes(f, Parameters(first, second))
-    x, last, s, trace = (y.new_empty(shape) for shape in _outcome_shapes(f, m, n, y.shape[0], keep, record))
+    x, last, s, trace = (y.new_empty(shape) for shape in _outcome_shapes(f, m, n, y, keep, record))
     return x, last, s, trace, _passed(f, y, n, record)
 
 
@@ -221,7 +222,7 @@ def _network_backward(
     f, p = Form.of(form), Parameters(first, second, step, theta, gain, blend)
     require(fits(f, p, y, x0, s0), "network_backward")
     m, n = sizes(f, p)
-    batch, records = y.shape[0], f.trace_size(m, n)
+    batch, records = y.shape[0], f.trace_size(m, n, is_host(y))
     require(
         x.shape == (f.layers, batch, n) and grad.shape in (x.shape, x.shape[1:]) and len(needs) == 9
         and trace.shape == (f.layers, batch, records) and x.is_contiguous() and trace.is_contiguous()

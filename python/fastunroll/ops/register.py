@@ -97,10 +97,11 @@ def ready(t: Tensor) -> Tensor:
 
 
 def require(fits: bool, operator_name: str) -> None:
-    """Keeps a direct call of an operator within its memory. Public functions have said what is wrong before."""
+    """Keeps an operator within its memory. Public functions have said what is wrong with their arguments before."""
     if not fits:
         raise RuntimeError(
-            f"torch.ops.fastunroll.{operator_name}: shapes or dtypes do not fit; call it through fastunroll's functions"
+            f"fastunroll.{operator_name}: the shapes or dtypes of its tensors do not fit each other; those of a network"
+            " keep the shapes that it was made with, and one dtype, which net.to(dtype) changes for all"
         )
 
 
