@@ -26,7 +26,7 @@ OURS = 3.0  # seconds that a call of ours may take: all samples
 
 
 def _ours(problem: Problem, dtype: torch.dtype, tol: float) -> Solver:
-    solver = fu.solvers.Lasso(torch.from_numpy(problem.A).to(dtype))
+    solver = fu.solvers.Lasso(torch.from_numpy(problem.A).to(dtype), gram=True)
 
     def load(part: Problem) -> Any:
         return torch.from_numpy(part.Y).to(dtype), torch.from_numpy(part.lam).to(dtype)

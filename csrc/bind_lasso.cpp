@@ -5,6 +5,8 @@
 
 #include <array>
 #include <memory>
+#include <mutex>
+#include <utility>
 
 #include "addresses.h"
 #include "cpu/workspace.h"
@@ -62,6 +64,68 @@ class BoundDictionary {
   std::unique_ptr<Block> prepared_;
 };
 
+// Lasso problems of a matrix whose columns are read where they lie: the caller keeps the matrix.
+class BoundColumns {
+ public:
+  // at: values; of a sparse matrix also where columns begin, and the row of each value. strides: of rows and columns.
+  BoundColumns(bool is_double, std::array<int64_t, 2> shape, double ridge, std::array<Address, 3> at,
+               std::array<int64_t, 2> strides, bool wide)
+      : is_double_(is_double), shape_(shape), ridge_(ridge), at_(at), strides_(strides), wide_(wide) {}
+
+  // Returns how many samples have not converged; -1 where a working set would have more than `most_columns`.
+  int64_t solve(int64_t batch, int threads, bool nonnegative, double tol, int64_t most_steps, int64_t most_columns,
+                const std::array<Address, 4>& given, const std::array<Address, 3>& out) {
+    std::unique_ptr<ColumnStore> store = take();
+    bool crowded = false;
+    int64_t left = 0;
+    interruptibly([&] {
+      with_type(is_double_, [&](auto zero) {
+        using T = decltype(zero);
+        const Columns<T> a{shape_[0],
+                           shape_[1],
+                           pointer<const T>(at_[0]),
+                           strides_[0],
+                           strides_[1],
+                           pointer<const void>(at_[1]),
+                           pointer<const void>(at_[2]),
+                           wide_};
+        lasso_columns<T>({a, ridge_, store.get(), batch, threads, nonnegative, tol, most_steps, most_columns,
+                          pointer<const T>(given[0]), pointer<const T>(given[1]), pointer<const T>(given[2]),
+                          pointer<const T>(given[3]), Interruption::happened, pointer<T>(out[0]), pointer<T>(out[1]),
+                          pointer<int64_t>(out[2]), &crowded});
+        for (int64_t i = 0; !crowded && i < batch; ++i) left += !(pointer<T>(out[1])[i] <= T(tol));
+      });
+    });
+    if (!crowded) keep(std::move(store));
+    return crowded ? -1 : left;
+  }
+
+ private:
+  // What other calls have left, if none uses it now.
+  std::unique_ptr<ColumnStore> take() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const char* const set = instruction_set();  // which rounds sums, perhaps, in its own way
+    if (set != set_) kept_.reset();
+    set_ = set;
+    return kept_ ? std::move(kept_) : std::make_unique<ColumnStore>();
+  }
+  void keep(std::unique_ptr<ColumnStore> store) {
+    constexpr int64_t most = 4096;  // columns: their Gram matrix takes 128 MB
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (store->capacity <= most && (!kept_ || kept_->count < store->count)) kept_ = std::move(store);
+  }
+
+  bool is_double_;
+  std::array<int64_t, 2> shape_;
+  double ridge_;
+  std::array<Address, 3> at_;
+  std::array<int64_t, 2> strides_;
+  bool wide_;
+  std::mutex mutex_;
+  std::unique_ptr<ColumnStore> kept_;
+  const char* set_ = nullptr;  // for which it was made
+};
+
 }  // namespace
 
 void bind_lasso(py::module_& module) {
@@ -69,4 +133,7 @@ void bind_lasso(py::module_& module) {
       .def(py::init<bool, std::array<int64_t, 2>, int, double, Address>())
       .def("is_current", &BoundDictionary::is_current)
       .def("solve", &BoundDictionary::solve);
+  py::class_<BoundColumns>(module, "Columns")
+      .def(py::init<bool, std::array<int64_t, 2>, double, std::array<Address, 3>, std::array<int64_t, 2>, bool>())
+      .def("solve", &BoundColumns::solve);
 }

@@ -9,6 +9,8 @@
 #pragma once
 #include <cstdint>
 
+#include "column_store.h"
+
 namespace fastunroll {
 
 // A parameter of the layers of a network: one array for all of them, one for each, or none.
@@ -219,6 +221,25 @@ template <class T> struct Lasso {
   int64_t* steps;  // (batch)
 };
 
+// Lasso problems of a few samples, or of more columns than a Gram matrix has room for; as Lasso. Sums are made in
+// double precision.
+template <class T> struct LassoColumns {
+  Columns<T> a;
+  double ridge;
+  ColumnStore* store;  // of this matrix and ridge, empty at first: problems after the first find columns there
+  int64_t batch;
+  int threads;
+  bool nonnegative;
+  double tol;
+  int64_t most_steps;
+  int64_t most_columns;  // of a working set
+  const T *y, *lam, *weights, *x0;
+  bool (*interrupted)();
+  T *x, *gap;
+  int64_t* steps;
+  bool* crowded;  // set where a working set would have more columns: the results are incomplete then
+};
+
 // x and theta seen as (outer, middle, inner), theta depending on the middle index alone.
 // Complex numbers are pairs of T; sizes count numbers, not reals.
 template <class T> struct SoftThreshold {
@@ -296,6 +317,7 @@ template <class T> void adaptive_backward(const AdaptiveBackward<T>&);
 template <class T> int64_t dictionary_size(const Dictionary<T>&);
 template <class T> void dictionary_prepare(const Dictionary<T>&);
 template <class T> void lasso(const Lasso<T>&);
+template <class T> void lasso_columns(const LassoColumns<T>&);
 template <class T> void proximal_gradient(const ProximalGradient<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);

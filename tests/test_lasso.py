@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -194,7 +195,10 @@ def sparse_max(A: Array, Y: Array) -> Array:
     return fu.solvers.Lasso(A, weights=np.ones(A.shape[1], A.dtype)).lambda_max(Y)
 
 
-def test_path() -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_path(monkeypatch: pytest.MonkeyPatch, together: bool) -> None:
+    """As one batch, or each λ from the one before."""
+    monkeypatch.setattr(sys.modules["fastunroll.solvers.lasso"], "pays", lambda A, samples: together)
     p = sparse(30, 70, 5)
     lams, results = fu.solvers.lasso_path(p.A, p.Y, count=12, least=0.02, tol=1e-8)
     assert lams.shape == (12, 5)
@@ -206,7 +210,8 @@ def test_path() -> None:
         check(Problem(p.A, p.Y, lam, {}), found, 1e-8)
         cold += p.solver().solve(p.Y, lam, tol=1e-8).iterations.sum()
     assert not results[0].x.any()
-    assert sum(found.iterations.sum() for found in results) < cold
+    made = sum(found.iterations.sum() for found in results)
+    assert made == cold if together else made < cold
     _, positive = fu.solvers.lasso_path(p.A, p.Y, count=3, nonnegative=True, ridge=0.5, max_iter=5000)
     assert all((found.x >= 0).all() and found.converged.all() for found in positive)
     own, two = fu.solvers.lasso_path(p.A, p.Y[0], lams=[1.0, 0.5])
@@ -261,17 +266,21 @@ def assert_agrees(p: Problem, solve: Any) -> None:
         assert one.gap(0, theirs, ours.x) < 1e-2  # or it says nothing
 
 
+@pytest.mark.parametrize("gram", [False, True])
 @pytest.mark.parametrize("options", [{}, {"nonnegative": True}, {"ridge": 0.5}], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_bits(native: Any, dtype: torch.dtype, options: dict[str, Any]) -> None:
+def test_bits(native: Any, dtype: torch.dtype, options: dict[str, Any], gram: bool) -> None:
     """Of a sample, whatever is beside it, on whatever threads and instruction set; its second precision too."""
     A, Y = torch.randn(37, 133, dtype=dtype), torch.randn(150, 37, dtype=dtype)
     Y[::3] *= 1e-12
     lam = 0.05 * fu.solvers.Lasso(A, **options).lambda_max(Y)
     x0 = torch.where(torch.rand(150, 133) < 0.1, 0.1 * torch.randn(150, 133), 0.0).to(dtype) * Y.abs().amax(1)[:, None]
 
+    kept = fu.solvers.Lasso(A, gram=gram, **options)  # which finds columns of other samples, perhaps
+
     def found(rows: list[int], tol: float, start: bool) -> list[torch.Tensor]:
-        r = fu.solvers.lasso(A, Y[rows], lam[rows], tol=tol, x0=x0[rows] if start else None, **options)
+        solver = kept if len(rows) % 2 else fu.solvers.Lasso(A, gram=gram, **options)
+        r = solver.solve(Y[rows], lam[rows], tol=tol, x0=x0[rows] if start else None)
         return [r.x, r.gap, r.iterations]
 
     everything = list(range(150))
@@ -300,13 +309,12 @@ def test_bits(native: Any, dtype: torch.dtype, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("options", [{}, {"nonnegative": True}, {"ridge": 0.3}, {"weights": True}], ids=str)
 @pytest.mark.parametrize(("dtype", "tol"), [(np.float64, 1e-8), (np.float32, 1e-6)])
 def test_without_a_gram_matrix(monkeypatch: pytest.MonkeyPatch, dtype: type, tol: float, options: Any) -> None:
-    """Plain PyTorch, which solves what is too large for a Gram matrix and what is on other devices."""
+    """Plain PyTorch, which solves what is on other devices."""
     if "weights" in options:
         options = {"weights": np.linspace(0.5, 2, 70).astype(dtype)}
     p = sparse(30, 70, 20, dtype, **options)
     native = p.solver().solve(p.Y, p.lam, tol=tol)
-    monkeypatch.setattr(lasso_prepared, "LARGEST_GRAM", 0)
-    assert not lasso_prepared.serves(torch.from_numpy(p.A))
+    monkeypatch.setattr(lasso_prepared, "serves", lambda A: False)
     plain = p.solver().solve(p.Y, p.lam, tol=tol)
     check(p, plain, tol)
     assert (plain.iterations != native.iterations).any()
@@ -318,9 +326,9 @@ def test_without_a_gram_matrix(monkeypatch: pytest.MonkeyPatch, dtype: type, tol
 
 
 def test_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a Gram matrix samples are taken some at a time, and so are gathered columns."""
+    """Plain PyTorch takes samples some at a time, and so gathers columns."""
     p = sparse(30, 70, 50, nonnegative=True)
-    monkeypatch.setattr(lasso_prepared, "LARGEST_GRAM", 0)
+    monkeypatch.setattr(lasso_prepared, "serves", lambda A: False)
     whole = p.solver().solve(p.Y, p.lam, tol=1e-8)
     monkeypatch.setattr("fastunroll.solvers.lasso_batched.CHUNK", 1000)
     parts = p.solver().solve(p.Y, p.lam, tol=1e-8)

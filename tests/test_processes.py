@@ -202,7 +202,7 @@ def test_interrupted(tmp_path: Path, call: str) -> None:
 
 def test_too_large_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_HUGE", 1 << 20)
-    monkeypatch.setattr(memory, "_available", lambda: 2_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 2_000_000)
     net = fu.nn.LISTA(torch.randn(8, 64), layers=3)
     rule = r"a result of shape \(8000, 64\) takes 0\.0 GB of 0\.0 GB available: use a smaller batch, or for training"
     with pytest.raises(MemoryError, match=rule), torch.no_grad():

@@ -20,6 +20,7 @@ template <class T> struct Kernels {
   int64_t (*dictionary_size)(const Dictionary<T>&);
   void (*dictionary_prepare)(const Dictionary<T>&);
   void (*lasso)(const Lasso<T>&);
+  void (*lasso_columns)(const LassoColumns<T>&);
   void (*proximal_gradient)(const ProximalGradient<T>&);
   void (*soft_threshold)(const SoftThreshold<T>&);
   void (*soft_threshold_backward)(const SoftThresholdBackward<T>&);

@@ -18,6 +18,7 @@ template <class T> void adaptive_backward(const AdaptiveBackward<T>&);
 template <class T> int64_t dictionary_size(const Dictionary<T>&);
 template <class T> void dictionary_prepare(const Dictionary<T>&);
 template <class T> void lasso(const Lasso<T>&);
+template <class T> void lasso_columns(const LassoColumns<T>&);
 template <class T> void proximal_gradient(const ProximalGradient<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
@@ -41,6 +42,7 @@ template <class T> constexpr Kernels<T> all() {
           dictionary_size,
           dictionary_prepare,
           lasso,
+          lasso_columns,
           proximal_gradient,
           soft_threshold,
           soft_threshold_backward};

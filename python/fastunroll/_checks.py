@@ -80,10 +80,15 @@ def matrix(name: str, value: object) -> Tensor:
     return a
 
 
+def all_finite(a: Tensor) -> bool:
+    """Whether no value is NaN or infinite. Reads the values once, and again where their sum is not finite."""
+    return bool(torch.isfinite(a.detach().sum())) or bool(torch.isfinite(a).all())
+
+
 def finite_matrix(name: str, value: object) -> Tensor:
     """``value`` if it is a matrix without NaN or infinity. Reads the values: for constructors."""
     a = matrix(name, value)
-    if not a.is_meta and not bool(torch.isfinite(a).all()):
+    if not a.is_meta and not all_finite(a):
         raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
     return a
 

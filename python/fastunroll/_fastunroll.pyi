@@ -80,6 +80,23 @@ def adaptive_backward(
     learned: list[int],
 ) -> None: ...
 
+class Columns:
+    def __init__(
+        self, is_double: bool, shape: tuple[int, int], ridge: float, at: Sequence[int], strides: Sequence[int],
+        wide: bool,
+    ) -> None: ...  # fmt: skip
+    def solve(
+        self,
+        batch: int,
+        threads: int,
+        nonnegative: bool,
+        tol: float,
+        most_steps: int,
+        most_columns: int,
+        given: Sequence[int],
+        out: Sequence[int],
+    ) -> int: ...
+
 class Dictionary:
     def __init__(self, is_double: bool, shape: tuple[int, int], threads: int, ridge: float, a: int) -> None: ...
     def is_current(self) -> bool: ...
@@ -90,8 +107,8 @@ class Dictionary:
         nonnegative: bool,
         tol: float,
         most_steps: int,
-        given: tuple[int, int, int, int],
-        out: tuple[int, int, int],
+        given: Sequence[int],
+        out: Sequence[int],
     ) -> int: ...
 
 def empty(is_double: bool, shapes: Sequence[Sequence[int]]) -> list[Any]: ...  # DLPack capsules

@@ -19,8 +19,11 @@ from .form import SHRINKAGES as SHRINKAGES
 from .form import Form as Form
 from .form import Parameters as Parameters
 from .form import sizes as sizes
+from .lasso import Columns as Columns
 from .lasso import Dictionary as Dictionary
+from .lasso import Samples as Samples
 from .lasso import serves_lasso as serves_lasso
+from .memory import available_memory as available_memory
 from .network import network as network
 from .prepared import Prepared as Prepared
 from .products import outer as outer

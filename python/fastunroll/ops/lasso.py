@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,30 @@ from .register import address, alike, is_double, ready, require, serves
 def serves_lasso(A: Tensor) -> bool:
     """Whether :class:`Dictionary` exists for this device and dtype."""
     return A.device.type == "cpu" and serves(A) and kernels(A) is None
+
+
+class Samples(NamedTuple):
+    """Problems that share a matrix A (m, n): y (B, m), λ (B,), w (n,), x₀ (B, n)."""
+
+    y: Tensor
+    lam: Tensor
+    weights: Tensor | None
+    x0: Tensor | None
+    nonnegative: bool
+    tol: float
+    most_steps: int
+
+    def ready(
+        self, shape: tuple[int, int], dtype: torch.dtype
+    ) -> tuple[list[Tensor | None], tuple[Tensor, Tensor, Tensor]]:
+        """The arguments as native code takes them, and room for the results: x, gaps and steps."""
+        (count, _), (m, n) = self.y.shape, shape
+        fits = self.y.dtype == dtype and alike(self.y, self.lam, self.weights, self.x0)
+        require(fits and self.y.shape == (count, m) and self.lam.shape == (count,), "lasso")
+        require(self.weights is None or self.weights.shape == (n,), "lasso")
+        require(self.x0 is None or self.x0.shape == (count, n), "lasso")
+        given = [None if t is None else ready(t) for t in (self.y, self.lam, self.weights, self.x0)]
+        return given, (self.y.new_empty(count, n), self.y.new_empty(count), torch.empty(count, dtype=torch.int64))
 
 
 class Dictionary:
@@ -27,27 +53,41 @@ class Dictionary:
         """Whether it serves the instruction set in use."""
         return self._native.is_current()
 
-    def solve(
-        self,
-        y: Tensor,
-        lam: Tensor,
-        weights: Tensor | None,
-        x0: Tensor | None,
-        nonnegative: bool,
-        tol: float,
-        most_steps: int,
-    ) -> tuple[Tensor, Tensor, Tensor, int]:
-        """x (B, n), relative gaps (B,), steps (B,) and how many gaps are above ``tol``, for y (B, m) and λ (B,)."""
-        (count, _), (m, n) = y.shape, self.shape
-        fits = y.dtype == self.dtype and alike(y, lam, weights, x0) and y.shape == (count, m) and lam.shape == (count,)
-        require(fits and (weights is None or weights.shape == (n,)), "lasso")
-        require(x0 is None or x0.shape == (count, n), "lasso")
-        y, lam = ready(y), ready(lam)
-        weights, x0 = (None if t is None else ready(t) for t in (weights, x0))
-        x, gap, steps = y.new_empty(count, n), y.new_empty(count), torch.empty(count, dtype=torch.int64)
+    def solve(self, p: Samples) -> tuple[Tensor, Tensor, Tensor, int]:
+        """x (B, n), relative gaps (B,), steps (B,) and how many gaps are above ``tol``."""
+        given, results = p.ready(self.shape, self.dtype)
         left = self._native.solve(
-            count, torch.get_num_threads(), nonnegative, tol, most_steps,
-            (y.data_ptr(), lam.data_ptr(), address(weights), address(x0)),
-            (x.data_ptr(), gap.data_ptr(), steps.data_ptr()),
+            len(p.y), torch.get_num_threads(), p.nonnegative, p.tol, p.most_steps,
+            [*map(address, given)], [*map(address, results)],
         )  # fmt: skip
-        return x, gap, steps, left
+        return *results, left
+
+
+class Columns:
+    """A matrix (m, n) on the CPU whose columns the native solver reads where they lie, and keeps those it has read.
+
+    A: rows or columns side by side, or ``torch.sparse_csc`` with ascending rows. Else it is copied.
+    """
+
+    def __init__(self, A: Tensor, ridge: float) -> None:
+        self.shape, self.dtype = (A.shape[0], A.shape[1]), A.dtype
+        if A.layout == torch.sparse_csc:
+            self._held = [A.values(), A.ccol_indices(), A.row_indices()]
+            strides = [1, 1]
+        else:
+            A = A.resolve_neg()
+            A = A if 1 in A.stride() and min(A.stride()) > 0 else A.contiguous()
+            self._held = [A]
+            strides = [*A.stride()]
+        at = [t.data_ptr() for t in self._held] + [0, 0]
+        wide = len(self._held) > 1 and self._held[1].dtype == torch.int64
+        self._native = _fastunroll.Columns(is_double(self._held[0]), self.shape, ridge, at[:3], strides, wide)
+
+    def solve(self, p: Samples, most_columns: int) -> tuple[Tensor, Tensor, Tensor, int]:
+        """As :meth:`Dictionary.solve`; −1 gaps are above ``tol`` where one needs more than ``most_columns`` columns."""
+        given, results = p.ready(self.shape, self.dtype)
+        left = self._native.solve(
+            len(p.y), torch.get_num_threads(), p.nonnegative, p.tol, p.most_steps, most_columns,
+            [*map(address, given)], [*map(address, results)],
+        )  # fmt: skip
+        return *results, left

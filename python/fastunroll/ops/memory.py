@@ -15,7 +15,7 @@ from .. import _fastunroll
 _HUGE = 1 << 30
 
 
-def _available() -> int | None:
+def available_memory() -> int | None:
     """Bytes that can be had without swapping, where the system tells."""
     try:
         with open("/proc/meminfo") as lines:
@@ -35,7 +35,7 @@ def empty(shapes: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:
     """
     size = max(map(math.prod, shapes), default=0) * dtype.itemsize
     if size >= _HUGE and os.name == "posix":
-        available = _available()
+        available = available_memory()
         if available is not None and size > available:
             raise MemoryError(_too_large(shapes, dtype, available))
     try:

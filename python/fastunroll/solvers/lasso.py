@@ -15,8 +15,10 @@ from ..products import product
 from .arrays import from_array
 from .implicit import attach
 from .lasso_batched import Problem
-from .lasso_prepared import Prepared
+from .lasso_path import progression
+from .lasso_prepared import Prepared, pays
 from .problem import require_seen
+from .sparse import adjoint_product, is_sparse, refuse_gradients, sparse_matrix
 
 Array = TypeVar("Array", Tensor, NDArray[np.floating[Any]])
 
@@ -64,22 +66,30 @@ def _tensor(name: str, value: object) -> Tensor:
 class Lasso:
     """min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖² for one A and many y, to a certified duality gap.
 
-    What depends on A alone, its Gram matrix and column norms among it, is computed once and kept, so that a single
-    small problem costs microseconds. Greedy coordinate descent finds the support roughly, Newton's method with an
-    updated Cholesky factor solves on it exactly, and the duality gap is computed from A, not from the Gram matrix.
+    Greedy coordinate descent finds the support roughly, Newton's method with an updated Cholesky factor solves on it
+    exactly, and the duality gap is computed from A. Two ways lead there, and agree to ``tol``:
+
+    - *From all columns*: the Gram matrix of A is made once and kept; a small problem then costs microseconds.
+    - *From those that matter*: a few columns of A are solved by themselves, in double precision, and others join them
+      until none violates its constraint. Their Gram matrix is kept too. The first samples go this way, as long as all
+      they cost is less than the Gram matrix of all columns would.
+
     Samples are independent: in native code, which batch one comes in, the number of threads and the instruction set
-    change no bit of its result.
+    change no bit of its result, going the same way.
 
     Args:
-        A: (m, n), float32 or float64, finite; a tensor or a NumPy array. Zero and duplicate columns are allowed. It
-            must not change while the object is used.
+        A: (m, n), float32 or float64, finite; a tensor or a NumPy array, its rows or its columns side by side, or a
+            sparse matrix of SciPy or PyTorch. What has its columns in order is not copied. Zero and duplicate columns
+            are allowed. It must not change while the object is used.
         weights: w, (n,), positive and finite; ones by default.
         nonnegative: require x ≥ 0.
         ridge: μ ≥ 0; positive, the problem is the elastic net and its solution unique.
+        gram: whether to go from the Gram matrix of all columns: True, False, or None, which decides by the number of
+            samples. Sparse and very wide matrices never have one.
 
     Raises:
         TypeError: not real floating point of single or double precision.
-        ValueError: shapes do not fit, values not finite or of the wrong sign.
+        ValueError: shapes do not fit, values not finite or of the wrong sign; ``gram=True`` for a sparse matrix.
 
     Example::
 
@@ -89,7 +99,8 @@ class Lasso:
         assert result.converged.all()
 
     Reference: Tibshirani 1996; Friedman, Hastie and Tibshirani 2010 (coordinate descent); Lee et al. 2007 (feature
-    signs); Bonnefoy et al. 2015, Ndiaye et al. 2017 (duality gaps).
+    signs); Bonnefoy et al. 2015, Ndiaye et al. 2017 (duality gaps); Johnson and Guestrin 2015, Massias, Gramfort and
+    Salmon 2018 (working sets).
     """
 
     def __init__(
@@ -99,8 +110,12 @@ class Lasso:
         weights: Array | None = None,
         nonnegative: bool = False,
         ridge: float = 0.0,
+        gram: bool | None = None,
     ) -> None:
-        matrix = _checks.finite_matrix("A", _tensor("A", A))
+        matrix = sparse_matrix("A", A) if is_sparse(A) else _checks.finite_matrix("A", _tensor("A", A))
+        self._gram = None if gram is None else _checks.flag("gram", gram)
+        if gram and is_sparse(A):
+            raise ValueError("a sparse A has no Gram matrix of all columns here: leave out gram=True, or use a dense A")
         w: Tensor | None = None
         if weights is not None:
             w = _checks.alike(A=matrix, weights=_tensor("weights", weights))[1]
@@ -188,7 +203,7 @@ class Lasso:
             (...).
         """
         y = self._samples(Y)
-        correlation = product(y, self.A, adjoint=True)
+        correlation = adjoint_product(y, self.A) if is_sparse(self.A) else product(y, self.A, adjoint=True)
         size = correlation if self.nonnegative else correlation.abs()
         if self.weights is not None:
             size = size / self.weights
@@ -233,14 +248,17 @@ class Lasso:
             _checks.columns("x0", start, self.A.shape[1], self.A.shape)
             _checks.same_batch("x0", start, "Y", y)
             start = _checks.alike(A=self.A, x0=start)[1].detach().reshape(-1, self.A.shape[1])
+        if is_sparse(self.A):
+            refuse_gradients(y, lams, self.weights)
         flat = y.reshape(-1, self.A.shape[0])
         require_seen(flat, lams, start)
         prepared = self._prepared  # another thread may replace it
         if prepared is None or not prepared.is_current():
-            prepared = self._prepared = Prepared(self._problem.detach())
+            prepared = self._prepared = Prepared(self._problem.detach(), self._gram)
         with torch.no_grad():
             x, gap, iterations = prepared.solve(flat.detach(), lams.detach(), tol, start, max_iter)
-        x = attach(x, self.A, flat, lams, self.weights, self.ridge)
+        if not is_sparse(self.A):
+            x = attach(x, self.A, flat, lams, self.weights, self.ridge)
         converged = gap <= tol
         if y.dim() != 2:
             lead = y.shape[:-1]
@@ -260,7 +278,7 @@ class Lasso:
         tol: float = 1e-6,
         max_iter: int = 10000,
     ) -> tuple[Any, list[LassoResult]]:
-        """Solutions for a falling sequence of λ, each starting from the one before.
+        """Solutions for a falling sequence of λ: as one batch, or each starting from the one before where that is less.
 
         Args:
             Y: (..., m).
@@ -279,15 +297,15 @@ class Lasso:
             ValueError: ``count`` or ``least`` is out of range; and as :meth:`solve` does.
         """
         if lams is None:
-            count, least = _checks.count("count", count), _checks.positive("least", least)
-            if least >= 1:
-                raise ValueError(f"least must be below 1, got {least!r}")
-            largest = torch.as_tensor(self.lambda_max(Y))
-            ratio = torch.logspace(0, float(np.log10(least)), count, dtype=largest.dtype, device=largest.device)
-            largest = torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0)  # x = 0 or NaN for any λ
-            lams = _like(Y, ratio.reshape(-1, *[1] * largest.dim()) * largest)
+            lams = _like(Y, progression(torch.as_tensor(self.lambda_max(Y)), count, least))
         if not isinstance(lams, (list, tuple)) and np.ndim(lams) == 0:
             raise TypeError(f"lams must be several λ, got {lams!r}: for one there is solve")
+        y = self._samples(Y)
+        if len(lams) and pays(self.A, len(lams) * y.shape[:-1].numel()):
+            every = torch.stack([self._lam(lam, y).reshape(y.shape[:-1]) for lam in lams])
+            found = self.solve(_like(Y, y.expand(len(lams), *y.shape)), every, tol=tol, max_iter=max_iter)
+            arrays = found.x, found.gap, found.iterations, found.converged
+            return lams, [LassoResult(*parts) for parts in zip(*arrays, strict=True)]
         results: list[LassoResult] = []
         for lam in lams:
             results.append(self.solve(Y, lam, tol=tol, x0=results[-1].x if results else None, max_iter=max_iter))

@@ -10,12 +10,25 @@ from .._precision import own_precision
 from ..products import product
 from .lasso_batched import Batched, Problem
 
-LARGEST_GRAM = 1 << 30  # bytes; beyond, problems are solved without a Gram matrix
+SHARE = 680  # bytes of a row of the Gram matrix that a sample by itself costs: measured from 64×256 to 500×5000
+LARGEST_GRAM = 1 << 30  # bytes; beyond, no Gram matrix of all columns is made
 
 
 def serves(A: Tensor) -> bool:
     """Whether native code solves problems of this matrix."""
-    return ops.serves_lasso(A) and A.numel() > 0 and A.shape[1] ** 2 * A.element_size() <= LARGEST_GRAM
+    return ops.serves_lasso(A) and A.shape.numel() > 0 and A.shape[1] < 1 << 31
+
+
+def pays(A: Tensor, samples: int) -> bool:
+    """Whether so many samples cost less with the Gram matrix of all columns than each by itself."""
+    n, size = A.shape[1], A.element_size()
+    return A.layout == torch.strided and n**2 * size <= LARGEST_GRAM and samples * SHARE >= n * size
+
+
+def most_columns() -> int:
+    """Of a working set: its Gram matrix, kept and copied, each with room to grow, takes half of the memory there is."""
+    available = ops.available_memory()
+    return 1 << 20 if available is None else max(64, int((available / 2 / 32) ** 0.5))
 
 
 def _versions(problem: Problem) -> list[int]:
@@ -35,10 +48,15 @@ def _objective(p: Problem, x: Tensor, y: Tensor, limit: Tensor) -> Tensor:
 
 
 class Prepared:
-    """A problem and what is kept for it."""
+    """A problem and what is kept for it.
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    gram: whether to make the Gram matrix of all columns; None makes it for a sample by which it pays.
+    """
+
+    def __init__(self, problem: Problem, gram: bool | None = None) -> None:
+        self.problem, self._gram = problem, gram
+        self._samples = 0  # so far
+        self._columns: ops.Columns | None = None
         self._versions = _versions(problem)
         self._dictionary: ops.Dictionary | None = None
         self._batched: Batched | None = None
@@ -56,7 +74,15 @@ class Prepared:
 
         Where single precision does not suffice for ``tol``, the work is finished in double precision, with half of
         the steps. A sample that does not converge gets the x of least gap: its objective is at most that of zero.
+
+        Raises:
+            MemoryError: a solution has so many nonzeros that their Gram matrix has no room.
         """
+        self._samples += len(y)
+        p = self.problem
+        few = serves(p.A) and not (pays(p.A, self._samples) if self._gram is None else self._gram)
+        if few:
+            return self._from_columns(ops.Samples(y, lam, p.weights, x0, p.nonnegative, tol, max_iter))
         later = max_iter // 2 if y.dtype == torch.float32 else 0
         x, gap, steps, left = self._solve(y, lam, tol, x0, max_iter - later)
         if left and later:
@@ -69,6 +95,19 @@ class Prepared:
                 steps[rest] += more
         return x, gap, steps
 
+    def _from_columns(self, samples: ops.Samples) -> tuple[Tensor, Tensor, Tensor]:
+        """From those columns that matter."""
+        if self._columns is None:
+            self._columns = ops.Columns(self.problem.A, self.problem.ridge)
+        most = most_columns()
+        x, gap, steps, left = self._columns.solve(samples, most)
+        if left < 0:
+            raise MemoryError(
+                f"a solution has more than about {most} nonzeros, and there is no memory for the Gram matrix of so "
+                "many columns: use a larger lam"
+            )
+        return x, gap, steps
+
     def _solve(
         self, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
     ) -> tuple[Tensor, Tensor, Tensor, int]:
@@ -77,7 +116,7 @@ class Prepared:
         if serves(p.A):
             if self._dictionary is None:
                 self._dictionary = ops.Dictionary(p.A, p.ridge)
-            return self._dictionary.solve(y, lam, p.weights, x0, p.nonnegative, tol, max_iter)
+            return self._dictionary.solve(ops.Samples(y, lam, p.weights, x0, p.nonnegative, tol, max_iter))
         with own_precision(y):
             if self._batched is None:
                 self._batched = Batched(p)
@@ -92,7 +131,7 @@ class Prepared:
         The gap is that between the rounded x and the dual point of what it was rounded from.
         """
         if self._double is None or not self._double.is_current():
-            self._double = Prepared(self.problem.double())
+            self._double = Prepared(self.problem.double(), gram=True)
         p = self._double.problem
         y, lam = y.double(), lam.double()
         exact, gap, steps = self._double.solve(y, lam, tol / 2, x0.double(), max_iter)
