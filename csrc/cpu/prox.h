@@ -45,17 +45,25 @@ template <class T> struct Prox {
     const T t = theta[g] * scale;
     return passing && t < 0 ? 0 : t;
   }
-  void gradient_by_element(const T* x, T* grad, T* to_theta, T* to_gain) const;
+  void select_by_element(T* x, T scale, const T* magnitudes, Largest<T> chosen, uint8_t* passed) const;
+  void gradient_by_element(const T* x, const uint8_t* passed, T* grad, T* to_theta, T* to_gain) const;
 };
+
+// Lanes that are 1 in memory; there are `count` of them at most.
+template <class T> inline typename Simd<T>::Integer lanes_set(const uint8_t* flags, int64_t count) {
+  typename Simd<T>::Bytes bytes{};
+  memcpy(&bytes, flags, size_t(count < lanes<T> ? count : lanes<T>));
+  return -__builtin_convertvector(bytes, typename Simd<T>::Integer);
+}
 
 // |x|, its positive part, or the norms of its groups; padded with negative numbers.
 template <class T> void Prox<T>::magnitudes_of(const T* x, T* magnitudes) const {
   const int64_t count = n / group;
-  for (int64_t g = 0; g < count; ++g) {
-    if (group == 1) {
-      magnitudes[g] = shrinkage == Shrinkage::nonnegative && x[g] < 0 ? 0 : absolute(x[g]);
-      continue;
-    }
+  for (int64_t c = 0; group == 1 && c < count; c += lanes<T>) {
+    const Vector<T> v = load(x + c), size = magnitude<T>(v);
+    store(magnitudes + c, shrinkage == Shrinkage::nonnegative ? (v < 0 ? Vector<T>{} : size) : size);
+  }
+  for (int64_t g = 0; group > 1 && g < count; ++g) {
     double sum = 0;  // which squares of single precision neither overflow nor leave too small
     for (int64_t i = g * group; i < (g + 1) * group; ++i) sum += double(x[i]) * double(x[i]);
     magnitudes[g] = absolute(T(__builtin_sqrt(sum)));  // a NaN may have a sign, and counts as the largest
@@ -75,6 +83,7 @@ template <class T> void Prox<T>::apply_to_row(T* x, T scale, T* magnitudes, uint
   const int64_t count = n / group;
   magnitudes_of(x, magnitudes);
   Largest<T> chosen = passing ? largest(magnitudes, count, passing) : Largest<T>{};
+  if (group == 1) return select_by_element(x, scale, magnitudes, chosen, passed);
   for (int64_t g = 0; g < count; ++g) {
     const T size = magnitudes[g], limit = threshold(g, scale);
     const bool zero = size - (limit < 0 ? 0 : limit) <= 0;  // not where one is NaN, or both are infinite
@@ -83,15 +92,36 @@ template <class T> void Prox<T>::apply_to_row(T* x, T scale, T* magnitudes, uint
     for (int64_t i = g * group; i < (g + 1) * group; ++i) {
       if (zero)
         x[i] = 0 * gain;  // NaN if the gain is not finite
-      else if (group > 1)
-        x[i] = (passes ? x[i] : x[i] * ((size - limit) / size)) * gain;
       else
-        x[i] = (passes ? x[i] : __builtin_signbit(x[i]) ? -(size - limit) : size - limit) * gain;
+        x[i] = (passes ? x[i] : x[i] * ((size - limit) / size)) * gain;
     }
   }
 }
 
-template <class T> void Prox<T>::gradient_by_element(const T* x, T* grad, T* to_theta, T* to_gain) const {
+template <class T>
+void Prox<T>::select_by_element(T* x, T scale, const T* magnitudes, Largest<T> chosen, uint8_t* passed) const {
+  using Integer = typename Simd<T>::Integer;
+  for (int64_t c = 0; c < n; c += lanes<T>) {
+    const int64_t left = n - c;
+    const Vector<T> v = load(x + c), size = load(magnitudes + c), given = load(theta + c) * scale,
+                    limit = given < 0 ? Vector<T>{} : given;
+    const Integer bits = (Integer)size;
+    Integer passes = bits > chosen.cut;
+    if (chosen.ties > 0)
+      for (int i = 0; i < lanes<T> && i < left; ++i)
+        if (bits[i] == chosen.cut && chosen.ties-- > 0) passes[i] = -1;
+    passes &= size > limit;
+    const Vector<T> kept = passes ? v : with_sign_of<T>(size - limit, v);
+    store_some(x + c, (size - limit <= 0 ? Vector<T>{} : kept) * gain, left);
+    if (!passed) continue;
+    const auto bytes = __builtin_convertvector(passes & 1, typename Simd<T>::Bytes);
+    memcpy(passed + c, &bytes, size_t(left < lanes<T> ? left : lanes<T>));
+  }
+}
+
+// Where an element passed unshrunk, or theta < 0 acts as zero, the threshold has no gradient.
+template <class T>
+void Prox<T>::gradient_by_element(const T* x, const uint8_t* passed, T* grad, T* to_theta, T* to_gain) const {
   for (int64_t c = 0; c < n; c += lanes<T>) {
     const Vector<T> out = load_some(x + c, n - c);
     Vector<T> g = load(grad + c);
@@ -99,8 +129,10 @@ template <class T> void Prox<T>::gradient_by_element(const T* x, T* grad, T* to_
     if (gain != 1) g *= gain;
     if (shrinkage != Shrinkage::none) g = where_nonzero<T>(out, g);
     store(grad + c, g);
-    if (to_theta)
-      store(to_theta + c, load(to_theta + c) - (shrinkage == Shrinkage::soft ? with_sign_of<T>(g, out) : g));
+    if (!to_theta) continue;
+    Vector<T> along = shrinkage == Shrinkage::soft ? with_sign_of<T>(g, out) : g;
+    if (passing) along = lanes_set<T>(passed + c, n - c) | (load(theta + c) < 0) ? Vector<T>{} : along;
+    store(to_theta + c, load(to_theta + c) - along);
   }
 }
 
@@ -108,7 +140,7 @@ template <class T> void Prox<T>::gradient_by_element(const T* x, T* grad, T* to_
 template <class T>
 void Prox<T>::gradient_of_row(const T* x, const uint8_t* passed, T* grad, T scale, T* magnitudes, T* to_theta,
                               T* to_gain) const {
-  if (by_element()) return gradient_by_element(x, grad, to_theta, to_gain);
+  if (group == 1) return gradient_by_element(x, passed, grad, to_theta, to_gain);
   const int64_t count = n / group;
   magnitudes_of(x, magnitudes);
   for (int64_t g = 0; g < count; ++g) {
@@ -123,7 +155,6 @@ void Prox<T>::gradient_of_row(const T* x, const uint8_t* passed, T* grad, T scal
     if (passes || size == 0) continue;
     const T limit = threshold(g, scale);
     if (to_theta && !(passing && theta[g] < 0)) to_theta[g] -= along;
-    if (group == 1) continue;
     const T share = limit / (size / gain + limit);
     for (int64_t i = g * group; i < (g + 1) * group; ++i)
       grad[i] = (1 - share) * grad[i] + share * along * (x[i] / size);

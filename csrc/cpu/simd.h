@@ -23,6 +23,7 @@ template <> struct Simd<float> {
   using Index = int32_t;
   typedef Index Integer __attribute__((vector_size(vector_bytes)));
   typedef uint32_t Bits __attribute__((vector_size(vector_bytes)));
+  typedef uint8_t Bytes __attribute__((vector_size(vector_bytes / 4)));
   static constexpr int32_t sign_bit = INT32_MIN;
 };
 
@@ -31,6 +32,7 @@ template <> struct Simd<double> {
   using Index = int64_t;
   typedef Index Integer __attribute__((vector_size(vector_bytes)));
   typedef uint64_t Bits __attribute__((vector_size(vector_bytes)));
+  typedef uint8_t Bytes __attribute__((vector_size(vector_bytes / 8)));
   static constexpr int64_t sign_bit = INT64_MIN;
 };
 
