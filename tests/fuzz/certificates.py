@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import fastunroll as fu
+import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -19,6 +20,11 @@ from .tensors import CLOTHES, spoil
 
 def _wear(d: Draw, t: Tensor) -> Tensor:
     return CLOTHES[d.pick("strides", list(CLOTHES))](t) if d.random.random() < 0.3 else t
+
+
+def _sparse(d: Draw, A: Tensor) -> Any:
+    kind = d.pick("sparse kind", ["torch", "csc", "csr", "coo"])
+    return A.to_sparse() if kind == "torch" else getattr(scipy.sparse, f"{kind}_array")(A.numpy())
 
 
 def _per_sample(lam: Tensor, lead: tuple[int, ...]) -> Tensor:
@@ -45,7 +51,10 @@ def lasso(d: Draw) -> None:
     spoiled = y.numel() > 0 and d.chance("not finite", 0.1)
     if spoiled:
         y = spoil(d, y)
-    solver = fu.solvers.Lasso(_wear(d, A), **options)
+    sparse = d.chance("sparse", 0.15)
+    gram = False if sparse else d.pick("gram", [None, True, False])
+    gram = True if gram is None and spoiled else gram  # two calls are compared, which may go two ways
+    solver = fu.solvers.Lasso(_sparse(d, A) if sparse else _wear(d, A), **options, gram=gram)
     found = solver.solve(_wear(d, y), lam, tol=tol, x0=None if x0 is None else _wear(d, x0))
     lams = _per_sample(torch.as_tensor(lam), lead)
     wide_w = None if "weights" not in options else options["weights"].double()
@@ -67,7 +76,7 @@ def lasso(d: Draw) -> None:
         lam_of = lam if not isinstance(lam, Tensor) or lam.dim() == 0 else lam[sound]
         alone = solver.solve(y[sound], lam_of, tol=tol, x0=None if x0 is None else x0[sound])
         equal("lasso: samples beside one that is not finite", found.x[sound], alone.x)
-    if dtype == torch.float64 and not spoiled and found.x.numel() and d.chance("gradient", 0.5):
+    if dtype == torch.float64 and not (spoiled or sparse) and found.x.numel() and d.chance("gradient", 0.5):
         _lasso_gradient(A, y, lams, wide_w, options)
 
 
