@@ -87,14 +87,14 @@ bench: .venv/rivals
 	$(call measure,$(LAYERS),targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
 
 bench-solvers: .venv/rivals
-	$(call measure,lasso,lasso_targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
+	$(call measure,lasso lasso_single,lasso_targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
 
 bench-networks: .venv/rivals
 	$(BIN)/python bench/networks.py $(ARGS)
 
 bench-quick: .venv/rivals
 	$(call measure,$(LAYERS),targets,--quick,quick)
-	$(call measure,lasso,lasso_targets,--quick,quick)
+	$(call measure,lasso lasso_single,lasso_targets,--quick,quick)
 
 # All of these benchmarks, even if a case fails; then their page of targets.
 LAYERS := lista_forward lista_training lista_memory lista_kernels gram
@@ -136,8 +136,15 @@ test-oldest: .venv/tools
 .venv/demo: constraints.txt pyproject.toml CMakeLists.txt $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing what the demo needs, PyTorch among it, and compiling the kernels for this machine: some minutes."
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo]'
+	$(call shown,$(BIN)/pip install -v -c constraints.txt -e '.[demo]')
 	touch $@
+
+# A command of which only the steps of downloads and of the compiler are seen; all of it if it fails.
+define shown
+	@$(1) > .venv/log 2>&1 & pid=$$!; trap "kill $$pid 2> /dev/null" INT TERM; \
+	  tail -f -n +1 --pid=$$pid .venv/log | sed -un 's/^ *\(Downloading [^ ]*\).*/  \1/p; s/^ *\(\[[0-9]*\/[0-9]*\]\).*\/\([^/ ]*\)\.o$$/  \1 \2/p'; \
+	  wait $$pid || { cat .venv/log; exit 1; }
+endef
 
 .venv/tools: constraints.txt pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv

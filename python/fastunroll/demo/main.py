@@ -14,9 +14,11 @@ from . import photographs, report
 from .evaluation import Evaluation, speed
 from .photographs import ImageError
 from .sensing import Sensing
-from .training import BATCH, on_the_kkt_residual, on_the_truth, train
+from .training import BATCH, Budget, on_the_kkt_residual, on_the_truth, train
 
 LAYERS = 16
+BUDGETS = {"truth": Budget(3000, 50.0), "kkt": Budget(5000, 70.0)}
+QUICK = {"truth": Budget(300, 10.0), "kkt": Budget(600, 10.0)}
 
 
 class DemoError(Exception):
@@ -39,7 +41,7 @@ def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
     Args:
         images: a folder of photographs to be judged by, or None for four of scikit-image's. Training uses others in
             either case.
-        quick: train for seconds rather than minutes.
+        quick: train for seconds rather than for two minutes. Either ends earlier on a machine that is quick.
         out: where results go; made if need be.
         seed: of the measurement matrix, the training blocks and their order.
 
@@ -51,7 +53,7 @@ def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
         held_out = photographs.held_out() if images is None else photographs.from_folder(images)
     except ImageError as error:
         raise DemoError(str(error)) from error
-    iterations = {"truth": 300, "kkt": 600} if quick else {"truth": 3000, "kkt": 5000}
+    budgets = QUICK if quick else BUDGETS
     converged = 1000 if quick else 3000
     print(
         f"Photographs from a quarter of their measurements: 16×16 blocks, 64 random numbers each, λ = {Sensing.lam}.\n"
@@ -59,11 +61,13 @@ def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
     )
     sensing = Sensing(seed)
     blocks = photographs.training_blocks(100_000, seed)
-    networks = {}
+    networks, iterations = {}, {}
     for name, recipe in (("truth", on_the_truth()), ("kkt", on_the_kkt_residual(sensing))):
         net = LISTA(sensing.A, layers=LAYERS, lam=sensing.lam)
         networks[name] = net
-        if not train(net, recipe, sensing, blocks, iterations[name], seed):
+        trained = train(net, recipe, sensing, blocks, budgets[name], seed)
+        iterations[name] = trained.iterations
+        if trained.interrupted:
             print("Training was ended early: the results are those of the best weights so far.")
             break
     evaluation = Evaluation(held_out, sensing)

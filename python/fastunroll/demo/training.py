@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -50,12 +51,30 @@ def on_the_kkt_residual(sensing: Sensing) -> Recipe:
     return Recipe("LISTA, KKT", loss, 1e-3)
 
 
-def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, iterations: int, seed: int) -> bool:
-    """Trains in place and leaves the best weights seen; False if Ctrl-C ended it early.
+@dataclass(frozen=True)
+class Budget:
+    """What a training ends with, whichever comes first."""
+
+    iterations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How far a training came, and whether it was Ctrl-C that ended it."""
+
+    iterations: int
+    interrupted: bool
+
+
+def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: Budget, seed: int) -> Trained:
+    """Trains in place and leaves the best weights seen.
 
     Every layer is trained, the last one most (0.8 to the power of its distance from the end), so that the network can
-    be read layer by layer. Adam, with a warm-up and a cosine decay to 1 %; thresholds are kept ≥ 0.
+    be read layer by layer. Adam, with a warm-up and a cosine decay to 1 % as the budget is used up, of iterations or of
+    time; thresholds are kept ≥ 0.
     """
+    begun = perf_counter()
     generator = torch.Generator().manual_seed(seed)
     checked, trained = sensing.coefficients(blocks[:CHECKED]), blocks[CHECKED:]
     weights = 0.8 ** torch.arange(net.layers - 1, -1, -1)
@@ -66,8 +85,11 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, iteratio
         fused=True,
     )
 
+    def spent(i: int) -> float:
+        return min(1.0, max(i / budget.iterations, (perf_counter() - begun) / budget.seconds))
+
     def rate(i: int) -> float:
-        return min(1, (i + 1) / 50) * (0.01 + 0.99 * (1 + math.cos(math.pi * i / iterations)) / 2)
+        return min(1, (i + 1) / 50) * (0.01 + 0.99 * (1 + math.cos(math.pi * spent(i))) / 2)
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 
@@ -76,8 +98,8 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, iteratio
         return recipe.loss(net(y, return_layers=True), y, x)
 
     best, best_weights = math.inf, copy.deepcopy(net.state_dict())
-    bar = tqdm(range(iterations), desc=recipe.title, unit="it", dynamic_ncols=True)
-    finished = False
+    bar = tqdm(range(budget.iterations), desc=recipe.title, unit="it", dynamic_ncols=True)
+    made, interrupted = 0, False
     try:
         for i in bar:
             x = sensing.coefficients(trained[torch.randint(len(trained), (BATCH,), generator=generator)])
@@ -88,13 +110,16 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, iteratio
             with torch.no_grad():
                 for theta in net.theta:
                     theta.clamp_(min=0)
-                if (i + 1) % CHECK_EVERY == 0 or i + 1 == iterations:
+                made = i + 1
+                if made % CHECK_EVERY == 0 or spent(made) == 1:
                     loss = float(losses(checked)[-1])
                     bar.set_postfix(loss=f"{loss:.4g}")
                     if loss < best:
                         best, best_weights = loss, copy.deepcopy(net.state_dict())
-        finished = True
+            if spent(made) == 1:
+                break
     except KeyboardInterrupt:
-        bar.close()
+        interrupted = True
+    bar.close()
     net.load_state_dict(best_weights)
-    return finished
+    return Trained(made, interrupted)
