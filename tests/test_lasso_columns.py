@@ -229,7 +229,7 @@ def test_refused_for_sparse() -> None:
 def test_no_memory_for_a_dense_solution(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said before the memory is gone."""
     A, y, lam = _wide(200, 3000)
-    monkeypatch.setattr(lasso_prepared, "most_columns", lambda: 90)
+    monkeypatch.setattr(lasso_prepared, "most_columns", lambda n: 90)
     with pytest.raises(MemoryError, match=r"more than about 90 nonzeros, .*: use a larger lam"):
         fu.solvers.lasso(A, y, lam / 1000)
     assert bool(fu.solvers.lasso(A, y, 10 * lam).converged)

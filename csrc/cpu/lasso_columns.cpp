@@ -131,17 +131,18 @@ template <class T> void ColumnsLasso<T>::admit(int64_t count, Workspace& memory)
   }
 }
 
-// The nonzeros of x0.
+// The nonzeros of x0, unless it has more than a solution need have: their Gram matrix would cost more than it saves.
 template <class T> void ColumnsLasso<T>::take_start(int64_t sample, Workspace& memory) {
   const T* start = a_.x0 + sample * a_.a.n;
   const auto value = [&](int64_t j) {
     const double s = kept_.scale()[j], v = s > 0 ? double(start[j]) / unit_ / s : 0;
     return v - v != 0 || (a_.nonnegative && v < 0) ? 0 : v;
   };
+  const int64_t enough = a_.a.m + 32, most = enough < a_.most_columns ? enough : a_.most_columns;
   int64_t count = 0;
-  for (int64_t j = 0; j < a_.a.n; ++j)
-    if (value(j) != 0 && count++ < a_.most_columns) chosen_[count - 1] = int32_t(j);
-  if (count > a_.most_columns) return;
+  for (int64_t j = 0; j < a_.a.n && count <= most; ++j)
+    if (value(j) != 0) chosen_[count++] = int32_t(j);
+  if (count > most) return;
   admit(count, memory);
   for (int64_t i = 0; i < count; ++i) w_.x[i] = value(w_.index[i]);
 }
@@ -212,7 +213,7 @@ template <class T> void ColumnsLasso<T>::solve(int64_t sample) {
   const int64_t m = a_.a.m, n = a_.a.n;
   double gap = look();
   if (a_.x0 && gap > worthless) {
-    memset(w_.x, 0, size_t(w_.stride) * sizeof(double));
+    if (w_.stride) memset(w_.x, 0, size_t(w_.stride) * sizeof(double));
     gap = look();
   }
   double best = infinity, lowest = infinity, enough = infinity;

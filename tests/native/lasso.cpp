@@ -18,6 +18,11 @@ struct Shape {
   int64_t batch, m, n;
 };
 
+// From the Gram matrix of all columns, or from a working set of columns of a matrix that lies in one of three ways.
+enum class Way { gram, rows, columns, sparse };
+const Way all_ways[] = {Way::gram, Way::rows, Way::columns, Way::sparse};
+const char* const way_names[] = {"gram", "rows", "columns", "sparse"};
+
 template <class T> struct Found {
   Array<T> x, gap;
   Array<int64_t> steps;
@@ -29,7 +34,7 @@ template <class T> bool same(const Found<T>& a, const Found<T>& b) {
 
 template <class T> class Samples {
  public:
-  Samples(const Shape& s, const Kind& k) : shape(s), kind(k) {
+  Samples(const Shape& s, const Kind& k, Way w = Way::gram) : shape(s), kind(k), way(w) {
     Random random(uint64_t(s.batch + 7 * s.m + 1000 * s.n));
     a = random.normals<T>(s.m * s.n, 1);
     for (int64_t i = 0; i < s.m; ++i) {
@@ -51,17 +56,58 @@ template <class T> class Samples {
   }
 
   Found<T> solve(int threads, T tol, int64_t most_steps = 10000, bool (*interrupted)() = nullptr) const {
-    const auto data = [](auto& array) { return array.empty() ? nullptr : array.data(); };
+    return way == Way::gram ? from_gram(threads, tol, most_steps, interrupted)
+                            : from_columns(threads, tol, most_steps, interrupted);
+  }
+
+  Found<T> from_gram(int threads, T tol, int64_t most_steps, bool (*interrupted)()) const {
     Dictionary<T> d{shape.m, shape.n, threads, T(kind.ridge), a.data(), nullptr};
     Array<T> prepared(size_t(dictionary_size(d)), std::numeric_limits<T>::quiet_NaN());
     d.prepared = prepared.data();
     dictionary_prepare(d);
     d.a = nullptr;  // it is not needed any more
-    Found<T> f{Array<T>(size_t(shape.batch * shape.n)), Array<T>(size_t(shape.batch), T(-1)),
-               Array<int64_t>(size_t(shape.batch))};
+    Found<T> f = room();
     lasso<T>({d, shape.batch, threads, kind.nonnegative, tol, most_steps, data(y), data(lam), data(weights), data(x0),
               interrupted, data(f.x), data(f.gap), data(f.steps)});
     return f;
+  }
+
+  Found<T> from_columns(int threads, T tol, int64_t most_steps, bool (*interrupted)()) const {
+    const int64_t m = shape.m, n = shape.n;
+    Array<T> values;
+    std::vector<int32_t> first{0}, rows;
+    for (int64_t j = 0; j < n; ++j) {
+      for (int64_t i = 0; i < m; ++i) {
+        if (way == Way::sparse && a[i * n + j] == 0) continue;
+        values.push_back(a[i * n + j]);
+        rows.push_back(int32_t(i));
+      }
+      first.push_back(int32_t(rows.size()));
+    }
+    const bool sparse = way == Way::sparse, by_row = way == Way::rows;
+    const Columns<T> columns{m,
+                             n,
+                             by_row ? a.data() : values.data(),
+                             by_row ? n : 1,
+                             by_row ? 1 : m,
+                             sparse ? first.data() : nullptr,
+                             sparse ? rows.data() : nullptr,
+                             false};
+    ColumnStore store;
+    bool crowded = false;
+    Found<T> f = room();
+    // The second time columns are found where the first has left them.
+    for (int turn = 0; turn < 2; ++turn)
+      lasso_columns<T>({columns, kind.ridge, &store, shape.batch, threads, kind.nonnegative, double(tol), most_steps,
+                        1 << 20, data(y), data(lam), data(weights), data(x0), interrupted, data(f.x), data(f.gap),
+                        data(f.steps), &crowded});
+    CHECK(!crowded, "lasso: there was room");
+    return f;
+  }
+
+  Found<T> room() const {
+    return {Array<T>(size_t(shape.batch * shape.n)), Array<T>(size_t(shape.batch), T(-1)),
+            Array<int64_t>(size_t(shape.batch))};
   }
 
   // (P - D) / (|y|^2 / 2), by its definition.
@@ -86,9 +132,11 @@ template <class T> class Samples {
 
   Shape shape;
   Kind kind;
+  Way way;
   Array<T> a, y, lam, weights, x0;
 
  private:
+  template <class Values> static auto data(Values& array) { return array.empty() ? nullptr : array.data(); }
   std::vector<double> residual_of(int64_t b, const T* x) const {
     std::vector<double> r(static_cast<size_t>(shape.m));
     for (int64_t i = 0; i < shape.m; ++i) {
@@ -141,13 +189,13 @@ template <class T> void check_found(const Samples<T>& p, const Found<T>& f, cons
   }
 }
 
-template <class T> void compare(const Shape& shape, const Kind& kind) {
+template <class T> void compare(const Shape& shape, const Kind& kind, Way way) {
   const Settings restored;
-  const Samples<T> p(shape, kind);
+  const Samples<T> p(shape, kind, way);
   Found<T> fused;
   for (const char* set : usable_sets()) {
     use_instruction_set(set);
-    const std::string what = text<T>(shape, kind) + " " + set;
+    const std::string what = text<T>(shape, kind) + " " + way_names[int(way)] + " " + set;
     const Found<T> one = p.solve(1, tolerance<T>);
     check_found(p, one, what);
     for (int threads : {2, 5}) {
@@ -161,8 +209,8 @@ template <class T> void compare(const Shape& shape, const Kind& kind) {
 }
 
 // A sample gives the same bits whatever is beside it, and what is not finite stays in its sample.
-template <class T> void compare_neighbours(const Kind& kind) {
-  const Samples<T> p({70, 17, 65}, kind);
+template <class T> void compare_neighbours(const Kind& kind, Way way) {
+  const Samples<T> p({70, 17, 65}, kind, way);
   const Found<T> whole = p.solve(2, tolerance<T>);
   Samples<T> turned = p;
   const int64_t m = p.shape.m, n = p.shape.n, batch = p.shape.batch;
@@ -190,8 +238,8 @@ template <class T> void compare_neighbours(const Kind& kind) {
   }
 }
 
-template <class T> void limit_steps() {
-  const Samples<T> p({5, 65, 130}, {false, false, false, 0, 0.01});
+template <class T> void limit_steps(Way way) {
+  const Samples<T> p({5, 65, 130}, {false, false, false, 0, 0.01}, way);
   for (int64_t most : {1, 2, 9, 40}) {
     const Found<T> f = p.solve(1, tolerance<T>, most);
     const int64_t taken = *std::max_element(f.steps.begin(), f.steps.end());
@@ -226,11 +274,12 @@ template <class T> void lasso_of_type() {
   const Shape shapes[] = {{3, 1, 1},    {5, 1, 17},   {3, 7, 2},    {2, 17, 64}, {70, 7, 65},
                           {1, 65, 130}, {130, 2, 17}, {4, 130, 65}, {3, 64, 7},  {0, 7, 17}};
   for (const Shape& shape : shapes)
-    for (const Kind& kind : kinds) compare<T>(shape, kind);
-  compare_neighbours<T>(kinds[0]);
-  compare_neighbours<T>(kinds[3]);
-  compare_neighbours<T>(kinds[4]);
-  limit_steps<T>();
+    for (const Kind& kind : kinds)
+      for (Way way : all_ways) compare<T>(shape, kind, way);
+  for (Way way : all_ways) {
+    for (int i : {0, 3, 4}) compare_neighbours<T>(kinds[i], way);
+    limit_steps<T>(way);
+  }
   for (int threads : {1, 3}) interrupt<T>(threads);
 }
 

@@ -11,6 +11,7 @@ from ..products import product
 from .lasso_batched import Batched, Problem
 
 SHARE = 680  # bytes of a row of the Gram matrix that a sample by itself costs: measured from 64×256 to 500×5000
+FEW_COLUMNS = 2048  # whose Gram matrix any memory has room for
 LARGEST_GRAM = 1 << 30  # bytes; beyond, no Gram matrix of all columns is made
 
 
@@ -25,10 +26,13 @@ def pays(A: Tensor, samples: int) -> bool:
     return A.layout == torch.strided and n**2 * size <= LARGEST_GRAM and samples * SHARE >= n * size
 
 
-def most_columns() -> int:
-    """Of a working set: its Gram matrix, kept and copied, each with room to grow, takes half of the memory there is."""
-    available = ops.available_memory()
-    return 1 << 20 if available is None else max(64, int((available / 2 / 32) ** 0.5))
+def most_columns(n: int) -> int:
+    """Returns the most columns of n that a working set may have.
+
+    Its Gram matrix, kept and copied, each with room to grow, takes at most half of the memory that is available.
+    """
+    available = ops.available_memory() if n > FEW_COLUMNS else None
+    return n if available is None else max(FEW_COLUMNS, int((available / 2 / 32) ** 0.5))
 
 
 def _versions(problem: Problem) -> list[int]:
@@ -99,7 +103,7 @@ class Prepared:
         """From those columns that matter."""
         if self._columns is None:
             self._columns = ops.Columns(self.problem.A, self.problem.ridge)
-        most = most_columns()
+        most = most_columns(self.problem.A.shape[1])
         x, gap, steps, left = self._columns.solve(samples, most)
         if left < 0:
             raise MemoryError(
