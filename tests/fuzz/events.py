@@ -174,6 +174,7 @@ def _pruned(d: Draw, net: nn.Module, y: Tensor) -> None:
     lists = [child for child in net.modules() if isinstance(child, nn.ParameterList) and len(child)]
     lists = [entries for entries in lists if entries[0].dim() == 2 and entries[0].dtype in SINGLE_AND_DOUBLE]
     lists = [entries for entries in lists if not nn.utils.parametrize.is_parametrized(entries)]
+    lists = [entries for entries in lists if entries[0].is_contiguous()]  # PyTorch prunes no others
     if lists:
         entries = d.random.choice(lists)
         prune.random_unstructured(entries, "0", amount=0.5)
