@@ -14,8 +14,8 @@ using namespace fastunroll;
 void bind_iterations(py::module_& module) {
   // shape: batch, m, n, and the rows and columns of lam. state: x, other, g_other, momentum, gap, made.
   module.def("proximal_gradient", [](bool is_double, std::array<int64_t, 5> shape, int threads, int64_t iterations,
-                                     int64_t every, bool restarts, bool monotone, double step, double tol, Address a,
-                                     Address y, Address lam, std::array<Address, 6> state) {
+                                     int64_t every, bool restarts, bool monotone, bool nonnegative, double step, double tol,
+                                     Address a, Address y, Address lam, std::array<Address, 6> state) {
     interruptibly([&] {
       with_type(is_double, [&](auto zero) {
         using T = decltype(zero);
@@ -27,6 +27,7 @@ void bind_iterations(py::module_& module) {
                               every,
                               restarts,
                               monotone,
+                              nonnegative,
                               T(step),
                               T(tol),
                               pointer<const T>(a),

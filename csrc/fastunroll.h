@@ -257,6 +257,7 @@ template <class T> struct ProximalGradient {
   int64_t iterations;  // at most so many more of each sample
   int64_t every;       // so many between two looks at the gap
   bool restarts, monotone;
+  bool nonnegative;               // x >= 0, which holds for the x that are given
   T step, tol;                    // tol = 0: all iterations
   const T* a;                     // (m, n)
   const T* y;                     // (batch, m)

@@ -115,6 +115,7 @@ def proximal_gradient(
     every: int,
     restarts: bool,
     monotone: bool,
+    nonnegative: bool,
     step: float,
     tol: float,
     a: int,

@@ -21,13 +21,16 @@ class Products(Protocol):
     def adjoint(self, y: Tensor, /) -> Tensor: ...
 
 
-def examine(A: Products, x: Tensor, y: Tensor) -> None:
+def examine(A: Products, x: Tensor, y: Tensor) -> Tensor:
     """One product with A and one with Aᴴ: ⟨A u, v⟩ = ⟨u, Aᴴ v⟩ for random u and v, for each sample.
 
     ``x`` and ``y`` are batches such as A takes. Of random u and v of norm 1 both products are about ‖A u‖/√m and
     ‖Aᴴ v‖/√n in size; what differs by more than half of the digits of that is no rounding. Where the products of all
     samples together are the same and those of some sample are not, A mixes samples: it takes what are called samples
     for one signal.
+
+    Returns:
+        (5, B): what was seen of both products, by which :func:`fastunroll.solvers.known.kept` knows A again.
 
     Raises:
         ValueError: A mixes samples.
@@ -41,13 +44,15 @@ def examine(A: Products, x: Tensor, y: Tensor) -> None:
     unit = units(torch.cat([measured.abs().flatten(1), back.abs().flatten(1)], 1))  # no square vanishes
     measured, back = measured / column(unit, measured), back / column(unit, back)
     left, right = inner(measured, v), inner(u, back)
-    size = torch.maximum(norm(measured) / y[0].numel() ** 0.5, norm(back) / x[0].numel() ** 0.5)
+    sizes = norm(measured), norm(back)
+    seen = torch.stack([unit, left, right, *sizes])
+    size = torch.maximum(sizes[0] / y[0].numel() ** 0.5, sizes[1] / x[0].numel() ** 0.5)
     precision = torch.finfo(size.dtype)
     limit = precision.eps**0.5 * size + 1e3 * precision.tiny / unit  # near the smallest numbers rounding is coarser
     apart = left - right
     wrong = apart.abs() > limit  # what is not finite is not: others refuse it, or keep it within its sample
     if not bool(wrong.any()):
-        return
+        return seen
     finite, share = torch.isfinite(apart), unit / unit.max()  # in one unit for all
     if bool((share * apart)[finite].sum().abs() <= torch.linalg.vector_norm((share * limit)[finite])):
         shape = shape_text(y.shape[1:])
@@ -63,3 +68,4 @@ def examine(A: Products, x: Tensor, y: Tensor) -> None:
         f"⟨x, A.adjoint(y)⟩ = {back_product:.6g}: steps, gaps and results mean nothing until it is, with A linear",
         AdjointWarning,
     )
+    return seen

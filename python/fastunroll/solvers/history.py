@@ -103,6 +103,11 @@ class Watch:
         """Whether anybody wants to look between iterations."""
         return self.callback is not None or self.history is not None or self.progress
 
+    @property
+    def measures(self) -> bool:
+        """Whether anybody asks for what is compared with tol."""
+        return self.tol > 0 or self.history is not None
+
     def __enter__(self) -> Watch:
         if self.history is not None:
             self.history.clear()
