@@ -271,6 +271,28 @@ template <class T> struct ProximalGradient {
   int64_t* made;                  // (batch): iterations, at first zero
 };
 
+// A step of ISTA or FISTA whose products others make: out = S(v - step slope), v = x + beta (x - other). Elements are
+// seen as (outer, middle, inner), theta depending on the middle index alone; S shrinks to what is >= 0 if so asked.
+template <class T> struct StepAhead {
+  int64_t outer, middle, inner;
+  int threads;
+  bool nonnegative;
+  T beta, step;
+  const T *x, *other, *slope;
+  const T* theta;  // middle values
+  T* out;
+};
+
+// The residual after it, product - y, and that at the next v: ahead = residual + beta (residual - before).
+template <class T> struct ResidualAhead {
+  int64_t count;
+  int threads;
+  T beta;
+  const T *product, *y, *before;
+  T* residual;
+  T* ahead;  // or null
+};
+
 // Work to measure the machine by: multiply-adds between registers or, if `rows`, with rows of a cached block.
 struct Roof {
   int threads;
@@ -298,6 +320,8 @@ template <class T> int64_t dictionary_size(const Dictionary<T>&);
 template <class T> void dictionary_prepare(const Dictionary<T>&);
 template <class T> void lasso(const Lasso<T>&);
 template <class T> void proximal_gradient(const ProximalGradient<T>&);
+template <class T> void step_ahead(const StepAhead<T>&);
+template <class T> void residual_ahead(const ResidualAhead<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
 

@@ -215,7 +215,7 @@ PRODUCTS: dict[str, tuple[Any, type[Exception], str]] = {
 def test_products_that_do_not_fit(solver: str, name: str) -> None:
     op, kind, words = PRODUCTS[name] if "later" not in name else (changing(), *PRODUCTS[name][1:])
     solve, needed, _ = SOLVERS[solver]
-    given = {"A": op, "y": y, "lam": 0.1, "x": torch.zeros(3, 6)}
+    given = {"A": op, "y": y, "Y": y, "lam": 0.1, "x": torch.zeros(3, 6)}
     check_refused((lambda: solve(**{key: given[key] for key in needed}), kind, words))
 
 

@@ -131,6 +131,8 @@ FASTUNROLL_DISPATCH(adaptive_backward, AdaptiveBackward)
 FASTUNROLL_DISPATCH(dictionary_prepare, Dictionary)
 FASTUNROLL_DISPATCH(lasso, Lasso)
 FASTUNROLL_DISPATCH(proximal_gradient, ProximalGradient)
+FASTUNROLL_DISPATCH(step_ahead, StepAhead)
+FASTUNROLL_DISPATCH(residual_ahead, ResidualAhead)
 FASTUNROLL_DISPATCH(soft_threshold, SoftThreshold)
 FASTUNROLL_DISPATCH(soft_threshold_backward, SoftThresholdBackward)
 

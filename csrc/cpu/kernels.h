@@ -21,6 +21,8 @@ template <class T> struct Kernels {
   void (*dictionary_prepare)(const Dictionary<T>&);
   void (*lasso)(const Lasso<T>&);
   void (*proximal_gradient)(const ProximalGradient<T>&);
+  void (*step_ahead)(const StepAhead<T>&);
+  void (*residual_ahead)(const ResidualAhead<T>&);
   void (*soft_threshold)(const SoftThreshold<T>&);
   void (*soft_threshold_backward)(const SoftThresholdBackward<T>&);
 };

@@ -19,6 +19,8 @@ template <class T> int64_t dictionary_size(const Dictionary<T>&);
 template <class T> void dictionary_prepare(const Dictionary<T>&);
 template <class T> void lasso(const Lasso<T>&);
 template <class T> void proximal_gradient(const ProximalGradient<T>&);
+template <class T> void step_ahead(const StepAhead<T>&);
+template <class T> void residual_ahead(const ResidualAhead<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
 
@@ -42,6 +44,8 @@ template <class T> constexpr Kernels<T> all() {
           dictionary_prepare,
           lasso,
           proximal_gradient,
+          step_ahead,
+          residual_ahead,
           soft_threshold,
           soft_threshold_backward};
 }

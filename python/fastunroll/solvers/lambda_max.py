@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import _checks
 from .arrays import takes_arrays
 from .operator import Operator
-from .problem import problem
+from .problem import problem, require_values
 
 
 @takes_arrays
@@ -43,7 +43,9 @@ def lambda_max(A: Tensor | Operator, Y: Tensor, *, nonnegative: bool = False) ->
     Reference: Osborne, Presnell and Turlach, *On the LASSO and its dual*, 2000.
     """
     p = problem(A, Y, 0.0, None, nonnegative=nonnegative)
-    if p.A is not None:
+    if p.A is None:
+        require_values(p)
+    else:
         _checks.finite_matrix("A", p.A)
     size = p.back if p.nonnegative else p.back.abs()
     size = size.flatten(1)

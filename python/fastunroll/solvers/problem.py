@@ -170,7 +170,7 @@ def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
 
 def _of_operator(op: Any, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
     lead = batch_shape(op, _checks.tensor("y", y))
-    y = y.reshape(math.prod(lead), *y.shape[len(lead) :])
+    y = y.reshape(math.prod(lead), *y.shape[len(lead) :]).contiguous()
     lam = _checks.threshold("lam", lam, y)
     if x0 is not None:
         _, x0 = _checks.alike(y=y, **{start: _checks.tensor(start, x0)})

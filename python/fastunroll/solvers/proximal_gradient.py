@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..prox import aligned
 from .batch import Batch, watched
 from .divergence import Divergence
 from .duality import measures, objective, relative_gap
@@ -29,6 +30,11 @@ class Rule:
     accelerated: bool = False
     restart: bool = False
     monotone: bool = False
+
+    @property
+    def by_sample(self) -> bool:
+        """Whether samples have momenta of their own."""
+        return self.restart or self.monotone
 
 
 class Native:
@@ -83,26 +89,31 @@ class Plain(Batch):
     """The same in PyTorch: any device and type, operators, and gradients.
 
     A product each with A and Aᴴ an iteration. As A v − y is affine, at v = x + β(x − o) it is r + β(r − r_o): so A is
-    applied to x, whose objective is needed besides, and Aᴴ to the residual at v. A gap takes Aᴴ once more.
+    applied to x, whose objective is needed besides, and Aᴴ to the residual at v. A gap takes Aᴴ once more. For an operator
+    what is between its products is one native pass each, where that serves.
     """
 
-    state = ("residual", "slope", *(f"{name}_other" for name in _VECTORS), "t", "beta", "lowest")
+    state = ("residual", "sought", "slope", *(f"{name}_other" for name in _VECTORS), "t", "beta", "lowest")
 
     def __init__(self, p: Problem, rule: Rule, watch: Watch) -> None:
         super().__init__(p, watch)
         self.rule = rule
-        # A number wherever one serves: PyTorch multiplies by it in the same pass in which it adds.
+        # Numbers wherever they serve: PyTorch multiplies by them in the same pass in which it adds.
         self.step: Any = rule.step if rule.step.requires_grad else float(rule.step)
         self.t: Any = 1.0
         self.beta: Any = 0.0
-        self.lowest: Tensor | None = None
-        if rule.restart or rule.monotone:
+        if rule.by_sample:
             self.t, self.beta = torch.ones_like(self.gap), torch.zeros_like(self.gap)
-        self.residual = p.start_residual
-        self.slope: Tensor | None = p.start_slope  # at the iterate, if it is known
+        # The residuals at the iterate and at v, and the gradient there, if it is known.
+        self.residual = self.sought = p.start_residual
+        self.slope: Tensor | None = p.start_slope
         self.iterate_other, self.residual_other = self.iterate, self.residual
-        if rule.monotone:
-            self.lowest = self.objective()
+        self.lowest = self.objective() if rule.monotone else None
+        given = p.y, p.lam, rule.step, self.iterate, self.residual
+        self.fused = p.A is None and not rule.by_sample and ops.serves_ahead(*given)
+        if self.fused:
+            theta, self.layout = aligned(p.lam * rule.step, self.iterate.shape)
+            self.theta = theta.contiguous()
         self.look()
 
     @property
@@ -124,20 +135,49 @@ class Plain(Batch):
             return now + column(self.beta, now) * (now - other)
         return torch.lerp(other, now, 1 + self.beta) if self.beta else now
 
-    def move(self) -> None:
-        rule, x, slope = self.rule, self.iterate, self.slope
-        v = self.ahead(x, self.iterate_other)
-        if slope is None:
-            slope = self.going.adjoint(self.ahead(self.residual, self.residual_other))
+    def takes(self, product: Tensor) -> bool:
+        """Whether a native pass may read it: from a product on that needs a gradient all goes through PyTorch."""
+        self.fused = self.fused and ops.is_plain(product) and not product.requires_grad
+        return self.fused
+
+    def stepped(self, slope: Tensor) -> Tensor:
+        """P(v − t·slope) at v = x + β(x − o)."""
+        x, other, going = self.iterate, self.iterate_other, self.going
+        if self.takes(slope):
+            return ops.step_ahead(x, other, slope, self.theta, self.layout, self.step, self.beta, going.nonnegative)
+        v = self.ahead(x, other)
         moved = torch.sub(v, slope, alpha=self.step) if isinstance(self.step, float) else v - self.step * slope
-        following = self.going.prox(moved, self.going.lam * rule.step)
-        uphill = inner(v - following, following - x).detach() > 0 if rule.restart else None
-        before = self.residual
-        self.iterate, self.residual, self.slope = following, self.going.residual(following), None
-        if not rule.accelerated:
+        return going.prox(moved, going.lam * self.rule.step)
+
+    def move(self) -> None:
+        rule, x = self.rule, self.iterate
+        following = self.stepped(self.going.adjoint(self.sought) if self.slope is None else self.slope)
+        uphill = None
+        if rule.restart:
+            v = self.ahead(x, self.iterate_other)
+            uphill = inner(v - following, following - x).detach() > 0
+        self.iterate, self.slope = following, None
+        if rule.accelerated:
+            self.iterate_other, self.residual_other = x, self.residual
+        if rule.by_sample:
+            self.residual = self.going.residual(following)
+            self.gather_momentum(self.take_back() if rule.monotone else None, uphill)
+            self.sought = self.ahead(self.residual, self.residual_other)
             return
-        self.iterate_other, self.residual_other = x, before
-        rejected = self.take_back() if rule.monotone else None
+        if rule.accelerated:
+            self.gather_momentum()
+        if self.p.A is None:
+            product = self.going.forward(following)
+            if self.takes(product):
+                self.residual, self.sought = ops.residual_ahead(product, self.p.y, self.residual_other, self.beta)
+                return
+            self.residual = product - self.p.y
+        else:
+            self.residual = self.going.residual(following)
+        self.sought = self.ahead(self.residual, self.residual_other)
+
+    def gather_momentum(self, rejected: Tensor | None = None, uphill: Tensor | None = None) -> None:
+        """The β of the next iteration: of all, or of each sample."""
         t = (1 + (1 + 4 * self.t**2) ** 0.5) / 2
         self.beta = (self.t - 1 if rejected is None else torch.where(rejected, -self.t, self.t - 1)) / t
         self.t = t
