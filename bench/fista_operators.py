@@ -62,7 +62,7 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
 
 BENCHMARK = harness.Benchmark(
     name="fista_operators",
-    question=f"Does FISTA cost more than a loop in PyTorch, where A is an operator? ({ITERATIONS} iterations, FFT blur)",
+    question=f"Does FISTA with an operator cost more than a loop in PyTorch? (a blur by FFT, {ITERATIONS} iterations)",
     cases=[
         {"side": side, "B": batch, "step": step}
         for side, batch, step in product((128, 256, 512), (1, 4, 16), ("given", "kept"))

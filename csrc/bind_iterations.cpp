@@ -14,8 +14,8 @@ using namespace fastunroll;
 void bind_iterations(py::module_& module) {
   // shape: batch, m, n, and the rows and columns of lam. state: x, other, g_other, momentum, gap, made.
   module.def("proximal_gradient", [](bool is_double, std::array<int64_t, 5> shape, int threads, int64_t iterations,
-                                     int64_t every, bool restarts, bool monotone, bool nonnegative, double step, double tol,
-                                     Address a, Address y, Address lam, std::array<Address, 6> state) {
+                                     int64_t every, bool restarts, bool monotone, bool nonnegative, double step,
+                                     double tol, Address a, Address y, Address lam, std::array<Address, 6> state) {
     interruptibly([&] {
       with_type(is_double, [&](auto zero) {
         using T = decltype(zero);
@@ -50,9 +50,9 @@ void bind_iterations(py::module_& module) {
                               double step, std::array<Address, 5> tensors) {
     with_type(is_double, [&](auto zero) {
       using T = decltype(zero);
-      step_ahead<T>({shape[0], shape[1], shape[2], threads, nonnegative, T(beta), T(step),
-                     pointer<const T>(tensors[0]), pointer<const T>(tensors[1]), pointer<const T>(tensors[2]),
-                     pointer<const T>(tensors[3]), pointer<T>(tensors[4])});
+      step_ahead<T>({shape[0], shape[1], shape[2], threads, nonnegative, T(beta), T(step), pointer<const T>(tensors[0]),
+                     pointer<const T>(tensors[1]), pointer<const T>(tensors[2]), pointer<const T>(tensors[3]),
+                     pointer<T>(tensors[4])});
     });
   });
   // tensors: product, y, before, residual, ahead.

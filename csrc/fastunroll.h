@@ -283,14 +283,14 @@ template <class T> struct StepAhead {
   T* out;
 };
 
-// The residual after it, product - y, and that at the next v: ahead = residual + beta (residual - before).
+// The residual after it, product - y, and that at the next v: ahead = residual + beta (residual - before). The first
+// may take the place of the one before.
 template <class T> struct ResidualAhead {
   int64_t count;
   int threads;
   T beta;
   const T *product, *y, *before;
-  T* residual;
-  T* ahead;  // or null
+  T *residual, *ahead;
 };
 
 // Work to measure the machine by: multiply-adds between registers or, if `rows`, with rows of a cached block.

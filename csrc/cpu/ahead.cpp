@@ -40,8 +40,9 @@ template <class T> void residual_ahead(const ResidualAhead<T>& p) {
     for (int64_t i = at; i < at + count; i += lanes<T>) {
       const int64_t left = at + count - i;
       const Vector<T> residual = load_some(p.product + i, left) - load_some(p.y + i, left);
-      store_some(p.residual + i, residual, left);
-      if (p.ahead) store_some(p.ahead + i, ahead<T>(residual, load_some(p.before + i, left), beta), left);
+      const Vector<T> further = p.beta == 0 ? residual : ahead<T>(residual, load_some(p.before + i, left), beta);
+      store_some(p.residual + i, residual, left);  // perhaps in the place of the one before
+      store_some(p.ahead + i, further, left);
     }
   });
 }

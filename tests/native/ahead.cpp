@@ -55,9 +55,11 @@ template <class T> void compare_residual(int64_t count, double beta) {
           {count, threads, T(beta), product.data(), y.data(), before.data(), residual.data(), ahead.data()});
       CHECK(same_bits(residual, wanted), "residual_ahead: residual");
       CHECK(close(ahead, further, sizeof(T) == 4 ? 1e-6 : 1e-14), "residual_ahead: ahead");
-      residual.assign(residual.size(), 0);
-      residual_ahead<T>({count, threads, T(0), product.data(), y.data(), nullptr, residual.data(), nullptr});
-      CHECK(same_bits(residual, wanted), "residual_ahead: residual alone");
+      Array<T> place = before, also(static_cast<size_t>(count));
+      residual_ahead<T>({count, threads, T(beta), product.data(), y.data(), place.data(), place.data(), also.data()});
+      CHECK(same_bits(place, wanted) && same_bits(also, ahead), "residual_ahead: in the place of the one before");
+      residual_ahead<T>({count, threads, T(0), product.data(), y.data(), nullptr, residual.data(), ahead.data()});
+      CHECK(same_bits(residual, wanted) && same_bits(ahead, wanted), "residual_ahead: no momentum");
     }
   }
 }

@@ -13,12 +13,9 @@ struct Kind {
   const char* name;
   bool momentum, restarts, monotone, nonnegative;
 };
-const Kind kinds[] = {{"ista", false, false, false, false},
-                      {"fista", true, false, false, false},
-                      {"restarts", true, true, false, false},
-                      {"monotone", true, false, true, false},
-                      {"both", true, true, true, false},
-                      {"nonnegative ista", false, false, false, true},
+const Kind kinds[] = {{"ista", false, false, false, false},   {"fista", true, false, false, false},
+                      {"restarts", true, true, false, false}, {"monotone", true, false, true, false},
+                      {"both", true, true, true, false},      {"nonnegative ista", false, false, false, true},
                       {"nonnegative", true, true, true, true}};
 
 struct Size {
@@ -59,14 +56,12 @@ template <class T> class Lasso {
   void advance(State<T>& s, const Kind& kind, double tol, int64_t iterations, int threads,
                bool (*interrupted)() = nullptr) const {
     const auto data = [](auto& array) { return array.empty() ? nullptr : array.data(); };
-    proximal_gradient<T>({size.batch,      size.m,           size.n,
-                          threads,         iterations,       10,
-                          kind.restarts,   kind.monotone,    kind.nonnegative,
-                          step,            T(tol),           a.data(),
-                          data(y),         lam.data(),       size.lam_rows,
-                          size.lam_columns, interrupted,     data(s.x),
-                          data(s.other),   data(s.g_other),  data(s.momentum),
-                          data(s.gap),     data(s.made)});
+    proximal_gradient<T>({size.batch,       size.m,      size.n,        threads,
+                          iterations,       10,          kind.restarts, kind.monotone,
+                          kind.nonnegative, step,        T(tol),        a.data(),
+                          data(y),          lam.data(),  size.lam_rows, size.lam_columns,
+                          interrupted,      data(s.x),   data(s.other), data(s.g_other),
+                          data(s.momentum), data(s.gap), data(s.made)});
   }
 
   T lam_at(int64_t b, int64_t c) const {

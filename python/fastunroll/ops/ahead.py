@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import _fastunroll
 from .device import kernels
-from .register import address, differentiable, is_double, is_observed, is_plain, serves
+from .register import differentiable, is_double, is_observed, is_plain, serves
 
 _DTYPES = torch.float32, torch.float64
 
@@ -36,9 +36,10 @@ def step_ahead(
 ) -> Tensor:  # fmt: skip
     """P(v − step·slope) at v = x + β(x − other), of the shape of x; P shrinks by θ, to what is ≥ 0 if so asked.
 
-    ``layout`` is x as (outer, middle, inner), θ having ``middle`` values.
+    ``layout`` is x as (outer, middle, inner), θ having ``middle`` values
+    one after another.
     """
-    x, other, slope, theta = x.contiguous(), other.contiguous(), slope.contiguous(), theta.contiguous()
+    x, other, slope = x.contiguous(), other.contiguous(), slope.contiguous()
     out = torch.empty_like(x)
     _fastunroll.step_ahead(
         is_double(x), layout, torch.get_num_threads(), nonnegative, beta, step,
@@ -47,13 +48,13 @@ def step_ahead(
     return out
 
 
-def residual_ahead(product: Tensor, y: Tensor, before: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """r = product − y, and r + β(r − before), which is r itself where β is zero."""
-    product, y, before = product.contiguous(), y.contiguous(), before.contiguous()
-    residual = torch.empty_like(y)
-    ahead = torch.empty_like(y) if beta else None
+def residual_ahead(product: Tensor, y: Tensor, before: Tensor, beta: float, replaces: bool) -> tuple[Tensor, Tensor]:
+    """r = product − y, in the place of the one before if it ``replaces`` that, and r + β(r − before); y contiguous."""
+    product, before = product.contiguous(), before.contiguous()
+    residual = before if replaces else torch.empty_like(y)
+    ahead = torch.empty_like(y)
     _fastunroll.residual_ahead(
         is_double(y), y.numel(), torch.get_num_threads(), beta,
-        (product.data_ptr(), y.data_ptr(), before.data_ptr(), residual.data_ptr(), address(ahead)),
+        (product.data_ptr(), y.data_ptr(), before.data_ptr(), residual.data_ptr(), ahead.data_ptr()),
     )  # fmt: skip
-    return residual, residual if ahead is None else ahead
+    return residual, ahead

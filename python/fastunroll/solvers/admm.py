@@ -15,7 +15,6 @@ from .batch import Batch, watched
 from .divergence import Divergence
 from .duality import measures, relative_gap
 from .history import EVERY, Callback, History, Watch
-from .known import kept
 from .operator import Operator
 from .problem import Problem, positive_scalar, problem, require_precision, require_values
 from .samples import column, inner, total
@@ -166,7 +165,7 @@ def mean_eigenvalue(p: Problem) -> Tensor:
     with torch.no_grad():
         if p.A is not None:
             return p.A.abs().double().square().sum() / p.A.shape[1]
-        return kept(p, "mean eigenvalue", lambda: _estimate(p))
+        return p.kept("mean eigenvalue", lambda: _estimate(p))
 
 
 def _estimate(p: Problem) -> Tensor:

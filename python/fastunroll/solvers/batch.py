@@ -101,6 +101,11 @@ class Batch:
 
     def advance(self, count: int) -> bool:
         """So many iterations more; whether all samples have converged."""
+        if not self.asked:
+            for _ in range(count if self.p.batch else 1):
+                self.move()
+            self.made = self.made + count
+            return False
         for done in range(1, count + 1):
             # An empty batch makes one iteration, by which its result has a gradient like that of any other.
             if not self.rows.numel() and (self.p.batch or done > 1):

@@ -32,12 +32,16 @@ class Divergence:
         if not can_be_read(p.y):
             return torch.zeros(p.batch, dtype=torch.bool)
         with torch.no_grad(), own_precision(p.y):
-            highest, sound = inner(p.y, p.y) / 2, torch.isfinite(p.y).flatten(1).all(1)
+            highest = inner(p.y, p.y) / 2
             if p.x0 is not None:
-                sound = sound & torch.isfinite(p.x0).flatten(1).all(1)
                 highest = torch.maximum(highest, objective(p.x0, p.start_residual, p.lam))
             residual = p.residual(x) if residual is None else residual
-            diverged = sound & ~(objective(x, residual, p.lam) <= self.rise * highest)
+            diverged = ~(objective(x, residual, p.lam) <= self.rise * highest)
+            if not bool(diverged.any()):
+                return diverged
+            for given in (p.y, p.x0):
+                if given is not None:
+                    diverged = diverged & torch.isfinite(given).flatten(1).all(1)
             if p.A is not None and bool(diverged.any()) and not bool(torch.isfinite(p.A).all()):
                 return torch.zeros_like(diverged)
         return diverged

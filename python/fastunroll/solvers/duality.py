@@ -19,9 +19,7 @@ def objective(x: Tensor, residual: Tensor, lam: Tensor) -> Tensor:
     return inner(residual, residual) / 2 + total(lam * x.abs())
 
 
-def relative_gap(
-    x: Tensor, residual: Tensor, gradient: Tensor, y: Tensor, lam: Tensor, nonnegative: bool
-) -> Tensor:
+def relative_gap(x: Tensor, residual: Tensor, gradient: Tensor, y: Tensor, lam: Tensor, nonnegative: bool) -> Tensor:
     """The gap, (B,), of x with A x − y and Aᴴ(A x − y); infinite for what has to be ≥ 0 and is not.
 
     These are squares of y: in units in which they neither overflow nor vanish (:meth:`Problem.in_units`).

@@ -55,8 +55,8 @@ def fista(
 
     x⁺ = S_{λt}(v − t·Aᵀ(A v − y)) at v = x + β_k (x − x_before); the objective converges as O(1/k²) if t ≤ 1/‖A‖².
     With ``nonnegative`` x⁺ = max(v − t·Aᵀ(A v − y) − λt, 0). Of an operator an iteration is one product each with A and
-    Aᴴ. x is what is sparse: of a picture that is sparse in wavelets x are those, and A is the blur of their synthesis
-    (docs/iterations.md); taken for pixels, λ makes all that is darker than λt black, and tells nothing of an edge.
+    Aᴴ. x is what is sparse: of a photograph its wavelet coefficients, with A(x) = blur(synthesis(x)), not its pixels
+    with A the blur, where λ takes light from all of them and noise is amplified (docs/iterations.md has an example).
 
     Args:
         A: (m, n), not zero; or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).

@@ -111,11 +111,13 @@ class Watch:
     def __enter__(self) -> Watch:
         if self.history is not None:
             self.history.clear()
-        self.bar = tqdm(total=self.iterations, desc=self.name, disable=not self.progress, unit="it")
+        if self.progress:
+            self.bar = tqdm(total=self.iterations, desc=self.name, unit="it")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
-        self.bar.close()
+        if self.progress:
+            self.bar.close()
 
     def look(self, iteration: int, x: Tensor, gap: Tensor, measure: Callable[[], dict[str, Tensor]]) -> bool:
         """After so many iterations: whether to stop. gap: what is compared with tol, (B,)."""

@@ -2,10 +2,10 @@
 
 An operator is any object, and may change in ways that nobody can list: a kernel that learns, a mask that is replaced, a
 global variable. So it is not watched but asked: each call of a solver multiplies random directions by A and by Aᴴ, as
-it tests the adjoint (:func:`.adjoint.examine`), always the same ones for the same shapes. What is known holds for an
-operator that is the same object and yields the same numbers to the last bit: inner products and norms of each sample.
-A change of a singular value by more than about √n·ε of it shows in these, whatever it comes from. Where products are
-never twice the same, nothing is kept.
+it tests the adjoint (:mod:`.adjoint`), always the same ones for the same shapes. What is known holds for an operator
+that is the same object and yields the same numbers to the last bit: inner products and norms of each sample. A change
+of a singular value by more than about √n·ε of it shows in these, whatever it comes from. Where products are never
+twice the same, nothing is kept.
 """
 
 from __future__ import annotations
@@ -17,32 +17,44 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .problem import Problem
-
 T = TypeVar("T")
 
 SHAPES = 8  # of an operator, at most: the latest
 
-_known: dict[int, dict[Hashable, tuple[Tensor, Any]]] = {}
+_of_operators: dict[int, dict[Hashable, Known]] = {}
 
 
-def kept(p: Problem, what: Hashable, make: Callable[[], T]) -> T:
-    """What ``make`` makes of the operator of a problem and of the shape and type of its samples alone."""
-    if p.seen is None:
-        return make()
+class Known:
+    """Of an operator, and of samples of one shape and type.
+
+    seen: numbers by which it is known again. sound: whether its adjoint is its adjoint.
+    """
+
+    def __init__(self, seen: Tensor) -> None:
+        self.seen, self.sound = seen, False
+        self._values: dict[Hashable, Any] = {}
+
+    def kept(self, what: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` makes of the operator alone, and of the shape and type of its samples."""
+        if what not in self._values:
+            self._values[what] = make()
+        value: T = self._values[what]
+        return value
+
+
+def known(op: Any, kind: Hashable, seen: Tensor) -> Known:
+    """What is known of an operator for samples of a kind, if it is as it was: nothing, where it is not."""
     try:
-        of_operator = _known.get(id(p.operator))
-        if of_operator is None:
-            weakref.finalize(p.operator, _known.pop, id(p.operator), None).atexit = False
-            of_operator = _known[id(p.operator)] = {}
+        kinds = _of_operators.get(id(op))
+        if kinds is None:
+            weakref.finalize(op, _of_operators.pop, id(op), None).atexit = False
+            kinds = _of_operators[id(op)] = {}
     except TypeError:  # no weak references: nothing would tell when it is gone
-        return make()
-    key = what, p.y.shape, p.y.dtype, p.y.device, p.back.shape, p.back.dtype
-    found = of_operator.pop(key, None)
-    if found is None or not torch.equal(found[0], p.seen):
-        found = p.seen, make()
-    of_operator[key] = found
-    while len(of_operator) > SHAPES:
-        of_operator.pop(next(iter(of_operator)), None)
-    value: T = found[1]
-    return value
+        return Known(seen)
+    found = kinds.pop(kind, None)
+    if found is None or not torch.equal(found.seen, seen):
+        found = Known(seen)
+    kinds[kind] = found
+    while len(kinds) > SHAPES:
+        kinds.pop(next(iter(kinds)), None)
+    return found

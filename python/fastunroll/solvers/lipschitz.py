@@ -11,7 +11,6 @@ from torch import Tensor
 from .. import _checks
 from .._precision import own_precision
 from ..operators.dense import spectral_norm
-from .known import kept
 from .problem import Problem, positive_scalar
 from .samples import column, inner, norm, or_one, random_directions
 
@@ -36,7 +35,7 @@ def of_matrix(A: Tensor) -> float:
 def of_operator(p: Problem) -> float:
     """An upper bound of ‖A‖² for every sample: ``op.norm()``², where there is one, else by Lanczos' method.
 
-    It is found once for an operator, and again where it has changed (:func:`.known.kept`).
+    It is found once for an operator, and again where it has changed (:mod:`.known`).
 
     From a random start, k steps of Lanczos find an eigenvalue θ ≤ ‖A‖², and ‖A‖² ≤ θ / (1 − ε) but with a
     probability of at most 1.648 √n exp(−√ε (2k − 1)), which is set to 1e-9. (A residual certifies that there is an
@@ -49,8 +48,8 @@ def of_operator(p: Problem) -> float:
     """
     norm_of = getattr(p.operator, "norm", None)
     if callable(norm_of):  # a method that was put in its place is another
-        return kept(p, ("norm", id(getattr(norm_of, "__func__", norm_of))), lambda: _stated(norm_of))
-    return kept(p, "Lanczos", lambda: _lanczos(p)) if p.batch else 1.0
+        return p.kept(("norm", id(getattr(norm_of, "__func__", norm_of))), lambda: _stated(norm_of))
+    return p.kept("Lanczos", lambda: _lanczos(p)) if p.batch else 1.0
 
 
 def _stated(norm_of: Callable[[], float]) -> float:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,10 +16,13 @@ from .._precision import own_precision
 from ..operators.dense import Dense
 from ..products import product
 from .adjoint import examine
+from .known import Known
 from .operator import Operator, Products, batch_shape
 from .penalty import shrink
 from .samples import column, norm, or_one
 from .units import units
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Problem:
 
     A: the matrix, or None; forward and adjoint: what multiplies with it. lam broadcasts with x: for matrices it is
     (), (n,), (B, 1) or (B, n). lead: the leading shape of y as it was given. unit: (B,), of what y, λ and x0 were
-    divided by, or None if by nothing. known_back: Aᴴy where it has been computed. seen: what :func:`examine` saw of an
+    divided by, or None if by nothing. known_back: Aᴴy where it has been computed. known: what is known of an
     operator. nonnegative: whether x ≥ 0 is required; x0 then is.
     """
 
@@ -42,7 +45,7 @@ class Problem:
     operator: Any = None
     unit: Tensor | None = None
     known_back: Tensor | None = None
-    seen: Tensor | None = None
+    known: Known | None = None
     nonnegative: bool = False
 
     @property
@@ -72,6 +75,10 @@ class Problem:
         if self.x0 is not None:
             return self.x0
         return torch.zeros_like(self.back) if self.A is None else self.y.new_zeros(self.batch, self.A.shape[1])
+
+    def kept(self, what: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` makes of the operator alone: once, where the operator is known again."""
+        return make() if self.known is None else self.known.kept(what, make)
 
     @cached_property
     def start_residual(self) -> Tensor:
@@ -190,12 +197,12 @@ def _of_operator(op: Any, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
     own = lam.dim() - back.dim() + 1  # dimensions of the batch
     if own > 0:
         lam = lam.expand(*lead, *lam.shape[own:]).reshape(y.shape[0], *lam.shape[own:])
-    seen = None
+    known = None
     if can_be_read(y) and back.numel() and y.numel():
         with torch.no_grad(), own_precision(y):
-            seen = examine(products, back, y)
+            known = examine(op, products, back, y)
     x0 = None if x0 is None else x0.reshape(back.shape)
-    return Problem(None, products.forward, products.adjoint, y, lam, x0, lead, op, known_back=back, seen=seen)
+    return Problem(None, products.forward, products.adjoint, y, lam, x0, lead, op, known_back=back, known=known)
 
 
 def problem(
@@ -222,7 +229,8 @@ def problem(
             f"A must be a matrix or an operator with A(x) and A.adjoint(y), got {type(A).__name__}: use "
             "torch.as_tensor(A) if it is a matrix"
         )
-    _require_lam(found.lam)
+    if isinstance(lam, Tensor):  # a number has been looked at
+        _require_lam(found.lam)
     if not nonnegative:
         return found
     require_real(found)

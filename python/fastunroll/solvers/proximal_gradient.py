@@ -89,8 +89,8 @@ class Plain(Batch):
     """The same in PyTorch: any device and type, operators, and gradients.
 
     A product each with A and Aᴴ an iteration. As A v − y is affine, at v = x + β(x − o) it is r + β(r − r_o): so A is
-    applied to x, whose objective is needed besides, and Aᴴ to the residual at v. A gap takes Aᴴ once more. For an operator
-    what is between its products is one native pass each, where that serves.
+    applied to x, whose objective is needed besides, and Aᴴ to the residual at v. A gap takes Aᴴ once more. What lies
+    between the products of an operator is one native pass each, where that serves.
     """
 
     state = ("residual", "sought", "slope", *(f"{name}_other" for name in _VECTORS), "t", "beta", "lowest")
@@ -158,8 +158,9 @@ class Plain(Batch):
             uphill = inner(v - following, following - x).detach() > 0
         self.iterate, self.slope = following, None
         if rule.accelerated:
-            self.iterate_other, self.residual_other = x, self.residual
+            self.iterate_other = x
         if rule.by_sample:
+            self.residual_other = self.residual
             self.residual = self.going.residual(following)
             self.gather_momentum(self.take_back() if rule.monotone else None, uphill)
             self.sought = self.ahead(self.residual, self.residual_other)
@@ -169,12 +170,13 @@ class Plain(Batch):
         if self.p.A is None:
             product = self.going.forward(following)
             if self.takes(product):
-                self.residual, self.sought = ops.residual_ahead(product, self.p.y, self.residual_other, self.beta)
+                own = self.residual is not self.p.start_residual  # and no operator has seen it
+                self.residual, self.sought = ops.residual_ahead(product, self.p.y, self.residual, self.beta, own)
                 return
-            self.residual = product - self.p.y
+            residual = product - self.p.y
         else:
-            self.residual = self.going.residual(following)
-        self.sought = self.ahead(self.residual, self.residual_other)
+            residual = self.going.residual(following)
+        self.residual, self.sought = residual, self.ahead(residual, self.residual)
 
     def gather_momentum(self, rejected: Tensor | None = None, uphill: Tensor | None = None) -> None:
         """The β of the next iteration: of all, or of each sample."""
