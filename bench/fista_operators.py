@@ -53,8 +53,9 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
     step = float(found)
     given = step if case["step"] == "given" else None
     ours = harness.Contestant(lambda: fu.solvers.fista(op, y, LAM, iterations=ITERATIONS, step=given))
+    theta = torch.tensor(LAM * step)
     rivals = {
-        "eager sign·relu": lambda: eager(op, y, step, lambda z, theta: sign_relu(z, torch.tensor(theta))),
+        "eager sign·relu": lambda: eager(op, y, step, lambda z, _: sign_relu(z, theta)),
         "eager softshrink": lambda: eager(op, y, step, torch.nn.functional.softshrink),
     }
     return harness.Contest({"fastunroll": ours, **{name: harness.Contestant(run) for name, run in rivals.items()}})
