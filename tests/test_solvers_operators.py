@@ -250,6 +250,58 @@ def test_what_is_never_twice_the_same_is_not_kept() -> None:
     assert len(asked) == 3
 
 
+class Permuted(Blur):
+    """Whose results lie in memory in another order."""
+
+    def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
+        return super()._filter(x, transfer).transpose(0, 1).contiguous().transpose(0, 1)
+
+
+class Negated(Blur):
+    """Whose results are views that PyTorch has yet to negate."""
+
+    def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
+        return torch._neg_view(-super()._filter(x, transfer))
+
+
+class Weighted(Blur):
+    """That needs a gradient."""
+
+    def __init__(self, *shape: int, dtype: torch.dtype) -> None:
+        super().__init__(*shape, dtype=dtype)
+        self.weight = torch.ones(shape, dtype=dtype, requires_grad=True)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._filter(self.weight * x, self.transfer)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.weight * self._filter(y, self.transfer.conj())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", [Blur, Permuted, Negated, Weighted])
+@pytest.mark.parametrize("solver", [S.ista, S.fista])
+def test_native_passes_and_pytorch(solver: Callable[..., Tensor], kind: Any, dtype: torch.dtype) -> None:
+    """Between the products of an operator: every form of λ, start and sign, wherever results lie, and watched too."""
+    op, y = kind(6, 8, dtype=dtype), torch.randn(8, 6, 5, dtype=dtype).permute(2, 1, 0)
+    shapes: list[tuple[int, ...]] = [(), (8,), (6, 1), (6, 8), (5, 1, 1), (5, 6, 8)]
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-11
+    for shape, x0, nonnegative in zip(
+        shapes * 2, [None, torch.randn(5, 6, 8, dtype=dtype)] * 6, [False] * 6 + [True] * 6, strict=True
+    ):
+        lam = 0.1 * torch.rand(shape, dtype=dtype)
+        options: dict[str, Any] = {"x0": x0, "nonnegative": nonnegative, "iterations": 23}
+        with fu.ops.plain():
+            wanted = solver(op, y, lam, **options)
+        found = solver(op, y, lam, **options)
+        assert found.requires_grad == wanted.requires_grad == (kind is Weighted)
+        assert torch.allclose(found, wanted, rtol=0, atol=tolerance)
+        for more in ({"history": S.History()}, {"callback": lambda i, x: x.zero_()}, {"progress": False}):
+            assert torch.equal(solver(op, y, lam, **options, **more), found)
+        with torch.no_grad():
+            assert torch.allclose(solver(op, y, lam, **options), wanted, rtol=0, atol=tolerance)
+
+
 @pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm, S.amp])
 def test_an_operator_that_writes_its_results_to_one_place(solver: Callable[..., Tensor]) -> None:
     A, y, _ = sparse_problem(6, 9, 3)
