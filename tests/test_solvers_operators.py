@@ -319,6 +319,33 @@ def test_an_operator_that_writes_its_results_to_one_place(solver: Callable[..., 
     assert torch.equal(solver(Reusing(A), *arguments, iterations=9), solver(Opaque(A), *arguments, iterations=9))
 
 
+@pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm])
+def test_what_is_kept_serves_in_every_mode(solver: Callable[..., Tensor]) -> None:
+    op, y = Learned(), pictures()
+    for _ in range(2):
+        with torch.inference_mode():
+            wanted = solver(op, y, 0.1, iterations=5)
+        found = solver(op, y, 0.1, iterations=5)
+        assert torch.allclose(found, wanted)
+        assert torch.isfinite(torch.autograd.grad(found.sum(), op.weight)[0]).all()
+
+
+def test_an_operator_that_writes_to_what_it_is_given() -> None:
+    """Spoils no other's directions."""
+
+    class Scaling(Masked):
+        def __call__(self, x: Tensor) -> Tensor:
+            return x.mul_(2)
+
+        def adjoint(self, y: Tensor) -> Tensor:
+            return y.mul_(2)
+
+    y = pictures()
+    before = step_of(Masked(), y)
+    problem(Scaling(), y.clone(), 0.1, None)
+    assert step_of(Masked(), y) == before
+
+
 def test_nothing_is_left_of_an_operator_that_is_gone() -> None:
     """And it is not kept alive."""
     op = Masked()

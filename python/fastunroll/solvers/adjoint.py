@@ -51,10 +51,10 @@ def _directions(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     global _latest
     kind = x.shape, x.dtype, y.shape, y.dtype, y.device
     latest, found = _latest
-    if latest != kind:
+    if latest != kind or any(t._version for t in found):  # an operator may write to what it is given
         generator = torch.Generator().manual_seed(0)
         found = random_directions(x, generator), random_directions(y, generator)
-        if max(x.numel(), y.numel()) <= _KEPT:
+        if max(x.numel(), y.numel()) <= _KEPT and not torch.is_inference_mode_enabled():
             _latest = kind, found
     return found
 

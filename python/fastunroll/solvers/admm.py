@@ -165,13 +165,14 @@ def mean_eigenvalue(p: Problem) -> Tensor:
     with torch.no_grad():
         if p.A is not None:
             return p.A.abs().double().square().sum() / p.A.shape[1]
-        return p.kept("mean eigenvalue", lambda: _estimate(p))
+        found = p.kept("mean eigenvalue", lambda: _estimate(p))
+        return torch.tensor(found, dtype=torch.float64, device=p.y.device)
 
 
-def _estimate(p: Problem) -> Tensor:
+def _estimate(p: Problem) -> float:
     like = p.start()
     signs = torch.randint(2, like.shape, generator=torch.Generator().manual_seed(0)).to(like) * 2 - 1
-    return total(p.forward(signs).abs().double().square()).sum() / max(1, like.numel())
+    return float(total(p.forward(signs).abs().double().square()).sum()) / max(1, like.numel())
 
 
 @takes_arrays
