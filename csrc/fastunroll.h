@@ -278,6 +278,7 @@ template <class T> struct ProximalGradient {
   int64_t iterations;  // at most so many more of each sample
   int64_t every;       // so many between two looks at the gap
   bool restarts, monotone;
+  bool nonnegative;               // x >= 0, which holds for the x that are given
   T step, tol;                    // tol = 0: all iterations
   const T* a;                     // (m, n)
   const T* y;                     // (batch, m)
@@ -289,6 +290,28 @@ template <class T> struct ProximalGradient {
   double* momentum;               // (batch, 3): t, beta and the lowest objective, at first 1, 0, infinity; or null
   T* gap;                         // (batch): at first infinite. A sample with one of at most tol is left alone
   int64_t* made;                  // (batch): iterations, at first zero
+};
+
+// A step of ISTA or FISTA whose products others make: out = S(v - step slope), v = x + beta (x - other). Elements are
+// seen as (outer, middle, inner), theta depending on the middle index alone; S shrinks to what is >= 0 if so asked.
+template <class T> struct StepAhead {
+  int64_t outer, middle, inner;
+  int threads;
+  bool nonnegative;
+  T beta, step;
+  const T *x, *other, *slope;
+  const T* theta;  // middle values
+  T* out;
+};
+
+// The residual after it, product - y, and that at the next v: ahead = residual + beta (residual - before). The first
+// may take the place of the one before.
+template <class T> struct ResidualAhead {
+  int64_t count;
+  int threads;
+  T beta;
+  const T *product, *y, *before;
+  T *residual, *ahead;
 };
 
 // Work to measure the machine by: multiply-adds between registers or, if `rows`, with rows of a cached block.
@@ -319,6 +342,8 @@ template <class T> void dictionary_prepare(const Dictionary<T>&);
 template <class T> void lasso(const Lasso<T>&);
 template <class T> void lasso_columns(const LassoColumns<T>&);
 template <class T> void proximal_gradient(const ProximalGradient<T>&);
+template <class T> void step_ahead(const StepAhead<T>&);
+template <class T> void residual_ahead(const ResidualAhead<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
 

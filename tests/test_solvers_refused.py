@@ -30,23 +30,23 @@ def certified(A: Any, y: Any, lam: Any, tol: Any = 0.1, max_iter: Any = 100) -> 
     return S.certified(lambda y: torch.zeros(*y.shape[:-1], 9), A, lam, tol, max_iter=max_iter)(y)
 
 
-SPLIT = ["iterations", "tol", "x0", "callback", "progress", "history"]
+SPLIT = ["iterations", "tol", "x0", "nonnegative", "callback", "progress", "history"]
 SOLVERS: dict[str, tuple[Callable[..., Any], list[str], list[str]]] = {
     "ista": (S.ista, ["A", "y", "lam"], ["step", "return_iterates", *SPLIT]),
     "fista": (S.fista, ["A", "y", "lam"], ["step", "return_iterates", "restart", "monotone", *SPLIT]),
     "admm": (
         S.admm, ["A", "y", "lam"], ["rho", "relaxation", "adaptive", "solve", "inner_iterations", *SPLIT],
     ),
-    "amp": (S.amp, ["A", "y"], ["alpha", "damping", *SPLIT]),
-    "duality_gap": (S.duality_gap, ["x", "y", "A", "lam"], []),
+    "amp": (S.amp, ["A", "y"], ["alpha", "damping", *(name for name in SPLIT if name != "nonnegative")]),
+    "duality_gap": (S.duality_gap, ["x", "y", "A", "lam"], ["nonnegative"]),
     "lasso": (S.lasso, ["A", "Y", "lam"], ["tol", "x0", "max_iter", "weights", "nonnegative", "ridge"]),
-    "lambda_max": (S.lambda_max, ["A", "Y"], []),
+    "lambda_max": (S.lambda_max, ["A", "Y"], ["nonnegative"]),
     "lasso_path": (
         S.lasso_path, ["A", "Y"], ["lams", "count", "least", "tol", "max_iter", "weights", "nonnegative", "ridge"],
     ),
     "certified": (certified, ["A", "y", "lam"], ["tol", "max_iter"]),
 }  # fmt: skip
-OF_OPERATORS = {"ista", "fista", "admm", "amp", "duality_gap"}
+OF_OPERATORS = {"ista", "fista", "admm", "amp", "duality_gap", "lambda_max"}
 CASES = [
     (name, argument, operator)
     for name, (_, needed, options) in SOLVERS.items()
@@ -215,7 +215,7 @@ PRODUCTS: dict[str, tuple[Any, type[Exception], str]] = {
 def test_products_that_do_not_fit(solver: str, name: str) -> None:
     op, kind, words = PRODUCTS[name] if "later" not in name else (changing(), *PRODUCTS[name][1:])
     solve, needed, _ = SOLVERS[solver]
-    given = {"A": op, "y": y, "lam": 0.1, "x": torch.zeros(3, 6)}
+    given = {"A": op, "y": y, "Y": y, "lam": 0.1, "x": torch.zeros(3, 6)}
     check_refused((lambda: solve(**{key: given[key] for key in needed}), kind, words))
 
 

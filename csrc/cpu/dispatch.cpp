@@ -132,6 +132,8 @@ FASTUNROLL_DISPATCH(dictionary_prepare, Dictionary)
 FASTUNROLL_DISPATCH(lasso, Lasso)
 FASTUNROLL_DISPATCH(lasso_columns, LassoColumns)
 FASTUNROLL_DISPATCH(proximal_gradient, ProximalGradient)
+FASTUNROLL_DISPATCH(step_ahead, StepAhead)
+FASTUNROLL_DISPATCH(residual_ahead, ResidualAhead)
 FASTUNROLL_DISPATCH(soft_threshold, SoftThreshold)
 FASTUNROLL_DISPATCH(soft_threshold_backward, SoftThresholdBackward)
 

@@ -22,6 +22,8 @@ template <class T> struct Kernels {
   void (*lasso)(const Lasso<T>&);
   void (*lasso_columns)(const LassoColumns<T>&);
   void (*proximal_gradient)(const ProximalGradient<T>&);
+  void (*step_ahead)(const StepAhead<T>&);
+  void (*residual_ahead)(const ResidualAhead<T>&);
   void (*soft_threshold)(const SoftThreshold<T>&);
   void (*soft_threshold_backward)(const SoftThresholdBackward<T>&);
 };

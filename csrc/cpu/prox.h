@@ -22,10 +22,7 @@ template <class T> struct Prox {
     if (shrinkage == Shrinkage::soft) {
       for (int j = 0; j < Count; ++j) v[j] = shrink<T>(v[j], load(theta + column + j * lanes<T>) * scale);
     } else if (shrinkage == Shrinkage::nonnegative) {
-      for (int j = 0; j < Count; ++j) {
-        const Vector<T> moved = v[j] - load(theta + column + j * lanes<T>) * scale;
-        v[j] = moved <= 0 ? Vector<T>{} : moved;
-      }
+      for (int j = 0; j < Count; ++j) v[j] = shrink_nonnegative<T>(v[j], load(theta + column + j * lanes<T>) * scale);
     }
     if (gain != 1)
       for (int j = 0; j < Count; ++j) v[j] *= gain;

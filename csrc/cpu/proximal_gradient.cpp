@@ -180,11 +180,18 @@ template <class T> void Solver<T>::fill(Pool<T>& p) {
     if (!(stops() && a.gap[i] <= a.tol)) enter(p, p.count++, i);
 }
 
+template <class T> T least_of(Vector<T> v) {
+  T least = v[0];
+  for (int i = 1; i < lanes<T>; ++i) least = v[i] < least ? v[i] : least;
+  return least;
+}
+
 // With R = y - A x = -r and the dual point s R, s = <R, y> / |R|^2 but |s A^T R| <= lam:
 //
 //   gap = 1/2 (1 - s)^2 |R|^2 + sum of lam |x| - s x A^T R
 //
-// whose terms are not negative, so that nothing cancels however small the gap is.
+// whose terms are not negative, so that nothing cancels however small the gap is. Over x >= 0 it is enough that
+// s A^T R <= lam.
 template <class T> void Solver<T>::measure(const Pool<T>& p, int64_t r, T& objective, T& gap) const {
   const T *x = p.x + r * stride, *g = p.g + r * stride;
   const T *residual = p.residual + r * stride_y, *start = p.start + r * stride_y;
@@ -195,20 +202,21 @@ template <class T> void Solver<T>::measure(const Pool<T>& p, int64_t r, T& objec
     along_y.add(j, v, load(start + c));
   });
   const Vector<T> infinite = broadcast(T(__builtin_inf()));
-  Vector<T> least = infinite;
+  Vector<T> above_zero = infinite, below_zero = infinite;  // how far s may go
   with_lam(p, r, [&](const auto& lam) {
     along_row<T>(a.n, [&](int64_t c, int j) {
-      const Vector<T> slope = magnitude<T>(load(g + c)), size = magnitude<T>(load(x + c));
-      const Vector<T> ratio = slope == 0 ? infinite : lam(c) / slope;
-      least = ratio < least ? ratio : least;
-      penalty.add(j, lam(c), size);
+      const Vector<T> slope = load(g + c), size = magnitude<T>(slope);
+      const Vector<T> ratio = size == 0 ? infinite : lam(c) / size;
+      const Vector<T> above = a.nonnegative ? (slope >= 0 ? infinite : ratio) : ratio;
+      const Vector<T> below = a.nonnegative ? (slope <= 0 ? infinite : ratio) : ratio;
+      above_zero = above < above_zero ? above : above_zero;
+      below_zero = below < below_zero ? below : below_zero;
+      penalty.add(j, lam(c), magnitude<T>(load(x + c)));
     });
   });
-  T bound = least[0];
-  for (int i = 1; i < lanes<T>; ++i) bound = least[i] < bound ? least[i] : bound;
-  const T norm = square.total();
+  const T most = least_of<T>(above_zero), back = -least_of<T>(below_zero), norm = square.total();
   T s = norm == 0 ? 1 : along_y.total() / norm;
-  s = s > bound ? bound : s < -bound ? -bound : s;
+  s = s > most ? most : s < back ? back : s;
   with_lam(p, r, [&](const auto& lam) {
     along_row<T>(a.n, [&](int64_t c, int j) {
       const Vector<T> v = load(x + c);
@@ -260,7 +268,8 @@ template <class T> template <bool Accelerated, class Lam> void Solver<T>::step(P
       v = multiply_add(beta, now - load(other + c), now);
       slope = multiply_add(beta, slope - load(g_other + c), slope);
     }
-    const Vector<T> next = shrink<T>(multiply_add(back, slope, v), lam(c) * a.step);
+    const Vector<T> moved = multiply_add(back, slope, v), theta = lam(c) * a.step;
+    const Vector<T> next = a.nonnegative ? shrink_nonnegative<T>(moved, theta) : shrink<T>(moved, theta);
     if constexpr (Accelerated) uphill.add(j, v - next, next - now);
     store(other + c, next);
     mark<1, T>(mask, c, &next);

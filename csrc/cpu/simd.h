@@ -232,4 +232,10 @@ template <class T> inline Vector<T> shrink(Vector<T> z, Vector<T> theta) {
   return size - limit <= 0 ? Vector<T>{} : with_sign_of<T>(size - theta, z);
 }
 
+// max(z - theta, 0), elementwise; a NaN in either shows.
+template <class T> inline Vector<T> shrink_nonnegative(Vector<T> z, Vector<T> theta) {
+  const Vector<T> moved = z - theta;
+  return moved <= 0 ? Vector<T>{} : moved;
+}
+
 }  // namespace fastunroll::FASTUNROLL_SET

@@ -1,7 +1,7 @@
 // S_theta(x) for each element, and its gradient from its output.
 //
-// Work is cut into runs of at most 4096 elements whose threshold is one value or one row of values. Sums over elements
-// that share a threshold are made run by run in a fixed order, whatever the threads.
+// Sums over elements that share a threshold are made run by run in a fixed order, whatever the threads.
+#include "cpu/runs.h"
 #include "cpu/simd.h"
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
@@ -9,27 +9,6 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 namespace {
-
-constexpr int64_t run_length = 4096;
-
-// (outer, middle, inner) as runs: along the inner axis with one threshold, or along the middle axis with a row of them.
-struct Runs {
-  int64_t outer, middle, inner;
-  bool along_inner;
-  int64_t each;  // runs in a line
-
-  Runs(int64_t o, int64_t m, int64_t i) : outer(o), middle(m), inner(i), along_inner(i != 1 || m == 1) {
-    each = (line() + run_length - 1) / run_length;
-  }
-  int64_t line() const { return along_inner ? inner : middle; }
-  int64_t count() const { return (along_inner ? outer * middle : outer) * each; }
-  int64_t offset(int64_t run) const { return run / each * line() + run % each * run_length; }
-  int64_t length(int64_t run) const {
-    const int64_t left = line() - run % each * run_length;
-    return left < run_length ? left : run_length;
-  }
-  int64_t theta(int64_t run) const { return along_inner ? run / each % middle : run % each * run_length; }
-};
 
 // |re + i im| without overflow.
 template <class T> inline T modulus(T re, T im) {

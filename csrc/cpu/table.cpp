@@ -20,6 +20,8 @@ template <class T> void dictionary_prepare(const Dictionary<T>&);
 template <class T> void lasso(const Lasso<T>&);
 template <class T> void lasso_columns(const LassoColumns<T>&);
 template <class T> void proximal_gradient(const ProximalGradient<T>&);
+template <class T> void step_ahead(const StepAhead<T>&);
+template <class T> void residual_ahead(const ResidualAhead<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
 
@@ -44,6 +46,8 @@ template <class T> constexpr Kernels<T> all() {
           lasso,
           lasso_columns,
           proximal_gradient,
+          step_ahead,
+          residual_ahead,
           soft_threshold,
           soft_threshold_backward};
 }

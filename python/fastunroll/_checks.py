@@ -275,6 +275,8 @@ def device(value: object) -> torch.device | None:
 
 def broadcasts(name: str, value: Tensor, x: Tensor) -> torch.Size:
     """The shape of ``value`` and ``x`` together."""
+    if value.numel() == 1 and value.dim() <= x.dim():  # torch takes its time
+        return x.shape
     try:
         return torch.broadcast_shapes(x.shape, value.shape)
     except RuntimeError:

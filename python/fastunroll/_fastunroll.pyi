@@ -132,12 +132,25 @@ def proximal_gradient(
     every: int,
     restarts: bool,
     monotone: bool,
+    nonnegative: bool,
     step: float,
     tol: float,
     a: int,
     y: int,
     lam: int,
     state: tuple[int, int, int, int, int, int],
+) -> None: ...
+def step_ahead(
+    is_double: bool,
+    shape: tuple[int, int, int],
+    threads: int,
+    nonnegative: bool,
+    beta: float,
+    step: float,
+    tensors: tuple[int, int, int, int, int],
+) -> None: ...
+def residual_ahead(
+    is_double: bool, count: int, threads: int, beta: float, tensors: tuple[int, int, int, int, int]
 ) -> None: ...
 def soft_threshold(
     is_double: bool, shape: tuple[int, int, int], threads: int, complex: bool, x: int, theta: int, out: int

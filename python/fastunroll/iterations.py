@@ -92,16 +92,19 @@ def ista(
     x0: Tensor | None,
     step: Tensor,
     theta: Tensor,
-    momentum: Sequence[float] | None,
+    momentum: Tensor | None,
     iterations: int,
     keep: bool,
+    nonnegative: bool,
 ) -> Tensor:
     """Iterations of x⁺ = S_θ(v − step·Aᵀ(A v − y)), v = x + β(x − x_before), from x0 or zero, in one native call.
 
-    (iterations, ..., n) if ``keep``, else (..., n). θ has 1 value or n. Arguments fit and are alike.
+    (iterations, ..., n) if ``keep``, else (..., n). θ has 1 value or n, momentum β a value an iteration. max(z − θ, 0)
+    if ``nonnegative``. Arguments fit and are alike.
     """
-    form = ops.Form(iterations, linear="coupled", state="none" if momentum is None else "momentum")
-    blend = [] if momentum is None else [torch.tensor(momentum, dtype=step.dtype, device=step.device)]
+    state, shrinkage = "none" if momentum is None else "momentum", "nonnegative" if nonnegative else "soft"
+    form = ops.Form(iterations, linear="coupled", state=state, shrinkage=shrinkage)
+    blend = [] if momentum is None else [momentum.to(step)]
     if x0 is not None:
         x0 = x0.expand(*y.shape[:-1], A.shape[1])
     return run(form, ops.Parameters([A], [], [step], [theta], [], blend), y, x0, keep=keep)[0]

@@ -44,11 +44,11 @@ def soft_threshold(x: Tensor, theta: Tensor | float) -> Tensor:
         return soft_threshold(x.float(), theta.float()).to(x.dtype)
     if not ops.serves(x, complex_too=True):
         return reference.soft_threshold(x, theta)
-    theta, layout = _aligned(theta, shape)
+    theta, layout = aligned(theta, shape)
     return ops.soft_threshold(x.expand(shape).contiguous(), theta.contiguous(), layout)
 
 
-def _aligned(theta: Tensor, shape: torch.Size) -> tuple[Tensor, tuple[int, int, int]]:
+def aligned(theta: Tensor, shape: torch.Size) -> tuple[Tensor, tuple[int, int, int]]:
     """θ and ``shape`` as (outer, middle, inner), such that θ holds one value for each middle index."""
     own = (1,) * (len(shape) - theta.dim()) + tuple(theta.shape)
     varying = [d for d, size in enumerate(own) if size != 1]

@@ -97,12 +97,14 @@ def momentum(iterations: int) -> list[float]:
 
 
 def proximal_gradient(
-    A: Tensor, y: Tensor, lam: Tensor, step: Tensor, x0: Tensor | None, betas: Sequence[float]
+    A: Tensor, y: Tensor, lam: Tensor, step: Tensor, x0: Tensor | None, betas: Sequence[float], nonnegative: bool
 ) -> Tensor:
-    x = before = y.new_zeros(*y.shape[:-1], A.shape[1]) if x0 is None else x0
+    x = y.new_zeros(*y.shape[:-1], A.shape[1]) if x0 is None else x0
+    x = before = torch.relu(x) if nonnegative else x
     for beta in betas:
         v = x + beta * (x - before)
-        x, before = rounded(shrink(v - step * ((v @ A.mT - y) @ A.conj()), lam * step)), x
+        z, theta = v - step * ((v @ A.mT - y) @ A.conj()), lam * step
+        x, before = rounded(torch.relu(z - theta) if nonnegative else shrink(z, theta)), x
     return x
 
 

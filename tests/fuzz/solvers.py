@@ -42,17 +42,19 @@ def iterations(d: Draw) -> Subject:
     if d.chance("x0", 0.3):
         leaves["x0"] = d.normal(*lead, leaves["A"].shape[1], dtype=leaves["A"].dtype)
     operator = len(lead) == 1 and lam.dim() != 1 and d.chance("operator", 0.15)
+    nonnegative = not leaves["y"].is_complex() and d.chance("nonnegative", 0.3)
     if d.chance("not finite", 0.08) and leaves["y"].numel():
         leaves["y"] = spoil(d, leaves["y"])
     function = getattr(fu.solvers, which)
 
     def run(v: Leaves) -> Tensor:
         A = Opaque(v["A"]) if operator else v["A"]
-        return function(A, v["y"], v["lam"], iterations=count, step=v["step"], x0=v.get("x0"))
+        options = {"iterations": count, "step": v["step"], "x0": v.get("x0"), "nonnegative": nonnegative}
+        return function(A, v["y"], v["lam"], **options)
 
     def exact(v: Leaves) -> Tensor:
         betas = oracle.momentum(count) if which == "fista" else [0.0] * count
-        return oracle.proximal_gradient(v["A"], v["y"], v["lam"], v["step"], v.get("x0"), betas)
+        return oracle.proximal_gradient(v["A"], v["y"], v["lam"], v["step"], v.get("x0"), betas, nonnegative)
 
     of_samples = ["y", *(["x0"] if "x0" in leaves else []), *(["lam"] if per_sample else [])]
     return Subject(

@@ -77,6 +77,7 @@ void test_bits();
 void test_products();
 void test_lasso();
 void test_proximal_gradient();
+void test_ahead();
 void test_soft_threshold();
 void test_callers();
 void test_interruption();

@@ -25,6 +25,7 @@ const Test tests[] = {
     {"products", test_products},
     {"lasso", test_lasso},
     {"proximal_gradient", test_proximal_gradient},
+    {"ahead", test_ahead},
     {"soft_threshold", test_soft_threshold},
     {"callers", test_callers},
     {"interruption", test_interruption},

@@ -11,13 +11,12 @@ namespace {
 
 struct Kind {
   const char* name;
-  bool momentum, restarts, monotone;
+  bool momentum, restarts, monotone, nonnegative;
 };
-const Kind kinds[] = {{"ista", false, false, false},
-                      {"fista", true, false, false},
-                      {"restarts", true, true, false},
-                      {"monotone", true, false, true},
-                      {"both", true, true, true}};
+const Kind kinds[] = {{"ista", false, false, false, false},   {"fista", true, false, false, false},
+                      {"restarts", true, true, false, false}, {"monotone", true, false, true, false},
+                      {"both", true, true, true, false},      {"nonnegative ista", false, false, false, true},
+                      {"nonnegative", true, true, true, true}};
 
 struct Size {
   int64_t batch, m, n, lam_rows, lam_columns;
@@ -57,14 +56,12 @@ template <class T> class Lasso {
   void advance(State<T>& s, const Kind& kind, double tol, int64_t iterations, int threads,
                bool (*interrupted)() = nullptr) const {
     const auto data = [](auto& array) { return array.empty() ? nullptr : array.data(); };
-    proximal_gradient<T>({size.batch,      size.m,           size.n,
-                          threads,         iterations,       10,
-                          kind.restarts,   kind.monotone,    step,
-                          T(tol),          a.data(),         data(y),
-                          lam.data(),      size.lam_rows,    size.lam_columns,
-                          interrupted,     data(s.x),        data(s.other),
-                          data(s.g_other), data(s.momentum), data(s.gap),
-                          data(s.made)});
+    proximal_gradient<T>({size.batch,       size.m,      size.n,        threads,
+                          iterations,       10,          kind.restarts, kind.monotone,
+                          kind.nonnegative, step,        T(tol),        a.data(),
+                          data(y),          lam.data(),  size.lam_rows, size.lam_columns,
+                          interrupted,      data(s.x),   data(s.other), data(s.g_other),
+                          data(s.momentum), data(s.gap), data(s.made)});
   }
 
   T lam_at(int64_t b, int64_t c) const {
@@ -113,7 +110,7 @@ template <class T> Reference reference(const Lasso<T>& p, int64_t b, const Kind&
     double uphill = 0;
     for (int64_t c = 0; c < n; ++c) {
       const double moved = v[c] - p.step * g[c], theta = double(p.lam_at(b, c)) * p.step;
-      z[c] = moved > theta ? moved - theta : moved < -theta ? moved + theta : 0;
+      z[c] = moved > theta ? moved - theta : moved < -theta && !kind.nonnegative ? moved + theta : 0;
       uphill += (v[c] - z[c]) * (z[c] - x[c]);
     }
     if (k == 0) lowest = objective(x);
@@ -128,15 +125,20 @@ template <class T> Reference reference(const Lasso<T>& p, int64_t b, const Kind&
     x = next;
   }
   const Row r = residual(x), g = gradient(r);
-  double square = 0, along = 0, size = 0, bound = std::numeric_limits<double>::infinity(), dual = 0;
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  double square = 0, along = 0, size = 0, most = infinity, back = infinity, dual = 0;
   for (int64_t i = 0; i < m; ++i) {
     const double value = p.y[b * m + i];
     square += r[i] * r[i];
     along -= r[i] * value;
     size += value * value / 2;
   }
-  for (int64_t c = 0; c < n; ++c) bound = std::min(bound, double(p.lam_at(b, c)) / std::abs(g[c]));
-  const double s = std::max(-bound, std::min(bound, along / square));
+  for (int64_t c = 0; c < n; ++c) {
+    const double ratio = double(p.lam_at(b, c)) / std::abs(g[c]);
+    if (g[c] < 0 || !kind.nonnegative) most = std::min(most, ratio);
+    if (g[c] > 0 || !kind.nonnegative) back = std::min(back, ratio);
+  }
+  const double s = std::max(-back, std::min(most, along / square));
   for (int64_t i = 0; i < m; ++i) dual += (double(p.y[b * m + i]) + s * r[i]) * (double(p.y[b * m + i]) + s * r[i]) / 2;
   return {x, (objective(x) - size + dual) / size};
 }

@@ -68,7 +68,7 @@ class LFISTA(UnrolledNetwork):
         self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
         like = self.log_theta[0].detach()
-        self.beta = nn.ParameterList(nn.Parameter(like.new_tensor([beta])) for beta in beck_teboulle(layers))
+        self.beta = nn.ParameterList(nn.Parameter(like.new_tensor([beta])) for beta in beck_teboulle(layers).tolist())
 
     def _describe(self) -> tuple[ops.Form, ops.Parameters]:
         theta = exponentials(self.log_theta)

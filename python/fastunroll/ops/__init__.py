@@ -13,6 +13,9 @@ from .adaptive import AdaptiveForm as AdaptiveForm
 from .adaptive import PreparedAdaptive as PreparedAdaptive
 from .adaptive import adaptive as adaptive
 from .adaptive import serves_adaptive as serves_adaptive
+from .ahead import residual_ahead as residual_ahead
+from .ahead import serves_ahead as serves_ahead
+from .ahead import step_ahead as step_ahead
 from .cache import kept as kept
 from .device import captures as captures
 from .form import SHRINKAGES as SHRINKAGES

@@ -46,14 +46,14 @@ def _fake(*_: object) -> None:
 
 @operator(
     "proximal_gradient(Tensor A, Tensor y, Tensor lam, float step, int iterations, int every, bool restarts,"
-    " bool monotone, float tol, Tensor(a!) x, Tensor(b!) gap, Tensor(c!) made, Tensor(d!)? other,"
+    " bool monotone, bool nonnegative, float tol, Tensor(a!) x, Tensor(b!) gap, Tensor(c!) made, Tensor(d!)? other,"
     " Tensor(e!)? g_other, Tensor(f!)? momentum) -> ()",
     _fake,
 )
 def _proximal_gradient(
     A: Tensor, y: Tensor, lam: Tensor, step: float, iterations: int, every: int, restarts: bool, monotone: bool,
-    tol: float, x: Tensor, gap: Tensor, made: Tensor, other: Tensor | None, g_other: Tensor | None,
-    momentum: Tensor | None,
+    nonnegative: bool, tol: float, x: Tensor, gap: Tensor, made: Tensor, other: Tensor | None,
+    g_other: Tensor | None, momentum: Tensor | None,
 ) -> None:  # fmt: skip
     batch, (m, n) = y.shape[0], A.shape
     numbers = [t for t in (other, g_other) if t is not None]
@@ -76,8 +76,8 @@ def _proximal_gradient(
     require(fits and alike(A, y, lam, x, gap, *numbers) and y.device.type == "cpu", "proximal_gradient")
     A, y, lam = A.contiguous(), y.contiguous(), lam.contiguous()
     _fastunroll.proximal_gradient(
-        is_double(y), (batch, m, n, *lam.shape), torch.get_num_threads(), iterations, every, restarts, monotone, step,
-        tol, A.data_ptr(), y.data_ptr(), lam.data_ptr(),
+        is_double(y), (batch, m, n, *lam.shape), torch.get_num_threads(), iterations, every, restarts, monotone,
+        nonnegative, step, tol, A.data_ptr(), y.data_ptr(), lam.data_ptr(),
         (x.data_ptr(), address(other), address(g_other), address(momentum), gap.data_ptr(), made.data_ptr()),
     )  # fmt: skip
 
@@ -89,10 +89,13 @@ def serves_proximal_gradient(y: Tensor) -> bool:
 
 def proximal_gradient(
     A: Tensor, y: Tensor, lam: Tensor, step: float, state: State, *, iterations: int, every: int, restarts: bool,
-    monotone: bool, tol: float,
+    monotone: bool, nonnegative: bool, tol: float,
 ) -> None:  # fmt: skip
-    """At most so many more iterations of each sample that has not converged. lam: (1 or batch, 1 or n)."""
+    """At most so many more iterations of each sample that has not converged. lam: (1 or batch, 1 or n).
+
+    Over x ≥ 0 if ``nonnegative``, with a state that is.
+    """
     _proximal_gradient(
-        A, y, lam, step, iterations, every, restarts, monotone, tol, state.x, state.gap, state.made, state.other,
-        state.g_other, state.momentum,
+        A, y, lam, step, iterations, every, restarts, monotone, nonnegative, tol, state.x, state.gap, state.made,
+        state.other, state.g_other, state.momentum,
     )  # fmt: skip

@@ -8,9 +8,9 @@ from .duality import duality_gap as duality_gap
 from .fista import fista as fista
 from .history import History as History
 from .ista import ista as ista
+from .lambda_max import lambda_max as lambda_max
 from .lasso import Lasso as Lasso
 from .lasso import LassoResult as LassoResult
-from .lasso import lambda_max as lambda_max
 from .lasso import lasso as lasso
 from .lasso import lasso_path as lasso_path
 from .warn import AdjointWarning as AdjointWarning

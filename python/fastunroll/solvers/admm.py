@@ -10,11 +10,10 @@ from torch import Tensor
 
 from .. import _checks
 from ..products import product
-from ..prox import soft_threshold
 from .arrays import takes_arrays
 from .batch import Batch, watched
 from .divergence import Divergence
-from .duality import measure, measures
+from .duality import measures, relative_gap
 from .history import EVERY, Callback, History, Watch
 from .operator import Operator
 from .problem import Problem, positive_scalar, problem, require_precision, require_values
@@ -112,7 +111,7 @@ class Iterations(Batch):
     def __init__(
         self, p: Problem, watch: Watch, linear: Factorised | Solved, rho: Tensor, relaxation: float, adaptive: bool
     ) -> None:
-        super().__init__(p, watch.tol)
+        super().__init__(p, watch)
         self.watch, self.linear, self.relaxation, self.adaptive = watch, linear, relaxation, adaptive
         self.u = torch.zeros_like(self.iterate)
         self.solution = self.before = self.iterate
@@ -130,17 +129,16 @@ class Iterations(Batch):
         self.solution = self.linear(self.going, z - self.u, self.solution)
         relaxed = self.relaxation * self.solution + (1 - self.relaxation) * z
         lam = self.going.lam
-        self.iterate = soft_threshold(relaxed + self.u, lam / self.rho.to(lam.dtype))
+        self.iterate = self.going.prox(relaxed + self.u, lam / self.rho.to(lam.dtype))
         self.u = self.u + relaxed - self.iterate
         self.done += 1
         if self.done % EVERY == 0:
             self.balance()
 
     def measured_gap(self) -> Tensor:
-        if self.tol == 0 and not self.watch.looks:  # nobody asks
-            return self.gap
-        residual = self.going.residual(self.iterate)
-        return measure(self.iterate, residual, self.going.adjoint(residual), self.going.y, self.going.lam)[1]
+        going, z = self.going, self.iterate
+        residual = going.residual(z)
+        return relative_gap(z, residual, going.adjoint(residual), going.y, going.lam, going.nonnegative)
 
     def balance(self) -> None:
         """Doubles or halves ρ where one residual is ten times the other; in the first half, to come to rest."""
@@ -163,13 +161,18 @@ class Iterations(Batch):
 
 
 def mean_eigenvalue(p: Problem) -> Tensor:
-    """That of AᴴA, ‖A‖_F²/n: of an operator an estimate, from A applied to random signs."""
+    """That of AᴴA, ‖A‖_F²/n: of an operator an estimate, from A applied to random signs, made once."""
     with torch.no_grad():
         if p.A is not None:
             return p.A.abs().double().square().sum() / p.A.shape[1]
-        like = p.start()
-        signs = torch.randint(2, like.shape, generator=torch.Generator().manual_seed(0)).to(like) * 2 - 1
-        return total(p.forward(signs).abs().double().square()).sum() / max(1, like.numel())
+        found = p.kept("mean eigenvalue", lambda: _estimate(p))
+        return torch.tensor(found, dtype=torch.float64, device=p.y.device)
+
+
+def _estimate(p: Problem) -> float:
+    like = p.start()
+    signs = torch.randint(2, like.shape, generator=torch.Generator().manual_seed(0)).to(like) * 2 - 1
+    return float(total(p.forward(signs).abs().double().square()).sum()) / max(1, like.numel())
 
 
 @takes_arrays
@@ -186,20 +189,22 @@ def admm(
     x0: Tensor | None = None,
     solve: Solve | None = None,
     inner_iterations: int = 10,
+    nonnegative: bool = False,
     callback: Callback | None = None,
     progress: bool = False,
     history: History | None = None,
 ) -> Tensor:
     """Iterations of ADMM on min ½‖A x − y‖² + λ‖z‖₁ with x = z, in scaled form; returns z.
 
-    x = (AᴴA + ρI)⁻¹(Aᴴy + ρ(z − u)), x̂ = αx + (1 − α)z, z⁺ = S_{λ/ρ}(x̂ + u), u⁺ = u + x̂ − z⁺.
+    x = (AᴴA + ρI)⁻¹(Aᴴy + ρ(z − u)), x̂ = αx + (1 − α)z, z⁺ = S_{λ/ρ}(x̂ + u), u⁺ = u + x̂ − z⁺. With ``nonnegative``
+    z⁺ = max(x̂ + u − λ/ρ, 0).
 
     Args:
         A: (m, n); or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
         y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. A NumPy
             array, with a NumPy ``A``, gives a NumPy result.
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
-        rho: ρ > 0; by default the mean eigenvalue of AᴴA, ‖A‖_F²/n.
+        rho: ρ > 0; by default the mean eigenvalue of AᴴA, ‖A‖_F²/n, of an operator estimated by one product and kept.
         relaxation: α between 0 and 2; above 1 it is over-relaxation.
         adaptive: every 10 iterations of the first half, double ρ if ‖x − z‖ > 10·ρ‖z − z_before‖, halve it if the other
             is ten times larger (over all samples: so a sample's result depends on the batch it is in).
@@ -210,6 +215,7 @@ def admm(
         solve: for an operator, ``solve(b, rho)`` returns the solution of (AᴴA + ρI)x = b, all (B, ...). Without it
             conjugate gradients are used, and the iteration is inexact.
         inner_iterations: of conjugate gradients, from the solution before.
+        nonnegative: require z ≥ 0. What is negative in x0 starts at zero.
         callback: called every 10 iterations and at the end as ``callback(iteration, z)``; True ends the run.
         progress: show a progress bar.
         history: a :class:`History` to fill.
@@ -218,7 +224,8 @@ def admm(
         z, (..., n); differentiable in y, λ, A and ρ, by unrolling.
 
     Raises:
-        TypeError: not floating point, half precision, dtypes differ, or A is neither a matrix nor an operator.
+        TypeError: not floating point, half precision, dtypes differ, A is neither a matrix nor an operator, or x is
+            complex with ``nonnegative``.
         ValueError: shapes do not fit, devices differ, A is a matrix that is not finite, λ < 0, infinite or NaN, ρ ≤ 0
             or too small to factorise AᴴA + ρI, ``relaxation`` not between 0 and 2, ``tol`` < 0, ``iterations`` < 1,
             ``solve`` with a matrix, or an operator mixes samples.
@@ -233,14 +240,14 @@ def admm(
         for _ in range(iterations):
             x = (y @ A.conj() + rho * (z - u)) @ M.mT
             v = relaxation * x + (1 - relaxation) * z + u
-            z = torch.sgn(v) * torch.relu(v.abs() - lam / rho)
+            z = torch.sgn(v) * torch.relu(v.abs() - lam / rho)  # nonnegative: torch.relu(v - lam / rho)
             u = v - z
 
     Reference: Boyd, Parikh, Chu, Peleato and Eckstein, *Distributed optimization and statistical learning via the
     alternating direction method of multipliers*, 2011, sections 3.4.1, 3.4.3, 4.2.4 and 6.4.
     """
     watch = Watch("admm", DIVERGENCE, iterations, tol, callback, progress, history)
-    p = problem(A, y, lam, x0)
+    p = problem(A, y, lam, x0, nonnegative=nonnegative)
     require_precision(p.y)
     require_values(p, rho)
     if not 0 < _checks.positive("relaxation", relaxation) < 2:

@@ -27,9 +27,9 @@ class Iterations(Batch):
     state = ("v", "before")
 
     def __init__(self, p: Problem, watch: Watch, alpha: Tensor, damping: float) -> None:
-        super().__init__(p, watch.tol)
+        super().__init__(p, watch)
         self.alpha, self.damping = alpha, damping
-        self.v, self.before = -p.residual(self.iterate), self.iterate
+        self.v, self.before = -p.start_residual, self.iterate
         self.sizes = norm(self.v).detach()  # of all samples
 
     def theta(self, size: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def takes_arrays(solver: Solver) -> Solver:
 
     @wraps(solver)
     def wrapper(*args: Any, **options: Any) -> Any:
-        y = args[1] if len(args) > 1 else options.get("y")
+        y = args[1] if len(args) > 1 else options.get(names[1])
         callback, given = options.get("callback"), isinstance(y, np.ndarray)
         if given and callable(callback):
             options["callback"] = lambda iteration, x: callback(iteration, x.numpy())

@@ -29,6 +29,10 @@ class Run(Protocol):
     def advance(self, count: int) -> bool:
         """So many iterations more; whether all samples have converged."""
 
+    @property
+    def known_residual(self) -> Tensor | None:
+        """A x − y of the samples that have not converged, among those of all, if it is known."""
+
     def measures(self) -> dict[str, Tensor]:
         """What a history holds."""
 
@@ -41,7 +45,7 @@ def watched(p: Problem, watch: Watch, begin: Callable[[], Run]) -> Tensor:
     x, gap = p.restore(run.x), run.gap
     if p.unit is not None:  # the gap of an x that overflows in the units of y is not the gap of what is returned
         gap = torch.where(torch.isfinite(x).reshape(run.x.shape).flatten(1).all(1), gap, torch.nan)
-    watch.finish(gap, run.made, watch.divergence.of(p, run.x), p.lead)
+    watch.finish(gap, run.made, watch.divergence.of(p, run.x, run.known_residual), p.lead)
     return x
 
 
@@ -52,18 +56,19 @@ class Batch:
     and always gets all of them: there, the iterates of the converged ones are put aside.
 
     A subclass has ``move()``, which makes an iteration, ``measured_gap()``, what it compares with tol, and names in
-    ``state`` what each sample carries along besides its iterate.
+    ``state`` what each sample carries along besides its iterate, where it is a tensor.
 
     Attributes:
-        gap, made: (B,), of all samples: what is compared with tol, infinite at first; iterations.
+        gap, made: (B,), of all samples: what is compared with tol, infinite at first and where nobody asks;
+            iterations.
         going: the problem of the samples that go on.
         iterate: where they are.
     """
 
     state: tuple[str, ...] = ()
 
-    def __init__(self, p: Problem, tol: float) -> None:
-        self.p, self.going, self.tol = p, p, tol
+    def __init__(self, p: Problem, watch: Watch) -> None:
+        self.p, self.going, self.tol, self.asked = p, p, watch.tol, watch.measures
         self.iterate = self.kept = p.start()
         self.gap = torch.full((p.batch,), torch.inf, dtype=p.y.abs().dtype, device=p.y.device)
         self.made = torch.zeros(p.batch, dtype=torch.int64, device=p.y.device)
@@ -80,9 +85,15 @@ class Batch:
     @property
     def x(self) -> Tensor:
         """Of all samples."""
+        if self.tol == 0:  # nothing rests
+            return self.iterate
         if self.p.A is None:
             return torch.where(column(self.converged(), self.iterate), self.kept, self.iterate)
         return self.kept.index_copy(0, self.rows, self.iterate)
+
+    @property
+    def known_residual(self) -> Tensor | None:
+        return None
 
     def converged(self) -> Tensor:
         """Which samples have."""
@@ -90,6 +101,11 @@ class Batch:
 
     def advance(self, count: int) -> bool:
         """So many iterations more; whether all samples have converged."""
+        if not self.asked:
+            for _ in range(count if self.p.batch else 1):
+                self.move()
+            self.made = self.made + count
+            return False
         for done in range(1, count + 1):
             # An empty batch makes one iteration, by which its result has a gradient like that of any other.
             if not self.rows.numel() and (self.p.batch or done > 1):
@@ -105,20 +121,26 @@ class Batch:
         return self.tol > 0 and bool(self.converged().all())
 
     def look(self) -> bool:
-        """Measures, and leaves out what has converged; whether that is all."""
+        """Measures, if anybody asks, and leaves out what has converged; whether that is all."""
+        if not self.asked:
+            return False
         with torch.no_grad():
             gap = self.measured_gap()
+        if self.tol == 0:
+            self.gap = gap
+            return False
         if self.p.A is None:
             before, self.gap = self.converged(), torch.where(self.converged(), self.gap, gap)
             self.kept = torch.where(column(self.converged() & ~before, self.kept), self.iterate, self.kept)
             return bool(self.converged().all())
         self.gap = self.gap.index_copy(0, self.rows, gap)
-        going = ~((gap <= self.tol) & (self.tol > 0))
+        going = ~(gap <= self.tol)
         if bool(going.all()):
             return False
         self.kept = self.kept.index_copy(0, self.rows, self.iterate)
         some = going.nonzero()[:, 0]
         self.rows, self.going = self.rows[some], self.going.samples(some)
         for name in ("iterate", *self.state):
-            setattr(self, name, getattr(self, name)[some])
+            value = getattr(self, name)
+            setattr(self, name, value[some] if isinstance(value, Tensor) else value)
         return not some.numel()

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .._precision import own_precision
+from .duality import objective
 from .problem import Problem, can_be_read
-from .samples import inner, total
+from .samples import inner
 from .warn import ConvergenceWarning, warn
 
 
@@ -23,16 +24,24 @@ class Divergence:
     rise: float
     fix: str
 
-    def of(self, p: Problem, x: Tensor) -> Tensor:
-        """Which samples diverged, (B,): of finite data x (B, ...) has an objective that rose, or is no number."""
+    def of(self, p: Problem, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Which samples diverged, (B,): of finite data x (B, ...) has an objective that rose, or is no number.
+
+        residual: A x − y, if it is known.
+        """
         if not can_be_read(p.y):
             return torch.zeros(p.batch, dtype=torch.bool)
         with torch.no_grad(), own_precision(p.y):
-            highest, sound = inner(p.y, p.y) / 2, torch.isfinite(p.y).flatten(1).all(1)
+            highest = inner(p.y, p.y) / 2
             if p.x0 is not None:
-                sound = sound & torch.isfinite(p.x0).flatten(1).all(1)
-                highest = torch.maximum(highest, objective(p, p.x0))
-            diverged = sound & ~(objective(p, x) <= self.rise * highest)
+                highest = torch.maximum(highest, objective(p.x0, p.start_residual, p.lam))
+            residual = p.residual(x) if residual is None else residual
+            diverged = ~(objective(x, residual, p.lam) <= self.rise * highest)
+            if not bool(diverged.any()):
+                return diverged
+            for given in (p.y, p.x0):
+                if given is not None:
+                    diverged = diverged & torch.isfinite(given).flatten(1).all(1)
             if p.A is not None and bool(diverged.any()) and not bool(torch.isfinite(p.A).all()):
                 return torch.zeros_like(diverged)
         return diverged
@@ -45,9 +54,3 @@ class Divergence:
                 f"where they started or to no number: {self.fix}",
                 ConvergenceWarning,
             )
-
-
-def objective(p: Problem, x: Tensor) -> Tensor:
-    """½‖A x − y‖² + λ‖x‖₁, (B,)."""
-    residual = p.residual(x)
-    return inner(residual, residual) / 2 + total(p.lam * x.abs())

@@ -7,39 +7,48 @@ from torch import Tensor
 
 from .. import _checks
 from .._precision import own_precision
-from ..prox import soft_threshold
 from .arrays import takes_arrays
 from .operator import Operator
-from .problem import Problem, problem, require_precision
+from .penalty import dual_range
+from .problem import Problem, problem, require_precision, require_real
 from .samples import column, inner, norm, or_one, total
 
 
-def measure(x: Tensor, residual: Tensor, gradient: Tensor, y: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
-    """Objective and relative gap, (B,) each, of x with A x − y and Aᴴ(A x − y).
+def objective(x: Tensor, residual: Tensor, lam: Tensor) -> Tensor:
+    """½‖A x − y‖² + λ‖x‖₁, (B,), of x with A x − y."""
+    return inner(residual, residual) / 2 + total(lam * x.abs())
+
+
+def relative_gap(x: Tensor, residual: Tensor, gradient: Tensor, y: Tensor, lam: Tensor, nonnegative: bool) -> Tensor:
+    """The gap, (B,), of x with A x − y and Aᴴ(A x − y); infinite for what has to be ≥ 0 and is not.
 
     These are squares of y: in units in which they neither overflow nor vanish (:meth:`Problem.in_units`).
     """
     square = inner(residual, residual)
-    slope, size = gradient.abs(), x.abs()
     s = torch.where(square > 0, -inner(residual, y) / square, torch.ones_like(square))
-    bound = torch.where(slope == 0, torch.inf, lam / slope).flatten(1).amin(1)
-    s = torch.maximum(torch.minimum(s, bound), -bound)
+    least, largest = dual_range(-gradient, lam, nonnegative)
+    s = torch.maximum(torch.minimum(s, largest), least)
     along = (x.conj() * gradient).real if x.is_complex() else x * gradient
-    gap = (1 - s).square() * square / 2 + total(lam * size + column(s, x) * along)
-    return square / 2 + total(lam * size), gap / or_one(inner(y, y) / 2)
+    gap = (1 - s).square() * square / 2 + total(lam * x.abs() + column(s, x) * along)
+    if nonnegative:
+        gap = torch.where((x < 0).flatten(1).any(1), torch.inf, gap)
+    return gap / or_one(inner(y, y) / 2)
 
 
 def measures(p: Problem, x: Tensor) -> dict[str, Tensor]:
     """Objective, in the user's units, relative gap and KKT residual, (B,) each."""
     residual = p.residual(x)
     gradient = p.adjoint(residual)
-    objective, gap = measure(x, residual, gradient, p.y, p.lam)
-    moved = norm(x - soft_threshold(x - gradient, p.lam))
-    return {"objective": p.in_users_units(objective, 2), "gap": gap, "kkt": moved / p.correlation}
+    gap = relative_gap(x, residual, gradient, p.y, p.lam, p.nonnegative)
+    moved = norm(x - p.prox(x - gradient, p.lam))
+    value = p.in_users_units(objective(x, residual, p.lam), 2)
+    return {"objective": value, "gap": gap, "kkt": moved / p.correlation}
 
 
 @takes_arrays
-def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float) -> Tensor:
+def duality_gap(
+    x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float, *, nonnegative: bool = False
+) -> Tensor:
     r"""The relative duality gap of min ½‖A x − y‖² + λ‖x‖₁ at x, for each sample.
 
     The objective P(x) is at most gap·½‖y‖² above its minimum: a certificate that needs no solution. With R = y − A x
@@ -48,7 +57,7 @@ def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float)
         gap = (P(x) − D(sR)) / ½‖y‖²,    P − D = ½(1 − s)²‖R‖² + Σ (λ_i|x_i| − s·x_i·(AᴴR)_i)
 
     a sum of terms ≥ 0, so that it is exact to rounding however small it is. Where y = 0 it is not divided. A coordinate
-    with λ_i = 0 makes s = 0 and the gap useless, unless (AᴴR)_i = 0.
+    with λ_i = 0 makes s = 0 and the gap useless, unless (AᴴR)_i = 0. Over x ≥ 0 it is enough that s(AᵀR)_i ≤ λ_i.
 
     Args:
         x: (..., n); for an operator (B, ...).
@@ -56,13 +65,15 @@ def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float)
             states the shape of one sample.
         A: (m, n), or an operator with ``A(x)`` and ``A.adjoint(y)``.
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
+        nonnegative: the gap of the problem over x ≥ 0: infinite where an x is negative.
 
     Returns:
         (...), one value a sample; a NumPy array if ``y`` is one. Right for y of any scale, 1e-30 and 1e30 in single
         precision.
 
     Raises:
-        TypeError: not floating point, half precision, dtypes differ, or A is neither a matrix nor an operator.
+        TypeError: not floating point, half precision, dtypes differ, A is neither a matrix nor an operator, or x is
+            complex with ``nonnegative``.
         ValueError: shapes do not fit, devices differ, λ < 0, infinite or NaN, or an operator mixes samples.
 
     Warns:
@@ -72,7 +83,7 @@ def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float)
 
         R = y - x @ A.mT
         g, square = R @ A.conj(), R.abs().square().sum(-1)
-        bound = (lam / g.abs()).amin(-1)
+        bound = (lam / g.abs()).amin(-1)  # with nonnegative: of what is positive in g; below, of what is in -g
         s = ((R.conj() * y).real.sum(-1) / square).clamp(-bound, bound)
         primal = square / 2 + (lam * x.abs()).sum(-1)
         dual = (y.abs().square().sum(-1) - (y - s[..., None] * R).abs().square().sum(-1)) / 2
@@ -81,11 +92,14 @@ def duality_gap(x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float)
     Reference: Kim, Koh, Lustig, Boyd and Gorinevsky, *An interior-point method for large-scale ℓ1-regularized least
     squares*, 2007.
     """
+    nonnegative = _checks.flag("nonnegative", nonnegative)
     p = problem(A, y, lam, _checks.tensor("x", x), "x")
     require_precision(p.y)
+    if nonnegative:
+        require_real(p)
     p = p.in_units()
     assert p.x0 is not None
     with own_precision(p.y):
         residual = p.residual(p.x0)
-        gap = measure(p.x0, residual, p.adjoint(residual), p.y, p.lam)[1]
+        gap = relative_gap(p.x0, residual, p.adjoint(residual), p.y, p.lam, nonnegative)
     return gap.reshape(p.lead)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import torch
 from torch import Tensor
 
 from .arrays import takes_arrays
@@ -11,14 +16,21 @@ from .operator import Operator
 from .proximal_gradient import DIVERGENCE
 
 
-def beck_teboulle(iterations: int) -> list[float]:
-    """The momentum of each iteration, (t_{k−1} − 1)/t_k with t₀ = 1 and t_k = (1 + √(1 + 4 t_{k−1}²))/2; first 0."""
-    momentum, t = [0.0], 1.0
-    for _ in range(iterations - 1):
+def _momenta() -> Iterator[float]:
+    yield 0.0
+    t = 1.0
+    while True:
         following = (1 + (1 + 4 * t * t) ** 0.5) / 2
-        momentum.append((t - 1) / following)
+        yield (t - 1) / following
         t = following
-    return momentum
+
+
+def beck_teboulle(iterations: int) -> Tensor:
+    """The momentum of each iteration, (t_{k−1} − 1)/t_k with t₀ = 1 and t_k = (1 + √(1 + 4 t_{k−1}²))/2; first 0.
+
+    (iterations,), in double precision.
+    """
+    return torch.from_numpy(np.fromiter(islice(_momenta(), iterations), np.float64, iterations))
 
 
 @takes_arrays
@@ -34,6 +46,7 @@ def fista(
     tol: float = 0.0,
     restart: bool = False,
     monotone: bool = False,
+    nonnegative: bool = False,
     callback: Callback | None = None,
     progress: bool = False,
     history: History | None = None,
@@ -41,6 +54,9 @@ def fista(
     """Iterations of FISTA on min ½‖A x − y‖² + λ‖x‖₁, for all samples in one native call.
 
     x⁺ = S_{λt}(v − t·Aᵀ(A v − y)) at v = x + β_k (x − x_before); the objective converges as O(1/k²) if t ≤ 1/‖A‖².
+    With ``nonnegative`` x⁺ = max(v − t·Aᵀ(A v − y) − λt, 0). Of an operator an iteration is one product each with A and
+    Aᴴ. x is what is sparse: of a photograph its wavelet coefficients, with A(x) = blur(synthesis(x)), not its pixels
+    with A the blur, where λ takes light from all of them and noise is amplified (docs/iterations.md has an example).
 
     Args:
         A: (m, n), not zero; or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
@@ -50,7 +66,8 @@ def fista(
         iterations: how many, ≥ 1; with ``tol`` at most.
         step: t; by default 1/‖A‖², which costs an eigenvalue decomposition a call; with what follows
             ``return_iterates`` 1/L with L ≥ ‖A‖² certified, 1.2e-7 above it at most. For an operator L is ``A.norm()``²
-            or else found by 40 steps of Lanczos' method, with a probability of 1 − 1e-9.
+            or else found by 40 steps of Lanczos' method, with a probability of 1 − 1e-9; it is kept for as long as
+            the operator multiplies as it did, which one product each with A and Aᴴ tells at the start of a call.
         x0: where to start, (..., n); zero by default.
         return_iterates: return every iterate; not with what follows.
         tol: the relative duality gap (:func:`duality_gap`) at which a sample stops, looked at every 10 iterations; 0
@@ -59,6 +76,7 @@ def fista(
             the iterations.
         monotone: each sample keeps its iterate where the objective would rise by more than rounding, and goes on from
             between it and the new one (MFISTA).
+        nonnegative: require x ≥ 0. What is negative in x0 starts at zero.
         callback: called every 10 iterations and at the end as ``callback(iteration, x)``; True ends the run.
         progress: show a progress bar.
         history: a :class:`History` to fill. A look at the samples costs about an iteration.
@@ -67,7 +85,8 @@ def fista(
         (..., n), or (iterations, ..., n) with ``return_iterates``; differentiable in every argument, by unrolling.
 
     Raises:
-        TypeError: not floating point, dtypes differ, A is neither a matrix nor an operator; half precision with
+        TypeError: not floating point, dtypes differ, A is neither a matrix nor an operator; complex x with
+            ``nonnegative``; half precision with
             ``tol``, ``restart``, ``monotone``, ``callback``, ``progress``, ``history``, an operator or one λ a sample.
         ValueError: shapes do not fit, devices differ, λ < 0, infinite or NaN, ``step`` ≤ 0, ``tol`` < 0, or
             ``iterations`` < 1, or an operator mixes samples.
@@ -81,11 +100,11 @@ def fista(
         for beta in momentum:
             v = x + beta * (x - before)
             z = v - step * (v @ A.mT - y) @ A.conj()
-            x, before = torch.sgn(z) * torch.relu(z.abs() - lam * step), x
+            x, before = torch.sgn(z) * torch.relu(z.abs() - lam * step), x  # nonnegative: torch.relu(z - lam * step)
 
     References: Beck and Teboulle, *A fast iterative shrinkage-thresholding algorithm for linear inverse problems*, 2009
     (``monotone``: *Fast gradient-based algorithms for constrained total variation image denoising and deblurring
     problems*, 2009); O'Donoghue and Candès, *Adaptive restart for accelerated gradient schemes*, 2015.
     """
     watch = Watch("fista", DIVERGENCE, iterations, tol, callback, progress, history)
-    return solve(A, y, lam, step, x0, beck_teboulle, watch, return_iterates, restart, monotone)
+    return solve(A, y, lam, step, x0, beck_teboulle, watch, return_iterates, restart, monotone, nonnegative)

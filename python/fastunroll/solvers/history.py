@@ -103,14 +103,21 @@ class Watch:
         """Whether anybody wants to look between iterations."""
         return self.callback is not None or self.history is not None or self.progress
 
+    @property
+    def measures(self) -> bool:
+        """Whether anybody asks for what is compared with tol."""
+        return self.tol > 0 or self.history is not None
+
     def __enter__(self) -> Watch:
         if self.history is not None:
             self.history.clear()
-        self.bar = tqdm(total=self.iterations, desc=self.name, disable=not self.progress, unit="it")
+        if self.progress:
+            self.bar = tqdm(total=self.iterations, desc=self.name, unit="it")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
-        self.bar.close()
+        if self.progress:
+            self.bar.close()
 
     def look(self, iteration: int, x: Tensor, gap: Tensor, measure: Callable[[], dict[str, Tensor]]) -> bool:
         """After so many iterations: whether to stop. gap: what is compared with tol, (B,)."""

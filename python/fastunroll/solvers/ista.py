@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -23,16 +23,17 @@ def solve(
     lam: Tensor | float,
     step: Tensor | float | None,
     x0: Tensor | None,
-    momentum: Callable[[int], Sequence[float]] | None,
+    momentum: Callable[[int], Tensor] | None,
     watch: Watch,
     return_iterates: bool,
     restart: bool = False,
     monotone: bool = False,
+    nonnegative: bool = False,
 ) -> Tensor:
     """Checks arguments and runs proximal gradient iterations: the given momentum, or what watches samples."""
     return_iterates = _checks.flag("return_iterates", return_iterates)
     restart, monotone = _checks.flag("restart", restart), _checks.flag("monotone", monotone)
-    p = problem(A, y, lam, x0)
+    p = problem(A, y, lam, x0, nonnegative=nonnegative)
     watches = watch.tol > 0 or watch.looks or restart or monotone or p.A is None or p.lam.dim() > 1
     if return_iterates and watches:
         raise ValueError(
@@ -50,7 +51,7 @@ def solve(
     step = positive_scalar("step", step, p.y)
     y, x0 = p.restore(p.y), None if p.x0 is None else p.restore(p.x0)
     beta = None if momentum is None else momentum(watch.iterations)
-    x = native.ista(y, p.A, x0, step, p.lam * step, beta, watch.iterations, return_iterates)
+    x = native.ista(y, p.A, x0, step, p.lam * step, beta, watch.iterations, return_iterates, p.nonnegative)
     last = x[-1] if return_iterates else x
     watch.divergence.warn(watch.name, watch.divergence.of(p, last.reshape(p.batch, p.A.shape[1])))
     return x
@@ -67,13 +68,15 @@ def ista(
     x0: Tensor | None = None,
     return_iterates: bool = False,
     tol: float = 0.0,
+    nonnegative: bool = False,
     callback: Callback | None = None,
     progress: bool = False,
     history: History | None = None,
 ) -> Tensor:
     """Iterations of ISTA on min ½‖A x − y‖² + λ‖x‖₁, for all samples in one native call.
 
-    x⁺ = S_{λt}(x − t·Aᵀ(A x − y)); the objective decreases by each iteration, as O(1/k), if t ≤ 1/‖A‖².
+    x⁺ = S_{λt}(x − t·Aᵀ(A x − y)); the objective decreases by each iteration, as O(1/k), if t ≤ 1/‖A‖². With
+    ``nonnegative`` x⁺ = max(x − t·Aᵀ(A x − y) − λt, 0). Of an operator an iteration is one product each with A and Aᴴ.
 
     Args:
         A: (m, n), not zero; or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
@@ -83,11 +86,13 @@ def ista(
         iterations: how many, ≥ 1; with ``tol`` at most.
         step: t; by default 1/‖A‖², which costs an eigenvalue decomposition a call; with what follows
             ``return_iterates`` 1/L with L ≥ ‖A‖² certified, 1.2e-7 above it at most. For an operator L is ``A.norm()``²
-            or else found by 40 steps of Lanczos' method, with a probability of 1 − 1e-9.
+            or else found by 40 steps of Lanczos' method, with a probability of 1 − 1e-9; it is kept for as long as
+            the operator multiplies as it did, which one product each with A and Aᴴ tells at the start of a call.
         x0: where to start, (..., n); zero by default.
         return_iterates: return every iterate; not with what follows.
         tol: the relative duality gap (:func:`duality_gap`) at which a sample stops, looked at every 10 iterations; 0
             never stops. Samples that have stopped cost nothing more, but where A is an operator.
+        nonnegative: require x ≥ 0. What is negative in x0 starts at zero.
         callback: called every 10 iterations and at the end as ``callback(iteration, x)``; True ends the run.
         progress: show a progress bar.
         history: a :class:`History` to fill. A look at the samples costs about an iteration.
@@ -96,7 +101,8 @@ def ista(
         (..., n), or (iterations, ..., n) with ``return_iterates``; differentiable in every argument, by unrolling.
 
     Raises:
-        TypeError: not floating point, dtypes differ, A is neither a matrix nor an operator; half precision with
+        TypeError: not floating point, dtypes differ, A is neither a matrix nor an operator; complex x with
+            ``nonnegative``; half precision with
             ``tol``, ``callback``, ``progress``, ``history``, an operator or one λ a sample.
         ValueError: shapes do not fit, devices differ, λ < 0, infinite or NaN, ``step`` ≤ 0, ``tol`` < 0, or
             ``iterations`` < 1, or an operator mixes samples.
@@ -109,9 +115,9 @@ def ista(
 
         for _ in range(iterations):
             z = x - step * (x @ A.mT - y) @ A.conj()
-            x = torch.sgn(z) * torch.relu(z.abs() - lam * step)
+            x = torch.sgn(z) * torch.relu(z.abs() - lam * step)  # nonnegative: torch.relu(z - lam * step)
 
     Reference: Daubechies, Defrise and De Mol 2004.
     """
     watch = Watch("ista", proximal_gradient.DIVERGENCE, iterations, tol, callback, progress, history)
-    return solve(A, y, lam, step, x0, None, watch, return_iterates)
+    return solve(A, y, lam, step, x0, None, watch, return_iterates, nonnegative=nonnegative)

@@ -363,19 +363,6 @@ def lasso(
     return solver.solve(Y, lam, tol=tol, x0=x0, max_iter=max_iter)
 
 
-def lambda_max(A: Array, Y: Array) -> Any:
-    """The smallest λ for which x = 0 solves the Lasso, for each sample: ‖Aᵀy‖∞.
-
-    Args:
-        A: (m, n).
-        Y: (..., m).
-
-    Returns:
-        (...).
-    """
-    return Lasso(A).lambda_max(Y)
-
-
 def lasso_path(
     A: Array,
     Y: Array,

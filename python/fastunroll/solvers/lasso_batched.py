@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..operators.dense import spectral_norm
+from .penalty import shrink
 from .support import Supports, parts
 from .units import units
 
@@ -34,10 +35,6 @@ class Problem:
 
     def double(self) -> Problem:
         return replace(self, A=self.A.double(), weights=None if self.weights is None else self.weights.double())
-
-
-def shrink(z: Tensor, theta: Tensor, nonnegative: bool) -> Tensor:
-    return (z - theta).clamp_min(0) if nonnegative else torch.sgn(z) * (z.abs() - theta).clamp_min(0)
 
 
 def gap_and_gradient(p: Problem, x: Tensor, y: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:

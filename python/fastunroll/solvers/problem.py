@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +16,13 @@ from .._precision import own_precision
 from ..operators.dense import Dense
 from ..products import product
 from .adjoint import examine
+from .known import Known
 from .operator import Operator, Products, batch_shape
+from .penalty import shrink
 from .samples import column, norm, or_one
 from .units import units
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Problem:
 
     A: the matrix, or None; forward and adjoint: what multiplies with it. lam broadcasts with x: for matrices it is
     (), (n,), (B, 1) or (B, n). lead: the leading shape of y as it was given. unit: (B,), of what y, λ and x0 were
-    divided by, or None if by nothing. known_back: Aᴴy where it has been computed.
+    divided by, or None if by nothing. known_back: Aᴴy where it has been computed. known: what is known of an
+    operator. nonnegative: whether x ≥ 0 is required; x0 then is.
     """
 
     A: Tensor | None
@@ -40,6 +45,8 @@ class Problem:
     operator: Any = None
     unit: Tensor | None = None
     known_back: Tensor | None = None
+    known: Known | None = None
+    nonnegative: bool = False
 
     @property
     def batch(self) -> int:
@@ -68,6 +75,24 @@ class Problem:
         if self.x0 is not None:
             return self.x0
         return torch.zeros_like(self.back) if self.A is None else self.y.new_zeros(self.batch, self.A.shape[1])
+
+    def kept(self, what: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` makes of the operator alone: once, where the operator is known again."""
+        return make() if self.known is None else self.known.kept(what, make)
+
+    @cached_property
+    def start_residual(self) -> Tensor:
+        """A x − y at the start: no product where that is zero."""
+        return -self.y if self.x0 is None else self.residual(self.x0)
+
+    @cached_property
+    def start_slope(self) -> Tensor:
+        """Aᴴ(A x − y) at the start: −Aᴴy where that is zero, which an operator has made already."""
+        return -self.back if self.x0 is None else self.adjoint(self.start_residual)
+
+    def prox(self, z: Tensor, theta: Tensor) -> Tensor:
+        """The proximal operator of θ‖x‖₁, with x ≥ 0 where that is required."""
+        return shrink(z, theta, self.nonnegative)
 
     def residual(self, x: Tensor) -> Tensor:
         """A x − y."""
@@ -152,13 +177,13 @@ def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
 
 def _of_operator(op: Any, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
     lead = batch_shape(op, _checks.tensor("y", y))
-    y = y.reshape(math.prod(lead), *y.shape[len(lead) :])
+    y = y.reshape(math.prod(lead), *y.shape[len(lead) :]).contiguous()
     lam = _checks.threshold("lam", lam, y)
     if x0 is not None:
         _, x0 = _checks.alike(y=y, **{start: _checks.tensor(start, x0)})
     products = Products(op, y)
     with own_precision(y):
-        back = products.adjoint(y)
+        back = products.adjoint(y).clone()  # an operator may write its next result to the same place
     full = (*lead, *back.shape[1:])
     if x0 is not None and x0.shape != full:
         raise ValueError(
@@ -172,15 +197,25 @@ def _of_operator(op: Any, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
     own = lam.dim() - back.dim() + 1  # dimensions of the batch
     if own > 0:
         lam = lam.expand(*lead, *lam.shape[own:]).reshape(y.shape[0], *lam.shape[own:])
+    known = None
     if can_be_read(y) and back.numel() and y.numel():
         with torch.no_grad(), own_precision(y):
-            examine(products, back, y)
+            known = examine(op, products, back, y)
     x0 = None if x0 is None else x0.reshape(back.shape)
-    return Problem(None, products.forward, products.adjoint, y, lam, x0, lead, op, known_back=back)
+    return Problem(None, products.forward, products.adjoint, y, lam, x0, lead, op, known_back=back, known=known)
 
 
-def problem(A: Tensor | Operator, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str = "x0") -> Problem:
-    """The arguments of a solver, if they fit; ``start`` is what it calls x0."""
+def problem(
+    A: Tensor | Operator,
+    y: Tensor,
+    lam: Tensor | float,
+    x0: Tensor | None,
+    start: str = "x0",
+    *,
+    nonnegative: bool = False,
+) -> Problem:
+    """The arguments of a solver, if they fit; ``start`` is what it calls x0, of which ``nonnegative`` keeps what is."""
+    nonnegative = _checks.flag("nonnegative", nonnegative)
     if isinstance(A, Dense):
         A = A.A
     if isinstance(A, Tensor):
@@ -194,8 +229,12 @@ def problem(A: Tensor | Operator, y: Tensor, lam: Tensor | float, x0: Tensor | N
             f"A must be a matrix or an operator with A(x) and A.adjoint(y), got {type(A).__name__}: use "
             "torch.as_tensor(A) if it is a matrix"
         )
-    _require_lam(found.lam)
-    return found
+    if isinstance(lam, Tensor):  # a number has been looked at
+        _require_lam(found.lam)
+    if not nonnegative:
+        return found
+    require_real(found)
+    return replace(found, nonnegative=True, x0=None if found.x0 is None else torch.relu(found.x0))
 
 
 def positive_scalar(name: str, value: Tensor | float, like: Tensor) -> Tensor:
@@ -206,6 +245,14 @@ def positive_scalar(name: str, value: Tensor | float, like: Tensor) -> Tensor:
     if can_be_read(number) and not 0 < float(number.detach()) < math.inf:
         raise ValueError(f"{name} must be a finite number > 0, got {float(number.detach())!r}")
     return number
+
+
+def require_real(p: Problem) -> None:
+    """Refuses complex x where x ≥ 0 is required."""
+    x = p.y if p.known_back is None else p.known_back
+    if x.is_complex():
+        fix = "leave out nonnegative" if p.A is not None else "let A.adjoint return the real part, if x is real"
+        raise TypeError(f"nonnegative needs real numbers, since complex ones have no order, but x is {x.dtype}: {fix}")
 
 
 def _is_hidden(t: Tensor) -> bool:

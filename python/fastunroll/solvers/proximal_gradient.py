@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import ops
-from ..prox import soft_threshold
+from ..prox import aligned
 from .batch import Batch, watched
 from .divergence import Divergence
-from .duality import measure, measures
+from .duality import measures, objective, relative_gap
 from .history import EVERY, Watch
 from .problem import Problem
 from .samples import column, inner
@@ -30,13 +31,18 @@ class Rule:
     restart: bool = False
     monotone: bool = False
 
+    @property
+    def by_sample(self) -> bool:
+        """Whether samples have momenta of their own."""
+        return self.restart or self.monotone
+
 
 class Native:
     """All iterations in one native call, or a block of them: the CPU, a real matrix."""
 
-    def __init__(self, p: Problem, rule: Rule, tol: float) -> None:
+    def __init__(self, p: Problem, rule: Rule, watch: Watch) -> None:
         assert p.A is not None
-        self.p, self.rule, self.tol = p, rule, tol
+        self.p, self.rule, self.tol = p, rule, watch.tol
         self.state = ops.State.begin(p.start(), rule.accelerated)
         self.matrix, self.lam = p.A, p.lam.reshape(1, -1) if p.lam.dim() < 2 else p.lam
 
@@ -58,11 +64,16 @@ class Native:
     def made(self) -> Tensor:
         return self.state.made
 
+    @property
+    def known_residual(self) -> None:
+        return None
+
     def advance(self, count: int) -> bool:
         """So many iterations more; whether all have converged."""
         ops.proximal_gradient(
             self.matrix, self.p.y, self.lam, float(self.rule.step), self.state, iterations=count, every=EVERY,
-            restarts=self.rule.restart, monotone=self.rule.monotone, tol=self.tol,
+            restarts=self.rule.restart, monotone=self.rule.monotone, nonnegative=self.p.nonnegative,
+            tol=self.tol,
         )  # fmt: skip
         return self.tol > 0 and bool((self.gap <= self.tol).all())
 
@@ -71,54 +82,105 @@ class Native:
         return measures(self.p, self.x)
 
 
-_VECTORS = ("iterate", "slope", "residual")
+_VECTORS = "iterate", "residual"
 
 
 class Plain(Batch):
     """The same in PyTorch: any device and type, operators, and gradients.
 
-    The gradient at v = x + β(x − o) is g + β(g − g_o), as it is affine: so the products are those with x, of which
-    objective and gap are needed besides.
+    A product each with A and Aᴴ an iteration. As A v − y is affine, at v = x + β(x − o) it is r + β(r − r_o): so A is
+    applied to x, whose objective is needed besides, and Aᴴ to the residual at v. A gap takes Aᴴ once more. What lies
+    between the products of an operator is one native pass each, where that serves.
     """
 
-    state = (*_VECTORS[1:], *(f"{name}_other" for name in _VECTORS), "t", "beta", "lowest")
+    state = ("residual", "sought", "slope", *(f"{name}_other" for name in _VECTORS), "t", "beta", "lowest")
 
-    def __init__(self, p: Problem, rule: Rule, tol: float) -> None:
-        super().__init__(p, tol)
+    def __init__(self, p: Problem, rule: Rule, watch: Watch) -> None:
+        super().__init__(p, watch)
         self.rule = rule
-        self.t, self.beta = torch.ones_like(self.gap), torch.zeros_like(self.gap)
-        self.evaluate()
-        self.iterate_other, self.slope_other, self.residual_other = self.iterate, self.slope, self.residual
-        self.lowest = self.measured()[0]
+        # Numbers wherever they serve: PyTorch multiplies by them in the same pass in which it adds.
+        self.step: Any = rule.step if rule.step.requires_grad else float(rule.step)
+        self.t: Any = 1.0
+        self.beta: Any = 0.0
+        if rule.by_sample:
+            self.t, self.beta = torch.ones_like(self.gap), torch.zeros_like(self.gap)
+        # The residuals at the iterate and at v, and the gradient there, if it is known.
+        self.residual = self.sought = p.start_residual
+        self.slope: Tensor | None = p.start_slope
+        self.iterate_other, self.residual_other = self.iterate, self.residual
+        self.lowest = self.objective() if rule.monotone else None
+        given = p.y, p.lam, rule.step, self.iterate, self.residual
+        self.fused = p.A is None and not rule.by_sample and ops.serves_ahead(*given)
+        if self.fused:
+            theta, self.layout = aligned(p.lam * rule.step, self.iterate.shape)
+            self.theta = theta.contiguous()
         self.look()
 
-    def evaluate(self) -> None:
-        self.residual = self.going.residual(self.iterate)
-        self.slope = self.going.adjoint(self.residual)
+    @property
+    def known_residual(self) -> Tensor | None:
+        return self.residual if self.p.A is None else None
 
-    def measured(self) -> tuple[Tensor, Tensor]:
-        """Objective and gap."""
+    def objective(self) -> Tensor:
         with torch.no_grad():
-            return measure(self.iterate, self.residual, self.slope, self.going.y, self.going.lam)
+            return objective(self.iterate, self.residual, self.going.lam)
 
     def measured_gap(self) -> Tensor:
-        return self.measured()[1]
+        going = self.going
+        slope = going.adjoint(self.residual) if self.slope is None else self.slope
+        return relative_gap(self.iterate, self.residual, slope, going.y, going.lam, going.nonnegative)
+
+    def ahead(self, now: Tensor, other: Tensor) -> Tensor:
+        """now + β(now − other)."""
+        if not isinstance(self.beta, float):
+            return now + column(self.beta, now) * (now - other)
+        return torch.lerp(other, now, 1 + self.beta) if self.beta else now
+
+    def takes(self, product: Tensor) -> bool:
+        """Whether a native pass may read it: from a product on that needs a gradient all goes through PyTorch."""
+        self.fused = self.fused and ops.is_plain(product) and not product.requires_grad
+        return self.fused
+
+    def stepped(self, slope: Tensor) -> Tensor:
+        """P(v − t·slope) at v = x + β(x − o)."""
+        x, other, going = self.iterate, self.iterate_other, self.going
+        if self.takes(slope):
+            return ops.step_ahead(x, other, slope, self.theta, self.layout, self.step, self.beta, going.nonnegative)
+        v = self.ahead(x, other)
+        moved = torch.sub(v, slope, alpha=self.step) if isinstance(self.step, float) else v - self.step * slope
+        return going.prox(moved, going.lam * self.rule.step)
 
     def move(self) -> None:
         rule, x = self.rule, self.iterate
-        v, slope = x, self.slope
+        following = self.stepped(self.going.adjoint(self.sought) if self.slope is None else self.slope)
+        uphill = None
+        if rule.restart:
+            v = self.ahead(x, self.iterate_other)
+            uphill = inner(v - following, following - x).detach() > 0
+        self.iterate, self.slope = following, None
         if rule.accelerated:
-            beta = column(self.beta, x)
-            v, slope = x + beta * (x - self.iterate_other), slope + beta * (slope - self.slope_other)
-        following = soft_threshold(v - rule.step * slope, self.going.lam * rule.step)
-        uphill = inner(v - following, following - x).detach() > 0 if rule.restart else None
-        self.iterate, self.iterate_other = following, x
-        self.slope_other, self.residual_other = self.slope, self.residual
-        self.evaluate()
-        if not rule.accelerated:
+            self.iterate_other = x
+        if rule.by_sample:
+            self.residual_other = self.residual
+            self.residual = self.going.residual(following)
+            self.gather_momentum(self.take_back() if rule.monotone else None, uphill)
+            self.sought = self.ahead(self.residual, self.residual_other)
             return
-        rejected = self.take_back() if rule.monotone else None
-        t = (1 + (1 + 4 * self.t.square()).sqrt()) / 2
+        if rule.accelerated:
+            self.gather_momentum()
+        if self.p.A is None:
+            product = self.going.forward(following)
+            if self.takes(product):
+                own = self.residual is not self.p.start_residual  # and no operator has seen it
+                self.residual, self.sought = ops.residual_ahead(product, self.p.y, self.residual, self.beta, own)
+                return
+            residual = product - self.p.y
+        else:
+            residual = self.going.residual(following)
+        self.residual, self.sought = residual, self.ahead(residual, self.residual)
+
+    def gather_momentum(self, rejected: Tensor | None = None, uphill: Tensor | None = None) -> None:
+        """The β of the next iteration: of all, or of each sample."""
+        t = (1 + (1 + 4 * self.t**2) ** 0.5) / 2
         self.beta = (self.t - 1 if rejected is None else torch.where(rejected, -self.t, self.t - 1)) / t
         self.t = t
         if uphill is not None:
@@ -126,9 +188,10 @@ class Plain(Batch):
 
     def take_back(self) -> Tensor:
         """Iterates by which the objective rises, but for rounding, change places with the ones before: which ones."""
-        objective = self.measured()[0]
-        rejected = objective > self.lowest * (1 + 4 * torch.finfo(objective.dtype).eps)
-        self.lowest = torch.where(objective < self.lowest, objective, self.lowest)
+        assert self.lowest is not None
+        found = self.objective()
+        rejected = found > self.lowest * (1 + 4 * torch.finfo(found.dtype).eps)
+        self.lowest = torch.where(found < self.lowest, found, self.lowest)
         for name in _VECTORS:
             now, other = getattr(self, name), getattr(self, f"{name}_other")
             back = column(rejected, now)
@@ -145,4 +208,4 @@ def run(p: Problem, rule: Rule, watch: Watch) -> Tensor:
     """The iterations that ``watch`` asks for: (..., n), with the leading shape of y."""
     p = p.in_units()
     engine = Native if Native.serves(p, rule) else Plain
-    return watched(p, watch, lambda: engine(p, rule, watch.tol))
+    return watched(p, watch, lambda: engine(p, rule, watch))

@@ -1,0 +1,55 @@
+// What an iteration of ISTA or FISTA does between the products with an operator, in one pass before and one after.
+#include "cpu/runs.h"
+#include "cpu/simd.h"
+#include "cpu/threads.h"
+#include "fastunroll.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+namespace {
+
+// now + beta (now - before)
+template <class T> inline Vector<T> ahead(Vector<T> now, Vector<T> before, Vector<T> beta) {
+  return multiply_add(beta, now - before, now);
+}
+
+}  // namespace
+
+template <class T> void step_ahead(const StepAhead<T>& p) {
+  const Runs runs(p.outer, p.middle, p.inner);
+  const Vector<T> beta = broadcast(p.beta), back = broadcast(-p.step);
+  for_each(runs.count(), p.threads, [&](int64_t run, int) {
+    const int64_t at = runs.offset(run), count = runs.length(run);
+    const T *x = p.x + at, *other = p.other + at, *slope = p.slope + at, *theta = p.theta + runs.theta(run);
+    T* const out = p.out + at;
+    for (int64_t i = 0; i < count; i += lanes<T>) {
+      const int64_t left = count - i;
+      const Vector<T> now = load_some(x + i, left);
+      const Vector<T> v = p.beta == 0 ? now : ahead<T>(now, load_some(other + i, left), beta);
+      const Vector<T> moved = multiply_add(back, load_some(slope + i, left), v);
+      const Vector<T> t = runs.along_inner ? broadcast(*theta) : load_some(theta + i, left);
+      store_some(out + i, p.nonnegative ? shrink_nonnegative<T>(moved, t) : shrink<T>(moved, t), left);
+    }
+  });
+}
+
+template <class T> void residual_ahead(const ResidualAhead<T>& p) {
+  const Runs runs(1, 1, p.count);
+  const Vector<T> beta = broadcast(p.beta);
+  for_each(runs.count(), p.threads, [&](int64_t run, int) {
+    const int64_t at = runs.offset(run), count = runs.length(run);
+    for (int64_t i = at; i < at + count; i += lanes<T>) {
+      const int64_t left = at + count - i;
+      const Vector<T> residual = load_some(p.product + i, left) - load_some(p.y + i, left);
+      const Vector<T> further = p.beta == 0 ? residual : ahead<T>(residual, load_some(p.before + i, left), beta);
+      store_some(p.residual + i, residual, left);  // perhaps in the place of the one before
+      store_some(p.ahead + i, further, left);
+    }
+  });
+}
+
+template void step_ahead(const StepAhead<float>&);
+template void step_ahead(const StepAhead<double>&);
+template void residual_ahead(const ResidualAhead<float>&);
+template void residual_ahead(const ResidualAhead<double>&);
+
+}  // namespace fastunroll::FASTUNROLL_SET
