@@ -110,9 +110,10 @@ class BoundColumns {
     return kept_ ? std::move(kept_) : std::make_unique<ColumnStore>();
   }
   void keep(std::unique_ptr<ColumnStore> store) {
-    constexpr int64_t most = 4096;  // columns: their Gram matrix takes 128 MB
+    constexpr int64_t most = int64_t(256) << 20;
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (store->capacity <= most && (!kept_ || kept_->count < store->count)) kept_ = std::move(store);
+    const int64_t bytes = store->capacity * (store->capacity + shape_[0]) * int64_t(sizeof(double));
+    if (bytes <= most && (!kept_ || kept_->count < store->count)) kept_ = std::move(store);
   }
 
   bool is_double_;

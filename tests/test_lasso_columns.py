@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +151,68 @@ def test_batches_of_sparse() -> None:
     assert all(_gap(A, y, float(lam), r.x) <= 1.01e-8 for lam, r in zip(lams, found, strict=True))
 
 
+@pytest.mark.parametrize("width", [0.005, 0.02, 0.03])
+@pytest.mark.parametrize("share", [0.1, 0.003, 0.001])
+def test_neighbours_nearly_alike(width: float, share: float) -> None:
+    """Columns of a blur: as few steps as from the Gram matrix, or not many more."""
+    A = np.exp(-((np.linspace(0, 1, 300)[:, None] - np.linspace(0, 1, 1500)) ** 2) / (2 * width**2))
+    y = A[:, ::97].sum(1) + 0.01 * np.random.default_rng(0).standard_normal(300)
+    lam = share * np.abs(A.T @ y).max()
+    results = [fu.solvers.Lasso(A, gram=gram).solve(y, lam) for gram in (False, True)]
+    assert all(bool(r.converged) for r in results)
+    assert results[0].iterations < 1000 + 2 * results[1].iterations
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-155, 1e-20, 1.0, 1e20, 1e150])
+@pytest.mark.parametrize("of_y", [1e-150, 1.0, 1e150])
+def test_scales(size: float, of_y: float) -> None:
+    """No square overflows, or vanishes, of a matrix or of x."""
+    A, y, lam = _wide(20, 60)
+    wanted = fu.solvers.lasso(A, y, lam, tol=1e-9).x
+    largest = np.abs(wanted).max() * (of_y / size)
+    if not np.finfo(float).tiny < lam * size * of_y or not largest < np.finfo(float).max:
+        return  # there is no such λ, or no such x
+    found = fu.solvers.Lasso(A * size, gram=False).solve(y * of_y, lam * size * of_y, tol=1e-9)
+    assert bool(found.converged)
+    np.testing.assert_allclose(found.x * (size / of_y), wanted, atol=1e-4)
+
+
+def test_lambda_of_almost_nothing() -> None:
+    A = np.random.default_rng(0).standard_normal((20, 60))
+    result = fu.solvers.lasso(A, 1e10 * A[:, 0], 3e-308)
+    assert bool(result.converged)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_start_of_zeros(kept: bool) -> None:
+    A, y, lam = _wide(40, 301)
+    solver = fu.solvers.Lasso(A, gram=False)
+    if kept:
+        solver.solve(y, lam)
+    np.testing.assert_array_equal(solver.solve(y, lam, x0=np.zeros(301)).x, fu.solvers.lasso(A, y, lam).x)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_sparse_use() -> None:
+    """Copies, spare room, and a change in place that PyTorch counts."""
+    A, y, lam = _wide(40, 301, density=0.3)
+    csc = sp.csc_array(A)
+    wanted = fu.solvers.lasso(csc, y, lam).x
+    for again in (copy.deepcopy, lambda solver: pickle.loads(pickle.dumps(solver))):
+        np.testing.assert_array_equal(again(fu.solvers.Lasso(csc)).solve(y, lam).x, wanted)
+    roomy = csc.copy()
+    roomy.indices = np.concatenate([csc.indices, np.full(7, -1, csc.indices.dtype)])
+    roomy.data = np.concatenate([csc.data, np.full(7, np.nan)])
+    np.testing.assert_array_equal(fu.solvers.lasso(roomy, y, lam).x, wanted)
+    tensor = torch.from_numpy(A).to_sparse_csc()
+    solver = fu.solvers.Lasso(tensor)
+    solver.solve(torch.from_numpy(y), lam)
+    tensor.mul_(2)
+    found = solver.solve(torch.from_numpy(y), lam)
+    assert bool(found.converged)
+    assert _gap(2 * A, y, lam, found.x.numpy()) <= 1.01e-6
+
+
 def test_small_lambda_on_a_wide_matrix() -> None:
     """λ = 0.005 λ_max, where as many columns are active as there are rows, nearly."""
     A, y, lam = _wide(60, 4000)
@@ -224,12 +288,19 @@ def test_refused_for_sparse() -> None:
         fu.solvers.lasso(A, torch.ones(4, dtype=torch.float64, requires_grad=True), 0.1)  # type: ignore[type-var]
     with torch.no_grad():
         fu.solvers.lasso(A, torch.ones(4, dtype=torch.float64, requires_grad=True), 0.1)  # type: ignore[type-var]
+    ones = torch.ones(4, dtype=torch.float64)
+    for differentiate in (
+        lambda f: torch.func.grad(lambda y: f(y).sum())(ones),
+        lambda f: torch.func.jvp(f, (ones,), (ones,)),
+    ):
+        with pytest.raises(ValueError, match="a solution for a sparse A has no gradient"):
+            differentiate(lambda y: fu.solvers.lasso(A, y, 0.1).x)
 
 
 def test_no_memory_for_a_dense_solution(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said before the memory is gone."""
     A, y, lam = _wide(200, 3000)
-    monkeypatch.setattr(lasso_prepared, "most_columns", lambda n: 90)
+    monkeypatch.setattr(lasso_prepared, "most_columns", lambda m, n: 90)
     with pytest.raises(MemoryError, match=r"more than about 90 nonzeros, .*: use a larger lam"):
         fu.solvers.lasso(A, y, lam / 1000)
     assert bool(fu.solvers.lasso(A, y, 10 * lam).converged)

@@ -200,6 +200,13 @@ def test_interrupted(tmp_path: Path, call: str) -> None:
     assert interrupt(tmp_path, before, " ".join(call.split()), file, "same(results(), before)") == "stopped True\n"
 
 
+def test_interrupted_from_columns(tmp_path: Path) -> None:
+    """Ctrl-C ends a batch of Lasso problems between two of its samples."""
+    call = "fu.solvers.Lasso(torch.randn(300, 3000), gram=False).solve(torch.randn(5000, 300), 0.5)"
+    file, after = "fu.ops.Columns.solve.__code__.co_filename", "same(results(), before)"
+    assert interrupt(tmp_path, "before = results()", call, file, after) == "stopped True\n"
+
+
 def test_too_large_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_HUGE", 1 << 20)
     monkeypatch.setattr(memory, "available_memory", lambda: 2_000_000)

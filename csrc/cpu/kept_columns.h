@@ -23,8 +23,8 @@ template <class T> class KeptColumns {
   int64_t slot_of(int64_t j) const { return of<int32_t>(s_.slot_of)[j]; }
   const double* gram_row(int64_t slot) const { return of<double>(s_.gram) + slot * s_.capacity; }
 
-  // Forgets all columns where most of these, the first of another problem, are not among them, or few of those are
-  // likely to be: each new one would be multiplied with all.
+  // Empties the store if fewer than half of the wanted columns are in it, or if it holds more than 8 times as many as
+  // are wanted, because every new column is multiplied with all that are kept.
   void renew(const int32_t* columns, int64_t count) {
     int64_t found = 0;
     for (int64_t i = 0; i < count; ++i) found += slot_of(columns[i]) >= 0;
@@ -59,6 +59,7 @@ template <class T> class KeptColumns {
   const Columns<T>& a_;
   int threads_;
   ColumnStore& s_;
+  fastunroll::Block packed_;  // all columns, as products read them
 };
 
 template <class T> void KeptColumns<T>::grow(int64_t capacity) {
@@ -110,7 +111,9 @@ template <class T> void KeptColumns<T>::add_dense(int64_t before, Workspace& mem
     each_entry(a_, j, [&](int64_t row, double value) { column[row] = value * scale()[j]; });
   });
   Factor<double> all{m, s_.count, nullptr, true, of<double>(s_.columns), Layout::by_column, false};
-  pack(&all, 1, memory.take<double>(all.packed_size()), threads);
+  const size_t packed = size_t(all.packed_size()) * sizeof(double);
+  if (packed_.size() < packed) packed_ = fastunroll::Block(2 * packed);
+  pack(&all, 1, of<double>(packed_), threads);
   double* const spill = memory.take<double>(threads * tile * panel_width<double>);
   for_each(all.panel_count(), threads, [&](int64_t p, int thread) {
     const ProductScratch<double> scratch{spill + thread * tile * panel_width<double>, nullptr};

@@ -1,8 +1,7 @@
 // The Lasso of a few samples, or of more columns than a Gram matrix has room for: a working set of columns is solved by
 // itself, in Gram form and double precision, and grows by those columns that violate their constraint most, until the
 // gap of the whole problem is small enough (Johnson and Guestrin 2015; Massias, Gramfort and Salmon 2018).
-#include <new>
-#include <type_traits>
+#include <memory>
 
 #include "cpu/dictionary.h"
 #include "cpu/kept_columns.h"
@@ -13,33 +12,50 @@ namespace {
 
 constexpr double infinity = __builtin_inf();
 
-// The working set of one sample: rows padded with zeros, which grow.
+// The working set of one sample, and the solver for it. Rows are padded with zeros. Memory that a set has outgrown is
+// given back.
 struct WorkingSet {
   int64_t count = 0, stride = 0;
   int32_t* index = nullptr;
   double *x = nullptr, *r = nullptr, *c = nullptr, *limit = nullptr, *one_over_limit = nullptr, *best = nullptr;
   double* gram = nullptr;  // (stride, stride)
 
-  // Room for `needed` columns.
-  void grow(int64_t needed, Workspace& memory) {
+  // Makes room for `needed` columns.
+  void grow(int64_t needed) {
     if (needed <= stride) return;
     const int64_t wide = needed > stride * 3 / 2 ? needed : stride * 3 / 2, before = stride;
-    stride = code_stride<double>(wide);
-    const auto larger = [&](auto*& row, int64_t size, int64_t old) {
-      auto* const now = memory.take<std::remove_reference_t<decltype(*row)>>(size);
-      if (old) memcpy(now, row, size_t(old) * sizeof *row);
-      memset(now + old, 0, size_t(size - old) * sizeof *row);
-      row = now;
-    };
-    larger(index, stride, before);
-    double** const rows[] = {&x, &r, &c, &limit, &one_over_limit, &best};
-    for (double** row : rows) larger(*row, stride, before);
-    double* const wider = memory.take<double>(stride * stride);
-    memset(wider, 0, size_t(stride * stride) * sizeof(double));
-    for (int64_t i = 0; i < count; ++i) memcpy(wider + i * stride, gram + i * before, size_t(count) * sizeof(double));
+    const int64_t size = code_stride<double>(wide);
+    fastunroll::Block values{size_t(size * (size + row_count) + size) * sizeof(double)};
+    double* next = reinterpret_cast<double*>(values.data());
+    memset(next, 0, size_t(size * (size + row_count) + size) * sizeof(double));
+    double* const wider = next;
+    for (int64_t i = 0; i < count; ++i) memcpy(wider + i * size, gram + i * before, size_t(count) * sizeof(double));
+    next += size * size;
+    double** const rows[row_count] = {&x, &r, &c, &limit, &one_over_limit, &best};
+    for (double** row : rows) {
+      if (before) memcpy(next, *row, size_t(before) * sizeof(double));
+      *row = next;
+      next += size;
+    }
+    if (before) memcpy(next, index, size_t(before) * sizeof *index);
+    index = reinterpret_cast<int32_t*>(next);
     gram = wider;
+    stride = size;
     for (int64_t i = count; i < stride; ++i) limit[i] = infinity;
+    values_ = static_cast<fastunroll::Block&&>(values);
   }
+
+ private:
+  static constexpr int row_count = 6;
+  fastunroll::Block values_;
+};
+
+// A solver for working sets of one stride, with its memory.
+struct WorkingSolver {
+  Workspace memory;
+  SampleSolver<double> solver;
+  WorkingSolver(const WorkingSet& w, int64_t most, bool nonnegative)
+      : solver({w.gram, w.stride}, most, nonnegative, memory) {}
 };
 
 template <class T> class ColumnsLasso {
@@ -48,10 +64,11 @@ template <class T> class ColumnsLasso {
   void run();
 
  private:
-  // Coordinate descent ends at moves below this part of lambda.
+  // Coordinate descent ends at moves below this part of the smallest limit, lambda times weight and scale.
   static constexpr double rough = 0.2;
-  // The gap of a working set is to be this part of the gap of the whole problem, and in the end of the tolerance.
+  // A working set is solved to this part of the gap of the whole problem, or in the end to that part of the tolerance.
   static constexpr double part = 0.1, margin = 0.25;
+  static constexpr double largest_score = 1e300, least_lambda = 1e-307;
   // A start with a larger gap makes more work than it saves.
   static constexpr double worthless = 0.02;
   static constexpr int patience = 20;  // looks that do not halve the gap
@@ -63,13 +80,14 @@ template <class T> class ColumnsLasso {
   int32_t* chosen_;
   bool* inside_;  // of the working set
   WorkingSet w_;
+  bool interrupted_ = false;
   double unit_, lam_, energy_, power_, worst_;
 
   double weight(int64_t j) const { return a_.weights ? double(a_.weights[j]) : 1.0; }
   // How near a column is to its constraint, which is violated above 1.
   double score(int64_t j) const {
-    const double c = correlation_[j];
-    return (a_.nonnegative ? c : __builtin_fabs(c)) / (lam_ * weight(j));
+    const double c = correlation_[j], found = (a_.nonnegative ? c : __builtin_fabs(c)) / (lam_ * weight(j));
+    return found < largest_score ? found : largest_score;
   }
   void solve(int64_t sample);
   bool begin(int64_t sample, Workspace& memory);
@@ -105,16 +123,17 @@ template <class T> bool ColumnsLasso<T>::begin(int64_t sample, Workspace& memory
   for (int64_t i = 0; i < m; ++i) y_[i] = double(given[i]) / unit_;
   energy_ = inner_product(y_, y_, m);
   lam_ = double(a_.lam[sample]) / unit_;
-  w_ = WorkingSet();
+  lam_ = lam_ > least_lambda ? lam_ : least_lambda;
   return true;
 }
 
 // The chosen columns enter the working set.
 template <class T> void ColumnsLasso<T>::admit(int64_t count, Workspace& memory) {
+  if (count == 0) return;
   const int64_t before = w_.count;
   if (before == 0) kept_.renew(chosen_, count);
   kept_.keep(chosen_, count, memory);
-  w_.grow(before + count, memory);
+  w_.grow(before + count);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t j = chosen_[i], at = before + i;
     inside_[j] = true;
@@ -138,7 +157,7 @@ template <class T> void ColumnsLasso<T>::take_start(int64_t sample, Workspace& m
     const double s = kept_.scale()[j], v = s > 0 ? double(start[j]) / unit_ / s : 0;
     return v - v != 0 || (a_.nonnegative && v < 0) ? 0 : v;
   };
-  const int64_t enough = a_.a.m + 32, most = enough < a_.most_columns ? enough : a_.most_columns;
+  const int64_t enough = a_.a.m + 32, most = enough < a_.most_columns / 2 ? enough : a_.most_columns / 2;
   int64_t count = 0;
   for (int64_t j = 0; j < a_.a.n && count <= most; ++j)
     if (value(j) != 0) chosen_[count++] = int32_t(j);
@@ -155,9 +174,9 @@ template <class T> double ColumnsLasso<T>::residual_of(const double* x, double* 
     if (x[i] == 0) continue;
     kept_.add(w_.index[i], -x[i], out);
     const double value = x[i] * kept_.scale()[w_.index[i]];
-    ridged += value * value;
+    if (a_.ridge > 0) ridged += a_.ridge * value * value;
   }
-  return inner_product(out, out, a_.a.m) + a_.ridge * ridged;
+  return inner_product(out, out, a_.a.m) + ridged;
 }
 
 // The relative gap of the whole problem; r of the working set is exact then.
@@ -208,11 +227,12 @@ template <class T> int64_t ColumnsLasso<T>::choose(int64_t wanted) {
 
 template <class T> void ColumnsLasso<T>::solve(int64_t sample) {
   Workspace memory;
+  w_ = WorkingSet();
   if (!begin(sample, memory)) return;
   if (a_.x0) take_start(sample, memory);
   const int64_t m = a_.a.m, n = a_.a.n;
   double gap = look();
-  if (a_.x0 && gap > worthless) {
+  if (a_.x0 && !(gap <= worthless)) {
     if (w_.stride) memset(w_.x, 0, size_t(w_.stride) * sizeof(double));
     gap = look();
   }
@@ -220,7 +240,7 @@ template <class T> void ColumnsLasso<T>::solve(int64_t sample) {
   int64_t steps = 0, first = 64;
   while (first * first < 2 * n) first += 16;
   int stalls = 0;
-  for (SampleSolver<double>* solver = nullptr;;) {
+  for (std::unique_ptr<WorkingSolver> solver;;) {
     if (gap < best) {
       best = gap;
       if (w_.count) memcpy(w_.best, w_.x, size_t(w_.stride) * sizeof(double));
@@ -228,7 +248,8 @@ template <class T> void ColumnsLasso<T>::solve(int64_t sample) {
     stalls = gap <= lowest / 2 ? 0 : stalls + 1;
     lowest = gap < lowest ? gap : lowest;
     if (gap <= a_.tol || steps >= a_.most_steps || stalls > patience || !(gap <= 2)) break;
-    if (a_.interrupted && a_.interrupted()) break;
+    interrupted_ = a_.interrupted && a_.interrupted();
+    if (interrupted_) break;
     int64_t nonzeros = 0;
     for (int64_t i = 0; i < w_.count; ++i) nonzeros += w_.x[i] != 0;
     const int64_t fresh = choose(first > nonzeros ? first : nonzeros);
@@ -238,12 +259,13 @@ template <class T> void ColumnsLasso<T>::solve(int64_t sample) {
     }
     const int64_t stride = w_.stride;
     admit(fresh, memory);
+    if (w_.count == 0) break;
     for (int64_t i = w_.count - fresh; i < w_.count; ++i)
       w_.r[i] = correlation_[w_.index[i]] * kept_.scale()[w_.index[i]];
     if (!solver || w_.stride != stride) {
       const int64_t most = a_.ridge > 0 || w_.stride < m + 32 ? w_.stride : m + 32;
-      solver = memory.take<SampleSolver<double>>(1);
-      new (solver) SampleSolver<double>({w_.gram, w_.stride}, most, a_.nonnegative, memory);
+      solver.reset();
+      solver = std::make_unique<WorkingSolver>(w_, most, a_.nonnegative);
     }
     double least = infinity;
     for (int64_t i = 0; i < w_.count; ++i) least = w_.limit[i] < least ? w_.limit[i] : least;
@@ -251,8 +273,8 @@ template <class T> void ColumnsLasso<T>::solve(int64_t sample) {
     double wanted = part * gap;
     wanted =
         fresh ? (wanted > margin * a_.tol ? wanted : margin * a_.tol) : part * margin * (gap < a_.tol ? gap : a_.tol);
-    steps += solver->improve({w_.x, w_.r, w_.c, w_.limit, w_.one_over_limit, energy_}, wanted * energy_ / 2, &enough,
-                             a_.most_steps - steps, true);
+    steps += solver->solver.improve({w_.x, w_.r, w_.c, w_.limit, w_.one_over_limit, energy_}, wanted * energy_ / 2, &enough,
+                             a_.most_steps - steps, w_.count == fresh);
     gap = look();
   }
   finish(sample, best, steps);
@@ -282,7 +304,8 @@ template <class T> void ColumnsLasso<T>::finish(int64_t sample, double gap, int6
 template <class T> void ColumnsLasso<T>::run() {
   for (int64_t i = 0; i < a_.batch; ++i) {
     solve(i);
-    if (*a_.crowded || (a_.interrupted && a_.interrupted())) return;
+    interrupted_ = interrupted_ || (a_.interrupted && a_.interrupted());
+    if (*a_.crowded || interrupted_) return;
   }
 }
 

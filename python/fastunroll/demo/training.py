@@ -72,7 +72,7 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
 
     Every layer is trained, the last one most (0.8 to the power of its distance from the end), so that the network can
     be read layer by layer. Adam, with a warm-up and a cosine decay to 1 % as the budget is used up, of iterations or of
-    time; thresholds are kept ≥ 0.
+    time; thresholds are kept ≥ 0. Where time is what ends it, the result depends on the machine.
     """
     begun = perf_counter()
     generator = torch.Generator().manual_seed(seed)
@@ -111,12 +111,13 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
                 for theta in net.theta:
                     theta.clamp_(min=0)
                 made = i + 1
-                if made % CHECK_EVERY == 0 or spent(made) == 1:
+                done = spent(made) == 1
+                if made % CHECK_EVERY == 0 or done:
                     loss = float(losses(checked)[-1])
                     bar.set_postfix(loss=f"{loss:.4g}")
                     if loss < best:
                         best, best_weights = loss, copy.deepcopy(net.state_dict())
-            if spent(made) == 1:
+            if done:
                 break
     except KeyboardInterrupt:
         interrupted = True

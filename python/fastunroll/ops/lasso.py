@@ -84,7 +84,10 @@ class Columns:
         self._native = _fastunroll.Columns(is_double(self._held[0]), self.shape, ridge, at[:3], strides, wide)
 
     def solve(self, p: Samples, most_columns: int) -> tuple[Tensor, Tensor, Tensor, int]:
-        """As :meth:`Dictionary.solve`; −1 gaps are above ``tol`` where one needs more than ``most_columns`` columns."""
+        """As :meth:`Dictionary.solve`.
+
+        The last value is −1 if a solution needs more than ``most_columns`` columns; x is incomplete then.
+        """
         given, results = p.ready(self.shape, self.dtype)
         left = self._native.solve(
             len(p.y), torch.get_num_threads(), p.nonnegative, p.tol, p.most_steps, most_columns,

@@ -15,7 +15,7 @@ from ..products import product
 from .arrays import from_array
 from .implicit import attach
 from .lasso_batched import Problem
-from .lasso_path import progression
+from .lasso_path import WARM, progression
 from .lasso_prepared import Prepared, pays
 from .problem import require_seen
 from .sparse import adjoint_product, is_sparse, refuse_gradients, sparse_matrix
@@ -29,10 +29,10 @@ class LassoResult:
 
     Attributes:
         x: (..., n), the solutions.
-        gap: (...), relative duality gaps (P − D) / (½‖y‖²): how far the objective P of x can be from the optimum. Where
-            float32 was finished in double precision, for a small ``tol`` or λ, D is at the dual point of the x that was
-            rounded: that of the rounded x proves less. At most 1, that of x = 0 and the dual point 0; NaN for a sample
-            that holds NaN or infinity; 0 for y = 0.
+        gap: (...), relative duality gaps (P − D) / (½‖y‖²): how far the objective P of x can be from the optimum. In
+            float32 P is that of the rounded x, and D uses the dual point of x before rounding: a gap that is computed
+            from the rounded x alone is larger. At most 1, which is the gap of x = 0 and the dual point 0. NaN for a
+            sample that holds NaN or infinity, 0 for y = 0.
         iterations: (...), steps taken.
         converged: (...), whether the gap is at most the tolerance.
     """
@@ -85,7 +85,7 @@ class Lasso:
         nonnegative: require x ≥ 0.
         ridge: μ ≥ 0; positive, the problem is the elastic net and its solution unique.
         gram: whether to go from the Gram matrix of all columns: True, False, or None, which decides by the number of
-            samples. Sparse and very wide matrices never have one.
+            samples and never makes one of more than 1 GiB. A sparse A has none.
 
     Raises:
         TypeError: not real floating point of single or double precision.
@@ -278,12 +278,12 @@ class Lasso:
         tol: float = 1e-6,
         max_iter: int = 10000,
     ) -> tuple[Any, list[LassoResult]]:
-        """Solutions for a falling sequence of λ: as one batch, or each starting from the one before where that is less.
+        """Solutions for a falling sequence of λ: as one batch, or each from the one before where that is faster.
 
         Args:
             Y: (..., m).
             lams: (k,) or (k, ...), falling; by default ``count`` values in geometric progression from λ_max of each
-                sample to ``least`` times that (1 instead of λ_max where that is 0 or NaN: then x is too).
+                sample to ``least`` times that. Where λ_max is 0 or NaN so is x, for any λ, and 1 stands for λ_max.
             count: how many, ≥ 1.
             least: the last λ over λ_max, between 0 and 1.
             tol: as in :meth:`solve`.
@@ -301,11 +301,12 @@ class Lasso:
         if not isinstance(lams, (list, tuple)) and np.ndim(lams) == 0:
             raise TypeError(f"lams must be several λ, got {lams!r}: for one there is solve")
         y = self._samples(Y)
-        if len(lams) and pays(self.A, len(lams) * y.shape[:-1].numel()):
+        pays_together = pays(self.A, len(lams) * y.shape[:-1].numel() // WARM) if self._gram is None else self._gram
+        if len(lams) and pays_together:
             every = torch.stack([self._lam(lam, y).reshape(y.shape[:-1]) for lam in lams])
             found = self.solve(_like(Y, y.expand(len(lams), *y.shape)), every, tol=tol, max_iter=max_iter)
             arrays = found.x, found.gap, found.iterations, found.converged
-            return lams, [LassoResult(*parts) for parts in zip(*arrays, strict=True)]
+            return lams, [LassoResult(*(array[i, ...] for array in arrays)) for i in range(len(lams))]
         results: list[LassoResult] = []
         for lam in lams:
             results.append(self.solve(Y, lam, tol=tol, x0=results[-1].x if results else None, max_iter=max_iter))

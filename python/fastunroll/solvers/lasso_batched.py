@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +30,10 @@ class Problem:
     weights: Tensor | None
     nonnegative: bool
     ridge: float
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Problem:
+        A = self.A.clone() if self.A.layout != torch.strided else copy.deepcopy(self.A, memo)  # which PyTorch lacks
+        return replace(self, A=A, weights=copy.deepcopy(self.weights, memo))
 
     def detach(self) -> Problem:
         return replace(self, A=self.A.detach(), weights=None if self.weights is None else self.weights.detach())

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from .. import _checks
 
+WARM = 3  # samples, each started from the solution of the λ before, cost as much as one that starts from zero
+
 
 def progression(largest: Tensor, count: int, least: float) -> Tensor:
     """``count`` values, (count, ...), in geometric progression from λ_max of each sample to ``least`` times that.

@@ -10,7 +10,9 @@ from .._precision import own_precision
 from ..products import product
 from .lasso_batched import Batched, Problem
 
-SHARE = 680  # bytes of a row of the Gram matrix that a sample by itself costs: measured from 64×256 to 500×5000
+# One sample from columns takes about as long as this many bytes of each row of the Gram matrix of all columns. Measured
+# from 64×256 to 500×5000.
+SHARE = 680
 FEW_COLUMNS = 2048  # whose Gram matrix any memory has room for
 LARGEST_GRAM = 1 << 30  # bytes; beyond, no Gram matrix of all columns is made
 
@@ -26,13 +28,17 @@ def pays(A: Tensor, samples: int) -> bool:
     return A.layout == torch.strided and n**2 * size <= LARGEST_GRAM and samples * SHARE >= n * size
 
 
-def most_columns(n: int) -> int:
-    """Returns the most columns of n that a working set may have.
+def most_columns(m: int, n: int) -> int:
+    """Returns the most columns that a working set may have, of a matrix (m, n).
 
-    Its Gram matrix, kept and copied, each with room to grow, takes at most half of the memory that is available.
+    s columns take 128 s² bytes, since their Gram matrix is kept and copied and has a factor, each with room to grow. The
+    columns themselves take 24 m s bytes. Both together take at most half of the memory that is available.
     """
     available = ops.available_memory() if n > FEW_COLUMNS else None
-    return n if available is None else max(FEW_COLUMNS, int((available / 2 / 32) ** 0.5))
+    if available is None:
+        return n
+    half, square, linear = available / 2, 128, 24 * m
+    return max(FEW_COLUMNS, int(((linear**2 + 4 * square * half) ** 0.5 - linear) / (2 * square)))
 
 
 def _versions(problem: Problem) -> list[int]:
@@ -101,10 +107,11 @@ class Prepared:
 
     def _from_columns(self, samples: ops.Samples) -> tuple[Tensor, Tensor, Tensor]:
         """From those columns that matter."""
-        if self._columns is None:
-            self._columns = ops.Columns(self.problem.A, self.problem.ridge)
-        most = most_columns(self.problem.A.shape[1])
-        x, gap, steps, left = self._columns.solve(samples, most)
+        columns = self._columns  # another thread may drop it
+        if columns is None:
+            columns = self._columns = ops.Columns(self.problem.A, self.problem.ridge)
+        most = most_columns(*self.problem.A.shape)
+        x, gap, steps, left = columns.solve(samples, most)
         if left < 0:
             raise MemoryError(
                 f"a solution has more than about {most} nonzeros, and there is no memory for the Gram matrix of so "
@@ -120,6 +127,7 @@ class Prepared:
         if serves(p.A):
             if self._dictionary is None:
                 self._dictionary = ops.Dictionary(p.A, p.ridge)
+                self._columns = None
             return self._dictionary.solve(ops.Samples(y, lam, p.weights, x0, p.nonnegative, tol, max_iter))
         with own_precision(y):
             if self._batched is None:

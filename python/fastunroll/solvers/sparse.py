@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..ops.register import has_tangents
 from .arrays import from_array
+
+NO_GRADIENT = "a solution for a sparse A has no gradient: use a dense A, or call the solver under torch.no_grad()"
 
 
 def is_sparse(value: object) -> bool:
@@ -25,7 +28,9 @@ def _of_scipy(name: str, value: Any) -> Tensor:
     if not csc.has_canonical_format:  # rows in another order, or twice
         csc = csc.copy()
         csc.sum_duplicates()
-    return _assemble(name, from_array(csc.indptr), from_array(csc.indices), from_array(csc.data), tuple(csc.shape))
+    size = csc.indptr[-1]  # there may be room for more
+    first, rows, values = map(from_array, (csc.indptr, csc.indices[:size], csc.data[:size]))
+    return _assemble(name, first, rows, values, tuple(csc.shape))
 
 
 def _of_torch(name: str, value: Tensor) -> Tensor:
@@ -33,12 +38,15 @@ def _of_torch(name: str, value: Tensor) -> Tensor:
         raise ValueError(f"{name} is sparse and requires a gradient, which dense matrices alone have: detach it")
     if value.layout not in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc):
         raise TypeError(f"{name} must be dense, or sparse in COO, CSR or CSC format: use {name}.to_sparse_csc()")
-    if value.layout != torch.sparse_csc:
+    converted = value.layout != torch.sparse_csc
+    if converted:
         value = value.coalesce() if value.layout == torch.sparse_coo else value
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that PyTorch's support is in beta
             value = value.to_sparse_csc()
-    return _assemble(name, value.ccol_indices(), value.row_indices(), value.values(), tuple(value.shape))
+    found = _assemble(name, value.ccol_indices(), value.row_indices(), value.values(), tuple(value.shape))
+    # The tensor itself, where it will do, counts its changes.
+    return found if converted or not value.values().is_contiguous() else value
 
 
 def _assemble(name: str, first: Tensor, rows: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -62,6 +70,8 @@ def sparse_matrix(name: str, value: Any) -> Tensor:
         TypeError: not float32 or float64; another sparse format.
         ValueError: not a matrix, not finite, or with indices out of range; or it requires a gradient.
     """
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # where PyTorch makes no sparse tensors
+        raise ValueError(NO_GRADIENT)
     csc = _of_torch(name, value) if isinstance(value, Tensor) else _of_scipy(name, value)
     if csc.dim() != 2 or 0 in csc.shape:
         text = _checks.shape_text(csc.shape)
@@ -78,8 +88,8 @@ def adjoint_product(y: Tensor, A: Tensor) -> Tensor:
 
 
 def refuse_gradients(*tensors: Tensor | None) -> None:
-    """Refuses arguments that require a gradient, of a solution for a sparse matrix."""
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        raise ValueError(
-            "a solution for a sparse A has no gradient: use A.to_dense(), or call the solver under torch.no_grad()"
-        )
+    """Refuses arguments that are differentiated, in any way, where the matrix is sparse."""
+    recorded = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    wrapped = any(t is not None and torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors)
+    if recorded or wrapped or has_tangents():
+        raise ValueError(NO_GRADIENT)
