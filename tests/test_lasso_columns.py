@@ -278,6 +278,7 @@ def test_refused(what: str) -> None:
         fu.solvers.Lasso(make())
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 def test_refused_for_sparse() -> None:
     A = sp.csc_array(np.eye(4))
     with pytest.raises(ValueError, match="leave out gram=True"):

@@ -31,8 +31,8 @@ def pays(A: Tensor, samples: int) -> bool:
 def most_columns(m: int, n: int) -> int:
     """Returns the most columns that a working set may have, of a matrix (m, n).
 
-    s columns take 128 s² bytes, since their Gram matrix is kept and copied and has a factor, each with room to grow. The
-    columns themselves take 24 m s bytes. Both together take at most half of the memory that is available.
+    s columns take 128 s² bytes, since their Gram matrix is kept and copied and has a factor, each with room to grow.
+    The columns themselves take 24 m s bytes. Both together take at most half of the memory that is available.
     """
     available = ops.available_memory() if n > FEW_COLUMNS else None
     if available is None:
