@@ -273,8 +273,8 @@ template <class T> void ColumnsLasso<T>::solve(int64_t sample) {
     double wanted = part * gap;
     wanted =
         fresh ? (wanted > margin * a_.tol ? wanted : margin * a_.tol) : part * margin * (gap < a_.tol ? gap : a_.tol);
-    steps += solver->solver.improve({w_.x, w_.r, w_.c, w_.limit, w_.one_over_limit, energy_}, wanted * energy_ / 2, &enough,
-                             a_.most_steps - steps, w_.count == fresh);
+    steps += solver->solver.improve({w_.x, w_.r, w_.c, w_.limit, w_.one_over_limit, energy_}, wanted * energy_ / 2,
+                                    &enough, a_.most_steps - steps, w_.count == fresh);
     gap = look();
   }
   finish(sample, best, steps);
