@@ -66,8 +66,8 @@ OPERATORS = {
     "product": lambda: (torch.randn(3, 5), torch.randn(4, 5), False, torch.randn(3, 4)),
     "outer": lambda: (torch.randn(3, 5), torch.randn(3, 4)),
     "proximal_gradient": lambda: (
-        torch.randn(4, 6), torch.randn(3, 4), torch.rand(3, 1), 0.1, 5, 2, True, True, 1e-3, torch.randn(3, 6),
-        torch.full((3,), torch.inf), torch.zeros(3, dtype=torch.int64), torch.zeros(3, 6), torch.zeros(3, 6),
+        torch.randn(4, 6), torch.randn(3, 4), torch.rand(3, 1), 0.1, 5, 2, True, True, False, 1e-3,
+        torch.randn(3, 6), torch.full((3,), torch.inf), torch.zeros(3, dtype=torch.int64), torch.zeros(3, 6), torch.zeros(3, 6),
         torch.tensor([[1.0, 0.0, torch.inf]] * 3, dtype=torch.float64),
     ),
     "network": lambda: (
@@ -240,8 +240,8 @@ def test_forward_mode_and_functional_transforms() -> None:
 
 MISUSED = {
     "proximal_gradient": lambda: (
-        torch.randn(4, 6), torch.randn(3, 4), torch.rand(3, 1), 0.1, 5, 2, True, True, 1e-3, torch.randn(3, 5),
-        torch.full((3,), torch.inf), torch.zeros(3, dtype=torch.int64), None, None, None,
+        torch.randn(4, 6), torch.randn(3, 4), torch.rand(3, 1), 0.1, 5, 2, True, True, False, 1e-3,
+        torch.randn(3, 5), torch.full((3,), torch.inf), torch.zeros(3, dtype=torch.int64), None, None, None,
     ),
     "soft_threshold": lambda: (torch.randn(3, 5), torch.rand(4), 3, 5, 1),
     "soft_threshold_backward": lambda: (torch.randn(3, 5), torch.randn(3, 4), torch.rand(5), 3, 5, 1),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -11,11 +10,6 @@ from torch import Tensor
 from . import _checks
 
 
-@contextmanager
-def own_precision(x: Tensor) -> Iterator[None]:
+def own_precision(x: Tensor) -> AbstractContextManager[None]:
     """Plain operations in the dtype of their arguments, autocast or not."""
-    if _checks.autocasts(x):
-        with torch.autocast(x.device.type, enabled=False):
-            yield
-    else:
-        yield
+    return torch.autocast(x.device.type, enabled=False) if _checks.autocasts(x) else nullcontext()
