@@ -174,10 +174,22 @@ def test_training_is_reproducible_and_keeps_the_best(capfd: pytest.CaptureFixtur
     nets = []
     for _ in range(2):
         net = fu.nn.LISTA(sensing.A, layers=3, lam=sensing.lam)
-        assert training.train(net, training.on_the_truth(), sensing, blocks, 120, seed=1)
+        done = training.train(net, training.on_the_truth(), sensing, blocks, training.Budget(120, 3600.0), seed=1)
+        assert done == training.Trained(120, False)
         nets.append(net.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(nets[0].values(), nets[1].values(), strict=True))
     assert "loss=" in capfd.readouterr().err
+
+
+def test_training_ends_with_its_time() -> None:
+    sensing = Sensing(0)
+    net = fu.nn.LISTA(sensing.A, layers=3, lam=sensing.lam)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    blocks, budget = photographs.training_blocks(4000, 0), training.Budget(10**9, 0.5)
+    done = training.train(net, training.on_the_truth(), sensing, blocks, budget, seed=1)
+    assert 0 < done.iterations < 10**6
+    assert not done.interrupted
+    assert any(not torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def test_speed_compares_the_same_network() -> None:
