@@ -67,8 +67,8 @@ OPERATORS = {
     "outer": lambda: (torch.randn(3, 5), torch.randn(3, 4)),
     "proximal_gradient": lambda: (
         torch.randn(4, 6), torch.randn(3, 4), torch.rand(3, 1), 0.1, 5, 2, True, True, False, 1e-3,
-        torch.randn(3, 6), torch.full((3,), torch.inf), torch.zeros(3, dtype=torch.int64), torch.zeros(3, 6), torch.zeros(3, 6),
-        torch.tensor([[1.0, 0.0, torch.inf]] * 3, dtype=torch.float64),
+        torch.randn(3, 6), torch.full((3,), torch.inf), torch.zeros(3, dtype=torch.int64), torch.zeros(3, 6),
+        torch.zeros(3, 6), torch.tensor([[1.0, 0.0, torch.inf]] * 3, dtype=torch.float64),
     ),
     "network": lambda: (
         torch.randn(3, 4), [torch.randn(4, 6)], [torch.randn(4, 6)], [], [torch.rand(3)], [torch.rand(2)], [],
