@@ -11,11 +11,11 @@ from importlib.metadata import version as _version
 
 import torch as _torch  # noqa: F401  # first: the native module shares the OpenMP runtime that torch has loaded
 
-from . import convert, data, diagnostics, losses, nn, operators, reference, solvers, training
+from . import convert, data, diagnostics, losses, nn, operators, prox, reference, schemes, solvers, training
 from ._backend import backend
 from .iterations import gradient_step, ista_step
-from .layers import Coupled, Direct, Gram, Momentum, Onsager, Prox, Splitting
 from .prox import soft_threshold
+from .steps import AffineStep, DataStep, GradientStep
 from .unrolling import unrolled
 
 if _typing.TYPE_CHECKING:
@@ -31,13 +31,9 @@ else:
 __version__ = _version("fastunroll")
 
 __all__ = [
-    "Coupled",
-    "Direct",
-    "Gram",
-    "Momentum",
-    "Onsager",
-    "Prox",
-    "Splitting",
+    "AffineStep",
+    "DataStep",
+    "GradientStep",
     "backend",
     "convert",
     "data",
@@ -47,7 +43,9 @@ __all__ = [
     "losses",
     "nn",
     "operators",
+    "prox",
     "reference",
+    "schemes",
     "soft_threshold",
     "solvers",
     "training",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import _checks, ops
 from .prox import soft_threshold
-from .unrolling import run
+from .engine.native import run
 
 
 def step_arguments(x: Tensor, y: Tensor, A: Tensor) -> list[Tensor]:

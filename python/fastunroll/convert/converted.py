@@ -17,7 +17,7 @@ from ..nn.adaptive import rows_of
 from ..nn.shrinkage import Shrinkage
 from ..prox import soft_threshold
 from ..reference import largest
-from ..unrolling import run
+from ..engine.native import run
 from .stepwise import StepwiseNetwork
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import _checks, ops
 from .._precision import own_precision
 from ..table import Table
-from ..unrolling import run
+from ..engine.native import run
 from .old_scalars import accept_old_scalars
 
 Threshold = Literal["scalar", "vector"]

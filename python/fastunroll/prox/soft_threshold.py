@@ -1,4 +1,4 @@
-"""Proximal operators: prox_θR(x) = argmin_z ½‖z − x‖² + θ·R(z), elementwise and differentiable."""
+"""The soft threshold, elementwise and differentiable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from . import _checks, ops, reference
+from .. import _checks, ops, reference
 
 _HALF = (torch.float16, torch.bfloat16)
 

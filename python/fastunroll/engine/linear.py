@@ -1,0 +1,116 @@
+"""The linear steps of :mod:`fastunroll.steps` as the stepwise engine calls them: one layer k at a time.
+
+``data(y)`` is what the layers need of the measurements, made once; ``step(k, v, data)`` is z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..products import product
+
+
+def at(values: Sequence[Any], k: int) -> Any:
+    """The entry of layer k: a list of one entry is shared by all layers."""
+    return values[min(k, len(values) - 1)]
+
+
+class Matrix:
+    """A matrix as an operator, for batches of samples (..., n)."""
+
+    def __init__(self, A: Tensor) -> None:
+        self.A = A
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return product(x, self.A)
+
+    def adjoint(self, r: Tensor) -> Tensor:
+        return product(r, self.A, adjoint=True)
+
+    def gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.adjoint(product(x, self.A, start=-y))
+
+    @property
+    def shape_in(self) -> tuple[int, ...]:
+        return (self.A.shape[1],)
+
+
+class Affine:
+    """z = W₁ y + W₂ v."""
+
+    def __init__(self, W1: Sequence[Any], W2: Sequence[Any]) -> None:
+        self.W1, self.W2 = W1, W2
+
+    def data(self, y: Tensor) -> Tensor:
+        return y
+
+    def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
+        z: Tensor = at(self.W1, k)(data) + at(self.W2, k)(v)
+        return z
+
+
+class Gradient:
+    """z = v + Wᴴ (t ∘ (y − A v)); W is A where there is none."""
+
+    def __init__(self, A: Sequence[Any], W: Sequence[Any], step: Sequence[Tensor]) -> None:
+        self.A, self.W, self.t = A, W or A, step
+
+    def data(self, y: Tensor) -> Tensor:
+        return y
+
+    def residual(self, k: int, v: Tensor, data: Tensor) -> Tensor:
+        """y − A v."""
+        r: Tensor = data - at(self.A, k)(v)
+        return r
+
+    def along(self, k: int, v: Tensor, r: Tensor) -> Tensor:
+        """v + Wᴴ (t ∘ r)."""
+        z: Tensor = v + at(self.W, k).adjoint(at(self.t, k) * r if self.t else r)
+        return z
+
+    def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
+        return self.along(k, v, self.residual(k, v, data))
+
+
+class OperatorGradient(Gradient):
+    """The same of an operator, by ``A.gradient``, which may be cheaper than a product each way."""
+
+    def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
+        slope = at(self.A, k).gradient(v, data)
+        z: Tensor = v - at(self.t, k) * slope if self.t else v - slope
+        return z
+
+
+class Gram:
+    """z = v + t ∘ (Wᴴy − G v)."""
+
+    def __init__(self, adjoint: Any, G: Any, step: Sequence[Tensor]) -> None:
+        self.adjoint, self.G, self.t = adjoint, G, step
+
+    def data(self, y: Tensor) -> Tensor:
+        found: Tensor = self.adjoint(y)
+        return found
+
+    def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
+        r = data - self.G(v)
+        z: Tensor = v + (at(self.t, k) * r if self.t else r)
+        return z
+
+
+class Data:
+    """z = (AᴴA + ρI)⁻¹(Aᴴy + ρ v)."""
+
+    def __init__(self, A: Any, rho: Sequence[Tensor]) -> None:
+        self.A, self.rho = A, rho
+
+    def data(self, y: Tensor) -> Tensor:
+        found: Tensor = self.A.adjoint(y)
+        return found
+
+    def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
+        rho = at(self.rho, k)
+        z: Tensor = self.A.solve(data + rho * v, rho)
+        return z

@@ -1,0 +1,90 @@
+"""The entrance of the engine: all layers in one native call where they are compiled, else one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from .._precision import own_precision
+from ..products import product
+from ..schemes import ADMM, AMP, FISTA, ProximalGradient
+from ..steps import AffineStep, DataStep, GradientStep
+from . import linear, native, stepwise
+from .layers import Layers, support_sizes
+
+_STATES = {ProximalGradient: "none", FISTA: "momentum", ADMM: "splitting", AMP: "onsager"}
+
+
+def run(
+    net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, *, keep: bool = False, segment: int = 0
+) -> tuple[Tensor, Tensor | None]:
+    """The last layer, (..., n), or with ``keep`` all of them, (K, ..., n); and the second state.
+
+    segment: with gradients, keep every so many layers only; 0 keeps all.
+    """
+    engine = _compiled if net.unsupported_reason() is None else _stepwise
+    return engine(net, y, x0, s0, keep, segment)
+
+
+def _compiled(
+    net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
+) -> tuple[Tensor, Tensor]:
+    kernel = net.prox.kernel
+    assert kernel is not None
+    kind, first, second = "coupled", net.first, net.second
+    if isinstance(net.linear, AffineStep):
+        kind = "direct"
+    elif isinstance(net.linear, GradientStep) and net.linear.via == "gram":
+        kind, y = "gram", product(y, (second or first)[0], adjoint=True)
+        first, second = [net.linear.gram_matrix], []
+    name = "none" if kernel.name == "identity" else kernel.name
+    form = ops.Form(
+        net.count, kind, _STATES[type(net.scheme)], name, kernel.group, support_sizes(kernel, net.count)
+    )
+    numbers = [t for name in net.scheme.numbers for t in getattr(net.scheme, name)]
+    p = ops.Parameters(first, second, net.step, net.theta, _gains(net), numbers)
+    return native.run(form, p, y, x0, s0, keep=keep, segment=segment)
+
+
+def _gains(net: Layers) -> list[Tensor]:
+    """The gain of each layer, times that of the proximal operator."""
+    of_prox = [factor for t in net.theta if (factor := net.prox.gain(t)) is not None]
+    if not of_prox or not net.gain:
+        return of_prox or net.gain
+    gain = _separate(net.gain)
+    return [linear.at(of_prox, k) * linear.at(gain, k) for k in range(max(len(of_prox), len(gain)))]
+
+
+def _separate(values: Sequence[Tensor]) -> list[Tensor]:
+    """One entry for each layer, where one tensor holds the values of all layers."""
+    return [*values[0].reshape(-1, 1)] if len(values) == 1 and values[0].numel() > 1 else [*values]
+
+
+def _linear(net: Layers) -> Any:
+    """The linear step as the stepwise engine calls it."""
+    first, second = ([linear.Matrix(A) if isinstance(A, Tensor) else A for A in of] for of in (net.first, net.second))
+    if isinstance(net.linear, AffineStep):
+        return linear.Affine(first, second)
+    if isinstance(net.linear, DataStep):
+        return linear.Data(first[0], net.step)
+    if net.linear.via == "gram":
+        G = linear.Matrix(net.linear.gram_matrix) if net.is_dense else first[0].normal
+        return linear.Gram((second or first)[0].adjoint, G, net.step)
+    return (linear.Gradient if net.is_dense else linear.OperatorGradient)(first, second, net.step)
+
+
+def _stepwise(
+    net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
+) -> tuple[Tensor, Tensor | None]:
+    step, prox, scheme = _linear(net), net.prox, net.scheme
+    scheme = replace(scheme, **{name: _separate(getattr(scheme, name)) for name in scheme.numbers})
+    shrink = stepwise.Shrink(lambda k, z, theta: prox.at_layer(k).prox(z, theta), net.theta, _separate(net.gain))
+    with own_precision(y):
+        if x0 is None:
+            x0 = y.new_zeros(*y.shape[:-1], net.sizes[1]) if net.is_dense else torch.zeros_like(net.first[0].adjoint(y))
+        return stepwise.run(scheme, step, shrink, y, x0, s0, net.count, keep=keep, segment=segment)

@@ -1,0 +1,68 @@
+"""Layers one by one in PyTorch: what runs where no kernel can, and the specification of the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ..schemes import Scheme
+from .linear import at
+
+
+class Shrink:
+    """The proximal step of each layer: gain·prox_{θ·scale}(z)."""
+
+    def __init__(self, prox: Callable[[int, Tensor, Tensor], Tensor], theta: Sequence[Tensor], gain: Sequence[Any]):
+        self.prox, self.theta, self.gains = prox, theta, gain
+
+    def gain(self, k: int) -> Tensor | float:
+        return at(self.gains, k) if self.gains else 1.0
+
+    def __call__(self, k: int, z: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        theta = at(self.theta, k) * scale if self.theta else z.real.new_zeros(())
+        x = self.prox(k, z, theta)
+        return self.gain(k) * x if self.gains else x
+
+
+def layers(
+    scheme: Scheme, linear: Any, shrink: Shrink, data: Tensor, x: Tensor, s: Tensor | None, first: int, last: int
+) -> tuple[list[Tensor], Tensor | None]:
+    """The outputs of the layers first … last − 1 from x and s, and the second state after them."""
+    out = []
+    for k in range(first, last):
+        x, s = scheme.step(k, x, s, data, linear, shrink)
+        out.append(x)
+    return out, s
+
+
+def run(
+    scheme: Scheme,
+    linear: Any,
+    shrink: Shrink,
+    y: Tensor,
+    x0: Tensor,
+    s0: Tensor | None,
+    count: int,
+    *,
+    keep: bool = False,
+    segment: int = 0,
+) -> tuple[Tensor, Tensor | None]:
+    """``count`` layers from x0: the last x, or all of them with ``keep``; and the second state.
+
+    segment: with gradients, keep every so many layers only, and compute the others again in the backward pass.
+    """
+    data, x = linear.data(y), x0
+    s = scheme.initial(x, y, linear) if s0 is None else s0
+    if keep:
+        out, s = layers(scheme, linear, shrink, data, x, s, 0, count)
+        return torch.stack(out), s
+    size = segment if 0 < segment < count and torch.is_grad_enabled() else count
+    for first in range(0, count, size):
+        part = scheme, linear, shrink, data, x, s, first, min(first + size, count)
+        out, s = layers(*part) if size == count else checkpoint(layers, *part, use_reentrant=False)
+        x = out[-1]
+    return x, s

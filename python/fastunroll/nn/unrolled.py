@@ -1,0 +1,176 @@
+"""A network from a reader's own pieces: a scheme, a linear operator and a proximal operator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks, ops
+from ..engine.layers import Layers, describe, require_batches
+from ..engine.run import run
+from ..prox import Proximal
+from ..schemes import Scheme
+from ..table import Table
+
+_POSITIVE = frozenset({"step", "theta", "rho", "tau", "sigma"})
+
+
+class Unrolled(nn.Module):
+    """K iterations of a classical algorithm on min ½‖A x − y‖² + λ·R(x) as K layers, whose numbers are learned.
+
+    The network starts as the algorithm itself: steps 1/‖A‖², thresholds λ/‖A‖², the scheme's own momenta. Then each
+    layer learns numbers of its own, and parameters of the operator and of the proximal operator are learned too.
+
+    Args:
+        scheme: of :mod:`fastunroll.schemes`, such as ``fu.schemes.FISTA()``.
+        operator: A, a matrix (m, n), or a linear operator with ``A(x)`` and ``A.adjoint(y)``.
+        prox: of :mod:`fastunroll.prox`, such as ``fu.prox.L1()``, or your own :class:`fastunroll.prox.Proximal`.
+        layers: K ≥ 1.
+        lam: λ ≥ 0, the weight of R to start with. With λ = 0 thresholds are zero, and stay it.
+        step: 1/‖A‖² by default, from ``A.norm()``.
+        learn: which numbers are learned, by name: all by default. ``()`` learns none. The others are parameters that
+            require no gradient.
+        device: where the numbers live; that of the operator by default.
+        dtype: their type; that of the operator by default, or PyTorch's.
+
+    Attributes:
+        scheme, operator, prox: the pieces.
+        log_step, log_theta, beta, …: a list for each number of the scheme, K parameters of shape (1,). Numbers that
+            stay positive are kept as logarithms.
+
+    All layers are one native call for matrices, compiled schemes and compiled proximal operators; else they run one by
+    one in PyTorch. :meth:`explain` says which.
+
+    Raises:
+        TypeError: a piece is of another kind, or ``dtype`` is not real floating point.
+        ValueError: K < 1, λ < 0, ``step`` ≤ 0, ``learn`` has an unknown name, or A is zero or not finite.
+
+    Example::
+
+        net = fu.nn.Unrolled(fu.schemes.FISTA(), A, fu.prox.L1(), layers=10)
+        x = net(y)
+        net.layers_summary()  # what each layer has learned
+
+    Equivalent to: :meth:`fastunroll.schemes.Scheme.step` for each layer.
+
+    Reference: Monga, Li and Eldar, *Algorithm unrolling: interpretable, efficient deep learning for signal and image
+    processing*, 2021.
+    """
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        operator: Any,
+        prox: Proximal,
+        layers: int,
+        *,
+        lam: float = 0.1,
+        step: float | None = None,
+        learn: Sequence[str] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(scheme, Scheme):
+            raise TypeError(f"scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got {_kind(scheme)}")
+        if not isinstance(prox, Proximal):
+            raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_kind(prox)}")
+        self.layers, self.scheme, self.prox = _checks.count("layers", layers), scheme, prox
+        self.operator = as_operator(operator)
+        lam = _checks.not_negative("lam", lam)
+        start = _step(self.operator) if step is None else _checks.positive("step", step)
+        values = scheme.starting_values(self.layers, lam, start)
+        if not prox.has_threshold:
+            values.pop("theta", None)
+        learned = values.keys() if learn is None else _names(learn, values)
+        like = next((t for t in (*self.operator.parameters(), *self.operator.buffers())), torch.empty(0))
+        kind = _checks.floating_dtype(dtype) or (like.dtype.to_real() if _is_real_or_complex(like) else None)
+        place = _checks.device(device) or like.device
+        for name, numbers in values.items():
+            logs = [math.log(v) if v > 0 else -math.inf for v in numbers] if name in _POSITIVE else numbers
+            entries = [nn.Parameter(torch.full((1,), v, dtype=kind, device=place), name in learned) for v in logs]
+            setattr(self, _stored(name), nn.ParameterList(entries))
+        self.numbers = tuple(values)
+
+    def forward(
+        self,
+        y: Tensor,
+        x0: Tensor | None = None,
+        return_layers: bool = False,
+        *,
+        operator: Any = None,
+        checkpoint: int | None = None,
+    ) -> Tensor:
+        """Reconstructs x from ``y``.
+
+        Args:
+            y: (..., m); for an operator a batch (B, ...), or (..., *A.shape_out) where A states the shape of a sample.
+            x0: where to start; zero by default.
+            return_layers: return the output of every layer.
+            operator: another A for this call, such as the mask of this scan.
+            checkpoint: for gradients, keep every so many layers only, and compute the others again.
+
+        Returns:
+            x, or (K, ...) with ``return_layers``.
+
+        Raises:
+            TypeError: ``y`` is not floating point, or dtypes differ.
+            ValueError: ``y`` or ``x0`` does not fit, or is on another device.
+        """
+        keep = _checks.flag("return_layers", return_layers)
+        segment = 0 if checkpoint is None else _checks.count("checkpoint", checkpoint)
+        if segment and keep:
+            raise ValueError("checkpoint keeps few layers and return_layers all of them: use one or the other")
+        net, y, x0, _ = require_batches(self._described(y, operator), y, x0, None)
+        return run(net, y, x0, None, keep=keep, segment=segment)[0]
+
+    def explain(self, y: Tensor) -> str:
+        """One sentence: whether all layers of this network are one native call for a batch like ``y``, or why not."""
+        reason = self._described(y, None).unsupported_reason()
+        if reason is None and not ops.serves(y, complex_too=True):
+            reason = f"there are no kernels for {y.dtype} on {y.device.type} devices"
+        if reason is None:
+            return f"All {self.layers} layers run in one native call."
+        return f"The {self.layers} layers run one by one in PyTorch, because {reason}."
+
+    def layers_summary(self) -> Table:
+        """What each layer has learned: a table with a row for each layer, which prints as text."""
+        with torch.no_grad():
+            values = self._values()
+        return Table(
+            {"layer": k, **{name: float(entries[k]) for name, entries in values.items()}} for k in range(self.layers)
+        )
+
+    def _values(self) -> dict[str, list[Tensor]]:
+        """The numbers of all layers by name."""
+        stored = {name: [*getattr(self, _stored(name))] for name in self.numbers}
+        return {name: [t.exp() for t in of] if name in _POSITIVE else of for name, of in stored.items()}
+
+    def _described(self, y: Tensor, operator: Any) -> Layers:
+        _checks.tensor("y", y)
+        A = self.operator if operator is None else as_operator(operator)
+        values = self._values()
+        linear, scheme = self.scheme.pieces(_matrix_or(A), values)
+        return describe(y, linear, self.prox, values.get("theta"), None, scheme, self.layers)
+
+    def extra_repr(self) -> str:
+        return f"scheme={type(self.scheme).__name__}, layers={self.layers}"
+
+
+def _stored(name: str) -> str:
+    return f"log_{name}" if name in _POSITIVE else name
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}: call it" if isinstance(value, type) else type(value).__name__
+
+
+def _names(learn: Sequence[str], values: dict[str, list[float]]) -> set[str]:
+    given = (learn,) if isinstance(learn, str) else tuple(learn)
+    for name in given:
+        _checks.choice("learn", name, values)
+    return set(given)

@@ -1,0 +1,38 @@
+"""Proximal operators, the priors of inverse problems: prox_θ(z) = argmin_x ½‖x − z‖² + θ·R(x)."""
+
+from .bernoulli_gaussian import BernoulliGaussian as BernoulliGaussian
+from .denoiser import Denoiser as Denoiser
+from .group import GroupL1 as GroupL1
+from .l1 import L1 as L1
+from .l1 import ElasticNet as ElasticNet
+from .l1 import Identity as Identity
+from .l1 import NonNegativeL1 as NonNegativeL1
+from .nonconvex import Box as Box
+from .nonconvex import Firm as Firm
+from .nonconvex import HardThreshold as HardThreshold
+from .proximal import Kernel as Kernel
+from .proximal import Proximal as Proximal
+from .soft_threshold import aligned as aligned
+from .soft_threshold import soft_threshold as soft_threshold
+from .support_selection import SupportSelection as SupportSelection
+from .support_selection import TopK as TopK
+from .total_variation import TotalVariation as TotalVariation
+
+__all__ = [
+    "L1",
+    "BernoulliGaussian",
+    "Box",
+    "Denoiser",
+    "ElasticNet",
+    "Firm",
+    "GroupL1",
+    "HardThreshold",
+    "Identity",
+    "Kernel",
+    "NonNegativeL1",
+    "Proximal",
+    "SupportSelection",
+    "TopK",
+    "TotalVariation",
+    "soft_threshold",
+]

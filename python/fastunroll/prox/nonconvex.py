@@ -1,0 +1,96 @@
+"""Thresholds that leave large elements unbiased: proximal operators of functions that are not convex."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .proximal import Proximal
+
+
+class HardThreshold(Proximal):
+    """R(x) = ‖x‖₀, the number of nonzeros: prox_θ(z) = z where |z| > √(2θ), else 0.
+
+    Equivalent to ``z * (z.abs() > (2 * theta) ** 0.5)``, but for what is not finite. No gradient reaches θ.
+
+    Reference: Blumensath and Davies, *Iterative thresholding for sparse approximations*, 2008.
+    """
+
+    def prox(self, z: Tensor, theta: Tensor) -> Tensor:
+        return torch.where(z.abs() <= (2 * theta).sqrt(), torch.zeros_like(z), z)
+
+    def value(self, x: Tensor) -> Tensor:
+        return (x != 0).flatten(1).sum(1).to(x.real.dtype if x.is_complex() else x.dtype)
+
+
+class Firm(Proximal):
+    """R is the minimax concave penalty (MCP): up to θ all becomes zero, beyond γθ all stays, between it is linear.
+
+    prox_θ(z) = z where |z| > γθ, else γ/(γ − 1)·S_θ(z). The penalty is R(x) = Σ |x_i| − x_i²/(2γθ) up to |x_i| = γθ,
+    γθ/2 beyond. As it depends on θ, :meth:`value` is of θ = 1.
+
+    Args:
+        gamma: γ > 1; a large γ gives the soft threshold, γ near 1 the hard one.
+
+    Raises:
+        ValueError: γ is not finite or not above 1.
+
+    Equivalent to::
+
+        soft = torch.sgn(z) * torch.relu(z.abs() - theta)
+        torch.where(z.abs() > gamma * theta, z, gamma / (gamma - 1) * soft)
+
+    References: Gao and Bruce, *WaveShrink with firm shrinkage*, 1997; Zhang, *Nearly unbiased variable selection under
+    minimax concave penalty*, 2010.
+    """
+
+    def __init__(self, gamma: float = 3.0) -> None:
+        super().__init__()
+        self.gamma = _checks.finite("gamma", gamma, "> 1", lambda number: number > 1)
+
+    def prox(self, z: Tensor, theta: Tensor) -> Tensor:
+        size = z.abs()
+        between = self.gamma / (self.gamma - 1) * torch.sgn(z) * torch.relu(size - theta)
+        return torch.where(size > self.gamma * theta, z, between)
+
+    def value(self, x: Tensor) -> Tensor:
+        size = x.abs().clamp(max=self.gamma)
+        return (size - size.square() / (2 * self.gamma)).flatten(1).sum(1)
+
+    def extra_repr(self) -> str:
+        return f"gamma={self.gamma:g}"
+
+
+class Box(Proximal):
+    """R(x) = 0 where low ≤ x ≤ high, else infinite: prox_θ(z) = min(max(z, low), high), under any θ. For real numbers.
+
+    Args:
+        low, high: numbers with low ≤ high; −inf and inf bound nothing.
+
+    Raises:
+        ValueError: a bound is NaN, or low > high.
+
+    Equivalent to ``z.clamp(low, high)``.
+    """
+
+    has_threshold = False
+
+    def __init__(self, low: float = 0.0, high: float = math.inf) -> None:
+        super().__init__()
+        if not low <= high:
+            raise ValueError(f"Box needs low ≤ high, got low = {low!r} and high = {high!r}")
+        self.low, self.high = float(low), float(high)
+
+    def prox(self, z: Tensor, theta: Tensor) -> Tensor:
+        _checks.real("z", z)
+        return z.clamp(self.low, self.high)
+
+    def value(self, x: Tensor) -> Tensor:
+        outside = (x < self.low) | (x > self.high)
+        return torch.where(outside.flatten(1).any(1), torch.inf, x.new_zeros(()))
+
+    def extra_repr(self) -> str:
+        return f"low={self.low:g}, high={self.high:g}"

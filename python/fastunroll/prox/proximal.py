@@ -1,0 +1,73 @@
+"""What a proximal operator is: the prior of an inverse problem, as an algorithm uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Kernel(NamedTuple):
+    """The compiled proximal step that computes an operator inside the native engine.
+
+    name: ``"soft"``, ``"nonnegative"`` or ``"identity"``.
+    group: how many neighbours shrink together.
+    support_sizes: how many of the largest elements or groups each layer leaves unshrunk: one number, or one for each
+    layer; None if all shrink.
+    """
+
+    name: str
+    group: int = 1
+    support_sizes: int | Sequence[int] | None = None
+
+
+class Proximal(nn.Module):
+    """The proximal operator of a function R: prox_θ(z) = argmin_x ½‖x − z‖² + θ·R(x).
+
+    A subclass defines :meth:`prox`, and works in every network of :class:`fastunroll.nn.Unrolled`, in
+    :func:`fastunroll.unrolled` and in the solvers that take ``prox=``. It defines :meth:`value` too if objectives are
+    wanted. It may hold parameters, which then are learned with the network.
+
+    Example::
+
+        class HalfSquare(fu.prox.Proximal):
+            \"\"\"R(x) = ½‖x‖².\"\"\"
+
+            def prox(self, z, theta):
+                return z / (1 + theta)
+
+            def value(self, x):
+                return x.abs().square().flatten(1).sum(1) / 2
+
+    Attributes:
+        has_threshold: whether θ has an effect.
+
+    Reference: Parikh and Boyd, *Proximal algorithms*, 2014.
+    """
+
+    has_threshold: bool = True
+
+    def prox(self, z: Tensor, theta: Tensor) -> Tensor:
+        """prox_θ(z), of the shape and dtype of ``z``; θ ≥ 0 broadcasts with ``z``."""
+        raise NotImplementedError(f"{type(self).__name__} must define prox(z, theta)")
+
+    def value(self, x: Tensor) -> Tensor:
+        """R(x) of each sample, (B, ...) to (B,)."""
+        raise NotImplementedError(f"{type(self).__name__} must define value(x), which an objective needs")
+
+    def at_layer(self, k: int) -> Proximal:
+        """The operator of layer k; the same operator for all layers by default."""
+        return self
+
+    def gain(self, theta: Tensor) -> Tensor | None:
+        """The factor by which the compiled proximal step is multiplied; None for 1."""
+        return None
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """The compiled step that equals ``prox``, or None: layers then run one by one in PyTorch."""
+        return None
+
+    def forward(self, z: Tensor, theta: Tensor) -> Tensor:
+        return self.prox(z, theta)
