@@ -72,13 +72,13 @@ class Gram:
         W = A if self.W is None else _checks.matrix("W", self.W)
         if W.shape != A.shape:
             raise ValueError(f"W must be {_checks.shape_text(A.shape)} as A is, got {_checks.shape_text(W.shape)}")
-        _checks.alike(A=A, W=W)
+        _checks.require_same_dtype_and_device(A=A, W=W)
 
     @property
     def G(self) -> Tensor:
         """WᴴA, (n, n)."""
         A, W = self.A, self.A if self.W is None else self.W
-        if not A.is_cpu or ops.is_observed() or ops.differentiable(A, W) or torch.is_inference_mode_enabled():
+        if not A.is_cpu or ops.is_tracing() or ops.differentiable(A, W) or torch.is_inference_mode_enabled():
             return product(A.mT, W, adjoint=True).mT
         # Some optimisers, and edits through .data, leave no trace but the values.
         if not self._kept or not (torch.equal(self._kept[0][0], A) and torch.equal(self._kept[0][1], W)):

@@ -46,9 +46,9 @@ def _as_pairs(matrix: Tensor) -> Tensor:
 
 def _pairs_of(matrix: Tensor) -> Tensor:
     """:func:`_as_pairs`, made once where no gradient is recorded, and again when the matrix has changed."""
-    if ops.is_observed() or ops.differentiable(matrix) or not (ops.is_plain(matrix) and matrix.is_contiguous()):
+    if ops.is_tracing() or ops.differentiable(matrix) or not (ops.is_plain(matrix) and matrix.is_contiguous()):
         return _as_pairs(matrix)
-    return ops.kept("pairs", [matrix], lambda: _as_pairs(matrix.detach()))
+    return ops.cached("pairs", [matrix], lambda: _as_pairs(matrix.detach()))
 
 
 def _pairs(x: Tensor) -> Tensor:
@@ -56,22 +56,22 @@ def _pairs(x: Tensor) -> Tensor:
 
 
 def _native(
-    form: ops.Form, p: ops.Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
+    form: ops.NetworkSpec, p: ops.Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
 ) -> tuple[Tensor, Tensor]:
     """Plain real batches through the native operator; complex ones as pairs of reals, whose modulus shrinks."""
     if not y.is_complex():
         return ops.network(form, p, y, x0, s0, keep, segment)
     step = [t if t.numel() == 1 else t.repeat_interleave(2) for t in p.step]
     # The scale |r|₂/√m of Onsager's threshold sees twice as many rows.
-    theta = [t * 2**0.5 for t in p.theta] if form.state == "onsager" else p.theta
-    real = p._replace(first=[*map(_pairs_of, p.first)], second=[*map(_pairs_of, p.second)], step=step, theta=theta)
+    theta = [t * 2**0.5 for t in p.theta] if form.scheme == "amp" else p.theta
+    real = p._replace(W1=[*map(_pairs_of, p.W1)], W2=[*map(_pairs_of, p.W2)], step=step, theta=theta)
     start, state = (None if t is None else _pairs(t) for t in (x0, s0))
     x, s = ops.network(form.of_pairs(), real, _pairs(y), start, state, keep, segment)
     return torch.view_as_complex(x.unflatten(-1, (-1, 2))), torch.view_as_complex(s.unflatten(-1, (-1, 2)))
 
 
 def run(
-    form: ops.Form,
+    form: ops.NetworkSpec,
     p: ops.Parameters,
     y: Tensor,
     x0: Tensor | None,
@@ -86,12 +86,12 @@ def run(
     """
     m, n = ops.sizes(form, p)
     lead = y.shape[:-1]
-    if not ops.serves(y, complex_too=True):
+    if not ops.is_supported(y, complex_too=True):
         with own_precision(y):
             start = y.new_zeros(*lead, n) if x0 is None else x0
             x, s = reference.network(
-                y, *p, start, s0, layers=form.layers, linear=form.linear, state=form.state,
-                shrinkage=form.shrinkage, group=form.group, passing=form.passing,
+                y, *p, start, s0, layers=form.layers, linear=form.linear, scheme=form.scheme,
+                prox=form.prox, group=form.group, support_sizes=form.support_sizes,
             )  # fmt: skip
         return x if keep else x[-1], s
     x0, s0 = (None if t is None else t.reshape(-1, t.shape[-1]) for t in (x0, s0))
@@ -146,12 +146,12 @@ def _linear(linear: Direct | Coupled | Gram, layers: int, y: Tensor) -> tuple[st
         second = [] if linear.W is None else _matrices("W", linear.W, layers, (m, n))
         step = _tensors("step", linear.step, y)
         _require_values("step", step, layers, {1, m}, y)
-        return "coupled", first, second, step
+        return "gradient", first, second, step
     if not isinstance(linear, Direct):
         raise TypeError(f"linear must be Direct(W1, W2), Coupled(A, W) or Gram(A, W), got {type(linear).__name__}")
     first = _matrices("W1", linear.W1, layers, None)
     n = first[0].shape[0]
-    return "direct", first, _matrices("W2", linear.W2, layers, (n, n)), []
+    return "affine", first, _matrices("W2", linear.W2, layers, (n, n)), []
 
 
 def _passing(prox: Prox, layers: int) -> tuple[int, ...]:
@@ -170,7 +170,7 @@ def _passing(prox: Prox, layers: int) -> tuple[int, ...]:
 def _require_prox(prox: Prox, n: int, is_complex: bool) -> None:
     if not isinstance(prox, Prox):
         raise TypeError(f"prox must be Prox(theta, ...), got {type(prox).__name__}")
-    _checks.choice("kind", prox.kind, ops.SHRINKAGES)
+    _checks.choice("kind", prox.kind, ("none", "soft", "nonnegative"))
     if (prox.theta is None) != (prox.kind == "none"):
         raise ValueError('every kind but "none" has a threshold theta, and "none" has none')
     group = _checks.count("group", prox.group)
@@ -184,7 +184,7 @@ def _require_prox(prox: Prox, n: int, is_complex: bool) -> None:
 
 def _require_positive_gain(gain: list[Tensor]) -> None:
     """Reads the values, but not while something compiles, traces or captures the call."""
-    if not gain or gain[0].is_meta or ops.is_observed() or ops.captures(gain[0].device):
+    if not gain or gain[0].is_meta or ops.is_tracing() or ops.is_capturing(gain[0].device):
         return
     for g in gain:
         if bool((g.detach() <= 0).any()):
@@ -194,13 +194,13 @@ def _require_positive_gain(gain: list[Tensor]) -> None:
 def _state(state: Momentum | Splitting | Onsager | None, y: Tensor) -> tuple[str, list[Tensor]]:
     """Its name, and β or η."""
     if state is None:
-        return "none", []
+        return "proximal_gradient", []
     if isinstance(state, Momentum):
-        return "momentum", _tensors("beta", state.beta, y)
+        return "fista", _tensors("beta", state.beta, y)
     if isinstance(state, Splitting):
-        return "splitting", _tensors("eta", state.eta, y)
+        return "admm", _tensors("eta", state.eta, y)
     if isinstance(state, Onsager):
-        return "onsager", []
+        return "amp", []
     raise TypeError(f"state must be Momentum(beta), Splitting(eta) or Onsager(), got {type(state).__name__}")
 
 
@@ -262,25 +262,27 @@ def unrolled(
     _checks.tensor("y", y)
     kind, first, second, step = _linear(linear, layers, y)
     shape = linear.A.shape if isinstance(linear, Gram) else first[0].shape
-    matrix, (m, n) = ("W1", shape[::-1]) if kind == "direct" else ("A", shape)
+    matrix, (m, n) = ("W1", shape[::-1]) if kind == "affine" else ("A", shape)
     _checks.columns("y", y, m, shape, matrix)
     _require_prox(prox, n, y.is_complex())
     theta, gain = _tensors("theta", prox.theta, y), _tensors("gain", prox.gain, y)
     name, blend = _state(state, y)
-    if name == "onsager" and (kind != "coupled" or step):
+    if name == "amp" and (kind != "gradient" or step):
         raise ValueError("Onsager's correction belongs to the coupled step without a step size: Coupled(A, W)")
     _require_values("theta", theta, layers, {1, n // prox.group}, y)
     _require_scalars("gain", gain, layers, y)
-    _require_scalars("beta" if name == "momentum" else "eta", blend, layers, y)
+    _require_scalars("beta" if name == "fista" else "eta", blend, layers, y)
 
-    if not (y.is_cpu and ops.serves(y, complex_too=True)):  # the CPU's native code looks at gains itself
+    if not (y.is_cpu and ops.is_supported(y, complex_too=True)):  # the CPU's native code looks at gains itself
         _require_positive_gain(gain)
 
-    form = ops.Form(layers, kind, name, prox.kind, prox.group, _passing(prox, layers))
+    form = ops.NetworkSpec(
+        layers, kind, name, "identity" if prox.kind == "none" else prox.kind, prox.group, _passing(prox, layers)
+    )
     if x0 is not None:
         _checks.columns("x0", _checks.tensor("x0", x0), n, shape, matrix)
         _checks.same_batch("x0", x0, "y", y)
-    if (s0 is not None or return_state) and name == "none":
+    if (s0 is not None or return_state) and name == "proximal_gradient":
         raise ValueError("s0 and return_state are about a second state, but there is none: give state")
     if s0 is not None:
         _checks.columns("s0", _checks.tensor("s0", s0), form.state_size(m, n), shape, matrix)
@@ -301,8 +303,8 @@ def _one_dtype(
     p: ops.Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None
 ) -> tuple[ops.Parameters, Tensor, Tensor | None, Tensor | None]:
     """The arguments, if they have one dtype and device; small parameters have the real dtype."""
-    matrices = {f"matrix {i}": w for i, w in enumerate([*p.first, *p.second])}
-    *found, y, x0, s0 = _checks.alike(**matrices, y=y, x0=x0, s0=s0)
+    matrices = {f"matrix {i}": w for i, w in enumerate([*p.W1, *p.W2])}
+    *found, y, x0, s0 = _checks.require_same_dtype_and_device(**matrices, y=y, x0=x0, s0=s0)
     real = y.real.dtype if y.is_complex() else y.dtype
     small = ([t.to(real) for t in group] for group in p[2:])
-    return ops.Parameters(found[: len(p.first)], found[len(p.first) :], *small), y, x0, s0
+    return ops.Parameters(found[: len(p.W1)], found[len(p.W1) :], *small), y, x0, s0
