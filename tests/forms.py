@@ -33,6 +33,10 @@ class Form:
         return f"{self.name}-{self.linear}-{size}{options}-{str(self.dtype)[6:]}"
 
 
+# The names of the reference for a form's state, and for kinds of Prox that have another name there.
+SCHEMES = {"none": "proximal_gradient", "momentum": "fista", "splitting": "admm", "onsager": "amp"}
+PROXES = {"none": "identity"}
+
 SOFT: dict[str, Any] = {}
 _KINDS = [
     Form("lista", "direct"),
@@ -131,7 +135,7 @@ class Problem:
 
         direct = isinstance(linear, Direct)
         first, second = (linear.W1, linear.W2) if direct else (linear.A, linear.W)
-        y, kind = self.y, "direct" if direct else "coupled"
+        y, kind = self.y, "affine" if direct else "gradient"
         if isinstance(linear, Gram):  # of G = WᴴA and Wᴴy
             W = linear.A if linear.W is None else linear.W
             y, first, second, kind = y @ W.conj(), W.mH @ linear.A, None, "gram"
@@ -140,8 +144,8 @@ class Problem:
         return fu.reference.network(
             y, several(first), several(second), [] if direct else several(linear.step),
             several(self.prox.theta), several(self.prox.gain), several(blend), x0, self.s0,
-            layers=f.layers, linear=kind, state=f.state, shrinkage=self.prox.kind,
-            group=self.prox.group, passing=self.prox.passing or (),
+            layers=f.layers, linear=kind, scheme=SCHEMES[f.state], prox=PROXES.get(self.prox.kind, self.prox.kind),
+            group=self.prox.group, support_sizes=self.prox.passing or (),
         )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from fastunroll.ops import device as device_module
 from fastunroll.ops import dispatch, fused, timings
 from fastunroll.ops.device import kernels
 from fastunroll.ops.dispatch import Plan
-from fastunroll.ops.form import Form, Parameters
+from fastunroll.ops.spec import NetworkSpec, Parameters
 from fastunroll.ops.timings import Case, Timings
 from fastunroll.tune import tune
 
@@ -35,11 +35,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def _plan(n: int, batch: int, gradient: bool = False, kind: str = "untied", layers: int = 2) -> Plan | None:
     y = torch.zeros(batch, n // 2)
-    if kind == "coupled":
-        form, p = Form(layers, linear="coupled"), Parameters([torch.zeros(n // 2, n)], [], theta=[torch.zeros(1)])
+    if kind == "gradient":
+        form, p = (
+            NetworkSpec(layers, linear="gradient"),
+            Parameters([torch.zeros(n // 2, n)], [], theta=[torch.zeros(1)]),
+        )
     else:
         second = [torch.zeros(n, n)] * (1 if kind == "tied" else layers)
-        form, p = Form(layers), Parameters([torch.zeros(n, n // 2)] * len(second), second, theta=[torch.zeros(1)])
+        form, p = (
+            NetworkSpec(layers),
+            Parameters([torch.zeros(n, n // 2)] * len(second), second, theta=[torch.zeros(1)]),
+        )
     return dispatch.plan(kernels(y), form, p, y, gradient=gradient)
 
 
@@ -56,9 +62,9 @@ def test_without_timings_few_samples_spread_over_many_blocks_as_long_as_all_run_
     assert _plan(500, 16 * 8) == Plan("single", 1, 16)
     assert _plan(500, 16 * 8 + 1) == Plan("single", 1, 4)
     assert _plan(500, 16 * 33 + 1) == Plan("single", 2, 4)
-    assert _plan(500, 1, kind="coupled") == _plan(500, 1, kind="tied") == Plan("single", 1, 16, keeps=True)
-    assert _plan(500, 16 * 16, kind="coupled") == Plan("single", 1, 8, keeps=True)
-    assert _plan(500, 16 * 16 + 1, kind="coupled") == Plan("single", 1, 4)
+    assert _plan(500, 1, kind="gradient") == _plan(500, 1, kind="tied") == Plan("single", 1, 16, keeps=True)
+    assert _plan(500, 16 * 16, kind="gradient") == Plan("single", 1, 8, keeps=True)
+    assert _plan(500, 16 * 16 + 1, kind="gradient") == Plan("single", 1, 4)
     assert _plan(500, 1, kind="tied", layers=1) == Plan("single", 1, 16)
     assert _plan(100, 1) == Plan("single", 1, 1)
     assert _plan(500, 16, gradient=True) == Plan("single", 1, 4)

@@ -180,10 +180,10 @@ def test_edits_that_bypass_the_version_counter_are_noticed(
     """In each of several matrices alone, of many sizes."""
     weights = [torch.randn(*shape) for _ in range(3)]
     for w in weights:
-        value = cache.kept("test", weights, object)
-        assert cache.kept("test", weights, object) is value
+        value = cache.cached("test", weights, object)
+        assert cache.cached("test", weights, object) is value
         EDITS[edit](w.data if through == "data" else torch.from_numpy(w.numpy()))
-        assert cache.kept("test", weights, object) is not value
+        assert cache.cached("test", weights, object) is not value
 
 
 def test_memory_that_means_something_else_is_noticed() -> None:

@@ -181,13 +181,13 @@ LONG = {
     )""",
     "team": """torch.ops.fastunroll.network(
         torch.randn(4, 1024), [torch.zeros(1024, 2048)], [torch.zeros(1024, 2048)] * 50_000, [], [torch.ones(())],
-        [], [], None, None, fu.ops.Form(50_000, linear="coupled").numbers(), False, False, False,
+        [], [], None, None, fu.ops.NetworkSpec(50_000, linear="gradient").encode(), False, False, False,
     )""",
     "backward": """torch.ops.fastunroll.network_backward(
         torch.randn(32, 1024), None, torch.randn(32, 4096), [1e-6 * torch.randn(4096, 1024)], [],
         [torch.ones(())], [torch.ones(())], [], [], None, None, torch.ones(3000, 32, 1024),
         torch.zeros(3000, 32, 4096), torch.zeros(3000, 32, 0, dtype=torch.uint8),
-        fu.ops.Form(3000, linear="coupled").numbers(), [True] * 3 + [True, False, True, True, False, False],
+        fu.ops.NetworkSpec(3000, linear="gradient").encode(), [True] * 3 + [True, False, True, True, False, False],
     )""",
 }
 

@@ -178,7 +178,7 @@ def test_selection_is_exact(n: int, dtype: torch.dtype) -> None:
     eye = torch.eye(n, dtype=dtype)
     for k in range(n + 2):
         found = fu.unrolled(z, Coupled(eye), Prox(0.4, passing=k), layers=1)
-        wanted = fu.reference.prox(z, "soft", torch.tensor(0.4, dtype=dtype), 1.0, 1, k)
+        wanted = fu.reference.proximal_step(z, "soft", torch.tensor(0.4, dtype=dtype), 1.0, 1, k)
         assert torch.allclose(found, wanted, rtol=1e-6, atol=0)
 
 
@@ -257,7 +257,7 @@ def test_a_negative_threshold_without_sign() -> None:
     found = fu.unrolled(y, Coupled(A, step=0.05), Prox(theta, kind="nonnegative"), layers=1)
     assert torch.allclose(found, torch.relu(0.05 * y @ A - theta))
     x0, one = y.new_zeros(4, 9), [torch.tensor(0.05).double()]
-    form = {"layers": 1, "linear": "coupled", "state": "none", "shrinkage": "nonnegative", "group": 1, "passing": ()}
+    form = {"layers": 1, "linear": "gradient", "scheme": "proximal_gradient", "prox": "nonnegative"}
     assert torch.allclose(fu.reference.network(y, [A], [], one, [theta], [], [], x0, None, **form)[0][-1], found)
 
 

@@ -129,7 +129,7 @@ def autocasts(x: Tensor) -> bool:
     return (known or torch.amp.is_autocast_available(kind)) and torch.is_autocast_enabled(kind)
 
 
-def alike(**tensors: Tensor | None) -> list[Any]:
+def require_same_dtype_and_device(**tensors: Tensor | None) -> list[Any]:
     """The tensors, if they have the dtype and device of the first.
 
     Under autocast they are converted to the dtype of the first, so that weights set the precision.

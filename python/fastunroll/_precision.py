@@ -1,4 +1,4 @@
-"""Autocast and the plain operations that run where no kernel serves."""
+"""Autocast and the plain operations that run where there is no kernel."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ def step_arguments(x: Tensor, y: Tensor, A: Tensor) -> list[Tensor]:
     _checks.columns("x", _checks.tensor("x", x), A.shape[1], A.shape)
     _checks.columns("y", _checks.tensor("y", y), A.shape[0], A.shape)
     _checks.same_batch("x", x, "y", y)
-    A, x, y = _checks.alike(A=A, x=x, y=y)
+    A, x, y = _checks.require_same_dtype_and_device(A=A, x=x, y=y)
     return [x, y, A]
 
 
 def _step(x: Tensor, y: Tensor, A: Tensor, step: Tensor, theta: Tensor | None) -> Tensor:
-    form = ops.Form(1, linear="coupled", shrinkage="none" if theta is None else "soft")
+    form = ops.NetworkSpec(1, linear="gradient", prox="identity" if theta is None else "soft")
     return run(form, ops.Parameters([A], [], [step], [] if theta is None else [theta]), y, x)[0]
 
 
@@ -100,14 +100,14 @@ def ista(
     """Iterations of x⁺ = S_θ(v − step·Aᵀ(A v − y)), v = x + β(x − x_before), from x0 or zero, in one native call.
 
     (iterations, ..., n) if ``keep``, else (..., n). θ has 1 value or n, momentum β a value an iteration. max(z − θ, 0)
-    if ``nonnegative``. Arguments fit and are alike.
+    if ``nonnegative``. Arguments fit, and have one dtype and device.
     """
-    state, shrinkage = "none" if momentum is None else "momentum", "nonnegative" if nonnegative else "soft"
-    form = ops.Form(iterations, linear="coupled", state=state, shrinkage=shrinkage)
-    blend = [] if momentum is None else [momentum.to(step)]
+    scheme, prox = "proximal_gradient" if momentum is None else "fista", "nonnegative" if nonnegative else "soft"
+    form = ops.NetworkSpec(iterations, linear="gradient", scheme=scheme, prox=prox)
+    beta = [] if momentum is None else [momentum.to(step)]
     if x0 is not None:
         x0 = x0.expand(*y.shape[:-1], A.shape[1])
-    return run(form, ops.Parameters([A], [], [step], [theta], [], blend), y, x0, keep=keep)[0]
+    return run(form, ops.Parameters([A], [], [step], [theta], [], beta), y, x0, keep=keep)[0]
 
 
 Weights = Sequence[Tensor]
@@ -151,7 +151,9 @@ def _fitting_weights(w1: Weights, w2: Weights, theta: Weights, layers: int) -> t
                 f"{_checks.shape_text(t.shape)} in layer {k}"
             )
     groups = {"w1": w1, "w2": w2, "theta": theta}
-    one = _checks.alike(**{f"{name}[{k}]": t for name, group in groups.items() for k, t in enumerate(group)})
+    one = _checks.require_same_dtype_and_device(
+        **{f"{name}[{k}]": t for name, group in groups.items() for k, t in enumerate(group)}
+    )
     return one[: len(w1)], one[len(w1) : -len(theta)], one[-len(theta) :]
 
 
@@ -196,6 +198,6 @@ def lista(
     if x0 is not None:
         _checks.columns("x0", _checks.tensor("x0", x0), n, (n, n), "W2")
         _checks.same_batch("x0", x0, "y", y)
-    _, y, x0 = _checks.alike(W1=w1[0], y=y, x0=x0)
+    _, y, x0 = _checks.require_same_dtype_and_device(W1=w1[0], y=y, x0=x0)
     _checks.real("y", y)
-    return run(ops.Form(layers), ops.Parameters(w1, w2, (), theta), y, x0, keep=return_layers)[0]
+    return run(ops.NetworkSpec(layers), ops.Parameters(w1, w2, (), theta), y, x0, keep=return_layers)[0]

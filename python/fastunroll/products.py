@@ -9,8 +9,8 @@ from ._precision import own_precision
 
 
 def product(x: Tensor, A: Tensor, *, adjoint: bool = False, start: Tensor | None = None) -> Tensor:
-    """``start`` + A x for each sample, or + Aᴴ x: (..., n) to (..., m), or back. Arguments fit and are alike."""
-    if not ops.serves(A):
+    """``start`` + A x for each sample, or + Aᴴ x: (..., n) to (..., m), or back. Arguments fit."""
+    if not ops.is_supported(A):
         with own_precision(A):
             return reference.product(x, A, adjoint=adjoint, start=start)
     if x.dim() == 2:

@@ -1,4 +1,4 @@
-"""Every operation in plain PyTorch: the specification, the oracle of the tests, and what runs where no kernel does.
+"""Every operation in plain PyTorch: the specification, the oracle of the tests, and what runs where there is no kernel.
 
 Samples come first: ``y`` is (..., m), ``x`` is (..., n), ``A`` is (m, n).
 """
@@ -72,17 +72,17 @@ def largest(magnitude: Tensor, count: int) -> Tensor:
     return torch.zeros_like(magnitude).scatter(-1, order[..., :count], 1).bool()  # torch.jit traces no scatter of True
 
 
-def prox(z: Tensor, kind: str, theta: Tensor, gain: Tensor | float, group: int, passing: int) -> Tensor:
-    """gain·P(z). P shrinks the magnitude of ``group`` neighbours by θ, but for the ``passing`` largest."""
-    if kind == "none":
+def proximal_step(z: Tensor, prox: str, theta: Tensor, gain: Tensor | float, group: int, support_size: int) -> Tensor:
+    """gain·P(z). P shrinks the magnitude of ``group`` neighbours by θ, but for the ``support_size`` largest."""
+    if prox == "identity":
         return gain * z
-    if kind == "nonnegative" and not passing:
+    if prox == "nonnegative" and not support_size:
         return gain * torch.relu(z - theta)
     groups = z.unflatten(-1, (-1, group))
     size = groups.abs()[..., 0] if group == 1 else groups.norm(dim=-1)
-    if kind == "nonnegative":
+    if prox == "nonnegative":
         size = groups[..., 0]
-    if passing:
+    if support_size:
         theta = theta.clamp(min=0)
     # A size up to theta becomes zero; a NaN in either shows, and so does an infinite size under an infinite theta.
     zero = size - theta.clamp(min=0) <= 0
@@ -90,7 +90,7 @@ def prox(z: Tensor, kind: str, theta: Tensor, gain: Tensor | float, group: int, 
         unit = torch.sgn(groups)
     else:
         unit = groups / torch.where(zero, torch.ones_like(size), size).unsqueeze(-1)
-    kept = (size > theta) & largest(size.relu(), passing) if passing else torch.zeros_like(zero)
+    kept = (size > theta) & largest(size.relu(), support_size) if support_size else torch.zeros_like(zero)
     shrunk = torch.where(kept.unsqueeze(-1), groups, unit * (size - theta).unsqueeze(-1))
     return gain * torch.where(zero.unsqueeze(-1), torch.zeros_like(shrunk), shrunk).flatten(-2)
 
@@ -107,64 +107,69 @@ def norm(x: Tensor) -> Tensor:
 
 def network(
     y: Tensor,
-    first: Sequence[Tensor],
-    second: Sequence[Tensor],
+    W1: Sequence[Tensor],
+    W2: Sequence[Tensor],
     step: Sequence[Tensor],
     theta: Sequence[Tensor],
     gain: Sequence[Tensor],
-    blend: Sequence[Tensor],
+    beta: Sequence[Tensor],
     x0: Tensor,
     s0: Tensor | None,
     *,
     layers: int,
     linear: str,
-    state: str,
-    shrinkage: str,
-    group: int,
-    passing: Sequence[int],
+    scheme: str,
+    prox: str,
+    group: int = 1,
+    support_sizes: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor]:
     """All layers of any network, (layers, ..., n), and the second state after the last.
 
-    A list of one entry is shared by all layers, and one without entries is left out. ``linear`` is "direct", "coupled",
-    or "gram", coupled by the identity: ``first`` is then WᴴA, and y is Wᴴy, of n values. ``state`` is what the
-    second state s is: "none"; "momentum", the iterate before; "splitting", the dual variable; "onsager", the
-    correction.
+    All layers share a list with one entry; a list without entries is left out.
+
+    ``linear`` is the linear step: ``"affine"`` is z = W1 y + W2 v; ``"gradient"`` is z = v + Wᴴ(step ∘ (y − A v)),
+    where W1 is A, and W2 is W, or A if the list is empty; ``"gram"`` is z = v + step ∘ (y − G v), where W1 is G = WᴴA,
+    and y stands for Wᴴy. ``scheme`` is ``"proximal_gradient"``, which has no second state; ``"fista"``, whose second
+    state is the iterate before; ``"admm"``, the scaled dual variable; or ``"amp"``, the Onsager correction. ``prox`` is
+    ``"identity"``, ``"soft"`` or ``"nonnegative"``. ``beta`` is the momentum β of FISTA, or the relaxation η of ADMM.
+    ``support_sizes`` says for each layer how many of the largest stay unshrunk.
     """
 
     def of(values: Sequence[Tensor], k: int) -> Tensor:
         return values[min(k, len(values) - 1)]
 
-    gain, blend = ([*v[0]] if len(v) == 1 and v[0].numel() > 1 else v for v in (gain, blend))
+    gain, beta = ([*v[0]] if len(v) == 1 and v[0].numel() > 1 else v for v in (gain, beta))
 
     x, iterates = x0, []
     s = s0
     if s is None:
-        s = x0 if state == "momentum" else torch.zeros_like(y) if state == "onsager" else torch.zeros_like(x0)
+        s = x0 if scheme == "fista" else torch.zeros_like(y) if scheme == "amp" else torch.zeros_like(x0)
     for k in range(layers):
         v = x
-        if state == "momentum":
-            v = x + of(blend, k) * (x - s)
-        elif state == "splitting":
+        if scheme == "fista":
+            v = x + of(beta, k) * (x - s)
+        elif scheme == "admm":
             v = x - s
         scale: Tensor | float = 1.0
         residual = y
-        if linear != "direct":
-            residual = y - v @ of(first, k).mT
-            if state == "onsager":
+        if linear != "affine":
+            residual = y - v @ of(W1, k).mT
+            if scheme == "amp":
                 residual = residual + s
                 scale = norm(residual) / y.shape[-1] ** 0.5
             stepped = of(step, k) * residual if step else residual
-            z = v + (stepped if linear == "gram" else stepped @ of(second or first, k).conj())
+            z = v + (stepped if linear == "gram" else stepped @ of(W2 or W1, k).conj())
         else:
-            z = y @ of(first, k).mT + v @ of(second, k).mT
+            z = y @ of(W1, k).mT + v @ of(W2, k).mT
         before, g = x, of(gain, k) if gain else 1.0
         t = of(theta, k) * scale if theta else z.real.new_zeros(())
-        x = prox(z + s if state == "splitting" else z, shrinkage, t, g, group, passing[k] if passing else 0)
-        if state == "momentum":
+        support_size = support_sizes[k] if support_sizes else 0
+        x = proximal_step(z + s if scheme == "admm" else z, prox, t, g, group, support_size)
+        if scheme == "fista":
             s = before
-        elif state == "splitting":
-            s = s + of(blend, k) * (z - x)
-        elif state == "onsager":
+        elif scheme == "admm":
+            s = s + of(beta, k) * (z - x)
+        elif scheme == "amp":
             count = (x != 0).sum(dim=-1, keepdim=True).to(residual.real.dtype)
             s = g * count / y.shape[-1] * residual
         iterates.append(x)

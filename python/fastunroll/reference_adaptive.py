@@ -29,13 +29,13 @@ def network(
 ) -> Tensor:
     """The output of every layer: (K, ..., n).
 
-    form: as :class:`fastunroll.ops.AdaptiveForm` has it. whole: whether support selection of HyperLISTA orders all
+    form: as :class:`fastunroll.ops.AdaptiveSpec` has it. whole: whether support selection of HyperLISTA orders all
     magnitudes of a sample, as is needed where values are not known yet.
     """
     x = y.new_zeros(*y.shape[:-1], matrices[1].shape[1]) if x0 is None else x0
     first, *others = matrices
     layers: dict[str, Callable[[], Iterator[Tensor]]] = {
-        "glista": lambda: glista(y, x, first, others, values, form.passing, [*GAINS][form.option]),
+        "glista": lambda: glista(y, x, first, others, values, form.support_sizes, [*GAINS][form.option]),
         "hyperlista": lambda: hyperlista(y, x, first, *others, values=values, whole=whole),
         "lamp": lambda: lamp(y, x, first, others, values, form.option == 0),
         "lvamp": lambda: lvamp(y, x, first, *others, values=values, soft=form.option == 0),
@@ -44,7 +44,7 @@ def network(
 
 
 def glista(
-    y: Tensor, x: Tensor, A: Tensor, W: Sequence[Tensor], values: Tensor, passing: Sequence[int], gain: str
+    y: Tensor, x: Tensor, A: Tensor, W: Sequence[Tensor], values: Tensor, support_sizes: Sequence[int], gain: str
 ) -> Iterator[Tensor]:
     """Layers of GLISTA; ``values`` are θ, one or n of them, D, κ and a."""
     for k, row in enumerate(values):
@@ -52,10 +52,10 @@ def glista(
         larger = x * (1 + kappa * GAINS[gain](D * x.abs()))
         r = y - reference.product(larger, A)
         z = reference.product(r, W[min(k, len(W) - 1)], adjoint=True, start=larger)
-        count = passing[k] if passing else 0
+        count = support_sizes[k] if support_sizes else 0
         size = z.detach().abs()
         passed = reference.largest(size, count) & (size > theta.detach())
-        found = reference.prox(z, "soft", theta, 1.0, 1, count)
+        found = reference.proximal_step(z, "soft", theta, 1.0, 1, count)
         overshoot = 1 - a * theta * ~passed / ((found - x).abs() + 0.1)
         x = overshoot * found + (1 - overshoot) * x
         yield x

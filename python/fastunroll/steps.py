@@ -98,7 +98,7 @@ class GradientStep:
     def gram_matrix(self) -> Tensor:
         """G = WᴴA, (n, n)."""
         A, W = self._pair()
-        if not A.is_cpu or ops.is_observed() or ops.differentiable(A, W) or torch.is_inference_mode_enabled():
+        if not A.is_cpu or ops.is_tracing() or ops.differentiable(A, W) or torch.is_inference_mode_enabled():
             return product(A.mT, W, adjoint=True).mT
         # Some optimisers, and edits through .data, leave no trace but the values.
         if not self._kept or not (torch.equal(self._kept[0][0], A) and torch.equal(self._kept[0][1], W)):

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from .ops import dispatch
 from .ops.device import kernels, problem
-from .ops.form import Form, Parameters
 from .ops.network import _network as recorded
 from .ops.network import _network_backward as through
 from .ops.network import network
+from .ops.spec import NetworkSpec, Parameters
 from .ops.timings import Case, Timings, name_of
 
 SIZES = (64, 128, 256, 512)
@@ -51,7 +51,7 @@ def time_of(run: Run, device: torch.device, seconds: float) -> float:
     return statistics.median(loop(calls) for _ in range(5)) * 1e6
 
 
-def _drawn(kind: str, n: int, layers: int, device: torch.device, dtype: torch.dtype) -> tuple[Form, Parameters]:
+def _drawn(kind: str, n: int, layers: int, device: torch.device, dtype: torch.dtype) -> tuple[NetworkSpec, Parameters]:
     """Iterates neither grow nor vanish; how fast a kernel is does not depend on more."""
     m = n // 2
 
@@ -59,25 +59,27 @@ def _drawn(kind: str, n: int, layers: int, device: torch.device, dtype: torch.dt
         return (torch.randn(*shape) * 0.5 / shape[1] ** 0.5).to(device, dtype)
 
     theta = [torch.full((1,), 0.1).to(device, dtype) for _ in range(layers)]
-    if kind == "coupled":
+    if kind == "gradient":
         A = draw(m, n)
-        return Form(layers, linear="coupled"), Parameters([A], [A * 0.5], theta=theta)
+        return NetworkSpec(layers, linear="gradient"), Parameters([A], [A * 0.5], theta=theta)
     count = 1 if kind == "tied" else layers
-    return Form(layers), Parameters([draw(n, m) for _ in range(count)], [draw(n, n) for _ in range(count)], theta=theta)
+    return NetworkSpec(layers), Parameters(
+        [draw(n, m) for _ in range(count)], [draw(n, n) for _ in range(count)], theta=theta
+    )
 
 
-def _runs(form: Form, p: Parameters, y: Tensor) -> tuple[Run, Run]:
+def _runs(form: NetworkSpec, p: Parameters, y: Tensor) -> tuple[Run, Run]:
     """The network, and its gradient, by whichever kernel is the only one."""
 
     def forward() -> Sequence[Tensor]:
         return network(form, p, y, None, None, keep=False)
 
     needs = [False, False, False, True, True, False, True, False, False]
-    x, _, _, trace, passed = recorded(y, *map(list, p), None, None, form.numbers(), False, True, False)
+    x, _, _, trace, passed = recorded(y, *map(list, p), None, None, form.encode(), False, True, False)
     grad = torch.ones_like(x[-1])
 
     def backward() -> Sequence[Tensor]:
-        found: list[Tensor] = through(grad, None, y, *map(list, p), None, None, x, trace, passed, form.numbers(), needs)
+        found: list[Tensor] = through(grad, None, y, *map(list, p), None, None, x, trace, passed, form.encode(), needs)
         return found
 
     return forward, backward

@@ -46,13 +46,13 @@ class Converted(StepwiseNetwork):
         self.passing = passing if any(passing) else ()
         self.one_call = self._is_one_call()
 
-    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
+    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
         form, p = super()._describe()
         step = [sign * t for sign, t in zip(self.step_sign, p.step, strict=True)] if p.step else p.step
         theta = [sign * t for sign, t in zip(self.theta_sign, p.theta, strict=True)]
         # Not dataclasses.replace, through which torch 2.6 does not compile.
-        form = ops.Form(form.layers, form.linear, form.state, form.shrinkage, form.group, self.passing)
-        return form, ops.Parameters(p.first, p.second, step, theta, p.gain, p.blend)
+        form = ops.NetworkSpec(form.layers, form.linear, form.scheme, form.prox, form.group, self.passing)
+        return form, ops.Parameters(p.W1, p.W2, step, theta, p.gain, p.beta)
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         if self.one_call:
@@ -68,7 +68,7 @@ class Converted(StepwiseNetwork):
         real = y.real.dtype if y.is_complex() else y.dtype
         for k in range(self.layers):
             first, second, step, theta, *_ = p.part(k, k + 1)
-            linear = ops.Form(1, form.linear, shrinkage="none")
+            linear = ops.NetworkSpec(1, form.linear, prox="identity")
             w1, w2 = ([w.to(y.dtype) for w in group] for group in (first, second))
             z, _ = run(linear, ops.Parameters(w1, w2, [t.to(real) for t in step]), y, x)
             x = self._shrunk(k, z, self._threshold(theta[0].to(real), x))

@@ -126,7 +126,7 @@ def _require_numbers(net: Layers, numbers: dict[str, list[Tensor]], y: Tensor) -
         _require_sizes("theta", net.theta, {1, n // group})
     elif any(t.numel() != 1 for t in net.step):
         raise ValueError(f"{name} must hold one number for each layer where A is an operator")
-    if not (y.is_cpu and ops.serves(y, complex_too=True)):  # the CPU's native code looks at gains itself
+    if not (y.is_cpu and ops.is_supported(y, complex_too=True)):  # the CPU's native code looks at gains itself
         _require_positive(net.gain)
 
 
@@ -178,7 +178,7 @@ def _require_scalars(name: str, values: Sequence[Tensor], count: int, like: Tens
 
 def _require_positive(gain: list[Tensor]) -> None:
     """Reads the values, but not while something compiles, traces or captures the call."""
-    if not gain or gain[0].is_meta or ops.is_observed() or ops.captures(gain[0].device):
+    if not gain or gain[0].is_meta or ops.is_tracing() or ops.is_capturing(gain[0].device):
         return
     for g in gain:
         if bool((g.detach() <= 0).any()):

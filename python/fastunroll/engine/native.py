@@ -18,9 +18,9 @@ def _as_pairs(matrix: Tensor) -> Tensor:
 
 def _pairs_of(matrix: Tensor) -> Tensor:
     """:func:`_as_pairs`, made once where no gradient is recorded, and again when the matrix has changed."""
-    if ops.is_observed() or ops.differentiable(matrix) or not (ops.is_plain(matrix) and matrix.is_contiguous()):
+    if ops.is_tracing() or ops.differentiable(matrix) or not (ops.is_plain(matrix) and matrix.is_contiguous()):
         return _as_pairs(matrix)
-    return ops.kept("pairs", [matrix], lambda: _as_pairs(matrix.detach()))
+    return ops.cached("pairs", [matrix], lambda: _as_pairs(matrix.detach()))
 
 
 def _pairs(x: Tensor) -> Tensor:
@@ -28,22 +28,22 @@ def _pairs(x: Tensor) -> Tensor:
 
 
 def _network(
-    form: ops.Form, p: ops.Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
+    spec: ops.NetworkSpec, p: ops.Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
 ) -> tuple[Tensor, Tensor]:
     """Plain real batches through the native operator; complex ones as pairs of reals, whose modulus shrinks."""
     if not y.is_complex():
-        return ops.network(form, p, y, x0, s0, keep, segment)
+        return ops.network(spec, p, y, x0, s0, keep, segment)
     step = [t if t.numel() == 1 else t.repeat_interleave(2) for t in p.step]
     # The scale |r|₂/√m of AMP's threshold sees twice as many rows.
-    theta = [t * 2**0.5 for t in p.theta] if form.state == "onsager" else p.theta
-    real = p._replace(first=[*map(_pairs_of, p.first)], second=[*map(_pairs_of, p.second)], step=step, theta=theta)
+    theta = [t * 2**0.5 for t in p.theta] if spec.scheme == "amp" else p.theta
+    real = p._replace(W1=[*map(_pairs_of, p.W1)], W2=[*map(_pairs_of, p.W2)], step=step, theta=theta)
     start, state = (None if t is None else _pairs(t) for t in (x0, s0))
-    x, s = ops.network(form.of_pairs(), real, _pairs(y), start, state, keep, segment)
+    x, s = ops.network(spec.of_pairs(), real, _pairs(y), start, state, keep, segment)
     return torch.view_as_complex(x.unflatten(-1, (-1, 2))), torch.view_as_complex(s.unflatten(-1, (-1, 2)))
 
 
 def run(
-    form: ops.Form,
+    spec: ops.NetworkSpec,
     p: ops.Parameters,
     y: Tensor,
     x0: Tensor | None,
@@ -56,16 +56,16 @@ def run(
 
     Returns x, (K, ..., n) if ``keep``, else (..., n), and the second state.
     """
-    m, n = ops.sizes(form, p)
+    m, n = ops.sizes(spec, p)
     lead = y.shape[:-1]
-    if not ops.serves(y, complex_too=True):
+    if not ops.is_supported(y, complex_too=True):
         with own_precision(y):
             start = y.new_zeros(*lead, n) if x0 is None else x0
             x, s = reference.network(
-                y, *p, start, s0, layers=form.layers, linear=form.linear, state=form.state,
-                shrinkage=form.shrinkage, group=form.group, passing=form.passing,
+                y, *p, start, s0, layers=spec.layers, linear=spec.linear, scheme=spec.scheme, prox=spec.prox,
+                group=spec.group, support_sizes=spec.support_sizes,
             )  # fmt: skip
         return x if keep else x[-1], s
     x0, s0 = (None if t is None else t.reshape(-1, t.shape[-1]) for t in (x0, s0))
-    x, s = _network(form, p, y.reshape(-1, m), x0, s0, keep, segment)
-    return x.reshape((form.layers, *lead, n) if keep else (*lead, n)), s.reshape(*lead, s.shape[-1])
+    x, s = _network(spec, p, y.reshape(-1, m), x0, s0, keep, segment)
+    return x.reshape((spec.layers, *lead, n) if keep else (*lead, n)), s.reshape(*lead, s.shape[-1])

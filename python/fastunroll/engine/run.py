@@ -17,7 +17,7 @@ from ..steps import AffineStep, DataStep, GradientStep
 from . import linear, native, stepwise
 from .layers import Layers, support_sizes
 
-_STATES = {ProximalGradient: "none", FISTA: "momentum", ADMM: "splitting", AMP: "onsager"}
+_SCHEMES = {ProximalGradient: "proximal_gradient", FISTA: "fista", ADMM: "admm", AMP: "amp"}
 
 
 def run(
@@ -36,19 +36,17 @@ def _compiled(
 ) -> tuple[Tensor, Tensor]:
     kernel = net.prox.kernel
     assert kernel is not None
-    kind, first, second = "coupled", net.first, net.second
+    kind, first, second = "gradient", net.first, net.second
     if isinstance(net.linear, AffineStep):
-        kind = "direct"
+        kind = "affine"
     elif isinstance(net.linear, GradientStep) and net.linear.via == "gram":
         kind, y = "gram", product(y, (second or first)[0], adjoint=True)
         first, second = [net.linear.gram_matrix], []
-    name = "none" if kernel.name == "identity" else kernel.name
-    form = ops.Form(
-        net.count, kind, _STATES[type(net.scheme)], name, kernel.group, support_sizes(kernel, net.count)
-    )
+    sizes = support_sizes(kernel, net.count)
+    spec = ops.NetworkSpec(net.count, kind, _SCHEMES[type(net.scheme)], kernel.name, kernel.group, sizes)
     numbers = [t for name in net.scheme.numbers for t in getattr(net.scheme, name)]
     p = ops.Parameters(first, second, net.step, net.theta, _gains(net), numbers)
-    return native.run(form, p, y, x0, s0, keep=keep, segment=segment)
+    return native.run(spec, p, y, x0, s0, keep=keep, segment=segment)
 
 
 def _gains(net: Layers) -> list[Tensor]:

@@ -11,7 +11,7 @@ from .. import ops, reference_adaptive
 from .._precision import own_precision
 from .network import UnrolledNetwork, tensors_of
 
-Described = tuple[ops.AdaptiveForm, list[Tensor], Tensor]
+Described = tuple[ops.AdaptiveSpec, list[Tensor], Tensor]
 
 
 class AdaptiveNetwork(UnrolledNetwork):
@@ -24,8 +24,8 @@ class AdaptiveNetwork(UnrolledNetwork):
         """The first layers as the kernels take them: their form, their matrices, and a row of values for each."""
         raise NotImplementedError
 
-    def _prepare(self) -> ops.PreparedAdaptive:
-        return ops.PreparedAdaptive()
+    def _prepare(self) -> ops.AdaptiveNetworkCache:
+        return ops.AdaptiveNetworkCache()
 
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
         tensors = tensors_of(self, self.tensors)
@@ -46,11 +46,11 @@ class AdaptiveNetwork(UnrolledNetwork):
         values = values.to(wide)
         fixed = matrices[:1] if form.learns else matrices
         flat, start = y.reshape(-1, self.m).to(wide), None if x0 is None else x0.reshape(-1, self.n).to(wide)
-        if ops.serves_adaptive(flat) and not ops.differentiable(*fixed):
+        if ops.is_supported_on_cpu(flat) and not ops.differentiable(*fixed):
             x = ops.adaptive(form, flat, matrices, values, start, return_layers)
         else:
             with own_precision(y):
-                every = reference_adaptive.network(form, flat, matrices, values, start, whole=ops.is_observed())
+                every = reference_adaptive.network(form, flat, matrices, values, start, whole=ops.is_tracing())
             x = every if return_layers else every[-1]
         return x.reshape((depth, *y.shape[:-1], self.n) if return_layers else (*y.shape[:-1], self.n)).to(y.dtype)
 

@@ -126,8 +126,8 @@ class ADMMNet(UnrolledNetwork):
         self.log_eta = logarithms([eta] * layers, A)
         self.log_theta = logarithms([lam / rho] * layers, A)
 
-    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
-        form = ops.Form(self.layers, "coupled", "splitting")
+    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
+        form = ops.NetworkSpec(self.layers, "gradient", "admm")
         theta, eta = exponentials(self.log_theta), exponentials(self.log_eta)
         if self.solve == "learned":
             return form, ops.Parameters([self.A], [*self.W], (), theta, (), eta)
@@ -147,10 +147,10 @@ class ADMMNet(UnrolledNetwork):
         if self.solve == "exact":
             return self.U, self.s, self.Vh, self.sVh
         A = self.A
-        if ops.is_observed() or ops.differentiable(A) or not (ops.is_plain(A) and A.is_contiguous()):
+        if ops.is_tracing() or ops.differentiable(A) or not (ops.is_plain(A) and A.is_contiguous()):
             return None
         with torch.inference_mode(False), torch.no_grad():  # kept for calls of any mode
-            return ops.kept("singular values", [A], lambda: decomposed(A))
+            return ops.cached("singular values", [A], lambda: decomposed(A))
 
     def _measured(self, y: Tensor) -> Tensor:
         found = None if self.solve == "learned" else self._decomposition()

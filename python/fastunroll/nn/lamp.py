@@ -101,8 +101,8 @@ class LAMP(AdaptiveNetwork):
         run = UnrolledNetwork._run if self._is_soft else AdaptiveNetwork._run
         return run(self, y, x0, depth, return_layers)
 
-    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
-        form = ops.Form(self.layers, "coupled", "onsager")
+    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
+        form = ops.NetworkSpec(self.layers, "gradient", "amp")
         assert isinstance(self.shrinkage, SoftShrinkage)
         alpha, scale = exponentials(self.shrinkage.log_alpha), exponentials(self.shrinkage.log_scale)
         # A gain is positive, but an exponential may underflow.
@@ -110,7 +110,7 @@ class LAMP(AdaptiveNetwork):
         return form, ops.Parameters([self.A], [*self.W], (), alpha, scale)
 
     def _adaptive(self, depth: int) -> Described:
-        form = ops.AdaptiveForm("lamp", depth, self.shrinkage.option)
+        form = ops.AdaptiveSpec("lamp", depth, self.shrinkage.option)
         return form, [self.A, *first_of(self.W, depth)], self.shrinkage.values(depth)
 
     def _layer(self, k: int) -> dict[str, float]:

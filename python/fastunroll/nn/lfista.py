@@ -70,9 +70,9 @@ class LFISTA(UnrolledNetwork):
         like = self.log_theta[0].detach()
         self.beta = nn.ParameterList(nn.Parameter(like.new_tensor([beta])) for beta in beck_teboulle(layers).tolist())
 
-    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
+    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
         theta = exponentials(self.log_theta)
-        return ops.Form(self.layers, state="momentum"), ops.Parameters(
+        return ops.NetworkSpec(self.layers, scheme="fista"), ops.Parameters(
             [*self.W1], [*self.W2], (), theta, (), [*self.beta]
         )
 

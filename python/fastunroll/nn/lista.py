@@ -98,10 +98,10 @@ class LISTA(UnrolledNetwork):
             return super()._run(y, x0, depth, return_layers)
         with own_precision(y):  # autocast would have a parametrization make matrices of half precision
             p = self._describe()[1]
-        return lista(y, p.first, p.second, p.theta, x0, layers=depth, return_layers=return_layers)
+        return lista(y, p.W1, p.W2, p.theta, x0, layers=depth, return_layers=return_layers)
 
-    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
-        return ops.Form(self.layers), ops.Parameters([*self.W1], [*self.W2], (), [*self.theta])
+    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
+        return ops.NetworkSpec(self.layers), ops.Parameters([*self.W1], [*self.W2], (), [*self.theta])
 
     def _matrix(self) -> Tensor:
         return self.W1[0]

@@ -69,8 +69,8 @@ class LISTACP(UnrolledNetwork):
         self.W = copies(step * A, 1 if tied else layers)
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
 
-    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
-        form = ops.Form(self.layers, "coupled", passing=schedule(self.selection, self.layers, self.n))
+    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
+        form = ops.NetworkSpec(self.layers, "gradient", support_sizes=schedule(self.selection, self.layers, self.n))
         return form, ops.Parameters([self.A], [*self.W], (), exponentials(self.log_theta))
 
     def extra_repr(self) -> str:

@@ -70,8 +70,8 @@ class LISTASS(UnrolledNetwork):
         self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
 
-    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
-        form = ops.Form(self.layers, passing=self._passing)
+    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
+        form = ops.NetworkSpec(self.layers, support_sizes=self._passing)
         return form, ops.Parameters([*self.W1], [*self.W2], (), exponentials(self.log_theta))
 
     def _matrix(self) -> Tensor:

@@ -83,8 +83,8 @@ def tensors_of(module: nn.Module, names: Iterable[str]) -> list[Tensor] | None:
 
 def rounded(p: ops.Parameters) -> ops.Parameters:
     """With matrices rounded to bfloat16."""
-    first, second = ([w.bfloat16().to(w.dtype) for w in group] for group in (p.first, p.second))
-    return p._replace(first=first, second=second)
+    first, second = ([w.bfloat16().to(w.dtype) for w in group] for group in (p.W1, p.W2))
+    return p._replace(W1=first, W2=second)
 
 
 def _frozen(p: ops.Parameters, depth: int) -> int:
@@ -135,7 +135,7 @@ class UnrolledNetwork(nn.Module):
 
     def _prepare(self) -> Any:
         """What is kept between calls, empty."""
-        return ops.Prepared()
+        return ops.NetworkCache()
 
     @property
     def weights(self) -> Weights:
@@ -172,7 +172,7 @@ class UnrolledNetwork(nn.Module):
                 f'weights="bf16" rounds those of a float32 network, but they are {self._matrix().dtype}: use .float() '
                 'or set weights to "full"'
             )
-        if depth is None and isinstance(return_layers, bool) and not ops.is_observed():
+        if depth is None and isinstance(return_layers, bool) and not ops.is_tracing():
             out = self._at_once(y, x0, return_layers)
             if out is not None:
                 return out
@@ -199,7 +199,7 @@ class UnrolledNetwork(nn.Module):
         with torch.no_grad():
             return Table({"layer": k, **self._layer(k)} for k in range(self.layers))
 
-    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
+    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
         """The layers as the kernels take them; of networks that run in one call."""
         raise NotImplementedError
 
@@ -213,7 +213,7 @@ class UnrolledNetwork(nn.Module):
         y = self._measured(y)
         if y.is_complex():  # .to(dtype) of a module turns real parameters complex, or leaves them behind
             small = ([(t.real if t.is_complex() else t).to(y.real.dtype) for t in group] for group in p[2:])
-            p = ops.Parameters(p.first, p.second, *small)
+            p = ops.Parameters(p.W1, p.W2, *small)
         if self._weights == "bf16" and not ops.differentiable(y, x0, *(t for group in p for t in group)):
             p = rounded(p)
         learns = ops.differentiable(*(t for group in p for t in group)) and not ops.differentiable(y, x0)
@@ -223,7 +223,7 @@ class UnrolledNetwork(nn.Module):
         # Layers that learn nothing, and that nothing before them learns from, need no gradient.
         with torch.no_grad():
             first, s = run(form.part(0, frozen), p.part(0, frozen), y, x0, keep=return_layers)
-        start, state = first[-1] if return_layers else first, None if form.state == "none" else s
+        start, state = first[-1] if return_layers else first, None if form.scheme == "proximal_gradient" else s
         x, _ = run(form.part(frozen, depth), p.part(frozen, depth), y, start, state, keep=return_layers)
         return torch.cat([first, x]) if return_layers else x
 
@@ -237,10 +237,10 @@ class UnrolledNetwork(nn.Module):
                 value.reshape(-1)[k] if len(values) == 1 and 1 < value.numel() == form.layers else value.mean()
             )
 
-        blend = {"momentum": "momentum", "splitting": "relaxation"}.get(form.state, "")
-        named = {"step": p.step, "threshold": p.theta, "gain": p.gain, blend: p.blend}
+        beta = {"fista": "momentum", "admm": "relaxation"}.get(form.scheme, "")
+        named = {"step": p.step, "threshold": p.theta, "gain": p.gain, beta: p.beta}
         row = {name: of(values) for name, values in named.items() if values}
-        return row | ({"passing": float(form.passing[k])} if form.passing else {})
+        return row | ({"passing": float(form.support_sizes[k])} if form.support_sizes else {})
 
     def _checked(self, y: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor | None]:
         shape = self.m, self.n
@@ -250,7 +250,7 @@ class UnrolledNetwork(nn.Module):
             _checks.same_batch("x0", x0, "y", y)
         with own_precision(y):
             matrix = self._matrix()
-        _, y, x0 = _checks.alike(**{"the network": matrix, "y": y, "x0": x0})
+        _, y, x0 = _checks.require_same_dtype_and_device(**{"the network": matrix, "y": y, "x0": x0})
         return y, x0
 
     def _matrix(self) -> Tensor:

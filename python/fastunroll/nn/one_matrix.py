@@ -25,8 +25,8 @@ class OneMatrixNetwork(UnrolledNetwork):
         self.register_buffer("A", A.clone())
         self.log_step, self.log_theta = logarithms(steps, A), logarithms(thetas, A)
 
-    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
-        form = ops.Form(self.layers, "coupled", passing=self._passing)
+    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
+        form = ops.NetworkSpec(self.layers, "gradient", support_sizes=self._passing)
         return form, ops.Parameters([self.A], [self.W], exponentials(self.log_step), exponentials(self.log_theta))
 
     def extra_repr(self) -> str:

@@ -61,9 +61,11 @@ class StepLISTA(UnrolledNetwork):
         self.register_buffer("A", A.clone())
         self.log_step = logarithms([1 / spectral_norm(A) ** 2] * layers, A)
 
-    def _describe(self) -> tuple[ops.Form, ops.Parameters]:
+    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
         step = exponentials(self.log_step)
-        return ops.Form(self.layers, "coupled"), ops.Parameters([self.A], [], step, [self.lam * t for t in step])
+        return ops.NetworkSpec(self.layers, "gradient"), ops.Parameters(
+            [self.A], [], step, [self.lam * t for t in step]
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, lam={self.lam:g}"

@@ -131,7 +131,7 @@ class Unrolled(nn.Module):
     def explain(self, y: Tensor) -> str:
         """One sentence: whether all layers of this network are one native call for a batch like ``y``, or why not."""
         reason = self._described(y, None).unsupported_reason()
-        if reason is None and not ops.serves(y, complex_too=True):
+        if reason is None and not ops.is_supported(y, complex_too=True):
             reason = f"there are no kernels for {y.dtype} on {y.device.type} devices"
         if reason is None:
             return f"All {self.layers} layers run in one native call."

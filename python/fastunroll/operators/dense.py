@@ -47,7 +47,7 @@ class Dense(nn.Module):
 
     def _arguments(self, name: str, x: Tensor, depth: int) -> list[Tensor]:
         _checks.columns(name, _checks.tensor(name, x), depth, self.A.shape)
-        return _checks.alike(**{"A": self.A, name: x})
+        return _checks.require_same_dtype_and_device(**{"A": self.A, name: x})
 
     def forward(self, x: Tensor) -> Tensor:
         """A x for each sample: (..., n) to (..., m). Equivalent to ``x @ A.mT``."""

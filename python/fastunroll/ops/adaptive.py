@@ -11,26 +11,25 @@ from torch import Tensor
 
 from .. import _fastunroll, reference_adaptive
 from .cache import Kept
-from .device import kernels
 from .memory import empty
 from .products import packed_matrix
 from .register import (
     address,
     addresses,
-    alike,
     below_autograd,
     contiguous,
     differentiable,
     differentiate,
     has_tangents,
+    have_same_dtype_and_device,
     is_batched,
     is_double,
-    is_observed,
+    is_jit_tracing,
     is_plain,
+    is_supported_on_cpu,
     is_tracing,
     operator,
     require,
-    serves,
 )
 
 KINDS = ("glista", "hyperlista", "lamp", "lvamp")
@@ -45,25 +44,25 @@ _BACKWARD: tuple[tuple[tuple[bool, ...], ...], ...] = (
 
 
 @dataclass(frozen=True)
-class AdaptiveForm:
+class AdaptiveSpec:
     """What the layers of a network compute, but for matrices and values; :mod:`fastunroll.reference_adaptive` says it.
 
     option: which gain G of GLISTA, or for LAMP and LVAMP 0 for soft and 1 for Bernoulli–Gaussian shrinkage.
-    passing: for each layer of GLISTA how many of the largest pass unshrunk; none if empty.
+    support_sizes: for each layer of GLISTA, how many of the largest stay unshrunk; empty for none.
     """
 
     kind: str
     layers: int
     option: int = 0
-    passing: tuple[int, ...] = ()
+    support_sizes: tuple[int, ...] = ()
 
-    def numbers(self) -> list[int]:
-        return [KINDS.index(self.kind), self.layers, self.option, *self.passing]
+    def encode(self) -> list[int]:
+        return [KINDS.index(self.kind), self.layers, self.option, *self.support_sizes]
 
     @staticmethod
-    def of(numbers: Sequence[int]) -> AdaptiveForm:
-        kind, layers, option, *passing = numbers
-        return AdaptiveForm(KINDS[kind], layers, option, tuple(passing))
+    def decode(numbers: Sequence[int]) -> AdaptiveSpec:
+        kind, layers, option, *support_sizes = numbers
+        return AdaptiveSpec(KINDS[kind], layers, option, tuple(support_sizes))
 
     @property
     def learns(self) -> bool:
@@ -71,21 +70,21 @@ class AdaptiveForm:
         return self.kind in ("glista", "lamp")
 
 
-def _sizes(f: AdaptiveForm, matrices: Sequence[Tensor]) -> tuple[int, int]:
+def _sizes(f: AdaptiveSpec, matrices: Sequence[Tensor]) -> tuple[int, int]:
     """m and n."""
     if f.kind == "lvamp":
         return matrices[0].shape[1], matrices[1].shape[1]
     return matrices[0].shape[0], matrices[0].shape[1]
 
 
-def _trace_size(f: AdaptiveForm, matrices: Sequence[Tensor]) -> int:
+def _trace_size(f: AdaptiveSpec, matrices: Sequence[Tensor]) -> int:
     m, n = _sizes(f, matrices)
     if f.kind == "lvamp":
         return n + matrices[0].shape[0] + 4
     return {"glista": 2 * n + m, "hyperlista": 2 * n + 1, "lamp": m + n + 2}[f.kind]
 
 
-def _fits(f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor, x0: Tensor | None) -> bool:
+def _fits(f: AdaptiveSpec, y: Tensor, matrices: Sequence[Tensor], values: Tensor, x0: Tensor | None) -> bool:
     count = len(matrices)
     if count < 2 or any(t.dim() != 2 for t in (y, values, *matrices)):
         return False
@@ -102,15 +101,15 @@ def _fits(f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor
         right, sizes = shapes == [(rank, m), (rank, n), (1, rank)], (3,)
     return (
         right and y.shape[1] == m and values.shape[0] == f.layers and values.shape[1] in sizes
-        and (x0 is None or x0.shape == (y.shape[0], n)) and len(f.passing) in (0, f.layers)
-        and all(0 <= p <= n for p in f.passing) and alike(y, values, x0, *matrices)
+        and (x0 is None or x0.shape == (y.shape[0], n)) and len(f.support_sizes) in (0, f.layers)
+        and all(0 <= p <= n for p in f.support_sizes) and have_same_dtype_and_device(y, values, x0, *matrices)
     )  # fmt: skip
 
 
 Matrix = tuple[tuple[int, ...], int, Any, Any]
 
 
-def _arrays(f: AdaptiveForm, matrices: Sequence[Tensor], forward: bool, every: bool, bfloat16: bool) -> list[Matrix]:
+def _arrays(f: AdaptiveSpec, matrices: Sequence[Tensor], forward: bool, every: bool, bfloat16: bool) -> list[Matrix]:
     """The matrices as a native pass reads them: in a packed form, which is kept, but for W unless ``every`` is."""
     read = (_FORWARD if forward else _BACKWARD)[KINDS.index(f.kind)]
     arrays = []
@@ -122,17 +121,17 @@ def _arrays(f: AdaptiveForm, matrices: Sequence[Tensor], forward: bool, every: b
 
 
 def _call(
-    f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], arrays: list[Matrix], values: Tensor, x0: Tensor | None
+    f: AdaptiveSpec, y: Tensor, matrices: Sequence[Tensor], arrays: list[Matrix], values: Tensor, x0: Tensor | None
 ) -> tuple[bool, tuple[int, ...], tuple[int, ...], int, list[Matrix], tuple[int, int, int]]:
     """What both native passes are told."""
     batch, count = y.numel() // y.shape[-1], values.shape[1]
     numbers = KINDS.index(f.kind), f.option, f.layers, *_sizes(f, matrices), batch, count, _trace_size(f, matrices)
     inputs = values.data_ptr(), y.data_ptr(), address(x0)
-    return is_double(y), numbers, f.passing, torch.get_num_threads(), arrays, inputs
+    return is_double(y), numbers, f.support_sizes, torch.get_num_threads(), arrays, inputs
 
 
 def _shapes(
-    f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], keep: bool, record: bool
+    f: AdaptiveSpec, y: Tensor, matrices: Sequence[Tensor], keep: bool, record: bool
 ) -> tuple[tuple[int, ...], ...]:
     batch, n = y.shape[0], _sizes(f, matrices)[1]
     return (
@@ -146,7 +145,7 @@ def _adaptive_fake(
     y: Tensor, matrices: list[Tensor], values: Tensor, x0: Tensor | None, form: list[int], keep: bool, record: bool,
     reuse: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    return tuple(y.new_empty(shape) for shape in _shapes(AdaptiveForm.of(form), y, matrices, keep, record))
+    return tuple(y.new_empty(shape) for shape in _shapes(AdaptiveSpec.decode(form), y, matrices, keep, record))
 
 
 @operator(
@@ -163,7 +162,7 @@ def _adaptive(
     keep: return every layer, and not the last. record: return every layer and the trace. reuse: packed forms of W are
     kept for later calls.
     """
-    f = AdaptiveForm.of(form)
+    f = AdaptiveSpec.decode(form)
     require(y.device.type == "cpu" and _fits(f, y, matrices, values, x0), "adaptive")
     y, values, matrices = y.contiguous(), values.contiguous(), contiguous(matrices)
     x0 = None if x0 is None else x0.contiguous()
@@ -175,7 +174,7 @@ def _adaptive(
 
 
 def _backward_shapes(
-    f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor, needs: Sequence[bool]
+    f: AdaptiveSpec, y: Tensor, matrices: Sequence[Tensor], values: Tensor, needs: Sequence[bool]
 ) -> list[Sequence[int]]:
     shapes: tuple[Sequence[int], ...] = (y.shape, (y.shape[0], _sizes(f, matrices)[1]), values.shape)
     out = [shape for need, shape in zip(needs[:3], shapes, strict=True) if need]
@@ -186,7 +185,7 @@ def _backward_fake(
     grad: Tensor, y: Tensor, matrices: list[Tensor], values: Tensor, x0: Tensor | None, x: Tensor, trace: Tensor,
     form: list[int], needs: list[bool],
 ) -> list[Tensor]:  # fmt: skip
-    shapes = _backward_shapes(AdaptiveForm.of(form), y, matrices, values, needs)
+    shapes = _backward_shapes(AdaptiveSpec.decode(form), y, matrices, values, needs)
     return [y.new_empty(shape) for shape in shapes]
 
 
@@ -200,12 +199,12 @@ def _adaptive_backward(
     form: list[int], needs: list[bool],
 ) -> list[Tensor]:  # fmt: skip
     """The gradients that ``needs`` asks for, of y, x0, values and every W, in that order."""
-    f = AdaptiveForm.of(form)
+    f = AdaptiveSpec.decode(form)
     batch = y.shape[0]
     require(
         y.device.type == "cpu" and _fits(f, y, matrices, values, x0) and len(needs) == 4
         and x.shape == (f.layers, batch, _sizes(f, matrices)[1]) and grad.shape in (x.shape, x.shape[1:])
-        and trace.shape == (f.layers, batch, _trace_size(f, matrices)) and alike(y, x, grad, trace)
+        and trace.shape == (f.layers, batch, _trace_size(f, matrices)) and have_same_dtype_and_device(y, x, grad, trace)
         and x.is_contiguous() and trace.is_contiguous() and (f.learns or not needs[3]),
         "adaptive_backward",
     )  # fmt: skip
@@ -225,7 +224,7 @@ def _adaptive_backward(
 def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     y, matrices, values, x0, form, ctx.keep, _, _ = inputs
     x, _, trace = output
-    ctx.form = AdaptiveForm.of(form)
+    ctx.form = AdaptiveSpec.decode(form)
     ctx.save_for_backward(y, values, x0, x, trace, *matrices)
     ctx.set_materialize_grads(False)
 
@@ -233,20 +232,20 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> No
 def _gradients(ctx: Any, grad: Tensor | None, needs: Sequence[bool], needs_matrices: Sequence[bool]) -> list[Any]:
     """Those of y, values, x0 and each matrix."""
     y, values, x0, x, trace, *matrices = ctx.saved_tensors
-    f: AdaptiveForm = ctx.form
+    f: AdaptiveSpec = ctx.form
     require(len(x) == f.layers, "adaptive (without record)")
     need_y, need_values, need_x0 = needs
     grad = torch.zeros_like(x[-1]) if grad is None else grad
     if torch.is_grad_enabled() or is_batched(grad):
         return _plain_gradients(f, (y, values, x0, *matrices), [*needs, *needs_matrices], grad)
     wanted = [need_y, need_x0, need_values, any(needs_matrices)]
-    found = iter(_adaptive_backward(grad, y, matrices, values, x0, x, trace, f.numbers(), wanted))
+    found = iter(_adaptive_backward(grad, y, matrices, values, x0, x, trace, f.encode(), wanted))
     of_y, of_x0, of_values = (next(found) if need else None for need in wanted[:3])
     return [of_y, of_values, of_x0, None, *(list(found) or [None] * (len(matrices) - 1))]
 
 
 def _plain_gradients(
-    f: AdaptiveForm, tensors: Sequence[Tensor | None], needs: Sequence[bool], grad: Tensor
+    f: AdaptiveSpec, tensors: Sequence[Tensor | None], needs: Sequence[bool], grad: Tensor
 ) -> list[Tensor | None]:
     """By plain PyTorch, for second derivatives and batches of gradients."""
     again = torch.is_grad_enabled()
@@ -282,9 +281,9 @@ class _Adaptive(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, f: AdaptiveForm, keep: bool, y: Tensor, values: Tensor, x0: Tensor | None, *matrices: Tensor
+        ctx: Any, f: AdaptiveSpec, keep: bool, y: Tensor, values: Tensor, x0: Tensor | None, *matrices: Tensor
     ) -> Tensor:
-        form = f.numbers()
+        form = f.encode()
         with below_autograd():
             out = _adaptive(y, list(matrices), values, x0, form, keep, True, False)
         _set_up(ctx, (y, matrices, values, x0, form, keep, True, False), out)
@@ -297,22 +296,17 @@ class _Adaptive(torch.autograd.Function):
         return None, None, *_gradients(ctx, grad, needs[2:5], needs[5:])
 
 
-def serves_adaptive(y: Tensor) -> bool:
-    """Whether a native kernel exists for this device and dtype: on CPUs alone."""
-    return y.device.type == "cpu" and kernels(y) is None and serves(y)
-
-
 def adaptive(
-    f: AdaptiveForm, y: Tensor, matrices: Sequence[Tensor], values: Tensor, x0: Tensor | None, keep: bool
+    f: AdaptiveSpec, y: Tensor, matrices: Sequence[Tensor], values: Tensor, x0: Tensor | None, keep: bool
 ) -> Tensor:
     """The last layer, (batch, n), or with ``keep`` all, (K, batch, n). No gradient but those of y, x0, values and W."""
-    arguments = y, list(matrices), values, x0, f.numbers(), keep
-    if is_tracing():  # for programs that run with gradients and without
+    arguments = y, list(matrices), values, x0, f.encode(), keep
+    if is_jit_tracing():  # for programs that run with gradients and without
         x, last, _ = _adaptive(*arguments, True, True)
     elif not differentiable(y, values, x0, *matrices):
         with below_autograd():
             x, last, _ = _adaptive(*arguments, False, True)
-    elif is_observed():
+    elif is_tracing():
         x, last, _ = _adaptive(*arguments, True, False)
     else:
         out: Tensor = _Adaptive.apply(f, keep, y, values, x0, *matrices)
@@ -320,7 +314,7 @@ def adaptive(
     return x if keep else last
 
 
-class PreparedAdaptive:
+class AdaptiveNetworkCache:
     """What a module keeps between calls without gradients: its matrices, packed, and its values."""
 
     __slots__ = ("_kept",)
@@ -335,12 +329,12 @@ class PreparedAdaptive:
         """All layers; None where the operator has to be asked, which also says what is wrong."""
         if not is_plain(y) or not (x0 is None or is_plain(x0)):
             return None
-        if is_observed() or has_tangents() or differentiable(y, x0, *tensors):
+        if is_tracing() or has_tangents() or differentiable(y, x0, *tensors):
             return None
         kept = self._kept  # which another thread may replace meanwhile
         if kept is None or not kept.is_current(tensors):
             kept = self._kept = None  # its memory can serve again
-            if not all(is_plain(t) and serves_adaptive(t) and t.is_contiguous() for t in tensors):
+            if not all(is_plain(t) and is_supported_on_cpu(t) and t.is_contiguous() for t in tensors):
                 return None
             if any(t.is_inference() for t in tensors):
                 return None
@@ -362,16 +356,16 @@ class PreparedAdaptive:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a module prepares itself."""
-        return PreparedAdaptive, ()
+        return AdaptiveNetworkCache, ()
 
 
-_Network = tuple[AdaptiveForm, list[Tensor], Tensor]
+_Network = tuple[AdaptiveSpec, list[Tensor], Tensor]
 
 
 class _Described:
     """A network, and its matrices as the kernels of an instruction set read them."""
 
-    def __init__(self, form: AdaptiveForm, matrices: list[Tensor], values: Tensor) -> None:
+    def __init__(self, form: AdaptiveSpec, matrices: list[Tensor], values: Tensor) -> None:
         self.form, self.matrices, self.values = form, matrices, values.contiguous()
         self.packed: dict[tuple[bool, str], list[Matrix]] = {}
 

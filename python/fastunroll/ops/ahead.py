@@ -10,21 +10,15 @@ import torch
 from torch import Tensor
 
 from .. import _fastunroll
-from .device import kernels
-from .register import differentiable, is_double, is_observed, is_plain, serves
-
-_DTYPES = torch.float32, torch.float64
+from .register import differentiable, is_double, is_plain, is_supported_on_cpu, is_tracing
 
 
-def serves_ahead(*tensors: Tensor) -> bool:
-    """Whether native passes serve for data like these."""
+def is_step_supported(*tensors: Tensor) -> bool:
+    """Whether the native passes below take these tensors."""
     first = tensors[0]
     return (
-        first.dtype in _DTYPES
-        and first.device.type == "cpu"
-        and serves(first)
-        and kernels(first) is None
-        and not is_observed()
+        is_supported_on_cpu(first)
+        and not is_tracing()
         and not differentiable(*tensors)
         and all(is_plain(t) and t.dtype == first.dtype for t in tensors)
     )

@@ -1,4 +1,4 @@
-"""Values made of tensors, such as packed weights, kept for as long as the tensors do not change.
+"""Values made of tensors, such as packed weights, cached for as long as the tensors do not change.
 
 A tensor counts as unchanged while it is the same object at the same address, with the same version counter and the
 same sample of values. In-place operations, optimisers, ``load_state_dict`` and ``.to()`` change one of these. The
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import _fastunroll
-from .form import Form, Parameters
+from .spec import NetworkSpec, Parameters
 
 T = TypeVar("T")
 
@@ -53,10 +53,10 @@ class Kept(Generic[T]):
 _registry: dict[tuple[int, Hashable], Kept[Any]] = {}
 
 
-def kept(kind: Hashable, tensors: list[Tensor], make: Callable[[], T]) -> T:
+def cached(kind: Hashable, tensors: list[Tensor], make: Callable[[], T]) -> T:
     """The value that ``make`` makes of contiguous tensors: that of an earlier call of this kind, if they are unchanged.
 
-    Tensors of inference mode have no version counter, so nothing is kept for them.
+    Tensors of inference mode have no version counter, so nothing is cached for them.
     """
     if any(t.is_inference() for t in tensors):
         return make()
@@ -72,9 +72,7 @@ def kept(kind: Hashable, tensors: list[Tensor], make: Callable[[], T]) -> T:
     return value
 
 
-def packed(native: Any, f: Form, p: Parameters, bfloat16: bool = False) -> Any:
+def packed(native: Any, f: NetworkSpec, p: Parameters, bfloat16: bool = False) -> Any:
     """The packed matrices of a network, which other networks with the same matrices use too."""
-    kind = "packed", f.linear, len(p.first), len(p.second), bfloat16, _fastunroll.instruction_set()
-    return kept(
-        kind, [*p.first, *p.second], lambda: _fastunroll.PackedWeights(native, torch.get_num_threads(), bfloat16)
-    )
+    kind = "packed", f.linear, len(p.W1), len(p.W2), bfloat16, _fastunroll.instruction_set()
+    return cached(kind, [*p.W1, *p.W2], lambda: _fastunroll.PackedWeights(native, torch.get_num_threads(), bfloat16))

@@ -30,7 +30,7 @@ def problem(device: torch.device) -> str | None:
     key = device, _modules.get(device.type)
     if key not in _problems:
         found = _find_problem(device)
-        if found is not None or captures(device):
+        if found is not None or is_capturing(device):
             return found
         _problems[key] = None  # for the trial
         from .trial import disagreement  # which needs the operators, and they this
@@ -43,7 +43,7 @@ def problem(device: torch.device) -> str | None:
     return _problems[key]
 
 
-def captures(device: torch.device) -> bool:
+def is_capturing(device: torch.device) -> bool:
     """Whether a CUDA graph is being captured."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from .device import describe, kernels, where
-from .form import SHRINKAGES, STATES, Form, Parameters, sizes
+from .spec import PROXES, SCHEMES, NetworkSpec, Parameters, sizes
 from .timings import Timings, of_device
 
 # In the order of the native code.
 PRECISIONS = ("single", "tf32", "bfloat16")
 LARGEST = 512  # columns of float32 that some kernel has room for
-KINDS = ("untied", "tied", "coupled")
+KINDS = ("untied", "tied", "gradient")
 _WIDE, _WIDE_FROM = 8, 256  # blocks for few samples of more columns: what counts is how fast weights come in
 
 
@@ -67,13 +67,13 @@ def name_of(plan: Plan | None) -> str:
     return f"{16 * plan.tall} samples on {plan.blocks} blocks" + (" with their matrices" if plan.keeps else "")
 
 
-def reason_against(f: Form, y: Tensor) -> str | None:
+def reason_against(f: NetworkSpec, y: Tensor) -> str | None:
     """Why a network cannot run in one launch, whatever its size."""
     if precision_of(y) is None:
         return f"there is none for {y.dtype}"
     if f.linear == "gram":
         return "tensor cores gain nothing by a Gram matrix"
-    if any(f.passing):
+    if any(f.support_sizes):
         return "support selection looks at whole samples"
     if f.group > 2:
         return "groups of more than 2 are spread over threads"
@@ -85,18 +85,18 @@ def reason_against_gradient(s0: Tensor | None, grad_s: Tensor | None) -> str | N
     return None if s0 is None and grad_s is None else "the second state was given, or has a gradient"
 
 
-def kind_of(f: Form, p: Parameters) -> str:
+def kind_of(f: NetworkSpec, p: Parameters) -> str:
     """What of a network's form decides which kernel is the fastest."""
-    return "coupled" if f.coupled else "tied" if len(p.second) == 1 else "untied"
+    return "gradient" if f.is_gradient_step else "tied" if len(p.W2) == 1 else "untied"
 
 
-def candidates(module: Any, f: Form, p: Parameters, y: Tensor, gradient: bool = False) -> dict[Plan, int]:
+def candidates(module: Any, f: NetworkSpec, p: Parameters, y: Tensor, gradient: bool = False) -> dict[Plan, int]:
     """The fused kernels that can run a network or its gradient, and of how many samples each at once."""
     precision = precision_of(y)
     if precision is None or reason_against(f, y) is not None:
         return {}
     clusters = describe(module, y.device)[1]
-    shared = f.layers > 1 and max(len(p.first), len(p.second)) == 1
+    shared = f.layers > 1 and max(len(p.W1), len(p.W2)) == 1
     possible = [
         Plan(precision, tall, blocks, keeps)
         for tall, blocks, keeps in _SHAPES
@@ -106,7 +106,7 @@ def candidates(module: Any, f: Form, p: Parameters, y: Tensor, gradient: bool = 
     return {plan: 16 * plan.tall * room for plan, room in rooms.items() if room}
 
 
-def plan(module: Any, f: Form, p: Parameters, y: Tensor, gradient: bool = False) -> Plan | None:
+def plan(module: Any, f: NetworkSpec, p: Parameters, y: Tensor, gradient: bool = False) -> Plan | None:
     """The kernel for a batch, or for its gradient; None for layer by layer."""
     possible = candidates(module, f, p, y, gradient)
     if not possible:
@@ -161,7 +161,7 @@ def examples(device: torch.device) -> list[str]:
             y = first.new_empty(1, n // 2).expand(batch, -1)
             module = kernels(y)
             assert module is not None
-            chosen = [name_of(plan(module, Form(16), p, y, gradient)) for gradient in (False, True)]
+            chosen = [name_of(plan(module, NetworkSpec(16), p, y, gradient)) for gradient in (False, True)]
             lines.append(f"  n = {n}, {batch} samples: {chosen[0]}; gradient: {chosen[1]}")
     return lines
 
@@ -195,10 +195,10 @@ def padded(module: Any, size: int) -> int:
     return -(-size // unit) * unit
 
 
-def numbers(module: Any, f: Form, p: Parameters, y: Tensor) -> tuple[int, ...]:
+def numbers(module: Any, f: NetworkSpec, p: Parameters, y: Tensor) -> tuple[int, ...]:
     """A network as the fused kernels want it."""
     m, n = sizes(f, p)
     return (
-        y.shape[0], f.layers, m, n, padded(module, m), padded(module, n), f.coupled, STATES.index(f.state),
-        SHRINKAGES.index(f.shrinkage), f.group,
+        y.shape[0], f.layers, m, n, padded(module, m), padded(module, n), f.is_gradient_step, SCHEMES.index(f.scheme),
+        PROXES.index(f.prox), f.group,
     )  # fmt: skip

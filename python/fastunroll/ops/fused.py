@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from . import dispatch
-from .cache import kept
-from .device import captures, where
+from .cache import cached
+from .device import is_capturing, where
 from .dispatch import PRECISIONS, Plan, numbers, padded, precision_of
-from .form import Form, Parameters, sizes
 from .register import address
+from .spec import NetworkSpec, Parameters, sizes
 
 
 class Matrices:
@@ -24,11 +24,11 @@ class Matrices:
     With ``gradient`` for the kernel of gradients, which goes through the matrices the other way round.
     """
 
-    def __init__(self, module: Any, f: Form, p: Parameters, gradient: bool = False) -> None:
-        like, (m, n) = p.first[0], sizes(f, p)
+    def __init__(self, module: Any, f: NetworkSpec, p: Parameters, gradient: bool = False) -> None:
+        like, (m, n) = p.W1[0], sizes(f, p)
         wide, long = padded(module, m), padded(module, n)
-        if f.coupled:
-            to_m, to_n = p.first, p.second or p.first
+        if f.is_gradient_step:
+            to_m, to_n = p.W1, p.W2 or p.W1
             if gradient:
                 to_m, to_n = to_n, to_m
             self.first = like.new_empty(len(to_m), wide, long)
@@ -36,15 +36,15 @@ class Matrices:
             _fill(module, self.first, to_m, (m, n), (n, 1))
             _fill(module, self.second, to_n, (n, m), (1, n))
         elif gradient:
-            self.first = like.new_empty(len(p.second), long, long)
+            self.first = like.new_empty(len(p.W2), long, long)
             self.second = self.first[:0]
-            _fill(module, self.first, p.second, (n, n), (1, n))
+            _fill(module, self.first, p.W2, (n, n), (1, n))
         else:
-            count = max(len(p.first), len(p.second))
+            count = max(len(p.W1), len(p.W2))
             self.first = like.new_empty(count, long, wide + long)
             self.second = self.first[:0]
-            _fill(module, self.first[..., :wide], [*p.first] * (count // len(p.first)), (n, m), (m, 1))
-            _fill(module, self.first[..., wide:], [*p.second] * (count // len(p.second)), (n, n), (n, 1))
+            _fill(module, self.first[..., :wide], [*p.W1] * (count // len(p.W1)), (n, m), (m, 1))
+            _fill(module, self.first[..., wide:], [*p.W2] * (count // len(p.W2)), (n, n), (n, 1))
 
 
 def _fill(module: Any, out: Tensor, tensors: Sequence[Tensor], shape: tuple[int, int], steps: tuple[int, int]) -> None:
@@ -59,13 +59,13 @@ def _fill(module: Any, out: Tensor, tensors: Sequence[Tensor], shape: tuple[int,
 class Layout:
     """All parameters of a network as a kernel reads them: its matrices, and all others in single precision."""
 
-    def __init__(self, module: Any, f: Form, p: Parameters, matrices: Matrices) -> None:
+    def __init__(self, module: Any, f: NetworkSpec, p: Parameters, matrices: Matrices) -> None:
         self._module = module
         self.first, self.second = matrices.first, matrices.second
         m, n = sizes(f, p)
         self.step = self._rows(p.step, m, padded(module, m))
         self.theta = self._rows(p.theta, n // f.group, padded(module, n) // f.group)
-        self.gain, self.blend = (self._values(group, f.layers) for group in (p.gain, p.blend))
+        self.gain, self.blend = (self._values(group, f.layers) for group in (p.gain, p.beta))
 
     def strides(self) -> tuple[int, ...]:
         """Between the layers of matrices, steps and thresholds."""
@@ -118,7 +118,7 @@ class Resident:
 
     __slots__ = ("_layouts", "_module", "_plans", "_steps", "form", "parameters")
 
-    def __init__(self, module: Any, f: Form, p: Parameters) -> None:
+    def __init__(self, module: Any, f: NetworkSpec, p: Parameters) -> None:
         self._module, self.form, self.parameters = module, f, p
         self._steps = _Steps.now()
         self._layouts: dict[tuple[int, int], Layout] = {}
@@ -137,8 +137,8 @@ class Resident:
 
     def layout(self) -> Layout:
         """Kept, but for a CUDA graph that is being captured: that lays out the weights of each replay."""
-        like = self.parameters.first[0]
-        if captures(like.device):
+        like = self.parameters.W1[0]
+        if is_capturing(like.device):
             return _laid_out(self._module, self.form, self.parameters)
         stream = where(like)
         if stream not in self._layouts:
@@ -158,21 +158,21 @@ class Resident:
         return out
 
 
-def _laid_out(module: Any, f: Form, p: Parameters) -> Layout:
+def _laid_out(module: Any, f: NetworkSpec, p: Parameters) -> Layout:
     return Layout(module, f, p, Matrices(module, f, p))
 
 
-def layout(module: Any, f: Form, p: Parameters, reuse: bool) -> Layout:
+def layout(module: Any, f: NetworkSpec, p: Parameters, reuse: bool) -> Layout:
     """With ``reuse`` over the matrices that an earlier call has laid out, if these have not changed since."""
-    like = p.first[0]
-    if not reuse or captures(like.device):
+    like = p.W1[0]
+    if not reuse or is_capturing(like.device):
         return _laid_out(module, f, p)
-    kind = "laid out", f.coupled, len(p.first), where(like), _Steps.now()
-    return Layout(module, f, p, kept(kind, [*p.first, *p.second], lambda: Matrices(module, f, p)))
+    kind = "laid out", f.is_gradient_step, len(p.W1), where(like), _Steps.now()
+    return Layout(module, f, p, cached(kind, [*p.W1, *p.W2], lambda: Matrices(module, f, p)))
 
 
 def forward(
-    module: Any, chosen: Plan, f: Form, p: Parameters, parameters: Layout, y: Tensor, x0: Tensor | None,
+    module: Any, chosen: Plan, f: NetworkSpec, p: Parameters, parameters: Layout, y: Tensor, x0: Tensor | None,
     s0: Tensor | None, x: Tensor, last: Tensor, s: Tensor, trace: Tensor,
 ) -> None:  # fmt: skip
     """Fills what of x, last, s and the trace has room for values."""
@@ -211,11 +211,11 @@ _SEGMENT, _SEGMENT_FROM = 4, 1 << 24  # layers at a time, where iterates have mo
 
 
 def gradients(
-    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor,
+    module: Any, chosen: Plan, f: NetworkSpec, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor,
     trace: Tensor, needs: Sequence[bool],
 ) -> Iterator[tuple[int, Gradients]]:  # fmt: skip
     """From the last layer to the first, all at once or, to need less memory, some at a time: the first of them too."""
-    segment = _SEGMENT if f.state == "none" and x.numel() >= _SEGMENT_FROM else f.layers
+    segment = _SEGMENT if f.scheme == "proximal_gradient" and x.numel() >= _SEGMENT_FROM else f.layers
     above: Tensor | None = None
     for last in range(f.layers, 0, -segment):
         first = max(0, last - segment)
@@ -233,7 +233,7 @@ def gradients(
 
 
 def _gradients_of(
-    module: Any, chosen: Plan, f: Form, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor,
+    module: Any, chosen: Plan, f: NetworkSpec, p: Parameters, y: Tensor, grad: Tensor, x0: Tensor | None, x: Tensor,
     trace: Tensor, needs: Sequence[bool],
 ) -> Gradients:  # fmt: skip
     """All layers in one launch; ``needs`` as of the operator."""
@@ -248,12 +248,12 @@ def _gradients_of(
         return y.new_empty(tiles, f.layers, columns, dtype=torch.float32) if needed else None
 
     dz = torch.empty_like(x)
-    inner = f.coupled and (need_y or need_step or need_first or need_second)
+    inner = f.is_gradient_step and (need_y or need_step or need_first or need_second)
     h = y.new_empty(f.layers, batch, m) if inner else None
     start = y.new_empty(batch, n) if need_x0 else None
     theta = sums(padded(module, n), need_theta)
     parts = chosen.blocks * module.fused_warps
-    blend, gain = sums(parts, need_blend and f.state != "none"), sums(parts, need_gain)
+    blend, gain = sums(parts, need_blend and f.scheme != "proximal_gradient"), sums(parts, need_gain)
     module.fused_gradient(
         where(y), PRECISIONS.index(chosen.precision), chosen.shape, numbers(module, f, p, y),
         parameters.strides(), parameters.addresses(), grad.dim() == 3,

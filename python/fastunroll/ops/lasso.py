@@ -8,13 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _fastunroll
-from .device import kernels
-from .register import address, alike, is_double, ready, require, serves
-
-
-def serves_lasso(A: Tensor) -> bool:
-    """Whether :class:`Dictionary` exists for this device and dtype."""
-    return A.device.type == "cpu" and serves(A) and kernels(A) is None
+from .register import address, have_same_dtype_and_device, is_double, ready, require
 
 
 class Samples(NamedTuple):
@@ -33,7 +27,7 @@ class Samples(NamedTuple):
     ) -> tuple[list[Tensor | None], tuple[Tensor, Tensor, Tensor]]:
         """The arguments as native code takes them, and room for the results: x, gaps and steps."""
         (count, _), (m, n) = self.y.shape, shape
-        fits = self.y.dtype == dtype and alike(self.y, self.lam, self.weights, self.x0)
+        fits = self.y.dtype == dtype and have_same_dtype_and_device(self.y, self.lam, self.weights, self.x0)
         require(fits and self.y.shape == (count, m) and self.lam.shape == (count,), "lasso")
         require(self.weights is None or self.weights.shape == (n,), "lasso")
         require(self.x0 is None or self.x0.shape == (count, n), "lasso")
@@ -50,7 +44,7 @@ class Dictionary:
         self._native = _fastunroll.Dictionary(is_double(A), self.shape, torch.get_num_threads(), ridge, A.data_ptr())
 
     def is_current(self) -> bool:
-        """Whether it serves the instruction set in use."""
+        """Whether it was made for the instruction set in use."""
         return self._native.is_current()
 
     def solve(self, p: Samples) -> tuple[Tensor, Tensor, Tensor, int]:

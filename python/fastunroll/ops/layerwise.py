@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from .device import ELEMENTS, where
-from .form import SHRINKAGES, STATES, Form, Parameters, sizes
 from .fused import Gradients
 from .register import address
+from .spec import PROXES, SCHEMES, NetworkSpec, Parameters, sizes
 
 
 def _of(values: Sequence[Tensor], k: int) -> Tensor:
@@ -33,20 +33,20 @@ def _value(values: Sequence[Tensor], k: int) -> Tensor | None:
 class Layers:
     """The layers of a network over one batch. Everything is contiguous and lies on one device."""
 
-    def __init__(self, module: Any, f: Form, p: Parameters, y: Tensor) -> None:
+    def __init__(self, module: Any, f: NetworkSpec, p: Parameters, y: Tensor) -> None:
         self.module, self.f, self.p, self.y = module, f, p, y
         self.batch, (self.m, self.n) = y.shape[0], sizes(f, p)
         self.element, self.where = ELEMENTS.index(y.dtype), where(y)
         self.gain: list[Any] = [_value(p.gain, k) for k in range(f.layers)]
-        self.blend: list[Any] = [_value(p.blend, k) for k in range(f.layers)]
+        self.blend: list[Any] = [_value(p.beta, k) for k in range(f.layers)]
 
     def describe(self, k: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """A layer as the kernels want it."""
         f = self.f
         theta = _of(self.p.theta, k) if self.p.theta else None
         numbers = (
-            self.m, self.n, f.group, f.passing[k] if f.passing else 0, SHRINKAGES.index(f.shrinkage),
-            STATES.index(f.state), theta.numel() if theta is not None else 0,
+            self.m, self.n, f.group, f.support_sizes[k] if f.support_sizes else 0, PROXES.index(f.prox),
+            SCHEMES.index(f.scheme), theta.numel() if theta is not None else 0,
         )  # fmt: skip
         return numbers, (address(theta), address(self.gain[k]), address(self.blend[k]))
 
@@ -55,7 +55,7 @@ class Layers:
 
     def matrices(self, k: int) -> tuple[Tensor, Tensor]:
         """W₁ and W₂, or A and W, which a Gram matrix does without."""
-        return _of(self.p.first, k), _of(self.p.second or self.p.first, k)
+        return _of(self.p.W1, k), _of(self.p.W2 or self.p.W1, k)
 
     def step(self, k: int) -> Tensor | None:
         return _of(self.p.step, k) if self.p.step else None
@@ -66,9 +66,9 @@ class Layers:
 
 def first_input(net: Layers, x0: Tensor | None, s0: Tensor | None) -> Tensor | None:
     """v of the first layer; None if it is zero."""
-    if s0 is None or net.f.state in ("none", "onsager"):
+    if s0 is None or net.f.scheme in ("proximal_gradient", "amp"):
         return x0
-    if net.f.state == "splitting":
+    if net.f.scheme == "admm":
         return -s0 if x0 is None else x0 - s0
     x = torch.zeros_like(s0) if x0 is None else x0
     return x + net.blend[0] * (x - s0)
@@ -92,7 +92,7 @@ def forward(
 ) -> None:
     """Fills those results that were asked for: every layer, the last, the second state, the trace, what passed."""
     f, y, n = net.f, net.y, net.n
-    onsager, splitting, momentum = (f.state == name for name in ("onsager", "splitting", "momentum"))
+    onsager, splitting, momentum = (f.scheme == name for name in ("amp", "admm", "fista"))
     v, before = first_input(net, x0, s0), x0
     start = y + s0 if onsager and s0 is not None else y
     if splitting:
@@ -105,18 +105,18 @@ def forward(
         a, b = net.matrices(k)
         z: Tensor | None
         step = residual = None
-        if f.coupled:
+        if f.is_gradient_step:
             residual = trace[k] if onsager and trace.numel() else torch.empty_like(y)
             z, step = _coupled(net, k, v, start, residual)
             added = v
         else:
-            if constant is None or len(net.p.first) > 1:
+            if constant is None or len(net.p.W1) > 1:
                 constant = torch.mm(y, a.mT)
             z, added = None if v is None else torch.mm(v, b.mT), constant
         if splitting and trace.numel():
             trace[k, :, :n].zero_() if v is None else trace[k, :, :n].copy_(v)
         out = x[k] if len(x) else final if (f.layers - k) % 2 else spare
-        goes_on = net.empty(net.batch, net.m if onsager else n) if more and f.state != "none" else out
+        goes_on = net.empty(net.batch, net.m if onsager else n) if more and f.scheme != "proximal_gradient" else out
         moved = trace[k].data_ptr() + n * trace.element_size() if splitting and trace.numel() else 0
         following = net.blend[k + 1] if more and momentum else None
         net.launch(
@@ -198,12 +198,12 @@ class _Backward:
         computed = torch.float64 if net.y.dtype == torch.float64 else torch.float32
         self.rows = net.y.new_empty(5, net.batch, 1, dtype=computed)  # gain, blend, bent, share and pull
         # Of a shared W₁ only the sum over layers is multiplied.
-        self.summed = None if net.f.coupled or len(net.p.first) > 1 else net.y.new_zeros(net.batch, net.n)
+        self.summed = None if net.f.is_gradient_step or len(net.p.W1) > 1 else net.y.new_zeros(net.batch, net.n)
 
     def run(self) -> list[Tensor]:
         f = self.net.f
         above = None
-        to_start = self.need_x0 or self.need_s0 or (f.state == "momentum" and self.s0 is not None)
+        to_start = self.need_x0 or self.need_s0 or (f.scheme == "fista" and self.s0 is not None)
         for k in reversed(range(f.layers)):
             g = self._through_prox(k, above)
             above = self._through_linear(k, g, None, k > 0 or to_start)
@@ -221,7 +221,7 @@ class _Backward:
                     self.theta.add_rows(k, rows if self.theta.size > 1 else rows.sum(1, keepdim=True))
                 if found.gain is not None:
                     self.gain.add_rows(k, found.gain[:, i].sum(1, keepdim=True), self.net.gain[k])
-                if found.blend is not None and (k > 0 or self.net.f.state == "splitting"):
+                if found.blend is not None and (k > 0 or self.net.f.scheme == "admm"):
                     self.blend.add_rows(k, found.blend[:, i].sum(1, keepdim=True))
             start = found.start
         return self._done(start if self.need_x0 else None, None)
@@ -231,7 +231,7 @@ class _Backward:
         if self.summed is not None:
             self.first.add_outer(0, self.summed, net.y)
             if self.g_y is not None:
-                torch.mm(self.summed, net.p.first[0], out=self.g_y)
+                torch.mm(self.summed, net.p.W1[0], out=self.g_y)
         wanted = [t for t in (self.g_y, to_x0, to_s0) if t is not None]
         return wanted + [t for group in self.sums for t in group.done()]
 
@@ -242,12 +242,12 @@ class _Backward:
     def _input(self, k: int) -> Tensor | None:
         """v of layer k; None if it is zero."""
         net = self.net
-        if net.f.state == "splitting":
+        if net.f.scheme == "admm":
             return self.trace[k, :, : net.n]
         if k == 0:
             return first_input(net, self.x0, self.s0)
         x = self.x[k - 1]
-        if net.f.state != "momentum":
+        if net.f.scheme != "fista":
             return x
         before = self._before(k - 1)
         return x + net.blend[k] * (x if before is None else x - before)
@@ -260,9 +260,9 @@ class _Backward:
         gain, blend, bent, share, pull = self.rows
         to_theta = gain.new_empty(net.batch, numbers[-1]) if self.theta else None
         g = net.empty(net.batch, net.n)
-        after = net.blend[k + 1] if f.state == "momentum" and not top else None
-        residual = self.trace[k] if f.state == "onsager" else None
-        moved = self.trace[k].data_ptr() + net.n * g.element_size() if f.state == "splitting" else 0
+        after = net.blend[k + 1] if f.scheme == "fista" and not top else None
+        residual = self.trace[k] if f.scheme == "amp" else None
+        moved = self.trace[k].data_ptr() + net.n * g.element_size() if f.scheme == "admm" else 0
         net.launch(
             "prox_gradient", numbers, arrays,
             (address(entering), address(above), address(after), address(self.x[k]), address(self._before(k)),
@@ -273,7 +273,7 @@ class _Backward:
         if to_theta is not None:
             self.theta.add_rows(k, to_theta)
         self.gain.add_rows(k, gain, net.gain[k])
-        if f.state == "splitting":
+        if f.scheme == "admm":
             self.blend.add_rows(k, blend)
         elif after is not None:
             self.blend.add_rows(k + 1, bent)
@@ -283,7 +283,7 @@ class _Backward:
         """From the gradient of z to that of v, if it is to ``go_on``; ``h`` is W g of a coupled layer, if
         known, or the gradient of r of an Onsager layer.
         """
-        if self.net.f.coupled:
+        if self.net.f.is_gradient_step:
             return self._through_coupled(k, g, h, go_on)
         net = self.net
         a, b = net.matrices(k)
@@ -300,8 +300,8 @@ class _Backward:
     def _through_coupled(self, k: int, g: Tensor, h: Tensor | None, go_on: bool) -> Tensor | None:
         net = self.net
         a, b = net.matrices(k)
-        onsager = net.f.state == "onsager"
-        step, to_w = net.step(k), self.second if net.p.second or net.f.linear == "gram" else self.first
+        onsager = net.f.scheme == "amp"
+        step, to_w = net.step(k), self.second if net.p.W2 or net.f.linear == "gram" else self.first
         v = self._input(k) if self.first or to_w or self.step else None
         residual = self.trace[k] if onsager else None
         if residual is None and (to_w or self.step):
@@ -333,9 +333,9 @@ class _Backward:
         to_x0, to_s0 = g_v, self.g_s
         if g_v is None:
             return None, to_s0 if self.need_s0 else None
-        if self.net.f.state == "splitting":
+        if self.net.f.scheme == "admm":
             to_s0 = self.g_s - g_v
-        elif self.net.f.state == "momentum":
+        elif self.net.f.scheme == "fista":
             to_x0 = g_v + self.g_s  # s is x0 before the first layer, or given
             if self.s0 is not None:
                 blend = self.net.blend[0]

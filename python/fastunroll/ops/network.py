@@ -15,27 +15,27 @@ from .._precision import own_precision
 from . import dispatch, fused, layerwise
 from .cache import packed
 from .device import is_host, kernels
-from .form import LINEARS, SHRINKAGES, Form, Parameters, fits, sizes
 from .memory import empty
 from .plain_gradients import plain_gradients
 from .register import (
     address,
     addresses,
-    alike,
     below_autograd,
     contiguous,
     differentiable,
     differentiate,
+    have_same_dtype_and_device,
     is_batched,
     is_double,
-    is_observed,
+    is_jit_tracing,
     is_tracing,
     operator,
     require,
 )
+from .spec import LINEAR_STEPS, PROXES, NetworkSpec, Parameters, fits, sizes
 
 
-def bound(form: Form, p: Parameters) -> Any:
+def bound(form: NetworkSpec, p: Parameters) -> Any:
     """The native network over contiguous parameters; good while they live.
 
     Raises:
@@ -44,10 +44,10 @@ def bound(form: Form, p: Parameters) -> Any:
     m, n = sizes(form, p)
     arrays = tuple((addresses(group), group[0].numel() if group else 0) for group in p)
     numbers = (
-        form.layers, m, n, LINEARS.index(form.linear), form.state == "momentum", form.state == "splitting",
-        form.state == "onsager", SHRINKAGES.index(form.shrinkage), form.group,
+        form.layers, m, n, LINEAR_STEPS.index(form.linear), form.scheme == "fista", form.scheme == "admm",
+        form.scheme == "amp", PROXES.index(form.prox), form.group,
     )  # fmt: skip
-    native = _fastunroll.Network(is_double(p.first[0]), numbers, form.passing, arrays)
+    native = _fastunroll.Network(is_double(p.W1[0]), numbers, form.support_sizes, arrays)
     if p.gain:
         layer, gain = native.wrong_gain()
         if layer >= 0:
@@ -69,24 +69,24 @@ class Outcome(NamedTuple):
     passed: Tensor
 
 
-def _outcome_shapes(f: Form, m: int, n: int, y: Tensor, keep: bool, record: bool) -> tuple[tuple[int, ...], ...]:
+def _outcome_shapes(f: NetworkSpec, m: int, n: int, y: Tensor, keep: bool, record: bool) -> tuple[tuple[int, ...], ...]:
     batch = y.shape[0]
     return (
         (f.layers if keep or record else 0, batch, n),
         (0 if keep else batch, n),
         (batch, f.state_size(m, n)),
-        (f.layers, batch, f.trace_size(m, n, is_host(y)) if record else 0),
+        (f.layers, batch, f.saved_size(m, n, is_host(y)) if record else 0),
     )
 
 
-def _passed(f: Form, y: Tensor, n: int, record: bool) -> Tensor:
-    selects = record and any(f.passing)
+def _passed(f: NetworkSpec, y: Tensor, n: int, record: bool) -> Tensor:
+    selects = record and any(f.support_sizes)
     return torch.empty((f.layers, y.shape[0], n // f.group if selects else 0), dtype=torch.uint8, device=y.device)
 
 
 def run(
-    native: Any, weights: Any, f: Form, m: int, n: int, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool,
-    record: bool,
+    native: Any, weights: Any, f: NetworkSpec, m: int, n: int, y: Tensor, x0: Tensor | None, s0: Tensor | None,
+    keep: bool, record: bool,
 ) -> Outcome:  # fmt: skip
     """Contiguous batches through a native network whose parameters have not moved, with packed weights or None."""
     x, last, s, trace = empty(_outcome_shapes(f, m, n, y, keep, record), y.dtype)
@@ -104,8 +104,8 @@ def _address_of_any(t: Tensor) -> int:
 
 
 def _run_on_device(
-    module: Any, f: Form, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, record: bool,
-    reuse: bool,
+    module: Any, f: NetworkSpec, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool,
+    record: bool, reuse: bool,
 ) -> Outcome:  # fmt: skip
     """In one launch where a kernel serves, else layer by layer."""
     m, n = sizes(f, p)
@@ -121,7 +121,7 @@ def _run_on_device(
 
 
 def _backward_on_device(
-    module: Any, f: Form, p: Parameters, grad: Tensor, grad_s: Tensor | None, y: Tensor, x0: Tensor | None,
+    module: Any, f: NetworkSpec, p: Parameters, grad: Tensor, grad_s: Tensor | None, y: Tensor, x0: Tensor | None,
     s0: Tensor | None, x: Tensor, trace: Tensor, passed: Tensor, needs: Sequence[bool],
 ) -> list[Tensor]:  # fmt: skip
     chosen = None
@@ -140,7 +140,7 @@ def _network_fake(
     y: Tensor, first: list[Tensor], second: list[Tensor], step: list[Tensor], theta: list[Tensor], gain: list[Tensor],
     blend: list[Tensor], x0: Tensor | None, s0: Tensor | None, form: list[int], keep: bool, record: bool, reuse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    f = Form.of(form)
+    f = NetworkSpec.decode(form)
     m, n = sizes(f, Parameters(first, second))
     x, last, s, trace = (y.new_empty(shape) for shape in _outcome_shapes(f, m, n, y, keep, record))
     return x, last, s, trace, _passed(f, y, n, record)
@@ -160,7 +160,7 @@ def _network(
     keep: return every layer, and not the last. record: return every layer and what the gradient needs. reuse: matrices
     packed by an earlier call may be used again.
     """
-    f, p = Form.of(form), Parameters(first, second, step, theta, gain, blend)
+    f, p = NetworkSpec.decode(form), Parameters(first, second, step, theta, gain, blend)
     require(fits(f, p, y, x0, s0), "network")
     y, p = y.contiguous(), Parameters(*map(contiguous, p))
     x0, s0 = (None if t is None else t.contiguous() for t in (x0, s0))
@@ -170,7 +170,7 @@ def _network(
     return run(native, packed(native, f, p) if reuse else None, f, *sizes(f, p), y, x0, s0, keep, record)
 
 
-def _gradient_shapes(form: Form, p: Parameters, y: Tensor, needs: Sequence[bool]) -> list[Sequence[int]]:
+def _gradient_shapes(form: NetworkSpec, p: Parameters, y: Tensor, needs: Sequence[bool]) -> list[Sequence[int]]:
     m, n = sizes(form, p)
     shapes: tuple[Sequence[int], ...] = (y.shape, (y.shape[0], n), (y.shape[0], form.state_size(m, n)))
     out = [shape for need, shape in zip(needs[:3], shapes, strict=True) if need]
@@ -180,7 +180,7 @@ def _gradient_shapes(form: Form, p: Parameters, y: Tensor, needs: Sequence[bool]
 
 
 def run_backward(
-    native: Any, f: Form, p: Parameters, grad: Tensor, grad_s: Tensor | None, y: Tensor, x0: Tensor | None,
+    native: Any, f: NetworkSpec, p: Parameters, grad: Tensor, grad_s: Tensor | None, y: Tensor, x0: Tensor | None,
     s0: Tensor | None, x: Tensor, trace: Tensor, passed: Tensor, needs: Sequence[bool],
 ) -> list[Tensor]:  # fmt: skip
     """The gradients of :func:`run` that ``needs`` asks for, as the operator returns them. All is contiguous."""
@@ -204,7 +204,7 @@ def _backward_fake(
     theta: list[Tensor], gain: list[Tensor], blend: list[Tensor], x0: Tensor | None, s0: Tensor | None, x: Tensor,
     trace: Tensor, passed: Tensor, form: list[int], needs: list[bool],
 ) -> list[Tensor]:  # fmt: skip
-    f, p = Form.of(form), Parameters(first, second, step, theta, gain, blend)
+    f, p = NetworkSpec.decode(form), Parameters(first, second, step, theta, gain, blend)
     return [y.new_empty(shape) for shape in _gradient_shapes(f, p, y, needs)]
 
 
@@ -219,16 +219,17 @@ def _network_backward(
     trace: Tensor, passed: Tensor, form: list[int], needs: list[bool],
 ) -> list[Tensor]:  # fmt: skip
     """The gradients that ``needs`` asks for, of (y, x0, s0, first..., second..., ..., blend...) in that order."""
-    f, p = Form.of(form), Parameters(first, second, step, theta, gain, blend)
+    f, p = NetworkSpec.decode(form), Parameters(first, second, step, theta, gain, blend)
     require(fits(f, p, y, x0, s0), "network_backward")
     m, n = sizes(f, p)
-    batch, records = y.shape[0], f.trace_size(m, n, is_host(y))
+    batch, records = y.shape[0], f.saved_size(m, n, is_host(y))
     require(
         x.shape == (f.layers, batch, n) and grad.shape in (x.shape, x.shape[1:]) and len(needs) == 9
         and trace.shape == (f.layers, batch, records) and x.is_contiguous() and trace.is_contiguous()
-        and passed.shape == (f.layers, batch, n // f.group if any(f.passing) else 0) and passed.is_contiguous()
+        and passed.shape == (f.layers, batch, n // f.group if any(f.support_sizes) else 0) and passed.is_contiguous()
         and passed.dtype == torch.uint8 and passed.device == y.device
-        and (grad_s is None or grad_s.shape == (batch, f.state_size(m, n))) and alike(y, x, grad, grad_s, trace),
+        and (grad_s is None or grad_s.shape == (batch, f.state_size(m, n)))
+        and have_same_dtype_and_device(y, x, grad, grad_s, trace),
         "network_backward",
     )  # fmt: skip
     grad, y, p = grad.contiguous(), y.contiguous(), Parameters(*map(contiguous, p))
@@ -245,7 +246,7 @@ class Call:
     native: the network bound to the parameters, which are contiguous, for a way past the operators; else None.
     """
 
-    form: Form
+    form: NetworkSpec
     counts: Sequence[int]
     keep: bool
     native: Any = None
@@ -273,8 +274,8 @@ def _gradients(
     groups = [any(group) for group in Parameters.split(needs, call.counts)]
     wanted = [*needs_inputs, *groups]
     # Parameters may have moved since, or come back from elsewhere.
-    if call.native is None or is_observed() or not call.native.is_at(parameters):
-        found = iter(_network_backward(grad, grad_s, y, *p, x0, s0, x, trace, passed, call.form.numbers(), wanted))
+    if call.native is None or is_tracing() or not call.native.is_at(parameters):
+        found = iter(_network_backward(grad, grad_s, y, *p, x0, s0, x, trace, passed, call.form.encode(), wanted))
     else:
         grad, grad_s = grad.contiguous(), None if grad_s is None else grad_s.contiguous()
         found = iter(run_backward(call.native, call.form, p, grad, grad_s, y, x0, s0, x, trace, passed, wanted))
@@ -294,7 +295,7 @@ class _Network(torch.autograd.Function):
         f, p = call.form, Parameters.split(parameters, call.counts)
         if call.native is None:
             with below_autograd():
-                out = Outcome(*_network(y, *p, x0, s0, f.numbers(), call.keep, True, False))
+                out = Outcome(*_network(y, *p, x0, s0, f.encode(), call.keep, True, False))
         else:
             out = run(call.native, None, f, *sizes(f, p), y, x0, s0, call.keep, True)
         _save(ctx, call, y, x0, s0, parameters, out)
@@ -309,7 +310,15 @@ class _Network(torch.autograd.Function):
 def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     y, *groups, x0, s0, form, keep, _, _ = inputs
     p = Parameters(*groups)
-    _save(ctx, Call(Form.of(form), p.counts(), keep), y, x0, s0, [t for group in p for t in group], Outcome(*output))
+    _save(
+        ctx,
+        Call(NetworkSpec.decode(form), p.counts(), keep),
+        y,
+        x0,
+        s0,
+        [t for group in p for t in group],
+        Outcome(*output),
+    )
 
 
 def _backward(
@@ -332,35 +341,35 @@ def recorded(
     call: Call, y: Tensor, x0: Tensor | None, s0: Tensor | None, parameters: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """The last layer or, with ``keep``, all of them; and the second state: differentiable."""
-    if is_observed():
+    if is_tracing():
         p = Parameters.split(parameters, call.counts)
-        x, last, s, _, _ = _network(y, *p, x0, s0, call.form.numbers(), call.keep, True, False)
+        x, last, s, _, _ = _network(y, *p, x0, s0, call.form.encode(), call.keep, True, False)
         return x if call.keep else last, s
     x, s = _Network.apply(call, y, x0, s0, *parameters)
     return x, s
 
 
 def _part(
-    form: Form, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool
+    form: NetworkSpec, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor]:
     return recorded(Call(form, p.counts(), keep), y, x0, s0, [t for group in p for t in group])
 
 
 def network(
-    form: Form, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int = 0
+    form: NetworkSpec, p: Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int = 0
 ) -> tuple[Tensor, Tensor]:
     """The last layer or, with ``keep``, all of them; and the second state after the last.
 
     segment: with gradients, keep every so many layers only; 0 keeps all.
     """
-    if is_tracing():  # for programs that run with gradients and without
-        x, last, s, _, _ = _network(y, *map(list, p), x0, s0, form.numbers(), keep, True, True)
+    if is_jit_tracing():  # for programs that run with gradients and without
+        x, last, s, _, _ = _network(y, *map(list, p), x0, s0, form.encode(), keep, True, True)
         return x if keep else last, s
     if not differentiable(y, x0, s0, *(t for group in p for t in group)):
         # Compiled code may replay CUDA graphs, which own the memory that they allocate.
         reuse = y.device.type == "cpu" or not torch.compiler.is_compiling()
         with below_autograd():
-            x, last, s, _, _ = _network(y, *map(list, p), x0, s0, form.numbers(), keep, False, reuse)
+            x, last, s, _, _ = _network(y, *map(list, p), x0, s0, form.encode(), keep, False, reuse)
         return x if keep else last, s
     if not 0 < segment < form.layers:
         return _part(form, p, y, x0, s0, keep)
@@ -369,5 +378,5 @@ def network(
         last = min(first + segment, form.layers)
         part = form.part(first, last), p.part(first, last)
         x, s = checkpoint(_part, *part, y, x, s, False, use_reentrant=False, preserve_rng_state=False)
-        s = s if form.state != "none" else None
+        s = s if form.scheme != "proximal_gradient" else None
     return x, y.new_empty(y.shape[0], 0) if s is None else s

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .form import Form, Parameters, sizes
+from .spec import NetworkSpec, Parameters, sizes
 
 
 def plain_gradients(
-    f: Form, counts: Sequence[int], y: Tensor, x0: Tensor | None, s0: Tensor | None, parameters: Sequence[Tensor],
-    grad: Tensor, grad_s: Tensor | None, needs: Sequence[bool],
+    f: NetworkSpec, counts: Sequence[int], y: Tensor, x0: Tensor | None, s0: Tensor | None,
+    parameters: Sequence[Tensor], grad: Tensor, grad_s: Tensor | None, needs: Sequence[bool],
 ) -> list[Tensor | None]:  # fmt: skip
     """Those of y, x0, s0 and each parameter that ``needs`` asks for; None for the others."""
     again = torch.is_grad_enabled()
@@ -27,15 +27,15 @@ def plain_gradients(
 
 
 def _differentiated(
-    f: Form, counts: Sequence[int], leaves: list[Any], grad: Tensor, grad_s: Tensor | None, needs: Sequence[bool],
-    again: bool,
+    f: NetworkSpec, counts: Sequence[int], leaves: list[Any], grad: Tensor, grad_s: Tensor | None,
+    needs: Sequence[bool], again: bool,
 ) -> list[Tensor | None]:  # fmt: skip
     y, x0 = leaves[:2]
     p = Parameters.split(leaves[3:], counts)
     start = y.new_zeros(y.shape[0], sizes(f, p)[1]) if x0 is None else x0
     x, s = reference.network(
-        y, *p, start, leaves[2], layers=f.layers, linear=f.linear, state=f.state, shrinkage=f.shrinkage,
-        group=f.group, passing=f.passing,
+        y, *p, start, leaves[2], layers=f.layers, linear=f.linear, scheme=f.scheme, prox=f.prox,
+        group=f.group, support_sizes=f.support_sizes,
     )  # fmt: skip
     pairs = [(x if grad.dim() == 3 else x[-1], grad), (s, grad_s)]
     # The state after one layer with momentum is x0, which may depend on nothing that learns.

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from .cache import Kept, packed
 from .device import kernels, on_host
-from .form import Form, Parameters, fits, sizes
 from .fused import Resident
 from .memory import empty
 from .network import Call, bound, recorded
-from .register import address, has_tangents, is_observed, is_plain, serves
+from .register import address, has_tangents, is_plain, is_supported, is_tracing
+from .spec import NetworkSpec, Parameters, fits, sizes
 
-Describe = Callable[[], tuple[Form, Parameters]]
+Describe = Callable[[], tuple[NetworkSpec, Parameters]]
 
 
 class _Network:
@@ -24,14 +24,14 @@ class _Network:
 
     __slots__ = ("counts", "device", "dtype", "form", "is_raw", "m", "n", "native", "p", "packed", "resident")
 
-    def __init__(self, form: Form, p: Parameters, tensors: list[Tensor]) -> None:
+    def __init__(self, form: NetworkSpec, p: Parameters, tensors: list[Tensor]) -> None:
         self.form, self.p, self.counts = form, p, p.counts()
         self.m, self.n = sizes(form, p)
-        self.dtype, self.device = p.first[0].dtype, p.first[0].device
+        self.dtype, self.device = p.W1[0].dtype, p.W1[0].device
         flat = [t for group in p for t in group]
         # Whether the kernels read the module's tensors themselves, and nothing that was computed from them.
         self.is_raw = len(flat) == len(tensors) and all(a is b for a, b in zip(flat, tensors, strict=True))
-        module = kernels(p.first[0])
+        module = kernels(p.W1[0])
         self.native: Any = bound(form, p) if module is None else None
         self.resident = None if module is None else Resident(module, form, p)
         self.packed: dict[bool, Any] = {}  # by whether weights are rounded to bfloat16
@@ -48,7 +48,7 @@ class _Network:
         )
 
 
-class Prepared:
+class NetworkCache:
     """What a module keeps between calls: its network, with packed weights where no gradient is recorded."""
 
     __slots__ = ("_kept",)
@@ -67,7 +67,7 @@ class Prepared:
         measure: what the layers see of y, (..., m); None if that is y.
         bfloat16: where no gradient is recorded, float32 matrices are rounded to bfloat16.
         """
-        if not is_plain(y) or not (x0 is None or is_plain(x0)) or is_observed() or has_tangents():
+        if not is_plain(y) or not (x0 is None or is_plain(x0)) or is_tracing() or has_tangents():
             return None
         recording = torch.is_grad_enabled() and (
             y.requires_grad or (x0 is not None and x0.requires_grad) or any(t.requires_grad for t in tensors)
@@ -89,17 +89,17 @@ class Prepared:
         # Where a gradient is recorded, the kernels read the module's own tensors, whatever their values.
         if kept is None or not (kept.is_same(tensors) if recording else kept.is_current(tensors)):
             kept = self._kept = None  # its memory can serve again
-            if not all(is_plain(t) and serves(t) and t.is_contiguous() and not t.is_inference() for t in tensors):
+            if not all(is_plain(t) and is_supported(t) and t.is_contiguous() and not t.is_inference() for t in tensors):
                 return None
             kept = self._kept = Kept(tensors, lambda: _describe(tensors, describe))
         net = kept.value
         if net is not None and net.resident is not None and not net.resident.is_current():
-            net.resident = Resident(kernels(net.p.first[0]), net.form, net.p)
+            net.resident = Resident(kernels(net.p.W1[0]), net.form, net.p)
         return net
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a module prepares itself."""
-        return Prepared, ()
+        return NetworkCache, ()
 
 
 def _describe(tensors: list[Tensor], describe: Describe) -> _Network | None:

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from .. import _fastunroll, reference
 from .._precision import own_precision
-from .cache import kept
+from .cache import cached
 from .device import kernels
 from .register import (
     address,
-    alike,
     below_autograd,
     differentiable,
     differentiate,
+    have_same_dtype_and_device,
     is_batched,
     is_double,
-    is_observed,
     is_plain,
+    is_tracing,
     operator,
     require,
 )
@@ -33,7 +33,7 @@ def _product_fake(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> 
 def _compute(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
     depth, columns = A.shape if adjoint else (A.shape[1], A.shape[0])
     fits = x.dim() == 2 and x.shape[1] == depth and (start is None or start.shape == (x.shape[0], columns))
-    require(fits and alike(x, A, start), "product")
+    require(fits and have_same_dtype_and_device(x, A, start), "product")
     if kernels(x) is not None:
         with own_precision(x):
             matrix = A if adjoint else A.mT
@@ -52,18 +52,18 @@ def _compute(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tenso
 _product = operator("product(Tensor x, Tensor A, bool adjoint, Tensor? start) -> Tensor", _product_fake)(_compute)
 
 
-_LARGEST_KEPT = 64 << 20  # bytes of a matrix whose packed form is kept, which takes as much memory again
+_LARGEST_KEPT = 64 << 20  # bytes of a matrix whose packed form is cached, which takes as much memory again
 
 
 def packed_matrix(A: Tensor, adjoint: bool, bfloat16: bool = False) -> Any:
-    """The packed matrix of products with A, kept while A does not change; None where none is kept.
+    """The packed matrix of products with A, cached while A does not change; None where none is cached.
 
-    bfloat16: its float32 values are rounded, which is kept of a matrix of any size.
+    bfloat16: its float32 values are rounded, which is cached of a matrix of any size.
     """
     if not A.is_contiguous() or (A.nbytes > _LARGEST_KEPT and not bfloat16):
         return None
     shape = A.shape[0], A.shape[1]
-    return kept(
+    return cached(
         ("product", adjoint, bfloat16, _fastunroll.instruction_set()), [A],
         lambda: _fastunroll.PackedMatrix(
             is_double(A), shape, torch.get_num_threads(), adjoint, A.data_ptr(), bfloat16
@@ -77,7 +77,7 @@ def _outer_fake(g: Tensor, x: Tensor) -> Tensor:
 
 @operator("outer(Tensor g, Tensor x) -> Tensor", _outer_fake)
 def _outer(g: Tensor, x: Tensor) -> Tensor:
-    require(g.dim() == x.dim() == 2 and g.shape[0] == x.shape[0] and alike(g, x), "outer")
+    require(g.dim() == x.dim() == 2 and g.shape[0] == x.shape[0] and have_same_dtype_and_device(g, x), "outer")
     if kernels(x) is not None:
         with own_precision(x):
             return torch.mm(g.mT, x)
@@ -135,7 +135,7 @@ class _Product(torch.autograd.Function):
 
 def product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
     """``start`` + x Aᵀ, or + x A."""
-    if is_observed():
+    if is_tracing():
         return _product(x, A, adjoint, start)
     if is_batched(x, A, start):
         return reference.product(x, A, adjoint=adjoint, start=start)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _fastunroll
-from .device import kernels
-from .register import address, alike, is_double, operator, require, serves
+from .register import address, have_same_dtype_and_device, is_double, operator, require
 
 
 @dataclass(frozen=True)
@@ -73,18 +72,15 @@ def _proximal_gradient(
         and iterations >= 0
         and every >= 1
     )
-    require(fits and alike(A, y, lam, x, gap, *numbers) and y.device.type == "cpu", "proximal_gradient")
+    require(
+        fits and have_same_dtype_and_device(A, y, lam, x, gap, *numbers) and y.device.type == "cpu", "proximal_gradient"
+    )
     A, y, lam = A.contiguous(), y.contiguous(), lam.contiguous()
     _fastunroll.proximal_gradient(
         is_double(y), (batch, m, n, *lam.shape), torch.get_num_threads(), iterations, every, restarts, monotone,
         nonnegative, step, tol, A.data_ptr(), y.data_ptr(), lam.data_ptr(),
         (x.data_ptr(), address(other), address(g_other), address(momentum), gap.data_ptr(), made.data_ptr()),
     )  # fmt: skip
-
-
-def serves_proximal_gradient(y: Tensor) -> bool:
-    """Whether :func:`proximal_gradient` exists for this device and dtype."""
-    return y.device.type == "cpu" and serves(y) and kernels(y) is None
 
 
 def proximal_gradient(

@@ -62,7 +62,7 @@ def differentiate(overload: Any, backward: Callable[..., Any], set_up: Callable[
 
 def below_autograd() -> Any:
     """A context in which operators run without their gradient, for calls that need none."""
-    return nullcontext() if is_observed() else torch._C._AutoDispatchBelowAutograd()
+    return nullcontext() if is_tracing() else torch._C._AutoDispatchBelowAutograd()
 
 
 def address(t: Tensor | None) -> int:
@@ -105,8 +105,8 @@ def require(fits: bool, operator_name: str) -> None:
         )
 
 
-def alike(*tensors: Tensor | None) -> bool:
-    """Whether all have one dtype and device, and kernels exist for them."""
+def have_same_dtype_and_device(*tensors: Tensor | None) -> bool:
+    """Whether the tensors have one dtype and device for which kernels exist."""
     first, *others = (t for t in tensors if t is not None)
     return first.dtype in _types(first) and all(t.dtype == first.dtype and t.device == first.device for t in others)
 
@@ -122,8 +122,8 @@ def is_double(t: Tensor) -> bool:
     return t.dtype in (torch.float64, torch.complex128)
 
 
-def is_observed() -> bool:
-    """Whether something compiles, traces, transforms or watches the call, so that it must not go past torch."""
+def is_tracing() -> bool:
+    """Whether torch compiles, traces, transforms or watches the call, which must then go through its dispatcher."""
     return (
         _plain
         or torch.compiler.is_compiling()
@@ -139,8 +139,8 @@ def has_tangents() -> bool:
     return torch.autograd.forward_ad._current_level >= 0
 
 
-def is_tracing() -> bool:
-    """Whether ``torch.jit.trace`` records the call."""
+def is_jit_tracing() -> bool:
+    """Whether ``torch.jit.trace`` records the call: narrower than :func:`is_tracing`."""
     return not torch.compiler.is_compiling() and torch._C._is_tracing()
 
 
@@ -168,7 +168,7 @@ def plain() -> Iterator[None]:
         _plain = before
 
 
-def serves(x: Tensor, *, complex_too: bool = False) -> bool:
+def is_supported(x: Tensor, *, complex_too: bool = False) -> bool:
     """Whether a native kernel exists for this device and dtype.
 
     Not within ``torch.func`` transforms and forward-mode differentiation, which go through the plain operations.
@@ -177,3 +177,8 @@ def serves(x: Tensor, *, complex_too: bool = False) -> bool:
         return False
     dtype = x.dtype.to_real() if complex_too and x.is_complex() else x.dtype
     return dtype in _types(x)
+
+
+def is_supported_on_cpu(x: Tensor) -> bool:
+    """Whether the CPU engine has kernels for this tensor; some algorithms have kernels there alone."""
+    return x.device.type == "cpu" and kernels(x) is None and is_supported(x)

@@ -10,13 +10,13 @@ from torch import Tensor
 from .. import _fastunroll
 from .device import ELEMENTS, kernels, where
 from .register import (
-    alike,
     below_autograd,
     differentiable,
     differentiate,
+    have_same_dtype_and_device,
     is_batched,
     is_double,
-    is_observed,
+    is_tracing,
     operator,
     require,
 )
@@ -49,7 +49,7 @@ def _soft_threshold(x: Tensor, theta: Tensor, outer: int, middle: int, inner: in
 
 def _suits(x: Tensor, theta: Tensor) -> bool:
     """Whether θ is of the real dtype that goes with x, and kernels exist for it."""
-    return theta.dtype == x.dtype.to_real() and alike(theta) and theta.device == x.device
+    return theta.dtype == x.dtype.to_real() and have_same_dtype_and_device(theta) and theta.device == x.device
 
 
 def _element(theta: Tensor) -> int:
@@ -144,6 +144,6 @@ def soft_threshold(x: Tensor, theta: Tensor, layout: tuple[int, int, int]) -> Te
     if not differentiable(x, theta):
         with below_autograd():
             return _soft_threshold(x, theta, *layout)
-    if is_observed():
+    if is_tracing():
         return _soft_threshold(x, theta, *layout)
     return _SoftThreshold.apply(x, theta, *layout)

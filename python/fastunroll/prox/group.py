@@ -41,7 +41,7 @@ class GroupL1(Proximal):
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         self._require_whole_groups(z)
-        return reference.prox(z, "soft", theta, 1.0, self.size, 0)
+        return reference.proximal_step(z, "soft", theta, 1.0, self.size, 0)
 
     def value(self, x: Tensor) -> Tensor:
         self._require_whole_groups(x)

@@ -40,9 +40,9 @@ def soft_threshold(x: Tensor, theta: Tensor | float) -> Tensor:
     x = _checks.tensor("x", x)
     theta = _checks.threshold("theta", theta, x)
     shape = _checks.broadcasts("theta", theta, x)
-    if x.device.type == "cpu" and x.dtype in _HALF and not ops.serves(x):
+    if x.device.type == "cpu" and x.dtype in _HALF and not ops.is_supported(x):
         return soft_threshold(x.float(), theta.float()).to(x.dtype)
-    if not ops.serves(x, complex_too=True):
+    if not ops.is_supported(x, complex_too=True):
         return reference.soft_threshold(x, theta)
     theta, layout = aligned(theta, shape)
     return ops.soft_threshold(x.expand(shape).contiguous(), theta.contiguous(), layout)

@@ -67,7 +67,7 @@ class SupportSelection(Proximal):
                 f"support_sizes must be one number outside of a network, got {self.support_sizes}: use "
                 "prox.at_layer(k).prox(z, theta)"
             )
-        return reference.prox(z, name, theta, 1.0, group, self.support_sizes)
+        return reference.proximal_step(z, name, theta, 1.0, group, self.support_sizes)
 
     @property
     def kernel(self) -> Kernel:

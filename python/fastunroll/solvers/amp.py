@@ -127,7 +127,7 @@ def amp(
         raise ValueError(f"damping must be a number in (0, 1], where 1 is no damping, got {damping!r}")
     p = p.in_units()
     if p.A is not None and damping == 1 and watch.tol == 0 and not watch.looks:
-        form = ops.Form(watch.iterations, linear="coupled", state="onsager", shrinkage="soft")
+        form = ops.NetworkSpec(watch.iterations, linear="gradient", scheme="amp")
         x = unrolling.run(form, ops.Parameters([p.A], [], [], [factor]), p.y, p.x0)[0]
         watch.divergence.warn(watch.name, watch.divergence.of(p, x))
         return p.restore(x)

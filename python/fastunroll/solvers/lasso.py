@@ -118,7 +118,7 @@ class Lasso:
             raise ValueError("a sparse A has no Gram matrix of all columns here: leave out gram=True, or use a dense A")
         w: Tensor | None = None
         if weights is not None:
-            w = _checks.alike(A=matrix, weights=_tensor("weights", weights))[1]
+            w = _checks.require_same_dtype_and_device(A=matrix, weights=_tensor("weights", weights))[1]
             if w.shape != matrix.shape[1:]:
                 raise ValueError(
                     f"weights must be one a column of A, shape {_checks.shape_text(matrix.shape[1:])}, got "
@@ -153,7 +153,7 @@ class Lasso:
     def _samples(self, Y: Array) -> Tensor:
         y = _tensor("Y", Y)
         _checks.columns("Y", y, self.A.shape[0], self.A.shape)
-        converted: Tensor = _checks.alike(A=self.A, Y=y)[1]
+        converted: Tensor = _checks.require_same_dtype_and_device(A=self.A, Y=y)[1]
         return converted
 
     def _lam(self, lam: object, y: Tensor) -> Tensor:
@@ -247,7 +247,7 @@ class Lasso:
             start = _tensor("x0", x0)
             _checks.columns("x0", start, self.A.shape[1], self.A.shape)
             _checks.same_batch("x0", start, "Y", y)
-            start = _checks.alike(A=self.A, x0=start)[1].detach().reshape(-1, self.A.shape[1])
+            start = _checks.require_same_dtype_and_device(A=self.A, x0=start)[1].detach().reshape(-1, self.A.shape[1])
         if is_sparse(self.A):
             refuse_gradients(y, lams, self.weights)
         flat = y.reshape(-1, self.A.shape[0])

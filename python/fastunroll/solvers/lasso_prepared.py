@@ -19,7 +19,7 @@ LARGEST_GRAM = 1 << 30  # bytes; beyond, no Gram matrix of all columns is made
 
 def serves(A: Tensor) -> bool:
     """Whether native code solves problems of this matrix."""
-    return ops.serves_lasso(A) and A.shape.numel() > 0 and A.shape[1] < 1 << 31
+    return ops.is_supported_on_cpu(A) and A.shape.numel() > 0 and A.shape[1] < 1 << 31
 
 
 def pays(A: Tensor, samples: int) -> bool:

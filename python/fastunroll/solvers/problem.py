@@ -168,7 +168,7 @@ def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
     if x0 is not None:
         _checks.columns(start, _checks.tensor(start, x0), n, A.shape)
         _checks.same_batch(start, x0, "y", y)
-    A, y, x0 = _checks.alike(A=A, y=y, **{start: x0})
+    A, y, x0 = _checks.require_same_dtype_and_device(A=A, y=y, **{start: x0})
     lam = _for_matrix(_checks.threshold("lam", lam, A), y.shape[:-1], n)
     lead, y = y.shape[:-1], y.reshape(-1, m)
     x0 = None if x0 is None else x0.reshape(-1, n)
@@ -180,7 +180,7 @@ def _of_operator(op: Any, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
     y = y.reshape(math.prod(lead), *y.shape[len(lead) :]).contiguous()
     lam = _checks.threshold("lam", lam, y)
     if x0 is not None:
-        _, x0 = _checks.alike(y=y, **{start: _checks.tensor(start, x0)})
+        _, x0 = _checks.require_same_dtype_and_device(y=y, **{start: _checks.tensor(start, x0)})
     products = Products(op, y)
     with own_precision(y):
         back = products.adjoint(y).clone()  # an operator may write its next result to the same place

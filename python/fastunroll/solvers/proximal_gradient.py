@@ -50,7 +50,7 @@ class Native:
     def serves(p: Problem, rule: Rule) -> bool:
         """Whether it can do this."""
         tensors = (p.A, p.y, p.lam, p.x0, rule.step)
-        return p.A is not None and ops.serves_proximal_gradient(p.y) and not ops.differentiable(*tensors)
+        return p.A is not None and ops.is_supported_on_cpu(p.y) and not ops.differentiable(*tensors)
 
     @property
     def x(self) -> Tensor:
@@ -110,7 +110,7 @@ class Plain(Batch):
         self.iterate_other, self.residual_other = self.iterate, self.residual
         self.lowest = self.objective() if rule.monotone else None
         given = p.y, p.lam, rule.step, self.iterate, self.residual
-        self.fused = p.A is None and not rule.by_sample and ops.serves_ahead(*given)
+        self.fused = p.A is None and not rule.by_sample and ops.is_step_supported(*given)
         if self.fused:
             theta, self.layout = aligned(p.lam * rule.step, self.iterate.shape)
             self.theta = theta.contiguous()
