@@ -1,4 +1,4 @@
-"""Times the two forms of a coupled step with one matrix, v + t Aᵀ(y − A v) and v + t(Aᵀy − G v), and eager PyTorch."""
+"""Times the two ways to compute a gradient step with one matrix, v + t Aᵀ(y − A v) and v + t(Aᵀy − G v), and eager PyTorch."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
             x = sign_relu(x + t * ((y - x @ A.mT) @ A), theta)
         return x
 
-    def unrolled(linear: fu.Gram | fu.Coupled) -> Tensor:
-        found = fu.unrolled(y, linear, fu.Prox(thetas), layers=LAYERS)
+    def unrolled(linear: fu.GradientStep) -> Tensor:
+        found = fu.unrolled(y, linear, fu.prox.L1(), thetas, layers=LAYERS)
         assert isinstance(found, Tensor)
         return found
 
-    gram, coupled = fu.Gram(A, step=steps), fu.Coupled(A, step=steps)
-    ways = {"Gram": lambda: unrolled(gram), "Coupled": lambda: unrolled(coupled), "eager": eager}
+    gram, residual = fu.GradientStep(A, step=steps, via="gram"), fu.GradientStep(A, step=steps)
+    ways = {"gram": lambda: unrolled(gram), "residual": lambda: unrolled(residual), "eager": eager}
     with torch.no_grad():
-        density = float((ways["Coupled"]() != 0).float().mean())
+        density = float((ways["residual"]() != 0).float().mean())
 
     def contestant(way: str) -> harness.Contestant:
         def forward() -> Tensor:
@@ -56,7 +56,7 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
 
 BENCHMARK = harness.Benchmark(
     name="gram",
-    question="When does the Gram form of a coupled step pay? (16 layers that learn a step and a threshold each)",
+    question="When does the Gram matrix of a gradient step pay? (16 layers that learn a step and a threshold each)",
     cases=[
         {"pass": way, "m": m, "n": n, "B": batch, "λ": lam}
         for way, (m, n), batch, lam in product(("forward", "training"), (SMALL, MEDIUM), (1, 64, 1024), (0.5, 0.1))

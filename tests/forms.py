@@ -7,7 +7,9 @@ from typing import Any
 
 import fastunroll as fu
 import torch
-from fastunroll.layers import Coupled, Direct, Gram, Momentum, Onsager, Prox, Splitting
+from fastunroll.prox import L1, GroupL1, Identity, NonNegativeL1, Proximal, SupportSelection
+from fastunroll.schemes import ADMM, AMP, FISTA, ProximalGradient, Scheme
+from fastunroll.steps import AffineStep, GradientStep
 from torch import Tensor
 
 
@@ -16,8 +18,8 @@ class Form:
     """What a layer computes, and at which size."""
 
     name: str
-    linear: str  # direct, direct-tied; coupled (W = A), coupled-own, coupled-shared; gram (W = A), gram-shared
-    state: str = "none"
+    linear: str  # affine, affine-tied; gradient (W = A), gradient-own, gradient-shared; gram (W = A), gram-shared
+    scheme: str = "proximal_gradient"
     prox: dict[str, Any] = field(default_factory=dict)
     m: int = 11
     n: int = 18
@@ -34,40 +36,37 @@ class Form:
 
 
 # The names of the reference for a form's state, and for kinds of Prox that have another name there.
-SCHEMES = {"none": "proximal_gradient", "momentum": "fista", "splitting": "admm", "onsager": "amp"}
-PROXES = {"none": "identity"}
 
-SOFT: dict[str, Any] = {}
 _KINDS = [
-    Form("lista", "direct"),
-    Form("tied", "direct-tied", vector=True),
-    Form("selection", "direct", prox={"passing": (1, 3, 5)}),
-    Form("lfista", "direct", "momentum"),
-    Form("admm-dense", "direct", "splitting"),
-    Form("admm-shared", "direct-tied", "splitting", starts=True),
-    Form("ista", "coupled"),
-    Form("step-lista", "coupled", vector=True, starts=True),
-    Form("lista-cp", "coupled-own"),
-    Form("cpss", "coupled-own", prox={"passing": (2, 2, 20)}),
-    Form("alista", "coupled-shared", prox={"passing": (1, 2, 3)}, starts=True),
-    Form("fista", "coupled", "momentum"),
-    Form("fista-from", "coupled-own", "momentum", starts=True),
-    Form("lamp", "coupled-own", "onsager"),
-    Form("amp", "coupled", "onsager", starts=True),
-    Form("lamp-gain", "coupled-shared", "onsager", prox={"gain": True}, vector=True),
-    Form("admm", "coupled-own", "splitting"),
-    Form("admm-svd", "coupled-shared", "splitting", vector=True, starts=True),
-    Form("nonnegative", "coupled", prox={"kind": "nonnegative"}),
-    Form("nonnegative-selection", "direct", prox={"kind": "nonnegative", "passing": (2, 0, 4)}),
-    Form("elastic-net", "coupled", prox={"gain": True}),
-    Form("group", "direct", prox={"group": 3}, vector=True),
-    Form("group-selection", "coupled", prox={"group": 2, "passing": (1, 2, 4), "gain": True}),
+    Form("lista", "affine"),
+    Form("tied", "affine-tied", vector=True),
+    Form("selection", "affine", prox={"support_sizes": (1, 3, 5)}),
+    Form("lfista", "affine", "fista"),
+    Form("admm-dense", "affine", "admm"),
+    Form("admm-shared", "affine-tied", "admm", starts=True),
+    Form("ista", "gradient"),
+    Form("step-lista", "gradient", vector=True, starts=True),
+    Form("lista-cp", "gradient-own"),
+    Form("cpss", "gradient-own", prox={"support_sizes": (2, 2, 20)}),
+    Form("alista", "gradient-shared", prox={"support_sizes": (1, 2, 3)}, starts=True),
+    Form("fista", "gradient", "fista"),
+    Form("fista-from", "gradient-own", "fista", starts=True),
+    Form("lamp", "gradient-own", "amp"),
+    Form("amp", "gradient", "amp", starts=True),
+    Form("lamp-gain", "gradient-shared", "amp", prox={"gain": True}, vector=True),
+    Form("admm", "gradient-own", "admm"),
+    Form("admm-svd", "gradient-shared", "admm", vector=True, starts=True),
+    Form("nonnegative", "gradient", prox={"kind": "nonnegative"}),
+    Form("nonnegative-selection", "affine", prox={"kind": "nonnegative", "support_sizes": (2, 0, 4)}),
+    Form("elastic-net", "gradient", prox={"gain": True}),
+    Form("group", "affine", prox={"group": 3}, vector=True),
+    Form("group-selection", "gradient", prox={"group": 2, "support_sizes": (1, 2, 4), "gain": True}),
     Form("gram", "gram"),
-    Form("gram-alista", "gram-shared", prox={"passing": (1, 2, 3)}, starts=True),
-    Form("gram-fista", "gram", "momentum", prox={"group": 2}),
-    Form("gram-admm", "gram-shared", "splitting", starts=True),
-    Form("gradient", "coupled", prox={"kind": "none"}),
-    Form("gradient-momentum", "coupled-shared", "momentum", prox={"kind": "none", "gain": True}),
+    Form("gram-alista", "gram-shared", prox={"support_sizes": (1, 2, 3)}, starts=True),
+    Form("gram-fista", "gram", "fista", prox={"group": 2}),
+    Form("gram-admm", "gram-shared", "admm", starts=True),
+    Form("gradient", "gradient", prox={"kind": "identity"}),
+    Form("gradient-momentum", "gradient-shared", "fista", prox={"kind": "identity", "gain": True}),
 ]
 _SIZES = [
     {"m": 1, "n": 6, "layers": 3, "batch": 1},
@@ -80,10 +79,6 @@ SMALL = _KINDS
 COMPLEX = [replace(f, dtype=torch.complex128) for f in _KINDS if f.prox.get("kind") != "nonnegative"]
 
 
-def given(piece: Any) -> dict[str, Any]:
-    return {f.name: getattr(piece, f.name) for f in fields(piece) if f.init}
-
-
 @dataclass
 class Problem:
     """Arguments of one call."""
@@ -91,40 +86,57 @@ class Problem:
     form: Form
     y: Tensor
     linear: Any
-    prox: Prox
-    state: Any
+    theta: Any
+    gain: Any
+    scheme: Scheme
     x0: Tensor | None
     s0: Tensor | None
 
     @property
+    def prox(self) -> Proximal:
+        return prox_of(self.form.prox)
+
+    @property
+    def numbers(self) -> Any:
+        """The numbers of the scheme."""
+        return [getattr(self.scheme, name) for name in self.scheme.numbers]
+
+    @property
+    def has_state(self) -> bool:
+        return self.scheme.has_state
+
+    @property
+    def _values(self) -> list[Any]:
+        return [self.y, self.x0, self.s0, *_given(self.linear).values(), self.theta, self.gain, *self.numbers]
+
+    @property
     def leaves(self) -> list[Tensor]:
         """Everything a gradient can be asked for."""
-        pieces = [self.y, self.x0, self.s0]
-        for piece in (self.linear, self.prox, self.state):
-            for value in given(piece).values() if piece is not None else ():
-                pieces += value if isinstance(value, list) else [value]
-        return [t for t in pieces if isinstance(t, Tensor)]
+        each = [v for value in self._values for v in (value if isinstance(value, list) else [value])]
+        return [t for t in each if isinstance(t, Tensor)]
+
+    def mapped(self, change: Any, layers: slice | None = None) -> Problem:
+        """The same call of other tensors; of some of its ``layers``, if they are given."""
+
+        def swap(value: Any) -> Any:
+            if isinstance(value, list):
+                return [swap(v) for v in (value if layers is None else value[layers])]
+            return change(value) if isinstance(value, Tensor) else value
+
+        y, x0, s0 = swap(self.y), swap(self.x0), swap(self.s0)
+        linear = type(self.linear)(**{k: swap(v) for k, v in _given(self.linear).items()})
+        theta, gain = swap(self.theta), swap(self.gain)
+        scheme = replace(self.scheme, **{name: swap(getattr(self.scheme, name)) for name in self.scheme.numbers})
+        return Problem(self.form, y, linear, theta, gain, scheme, x0, s0)
 
     def with_leaves(self, leaves: list[Tensor]) -> Problem:
         """The same call of other tensors, in the order of ``leaves``."""
         left = iter(leaves)
-
-        def swap(value: Any) -> Any:
-            if isinstance(value, list):
-                return [swap(v) for v in value]
-            return next(left) if isinstance(value, Tensor) else value
-
-        y, x0, s0 = swap(self.y), swap(self.x0), swap(self.s0)
-        pieces = [
-            piece if piece is None else type(piece)(**{k: swap(v) for k, v in given(piece).items()})
-            for piece in (self.linear, self.prox, self.state)
-        ]
-        return Problem(self.form, y, *pieces, x0, s0)
+        return self.mapped(lambda _: next(left))
 
     def run(self, **options: Any) -> Any:
-        return fu.unrolled(
-            self.y, self.linear, self.prox, layers=self.form.layers, state=self.state, x0=self.x0, s0=self.s0, **options
-        )
+        given = {"layers": self.form.layers, "x0": self.x0, "s0": self.s0, "prox": self.prox, **options}
+        return fu.unrolled(self.y, self.linear, theta=self.theta, gain=self.gain, scheme=self.scheme, **given)
 
     def reference(self) -> tuple[Tensor, Tensor]:
         """Every layer, and the second state, by the reference."""
@@ -133,20 +145,30 @@ class Problem:
         def several(value: Any) -> list[Tensor]:
             return [] if value is None else value if isinstance(value, list) else [value]
 
-        direct = isinstance(linear, Direct)
-        first, second = (linear.W1, linear.W2) if direct else (linear.A, linear.W)
-        y, kind = self.y, "affine" if direct else "gradient"
-        if isinstance(linear, Gram):  # of G = WᴴA and Wᴴy
+        is_affine = isinstance(linear, AffineStep)
+        W1, W2 = (linear.W1, linear.W2) if is_affine else (linear.A, linear.W)
+        y, kind = self.y, "affine" if is_affine else "gradient"
+        if not is_affine and linear.via == "gram":  # of G = WᴴA and Wᴴy
             W = linear.A if linear.W is None else linear.W
-            y, first, second, kind = y @ W.conj(), W.mH @ linear.A, None, "gram"
-        blend = self.state.beta if f.state == "momentum" else self.state.eta if f.state == "splitting" else None
+            y, W1, W2, kind = y @ W.conj(), W.mH @ linear.A, None, "gram"
         x0 = self.y.new_zeros(f.batch, f.n) if self.x0 is None else self.x0
         return fu.reference.network(
-            y, several(first), several(second), [] if direct else several(linear.step),
-            several(self.prox.theta), several(self.prox.gain), several(blend), x0, self.s0,
-            layers=f.layers, linear=kind, scheme=SCHEMES[f.state], prox=PROXES.get(self.prox.kind, self.prox.kind),
-            group=self.prox.group, support_sizes=self.prox.passing or (),
+            y, several(W1), several(W2), [] if is_affine else several(linear.step), several(self.theta),
+            several(self.gain), several(self.numbers[0] if self.numbers else None), x0, self.s0, layers=f.layers,
+            linear=kind, scheme=f.scheme, prox=f.prox.get("kind", "soft"), group=f.prox.get("group", 1),
+            support_sizes=f.prox.get("support_sizes", ()),
         )  # fmt: skip
+
+
+def _given(piece: Any) -> dict[str, Any]:
+    return {f.name: getattr(piece, f.name) for f in fields(piece) if f.init}
+
+
+def prox_of(options: dict[str, Any]) -> Proximal:
+    """The proximal operator of a form."""
+    kinds = {"soft": L1, "nonnegative": NonNegativeL1, "identity": Identity}
+    prox: Proximal = GroupL1(options["group"]) if options.get("group", 1) > 1 else kinds[options.get("kind", "soft")]()
+    return SupportSelection(options["support_sizes"], prox) if options.get("support_sizes") else prox
 
 
 def build(form: Form, *, requires_grad: bool = False, seed: int = 0) -> Problem:
@@ -166,32 +188,33 @@ def build(form: Form, *, requires_grad: bool = False, seed: int = 0) -> Problem:
         return (low + 0.3 * torch.rand(shape, generator=g, dtype=torch.float64)).to(real)
 
     linear: Any
-    if form.linear.startswith("direct"):
-        count = 1 if form.linear == "direct-tied" else K
-        linear = Direct(each(count, lambda: draw(n, m) / m**0.5), each(count, lambda: draw(n, n) / n**0.5))
+    if form.linear.startswith("affine"):
+        count = 1 if form.linear == "affine-tied" else K
+        linear = AffineStep(each(count, lambda: draw(n, m) / m**0.5), each(count, lambda: draw(n, n) / n**0.5))
     else:
         A = draw(m, n) / (m + n) ** 0.5
         own = [draw(m, n) / n**0.5 for _ in range(K)]
-        W = {"coupled": None, "coupled-shared": own[0], "gram": None, "gram-shared": own[0]}.get(form.linear, own)
-        gram = form.linear.startswith("gram")
-        step = None if form.state == "onsager" else each(K, lambda: positive(n if gram else m, 0.4))
-        linear = Gram(A, W, step) if gram else Coupled(A, W, step)
-    options = dict(form.prox)
-    if options.get("gain"):
-        options["gain"] = each(K, lambda: (0.6 + torch.rand((), generator=g, dtype=torch.float64)).to(real))
-    group = options.get("group", 1)
+        W = {"gradient": None, "gradient-shared": own[0], "gram": None, "gram-shared": own[0]}.get(form.linear, own)
+        via = "gram" if form.linear.startswith("gram") else "residual"
+        step = None if form.scheme == "amp" else each(K, lambda: positive(n if via == "gram" else m, 0.4))
+        linear = GradientStep(A, W, step, via)
+    gain = None
+    if form.prox.get("gain"):
+        gain = each(K, lambda: (0.6 + torch.rand((), generator=g, dtype=torch.float64)).to(real))
+    group = form.prox.get("group", 1)
     low = 0.5 if form.dtype.is_complex else 0.3
-    theta = None if options.get("kind") == "none" else each(K, lambda: positive(n // group, low * group**0.5))
-    prox = Prox(theta, **options)
-    blend = each(K, lambda: torch.rand((), generator=g, dtype=torch.float64).to(real))
-    state = {"momentum": Momentum(blend), "splitting": Splitting(blend), "onsager": Onsager(), "none": None}[form.state]
+    theta = None
+    if form.prox.get("kind") != "identity":
+        theta = each(K, lambda: positive(n // group, low * group**0.5))
+    numbers = each(K, lambda: torch.rand((), generator=g, dtype=torch.float64).to(real))
+    schemes = {"fista": FISTA(numbers), "admm": ADMM(numbers), "amp": AMP(), "proximal_gradient": ProximalGradient()}
     y = draw(form.batch, m) * 2
     x0 = s0 = None
     if form.starts:
         x0 = draw(form.batch, n)
         x0 = x0 * (x0.abs() > 1)
-        s0 = None if form.state == "none" else draw(form.batch, m if form.state == "onsager" else n) / 2
-    p = Problem(form, y, linear, prox, state, x0, s0)
+        s0 = draw(form.batch, m if form.scheme == "amp" else n) / 2 if form.scheme != "proximal_gradient" else None
+    p = Problem(form, y, linear, theta, gain, schemes[form.scheme], x0, s0)
     if requires_grad:
         for t in p.leaves:
             t.requires_grad_()

@@ -23,96 +23,86 @@ def meta(t: torch.Tensor) -> torch.Tensor:
 
 
 U = fu.unrolled
-COUPLED, SOFT = fu.Coupled(A), fu.Prox(0.1)
+STEP, L1 = fu.GradientStep(A), fu.prox.L1()
 
 BAD: dict[str, Refused] = {
     "unrolled, columns": (
-        lambda: U(x, COUPLED, SOFT, layers=2), ValueError,
+        lambda: U(x, STEP, L1, 0.1, layers=2), ValueError,
         "y has 500 columns but A is (250, 500): expected y of shape (..., 250)",
     ),
-    "unrolled, layers": (lambda: U(y, COUPLED, SOFT, layers=0), ValueError, "layers must be a whole number ≥ 1, got 0"),
+    "unrolled, layers": (lambda: U(y, STEP, L1, 0.1, layers=0), ValueError, "layers must be a whole number ≥ 1, got 0"),
     "unrolled, a matrix for some layers": (
-        lambda: U(y, fu.Coupled([A, A]), SOFT, layers=3), ValueError,
-        "A must have 1 entry or one a layer (3), got 2",
+        lambda: U(y, fu.GradientStep([A, A]), L1, 0.1, layers=3), ValueError,
+        "A must have 1 entry or one for each layer (3), got 2",
     ),
     "unrolled, W does not fit": (
-        lambda: U(y, fu.Coupled(A, A.T), SOFT, layers=2), ValueError, "W[0] must be (250, 500), got (500, 250)",
+        lambda: fu.GradientStep(A, A.T), ValueError, "W must be (250, 500), got (500, 250)",
+    ),
+    "unrolled, W2 does not fit": (
+        lambda: fu.AffineStep(A.T, [A, A]), ValueError, "W2[0] must be (500, 500), got (250, 500)",
     ),
     "unrolled, no linear step": (
-        lambda: U(y, A, SOFT, layers=2), TypeError,
-        "linear must be Direct(W1, W2), Coupled(A, W) or Gram(A, W), got Tensor",
+        lambda: U(y, A, L1, 0.1, layers=2), TypeError,
+        "linear must be AffineStep(W1, W2), GradientStep(A) or DataStep(A, rho), got Tensor",
     ),
     "unrolled, no prox": (
-        lambda: U(y, COUPLED, 0.1, layers=2), TypeError, "prox must be Prox(theta, ...), got float",
+        lambda: U(y, STEP, 0.1, layers=2), TypeError, "prox must be a fu.prox.Proximal, such as fu.prox.L1(), got float",
     ),
-    "unrolled, no state": (
-        lambda: U(y, COUPLED, SOFT, layers=2, state=0.9), TypeError,
-        "state must be Momentum(beta), Splitting(eta) or Onsager(), got float",
+    "unrolled, no scheme": (
+        lambda: U(y, STEP, L1, 0.1, layers=2, scheme=0.9), TypeError,
+        "scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got float",
     ),
-    "unrolled, kind": (
-        lambda: U(y, COUPLED, fu.Prox(0.1, kind="hard"), layers=2), ValueError,
-        "kind must be \"none\", \"soft\" or \"nonnegative\", got 'hard'",
-    ),
-    "unrolled, no threshold": (
-        lambda: U(y, COUPLED, fu.Prox(), layers=2), ValueError, 'every kind but "none" has a threshold theta',
-    ),
+    "unrolled, no threshold": (lambda: U(y, STEP, L1, layers=2), ValueError, "L1 has a threshold: give theta"),
     "unrolled, threshold of another size": (
-        lambda: U(y, COUPLED, fu.Prox(torch.rand(7)), layers=2), ValueError,
+        lambda: U(y, STEP, L1, torch.rand(7), layers=2), ValueError,
         "theta must hold 1 or 500 value(s), as many in every layer, got shape (7,)",
     ),
     "unrolled, group": (
-        lambda: U(y, COUPLED, fu.Prox(0.1, group=3), layers=2), ValueError,
-        "group must divide the number of elements, but n = 500 and group = 3",
+        lambda: U(y, STEP, fu.prox.GroupL1(3), 0.1, layers=2), ValueError,
+        "the group size must divide the number of unknowns, 500, but it is 3",
     ),
-    "unrolled, passing": (
-        lambda: U(y, COUPLED, fu.Prox(0.1, passing=(1, 2, 3)), layers=2), ValueError,
-        "passing must be a whole number ≥ 0, or 2 of them, one a layer, got (1, 2, 3)",
+    "unrolled, support sizes": (
+        lambda: U(y, STEP, fu.prox.SupportSelection((1, 2, 3)), 0.1, layers=2), ValueError,
+        "support_sizes must be a whole number ≥ 0, or 2 of them with one for each layer, got (1, 2, 3)",
     ),
-    "unrolled, half a passing": (
-        lambda: U(y, COUPLED, fu.Prox(0.1, passing=2.5), layers=2), ValueError,
-        "passing must be a whole number ≥ 0, or 2 of them, one a layer, got 2.5",
+    "unrolled, half a support": (
+        lambda: fu.prox.SupportSelection(2.5), ValueError,
+        "support_sizes must be a whole number ≥ 0, or a list of them with one for each layer, got 2.5",
     ),
     "unrolled, a word for a threshold": (
-        lambda: U(y, COUPLED, fu.Prox("a"), layers=2), TypeError,
-        "theta must be a number, a torch.Tensor, or a list of these, one a layer, got 'a'",
+        lambda: U(y, STEP, L1, "a", layers=2), TypeError,
+        "theta must be a number, a torch.Tensor, or a list of these with one for each layer, got 'a'",
     ),
     "unrolled, thresholds of no layer": (
-        lambda: U(y, COUPLED, fu.Prox([]), layers=2), TypeError,
-        "theta must be a number, a torch.Tensor, or a list of these, one a layer, got []",
+        lambda: U(y, STEP, L1, [], layers=2), TypeError,
+        "theta must be a number, a torch.Tensor, or a list of these with one for each layer, got []",
     ),
     "unrolled, gain": (
-        lambda: U(y, COUPLED, fu.Prox(0.1, gain=-1), layers=2), ValueError,
+        lambda: U(y, STEP, L1, 0.1, gain=-1, layers=2), ValueError,
         "gain must be positive, but layer 0 has -1: learn its logarithm instead",
     ),
-    "unrolled, NumPy": (
-        lambda: U(y, fu.Coupled(A.numpy()), SOFT, layers=2), TypeError,
-        "A must be a torch.Tensor, got ndarray: use torch.as_tensor(A)",
-    ),
     "unrolled, beta": (
-        lambda: U(y, COUPLED, SOFT, layers=4, state=fu.Momentum([0.1, 0.2])), ValueError,
-        "beta must have 1 entry or one a layer (4), got 2",
+        lambda: U(y, STEP, L1, 0.1, layers=4, scheme=fu.schemes.FISTA([0.1, 0.2])), ValueError,
+        "beta must have 1 entry or one for each layer (4), got 2",
     ),
-    "unrolled, Onsager with a step": (
-        lambda: U(y, fu.Coupled(A, step=0.1), SOFT, layers=2, state=fu.Onsager()), ValueError,
-        "Onsager's correction belongs to the coupled step without a step size: Coupled(A, W)",
-    ),
-    "unrolled, Gram of two shapes": (
-        lambda: fu.Gram(A, A.T), ValueError, "W must be (250, 500) as A is, got (500, 250)",
+    "unrolled, AMP with a step": (
+        lambda: U(y, fu.GradientStep(A, step=0.1), L1, 0.1, layers=2, scheme=fu.schemes.AMP()), ValueError,
+        "AMP needs a gradient step by matrices without a step size: GradientStep(A, W)",
     ),
     "unrolled, Gram and y": (
-        lambda: U(y[:, 1:], fu.Gram(A), SOFT, layers=2), ValueError,
+        lambda: U(y[:, 1:], fu.GradientStep(A, via="gram"), L1, 0.1, layers=2), ValueError,
         "y has 249 columns but A is (250, 500): expected y of shape (..., 250)",
     ),
     "unrolled, a state that is not there": (
-        lambda: U(y, COUPLED, SOFT, layers=2, return_state=True), ValueError,
-        "s0 and return_state are about a second state, but there is none: give state",
+        lambda: U(y, STEP, L1, 0.1, layers=2, return_state=True), ValueError,
+        "s0 and return_state are about a second state, but ProximalGradient has none: give another scheme",
     ),
     "unrolled, checkpoint": (
-        lambda: U(y, COUPLED, SOFT, layers=2, checkpoint=1, return_layers=True), ValueError,
+        lambda: U(y, STEP, L1, 0.1, layers=2, checkpoint=1, return_layers=True), ValueError,
         "checkpoint keeps few layers and return_layers all of them: use one or the other",
     ),
     "unrolled, dtype": (
-        lambda: U(y.double(), COUPLED, SOFT, layers=2), TypeError, "all tensors must have one dtype",
+        lambda: U(y.double(), STEP, L1, 0.1, layers=2), TypeError, "all tensors must have one dtype",
     ),
     "columns": (
         lambda: fu.ista_step(x, y[:, :249], A, 0.1, 0.1), ValueError,

@@ -84,9 +84,9 @@ TAKERS: dict[str, tuple[str, Tensor, Callable[[Any], object]]] = {
     "SparseRecovery": ("A", A, fu.data.SparseRecovery),
     "Dense": ("A", A, fu.operators.Dense),
     "Dense's x": ("x", X, fu.operators.Dense(A)),
-    "unrolled's y": ("y", Y, lambda bad: fu.unrolled(bad, fu.Coupled(A), fu.Prox(0.1), layers=2)),
-    "unrolled's A": ("A", A, lambda bad: fu.unrolled(Y, fu.Coupled([bad]), fu.Prox(0.1), layers=2)),
-    "unrolled's x0": ("x0", X, lambda bad: fu.unrolled(Y, fu.Coupled(A), fu.Prox(0.1), layers=2, x0=bad)),
+    "unrolled's y": ("y", Y, lambda bad: fu.unrolled(bad, fu.GradientStep(A), fu.prox.L1(), 0.1, layers=2)),
+    "unrolled's A": ("A", A, lambda bad: fu.unrolled(Y, fu.GradientStep([bad]), fu.prox.L1(), 0.1, layers=2)),
+    "unrolled's x0": ("x0", X, lambda bad: fu.unrolled(Y, fu.GradientStep(A), fu.prox.L1(), 0.1, layers=2, x0=bad)),
 }
 OPTIONAL = ("'s x0", "W", "truth", "report's A")  # None leaves them out
 

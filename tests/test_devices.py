@@ -19,12 +19,12 @@ from forms import COMPLEX, SMALL, Form, Problem, build
 from torch import Tensor
 
 _SIZES = [{"m": 1, "n": 6, "batch": 1}, {"m": 20, "n": 30, "batch": 0}]
-_QUICK = [f for f in SMALL if not f.prox.get("passing")]  # emulated, choosing the largest takes a second
+_QUICK = [f for f in SMALL if not f.prox.get("support_sizes")]  # emulated, choosing the largest takes a second
 FORMS = [
     *SMALL,
     *(replace(f, **size) for size in _SIZES for f in SMALL),
     *(replace(f, m=33, n=132, batch=4, layers=2) for f in _QUICK),
-    *(f for f in COMPLEX if not f.prox.get("passing")),
+    *(f for f in COMPLEX if not f.prox.get("support_sizes")),
 ]
 
 
@@ -51,7 +51,7 @@ def test_values(form: Form, device: torch.device) -> None:
     p = _on(p, device)
     found = p.run(return_layers=True)
     assert relative_error(found.cpu(), wanted) <= 1e-12
-    if form.state != "none":
+    if form.scheme != "proximal_gradient":
         last, s = p.run(return_state=True)
         assert relative_error(last.cpu(), wanted[-1]) <= 1e-12
         assert relative_error(s.cpu(), state) <= 1e-12
@@ -71,7 +71,7 @@ def _gradients(p: Problem, x: Tensor, s: Tensor | None) -> list[Tensor]:
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_gradients(form: Form, device: torch.device) -> None:
     p = build(form, requires_grad=True)
-    state = form.state != "none"
+    state = form.scheme != "proximal_gradient"
     x, s = p.reference()
     wanted = _gradients(p, x, s if state else None)
     p = _on(p, device)
@@ -124,7 +124,7 @@ def test_lower_precision_is_as_good_as_plain_operations(
 
 
 def test_checkpoints(device: torch.device) -> None:
-    p = _on(build(Form("fista", "coupled", "momentum", layers=5), requires_grad=True), device)
+    p = _on(build(Form("fista", "gradient", "fista", layers=5), requires_grad=True), device)
     x = p.run()
     wanted = torch.autograd.grad(x.square().sum(), p.leaves, allow_unused=True, materialize_grads=True)
     again = p.run(checkpoint=2)
@@ -135,7 +135,7 @@ def test_checkpoints(device: torch.device) -> None:
 
 
 def test_a_nan_stays_in_its_sample(device: torch.device) -> None:
-    p = build(Form("lista", "direct", batch=4))
+    p = build(Form("lista", "affine", batch=4))
     p.y[2, 3] = float("nan")
     p = _on(p, device)
     x = p.run()

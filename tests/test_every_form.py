@@ -15,33 +15,35 @@ from cases import relative_error
 from forms import Form, Problem, build
 from torch import Tensor
 
-LINEARS = ("direct", "direct-tied", "coupled", "coupled-own", "coupled-shared", "gram", "gram-shared")
-STATES = ("none", "momentum", "splitting", "onsager")
-KINDS: tuple[dict[str, Any], ...] = ({}, {"kind": "nonnegative"}, {"kind": "none"})
+LINEARS = ("affine", "affine-tied", "gradient", "gradient-own", "gradient-shared", "gram", "gram-shared")
+SCHEMES = ("proximal_gradient", "fista", "admm", "amp")
+KINDS: tuple[dict[str, Any], ...] = ({}, {"kind": "nonnegative"}, {"kind": "identity"})
 GROUPS: tuple[dict[str, Any], ...] = ({}, {"group": 2}, {"group": 3})
-SELECTIONS: tuple[dict[str, Any], ...] = ({}, {"passing": (1, 4, 0)})
+SELECTIONS: tuple[dict[str, Any], ...] = ({}, {"support_sizes": (1, 4, 0)})
 GAINS: tuple[dict[str, Any], ...] = ({}, {"gain": True})
 DTYPES = (torch.float64, torch.complex128)
 
 
-def refusal(linear: str, state: str, prox: dict[str, Any], dtype: torch.dtype) -> str | None:
+def refusal(linear: str, scheme: str, prox: dict[str, Any], dtype: torch.dtype) -> str | None:
     """The beginning of the sentence that refuses a combination; None for those that are defined."""
-    kind, group = prox.get("kind", "soft"), prox.get("group", 1)
-    if kind == "nonnegative" and (group > 1 or dtype.is_complex):
-        return 'kind "nonnegative" is defined'
-    if kind == "none" and (group > 1 or "passing" in prox):
-        return 'kind "none" leaves'
-    if state == "onsager" and not linear.startswith("coupled"):
-        return "Onsager's correction belongs"
+    kind = prox.get("kind", "soft")
+    if kind == "identity" and "support_sizes" in prox:
+        return "prox must be L1"
+    if scheme == "amp" and not linear.startswith("gradient"):
+        return "AMP needs"
+    if kind == "nonnegative" and dtype.is_complex:
+        return "NonNegativeL1 is defined for real numbers|SupportSelection is defined for real numbers"
     return None
 
 
-def combinations(linear: str, state: str) -> Iterator[Form]:
+def combinations(linear: str, scheme: str) -> Iterator[Form]:
     for kind, group, selection, gain, vector, starts, dtype in product(
         KINDS, GROUPS, SELECTIONS, GAINS, (False, True), (False, True), DTYPES
     ):
+        if kind and group:  # only the soft threshold has groups
+            continue
         prox = kind | group | selection | gain
-        yield Form("any", linear, state, prox, m=4, n=6, batch=3, vector=vector, starts=starts, dtype=dtype)
+        yield Form("any", linear, scheme, prox, m=4, n=6, batch=3, vector=vector, starts=starts, dtype=dtype)
 
 
 def outcome(run: Any, leaves: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -54,19 +56,19 @@ def outcome(run: Any, leaves: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor
 
 
 def with_state(p: Problem) -> tuple[Tensor, Tensor]:
-    if p.state is not None:
+    if p.has_state:
         return p.run(return_layers=True, return_state=True)
     x = p.run(return_layers=True)
     return x, x.new_zeros(0)
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("linear", LINEARS)
-def test_values_and_gradients(linear: str, state: str) -> None:
+def test_values_and_gradients(linear: str, scheme: str) -> None:
     tried = 0
-    for form in combinations(linear, state):
+    for form in combinations(linear, scheme):
         p = build(form, requires_grad=True)
-        sentence = refusal(linear, state, form.prox, form.dtype)
+        sentence = refusal(linear, scheme, form.prox, form.dtype)
         if sentence is not None:
             with pytest.raises((TypeError, ValueError), match=sentence):
                 p.run()
@@ -80,28 +82,57 @@ def test_values_and_gradients(linear: str, state: str) -> None:
         with torch.no_grad():
             assert torch.equal(p.run(), x[-1]), form
         tried += 1
-    assert tried or (state == "onsager" and not linear.startswith("coupled"))
+    assert tried or (scheme == "amp" and not linear.startswith("gradient"))
 
 
-def places(p: Problem) -> list[Tensor]:
-    """Every tensor that a call is given."""
-    return p.leaves
+class Uncompiled(fu.prox.Proximal):
+    """Another proximal operator without its compiled step, with which layers run one by one."""
+
+    def __init__(self, prox: fu.prox.Proximal) -> None:
+        super().__init__()
+        self.inner, self.has_threshold = prox, prox.has_threshold
+
+    def at_layer(self, k: int) -> fu.prox.Proximal:
+        return self.inner.at_layer(k)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("linear", LINEARS)
+def test_layers_one_by_one(linear: str, scheme: str) -> None:
+    """The stepwise engine is the same algorithm: values, the second state, gradients, and what is not finite."""
+    for form in combinations(linear, scheme):
+        if refusal(linear, scheme, form.prox, form.dtype):
+            continue
+        p = build(form, requires_grad=True)
+        slow = Uncompiled(p.prox)
+        given: dict[str, Any] = {"prox": slow, "return_layers": True, "return_state": p.has_state}
+
+        def run(p: Problem = p, given: dict[str, Any] = given) -> tuple[Tensor, Tensor]:
+            out = p.run(**given)
+            return out if p.has_state else (out, out.new_zeros(0))
+
+        x, s, grads = outcome(run, p.leaves)
+        rx, rs, wanted = outcome(p.reference, p.leaves)
+        assert relative_error(x, rx) < 1e-12, form
+        assert not s.numel() or relative_error(s, rs) < 1e-12, form
+        for found, right in zip(grads, wanted, strict=True):
+            assert (found - right).abs().max() <= 1e-9 * (1 + right.abs().max()), form
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("linear", LINEARS)
-def test_what_is_not_finite_shows(linear: str, state: str, value: float) -> None:
+def test_what_is_not_finite_shows(linear: str, scheme: str, value: float) -> None:
     """In any tensor: where the reference is not finite, the kernels are not either, and the other way round."""
-    for form in combinations(linear, state):
-        if form.dtype.is_complex or refusal(linear, state, form.prox, form.dtype):
+    for form in combinations(linear, scheme):
+        if form.dtype.is_complex or refusal(linear, scheme, form.prox, form.dtype):
             continue
         count = len(build(form).leaves)
         for i in range(count):
             p = build(form)
             leaf = p.leaves[i]
             leaf.view(-1)[leaf.numel() // 2] = value
-            if "gain" in form.prox and value == -math.inf and any(leaf is g for g in p.prox.gain):
+            if "gain" in form.prox and value == -math.inf and any(leaf is g for g in p.gain):
                 with pytest.raises(ValueError, match="gain must be positive"):
                     p.run()
                 continue
@@ -113,11 +144,11 @@ def test_what_is_not_finite_shows(linear: str, state: str, value: float) -> None
             ), (form, i)
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("linear", LINEARS)
-def test_single_precision(linear: str, state: str) -> None:
-    for form in combinations(linear, state):
-        if form.dtype.is_complex or refusal(linear, state, form.prox, form.dtype):
+def test_single_precision(linear: str, scheme: str) -> None:
+    for form in combinations(linear, scheme):
+        if form.dtype.is_complex or refusal(linear, scheme, form.prox, form.dtype):
             continue
         exact = build(form)
         p = exact.with_leaves([t.float() for t in exact.leaves])
@@ -132,23 +163,23 @@ def test_gains_that_are_not_positive() -> None:
     for dtype in (torch.float32, torch.float64, torch.complex64, torch.bfloat16):
         real = dtype.to_real() if dtype.is_complex else dtype
         for gain in (-1.0, 0.0, torch.tensor([1.0, -2.0], dtype=real), [0.5, -0.5]):
-            prox = fu.Prox(0.1, gain=gain)
+            linear = fu.AffineStep(eye.to(dtype), eye.to(dtype))
             with pytest.raises(ValueError, match="gain must be positive"):
-                fu.unrolled(y.to(dtype), fu.Direct(eye.to(dtype), eye.to(dtype)), prox, layers=2)
+                fu.unrolled(y.to(dtype), linear, fu.prox.L1(), 0.1, gain=gain, layers=2)
 
 
 @pytest.mark.parametrize("above", [0.0, 0.78, 1.0])
 @pytest.mark.parametrize("batch", [3, 20])
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("linear", LINEARS)
-def test_gradients_of_a_broken_sample(native: Any, linear: str, state: str, batch: int, above: float) -> None:
+def test_gradients_of_a_broken_sample(native: Any, linear: str, scheme: str, batch: int, above: float) -> None:
     """A sample that holds NaN, and that a loss leaves out: matrices have the gradient that PyTorch gives, 0·NaN.
 
     This is so in every kernel, and whatever an earlier call has left in the memory of this one.
     """
     native.set_dense_above(above)
-    for form in combinations(linear, state):
-        if form.dtype.is_complex or form.starts or refusal(linear, state, form.prox, form.dtype):
+    for form in combinations(linear, scheme):
+        if form.dtype.is_complex or form.starts or refusal(linear, scheme, form.prox, form.dtype):
             continue
         p = build(replace(form, batch=batch, starts=True), requires_grad=True)
         matrices = [t for t in p.leaves if t.dim() == 2 and t.shape[0] != batch]

@@ -21,7 +21,7 @@ _OFF = {"single": 3e-6, "tf32": 4e-3, "bfloat16": 3e-2}
 _FORMS = [
     replace(f, dtype=torch.float32)
     for f in SMALL
-    if not f.linear.startswith("gram") and not f.prox.get("passing") and f.prox.get("group", 1) <= 2
+    if not f.linear.startswith("gram") and not f.prox.get("support_sizes") and f.prox.get("group", 1) <= 2
 ]
 
 
@@ -77,11 +77,11 @@ def test_values(form: Form, precision: str, device: torch.device, choose: Choose
     assert used
     assert relative_error(found.cpu().double(), wanted) <= _OFF[precision]
     assert torch.equal(p.run(), found[-1])
-    if form.state != "none":
+    if form.scheme != "proximal_gradient":
         last, s = p.run(return_state=True)
         assert torch.equal(last, found[-1])
         # How many elements of an iterate are not zero is what Onsager's correction jumps with.
-        jumps = 10 if form.state == "onsager" and precision != "single" else 2
+        jumps = 10 if form.scheme == "amp" and precision != "single" else 2
         assert relative_error(s.cpu().double(), state) <= jumps * _OFF[precision]
 
 
@@ -92,25 +92,25 @@ _FORWARD_SHAPES = [*_SHAPES, (1, 16)]
 @pytest.mark.parametrize(("tall", "blocks"), _FORWARD_SHAPES)
 @pytest.mark.parametrize(
     "form",
-    [Form("lista", "direct"), Form("lfista", "direct-tied", "momentum", vector=True, starts=True),
-     Form("fista", "coupled", "momentum"), Form("lamp", "coupled-own", "onsager"),
-     Form("admm", "direct-tied", "splitting", starts=True)],
+    [Form("lista", "affine"), Form("lfista", "affine-tied", "fista", vector=True, starts=True),
+     Form("fista", "gradient", "fista"), Form("lamp", "gradient-own", "amp"),
+     Form("admm", "affine-tied", "admm", starts=True)],
     ids=str,
 )  # fmt: skip
 def test_every_shape_is_the_same(form: Form, tall: int, blocks: int, device: torch.device, choose: Choose) -> None:
     wide = min(100 * blocks, 500)
-    m, n = (37, wide - 3) if form.linear.startswith("direct") else (wide - 10, wide - 3)
+    m, n = (37, wide - 3) if form.linear.startswith("affine") else (wide - 10, wide - 3)
     p = build(replace(form, m=m, n=n, batch=16 * tall + 3, layers=2, dtype=torch.float32))
     wanted, state = _exact(p).reference()
     p = _moved(p, device, torch.float32)
     used = choose("single", tall, blocks)
-    x, s = p.run(return_state=True) if form.state != "none" else (p.run(), state)
+    x, s = p.run(return_state=True) if form.scheme != "proximal_gradient" else (p.run(), state)
     assert used
     assert relative_error(x.cpu().double(), wanted[-1]) <= _OFF["single"]
     assert relative_error(s.cpu().double(), state) <= 2 * _OFF["single"]
 
 
-_SHARED = [f for f in _FORMS if f.linear in ("direct-tied", "coupled", "coupled-shared")]
+_SHARED = [f for f in _FORMS if f.linear in ("affine-tied", "gradient", "gradient-shared")]
 
 
 @pytest.mark.parametrize("precision", list(_OFF))
@@ -125,14 +125,14 @@ def test_matrices_that_all_layers_share_are_kept(
     wanted, state = _exact(p).reference()
     p = _moved(p, device, p.y.dtype)
     used = choose(precision, 1, blocks, True)
-    x, s = p.run(return_state=True) if form.state != "none" else (p.run(), state)
+    x, s = p.run(return_state=True) if form.scheme != "proximal_gradient" else (p.run(), state)
     assert used
     assert relative_error(x.cpu().double(), wanted[-1]) <= _OFF[precision]
     assert relative_error(s.cpu().double(), state) <= 10 * _OFF[precision]
 
 
 def test_the_largest_matrices_are_kept_too(device: torch.device, choose: Choose) -> None:
-    for form in (Form("fista", "coupled", "momentum"), Form("tied", "direct-tied")):
+    for form in (Form("fista", "gradient", "fista"), Form("tied", "affine-tied")):
         p = build(replace(form, m=250, n=500, batch=2, layers=2, dtype=torch.float32))
         wanted = _exact(p).reference()[0][-1]
         p = _moved(p, device, torch.float32)
@@ -148,8 +148,8 @@ def _gradients(p: Any) -> list[Tensor]:
 
 _LEARNED = [
     *_FORMS,
-    Form("pairs", "direct", "momentum", prox={"group": 2, "gain": True}, dtype=torch.float32),
-    Form("amp-pairs", "coupled", "onsager", prox={"group": 2, "gain": True}, dtype=torch.float32),
+    Form("pairs", "affine", "fista", prox={"group": 2, "gain": True}, dtype=torch.float32),
+    Form("amp-pairs", "gradient", "amp", prox={"group": 2, "gain": True}, dtype=torch.float32),
 ]
 
 
@@ -174,8 +174,8 @@ def test_gradients(form: Form, precision: str, device: torch.device, choose: Cho
 @pytest.mark.parametrize(("tall", "blocks"), _SHAPES)
 @pytest.mark.parametrize(
     "form",
-    [Form("lista", "direct", vector=True), Form("lfista", "direct-tied", "momentum"),
-     Form("lista-cp", "coupled-own", "momentum"), Form("group", "coupled", prox={"group": 2})],
+    [Form("lista", "affine", vector=True), Form("lfista", "affine-tied", "fista"),
+     Form("lista-cp", "gradient-own", "fista"), Form("group", "gradient", prox={"group": 2})],
     ids=str,
 )  # fmt: skip
 def test_gradients_of_every_shape(form: Form, tall: int, blocks: int, device: torch.device, choose: Choose) -> None:
@@ -189,7 +189,7 @@ def test_gradients_of_every_shape(form: Form, tall: int, blocks: int, device: to
         assert relative_error(a.cpu().double(), b) <= 3e-4  # of sums that nearly cancel, too
 
 
-@pytest.mark.parametrize("form", [Form("lista", "direct", vector=True, starts=True), Form("ista", "coupled")], ids=str)
+@pytest.mark.parametrize("form", [Form("lista", "affine", vector=True, starts=True), Form("ista", "gradient")], ids=str)
 def test_layers_some_at_a_time(form: Form, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     p = _moved(build(replace(form, layers=7, dtype=torch.float32), requires_grad=True), device, torch.float32)
 
@@ -228,7 +228,7 @@ def test_weights_are_laid_out_again_when_they_change(device: torch.device) -> No
 
 
 def test_a_sample_is_the_same_wherever_it_is(device: torch.device, choose: Choose) -> None:
-    p = _moved(build(Form("fista", "coupled", "momentum", batch=40, dtype=torch.float32)), device, torch.float32)
+    p = _moved(build(Form("fista", "gradient", "fista", batch=40, dtype=torch.float32)), device, torch.float32)
     choose("single", 2, 1)
     whole = p.run()
     p.y = p.y[7:8]
@@ -237,7 +237,7 @@ def test_a_sample_is_the_same_wherever_it_is(device: torch.device, choose: Choos
 
 def test_a_nan_stays_in_its_sample(device: torch.device, choose: Choose) -> None:
     for precision in ("single", "tf32"):
-        p = build(Form("lista", "direct", batch=4, dtype=torch.float32))
+        p = build(Form("lista", "affine", batch=4, dtype=torch.float32))
         p.y[2, 3] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32)  # as devices make it
         p = _moved(p, device, torch.float32)
         choose(precision, 1, 1)
@@ -247,7 +247,7 @@ def test_a_nan_stays_in_its_sample(device: torch.device, choose: Choose) -> None
 
 
 def test_addresses_that_are_not_aligned(device: torch.device) -> None:
-    p = build(Form("fista", "coupled", n=20, dtype=torch.float32, starts=True), requires_grad=True)
+    p = build(Form("fista", "gradient", n=20, dtype=torch.float32, starts=True), requires_grad=True)
     wanted = _gradients(_exact(p))
     shifted = [torch.cat([t.new_zeros(1), t.detach().flatten()])[1:].view(t.shape).to(device) for t in p.leaves]
     found = _gradients(p.with_leaves([t.requires_grad_() for t in shifted]))

@@ -233,17 +233,17 @@ def test_weights_changed_while_they_are_packed(name: str, monkeypatch: pytest.Mo
 
 def test_gram_matrix_of_factors_changed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     A = torch.randn(5, 9, dtype=torch.float64)
-    gram, product = fu.Gram(A), fu.layers.product
+    step, product = fu.GradientStep(A, via="gram"), fu.steps.product
 
     def changing(*args: Any, **options: Any) -> Tensor:
         G = product(*args, **options)
-        monkeypatch.setattr(fu.layers, "product", product)
+        monkeypatch.setattr(fu.steps, "product", product)
         A.mul_(2)
         return G
 
-    monkeypatch.setattr(fu.layers, "product", changing)
-    _ = gram.G
-    assert torch.allclose(gram.G, A.mT @ A)
+    monkeypatch.setattr(fu.steps, "product", changing)
+    _ = step.gram_matrix
+    assert torch.allclose(step.gram_matrix, A.mT @ A)
 
 
 def test_kept_values_go_with_their_tensors() -> None:

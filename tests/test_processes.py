@@ -176,8 +176,8 @@ def interrupt(tmp_path: Path, before: str, call: str, file: str, after: str) -> 
 LONG = {
     "solver": "fu.solvers.fista(torch.randn(64, 256), torch.randn(500, 64), 0.1, iterations=10_000_000, step=1e-4)",
     "few layers": """fu.unrolled(
-        torch.randn(100_000, 256), fu.unrolling.Coupled(1e-4 * torch.randn(256, 2048)), fu.unrolling.Prox(0.0),
-        layers=30, x0=torch.randn(100_000, 2048),
+        torch.randn(100_000, 256), fu.GradientStep(1e-4 * torch.randn(256, 2048)), fu.prox.L1(), 0.0, layers=30,
+        x0=torch.randn(100_000, 2048),
     )""",
     "team": """torch.ops.fastunroll.network(
         torch.randn(4, 1024), [torch.zeros(1024, 2048)], [torch.zeros(1024, 2048)] * 50_000, [], [torch.ones(())],

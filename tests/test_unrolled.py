@@ -10,8 +10,10 @@ import pytest
 import torch
 from cases import relative_error, tolerance
 from fastunroll import _fastunroll
-from fastunroll.layers import Coupled, Direct, Momentum, Onsager, Prox, Splitting
-from forms import COMPLEX, FORMS, SMALL, Form, build, given
+from fastunroll.prox import L1, NonNegativeL1, SupportSelection
+from fastunroll.schemes import ADMM, AMP, FISTA
+from fastunroll.steps import AffineStep, GradientStep
+from forms import COMPLEX, FORMS, SMALL, Form, build
 from torch import Tensor
 
 
@@ -21,7 +23,7 @@ def test_values(form: Form) -> None:
     wanted, state = p.reference()
     found = p.run(return_layers=True)
     assert relative_error(found, wanted) <= tolerance(form.dtype)
-    if form.state != "none":
+    if form.scheme != "proximal_gradient":
         last, s = p.run(return_state=True)
         assert torch.equal(last, found[-1])
         assert relative_error(s, state) <= tolerance(form.dtype)
@@ -37,10 +39,10 @@ def test_gradients_are_those_of_the_reference(form: Form) -> None:
 
     def loss(x: Tensor, s: Tensor | None) -> Tensor:
         total = (weights * x.abs().square()).sum() + (weights * x.real).sum()
-        return total + ((of_state * s.real).sum() if form.state != "none" and s is not None else 0)
+        return total + ((of_state * s.real).sum() if form.scheme != "proximal_gradient" and s is not None else 0)
 
     expected = torch.autograd.grad(loss(wanted, state), p.leaves, allow_unused=True, materialize_grads=True)
-    out = p.run(return_layers=True, return_state=form.state != "none")
+    out = p.run(return_layers=True, return_state=form.scheme != "proximal_gradient")
     x, s = out if isinstance(out, tuple) else (out, None)
     found = torch.autograd.grad(loss(x, s), p.leaves, allow_unused=True, materialize_grads=True)
     for a, b in zip(found, expected, strict=True):
@@ -50,7 +52,7 @@ def test_gradients_are_those_of_the_reference(form: Form) -> None:
 @pytest.mark.parametrize("form", SMALL, ids=str)
 def test_gradcheck(form: Form) -> None:
     p = build(replace(form, m=3, n=6, batch=2), requires_grad=True)
-    state = form.state != "none"
+    state = p.has_state
 
     def run(*leaves: Tensor) -> Any:
         return p.with_leaves(list(leaves)).run(return_state=state)
@@ -72,8 +74,8 @@ def test_each_gradient_alone_is_the_same(form: Form) -> None:
 @pytest.mark.parametrize("segment", [1, 2, 5])
 @pytest.mark.parametrize("form", SMALL, ids=str)
 def test_checkpoints_change_nothing(form: Form, segment: int) -> None:
-    passing = form.prox.get("passing")
-    longer = {"passing": (*passing, 3, 1)} if passing else {}
+    sizes = form.prox.get("support_sizes")
+    longer = {"support_sizes": (*sizes, 3, 1)} if sizes else {}
     form = replace(form, layers=5, prox={**form.prox, **longer})
     p = build(form, requires_grad=True)
     x = p.run()
@@ -95,7 +97,7 @@ def _as_it_was() -> Any:
 
 
 def _everything(p: Any) -> list[Tensor]:
-    state = p.form.state != "none"
+    state = p.has_state
     out = p.run(return_layers=True, return_state=state)
     x, s = out if state else (out, p.y.new_zeros(()))
     loss = x.abs().square().sum() + s.abs().square().sum()
@@ -166,7 +168,7 @@ def test_nan_stays_in_its_sample() -> None:
 def test_ties_pass_at_the_lower_index() -> None:
     eye = torch.eye(4, dtype=torch.float64)
     y = torch.tensor([[2.0, -2.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]], dtype=torch.float64)
-    found = fu.unrolled(y, Coupled(eye), Prox(0.5, passing=2), layers=1)
+    found = fu.unrolled(y, GradientStep(eye), SupportSelection(2), 0.5, layers=1)
     assert found.tolist() == [[2.0, -2.0, 1.5, 0.5], [1.0, 1.0, 0.5, 0.5]]
 
 
@@ -177,7 +179,7 @@ def test_selection_is_exact(n: int, dtype: torch.dtype) -> None:
     z = torch.randn(40, n, generator=g, dtype=dtype).mul(3).round().div(3)  # with ties
     eye = torch.eye(n, dtype=dtype)
     for k in range(n + 2):
-        found = fu.unrolled(z, Coupled(eye), Prox(0.4, passing=k), layers=1)
+        found = fu.unrolled(z, GradientStep(eye), SupportSelection(k), 0.4, layers=1)
         wanted = fu.reference.proximal_step(z, "soft", torch.tensor(0.4, dtype=dtype), 1.0, 1, k)
         assert torch.allclose(found, wanted, rtol=1e-6, atol=0)
 
@@ -189,9 +191,9 @@ def test_it_is_admm() -> None:
     rho, lam = 5.0, 2.0
     inverse = torch.linalg.inv(A.mT @ A + rho * torch.eye(40, dtype=torch.float64))
     W = torch.linalg.solve(A @ A.mT + rho * torch.eye(20, dtype=torch.float64), A)
-    prox, state = Prox(lam / rho), Splitting()
-    dense = fu.unrolled(y, Direct(inverse @ A.mT, rho * inverse), prox, layers=400, state=state)
-    factorised = fu.unrolled(y, Coupled(A, W), prox, layers=400, state=state)
+    affine = AffineStep(inverse @ A.mT, rho * inverse)
+    dense = fu.unrolled(y, affine, L1(), lam / rho, layers=400, scheme=ADMM())
+    factorised = fu.unrolled(y, GradientStep(A, W), L1(), lam / rho, layers=400, scheme=ADMM())
     assert relative_error(dense, factorised) < 1e-10
     assert fu.losses.kkt_residual(dense, y, A, lam).max() < 1e-6
 
@@ -202,35 +204,27 @@ def test_it_is_amp() -> None:
     A = torch.randn(250, 500, generator=g) / 250**0.5
     x = torch.randn(20, 500, generator=g) * (torch.rand(20, 500, generator=g) < 0.1)
     y = x @ A.mT
-    amp = fu.unrolled(y, Coupled(A), Prox(1.1402), layers=16, state=Onsager())
+    amp = fu.unrolled(y, GradientStep(A), L1(), 1.1402, layers=16, scheme=AMP())
     assert fu.losses.nmse_db(amp, x, pooled=True) < -25
 
 
 def test_continuing_is_one_run() -> None:
     for form in SMALL:
-        if form.state == "none" or form.prox.get("passing"):
+        if form.scheme == "proximal_gradient" or form.prox.get("support_sizes"):
             continue
         p = build(form)
         whole = p.run()
-
-        def part(values: Any, first: int, last: int) -> Any:
-            return values[first:last] if isinstance(values, list) else values
-
         x, s = p.x0, p.s0
-        for first, last in ((0, 1), (1, 3)):
-            pieces = [
-                None if piece is None else type(piece)(**{k: part(v, first, last) for k, v in given(piece).items()})
-                for piece in (p.linear, p.prox, p.state)
-            ]
-            x, s = fu.unrolled(p.y, pieces[0], pieces[1], state=pieces[2], layers=last - first, x0=x, s0=s,
-                               return_state=True)  # fmt: skip
+        for layers in (slice(0, 1), slice(1, 3)):
+            part = p.mapped(lambda t: t, layers)
+            x, s = part.run(layers=layers.stop - layers.start, x0=x, s0=s, return_state=True)
         assert relative_error(x, whole) < 1e-12
 
 
 def test_parameter_lists() -> None:
     p = build(SMALL[0])
-    lists = [torch.nn.ParameterList(group) for group in (p.linear.W1, p.linear.W2, p.prox.theta)]
-    found = fu.unrolled(p.y, Direct(lists[0], lists[1]), Prox(lists[2]), layers=p.form.layers)
+    lists = [torch.nn.ParameterList(group) for group in (p.linear.W1, p.linear.W2, p.theta)]
+    found = fu.unrolled(p.y, AffineStep(lists[0], lists[1]), L1(), lists[2], layers=p.form.layers)
     assert torch.equal(found, p.run())
 
 
@@ -241,7 +235,7 @@ def test_one_tensor_can_hold_a_value_for_each_layer() -> None:
     gain = (1 + torch.rand(3, generator=g, dtype=torch.float64)).requires_grad_()
 
     def run(beta: Any, gain: Any) -> Tensor:
-        return fu.unrolled(y, Coupled(A, step=0.05), Prox(0.1, gain=gain), layers=3, state=Momentum(beta))
+        return fu.unrolled(y, GradientStep(A, step=0.05), L1(), 0.1, gain=gain, layers=3, scheme=FISTA(beta))
 
     found, wanted = run(beta, gain), run([*beta.unbind()], [*gain.unbind()])
     assert torch.equal(found, wanted)
@@ -254,7 +248,7 @@ def test_one_tensor_can_hold_a_value_for_each_layer() -> None:
 def test_a_negative_threshold_without_sign() -> None:
     """max(z − θ, 0) keeps some z below zero."""
     A, y, theta = torch.randn(5, 9).double(), torch.randn(4, 5).double(), 0.3 * torch.randn(9).double()
-    found = fu.unrolled(y, Coupled(A, step=0.05), Prox(theta, kind="nonnegative"), layers=1)
+    found = fu.unrolled(y, GradientStep(A, step=0.05), NonNegativeL1(), theta, layers=1)
     assert torch.allclose(found, torch.relu(0.05 * y @ A - theta))
     x0, one = y.new_zeros(4, 9), [torch.tensor(0.05).double()]
     form = {"layers": 1, "linear": "gradient", "scheme": "proximal_gradient", "prox": "nonnegative"}
@@ -267,19 +261,19 @@ def test_a_gram_step_may_differ_between_coordinates() -> None:
     x = torch.zeros(5, 12, dtype=torch.float64)
     for _ in range(3):
         x = fu.reference.soft_threshold(x + step * ((y - x @ A.mT) @ W), torch.tensor(0.05))
-    torch.testing.assert_close(fu.unrolled(y, fu.Gram(A, W, step), Prox(0.05), layers=3), x)
+    torch.testing.assert_close(fu.unrolled(y, GradientStep(A, W, step, "gram"), L1(), 0.05, layers=3), x)
 
 
 def test_a_gram_matrix_follows_what_it_is_made_of() -> None:
     A, y = torch.randn(7, 12, dtype=torch.float64), torch.randn(5, 7, dtype=torch.float64)
-    kept = fu.Gram(A, step=0.05)
+    kept = GradientStep(A, step=0.05, via="gram")
 
     def off() -> Tensor:
-        coupled = fu.unrolled(y, Coupled(A, step=0.05), Prox(0.1), layers=3)
-        return (fu.unrolled(y, kept, Prox(0.1), layers=3) - coupled).norm()
+        by_residual = fu.unrolled(y, GradientStep(A, step=0.05), L1(), 0.1, layers=3)
+        return (fu.unrolled(y, kept, L1(), 0.1, layers=3) - by_residual).norm()
 
     assert off() < 1e-12
-    assert kept.G is kept.G
+    assert kept.gram_matrix is kept.gram_matrix
     A *= 2
     assert off() < 1e-12
     A.requires_grad_()
@@ -301,7 +295,7 @@ def test_second_derivative_where_the_state_learns_nothing() -> None:
     """The state after one layer with momentum is x0, which is a constant here."""
     y = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     eye = torch.eye(4, dtype=torch.float64)
-    x, s = fu.unrolled(y, Direct(eye, eye), Prox(0.1), layers=1, state=Momentum(0.5), return_state=True)
+    x, s = fu.unrolled(y, AffineStep(eye, eye), L1(), 0.1, layers=1, scheme=FISTA(0.5), return_state=True)
     (first,) = torch.autograd.grad((x.square() + s).sum() / 2, y, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), y)
     assert torch.equal(second, (x != 0).to(y.dtype))
@@ -310,6 +304,6 @@ def test_second_derivative_where_the_state_learns_nothing() -> None:
 def test_the_correction_counts_no_padding() -> None:
     """An infinite residual makes θ infinite, and 0 − 0·∞ NaN in columns that pad a tile: they are not in ‖x‖₀."""
     A, y = torch.ones(1, 1, dtype=torch.float64), torch.full((1, 1), -torch.inf, dtype=torch.float64)
-    x, s = fu.unrolled(y, Coupled(A), Prox(0.3, kind="nonnegative"), layers=1, state=Onsager(), return_state=True)
+    x, s = fu.unrolled(y, GradientStep(A), NonNegativeL1(), 0.3, layers=1, scheme=AMP(), return_state=True)
     assert x.item() == 0
     assert s.isnan().all()  # 0·(−∞)

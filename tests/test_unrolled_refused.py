@@ -14,7 +14,7 @@ FITS = "{} must be a whole number that fits 64 bits, at most 9223372036854775807
 
 
 def unrolled(**options: Any) -> object:
-    given = {"linear": fu.Coupled(A), "prox": fu.Prox(0.1), "layers": 2, **options}
+    given = {"linear": fu.GradientStep(A), "prox": fu.prox.L1(), "theta": 0.1, "layers": 2, **options}
     return fu.unrolled(Y, **given)
 
 
@@ -23,36 +23,39 @@ UNROLLED: dict[str, Refused] = {
     "checkpoint": (lambda: unrolled(checkpoint=2**63), ValueError, FITS.format("checkpoint", 2**63)),
     "return_layers": (lambda: unrolled(return_layers=A_TENSOR), TypeError, "return_layers must be True or False"),
     "return_state": (
-        lambda: unrolled(return_state=A_TENSOR, state=fu.Momentum(0.5)), TypeError,
+        lambda: unrolled(return_state=A_TENSOR, scheme=fu.schemes.FISTA(0.5)), TypeError,
         "return_state must be True or False",
     ),
-    "group": (lambda: unrolled(prox=fu.Prox(0.1, group=2**63)), ValueError, FITS.format("group", 2**63)),
+    "group": (lambda: unrolled(prox=fu.prox.GroupL1(2**63)), ValueError, FITS.format("size", 2**63)),
     "group, a word": (
-        lambda: unrolled(prox=fu.Prox(0.1, group="2")), ValueError, "group must be a whole number ≥ 1, got '2'",  # type: ignore[arg-type]
+        lambda: unrolled(prox=fu.prox.GroupL1("2")), ValueError, "size must be a whole number ≥ 1, got '2'",  # type: ignore[arg-type]
     ),
-    "passing": (lambda: unrolled(prox=fu.Prox(0.1, passing=2**63)), ValueError, "passing must be a whole number"),
-    "passing, a flag": (lambda: unrolled(prox=fu.Prox(0.1, passing=True)), ValueError, "passing must be a whole"),
-    "passing, a tensor": (
-        lambda: unrolled(prox=fu.Prox(0.1, passing=A_TENSOR)), ValueError,  # type: ignore[arg-type]
-        "passing must be a whole number ≥ 0, or 2 of them, one a layer, got a tensor of shape (2,)",
+    "support size": (lambda: fu.prox.SupportSelection(2**63), ValueError, "support_sizes must be a whole number"),
+    "support size, a flag": (lambda: fu.prox.SupportSelection(True), ValueError, "support_sizes must be a whole"),
+    "support size, a tensor": (
+        lambda: fu.prox.SupportSelection(A_TENSOR), ValueError,  # type: ignore[arg-type]
+        "support_sizes must be a whole number ≥ 0, or a list of them with one for each layer, got a tensor of shape",
     ),
-    "kind": (
-        lambda: unrolled(prox=fu.Prox(0.1, kind="hard")), ValueError,
-        "kind must be",
+    "prox, a class": (lambda: unrolled(prox=fu.prox.L1), TypeError, "prox must be a fu.prox.Proximal"),
+    "scheme, a word": (lambda: unrolled(scheme="fista"), TypeError, "scheme must be one of fu.schemes"),
+    "no θ": (lambda: unrolled(theta=None), ValueError, "L1 has a threshold: give theta"),
+    "θ of the identity": (
+        lambda: unrolled(prox=fu.prox.Identity()), ValueError, "Identity has no threshold: leave out theta",
     ),
-    "kind, a list": (
-        lambda: unrolled(prox=fu.Prox(0.1, kind=["soft"])), ValueError, "kind must be",  # type: ignore[arg-type]
-    ),
-    "θ, too large": (lambda: unrolled(prox=fu.Prox(1e300)), ValueError, "theta must be at most 3.403e+38"),
-    "θ, NaN": (lambda: unrolled(prox=fu.Prox(float("nan"))), ValueError, "theta must be a finite number"),
-    "θ, digits": (lambda: unrolled(prox=fu.Prox(10**400)), ValueError, "theta must be a finite number"),
-    "gain, NaN": (lambda: unrolled(prox=fu.Prox(0.1, gain=float("nan"))), ValueError, "gain must be"),
+    "θ, too large": (lambda: unrolled(theta=1e300), ValueError, "theta must be at most 3.403e+38"),
+    "θ, NaN": (lambda: unrolled(theta=float("nan")), ValueError, "theta must be a finite number"),
+    "θ, digits": (lambda: unrolled(theta=10**400), ValueError, "theta must be a finite number"),
+    "gain, NaN": (lambda: unrolled(gain=float("nan")), ValueError, "gain must be"),
     "step, a word": (
-        lambda: unrolled(linear=fu.Coupled(A, step="0.1")), TypeError,  # type: ignore[arg-type]
-        "step must be a number, a torch.Tensor, or a list of these, one a layer, got '0.1'",
+        lambda: unrolled(linear=fu.GradientStep(A, step="0.1")), TypeError,  # type: ignore[arg-type]
+        "step must be a number, a torch.Tensor, or a list of these with one for each layer, got '0.1'",
     ),
-    "beta, a matrix": (lambda: unrolled(state=fu.Momentum(A)), ValueError, "beta must hold"),
-    "A, None": (lambda: unrolled(linear=fu.Coupled(None)), TypeError, "A must be a torch.Tensor, got NoneType"),  # type: ignore[arg-type]
+    "beta, a matrix": (lambda: unrolled(scheme=fu.schemes.FISTA(A)), ValueError, "beta must hold"),
+    "via, a word": (lambda: fu.GradientStep(A, via="grams"), ValueError, 'via must be "residual" or "gram"'),
+    "AMP by the Gram matrix": (
+        lambda: unrolled(linear=fu.GradientStep(A, via="gram"), scheme=fu.schemes.AMP()), ValueError,
+        "AMP needs",
+    ),
 }  # fmt: skip
 
 

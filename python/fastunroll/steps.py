@@ -83,7 +83,7 @@ class GradientStep:
             if len(listed(self.A)) > 1 or len(listed(self.W)) > 1:
                 raise ValueError('via="gram" makes one Gram matrix, but A or W is a list with one for each layer')
             A, W = self._pair()
-            _checks.alike(A=A, W=W)
+            _checks.require_same_dtype_and_device(A=A, W=W)
 
     @property
     def is_dense(self) -> bool:

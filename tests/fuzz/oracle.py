@@ -11,7 +11,7 @@ from twins import largest, of, rounded, shrink
 
 
 def _prox(z: Tensor, kind: str, theta: Tensor | None, group: int, passing: int) -> Tensor:
-    if kind == "none":
+    if kind == "identity":
         return z
     assert theta is not None
     if passing:
@@ -42,28 +42,28 @@ def network(
     theta: Sequence[Tensor],
     gain: Sequence[Tensor],
     group: int,
-    passing: Sequence[int],
-    state: str,
-    blend: Sequence[Tensor],
+    support_sizes: Sequence[int],
+    scheme: str,
+    beta: Sequence[Tensor],
     x0: Tensor | None,
     s0: Tensor | None,
     layers: int,
 ) -> tuple[Tensor, Tensor | None]:
-    """Every layer, and the second state after the last. The Gram form is the coupled one, multiplied out."""
-    n = first[0].shape[0] if linear == "direct" else first[0].shape[1]
+    """Every layer, and the second state after the last. The Gram form is the gradient step, multiplied out."""
+    n = first[0].shape[0] if linear == "affine" else first[0].shape[1]
     x = y.new_zeros(*y.shape[:-1], n) if x0 is None else x0
     s: Any = s0
     if s is None:
-        s = {"momentum": x, "splitting": torch.zeros_like(x), "onsager": torch.zeros_like(y)}.get(state)
+        s = {"fista": x, "admm": torch.zeros_like(x), "amp": torch.zeros_like(y)}.get(scheme)
     out = []
     for k in range(layers):
-        v = x + of(blend, k) * (x - s) if state == "momentum" else x - s if state == "splitting" else x
+        v = x + of(beta, k) * (x - s) if scheme == "fista" else x - s if scheme == "admm" else x
         scale, residual = 1.0, y
-        if linear == "direct":
+        if linear == "affine":
             z = y @ of(first, k).mT + v @ of(second, k).mT
         else:
             residual = y - v @ of(first, k).mT
-            if state == "onsager":
+            if scheme == "amp":
                 residual = residual + s
                 scale = torch.linalg.vector_norm(residual, dim=-1, keepdim=True) / y.shape[-1] ** 0.5
             W = of(second or first, k).conj()
@@ -74,13 +74,13 @@ def network(
                 z = v + (of(step, k) * residual if step else residual) @ W
         g = of(gain, k) if gain else 1.0
         t = of(theta, k) * scale if theta else None
-        found = g * _prox(z + s if state == "splitting" else z, kind, t, group, passing[k] if passing else 0)
+        found = g * _prox(z + s if scheme == "admm" else z, kind, t, group, support_sizes[k] if support_sizes else 0)
         before, x = x, rounded(found)
-        if state == "momentum":
+        if scheme == "fista":
             s = before
-        elif state == "splitting":
-            s = s + of(blend, k) * (z - x)
-        elif state == "onsager":
+        elif scheme == "admm":
+            s = s + of(beta, k) * (z - x)
+        elif scheme == "amp":
             s = g * (x != 0).sum(-1, keepdim=True).to(residual.real) / y.shape[-1] * residual
         out.append(x)
     return torch.stack(out), s

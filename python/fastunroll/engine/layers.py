@@ -118,12 +118,12 @@ def _require_numbers(net: Layers, numbers: dict[str, list[Tensor]], y: Tensor) -
             raise ValueError(f"{type(net.prox).__name__} is defined for real numbers, but y is {y.dtype}")
     if net.is_dense:
         m, n = net.sizes
-        group = 1 if kernel is None else kernel.group
-        if n % group:
-            raise ValueError(f"the group size must divide the number of unknowns, but n = {n} and the size is {group}")
         is_gram = isinstance(net.linear, GradientStep) and net.linear.via == "gram"
         _require_sizes("step", net.step, {1, n if is_gram else m})
-        _require_sizes("theta", net.theta, {1, n // group})
+        if kernel is not None:
+            if n % kernel.group:
+                raise ValueError(f"the group size must divide the number of unknowns, {n}, but it is {kernel.group}")
+            _require_sizes("theta", net.theta, {1, n // kernel.group})
     elif any(t.numel() != 1 for t in net.step):
         raise ValueError(f"{name} must hold one number for each layer where A is an operator")
     if not (y.is_cpu and ops.is_supported(y, complex_too=True)):  # the CPU's native code looks at gains itself
@@ -203,7 +203,7 @@ def require_batches(
 ) -> tuple[Layers, Tensor, Tensor | None, Tensor | None]:
     """The layers and batches, if they have one dtype and device and fit each other."""
     if not net.is_dense:
-        _, x0, s0 = _checks.alike(y=y, x0=x0, s0=s0)
+        _, x0, s0 = _checks.require_same_dtype_and_device(y=y, x0=x0, s0=s0)
         return net, y, x0, s0
     m, n = net.sizes
     name, shape = ("W1" if isinstance(net.linear, AffineStep) else "A"), net.first[0].shape
@@ -213,7 +213,7 @@ def require_batches(
             _checks.columns(label, _checks.tensor(label, t), size, shape, name)
             _checks.same_batch(label, t, "y", y)
     matrices = {f"matrix {i}": w for i, w in enumerate([*net.first, *net.second])}
-    *found, y, x0, s0 = _checks.alike(**matrices, y=y, x0=x0, s0=s0)
+    *found, y, x0, s0 = _checks.require_same_dtype_and_device(**matrices, y=y, x0=x0, s0=s0)
     real = y.real.dtype if y.is_complex() else y.dtype
     first, second = found[: len(net.first)], found[len(net.first) :]
     step, theta, gain = ([t.to(real) for t in group] for group in (net.step, net.theta, net.gain))
