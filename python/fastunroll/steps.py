@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from . import _checks, ops
+from .operators import as_operator
 from .products import product
 
 Values: TypeAlias = Tensor | float | Sequence[Tensor | float]  # one for all layers, or one for each
-Operator: TypeAlias = Any  # a matrix (m, n), or an operator with A(x) and A.adjoint(y)
+Operator: TypeAlias = Any  # what fastunroll.operators.as_operator takes
 
 
 def listed(value: Any) -> list[Any]:
@@ -72,6 +73,10 @@ class GradientStep:
 
     def __post_init__(self) -> None:
         _checks.choice("via", self.via, ("residual", "gram"))
+        if not _are_matrices(self.A):
+            A = as_operator(self.A)
+            is_matrix = A.matrix is not None and A.matrix.dim() == 2
+            object.__setattr__(self, "A", A.matrix if is_matrix else A)
         if not self.is_dense:
             if self.W is not None:
                 raise ValueError("W is a matrix beside a matrix A: the gradient step of an operator is by its adjoint")
@@ -88,7 +93,7 @@ class GradientStep:
     @property
     def is_dense(self) -> bool:
         """Whether A is a matrix, or a list of matrices."""
-        return isinstance(self.A, (Tensor, list, tuple, torch.nn.ParameterList))
+        return _are_matrices(self.A)
 
     def _pair(self) -> tuple[Tensor, Tensor]:
         (A,), (W,) = listed(self.A), listed(self.W)
@@ -121,6 +126,16 @@ class DataStep:
 
     A: Operator
     rho: Values
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "A", as_operator(self.A))
+
+
+def _are_matrices(A: object) -> bool:
+    """Whether this is one matrix, or a list of matrices: not an operator, nor a matrix for every sample."""
+    if isinstance(A, (list, tuple, torch.nn.ParameterList)):
+        return bool(A) and all(isinstance(entry, Tensor) for entry in A)
+    return isinstance(A, Tensor) and A.dim() != 3
 
 
 def require_matrices(name: str, given: Tensor | Sequence[Tensor], shape: tuple[int, int] | None) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from .network import UnrolledNetwork as UnrolledNetwork
 from .soft_threshold import SoftThreshold as SoftThreshold
 from .step_lista import StepLISTA as StepLISTA
 from .tilista import TiLISTA as TiLISTA
+from .unrolled import Unrolled as Unrolled
 
 __all__ = [
     "ALISTA",
@@ -34,6 +35,7 @@ __all__ = [
     "SoftThreshold",
     "StepLISTA",
     "TiLISTA",
+    "Unrolled",
     "UnrolledNetwork",
     "analytic_weights",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .. import _checks, ops
 from ..engine.layers import Layers, describe, require_batches
 from ..engine.run import run
+from ..operators import LinearOperator, as_operator
 from ..prox import Proximal
 from ..schemes import Scheme
 from ..table import Table
@@ -87,12 +88,12 @@ class Unrolled(nn.Module):
         if not prox.has_threshold:
             values.pop("theta", None)
         learned = values.keys() if learn is None else _names(learn, values)
-        like = next((t for t in (*self.operator.parameters(), *self.operator.buffers())), torch.empty(0))
-        kind = _checks.floating_dtype(dtype) or (like.dtype.to_real() if _is_real_or_complex(like) else None)
-        place = _checks.device(device) or like.device
+        tensors = (*self.operator.parameters(), *self.operator.buffers())
+        like = next((t for t in tensors if t.is_floating_point() or t.is_complex()), torch.empty(0))
+        dtype, place = _checks.floating_dtype(dtype) or like.dtype.to_real(), _checks.device(device) or like.device
         for name, numbers in values.items():
             logs = [math.log(v) if v > 0 else -math.inf for v in numbers] if name in _POSITIVE else numbers
-            entries = [nn.Parameter(torch.full((1,), v, dtype=kind, device=place), name in learned) for v in logs]
+            entries = [nn.Parameter(torch.full((1,), v, dtype=dtype, device=place), name in learned) for v in logs]
             setattr(self, _stored(name), nn.ParameterList(entries))
         self.numbers = tuple(values)
 
@@ -140,12 +141,12 @@ class Unrolled(nn.Module):
     def layers_summary(self) -> Table:
         """What each layer has learned: a table with a row for each layer, which prints as text."""
         with torch.no_grad():
-            values = self._values()
+            values = self.values()
         return Table(
             {"layer": k, **{name: float(entries[k]) for name, entries in values.items()}} for k in range(self.layers)
         )
 
-    def _values(self) -> dict[str, list[Tensor]]:
+    def values(self) -> dict[str, list[Tensor]]:
         """The numbers of all layers by name."""
         stored = {name: [*getattr(self, _stored(name))] for name in self.numbers}
         return {name: [t.exp() for t in of] if name in _POSITIVE else of for name, of in stored.items()}
@@ -153,12 +154,23 @@ class Unrolled(nn.Module):
     def _described(self, y: Tensor, operator: Any) -> Layers:
         _checks.tensor("y", y)
         A = self.operator if operator is None else as_operator(operator)
-        values = self._values()
-        linear, scheme = self.scheme.pieces(_matrix_or(A), values)
+        values = self.values()
+        linear, scheme = self.scheme.pieces(A, values)
         return describe(y, linear, self.prox, values.get("theta"), None, scheme, self.layers)
 
     def extra_repr(self) -> str:
         return f"scheme={type(self.scheme).__name__}, layers={self.layers}"
+
+
+def _step(A: LinearOperator) -> float:
+    """1/‖A‖²."""
+    try:
+        norm = float(A.norm())
+    except ValueError as error:
+        raise ValueError(f"step must be given where the norm of A cannot be found: {error}") from error
+    if not 0 < norm < math.inf:
+        raise ValueError(f"A must have a norm that is finite and not zero for a step size, got {norm!r}: give step")
+    return norm**-2
 
 
 def _stored(name: str) -> str:

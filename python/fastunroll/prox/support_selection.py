@@ -108,7 +108,8 @@ class TopK(Proximal):
         return torch.where(reference.largest(z.detach().abs(), self.k), z, torch.zeros_like(z))
 
     def value(self, x: Tensor) -> Tensor:
-        return torch.where(((x != 0).sum(-1) > self.k).flatten(1).any(1), torch.inf, 0.0)
+        has_more = ((x != 0).sum(-1) > self.k).reshape(len(x), -1).any(1)
+        return torch.where(has_more, torch.inf, x.real.new_zeros(()))
 
     def extra_repr(self) -> str:
         return f"k={self.k}"
