@@ -178,11 +178,11 @@ BAD: dict[str, Refused] = {
         lambda: fu.nn.LISTA(A, dtype=torch.int32), TypeError, "dtype must be real floating point, got torch.int32",
     ),
     "weights of another type": (
-        lambda: fu.iterations.lista(y, [A.T], [np.eye(500)], [torch.tensor(0.1)], layers=2), TypeError,
+        lambda: fu.functional.lista(y, [A.T], [np.eye(500)], [torch.tensor(0.1)], layers=2), TypeError,
         "w2[0] must be a torch.Tensor, got ndarray: use torch.as_tensor(w2[0])",
     ),
     "thresholds in a column": (
-        lambda: fu.iterations.lista(y, [A.T], [torch.eye(500)], [torch.rand(500, 1)], layers=2), ValueError,
+        lambda: fu.functional.lista(y, [A.T], [torch.eye(500)], [torch.rand(500, 1)], layers=2), ValueError,
         "theta must have one value a layer or n = 500 values in every layer, got shape (500, 1) in layer 0",
     ),
     "lambda that does not broadcast": (
@@ -201,7 +201,7 @@ BAD: dict[str, Refused] = {
     ),
     "A is empty": (
         lambda: fu.operators.Dense(A[:, :0]), ValueError,
-        "A must be a matrix (m, n) with m, n ≥ 1, got shape (250, 0)",
+        "A must be a matrix (m, n) with m, n ≥ 1, or one for every sample, (B, m, n), got shape (250, 0)",
     ),
     "A is not finite": (
         lambda: fu.nn.LISTA(NAN), ValueError,
@@ -251,15 +251,15 @@ BAD: dict[str, Refused] = {
         ".to()",
     ),
     "number of weights": (
-        lambda: fu.iterations.lista(y, [A.T] * 2, [torch.eye(500)] * 3, [torch.tensor(0.1)], layers=2), ValueError,
+        lambda: fu.functional.lista(y, [A.T] * 2, [torch.eye(500)] * 3, [torch.tensor(0.1)], layers=2), ValueError,
         "w2 must have 1 entry or one a layer (2), got 3",
     ),
     "shape of weights": (
-        lambda: fu.iterations.lista(y, [A.T], [torch.eye(499)], [torch.tensor(0.1)], layers=2), ValueError,
+        lambda: fu.functional.lista(y, [A.T], [torch.eye(499)], [torch.tensor(0.1)], layers=2), ValueError,
         "w2[0] must be (500, 500) as w1[0] is (500, 250), got (499, 499)",
     ),
     "shape of thresholds": (
-        lambda: fu.iterations.lista(y, [A.T], [torch.eye(500)], [torch.rand(3)], layers=2), ValueError,
+        lambda: fu.functional.lista(y, [A.T], [torch.eye(500)], [torch.rand(3)], layers=2), ValueError,
         "theta must have one value a layer or n = 500 values in every layer, got shape (3,) in layer 0",
     ),
     "solver's y": (

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from .. import _checks, ops, unrolling
+from ..arrays import takes_arrays
+from ..operators.convert import OperatorLike
 from ..prox import soft_threshold
-from .arrays import takes_arrays
+from ..samples import column, norm, or_one
 from .batch import Batch, watched
 from .divergence import Divergence
 from .history import Callback, History, Watch
-from .operator import Operator
 from .problem import Problem, positive_scalar, problem, require_precision, require_values
-from .samples import column, norm, or_one
 
 # The residual of a run that converges may grow for a while: its square was seen to by a factor of 2.8.
 DIVERGENCE = Divergence(
@@ -58,9 +58,9 @@ class Iterations(Batch):
         return {"residual": sizes, "threshold": self.theta(sizes)}
 
 
-@takes_arrays
+@takes_arrays("y")
 def amp(
-    A: Tensor | Operator,
+    A: OperatorLike,
     y: Tensor,
     *,
     alpha: Tensor | float = 1.5,
