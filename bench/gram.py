@@ -1,4 +1,4 @@
-"""Times the two ways to compute a gradient step with one matrix, v + t Aᵀ(y − A v) and v + t(Aᵀy − G v), and eager PyTorch."""
+"""Times a gradient step by the residual, v + t Aᵀ(y − A v), by the Gram matrix, v + t(Aᵀy − G v), and eager PyTorch."""
 
 from __future__ import annotations
 

@@ -46,7 +46,8 @@ BAD: dict[str, Refused] = {
         "linear must be AffineStep(W1, W2), GradientStep(A) or DataStep(A, rho), got Tensor",
     ),
     "unrolled, no prox": (
-        lambda: U(y, STEP, 0.1, layers=2), TypeError, "prox must be a fu.prox.Proximal, such as fu.prox.L1(), got float",
+        lambda: U(y, STEP, 0.1, layers=2), TypeError,
+        "prox must be a fu.prox.Proximal, such as fu.prox.L1(), got float",
     ),
     "unrolled, no scheme": (
         lambda: U(y, STEP, L1, 0.1, layers=2, scheme=0.9), TypeError,
@@ -168,11 +169,11 @@ BAD: dict[str, Refused] = {
         lambda: fu.nn.LISTA(A, dtype=torch.int32), TypeError, "dtype must be real floating point, got torch.int32",
     ),
     "weights of another type": (
-        lambda: fu.iterations.lista(y, [A.T], [np.eye(500)], [torch.tensor(0.1)], layers=2), TypeError,
+        lambda: fu.functional.lista(y, [A.T], [np.eye(500)], [torch.tensor(0.1)], layers=2), TypeError,
         "w2[0] must be a torch.Tensor, got ndarray: use torch.as_tensor(w2[0])",
     ),
     "thresholds in a column": (
-        lambda: fu.iterations.lista(y, [A.T], [torch.eye(500)], [torch.rand(500, 1)], layers=2), ValueError,
+        lambda: fu.functional.lista(y, [A.T], [torch.eye(500)], [torch.rand(500, 1)], layers=2), ValueError,
         "theta must have one value a layer or n = 500 values in every layer, got shape (500, 1) in layer 0",
     ),
     "lambda that does not broadcast": (
@@ -191,7 +192,7 @@ BAD: dict[str, Refused] = {
     ),
     "A is empty": (
         lambda: fu.operators.Dense(A[:, :0]), ValueError,
-        "A must be a matrix (m, n) with m, n ≥ 1, got shape (250, 0)",
+        "A must be a matrix (m, n) with m, n ≥ 1, or one for every sample, (B, m, n), got shape (250, 0)",
     ),
     "A is not finite": (
         lambda: fu.nn.LISTA(NAN), ValueError,
@@ -241,15 +242,15 @@ BAD: dict[str, Refused] = {
         ".to()",
     ),
     "number of weights": (
-        lambda: fu.iterations.lista(y, [A.T] * 2, [torch.eye(500)] * 3, [torch.tensor(0.1)], layers=2), ValueError,
+        lambda: fu.functional.lista(y, [A.T] * 2, [torch.eye(500)] * 3, [torch.tensor(0.1)], layers=2), ValueError,
         "w2 must have 1 entry or one a layer (2), got 3",
     ),
     "shape of weights": (
-        lambda: fu.iterations.lista(y, [A.T], [torch.eye(499)], [torch.tensor(0.1)], layers=2), ValueError,
+        lambda: fu.functional.lista(y, [A.T], [torch.eye(499)], [torch.tensor(0.1)], layers=2), ValueError,
         "w2[0] must be (500, 500) as w1[0] is (500, 250), got (499, 499)",
     ),
     "shape of thresholds": (
-        lambda: fu.iterations.lista(y, [A.T], [torch.eye(500)], [torch.rand(3)], layers=2), ValueError,
+        lambda: fu.functional.lista(y, [A.T], [torch.eye(500)], [torch.rand(3)], layers=2), ValueError,
         "theta must have one value a layer or n = 500 values in every layer, got shape (3,) in layer 0",
     ),
     "solver's y": (

@@ -12,7 +12,8 @@ import fastunroll as fu
 import numpy as np
 import pytest
 import torch
-from fastunroll.solvers import known, lipschitz
+from fastunroll.operators import known
+from fastunroll.solvers import lipschitz
 from fastunroll.solvers.problem import problem
 from problems import Blur, Opaque, sparse_problem
 from torch import Tensor, nn

@@ -177,13 +177,11 @@ def test_it_starts_as_the_solver() -> None:
             assert relative_error(net(y), found) < 1e-10, (name, scheme)
         net = fu.nn.Unrolled(schemes.ADMM(), A, prox.L1(), LAYERS, lam=0.05, dtype=DOUBLE)
         options = {} if name == "matrix" else {"solve": lambda b, rho, A=A: fu.operators.as_operator(A).solve(b, rho)}
-        found = fu.solvers.admm(
-            A, y, 0.05, rho=1 / step, relaxation=1.0, adaptive=False, iterations=LAYERS, **options
-        )
+        found = fu.solvers.admm(A, y, 0.05, rho=1 / step, relaxation=1.0, adaptive=False, iterations=LAYERS, **options)
         assert relative_error(net(y), found) < 1e-9, name
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", sorted(SCHEMES.keys() - {"HQS"}))  # whose fixed point is that of another problem
 def test_it_converges_to_the_solution(scheme: str) -> None:
     A, y, lam = matrix(), data("matrix"), 0.05
     net = fu.nn.Unrolled(SCHEMES[scheme], A, prox.L1(), 3000, lam=lam, dtype=DOUBLE)
@@ -229,14 +227,14 @@ def test_it_learns() -> None:
     y = x @ A.mT
     for proximal in (prox.L1(), prox.Firm()):
         net = fu.nn.Unrolled(schemes.FISTA(), A, proximal, 6, lam=0.05, dtype=DOUBLE)
-        before = float((net(y) - x).square().sum())
+        before = (net(y) - x).square().sum().item()
         optimizer = torch.optim.Adam(net.parameters(), lr=0.03)
         for _ in range(60):
             optimizer.zero_grad()
             loss = (net(y) - x).square().sum()
             loss.backward()
             optimizer.step()
-        assert float(loss) < 0.7 * before
+        assert loss.item() < 0.7 * before
 
 
 def test_it_is_a_module() -> None:
@@ -260,8 +258,9 @@ def test_it_is_a_module() -> None:
 
 def test_checkpoints_change_nothing() -> None:
     net, y = make("FISTA", "blur", "L1"), data("blur").requires_grad_()
-    wanted = torch.autograd.grad(net(y).square().sum(), [y, *net.parameters()], allow_unused=True)
-    found = torch.autograd.grad(net(y, checkpoint=1).square().sum(), [y, *net.parameters()], allow_unused=True)
+    leaves = [y, *(p for p in net.parameters() if p.requires_grad)]
+    wanted = torch.autograd.grad(net(y).square().sum(), leaves, allow_unused=True)
+    found = torch.autograd.grad(net(y, checkpoint=1).square().sum(), leaves, allow_unused=True)
     for a, b in zip(found, wanted, strict=True):
         assert (a is None) == (b is None)
         assert a is None or torch.allclose(a, b, rtol=1e-12)
@@ -271,7 +270,8 @@ def test_any_leading_shape() -> None:
     net, y = make("FISTA", "blur", "L1"), data("blur")
     assert torch.allclose(net(y[0]), net(y)[0])
     assert torch.allclose(net(torch.stack([y, y]))[1], net(y))
-    assert net(y[:0]).shape == (0, 5, 6)
+    for operator in ("matrix", "a pair of methods"):
+        assert make("FISTA", operator, "L1")(data(operator)[:0]).shape == (0, N)
 
 
 def test_half_precision_and_single() -> None:
@@ -327,6 +327,10 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "y of an operator": (
         lambda: fu.nn.Unrolled(schemes.FISTA(), Blur(), L1, 3)(torch.randn(3, 4, 4, dtype=DOUBLE)), ValueError, "5, 6",
+    ),
+    "x0 of an operator": (
+        lambda: fu.nn.Unrolled(schemes.FISTA(), Blur(), L1, 3)(data("blur"), data("blur")[:2]), ValueError,
+        r"x0 must have the shape \(3, 5, 6\), with the samples of y, got \(2, 5, 6\)",
     ),
     "both": (
         lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 3)(data("matrix"), None, True, checkpoint=1), ValueError,

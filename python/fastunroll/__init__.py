@@ -13,7 +13,7 @@ import torch as _torch  # noqa: F401  # first: the native module shares the Open
 
 from . import convert, data, diagnostics, losses, nn, operators, prox, reference, schemes, solvers, training
 from ._backend import backend
-from .iterations import gradient_step, ista_step
+from .functional import gradient_step, ista_step
 from .prox import soft_threshold
 from .steps import AffineStep, DataStep, GradientStep
 from .unrolling import unrolled

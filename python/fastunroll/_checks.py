@@ -80,6 +80,33 @@ def matrix(name: str, value: object) -> Tensor:
     return a
 
 
+def matrices(name: str, value: object) -> Tensor:
+    """``value`` if it is a matrix, or a matrix for every sample."""
+    a = tensor(name, value)
+    if a.dim() < 2 or 0 in a.shape[-2:]:
+        raise ValueError(
+            f"{name} must be a matrix (m, n) with m, n ≥ 1, or one for every sample, (B, m, n), got shape "
+            f"{shape_text(a.shape)}"
+        )
+    return a
+
+
+def finite_matrices(name: str, value: object) -> Tensor:
+    """``value`` if it is a matrix, or a matrix for every sample, without NaN or infinity. Reads the values."""
+    return _finite(name, matrices(name, value))
+
+
+def matrices_fit(A: Tensor, name: str, value: Tensor) -> None:
+    """Refuses a batch of samples that is not as large as the batch of matrices A (B, m, n)."""
+    lead = A.shape[:-2]
+    batch = value.shape[:-1]
+    if lead and batch[len(batch) - len(lead) :] != lead:
+        raise ValueError(
+            f"A is {shape_text(A.shape)}, a matrix for each of {math.prod(lead)} samples, so {name} must have the "
+            f"shape {shape_text(('...', *lead, value.shape[-1]))}, got {shape_text(value.shape)}"
+        )
+
+
 def all_finite(a: Tensor) -> bool:
     """Whether no value is NaN or infinite. Reads the values once, and again where their sum is not finite."""
     return bool(torch.isfinite(a.detach().sum())) or bool(torch.isfinite(a).all())
@@ -87,7 +114,10 @@ def all_finite(a: Tensor) -> bool:
 
 def finite_matrix(name: str, value: object) -> Tensor:
     """``value`` if it is a matrix without NaN or infinity. Reads the values: for constructors."""
-    a = matrix(name, value)
+    return _finite(name, matrix(name, value))
+
+
+def _finite(name: str, a: Tensor) -> Tensor:
     if not a.is_meta and not all_finite(a):
         raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
     return a

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from .iterations import ista_step, step_arguments
+from .functional import ista_step, step_arguments
 from .norms import decibels, norm
 from .products import product
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .solvers.units import units
+from .units import units
 
 
 def norm(t: Tensor) -> Tensor:

@@ -162,6 +162,9 @@ class ADMM(Scheme):
 class HQS(ProximalGradient):
     """Half-quadratic splitting: z = argmin ½‖A z − y‖² + ρ/2·‖z − x‖², x⁺ = P(z).
 
+    For a fixed ρ it minimises ½‖A z − y‖² + ρ/2·‖z − x‖² + λ·R(x) over both, which comes near to the problem without
+    splitting as ρ grows from layer to layer.
+
     Reference: Geman and Yang, *Nonlinear image recovery with half-quadratic regularization*, 1995.
     """
 

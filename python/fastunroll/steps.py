@@ -74,9 +74,9 @@ class GradientStep:
     def __post_init__(self) -> None:
         _checks.choice("via", self.via, ("residual", "gram"))
         if not _are_matrices(self.A):
-            A = as_operator(self.A)
-            is_matrix = A.matrix is not None and A.matrix.dim() == 2
-            object.__setattr__(self, "A", A.matrix if is_matrix else A)
+            operator = as_operator(self.A)
+            matrix = operator.matrix
+            object.__setattr__(self, "A", operator if matrix is None or matrix.dim() == 3 else matrix)
         if not self.is_dense:
             if self.W is not None:
                 raise ValueError("W is a matrix beside a matrix A: the gradient step of an operator is by its adjoint")
@@ -134,7 +134,7 @@ class DataStep:
 def _are_matrices(A: object) -> bool:
     """Whether this is one matrix, or a list of matrices: not an operator, nor a matrix for every sample."""
     if isinstance(A, (list, tuple, torch.nn.ParameterList)):
-        return bool(A) and all(isinstance(entry, Tensor) for entry in A)
+        return not any(callable(entry) for entry in A)
     return isinstance(A, Tensor) and A.dim() != 3
 
 

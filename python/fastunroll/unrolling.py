@@ -45,7 +45,7 @@ def unrolled(
     =============================================== ==================================================
 
     All layers are one native call where A, W, W₁ and W₂ are matrices, the scheme is :class:`ProximalGradient`,
-    :class:`FISTA`, :class:`ADMM` or :class:`AMP`, and the proximal operator has a compiled step. In other cases layers run
+    :class:`FISTA`, :class:`ADMM` or :class:`AMP`, and the proximal operator is compiled. In other cases the layers run
     one by one in PyTorch.
 
     Args:

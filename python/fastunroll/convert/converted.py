@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
+from ..engine.native import run
 from ..nn import ALISTA, LISTACP, LISTACPSS, LISTASS, StepLISTA, UnrolledNetwork
 from ..nn.adaptive import rows_of
 from ..nn.shrinkage import Shrinkage
 from ..prox import soft_threshold
 from ..reference import largest
-from ..engine.native import run
 from .stepwise import StepwiseNetwork
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from ..iterations import lista
+from ..functional import lista
 from ..nn import SoftThreshold
 from ..prox import soft_threshold
 

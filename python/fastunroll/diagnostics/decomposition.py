@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..iterations import ista_step
+from ..functional import ista_step
 from ..losses import kkt_residual
 from ..norms import norm
 from ..operators.dense import spectral_norm

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks, ops
+from ..operators import LinearOperator
+from ..operators.products import batch_shape
 from ..prox import Kernel, Proximal
 from ..schemes import ADMM, AMP, FISTA, ProximalGradient, Scheme
 from ..steps import AffineStep, DataStep, GradientStep, Values, listed
@@ -198,12 +200,26 @@ def support_sizes(kernel: Kernel, count: int) -> tuple[int, ...]:
     return sizes
 
 
+def _require_samples(A: LinearOperator, y: Tensor, x0: Tensor | None) -> None:
+    """Refuses batches of samples that an operator does not have."""
+    batch = batch_shape(A, y)
+    if x0 is None:
+        return
+    _checks.same_device("x0", _checks.tensor("x0", x0), y)
+    event = ("...",) if A.shape_in is None else A.shape_in
+    if x0.shape[: len(batch)] != batch or (A.shape_in is not None and x0.shape[len(batch) :] != A.shape_in):
+        raise ValueError(
+            f"x0 must have the shape {_checks.shape_text((*batch, *event))}, with the samples of y, got "
+            f"{_checks.shape_text(x0.shape)}"
+        )
+
+
 def require_batches(
     net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None
 ) -> tuple[Layers, Tensor, Tensor | None, Tensor | None]:
     """The layers and batches, if they have one dtype and device and fit each other."""
     if not net.is_dense:
-        _, x0, s0 = _checks.require_same_dtype_and_device(y=y, x0=x0, s0=s0)
+        _require_samples(net.first[0], y, x0)
         return net, y, x0, s0
     m, n = net.sizes
     name, shape = ("W1" if isinstance(net.linear, AffineStep) else "A"), net.first[0].shape

@@ -65,6 +65,7 @@ def _separate(values: Sequence[Tensor]) -> list[Tensor]:
 
 def _linear(net: Layers) -> Any:
     """The linear step as the stepwise engine calls it."""
+    first: list[Any]
     first, second = ([linear.Matrix(A) if isinstance(A, Tensor) else A for A in of] for of in (net.first, net.second))
     if isinstance(net.linear, AffineStep):
         return linear.Affine(first, second)

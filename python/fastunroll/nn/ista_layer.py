@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
-from ..iterations import ista_step
+from ..functional import ista_step
 from ..operators.dense import spectral_norm
 from .network import starting_matrix
 from .old_scalars import accept_old_scalars

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import _checks, ops
 from .._precision import own_precision
-from ..iterations import lista
+from ..functional import lista
 from .ista_matrices import ista_matrices
 from .network import UnrolledNetwork, Weights, copies, starting_matrix, threshold_size
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from .. import _checks, ops
 from .._precision import own_precision
-from ..table import Table
 from ..engine.native import run
+from ..table import Table
 from .old_scalars import accept_old_scalars
 
 Threshold = Literal["scalar", "vector"]

@@ -143,7 +143,7 @@ class Unrolled(nn.Module):
         with torch.no_grad():
             values = self.values()
         return Table(
-            {"layer": k, **{name: float(entries[k]) for name, entries in values.items()}} for k in range(self.layers)
+            {"layer": k, **{name: entries[k].item() for name, entries in values.items()}} for k in range(self.layers)
         )
 
     def values(self) -> dict[str, list[Tensor]]:

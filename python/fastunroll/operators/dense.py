@@ -1,73 +1,164 @@
-"""A matrix as an operator."""
+"""A matrix, or a matrix for every sample, as an operator."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import _checks
-from ..iterations import step_arguments
+from .._precision import own_precision
 from ..products import product
+from .linear_operator import LinearOperator
+from .norm import spectral_norm as spectral_norm
+from .solve import Factorised, rho_beside
 
 
-def spectral_norm(A: Tensor) -> float:
-    """‖A‖, the largest singular value, computed in double precision; 1 for a matrix without values."""
-    if A.is_meta:
-        return 1.0
-    A = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
-    gram = A @ A.mH if A.shape[0] <= A.shape[1] else A.mH @ A
-    return float(torch.linalg.eigvalsh(gram)[-1].clamp_min(0).sqrt())
+class Dense(LinearOperator, differentiable=True):
+    """The linear operator x ↦ A x of a matrix A (m, n), or of a matrix for every sample (B, m, n).
 
-
-class Dense(nn.Module):
-    """The linear operator x ↦ A x of a matrix, applied to batches of samples.
-
-    The module keeps its own copy of A, as a buffer: it moves and is saved with the module, and is not trained.
+    The module keeps its own copy of A, which moves and is saved with it. Gradients reach x, y, and A where it learns.
 
     Args:
-        A: (m, n), real or complex, finite.
+        A: (m, n), or (B, m, n) for batches x (..., B, n) and y (..., B, m). Real or complex, finite.
+        learn: make A a parameter.
 
     Raises:
         TypeError: A is not floating point.
-        ValueError: A is not a matrix, or holds NaN or infinity.
+        ValueError: A is not a matrix, or holds NaN or infinity; B differs from that of x or y.
 
     Example::
 
         op = fu.operators.Dense(A)
         y = op(x)                   # (..., n) -> (..., m)
-        g = op.gradient(x, y)       # Aᵀ(A x − y)
+        g = op.gradient(x, y)       # Aᴴ(A x − y)
         step = 1 / op.norm() ** 2
     """
 
     A: Tensor
 
-    def __init__(self, A: Tensor) -> None:
+    def __init__(self, A: Tensor, *, learn: bool = False) -> None:
         super().__init__()
-        self.register_buffer("A", _checks.finite_matrix("A", A).detach().clone())
+        A = _checks.finite_matrices("A", A).detach().clone()
+        if _checks.flag("learn", learn):
+            self.A = nn.Parameter(A)
+        else:
+            self.register_buffer("A", A)
+        self._factor: _Factor | None = None
 
-    def _arguments(self, name: str, x: Tensor, depth: int) -> list[Tensor]:
-        _checks.columns(name, _checks.tensor(name, x), depth, self.A.shape)
-        return _checks.require_same_dtype_and_device(**{"A": self.A, name: x})
+    @classmethod
+    def of(cls, A: Tensor) -> Dense:
+        """The operator of A itself: no copy is made and no value is looked at, and gradients reach A."""
+        op = cls.__new__(cls)
+        nn.Module.__init__(op)
+        op._buffers["A"] = A
+        op._factor = None
+        return op
+
+    @property
+    def matrix(self) -> Tensor:
+        return self.A
+
+    @property
+    def shape_in(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (self.matrix.shape[-1],)
+
+    @property
+    def shape_out(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (self.matrix.shape[-2],)
+
+    def _arguments(self, **values: Tensor) -> list[Tensor]:
+        """The matrix and the batches, if they fit."""
+        A = self.matrix
+        for name, value in values.items():
+            depth = A.shape[-2] if name == "y" else A.shape[-1]
+            _checks.columns(name, _checks.tensor(name, value), depth, A.shape)
+            _checks.matrices_fit(A, name, value)
+        return _checks.require_same_dtype_and_device(A=A, **values)
 
     def forward(self, x: Tensor) -> Tensor:
-        """A x for each sample: (..., n) to (..., m). Equivalent to ``x @ A.mT``."""
-        A, x = self._arguments("x", x, self.A.shape[1])
-        return product(x, A)
+        """A x for each sample: (..., n) to (..., m). Equivalent to ``x @ A.mT``, or ``(A @ x[..., None])[..., 0]``."""
+        A, x = self._arguments(x=x)
+        return products(x, A)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Aᴴ y for each sample: (..., m) to (..., n). Equivalent to ``y @ A.conj()``."""
-        A, y = self._arguments("y", y, self.A.shape[0])
-        return product(y, A, adjoint=True)
+        """Aᴴ y for each sample: (..., m) to (..., n).
+
+        Equivalent to ``y @ A.conj()``, or ``(A.mH @ y[..., None])[..., 0]``.
+        """
+        A, y = self._arguments(y=y)
+        return products(y, A, adjoint=True)
 
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Aᴴ(A x − y), the gradient of ½‖A x − y‖²: (..., n). ``y`` has the leading shape of ``x``."""
-        x, y, A = step_arguments(x, y, self.A)
-        return product(product(x, A, start=-y), A, adjoint=True)
+        A, x, y = self._arguments(x=x, y=y)
+        _checks.same_batch("x", x, "y", y)
+        return products(products(x, A, start=-y), A, adjoint=True)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """AᴴA x for each sample: (..., n)."""
+        A, x = self._arguments(x=x)
+        return products(products(x, A), A, adjoint=True)
 
     def norm(self) -> float:
-        """‖A‖, the largest singular value: an eigenvalue decomposition a call."""
-        return spectral_norm(self.A)
+        """‖A‖, the largest singular value (of all samples): an eigenvalue decomposition a call."""
+        return spectral_norm(self.matrix)
+
+    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """(AᴴA + ρI)⁻¹ b for each sample: (..., n).
+
+        The Cholesky factor of the smaller Gram matrix is kept for the next call, for as long as A and ρ hold the same
+        numbers. Differentiable in b, ρ and A.
+
+        Raises:
+            ValueError: shapes do not fit, ρ ≤ 0, or ρ is too small for double precision.
+        """
+        A, b = self._arguments(b=b)
+        rho = rho_beside(rho, b).double()
+        with own_precision(b):
+            if torch.is_grad_enabled() and (A.requires_grad or rho.requires_grad):
+                factorised = Factorised(A)
+                L = factorised.cholesky(rho)
+            else:
+                if self._factor is None or not self._factor.holds(A, rho):
+                    self._factor = _Factor(A, rho)
+                factorised, L = self._factor.factorised, self._factor.L
+            wide = b.to(factorised.wide.dtype)
+            if A.dim() > 2:
+                x = factorised.solve(wide.unsqueeze(-1), L, rho).squeeze(-1)
+            else:
+                x = factorised.solve(wide.reshape(-1, b.shape[-1]).mT, L, rho).mT.reshape(b.shape)
+            return x.to(b.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The factor is not copied or saved: it is made anew."""
+        return {**self.__dict__, "_factor": None}
 
     def extra_repr(self) -> str:
-        m, n = self.A.shape
-        return f"m={m}, n={n}, dtype={self.A.dtype}"
+        A = self.matrix
+        each = f"samples={_checks.shape_text(A.shape[:-2])}, " if A.dim() > 2 else ""
+        return f"{each}m={A.shape[-2]}, n={A.shape[-1]}, dtype={A.dtype}"
+
+
+def products(x: Tensor, A: Tensor, *, adjoint: bool = False, start: Tensor | None = None) -> Tensor:
+    """``start`` + A x for each sample, or + Aᴴ x, of one matrix or of a matrix for every sample."""
+    if A.dim() == 2:
+        return product(x, A, adjoint=adjoint, start=start)
+    with own_precision(A):
+        found = torch.matmul(A.mH if adjoint else A, x.unsqueeze(-1)).squeeze(-1)
+        return found if start is None else start + found
+
+
+class _Factor:
+    """A factorisation, with the numbers it was made of."""
+
+    def __init__(self, A: Tensor, rho: Tensor) -> None:
+        self.A, self.rho = A.detach().clone(), rho.detach().clone()
+        self.factorised = Factorised(self.A)
+        with torch.no_grad():
+            self.L = self.factorised.cholesky(self.rho)
+
+    def holds(self, A: Tensor, rho: Tensor) -> bool:
+        same = self.A.device == A.device and self.A.dtype == A.dtype and self.A.shape == A.shape
+        return same and bool(self.rho == rho) and torch.equal(self.A, A)

@@ -12,10 +12,10 @@ from .nonconvex import Firm as Firm
 from .nonconvex import HardThreshold as HardThreshold
 from .proximal import Kernel as Kernel
 from .proximal import Proximal as Proximal
-from .soft_threshold import aligned as aligned
-from .soft_threshold import soft_threshold as soft_threshold
 from .support_selection import SupportSelection as SupportSelection
 from .support_selection import TopK as TopK
+from .threshold import aligned as aligned
+from .threshold import soft_threshold as soft_threshold
 from .total_variation import TotalVariation as TotalVariation
 
 __all__ = [

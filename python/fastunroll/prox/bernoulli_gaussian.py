@@ -14,8 +14,8 @@ from .proximal import Proximal
 class BernoulliGaussian(Proximal):
     """E[x | z] for z = x + N(0, θ), where x is N(0, power) with probability ``density``, and else zero.
 
-    θ > 0 is the variance of the noise. The estimate is the one of least mean square error; it is no proximal operator of
-    a function of x alone, but takes the place of one, as in AMP.
+    θ > 0 is the variance of the noise. The estimate has the least mean square error. It takes the place of a proximal
+    operator, as in AMP, although it is none of a function of x alone.
 
     With β = power/(power + θ), x is not zero with probability
     π = sigmoid(log(density/(1 − density)) + ½·log(1 − β) + ½·β·z²/θ), and E[x | z] = π·β·z.

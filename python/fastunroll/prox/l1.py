@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _checks
 from .proximal import Kernel, Proximal
-from .soft_threshold import soft_threshold
+from .threshold import soft_threshold
 
 
 def _sum(t: Tensor) -> Tensor:

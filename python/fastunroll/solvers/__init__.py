@@ -1,5 +1,7 @@
 """Classical solvers, batched: one algorithm a file."""
 
+from ..warn import AdjointWarning as AdjointWarning
+from ..warn import ConvergenceWarning as ConvergenceWarning
 from .admm import admm as admm
 from .amp import amp as amp
 from .certified import CertifiedResult as CertifiedResult
@@ -13,8 +15,6 @@ from .lasso import Lasso as Lasso
 from .lasso import LassoResult as LassoResult
 from .lasso import lasso as lasso
 from .lasso import lasso_path as lasso_path
-from .warn import AdjointWarning as AdjointWarning
-from .warn import ConvergenceWarning as ConvergenceWarning
 
 __all__ = [
     "AdjointWarning",

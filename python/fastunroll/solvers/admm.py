@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from .. import _checks
+from ..arrays import takes_arrays
+from ..operators.convert import OperatorLike
+from ..operators.solve import Factorised, conjugate_gradients
 from ..products import product
-from .arrays import takes_arrays
+from ..samples import total
 from .batch import Batch, watched
 from .divergence import Divergence
 from .duality import measures, relative_gap
 from .history import EVERY, Callback, History, Watch
-from .operator import Operator
 from .problem import Problem, positive_scalar, problem, require_precision, require_values
-from .samples import column, inner, total
 
 # The objective of z rises for a while where ρ is far from good: seen to 2.3 times that of zero.
 DIVERGENCE = Divergence(
@@ -27,47 +27,20 @@ DIVERGENCE = Divergence(
 Solve = Callable[[Tensor, Tensor], Tensor]
 
 
-class Factorised:
-    """x = argmin ½‖A x − y‖² + ρ/2‖x − w‖² for a matrix, factorised once for each ρ.
-
-    x = w + Kᴴ(y − A w) with K = (A Aᴴ + ρI)⁻¹A = A(AᴴA + ρI)⁻¹, of which the smaller is factorised, in double
-    precision. As a correction of w it needs no division by ρ, and loses nothing where ρ is small.
-    """
-
-    def __init__(self, A: Tensor) -> None:
-        self.A = A
-        self.K = A
-
-    @cached_property
-    def wide(self) -> Tensor:
-        return self.A.to(torch.complex128 if self.A.is_complex() else torch.float64)
-
-    @cached_property
-    def gram(self) -> Tensor:
-        A = self.wide
-        return A @ A.mH if A.shape[0] <= A.shape[1] else A.mH @ A
-
-    def factorise(self, rho: Tensor) -> None:
-        A = self.wide
-        eye = torch.eye(self.gram.shape[0], dtype=A.dtype, device=A.device)
-        L, failed = torch.linalg.cholesky_ex(self.gram + rho * eye)
-        if bool(failed):
-            raise ValueError(
-                f"rho must be large enough to make AᴴA + ρI regular in double precision, but {float(rho):.3g} is not: "
-                "give a larger rho, with adaptive=False if it started larger"
-            )
-        K = torch.cholesky_solve(A, L) if A.shape[0] <= A.shape[1] else torch.cholesky_solve(A.mH, L).mH
-        self.K = K.to(self.A.dtype).contiguous()
+class Corrected(Factorised):
+    """x = argmin ½‖A x − y‖² + ρ/2‖x − w‖² for a matrix, factorised once for each ρ: w + Kᴴ(y − A w)."""
 
     def __call__(self, p: Problem, w: Tensor, x: Tensor) -> Tensor:
         return w - product(p.residual(w), self.K, adjoint=True)
 
 
 class Solved:
-    """The same for an operator: by a function of the user, or by conjugate gradients from the x before."""
+    """The same for an operator: by a solve of the user or its own, or by conjugate gradients from the x before."""
 
     def __init__(self, p: Problem, solve: Solve | None, steps: int) -> None:
-        self.back, self.solve, self.steps = p.back, solve, steps
+        assert p.operator is not None
+        own = p.operator.solve if p.operator.solves else None
+        self.back, self.solve, self.steps = p.back, own if solve is None else solve, steps
         self.rho = torch.ones(())
 
     def factorise(self, rho: Tensor) -> None:
@@ -85,22 +58,7 @@ class Solved:
             if found.dtype != b.dtype:
                 raise TypeError(f"solve(b, rho) must return {b.dtype}, got {found.dtype}: convert it with .to()")
             return found
-        return conjugate_gradients(lambda v: p.adjoint(p.forward(v)) + self.rho * v, b, x, self.steps)
-
-
-def conjugate_gradients(apply: Callable[[Tensor], Tensor], b: Tensor, x: Tensor, steps: int) -> Tensor:
-    """Some steps towards the solution of apply(x) = b for each sample. A sample that is solved stays where it is."""
-    r = b - apply(x)
-    direction, square = r, inner(r, r)
-    for _ in range(steps):
-        moved = apply(direction)
-        curvature = inner(direction, moved)
-        length = torch.where(curvature > 0, square / torch.where(curvature > 0, curvature, 1.0), 0.0)
-        x, r = x + column(length, x) * direction, r - column(length, x) * moved
-        before, square = square, inner(r, r)
-        ratio = torch.where(before > 0, square / torch.where(before > 0, before, 1.0), 0.0)
-        direction = r + column(ratio, x) * direction
-    return x
+        return conjugate_gradients(lambda v: p.normal(v) + self.rho * v, b, x, self.steps)[0]
 
 
 class Iterations(Batch):
@@ -109,7 +67,7 @@ class Iterations(Batch):
     state = ("u", "solution", "before")
 
     def __init__(
-        self, p: Problem, watch: Watch, linear: Factorised | Solved, rho: Tensor, relaxation: float, adaptive: bool
+        self, p: Problem, watch: Watch, linear: Corrected | Solved, rho: Tensor, relaxation: float, adaptive: bool
     ) -> None:
         super().__init__(p, watch)
         self.watch, self.linear, self.relaxation, self.adaptive = watch, linear, relaxation, adaptive
@@ -175,9 +133,9 @@ def _estimate(p: Problem) -> float:
     return float(total(p.forward(signs).abs().double().square()).sum()) / max(1, like.numel())
 
 
-@takes_arrays
+@takes_arrays("y")
 def admm(
-    A: Tensor | Operator,
+    A: OperatorLike,
     y: Tensor,
     lam: Tensor | float,
     *,
@@ -212,8 +170,9 @@ def admm(
         tol: the relative duality gap of z (:func:`duality_gap`) at which a sample stops, looked at every 10 iterations;
             0 never stops.
         x0: where z starts, (..., n); zero by default.
-        solve: for an operator, ``solve(b, rho)`` returns the solution of (AᴴA + ρI)x = b, all (B, ...). Without it
-            conjugate gradients are used, and the iteration is inexact.
+        solve: for an operator, ``solve(b, rho)`` returns the solution of (AᴴA + ρI)x = b, all (B, ...). By default it
+            is ``A.solve`` where the operator has its own. Without either, conjugate gradients are used, and the
+            iteration is inexact.
         inner_iterations: of conjugate gradients, from the solution before.
         nonnegative: require z ≥ 0. What is negative in x0 starts at zero.
         callback: called every 10 iterations and at the end as ``callback(iteration, z)``; True ends the run.
@@ -259,7 +218,7 @@ def admm(
 
     def begin() -> Iterations:
         start = mean_eigenvalue(p) if rho is None else positive_scalar("rho", rho, p.y).double()
-        linear = Solved(p, solve, steps) if p.A is None else Factorised(_checks.finite_matrix("A", p.A))
+        linear = Solved(p, solve, steps) if p.A is None else Corrected(_checks.finite_matrix("A", p.A))
         return Iterations(p, watch, linear, torch.where(start > 0, start, 1.0), float(relaxation), adaptive)
 
     return watched(p, watch, begin)

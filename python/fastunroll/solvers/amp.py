@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _checks, ops, unrolling
+from .. import _checks, ops
+from ..arrays import takes_arrays
+from ..engine.native import run
+from ..operators.convert import OperatorLike
 from ..prox import soft_threshold
-from .arrays import takes_arrays
+from ..samples import column, norm, or_one
 from .batch import Batch, watched
 from .divergence import Divergence
 from .history import Callback, History, Watch
-from .operator import Operator
 from .problem import Problem, positive_scalar, problem, require_precision, require_values
-from .samples import column, norm, or_one
 
 # The residual of a run that converges may grow for a while: its square was seen to by a factor of 2.8.
 DIVERGENCE = Divergence(
@@ -58,9 +59,9 @@ class Iterations(Batch):
         return {"residual": sizes, "threshold": self.theta(sizes)}
 
 
-@takes_arrays
+@takes_arrays("y")
 def amp(
-    A: Tensor | Operator,
+    A: OperatorLike,
     y: Tensor,
     *,
     alpha: Tensor | float = 1.5,
@@ -128,7 +129,7 @@ def amp(
     p = p.in_units()
     if p.A is not None and damping == 1 and watch.tol == 0 and not watch.looks:
         form = ops.NetworkSpec(watch.iterations, linear="gradient", scheme="amp")
-        x = unrolling.run(form, ops.Parameters([p.A], [], [], [factor]), p.y, p.x0)[0]
+        x = run(form, ops.Parameters([p.A], [], [], [factor]), p.y, p.x0)[0]
         watch.divergence.warn(watch.name, watch.divergence.of(p, x))
         return p.restore(x)
     require_values(p, alpha)

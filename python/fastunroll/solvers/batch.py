@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from .._precision import own_precision
+from ..samples import column
 from .history import EVERY, Watch, looked_at
 from .problem import Problem
-from .samples import column
 
 
 class Run(Protocol):

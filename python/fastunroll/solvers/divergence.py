@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from .._precision import own_precision
+from ..samples import inner
+from ..warn import ConvergenceWarning, warn
 from .duality import objective
 from .problem import Problem, can_be_read
-from .samples import inner
-from .warn import ConvergenceWarning, warn
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from .. import _checks
 from .._precision import own_precision
-from .arrays import takes_arrays
-from .operator import Operator
+from ..arrays import takes_arrays
+from ..operators.convert import OperatorLike
+from ..samples import column, inner, norm, or_one, total
 from .penalty import dual_range
 from .problem import Problem, problem, require_precision, require_real
-from .samples import column, inner, norm, or_one, total
 
 
 def objective(x: Tensor, residual: Tensor, lam: Tensor) -> Tensor:
@@ -45,10 +45,8 @@ def measures(p: Problem, x: Tensor) -> dict[str, Tensor]:
     return {"objective": value, "gap": gap, "kkt": moved / p.correlation}
 
 
-@takes_arrays
-def duality_gap(
-    x: Tensor, y: Tensor, A: Tensor | Operator, lam: Tensor | float, *, nonnegative: bool = False
-) -> Tensor:
+@takes_arrays("y")
+def duality_gap(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float, *, nonnegative: bool = False) -> Tensor:
     r"""The relative duality gap of min ½‖A x − y‖² + λ‖x‖₁ at x, for each sample.
 
     The objective P(x) is at most gap·½‖y‖² above its minimum: a certificate that needs no solution. With R = y − A x

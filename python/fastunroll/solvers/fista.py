@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arrays import takes_arrays
+from ..arrays import takes_arrays
+from ..operators.convert import OperatorLike
 from .history import Callback, History, Watch
 from .ista import solve
-from .operator import Operator
 from .proximal_gradient import DIVERGENCE
 
 
@@ -33,9 +33,9 @@ def beck_teboulle(iterations: int) -> Tensor:
     return torch.from_numpy(np.fromiter(islice(_momenta(), iterations), np.float64, iterations))
 
 
-@takes_arrays
+@takes_arrays("y")
 def fista(
-    A: Tensor | Operator,
+    A: OperatorLike,
     y: Tensor,
     lam: Tensor | float,
     *,

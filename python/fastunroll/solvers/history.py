@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import _checks
+from ..warn import ConvergenceWarning, warn
 from .divergence import Divergence
-from .warn import ConvergenceWarning, warn
 
 Callback: TypeAlias = Callable[[int, Any], Any]
 

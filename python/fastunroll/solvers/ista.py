@@ -6,19 +6,18 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .. import _checks
-from .. import iterations as native
-from ..operators.dense import spectral_norm
+from .. import _checks, functional
+from ..arrays import takes_arrays
+from ..operators.convert import OperatorLike
+from ..operators.norm import spectral_norm
 from . import proximal_gradient
-from .arrays import takes_arrays
 from .history import Callback, History, Watch
 from .lipschitz import step_of
-from .operator import Operator
 from .problem import positive_scalar, problem, require_precision, require_values
 
 
 def solve(
-    A: Tensor | Operator,
+    A: OperatorLike,
     y: Tensor,
     lam: Tensor | float,
     step: Tensor | float | None,
@@ -51,15 +50,15 @@ def solve(
     step = positive_scalar("step", step, p.y)
     y, x0 = p.restore(p.y), None if p.x0 is None else p.restore(p.x0)
     beta = None if momentum is None else momentum(watch.iterations)
-    x = native.ista(y, p.A, x0, step, p.lam * step, beta, watch.iterations, return_iterates, p.nonnegative)
+    x = functional.ista(y, p.A, x0, step, p.lam * step, beta, watch.iterations, return_iterates, p.nonnegative)
     last = x[-1] if return_iterates else x
     watch.divergence.warn(watch.name, watch.divergence.of(p, last.reshape(p.batch, p.A.shape[1])))
     return x
 
 
-@takes_arrays
+@takes_arrays("y")
 def ista(
-    A: Tensor | Operator,
+    A: OperatorLike,
     y: Tensor,
     lam: Tensor | float,
     *,

@@ -7,15 +7,15 @@ from typing import Any
 from torch import Tensor
 
 from .. import _checks
-from .arrays import takes_arrays
+from ..arrays import takes_arrays
+from ..operators.convert import OperatorLike
 from .lasso import Lasso
-from .operator import Operator
 from .problem import problem, require_values
 from .sparse import is_sparse
 
 
-@takes_arrays
-def lambda_max(A: Tensor | Operator, Y: Tensor, *, nonnegative: bool = False) -> Any:
+@takes_arrays("Y")
+def lambda_max(A: OperatorLike, Y: Tensor, *, nonnegative: bool = False) -> Any:
     """The smallest λ for which x = 0 solves min ½‖A x − y‖² + λ‖x‖₁, for each sample: maxᵢ |Aᴴy|ᵢ.
 
     A λ for :func:`fista` and its like is a share of it, such as a tenth. For those it needs the dimensions of x:
@@ -46,7 +46,7 @@ def lambda_max(A: Tensor | Operator, Y: Tensor, *, nonnegative: bool = False) ->
     Reference: Osborne, Presnell and Turlach, *On the LASSO and its dual*, 2000.
     """
     if is_sparse(A):
-        return Lasso(A, nonnegative=nonnegative).lambda_max(Y)  # type: ignore[type-var]
+        return Lasso(A, nonnegative=nonnegative).lambda_max(Y)
     p = problem(A, Y, 0.0, None, nonnegative=nonnegative)
     if p.A is None:
         require_values(p)

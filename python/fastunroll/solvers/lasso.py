@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import _checks
+from ..arrays import from_array
 from ..products import product
-from .arrays import from_array
 from .implicit import attach
 from .lasso_batched import Problem
 from .lasso_path import WARM, progression

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..operators.dense import spectral_norm
+from ..operators.norm import spectral_norm
+from ..units import units
 from .penalty import shrink
 from .support import Supports, parts
-from .units import units
 
 BLOCK = 20  # iterations between two looks at the gap
 NEWTON_AFTER = 40  # iterations before supports are tried

@@ -6,21 +6,23 @@ import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from .. import _checks
 from .._precision import own_precision
+from ..operators.convert import OperatorLike, as_operator
 from ..operators.dense import Dense
+from ..operators.dot_test import examine
+from ..operators.known import Known
+from ..operators.linear_operator import LinearOperator
+from ..operators.products import Products, batch_shape
 from ..products import product
-from .adjoint import examine
-from .known import Known
-from .operator import Operator, Products, batch_shape
+from ..samples import column, norm, or_one
+from ..units import units
 from .penalty import shrink
-from .samples import column, norm, or_one
-from .units import units
 
 T = TypeVar("T")
 
@@ -31,8 +33,8 @@ class Problem:
 
     A: the matrix, or None; forward and adjoint: what multiplies with it. lam broadcasts with x: for matrices it is
     (), (n,), (B, 1) or (B, n). lead: the leading shape of y as it was given. unit: (B,), of what y, λ and x0 were
-    divided by, or None if by nothing. known_back: Aᴴy where it has been computed. known: what is known of an
-    operator. nonnegative: whether x ≥ 0 is required; x0 then is.
+    divided by, or None if by nothing. known_back: Aᴴy where it has been computed. operator, products and known: of an
+    operator, its checked products and what is known of it. nonnegative: whether x ≥ 0 is required; x0 then is.
     """
 
     A: Tensor | None
@@ -42,9 +44,10 @@ class Problem:
     lam: Tensor
     x0: Tensor | None
     lead: tuple[int, ...]
-    operator: Any = None
+    operator: LinearOperator | None = None
     unit: Tensor | None = None
     known_back: Tensor | None = None
+    products: Products | None = None
     known: Known | None = None
     nonnegative: bool = False
 
@@ -93,6 +96,10 @@ class Problem:
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         """The proximal operator of θ‖x‖₁, with x ≥ 0 where that is required."""
         return shrink(z, theta, self.nonnegative)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """AᴴA x."""
+        return self.adjoint(self.forward(x)) if self.products is None else self.products.normal(x)
 
     def residual(self, x: Tensor) -> Tensor:
         """A x − y."""
@@ -175,7 +182,7 @@ def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
     return Problem(A, lambda x: product(x, A), lambda r: product(r, A, adjoint=True), y, lam, x0, lead)
 
 
-def _of_operator(op: Any, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
+def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
     lead = batch_shape(op, _checks.tensor("y", y))
     y = y.reshape(math.prod(lead), *y.shape[len(lead) :]).contiguous()
     lam = _checks.threshold("lam", lam, y)
@@ -198,15 +205,26 @@ def _of_operator(op: Any, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
     if own > 0:
         lam = lam.expand(*lead, *lam.shape[own:]).reshape(y.shape[0], *lam.shape[own:])
     known = None
-    if can_be_read(y) and back.numel() and y.numel():
+    if can_be_read(y) and back.numel() and y.numel() and op.matrix is None:
         with torch.no_grad(), own_precision(y):
-            known = examine(op, products, back, y)
+            known = examine(op.source, products, back, y)
     x0 = None if x0 is None else x0.reshape(back.shape)
-    return Problem(None, products.forward, products.adjoint, y, lam, x0, lead, op, known_back=back, known=known)
+    forward, adjoint = products.forward, products.adjoint
+    return Problem(None, forward, adjoint, y, lam, x0, lead, op, known_back=back, products=products, known=known)
+
+
+def _of_matrices(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
+    """Of a matrix for every sample."""
+    A = _checks.matrices("A", A)
+    _checks.columns("y", _checks.tensor("y", y), A.shape[-2], A.shape)
+    _checks.matrices_fit(A, "y", y)
+    A, y = _checks.require_same_dtype_and_device(A=A, y=y)
+    each = A.expand(*y.shape[:-1], *A.shape[-2:]).reshape(-1, *A.shape[-2:])
+    return _of_operator(Dense.of(each), y, lam, x0, start)
 
 
 def problem(
-    A: Tensor | Operator,
+    A: OperatorLike,
     y: Tensor,
     lam: Tensor | float,
     x0: Tensor | None,
@@ -216,19 +234,15 @@ def problem(
 ) -> Problem:
     """The arguments of a solver, if they fit; ``start`` is what it calls x0, of which ``nonnegative`` keeps what is."""
     nonnegative = _checks.flag("nonnegative", nonnegative)
-    if isinstance(A, Dense):
-        A = A.A
-    if isinstance(A, Tensor):
-        found = _of_matrix(A, y, lam, x0, start)
-    elif callable(A) and callable(getattr(A, "adjoint", None)):
+    if not isinstance(A, Tensor) or A.layout != torch.strided:
+        A = as_operator(A)
+        A = A if A.matrix is None else A.matrix
+    if not isinstance(A, Tensor):
         found = _of_operator(A, y, lam, x0, start)
-    elif callable(A):
-        raise TypeError(f"an operator must have A.adjoint(y) besides A(x), but {type(A).__name__} has no adjoint")
+    elif A.dim() > 2:
+        found = _of_matrices(A, y, lam, x0, start)
     else:
-        raise TypeError(
-            f"A must be a matrix or an operator with A(x) and A.adjoint(y), got {type(A).__name__}: use "
-            "torch.as_tensor(A) if it is a matrix"
-        )
+        found = _of_matrix(A, y, lam, x0, start)
     if isinstance(lam, Tensor):  # a number has been looked at
         _require_lam(found.lam)
     if not nonnegative:

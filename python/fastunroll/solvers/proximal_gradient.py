@@ -10,12 +10,12 @@ from torch import Tensor
 
 from .. import ops
 from ..prox import aligned
+from ..samples import column, inner
 from .batch import Batch, watched
 from .divergence import Divergence
 from .duality import measures, objective, relative_gap
 from .history import EVERY, Watch
 from .problem import Problem
-from .samples import column, inner
 
 # With a step of at most 1/‖A‖², and of less than 2/‖A‖² for ISTA, no iterate has a larger objective than the first: it
 # decreases, and for FISTA its sum with ‖x − x_before‖²/2t does, as β ≤ 1. What is above 1 is for rounding.

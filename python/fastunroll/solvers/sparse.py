@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..arrays import from_array
 from ..ops.register import has_tangents
-from .arrays import from_array
 
 NO_GRADIENT = "a solution for a sparse A has no gradient: use a dense A, or call the solver under torch.no_grad()"
 

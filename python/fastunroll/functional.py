@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from . import _checks, ops
-from .prox import soft_threshold
 from .engine.native import run
+from .prox import soft_threshold
 
 
 def step_arguments(x: Tensor, y: Tensor, A: Tensor) -> list[Tensor]:

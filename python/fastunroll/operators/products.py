@@ -1,48 +1,21 @@
-"""An operator in the place of a matrix: which dimensions are the batch, and products of the shape they must have."""
+"""Products of a solver with an operator: which dimensions are the batch, and results of the shape they must have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from .. import _checks
 from .._checks import shape_text
+from .linear_operator import LinearOperator
 
 
-class LinearOperator(Protocol):
-    """What takes the place of a matrix: ``op(x)`` and ``op.adjoint(y)``, for batches of samples (B, ...).
-
-    An operator is always given the whole batch, as it may hold something for each sample. It may state the shape of one
-    sample, ``shape_in`` that of x and ``shape_out`` that of y: what stands before them is the batch.
-    """
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        """A x."""
-
-    def adjoint(self, y: Tensor, /) -> Tensor:
-        """Aᴴ y."""
-
-
-Operator: TypeAlias = LinearOperator | Callable[[Tensor], Tensor]
-
-
-def stated_shape(op: Any, name: str) -> tuple[int, ...] | None:
-    """The shape of one sample that an operator states, or None."""
-    value = getattr(op, name, None)
-    if value is None:
-        return None
-    shape = _checks.shape(f"A.{name}", value)
-    if not shape:
-        raise ValueError(f"A.{name} must have at least one dimension, got (): a number is of shape (1,)")
-    return shape
-
-
-def batch_shape(op: Any, y: Tensor) -> tuple[int, ...]:
+def batch_shape(op: LinearOperator, y: Tensor) -> tuple[int, ...]:
     """The dimensions of y that count samples: all before ``shape_out``, or the first where none is stated."""
-    event = stated_shape(op, "shape_out")
+    event = op.shape_out
     if event is None:
         if y.dim() < 2:
             raise ValueError(
@@ -61,7 +34,7 @@ def batch_shape(op: Any, y: Tensor) -> tuple[int, ...]:
 class Products:
     """A x and Aᴴ y of an operator, for batches of the size of y, (B, ...): one sentence where they do not fit."""
 
-    def __init__(self, op: Any, y: Tensor) -> None:
+    def __init__(self, op: LinearOperator, y: Tensor) -> None:
         self.op, self.y = op, y
         self.codes: Tensor | None = None  # what A.adjoint(y) was: x has its shape and type
 
@@ -88,13 +61,24 @@ class Products:
             )
         return _alike("A.adjoint(y)", found, self.y, self.codes.dtype)
 
+    def normal(self, x: Tensor) -> Tensor:
+        """AᴴA x, of the shape of x."""
+        found = self._call("A.normal", self.op.normal, x)
+        if _fits(found, x, self.y):
+            return cast(Tensor, found)
+        if not isinstance(found, Tensor) or found.shape != x.shape:
+            raise ValueError(
+                f"A.normal(x) must be a tensor of the shape of x, {shape_text(x.shape)}, got {_got(found)}"
+            )
+        return _alike("A.normal(x)", found, self.y, x.dtype)
+
     def _first(self, found: object) -> Tensor:
         count = self.y.shape[0]
         if not isinstance(found, Tensor) or found.dim() < 2 or found.shape[0] != count:
             raise ValueError(
                 f"A.adjoint(y) must be a tensor with the {count} samples of y in its first dimension, got {_got(found)}"
             )
-        event = stated_shape(self.op, "shape_in")
+        event = self.op.shape_in
         if event is not None and found.shape[1:] != event:
             raise ValueError(
                 f"A.adjoint(y) must have the shape {shape_text((count, *event))}, {count} samples of A.shape_in, got "

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from .._checks import shape_text
+from ..samples import column, inner, norm, random_directions
+from ..units import units
+from ..warn import AdjointWarning, warn
 from .known import Known, known
-from .samples import column, inner, norm, random_directions
-from .units import units
-from .warn import AdjointWarning, warn
 
 
 class Products(Protocol):

@@ -1,0 +1,347 @@
+"""Operators made of operators: products, sums, multiples, adjoints, and the identity."""
+
+from __future__ import annotations
+
+import math
+import operator
+from functools import reduce
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from .. import _checks
+from .dense import Dense
+from .linear_operator import LinearOperator
+from .norm import lanczos_bound
+from .solve import rho_beside
+
+
+class Adjoint(LinearOperator, differentiable=True):
+    """Aᴴ of an operator A, which ``A.H`` returns: forward and adjoint change places.
+
+    Args:
+        op: A.
+
+    Raises:
+        TypeError: ``op`` is no :class:`LinearOperator`.
+    """
+
+    def __init__(self, op: LinearOperator) -> None:
+        super().__init__()
+        self.operator = _require(op)
+
+    @property
+    def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return self.operator.shape_out
+
+    @property
+    def shape_out(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return self.operator.shape_in
+
+    @property
+    def matrix(self) -> Tensor | None:
+        A = self.operator.matrix
+        return None if A is None else A.mH
+
+    @property
+    def H(self) -> LinearOperator:
+        """A."""
+        return self.operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Aᴴ x."""
+        return self.operator.adjoint(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A y."""
+        return self.operator(y)
+
+    def stated_norm(self) -> float | None:
+        """That of A."""
+        return self.operator.stated_norm()
+
+    def norm(self) -> float:
+        """That of A, which is the same."""
+        return self.operator.norm()
+
+    @property
+    def solves(self) -> bool:
+        return self.operator.solves
+
+    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """(A Aᴴ + ρI)⁻¹ b = (b − A(AᴴA + ρI)⁻¹Aᴴ b)/ρ, where A has a solve that is better than conjugate gradients."""
+        if not self.operator.solves:
+            return super().solve(b, rho)
+        rho = rho_beside(rho, b)
+        return (b - self.operator(self.operator.solve(self.operator.adjoint(b), rho))) / rho
+
+
+class _Several(LinearOperator, differentiable=True):
+    """What products and sums of operators share."""
+
+    def __init__(self, *operators: LinearOperator) -> None:
+        super().__init__()
+        if not operators:
+            raise ValueError(f"{type(self).__name__} must have at least one operator, got none")
+        found: list[LinearOperator] = []
+        for op in operators:  # those of the same kind are taken apart
+            found += op.parts if isinstance(op, _Several) and type(op) is type(self) else [_require(op)]
+        self.operators = nn.ModuleList(found)
+
+    @property
+    def parts(self) -> list[LinearOperator]:
+        """The operators, in the order in which they were given."""
+        return [op for op in self.operators if isinstance(op, LinearOperator)]
+
+    def _matrices(self) -> list[Tensor] | None:
+        matrices = [A for op in self.parts if (A := op.matrix) is not None]
+        return matrices if len(matrices) == len(self.operators) else None
+
+    def _norms(self) -> list[float] | None:
+        norms = [norm for op in self.parts if (norm := op.stated_norm()) is not None]
+        return norms if len(norms) == len(self.operators) else None
+
+    def norm(self) -> float:
+        """An upper bound of the norm: from those of the operators where formulas give them, else by Lanczos' method."""
+        stated = self.stated_norm()
+        return float(lanczos_bound(self.normal, self.sample()) ** 0.5) if stated is None else stated
+
+    @property
+    def solves(self) -> bool:
+        return self.matrix is not None
+
+    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """By a factorisation where all are matrices, else by conjugate gradients."""
+        A = self.matrix
+        return super().solve(b, rho) if A is None else Dense.of(A).solve(b, rho)
+
+
+class Composed(_Several, differentiable=True):
+    """A B ⋯ C of operators, which ``A @ B`` returns: x goes through the last one first.
+
+    Args:
+        operators: A, B, …, C, each of which takes what the next one returns.
+
+    Raises:
+        TypeError: one is no :class:`LinearOperator`.
+        ValueError: there is none, or stated shapes do not fit.
+    """
+
+    def __init__(self, *operators: LinearOperator) -> None:
+        super().__init__(*operators)
+        for outer, inner in pairwise(self.parts):
+            takes, returned = outer.shape_in, inner.shape_out
+            if takes is not None and returned is not None and takes != returned:
+                raise ValueError(
+                    f"in A @ B, A must take what B returns, but A takes {_checks.shape_text(takes)} and B returns "
+                    f"{_checks.shape_text(returned)}"
+                )
+
+    @property
+    def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return self.parts[-1].shape_in
+
+    @property
+    def shape_out(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return self.parts[0].shape_out
+
+    @property
+    def matrix(self) -> Tensor | None:
+        matrices = self._matrices()
+        return None if matrices is None else reduce(operator.matmul, matrices)
+
+    @property
+    def H(self) -> LinearOperator:
+        """Cᴴ ⋯ BᴴAᴴ."""
+        return Composed(*(op.H for op in reversed(self.parts)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A B ⋯ C x."""
+        return reduce(lambda value, op: op(value), reversed(self.parts), x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Cᴴ ⋯ BᴴAᴴ y."""
+        return reduce(lambda value, op: op.adjoint(value), self.parts, y)
+
+    def stated_norm(self) -> float | None:
+        """‖A‖ ‖B‖ ⋯ ‖C‖ ≥ ‖A B ⋯ C‖, if a formula gives each."""
+        norms = self._norms()
+        return None if norms is None else math.prod(norms)
+
+
+class Sum(_Several, differentiable=True):
+    """A + B + ⋯ of operators, which ``A + B`` returns.
+
+    Args:
+        operators: A, B, …, all of which take and return the same shapes.
+
+    Raises:
+        TypeError: one is no :class:`LinearOperator`.
+        ValueError: there is none, or stated shapes differ.
+    """
+
+    def __init__(self, *operators: LinearOperator) -> None:
+        super().__init__(*operators)
+        for name in ("shape_in", "shape_out"):
+            stated = {shape for op in self.parts if (shape := getattr(op, name)) is not None}
+            if len(stated) > 1:
+                shapes = " and ".join(_checks.shape_text(shape) for shape in sorted(stated))
+                raise ValueError(f"in A + B both must have one {name}, got {shapes}")
+
+    @property
+    def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return next((op.shape_in for op in self.parts if op.shape_in is not None), None)
+
+    @property
+    def shape_out(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return next((op.shape_out for op in self.parts if op.shape_out is not None), None)
+
+    @property
+    def matrix(self) -> Tensor | None:
+        matrices = self._matrices()
+        return None if matrices is None else reduce(operator.add, matrices)
+
+    @property
+    def H(self) -> LinearOperator:
+        """Aᴴ + Bᴴ + ⋯."""
+        return Sum(*(op.H for op in self.parts))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x + B x + ⋯."""
+        return reduce(operator.add, (op(x) for op in self.parts))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Aᴴ y + Bᴴ y + ⋯."""
+        return reduce(operator.add, (op.adjoint(y) for op in self.parts))
+
+    def stated_norm(self) -> float | None:
+        """‖A‖ + ‖B‖ + ⋯ ≥ ‖A + B + ⋯‖, if a formula gives each."""
+        norms = self._norms()
+        return None if norms is None else sum(norms)
+
+
+class Scaled(LinearOperator, differentiable=True):
+    """c·A of an operator A and a number c, which ``c * A`` returns.
+
+    Args:
+        op: A.
+        factor: c, real or complex; a tensor of one value, to which gradients go; or a parameter, which learns.
+
+    Raises:
+        TypeError: ``op`` is no :class:`LinearOperator`, or ``factor`` no number.
+        ValueError: ``factor`` is a tensor of several values.
+    """
+
+    def __init__(self, op: LinearOperator, factor: complex | Tensor) -> None:
+        super().__init__()
+        if isinstance(op, Scaled) and not isinstance(op.factor, Tensor) and not isinstance(factor, Tensor):
+            op, factor = op.operator, op.factor * factor
+        self.operator: LinearOperator = _require(op)
+        if isinstance(factor, Tensor):
+            if factor.numel() != 1:
+                raise ValueError(
+                    f"the factor of an operator must be one number, got shape {_checks.shape_text(factor.shape)}"
+                )
+        elif isinstance(factor, bool) or not isinstance(factor, (int, float, complex)):
+            raise TypeError(f"the factor of an operator must be a number, got {_checks.shown(factor)}")
+        self.factor: Any
+        if isinstance(factor, Tensor) and not isinstance(factor, nn.Parameter):
+            self.register_buffer("factor", factor)
+        else:
+            self.factor = factor
+
+    @property
+    def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return self.operator.shape_in
+
+    @property
+    def shape_out(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return self.operator.shape_out
+
+    @property
+    def matrix(self) -> Tensor | None:
+        A = self.operator.matrix
+        return None if A is None else self._times(A)
+
+    def _times(self, value: Tensor, conjugate: bool = False) -> Tensor:
+        factor = self.factor
+        if isinstance(factor, Tensor):
+            return (factor.conj() if conjugate else factor).reshape(()) * value
+        return (factor.conjugate() if conjugate else factor) * value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """c·A x."""
+        return self._times(self.operator(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """c̄·Aᴴ y."""
+        return self._times(self.operator.adjoint(y), conjugate=True)
+
+    def stated_norm(self) -> float | None:
+        """|c|·‖A‖, if a formula gives it."""
+        norm = self.operator.stated_norm()
+        return None if norm is None else abs(complex(self.factor)) * norm
+
+    def norm(self) -> float:
+        """|c|·‖A‖."""
+        return abs(complex(self.factor)) * self.operator.norm()
+
+    @property
+    def solves(self) -> bool:
+        return self.operator.solves
+
+    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """(|c|²AᴴA + ρI)⁻¹ b = (AᴴA + ρ/|c|² I)⁻¹ b/|c|², where A has a solve; of c = 0 it is b/ρ."""
+        square = abs(self.factor) ** 2
+        if not self.operator.solves or not float(square):
+            return super().solve(b, rho)
+        return self.operator.solve(b, rho / square) / square
+
+    def extra_repr(self) -> str:
+        return f"factor={complex(self.factor) if isinstance(self.factor, Tensor) else self.factor:.6g}"
+
+
+class Identity(LinearOperator, differentiable=True):
+    """The identity x ↦ x, for samples of any shape.
+
+    Args:
+        shape: of one sample, if it is to be stated.
+
+    Raises:
+        ValueError: ``shape`` is no shape.
+    """
+
+    def __init__(self, shape: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.shape_in = self.shape_out = None if shape is None else _checks.shape("shape", shape)
+
+    @property
+    def H(self) -> LinearOperator:
+        """The identity."""
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X itself."""
+        return x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Y itself."""
+        return y
+
+    def norm(self) -> float:
+        """1."""
+        return 1.0
+
+    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """b/(1 + ρ)."""
+        return b / (1 + rho_beside(rho, b))
+
+
+def _require(op: object) -> LinearOperator:
+    if not isinstance(op, LinearOperator):
+        raise TypeError(
+            f"an operator must be a fu.operators.LinearOperator, got {type(op).__name__}: use "
+            "fu.operators.as_operator(op)"
+        )
+    return op

@@ -1,0 +1,147 @@
+"""The gradients of a linear operator: the backward pass of A is Aᴴ, and that of Aᴴ is A."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .._checks import shape_text
+from .._precision import own_precision
+from ..ops.register import has_tangents
+
+if TYPE_CHECKING:
+    from .linear_operator import LinearOperator
+
+Method = Callable[["LinearOperator", Tensor], Tensor]
+
+OTHER = {"forward": "adjoint", "adjoint": "forward"}
+
+
+def with_gradient(name: str, method: Method) -> Method:
+    """Returns ``method``, a ``forward`` or ``adjoint`` of a user, with the other one as its backward pass.
+
+    The method runs as it is where no gradient is recorded.
+    """
+
+    @wraps(method)
+    def product(self: LinearOperator, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"an operator takes a torch.Tensor, got {type(x).__name__}: use torch.as_tensor(x)")
+        with own_precision(x):
+            if (torch.is_grad_enabled() and x.requires_grad) or has_tangents():
+                return _recorded(self, name, method, x)
+            return _result(self, name, method(self, x))
+
+    return product
+
+
+def learns(op: LinearOperator) -> bool:
+    """Whether a parameter, a buffer or a tensor that is an attribute of ``op`` or of its parts requires a gradient."""
+    attributes = (value for part in op.modules() for value in vars(part).values() if isinstance(value, Tensor))
+    return any(t.requires_grad for t in chain(op.parameters(), op.buffers(), attributes))
+
+
+def _result(op: LinearOperator, name: str, found: object) -> Tensor:
+    if not isinstance(found, Tensor):
+        raise TypeError(f"{op.product_name(name)} must return a tensor, got {type(found).__name__}")
+    return found
+
+
+def _recorded(op: LinearOperator, name: str, method: Method, x: Tensor) -> Tensor:
+    """The product with its gradient.
+
+    An operator that learns is differentiated by PyTorch, in x too, as second derivatives mix both. Where PyTorch does
+    not see how the product depends on x, which is detached or an array on the way, x has the gradient of the adjoint.
+    """
+    if learns(op):
+        found = _differentiated(op, name, method, x)
+        if found is not None:
+            return found
+    constant = _result(op, name, method(op, x.detach()))
+    if constant.requires_grad and not learns(op):  # by a tensor that is no attribute, such as one of a closure
+        found = _differentiated(op, name, method, x)
+        if found is not None:
+            return found
+    kind = _Product if torch.compiler.is_compiling() else _ProductWithTangents  # which cannot be compiled
+    product: Tensor = kind.apply(x, constant, op, name)
+    return product
+
+
+def _differentiated(op: LinearOperator, name: str, method: Method, x: Tensor) -> Tensor | None:
+    """The product as PyTorch differentiates it; None where PyTorch does not see x in it."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or has_tangents():
+        return _result(op, name, method(op, x))
+    entry = x.view_as(x)
+    try:
+        found = _result(op, name, method(op, entry))
+    except RuntimeError as error:
+        if "call numpy() on Tensor that requires grad" in str(error):
+            return None
+        raise
+    return found if _depends_on(found, entry) else None
+
+
+def _depends_on(result: Tensor, entry: Tensor) -> bool:
+    """Whether the graph of ``result`` has the node that made ``entry``."""
+    seen: set[Any] = set()
+    nodes = [result.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is entry.grad_fn:
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes += [following for following, _ in node.next_functions]
+    return False
+
+
+class _Product(torch.autograd.Function):
+    """``product``, which was computed from ``x`` without its gradient, as a linear function of ``x``.
+
+    The backward pass is the operator's own method, and so differentiable again. What made ``product`` depend on tensors
+    that learn keeps its gradient.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, product: Tensor, op: LinearOperator, name: str) -> Tensor:
+        return product.view_as(product)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, LinearOperator, str], output: Tensor) -> None:
+        x, product, ctx.op, ctx.name = inputs
+        ctx.shape, ctx.is_complex = x.shape, x.is_complex()
+        ctx.learns = product.requires_grad
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        if ctx.learns and torch.is_grad_enabled():
+            raise RuntimeError(
+                f"second derivatives of an operator that learns need {ctx.op.product_name(ctx.name)} to consist of "
+                "PyTorch's functions, but PyTorch does not see x in it: leave out create_graph=True"
+            )
+        found = getattr(ctx.op, OTHER[ctx.name])(gradient)
+        if found.shape != ctx.shape:
+            raise ValueError(
+                f"{ctx.op.product_name(OTHER[ctx.name])} must return the shape of what "
+                f"{ctx.op.product_name(ctx.name)} takes, {shape_text(ctx.shape)}, got {shape_text(found.shape)}"
+            )
+        real = found.is_complex() and not ctx.is_complex
+        return (found.real if real else found), gradient if ctx.learns else None, None, None
+
+
+class _ProductWithTangents(_Product):
+    """The same, in forward-mode differentiation too."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor | None, product: Tensor | None, *_: None) -> Tensor | None:
+        moved = None if x is None else getattr(ctx.op, ctx.name)(x)
+        return moved if product is None else product if moved is None else moved + product
