@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .. import _checks, reference
+from .l1 import largest_multiple
 from .proximal import Kernel, Proximal
 
 
@@ -44,8 +45,24 @@ class GroupL1(Proximal):
         return reference.proximal_step(z, "soft", theta, 1.0, self.size, 0)
 
     def value(self, x: Tensor) -> Tensor:
+        return self._norms(x).flatten(1).sum(1)
+
+    @property
+    def has_duality_gap(self) -> bool:
+        return True
+
+    def _norms(self, x: Tensor) -> Tensor:
+        """‖x_g‖ of each group, (..., groups)."""
         self._require_whole_groups(x)
-        return reference.norm(x.unflatten(-1, (-1, self.size))).flatten(1).sum(1)
+        return reference.norm(x.unflatten(-1, (-1, self.size))).squeeze(-1)
+
+    def dual_range(self, c: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+        largest = largest_multiple(self._norms(c), lam)
+        return -largest, largest
+
+    def fenchel_gap(self, x: Tensor, c: Tensor, lam: Tensor) -> Tensor:
+        inner = ((x.conj() * c).real if x.is_complex() else x * c).unflatten(-1, (-1, self.size)).sum(-1)
+        return (lam * self._norms(x) - inner).flatten(1).sum(1)
 
     @property
     def kernel(self) -> Kernel:

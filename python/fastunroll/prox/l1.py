@@ -14,6 +14,16 @@ def _sum(t: Tensor) -> Tensor:
     return t.flatten(1).sum(1)
 
 
+def _is_negative(x: Tensor) -> Tensor:
+    """Whether a sample has a value below zero, (B,)."""
+    return (x < 0).flatten(1).any(1)
+
+
+def largest_multiple(slope: Tensor, lam: Tensor) -> Tensor:
+    """The largest s for which s·slope ≤ λ everywhere, (B,); a NaN shows."""
+    return torch.where(slope <= 0, torch.inf, lam / slope).flatten(1).amin(1)
+
+
 class Identity(Proximal):
     """R(x) = 0: prox_θ(z) = z, under any θ."""
 
@@ -44,12 +54,27 @@ class L1(Proximal):
     def value(self, x: Tensor) -> Tensor:
         return _sum(x.abs())
 
+    def weighted(self, x: Tensor, lam: Tensor) -> Tensor:
+        """Σ λ_i·|x_i|, with a λ that broadcasts with x."""
+        return _sum(lam * x.abs())
+
+    @property
+    def has_duality_gap(self) -> bool:
+        return True
+
+    def dual_range(self, c: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+        largest = largest_multiple(c.abs(), lam)
+        return -largest, largest
+
+    def fenchel_gap(self, x: Tensor, c: Tensor, lam: Tensor) -> Tensor:
+        return _sum(lam * x.abs() - ((x.conj() * c).real if x.is_complex() else x * c))
+
     @property
     def kernel(self) -> Kernel:
         return Kernel("soft")
 
 
-class NonNegativeL1(Proximal):
+class NonNegativeL1(L1):
     """R(x) = ‖x‖₁ over x ≥ 0, else infinite: prox_θ(z) = max(z − θ, 0). For real numbers.
 
     Equivalent to ``torch.relu(z - theta)``.
@@ -60,7 +85,16 @@ class NonNegativeL1(Proximal):
         return torch.relu(z - theta)
 
     def value(self, x: Tensor) -> Tensor:
-        return torch.where((x < 0).flatten(1).any(1), torch.inf, _sum(x.abs()))
+        return torch.where(_is_negative(x), torch.inf, _sum(x.abs()))
+
+    def weighted(self, x: Tensor, lam: Tensor) -> Tensor:
+        return torch.where(_is_negative(x), torch.inf, _sum(lam * x.abs()))
+
+    def dual_range(self, c: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+        return -largest_multiple(-c, lam), largest_multiple(c, lam)
+
+    def fenchel_gap(self, x: Tensor, c: Tensor, lam: Tensor) -> Tensor:
+        return torch.where(_is_negative(x), torch.inf, super().fenchel_gap(x, c, lam))
 
     @property
     def kernel(self) -> Kernel:

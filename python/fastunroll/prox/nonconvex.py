@@ -27,10 +27,10 @@ class HardThreshold(Proximal):
 
 
 class Firm(Proximal):
-    """R is the minimax concave penalty (MCP): up to θ all becomes zero, beyond γθ all stays, between it is linear.
+    """Firm threshold: values up to θ become zero, values beyond γθ stay, and it is linear between them.
 
-    prox_θ(z) = z where |z| > γθ, else γ/(γ − 1)·S_θ(z). The penalty is R(x) = Σ |x_i| − x_i²/(2γθ) up to |x_i| = γθ,
-    γθ/2 beyond. As it depends on θ, :meth:`value` is of θ = 1.
+    prox_θ(z) = z where |z| > γθ, else γ/(γ − 1)·S_θ(z). It is the proximal operator of the minimax concave penalty (MCP)
+    of θ, Σ |x_i| − x_i²/(2γθ) up to |x_i| = γθ and γθ/2 beyond. As this penalty depends on θ, there is no :meth:`value`.
 
     Args:
         gamma: γ > 1; a large γ gives the soft threshold, γ near 1 the hard one.
@@ -55,10 +55,6 @@ class Firm(Proximal):
         size = z.abs()
         between = self.gamma / (self.gamma - 1) * torch.sgn(z) * torch.relu(size - theta)
         return torch.where(size > self.gamma * theta, z, between)
-
-    def value(self, x: Tensor) -> Tensor:
-        size = x.abs().clamp(max=self.gamma)
-        return (size - size.square() / (2 * self.gamma)).flatten(1).sum(1)
 
     def extra_repr(self) -> str:
         return f"gamma={self.gamma:g}"

@@ -56,6 +56,28 @@ class Proximal(nn.Module):
         """R(x) of each sample, (B, ...) to (B,)."""
         raise NotImplementedError(f"{type(self).__name__} must define value(x), which an objective needs")
 
+    @property
+    def has_value(self) -> bool:
+        """Whether :meth:`value` is defined."""
+        return type(self).value is not Proximal.value
+
+    def weighted(self, x: Tensor, lam: Tensor) -> Tensor:
+        """λ·R(x) of each sample, (B,); λ is one number, or one for each sample, (B, 1, ...)."""
+        return lam.reshape(-1) * self.value(x)
+
+    @property
+    def has_duality_gap(self) -> bool:
+        """Whether :meth:`dual_range` and :meth:`fenchel_gap` are defined, with which solvers certify a gap."""
+        return False
+
+    def dual_range(self, c: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+        """The least and the largest s, (B,) each, for which s·c is dual feasible: ⟨s·c, x⟩ ≤ λ·R(x) for all x."""
+        raise NotImplementedError(f"{type(self).__name__} has no duality gap")
+
+    def fenchel_gap(self, x: Tensor, c: Tensor, lam: Tensor) -> Tensor:
+        """λ·R(x) − Re⟨x, c⟩ of each sample, (B,), for a dual feasible c: a sum of terms ≥ 0."""
+        raise NotImplementedError(f"{type(self).__name__} has no duality gap")
+
     def at_layer(self, k: int) -> Proximal:
         """The operator of layer k; the same operator for all layers by default."""
         return self

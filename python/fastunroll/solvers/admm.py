@@ -12,10 +12,11 @@ from ..arrays import takes_arrays
 from ..operators.convert import OperatorLike
 from ..operators.solve import Factorised, conjugate_gradients
 from ..products import product
+from ..prox import Proximal
 from ..samples import total
 from .batch import Batch, watched
 from .divergence import Divergence
-from .duality import measures, relative_gap
+from .duality import distance, measures
 from .history import EVERY, Callback, History, Watch
 from .problem import Problem, positive_scalar, problem, require_precision, require_values
 
@@ -96,7 +97,7 @@ class Iterations(Batch):
     def measured_gap(self) -> Tensor:
         going, z = self.going, self.iterate
         residual = going.residual(z)
-        return relative_gap(z, residual, going.adjoint(residual), going.y, going.lam, going.nonnegative)
+        return distance(going, z, residual, going.adjoint(residual))
 
     def balance(self) -> None:
         """Doubles or halves ρ where one residual is ten times the other; in the first half, to come to rest."""
@@ -148,6 +149,7 @@ def admm(
     solve: Solve | None = None,
     inner_iterations: int = 10,
     nonnegative: bool = False,
+    prox: Proximal | None = None,
     callback: Callback | None = None,
     progress: bool = False,
     history: History | None = None,
@@ -175,6 +177,8 @@ def admm(
             iteration is inexact.
         inner_iterations: of conjugate gradients, from the solution before.
         nonnegative: require z ≥ 0. What is negative in x0 starts at zero.
+        prox: of another R in the place of ‖x‖₁, from :mod:`fastunroll.prox` or your own. Where R has no duality gap,
+            ``tol`` is compared with the KKT residual ‖x − prox_λ(x − Aᴴ(A x − y))‖/‖Aᴴy‖.
         callback: called every 10 iterations and at the end as ``callback(iteration, z)``; True ends the run.
         progress: show a progress bar.
         history: a :class:`History` to fill.
@@ -206,7 +210,7 @@ def admm(
     alternating direction method of multipliers*, 2011, sections 3.4.1, 3.4.3, 4.2.4 and 6.4.
     """
     watch = Watch("admm", DIVERGENCE, iterations, tol, callback, progress, history)
-    p = problem(A, y, lam, x0, nonnegative=nonnegative)
+    p = problem(A, y, lam, x0, nonnegative=nonnegative, prox=prox)
     require_precision(p.y)
     require_values(p, rho)
     if not 0 < _checks.positive("relaxation", relaxation) < 2:

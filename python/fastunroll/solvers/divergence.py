@@ -29,14 +29,14 @@ class Divergence:
 
         residual: A x − y, if it is known.
         """
-        if not can_be_read(p.y):
+        if not (can_be_read(p.y) and p.prior.has_value):
             return torch.zeros(p.batch, dtype=torch.bool)
         with torch.no_grad(), own_precision(p.y):
             highest = inner(p.y, p.y) / 2
             if p.x0 is not None:
-                highest = torch.maximum(highest, objective(p.x0, p.start_residual, p.lam))
+                highest = torch.maximum(highest, objective(p, p.x0, p.start_residual))
             residual = p.residual(x) if residual is None else residual
-            diverged = ~(objective(x, residual, p.lam) <= self.rise * highest)
+            diverged = ~(objective(p, x, residual) <= self.rise * highest)
             if not bool(diverged.any()):
                 return diverged
             for given in (p.y, p.x0):

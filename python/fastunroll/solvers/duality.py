@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -9,44 +11,61 @@ from .. import _checks
 from .._precision import own_precision
 from ..arrays import takes_arrays
 from ..operators.convert import OperatorLike
-from ..samples import column, inner, norm, or_one, total
-from .penalty import dual_range
-from .problem import Problem, problem, require_precision, require_real
+from ..prox import Proximal
+from ..samples import column, inner, norm, or_one
+from .problem import LASSO_NONNEGATIVE, NONNEGATIVE_WITH_PROX, Problem, problem, require_precision, require_real
 
 
-def objective(x: Tensor, residual: Tensor, lam: Tensor) -> Tensor:
-    """½‖A x − y‖² + λ‖x‖₁, (B,), of x with A x − y."""
-    return inner(residual, residual) / 2 + total(lam * x.abs())
+def objective(p: Problem, x: Tensor, residual: Tensor) -> Tensor:
+    """½‖A x − y‖² + λ·R(x), (B,), of x with A x − y."""
+    return inner(residual, residual) / 2 + p.prior.weighted(x, p.lam)
 
 
-def relative_gap(x: Tensor, residual: Tensor, gradient: Tensor, y: Tensor, lam: Tensor, nonnegative: bool) -> Tensor:
-    """The gap, (B,), of x with A x − y and Aᴴ(A x − y); infinite for what has to be ≥ 0 and is not.
+def relative_gap(p: Problem, x: Tensor, residual: Tensor, gradient: Tensor) -> Tensor:
+    """The gap, (B,), of x with A x − y and Aᴴ(A x − y); infinite for an x with negative values where x ≥ 0 is required.
 
     These are squares of y: in units in which they neither overflow nor vanish (:meth:`Problem.in_units`).
     """
     square = inner(residual, residual)
-    s = torch.where(square > 0, -inner(residual, y) / square, torch.ones_like(square))
-    least, largest = dual_range(-gradient, lam, nonnegative)
+    s = torch.where(square > 0, -inner(residual, p.y) / square, torch.ones_like(square))
+    least, largest = p.prior.dual_range(-gradient, p.lam)
     s = torch.maximum(torch.minimum(s, largest), least)
-    along = (x.conj() * gradient).real if x.is_complex() else x * gradient
-    gap = (1 - s).square() * square / 2 + total(lam * x.abs() + column(s, x) * along)
-    if nonnegative:
-        gap = torch.where((x < 0).flatten(1).any(1), torch.inf, gap)
-    return gap / or_one(inner(y, y) / 2)
+    gap = (1 - s).square() * square / 2 + p.prior.fenchel_gap(x, -column(s, x) * gradient, p.lam)
+    return gap / or_one(inner(p.y, p.y) / 2)
+
+
+def kkt(p: Problem, x: Tensor, gradient: Tensor) -> Tensor:
+    """‖x − prox_λ(x − Aᴴ(A x − y))‖/‖Aᴴy‖, (B,): zero at a solution."""
+    return norm(x - p.prox(x - gradient, p.lam)) / p.correlation
+
+
+def distance(p: Problem, x: Tensor, residual: Tensor, gradient: Tensor) -> Tensor:
+    """What ``tol`` is compared with, (B,): the relative gap where R has one, else the KKT residual."""
+    return relative_gap(p, x, residual, gradient) if p.prior.has_duality_gap else kkt(p, x, gradient)
 
 
 def measures(p: Problem, x: Tensor) -> dict[str, Tensor]:
     """Objective, in the user's units, relative gap and KKT residual, (B,) each."""
     residual = p.residual(x)
     gradient = p.adjoint(residual)
-    gap = relative_gap(x, residual, gradient, p.y, p.lam, p.nonnegative)
-    moved = norm(x - p.prox(x - gradient, p.lam))
-    value = p.in_users_units(objective(x, residual, p.lam), 2)
-    return {"objective": value, "gap": gap, "kkt": moved / p.correlation}
+    found = {"kkt": kkt(p, x, gradient)}
+    if p.prior.has_duality_gap:
+        found["gap"] = relative_gap(p, x, residual, gradient)
+    if p.prior.has_value:
+        found["objective"] = p.in_users_units(objective(p, x, residual), 2)
+    return found
 
 
 @takes_arrays("y")
-def duality_gap(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float, *, nonnegative: bool = False) -> Tensor:
+def duality_gap(
+    x: Tensor,
+    y: Tensor,
+    A: OperatorLike,
+    lam: Tensor | float,
+    *,
+    nonnegative: bool = False,
+    prox: Proximal | None = None,
+) -> Tensor:
     r"""The relative duality gap of min ½‖A x − y‖² + λ‖x‖₁ at x, for each sample.
 
     The objective P(x) is at most gap·½‖y‖² above its minimum: a certificate that needs no solution. With R = y − A x
@@ -64,6 +83,7 @@ def duality_gap(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float, *, n
         A: (m, n), or an operator with ``A(x)`` and ``A.adjoint(y)``.
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
         nonnegative: the gap of the problem over x ≥ 0: infinite where an x is negative.
+        prox: of another R in the place of ‖x‖₁: :class:`fastunroll.prox.GroupL1`, whose dual norm is known.
 
     Returns:
         (...), one value a sample; a NumPy array if ``y`` is one. Right for y of any scale, 1e-30 and 1e30 in single
@@ -91,13 +111,21 @@ def duality_gap(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float, *, n
     squares*, 2007.
     """
     nonnegative = _checks.flag("nonnegative", nonnegative)
-    p = problem(A, y, lam, _checks.tensor("x", x), "x")
+    p = problem(A, y, lam, _checks.tensor("x", x), "x", prox=prox)
     require_precision(p.y)
     if nonnegative:
+        if prox is not None:
+            raise ValueError(NONNEGATIVE_WITH_PROX)
         require_real(p)
+        p = replace(p, prior=LASSO_NONNEGATIVE)
+    if not p.prior.has_duality_gap:
+        raise ValueError(
+            f"a duality gap needs the dual norm of R, which {type(p.prior).__name__} lacks: use L1, NonNegativeL1 or "
+            "GroupL1"
+        )
     p = p.in_units()
     assert p.x0 is not None
     with own_precision(p.y):
         residual = p.residual(p.x0)
-        gap = relative_gap(p.x0, residual, p.adjoint(residual), p.y, p.lam, nonnegative)
+        gap = relative_gap(p, p.x0, residual, p.adjoint(residual))
     return gap.reshape(p.lead)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..arrays import takes_arrays
 from ..operators.convert import OperatorLike
+from ..prox import Proximal
 from .history import Callback, History, Watch
 from .ista import solve
 from .proximal_gradient import DIVERGENCE
@@ -47,6 +48,7 @@ def fista(
     restart: bool = False,
     monotone: bool = False,
     nonnegative: bool = False,
+    prox: Proximal | None = None,
     callback: Callback | None = None,
     progress: bool = False,
     history: History | None = None,
@@ -77,6 +79,8 @@ def fista(
         monotone: each sample keeps its iterate where the objective would rise by more than rounding, and goes on from
             between it and the new one (MFISTA).
         nonnegative: require x ≥ 0. What is negative in x0 starts at zero.
+        prox: of another R in the place of ‖x‖₁, from :mod:`fastunroll.prox` or your own. Where R has no duality gap,
+            ``tol`` is compared with the KKT residual ‖x − prox_λ(x − Aᴴ(A x − y))‖/‖Aᴴy‖.
         callback: called every 10 iterations and at the end as ``callback(iteration, x)``; True ends the run.
         progress: show a progress bar.
         history: a :class:`History` to fill. A look at the samples costs about an iteration.
@@ -107,4 +111,4 @@ def fista(
     problems*, 2009); O'Donoghue and Candès, *Adaptive restart for accelerated gradient schemes*, 2015.
     """
     watch = Watch("fista", DIVERGENCE, iterations, tol, callback, progress, history)
-    return solve(A, y, lam, step, x0, beck_teboulle, watch, return_iterates, restart, monotone, nonnegative)
+    return solve(A, y, lam, step, x0, beck_teboulle, watch, return_iterates, restart, monotone, nonnegative, prox)

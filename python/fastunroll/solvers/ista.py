@@ -10,6 +10,7 @@ from .. import _checks, functional
 from ..arrays import takes_arrays
 from ..operators.convert import OperatorLike
 from ..operators.norm import spectral_norm
+from ..prox import Proximal
 from . import proximal_gradient
 from .history import Callback, History, Watch
 from .lipschitz import step_of
@@ -28,12 +29,15 @@ def solve(
     restart: bool = False,
     monotone: bool = False,
     nonnegative: bool = False,
+    prox: Proximal | None = None,
 ) -> Tensor:
     """Checks arguments and runs proximal gradient iterations: the given momentum, or what watches samples."""
     return_iterates = _checks.flag("return_iterates", return_iterates)
     restart, monotone = _checks.flag("restart", restart), _checks.flag("monotone", monotone)
-    p = problem(A, y, lam, x0, nonnegative=nonnegative)
-    watches = watch.tol > 0 or watch.looks or restart or monotone or p.A is None or p.lam.dim() > 1
+    p = problem(A, y, lam, x0, nonnegative=nonnegative, prox=prox)
+    if monotone and not p.prior.has_value:
+        raise ValueError(f"monotone compares objectives, for which {type(p.prior).__name__} must define value(x)")
+    watches = watch.tol > 0 or watch.looks or restart or monotone or p.A is None or p.lam.dim() > 1 or not p.is_lasso
     if return_iterates and watches:
         raise ValueError(
             "return_iterates keeps every iterate of a fixed number of iterations on one matrix with one λ: "
@@ -68,6 +72,7 @@ def ista(
     return_iterates: bool = False,
     tol: float = 0.0,
     nonnegative: bool = False,
+    prox: Proximal | None = None,
     callback: Callback | None = None,
     progress: bool = False,
     history: History | None = None,
@@ -92,6 +97,8 @@ def ista(
         tol: the relative duality gap (:func:`duality_gap`) at which a sample stops, looked at every 10 iterations; 0
             never stops. Samples that have stopped cost nothing more, but where A is an operator.
         nonnegative: require x ≥ 0. What is negative in x0 starts at zero.
+        prox: of another R in the place of ‖x‖₁, from :mod:`fastunroll.prox` or your own. Where R has no duality gap,
+            ``tol`` is compared with the KKT residual ‖x − prox_λ(x − Aᴴ(A x − y))‖/‖Aᴴy‖.
         callback: called every 10 iterations and at the end as ``callback(iteration, x)``; True ends the run.
         progress: show a progress bar.
         history: a :class:`History` to fill. A look at the samples costs about an iteration.
@@ -119,4 +126,4 @@ def ista(
     Reference: Daubechies, Defrise and De Mol 2004.
     """
     watch = Watch("ista", proximal_gradient.DIVERGENCE, iterations, tol, callback, progress, history)
-    return solve(A, y, lam, step, x0, None, watch, return_iterates, nonnegative=nonnegative)
+    return solve(A, y, lam, step, x0, None, watch, return_iterates, nonnegative=nonnegative, prox=prox)

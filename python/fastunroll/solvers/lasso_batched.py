@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from ..operators.norm import spectral_norm
+from ..prox import L1, NonNegativeL1
 from ..units import units
-from .penalty import shrink
 from .support import Supports, parts
 
 BLOCK = 20  # iterations between two looks at the gap
 NEWTON_AFTER = 40  # iterations before supports are tried
 CHUNK = 1 << 25  # values of one array of codes at a time
 PATIENCE = 25  # blocks that do not halve the gap, before a sample is given up
-WORTHLESS = 0.02  # a start with a larger gap makes more work than it saves
-FEW = 32  # nonzeros more than A has rows: no solution need have as many
+MAX_WARM_START_GAP = 0.02  # a start with a larger gap makes more work than it saves
+SUPPORT_SLACK = 32  # nonzeros more than A has rows: no solution need have as many
 STEP_MARGIN = 1.0001  # for the rounding of products
 
 
@@ -79,7 +79,7 @@ def _newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
 
 def newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
     """As ``_newton``, for samples whose supports no other could replace, so many at a time as fit into memory."""
-    fits = (x != 0).sum(-1) <= (x.shape[1] if p.ridge > 0 else p.A.shape[0] + FEW)
+    fits = (x != 0).sum(-1) <= (x.shape[1] if p.ridge > 0 else p.A.shape[0] + SUPPORT_SLACK)
     out = x.clone()
     rows = fits.nonzero()[:, 0]
     x, r, limit = x[rows], r[rows], limit[rows]
@@ -130,7 +130,7 @@ class Batched:
         """x0 where it is of use, else zero."""
         if self.problem.nonnegative:
             x0 = x0.clamp_min(0)
-        return torch.where((self._measure(x0, y, limit)[0] <= WORTHLESS)[:, None], x0, 0.0)
+        return torch.where((self._measure(x0, y, limit)[0] <= MAX_WARM_START_GAP)[:, None], x0, 0.0)
 
     def _solve(
         self, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
@@ -141,6 +141,7 @@ class Batched:
         x_all = y.new_zeros(count, n) if x0 is None else self._start(x0, y, limit)
         gap_all, iterations = y.new_full((count,), torch.nan), torch.zeros(count, dtype=torch.int64, device=y.device)
         active = torch.arange(count, device=y.device)
+        prox = (NonNegativeL1() if p.nonnegative else L1()).prox
         x = x_all
         before, t = x, y.new_ones(count, 1)
         gap, r = self._measure(x, y, limit)
@@ -164,7 +165,7 @@ class Batched:
                 following = (1 + (1 + 4 * t.square()).sqrt()) / 2
                 v = x + (t - 1) / following * (x - before)
                 z = v + step * ((y - v @ p.A.mT) @ p.A - p.ridge * v)
-                before, x = x, shrink(z, step * limit, p.nonnegative)
+                before, x = x, prox(z, step * limit)
                 against = ((v - x) * (x - before)).sum(-1, keepdim=True) > 0
                 t = torch.where(against, torch.ones_like(t), following)
                 before = torch.where(against, x, before)

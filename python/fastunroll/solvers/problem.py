@@ -1,4 +1,4 @@
-"""What a solver is asked: min ½‖A x − y‖² + λ‖x‖₁ for each sample of a batch, with A a matrix or an operator."""
+"""What a solver is asked: min ½‖A x − y‖² + λ·R(x) for each sample of a batch, with A a matrix or an operator."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from ..operators.known import Known
 from ..operators.linear_operator import LinearOperator
 from ..operators.products import Products, batch_shape
 from ..products import product
+from ..prox import L1, NonNegativeL1, Proximal
 from ..samples import column, norm, or_one
 from ..units import units
-from .penalty import shrink
 
 T = TypeVar("T")
+
+LASSO, LASSO_NONNEGATIVE = L1(), NonNegativeL1()
+NONNEGATIVE_WITH_PROX = "nonnegative belongs to the ℓ₁ norm: use prox=fu.prox.NonNegativeL1(), or another prox alone"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Problem:
     A: the matrix, or None; forward and adjoint: what multiplies with it. lam broadcasts with x: for matrices it is
     (), (n,), (B, 1) or (B, n). lead: the leading shape of y as it was given. unit: (B,), of what y, λ and x0 were
     divided by, or None if by nothing. known_back: Aᴴy where it has been computed. operator, products and known: of an
-    operator, its checked products and what is known of it. nonnegative: whether x ≥ 0 is required; x0 then is.
+    operator, its checked products and what is known of it. prior: R, whose weight is λ.
     """
 
     A: Tensor | None
@@ -49,7 +52,17 @@ class Problem:
     known_back: Tensor | None = None
     products: Products | None = None
     known: Known | None = None
-    nonnegative: bool = False
+    prior: Proximal = LASSO
+
+    @property
+    def is_lasso(self) -> bool:
+        """Whether R is the ℓ₁ norm, perhaps over x ≥ 0, for which there are kernels."""
+        return type(self.prior) in (L1, NonNegativeL1)
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether R is the ℓ₁ norm over x ≥ 0."""
+        return type(self.prior) is NonNegativeL1
 
     @property
     def batch(self) -> int:
@@ -94,8 +107,8 @@ class Problem:
         return -self.back if self.x0 is None else self.adjoint(self.start_residual)
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
-        """The proximal operator of θ‖x‖₁, with x ≥ 0 where that is required."""
-        return shrink(z, theta, self.nonnegative)
+        """The proximal operator of θ·R."""
+        return self.prior.prox(z, theta)
 
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x."""
@@ -107,6 +120,8 @@ class Problem:
 
     def in_units(self) -> Problem:
         """Samples whose squares could overflow or vanish in units of their own, in which all is the same to the bit."""
+        if not self.prior.has_duality_gap:  # R may be no norm, and the solution not proportional to y
+            return self
         unit, bounds = units(self.y), torch.finfo(self.y.dtype)
         ordinary = (unit > bounds.tiny**0.25) & (unit < bounds.max**0.25)
         if can_be_read(unit) and bool(ordinary.all()):
@@ -231,9 +246,12 @@ def problem(
     start: str = "x0",
     *,
     nonnegative: bool = False,
+    prox: Proximal | None = None,
 ) -> Problem:
-    """The arguments of a solver, if they fit; ``start`` is what it calls x0, of which ``nonnegative`` keeps what is."""
-    nonnegative = _checks.flag("nonnegative", nonnegative)
+    """The arguments of a solver, if they fit; ``start`` is its name for x0, whose negative values become zero where
+    x ≥ 0 is required.
+    """
+    prior = _prior(_checks.flag("nonnegative", nonnegative), prox)
     if not isinstance(A, Tensor) or A.layout != torch.strided:
         A = as_operator(A)
         A = A if A.matrix is None else A.matrix
@@ -245,10 +263,33 @@ def problem(
         found = _of_matrix(A, y, lam, x0, start)
     if isinstance(lam, Tensor):  # a number has been looked at
         _require_lam(found.lam)
-    if not nonnegative:
+    found = replace(found, prior=prior)
+    if not found.is_lasso:
+        _require_one_weight(found)
+    if not found.nonnegative:
         return found
     require_real(found)
-    return replace(found, nonnegative=True, x0=None if found.x0 is None else torch.relu(found.x0))
+    return replace(found, x0=None if found.x0 is None else torch.relu(found.x0))
+
+
+def _prior(nonnegative: bool, prox: Proximal | None) -> Proximal:
+    """R as a user asks for it."""
+    if prox is None:
+        return LASSO_NONNEGATIVE if nonnegative else LASSO
+    if not isinstance(prox, Proximal):
+        raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.GroupL1(4), got {type(prox).__name__}")
+    if nonnegative:
+        raise ValueError(NONNEGATIVE_WITH_PROX)
+    return prox
+
+
+def _require_one_weight(p: Problem) -> None:
+    """Refuses a λ for each coordinate where R is not a sum over coordinates."""
+    if p.lam.numel() not in (1, p.batch) or (p.lam.numel() > 1 and p.lam.shape[0] != p.batch):
+        raise ValueError(
+            f"lam must be one number, or one for each sample, with prox={type(p.prior).__name__}, got shape "
+            f"{_checks.shape_text(p.lam.shape)}"
+        )
 
 
 def positive_scalar(name: str, value: Tensor | float, like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from ..prox import aligned
 from ..samples import column, inner
 from .batch import Batch, watched
 from .divergence import Divergence
-from .duality import measures, objective, relative_gap
+from .duality import distance, measures, objective
 from .history import EVERY, Watch
 from .problem import Problem
 
@@ -50,7 +50,7 @@ class Native:
     def serves(p: Problem, rule: Rule) -> bool:
         """Whether it can do this."""
         tensors = (p.A, p.y, p.lam, p.x0, rule.step)
-        return p.A is not None and ops.is_supported_on_cpu(p.y) and not ops.differentiable(*tensors)
+        return p.A is not None and p.is_lasso and ops.is_supported_on_cpu(p.y) and not ops.differentiable(*tensors)
 
     @property
     def x(self) -> Tensor:
@@ -110,7 +110,7 @@ class Plain(Batch):
         self.iterate_other, self.residual_other = self.iterate, self.residual
         self.lowest = self.objective() if rule.monotone else None
         given = p.y, p.lam, rule.step, self.iterate, self.residual
-        self.fused = p.A is None and not rule.by_sample and ops.is_step_supported(*given)
+        self.fused = p.A is None and p.is_lasso and not rule.by_sample and ops.is_step_supported(*given)
         if self.fused:
             theta, self.layout = aligned(p.lam * rule.step, self.iterate.shape)
             self.theta = theta.contiguous()
@@ -122,12 +122,12 @@ class Plain(Batch):
 
     def objective(self) -> Tensor:
         with torch.no_grad():
-            return objective(self.iterate, self.residual, self.going.lam)
+            return objective(self.going, self.iterate, self.residual)
 
     def measured_gap(self) -> Tensor:
         going = self.going
         slope = going.adjoint(self.residual) if self.slope is None else self.slope
-        return relative_gap(self.iterate, self.residual, slope, going.y, going.lam, going.nonnegative)
+        return distance(going, self.iterate, self.residual, slope)
 
     def ahead(self, now: Tensor, other: Tensor) -> Tensor:
         """now + β(now − other)."""
