@@ -221,7 +221,7 @@ BAD: dict[str, Refused] = {
     "no operator": (
         lambda: S.fista([[1.0]], y, 0.1), TypeError,
         "A must be a matrix, a fu.operators.LinearOperator, an object with A(x) and A.adjoint(y), or a pair of "
-        "functions (A, adjoint), got a list of list: use torch.tensor(A) for a matrix",
+        "functions (A, adjoint), got list: use torch.tensor(A) for a matrix",
     ),
     "one signal": (
         lambda: S.fista(op, images[0, 0], 0.1), ValueError,

@@ -78,8 +78,8 @@ POSITIVE = (*NUMBERS, 0, -1.0)
 SWITCHES = (1, 0, "x", None, torch.tensor(True), torch.zeros(3, 3), NESTED, [])
 SEEDS = (*NOT_NUMBERS, 2**63, -(2**63), BIG, 1.5, math.nan, True, None)
 FUNCTIONS = (3, "x", None, torch.zeros(3, 3), [])
-MATRICES = (3, "x", None, [[1.0]], NESTED, torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64), A.to_sparse(),
-            torch.full((2, 2), math.nan), torch.zeros(0, 3), np.ones((2, 2)))  # fmt: skip
+MATRICES = (3, "x", None, [[1.0]], NESTED, torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64),
+            torch.full((2, 2), math.nan), torch.zeros(0, 3), np.ones(2))  # fmt: skip
 MAPPINGS = (3, "x", [1], torch.zeros(3, 3), {1: 1.0}, {"log_step": "x"}, {"log_step": -1.0}, {"log_step": BIG},
             {"log_step": torch.zeros(2, 2)})  # fmt: skip
 GENERATORS = (3, "x", None, torch.zeros(2), [])

@@ -96,13 +96,13 @@ def finite_matrices(name: str, value: object) -> Tensor:
     return _finite(name, matrices(name, value))
 
 
-def matrices_fit(A: Tensor, name: str, value: Tensor) -> None:
-    """Refuses a batch of samples that is not as large as the batch of matrices A (B, m, n)."""
-    lead = A.shape[:-2]
+def matrices_fit(shape: Sequence[int], name: str, value: Tensor) -> None:
+    """Refuses a batch of samples that is not as large as a batch of matrices A of a shape (B, m, n)."""
+    lead = tuple(shape[:-2])
     batch = value.shape[:-1]
     if lead and batch[len(batch) - len(lead) :] != lead:
         raise ValueError(
-            f"A is {shape_text(A.shape)}, a matrix for each of {math.prod(lead)} samples, so {name} must have the "
+            f"A is {shape_text(shape)}, a matrix for each of {math.prod(lead)} samples, so {name} must have the "
             f"shape {shape_text(('...', *lead, value.shape[-1]))}, got {shape_text(value.shape)}"
         )
 

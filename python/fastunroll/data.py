@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import _checks
+from .operators.convert import OperatorLike, matrix_or_operator
+from .operators.linear_operator import LinearOperator
 from .products import product
 
 
@@ -89,46 +91,71 @@ class SparseRecovery:
     same for every batch.
 
     Args:
-        A: (m, n), real or complex. Samples have its dtype and device.
+        A: (m, n), real or complex, or any operator that states ``shape_in``
+            (:func:`fastunroll.operators.as_operator`). Samples have its dtype and device.
         density: in (0, 1].
         nonzeros: if given, just so many elements of every x are nonzero, in place of ``density``.
         snr: signal-to-noise ratio in dB; None for no noise.
 
     Raises:
-        TypeError: A is not floating point.
-        ValueError: A is not a matrix or not finite; a number out of its range.
+        TypeError: A is not floating point, or neither a matrix nor an operator.
+        ValueError: A is a matrix that is not finite, or an operator that states no ``shape_in``; a number out of its
+            range.
     """
 
     def __init__(
-        self, A: Tensor, *, density: float = 0.1, nonzeros: int | None = None, snr: float | None = None
+        self, A: OperatorLike, *, density: float = 0.1, nonzeros: int | None = None, snr: float | None = None
     ) -> None:
-        self.A = _checks.finite_matrix("A", A).detach()
-        if self.A.is_meta:
+        given = matrix_or_operator(A)
+        self.A: Any = _checks.finite_matrix("A", given).detach() if isinstance(given, Tensor) else given
+        like, self.shape = _samples_of(self.A)
+        self.dtype, self.device, n = like.dtype, like.device, math.prod(self.shape)
+        if like.is_meta:
             raise TypeError("A must hold values, but it is on the meta device: make it on another one")
-        m, n = A.shape
         if nonzeros is not None and _checks.count("nonzeros", nonzeros) > n:
             raise ValueError(f"nonzeros must be at most n = {n}, got {nonzeros}")
         density = _checks.share("density", density)
         self.nonzeros, self.density = nonzeros, density if nonzeros is None else nonzeros / n
         self.snr = snr if snr is None else _checks.finite("snr", snr, "of dB, or None for no noise")
-        signal = math.sqrt(self.density / m) * float(torch.linalg.matrix_norm(self.A.to(torch.complex128)).real)
-        self.noise = 0.0 if snr is None else signal * 10 ** (-snr / 20)
+        self.noise = 0.0 if snr is None else _deviation(self.A, like, self.density) * 10 ** (-snr / 20)
 
     def sample(self, count: int, generator: torch.Generator) -> Samples:
         """``count`` samples (y, x). Numbers are drawn on the processor, so that every device gets the same."""
         count, generator = _checks.count("count", count), _checks.generator(generator)
-        m, n = self.A.shape
-        dtype = self.A.dtype
+        n, dtype = math.prod(self.shape), self.dtype
         if self.nonzeros is None:
             present = torch.rand(count, n, generator=generator) < self.density
         else:
             chosen = torch.rand(count, n, generator=generator).argsort(dim=1)[:, : self.nonzeros]
             present = torch.zeros(count, n, dtype=torch.bool).scatter(1, chosen, True)
-        x = torch.where(present, torch.randn(count, n, generator=generator, dtype=dtype), 0.0).to(self.A.device)
-        y = product(x, self.A)
+        x = torch.where(present, torch.randn(count, n, generator=generator, dtype=dtype), 0.0).to(self.device)
+        x = x.reshape(count, *self.shape)
+        y = _measured(self.A, x)
         if self.noise:
-            y = y + self.noise * torch.randn(count, m, generator=generator, dtype=dtype).to(self.A.device)
+            y = y + self.noise * torch.randn(y.shape, generator=generator, dtype=y.dtype).to(self.device)
         return Samples(y, x)
+
+
+def _samples_of(A: Tensor | LinearOperator) -> tuple[Tensor, tuple[int, ...]]:
+    """A tensor of the type and device of x, and the shape of one sample."""
+    if isinstance(A, Tensor):
+        return A, (A.shape[1],)
+    like = A.sample()
+    assert A.shape_in is not None
+    return like, A.shape_in
+
+
+@torch.no_grad()
+def _measured(A: Tensor | LinearOperator, x: Tensor) -> Tensor:
+    return product(x, A) if isinstance(A, Tensor) else A(x)
+
+
+def _deviation(A: Tensor | LinearOperator, like: Tensor, density: float) -> float:
+    """The standard deviation of A x for x of a density: √(density/m)·‖A‖_F, estimated by 64 samples for an operator."""
+    if isinstance(A, Tensor):
+        return math.sqrt(density / A.shape[0]) * float(torch.linalg.matrix_norm(A.to(torch.complex128)).real)
+    signs = torch.randint(2, (64, *like.shape[1:]), generator=torch.Generator().manual_seed(0)).to(like) * 2 - 1
+    return math.sqrt(density) * float(_measured(A, signs).abs().double().square().mean().sqrt())
 
 
 class Patches:

@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 from . import _checks, ops
+from .arrays import takes_arrays
 from .engine.native import run
+from .operators.convert import OperatorLike, matrix_or_operator
+from .operators.linear_operator import LinearOperator
+from .operators.products import gradient, sample_shape
 from .prox import soft_threshold
 
 
@@ -22,54 +26,69 @@ def step_arguments(x: Tensor, y: Tensor, A: Tensor) -> list[Tensor]:
     return [x, y, A]
 
 
+def arguments(x: Tensor, y: Tensor, A: OperatorLike) -> tuple[Tensor, Tensor, Tensor | LinearOperator, int]:
+    """x, y and A, a matrix or an operator, if they fit each other, and how many dimensions a sample of x has."""
+    A = matrix_or_operator(A)
+    if isinstance(A, Tensor):
+        x, y, A = step_arguments(x, y, A)
+        return x, y, A, 1
+    _checks.same_device("y", _checks.tensor("y", y), _checks.tensor("x", x))
+    if x.dtype.to_real() != y.dtype.to_real():
+        raise TypeError(f"x and y must have one precision, got {x.dtype} and {y.dtype}: convert one with .to()")
+    return x, y, A, x.dim() - len(sample_shape(A, x, y))
+
+
 def _step(x: Tensor, y: Tensor, A: Tensor, step: Tensor, theta: Tensor | None) -> Tensor:
     form = ops.NetworkSpec(1, linear="gradient", prox="identity" if theta is None else "soft")
     return run(form, ops.Parameters([A], [], [step], [] if theta is None else [theta]), y, x)[0]
 
 
-def gradient_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor | float) -> Tensor:
-    """A gradient step on ½‖A x − y‖², for each sample: x − step·Aᵀ(A x − y).
+@takes_arrays("x")
+def gradient_step(x: Tensor, y: Tensor, A: OperatorLike, step: Tensor | float) -> Tensor:
+    """A gradient step on ½‖A x − y‖², for each sample: x − step·Aᴴ(A x − y).
 
-    Differentiable in every argument. Zeros of ``x`` cost nothing.
+    Differentiable in every argument. Zeros of ``x`` cost nothing for a matrix.
 
     Args:
-        x: (..., n).
-        y: (..., m), with the leading shape of ``x``.
-        A: (m, n).
+        x: (..., n); for an operator (..., *A.shape_in).
+        y: (..., m), with the leading shape of ``x``; for an operator (..., *A.shape_out).
+        A: (m, n), or one for every sample (B, m, n), or any operator (:func:`fastunroll.operators.as_operator`).
         step: one number ≥ 0, or a tensor holding one.
 
     Returns:
-        (..., n).
+        The shape of ``x``; an array where ``x`` is one.
 
     Raises:
-        TypeError: not floating point, or dtypes differ.
+        TypeError: not floating point, dtypes differ, or A is neither a matrix nor an operator.
         ValueError: shapes do not fit, devices differ, or a number ``step`` is negative or not finite.
 
     Equivalent to::
 
         x - step * (x @ A.mT - y) @ A.conj()
     """
-    x, y, A = step_arguments(x, y, A)
-    return _step(x, y, A, _checks.scalar("step", step, A), None)
+    x, y, A, _ = arguments(x, y, A)
+    step = _checks.scalar("step", step, x)
+    return _step(x, y, A, step, None) if isinstance(A, Tensor) else x - step * gradient(A, x, y)
 
 
-def ista_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor | float, theta: Tensor | float) -> Tensor:
-    """One iteration of ISTA in one native call: S_θ(x − step·Aᵀ(A x − y)), with S the soft threshold.
+@takes_arrays("x")
+def ista_step(x: Tensor, y: Tensor, A: OperatorLike, step: Tensor | float, theta: Tensor | float) -> Tensor:
+    """One iteration of ISTA, in one native call for a matrix: S_θ(x − step·Aᴴ(A x − y)), with S the soft threshold.
 
     With step ≤ 1/‖A‖² and θ = step·λ it decreases ½‖A x − y‖² + λ‖x‖₁. Differentiable in every argument.
 
     Args:
-        x: (..., n).
-        y: (..., m), with the leading shape of ``x``.
-        A: (m, n).
+        x: (..., n); for an operator (..., *A.shape_in).
+        y: (..., m), with the leading shape of ``x``; for an operator (..., *A.shape_out).
+        A: (m, n), or one for every sample (B, m, n), or any operator (:func:`fastunroll.operators.as_operator`).
         step: one number ≥ 0, or a tensor holding one.
         theta: a number ≥ 0, or a tensor that broadcasts with ``x``; fused if it holds 1 or n values.
 
     Returns:
-        (..., n).
+        The shape of ``x``; an array where ``x`` is one.
 
     Raises:
-        TypeError: not floating point, or dtypes differ.
+        TypeError: not floating point, dtypes differ, or A is neither a matrix nor an operator.
         ValueError: shapes do not fit, devices differ, or a number is negative or not finite.
 
     Equivalent to::
@@ -79,11 +98,13 @@ def ista_step(x: Tensor, y: Tensor, A: Tensor, step: Tensor | float, theta: Tens
 
     Reference: Daubechies, Defrise and De Mol 2004; Beck and Teboulle 2009.
     """
-    x, y, A = step_arguments(x, y, A)
-    theta = _checks.threshold("theta", theta, A)
+    x, y, A, _ = arguments(x, y, A)
+    theta, step = _checks.threshold("theta", theta, x), _checks.scalar("step", step, x)
+    if not isinstance(A, Tensor):
+        return soft_threshold(x - step * gradient(A, x, y), theta)
     if (theta.numel() == 1 and theta.dim() <= x.dim()) or theta.shape == A.shape[1:]:
-        return _step(x, y, A, _checks.scalar("step", step, A), theta)
-    return soft_threshold(_step(x, y, A, _checks.scalar("step", step, A), None), theta)
+        return _step(x, y, A, step, theta)
+    return soft_threshold(_step(x, y, A, step, None), theta)
 
 
 def ista(

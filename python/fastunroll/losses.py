@@ -6,12 +6,16 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from .functional import ista_step, step_arguments
+from .arrays import takes_arrays
+from .functional import arguments, ista_step
 from .norms import decibels, norm
+from .operators.convert import OperatorLike
+from .operators.products import called
 from .products import product
 
 
-def kkt_residual(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor:
+@takes_arrays("x")
+def kkt_residual(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) -> Tensor:
     """How far x is from solving min ½‖A x − y‖² + λ‖x‖₁, for each sample: zero exactly at a solution.
 
     r(x) = ‖x − S_λ(x − Aᵀ(A x − y))‖ / ‖Aᵀy‖
@@ -21,16 +25,16 @@ def kkt_residual(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor
     where Aᵀy = 0 the scale is 1. Differentiable in ``x``, ``y``, ``A`` and ``lam``.
 
     Args:
-        x: (..., n).
-        y: (..., m), with the leading shape of ``x``.
-        A: (m, n).
+        x: (..., n); for an operator (..., *A.shape_in).
+        y: (..., m), with the leading shape of ``x``; for an operator (..., *A.shape_out).
+        A: (m, n), or one for every sample (B, m, n), or any operator (:func:`fastunroll.operators.as_operator`).
         lam: a number ≥ 0, or a tensor that broadcasts with ``x``, such as (..., 1) for one a sample.
 
     Returns:
-        (...), one value a sample.
+        (...), one value a sample; an array where ``x`` is one.
 
     Raises:
-        TypeError: not floating point, or dtypes differ.
+        TypeError: not floating point, dtypes differ, or A is neither a matrix nor an operator.
         ValueError: shapes do not fit, devices differ, or ``lam`` is a negative number.
 
     Equivalent to::
@@ -40,41 +44,45 @@ def kkt_residual(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor
 
     Reference: Parikh and Boyd, *Proximal algorithms*, 2014, section 4.2.
     """
-    x, y, A = step_arguments(x, y, A)
+    x, y, A, dims = arguments(x, y, A)
     lam = _checks.threshold("lam", lam, x)
     _checks.broadcasts("lam", lam, x)
     moved = x - ista_step(x, y, A, 1.0, lam)
-    scale = norm(product(y, A, adjoint=True))
-    return norm(moved) / torch.where(scale > 0, scale, torch.ones_like(scale))
+    At_y = product(y, A, adjoint=True) if isinstance(A, Tensor) else called("A.adjoint", A.adjoint, y)
+    scale = norm(At_y.flatten(-dims))
+    return norm(moved.flatten(-dims)) / torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
-def lasso_objective(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor:
+@takes_arrays("x")
+def lasso_objective(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) -> Tensor:
     """½‖A x − y‖² + λ‖x‖₁ for each sample.
 
     Args:
-        x: (..., n).
-        y: (..., m), with the leading shape of ``x``.
-        A: (m, n).
+        x: (..., n); for an operator (..., *A.shape_in).
+        y: (..., m), with the leading shape of ``x``; for an operator (..., *A.shape_out).
+        A: (m, n), or one for every sample (B, m, n), or any operator (:func:`fastunroll.operators.as_operator`).
         lam: a number ≥ 0, or a tensor that broadcasts with ``x``, such as (..., 1) for one a sample.
 
     Returns:
-        (...), one value a sample.
+        (...), one value a sample; an array where ``x`` is one.
 
     Raises:
-        TypeError: not floating point, or dtypes differ.
+        TypeError: not floating point, dtypes differ, or A is neither a matrix nor an operator.
         ValueError: shapes do not fit, devices differ, or ``lam`` is a negative number.
 
     Equivalent to::
 
         (x @ A.mT - y).abs().square().sum(-1) / 2 + (lam * x.abs()).sum(-1)
     """
-    x, y, A = step_arguments(x, y, A)
+    x, y, A, dims = arguments(x, y, A)
     lam = _checks.threshold("lam", lam, x)
     _checks.broadcasts("lam", lam, x)
-    residual = product(x, A, start=-y)
-    return residual.abs().square().sum(-1) / 2 + (lam * x.abs()).sum(-1)
+    residual = product(x, A, start=-y) if isinstance(A, Tensor) else called("A", A, x) - y
+    square, penalty = residual.abs().square(), lam * x.abs()
+    return square.flatten(-dims).sum(-1) / 2 + penalty.flatten(-dims).sum(-1)
 
 
+@takes_arrays("x")
 def nmse_db(x: Tensor, x_true: Tensor, pooled: bool = True) -> Tensor:
     """Normalised mean square error in decibels, over all samples.
 

@@ -15,8 +15,9 @@ from .. import _checks
 from ..functional import ista_step
 from ..losses import kkt_residual
 from ..norms import norm
-from ..operators.dense import spectral_norm
-from ..solvers import fista
+from ..operators.linear_operator import LinearOperator
+from ..operators.norm import spectral_norm
+from ..solvers.fista import fista
 from ..table import Table
 
 Step = Callable[[Tensor, Tensor], Tensor]
@@ -102,15 +103,19 @@ def decompose(layers: Tensor, y: Tensor, solution: Tensor, ideal: Step, referenc
     )
 
 
-def ista(A: Tensor, lam: Tensor) -> Step:
-    """The step of ISTA, S_{λt}(x − t·Aᵀ(A x − y)) with t = 1/‖A‖², in the precision of ``A``."""
-    step = 1 / spectral_norm(A) ** 2
-    return lambda x, y: ista_step(x.to(A.dtype), y.to(A.dtype), A, step, lam * step)
+def _step_size(A: Tensor | LinearOperator) -> float:
+    return 1 / (spectral_norm(A) if isinstance(A, Tensor) else A.norm()) ** 2
 
 
-def lasso_solution(y: Tensor, A: Tensor, lam: Tensor) -> tuple[Tensor, float]:
+def ista(A: Tensor | LinearOperator, lam: Tensor, y: Tensor, x: Tensor) -> Step:
+    """The step of ISTA, S_{λt}(x − t·Aᴴ(A x − y)) with t = 1/‖A‖², in the precision of ``y`` and ``x``."""
+    step = _step_size(A)
+    return lambda x_k, y_k: ista_step(x_k.to(x.dtype), y_k.to(y.dtype), A, step, lam * step)
+
+
+def lasso_solution(y: Tensor, A: Tensor | LinearOperator, lam: Tensor) -> tuple[Tensor, float]:
     """The solution by FISTA, restarted now and then, which makes it converge faster; and its largest KKT residual."""
-    step, x, residual = 1 / spectral_norm(A) ** 2, None, math.inf
+    step, x, residual = _step_size(A), None, math.inf
     for _ in range(_CHUNKS):
         x = fista(A, y, lam, iterations=_CHUNK, step=step, x0=x)
         residual = float(kkt_residual(x, y, A, lam).max())

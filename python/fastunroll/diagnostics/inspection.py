@@ -14,6 +14,10 @@ from torch import Tensor
 from .. import _checks
 from ..losses import kkt_residual, lasso_objective, nmse_db
 from ..nn import UnrolledNetwork
+from ..operators.composition import Flattened
+from ..operators.convert import OperatorLike, matrix_or_operator
+from ..operators.linear_operator import LinearOperator
+from ..operators.products import batch_shape
 from ..table import Table
 from .decomposition import (
     CONVERGED,
@@ -32,11 +36,12 @@ from .result import Report
 
 @dataclass(frozen=True)
 class _Lasso:
-    """min ½‖A x − y‖² + λ‖x‖₁, in double precision."""
+    """min ½‖A x − y‖² + λ‖x‖₁ for flat vectors: of a matrix in double precision, of an operator in that of y and x."""
 
     y: Tensor
-    A: Tensor
+    A: Tensor | LinearOperator
     lam: Tensor
+    x: Tensor  # has the type of x
 
 
 def report(
@@ -44,7 +49,7 @@ def report(
     y: Tensor,
     x_true: Tensor | None = None,
     *,
-    A: Tensor | None = None,
+    A: OperatorLike | None = None,
     lam: Tensor | float | None = None,
     ideal: Step | None = None,
     plot: str | os.PathLike[str] | None = None,
@@ -72,9 +77,10 @@ def report(
     Args:
         model: a network of :mod:`fastunroll.nn`, or whatever returns all its layers, (K, ..., n), for
             ``model(y, return_layers=True)``. It starts from zero.
-        y: (..., m), at least one sample.
-        x_true: (..., n), the truth.
-        A: (m, n), of the Lasso problem.
+        y: (..., m), at least one sample; for an operator (..., *A.shape_out), or (B, ...) where it states no shape.
+        x_true: (..., n), the truth; for an operator of the shape that it takes.
+        A: (m, n), of the Lasso problem; or one for every sample, or any operator
+            (:func:`fastunroll.operators.as_operator`).
         lam: its λ ≥ 0, a number or one a coordinate (n,).
         ideal: one step of the algorithm that is unrolled, (x, y) to x⁺, of shapes (..., n), (..., m) and (..., n),
             in the precision of the data; the step of ISTA with t = 1/‖A‖² by default.
@@ -102,10 +108,16 @@ def report(
     _finite("y", _checks.tensor("y", y))
     if y.numel() == 0:
         raise ValueError(f"y must hold at least one sample, got shape {_checks.shape_text(y.shape)}")
+    is_given, A = A is not None, _known(model, A)
+    batch = batch_shape(A, y) if isinstance(A, LinearOperator) else y.shape[:-1]
     with torch.no_grad():
-        layers = _outputs(model, y)
+        layers = _outputs(model, y, tuple(batch))
         x_true = _truth(x_true, layers[0])
-        lasso = _lasso(model, y, layers, A, lam)
+        if isinstance(A, LinearOperator):
+            A, ideal = _flat(A, layers[0], y, ideal, len(batch))
+            y, layers = y.flatten(len(batch)), layers.flatten(len(batch) + 1)
+            x_true = None if x_true is None else x_true.flatten(len(batch))
+        lasso = _lasso(model, y, layers, A, lam, is_given)
         decomposition, remarks = _decomposed(layers, y, x_true, lasso, ideal)
         measured = []
         before = torch.zeros_like(layers[0])
@@ -140,7 +152,7 @@ def _measures(x: Tensor, before: Tensor, x_true: Tensor | None, lasso: _Lasso | 
         row["nmse_db"] = float(nmse_db(x, x_true)) if some else None
         row["mean_db"] = float(nmse_db(x[there], x_true[there], pooled=False)) if some else None
     if lasso is not None:
-        problem = x.to(lasso.A.dtype), lasso.y, lasso.A, lasso.lam
+        problem = x.to(lasso.x.dtype), lasso.y, lasso.A, lasso.lam
         row["kkt_residual"] = float(kkt_residual(*problem).mean())
         row["objective"] = float(lasso_objective(*problem).mean())
     return row
@@ -159,7 +171,7 @@ def _decomposed(
                 "of the Lasso problem"
             )
         return decompose(layers, y, x_true, ideal, None), ("Give A and lam for the KKT residual and the objective.",)
-    step = ista(lasso.A, lasso.lam) if ideal is None else ideal
+    step = ista(lasso.A, lasso.lam, lasso.y, lasso.x) if ideal is None else ideal
     if x_true is not None:
         return decompose(layers, y, x_true, step, None), ()
     solution, residual = lasso_solution(lasso.y, lasso.A, lasso.lam)
@@ -173,11 +185,36 @@ def _parameters(row: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str
     return {f"learned {n}" if n in measured else n: value for n, value in row.items() if n != "layer"}
 
 
-def _outputs(model: Callable[..., Tensor], y: Tensor) -> Tensor:
+def _known(model: object, A: OperatorLike | None) -> Tensor | LinearOperator | None:
+    """A, or that of the model, as a matrix or an operator."""
+    given = getattr(model, "A", None) if A is None else A
+    if A is None and not isinstance(given, (Tensor, LinearOperator)):
+        return None
+    return matrix_or_operator(given)
+
+
+def _flat(
+    op: LinearOperator, x: Tensor, y: Tensor, ideal: Step | None, dims: int
+) -> tuple[LinearOperator, Step | None]:
+    """The operator and the step for flat vectors. ``dims`` dimensions of x and y count samples."""
+    takes, returns = x.shape[dims:], y.shape[dims:]
+    if ideal is None:
+        return Flattened(op, takes, returns), None
+    given = ideal
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        return given(x.reshape(*x.shape[:-1], *takes), y.reshape(*y.shape[:-1], *returns)).flatten(dims)
+
+    return Flattened(op, takes, returns), step
+
+
+def _outputs(model: Callable[..., Tensor], y: Tensor, batch: tuple[int, ...]) -> Tensor:
     """Every layer's output, (K, ..., n), checked."""
     layers = _checks.tensor("the output of the model", model(y, return_layers=True))
-    if layers.dim() != y.dim() + 1 or layers.shape[1:-1] != y.shape[:-1] or 0 in layers.shape:
-        wanted = _checks.shape_text(("K", *y.shape[:-1], "n"))
+    flat = len(batch) == y.dim() - 1  # a sample is a vector
+    fits = layers.shape[1 : len(batch) + 1] == batch and (layers.dim() == y.dim() + 1 or not flat)
+    if not fits or layers.dim() < len(batch) + 2 or 0 in layers.shape:
+        wanted = _checks.shape_text(("K", *batch, "n" if flat else "..."))
         raise ValueError(
             f"the model must return all its layers for model(y, return_layers=True), of shape {wanted}, got "
             f"{_checks.shape_text(layers.shape)}"
@@ -206,33 +243,46 @@ def _truth(x_true: Tensor | None, x: Tensor) -> Tensor | None:
     return wide(x_true)
 
 
-def _lasso(model: object, y: Tensor, x: Tensor, A: Tensor | None, lam: Tensor | float | None) -> _Lasso | None:
+def _lasso(
+    model: object,
+    y: Tensor,
+    x: Tensor,
+    matrix: Tensor | LinearOperator | None,
+    lam: Tensor | float | None,
+    is_given: bool,
+) -> _Lasso | None:
     """The problem whose A and λ were given, or are the model's; None if they are not known."""
-    known_A, known_lam = (getattr(model, name, None) for name in ("A", "lam"))
-    matrix = A if A is not None or not isinstance(known_A, Tensor) else known_A
+    known_lam = getattr(model, "lam", None)
     weight = lam if lam is not None or not isinstance(known_lam, (Tensor, float, int)) else known_lam
     if matrix is None or weight is None:
-        if A is not None or lam is not None:
+        if is_given or lam is not None:
             missing = "lam" if weight is None else "A"
             raise ValueError(
                 f"A and lam make the Lasso problem together, but {missing} is not known: give {missing} too"
             )
         return None
+    if isinstance(matrix, LinearOperator):
+        return _Lasso(y, matrix, _weight(weight, x, x.shape[-1]), x)
     _checks.nonzero_matrix("A", matrix)
     _checks.columns("y", y, matrix.shape[0], matrix.shape)
     _checks.columns("the output of the model", x, matrix.shape[1], matrix.shape)
     _checks.same_device("A", matrix, y)
     dtype = torch.promote_types(torch.promote_types(wide(x).dtype, y.dtype), matrix.dtype)
     matrix = matrix.detach().to(dtype).contiguous()
-    weight = _checks.threshold("lam", weight, matrix).detach()
+    return _Lasso(y.to(dtype), matrix, _weight(weight, matrix, matrix.shape[1]), matrix)
+
+
+def _weight(lam: Tensor | float, like: Tensor, n: int) -> Tensor:
+    """λ, one number or one a coordinate."""
+    weight = _checks.threshold("lam", lam, like).detach()
     weight = weight.reshape(()) if weight.numel() == 1 else weight
-    if weight.shape not in ((), matrix.shape[1:]) or bool((weight < 0).any()):
+    if weight.shape not in ((), (n,)) or bool((weight < 0).any()):
         raise ValueError(
-            f"lam must be one number ≥ 0 or one a coordinate, shape {_checks.shape_text(matrix.shape[1:])}, got "
-            f"{'negative ones' if weight.shape in ((), matrix.shape[1:]) else _checks.shape_text(weight.shape)}"
+            f"lam must be one number ≥ 0 or one a coordinate, shape {_checks.shape_text((n,))}, got "
+            f"{'negative ones' if weight.shape in ((), (n,)) else _checks.shape_text(weight.shape)}"
         )
     _finite("lam", weight)
-    return _Lasso(y.to(dtype), matrix, weight)
+    return weight
 
 
 def _writable(plot: object) -> None:

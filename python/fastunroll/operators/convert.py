@@ -79,6 +79,18 @@ def as_operator(obj: Any, name: str = "A") -> LinearOperator:
     raise TypeError(f"{name} must be {FORMS}, got {type(obj).__name__}")
 
 
+def matrix_or_operator(obj: OperatorLike) -> Tensor | LinearOperator:
+    """A matrix (m, n) where ``obj`` is one or an operator that has one, else ``obj`` as an operator.
+
+    It is quick for a tensor, which is returned as it is.
+    """
+    if isinstance(obj, Tensor) and obj.layout == torch.strided and obj.dim() < 3:
+        return obj
+    op = as_operator(obj)
+    matrix = op.matrix
+    return op if matrix is None or matrix.dim() > 2 else matrix
+
+
 def _is_of(library: str, obj: Any) -> bool:
     """Whether the class of an object, or one it inherits from, is of a library. The library is not imported."""
     return library in sys.modules and any(kind.__module__.split(".")[0] == library for kind in type(obj).__mro__)
@@ -95,19 +107,8 @@ def _of_linear_layer(layer: nn.Linear, name: str) -> LinearOperator:
 
 def _of_pair(pair: Any, name: str) -> LinearOperator:
     if len(pair) != 2 or not all(callable(function) for function in pair):
-        raise TypeError(
-            f"{name} must be {FORMS}, got a {type(pair).__name__} of {_kinds(pair)}: use torch.tensor({name}) for a "
-            "matrix"
-        )
+        raise TypeError(f"{name} must be {FORMS}, got {type(pair).__name__}: use torch.tensor({name}) for a matrix")
     return Wrapped(_Pair(*pair), "the operator")
-
-
-def _kinds(values: Any) -> str:
-    return (
-        "nothing"
-        if not values
-        else ", ".join(type(value).__name__ for value in values[:3]) + (", …" if len(values) > 3 else "")
-    )
 
 
 class _Pair:

@@ -74,7 +74,7 @@ class Dense(LinearOperator, differentiable=True):
         for name, value in values.items():
             depth = A.shape[-2] if name == "y" else A.shape[-1]
             _checks.columns(name, _checks.tensor(name, value), depth, A.shape)
-            _checks.matrices_fit(A, name, value)
+            _checks.matrices_fit(A.shape, name, value)
         return _checks.require_same_dtype_and_device(A=A, **values)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class Products:
 
     def forward(self, x: Tensor) -> Tensor:
         """A x, of the shape of y."""
-        found = self._call("A", self.op, x)
+        found = called("A", self.op, x)
         if _fits(found, self.y, self.y):
             return cast(Tensor, found)
         if not isinstance(found, Tensor) or found.shape != self.y.shape:
@@ -49,7 +49,7 @@ class Products:
 
     def adjoint(self, r: Tensor) -> Tensor:
         """Aᴴ r, of the same shape in every call."""
-        found = self._call("A.adjoint", self.op.adjoint, r)
+        found = called("A.adjoint", self.op.adjoint, r)
         if self.codes is not None and _fits(found, self.codes, self.y):
             return cast(Tensor, found)
         if self.codes is None:
@@ -63,7 +63,7 @@ class Products:
 
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x, of the shape of x."""
-        found = self._call("A.normal", self.op.normal, x)
+        found = called("A.normal", self.op.normal, x)
         if _fits(found, x, self.y):
             return cast(Tensor, found)
         if not isinstance(found, Tensor) or found.shape != x.shape:
@@ -87,16 +87,40 @@ class Products:
         own = self.y.dtype
         return _alike("A.adjoint(y)", found, self.y, own.to_complex() if found.is_complex() else own.to_real())
 
-    def _call(self, name: str, product: Callable[[Tensor], Any], value: Tensor) -> Any:
-        try:
-            return product(value)
-        except RuntimeError as error:
-            if type(error) is not RuntimeError:  # out of memory, say
-                raise
-            raise ValueError(
-                f"{name} must take a tensor of shape {shape_text(value.shape)} and type {value.dtype}, but it raised: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
+
+def called(name: str, product: Callable[..., Any], value: Tensor, *more: Tensor) -> Any:
+    """``product(value, *more)``: one sentence where PyTorch refuses it."""
+    try:
+        return product(value, *more)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:  # out of memory, say
+            raise
+        raise ValueError(
+            f"{name} must take a tensor of shape {shape_text(value.shape)} and type {value.dtype}, but it raised: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def sample_shape(op: LinearOperator, x: Tensor, y: Tensor) -> tuple[int, ...]:
+    """The dimensions that count samples, the same of x and y."""
+    lead = batch_shape(op, y)
+    takes = op.shape_in
+    fits = x.shape[: len(lead)] == lead and x.dim() > len(lead) - (takes == ())
+    if not fits or (takes is not None and x.shape[len(lead) :] != takes):
+        wanted = ("...",) if takes is None else takes
+        raise ValueError(
+            f"x must have the shape {shape_text((*lead, *wanted))}, the samples of y and A.shape_in, got "
+            f"{shape_text(x.shape)}"
+        )
+    return lead
+
+
+def gradient(op: LinearOperator, x: Tensor, y: Tensor) -> Tensor:
+    """Aᴴ(A x − y), of the shape and type of x."""
+    found = called("A.gradient", op.gradient, x, y)
+    if not isinstance(found, Tensor) or found.shape != x.shape:
+        raise ValueError(f"A.gradient(x, y) must have the shape of x, {shape_text(x.shape)}, got {_got(found)}")
+    return _alike("A.gradient(x, y)", found, x, x.dtype)
 
 
 def _fits(found: Any, wanted: Tensor, y: Tensor) -> bool:

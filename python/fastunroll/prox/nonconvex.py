@@ -29,7 +29,7 @@ class HardThreshold(Proximal):
 class Firm(Proximal):
     """Firm threshold: values up to θ become zero, values beyond γθ stay, and it is linear between them.
 
-    prox_θ(z) = z where |z| > γθ, else γ/(γ − 1)·S_θ(z). It is the proximal operator of the minimax concave penalty (MCP),
+    prox_θ(z) = z where |z| > γθ, else γ/(γ − 1)·S_θ(z). It belongs to the minimax concave penalty (MCP),
     Σ |x_i| − x_i²/(2γθ) up to |x_i| = γθ and γθ/2 beyond. This penalty depends on θ, so there is no :meth:`value`.
 
     Args:

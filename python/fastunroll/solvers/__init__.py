@@ -13,8 +13,8 @@ from .ista import ista as ista
 from .lambda_max import lambda_max as lambda_max
 from .lasso import Lasso as Lasso
 from .lasso import LassoResult as LassoResult
-from .lasso import lasso as lasso
-from .lasso import lasso_path as lasso_path
+from .lasso_call import lasso as lasso
+from .lasso_call import lasso_path as lasso_path
 
 __all__ = [
     "AdjointWarning",

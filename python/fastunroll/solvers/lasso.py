@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import _checks
-from ..arrays import from_array
+from ..arrays import from_array, is_array, like_array
+from ..operators.convert import OperatorLike, as_operator
+from ..operators.foreign import SparseMatrix
 from ..products import product
 from .implicit import attach
 from .lasso_batched import Problem
@@ -52,15 +54,29 @@ class LassoResult:
 
 def _tensor(name: str, value: object) -> Tensor:
     """A tensor or an array as a tensor, without a copy."""
-    if isinstance(value, np.ndarray):
-        if value.dtype.newbyteorder("=") not in (np.float32, np.float64):
-            raise TypeError(f"{name} must be float32 or float64, got {value.dtype}: convert it with .astype()")
-        return from_array(value)
+    if isinstance(value, np.ndarray) and value.dtype.newbyteorder("=") not in (np.float32, np.float64):
+        raise TypeError(f"{name} must be float32 or float64, got {value.dtype}: convert it with .astype()")
+    if is_array(value):
+        value = from_array(value, name)
     tensor = _checks.tensor(name, value)
     _checks.real(name, tensor)
     if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name} must be float32 or float64, got {tensor.dtype}: convert it with .to()")
     return tensor
+
+
+def entries(A: OperatorLike) -> Any:
+    """The matrix, tensor, array or sparse, of what is a matrix or an operator that has one."""
+    if is_sparse(A) or isinstance(A, Tensor) or is_array(A):
+        return A
+    op = as_operator(A)
+    matrix = op.A if isinstance(op, SparseMatrix) else op.matrix
+    if matrix is None:
+        raise TypeError(
+            f"the Lasso solver needs the entries of A, a matrix, got an operator {type(op.source).__name__}: use "
+            "fu.solvers.fista(A, Y, lam, tol=tol, restart=True)"
+        )
+    return matrix
 
 
 class Lasso:
@@ -79,8 +95,8 @@ class Lasso:
 
     Args:
         A: (m, n), float32 or float64, finite; a tensor or a NumPy array, its rows or its columns side by side, or a
-            sparse matrix of SciPy or PyTorch. What has its columns in order is not copied. Zero and duplicate columns
-            are allowed. It must not change while the object is used.
+            sparse matrix of SciPy or PyTorch, or an operator that has a matrix. What has its columns in order is not
+            copied. Zero and duplicate columns are allowed. It must not change while the object is used.
         weights: w, (n,), positive and finite; ones by default.
         nonnegative: require x ≥ 0.
         ridge: μ ≥ 0; positive, the problem is the elastic net and its solution unique.
@@ -112,6 +128,12 @@ class Lasso:
         ridge: float = 0.0,
         gram: bool | None = None,
     ) -> None:
+        A = entries(A)
+        if not is_sparse(A) and A.ndim > 2:
+            raise ValueError(
+                "Lasso keeps what it knows of one matrix, but A is a matrix for every sample: use "
+                "fu.solvers.lasso(A, Y, lam)"
+            )
         matrix = sparse_matrix("A", A) if is_sparse(A) else _checks.finite_matrix("A", _tensor("A", A))
         self._gram = None if gram is None else _checks.flag("gram", gram)
         if gram and is_sparse(A):
@@ -167,6 +189,8 @@ class Lasso:
             if lam.dtype.kind not in "fiu":
                 raise TypeError(f"lam must be real numbers, got {lam.dtype}: convert it with .astype()")
             lam = torch.from_numpy(np.asarray(lam, dtype=np.float64))
+        elif is_array(lam):
+            lam = from_array(lam, "lam")
         value = _checks.threshold("lam", lam, self.A)  # type: ignore[arg-type]
         if value.shape == (*y.shape[:-1], 1):
             value = value[..., 0]
@@ -264,9 +288,7 @@ class Lasso:
             lead = y.shape[:-1]
             x, gap = x.reshape(*lead, x.shape[1]), gap.reshape(lead)
             iterations, converged = iterations.reshape(lead), converged.reshape(lead)
-        if isinstance(Y, np.ndarray):
-            return LassoResult(x.detach().numpy(), gap.numpy(), iterations.numpy(), converged.numpy())
-        return LassoResult(x, gap, iterations, converged)
+        return LassoResult(*(_like(Y, value) for value in (x, gap, iterations, converged)))
 
     def path(
         self,
@@ -322,61 +344,4 @@ def _refuse_lam(lam: float, sample: int | None = None) -> str:
 
 
 def _like(given: object, value: Tensor) -> Any:
-    return value.detach().numpy() if isinstance(given, np.ndarray) else value
-
-
-def lasso(
-    A: Array,
-    Y: Array,
-    lam: Any,
-    *,
-    tol: float = 1e-6,
-    x0: Array | None = None,
-    max_iter: int = 10000,
-    weights: Array | None = None,
-    nonnegative: bool = False,
-    ridge: float = 0.0,
-) -> LassoResult:
-    """min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖² for each sample y, to a certified duality gap.
-
-    For several calls with one A keep a :class:`Lasso`, which says all about the arguments: its Gram matrix is then
-    computed once.
-
-    Args:
-        A: (m, n).
-        Y: (..., m).
-        lam: λ > 0: a number, or one a sample (...).
-        tol: relative duality gap (P − D) / (½‖y‖²) to reach.
-        x0: (..., n), where to start.
-        max_iter: at most so many steps a sample.
-        weights: w, (n,).
-        nonnegative: require x ≥ 0.
-        ridge: μ ≥ 0, of the elastic net.
-
-    Returns:
-        :class:`LassoResult` with ``x``, ``gap``, ``iterations`` and ``converged``.
-
-    Equivalent to, for one sample::
-
-        sklearn.linear_model.Lasso(alpha=lam / m, fit_intercept=False, tol=tol).fit(A, y).coef_
-    """
-    solver = Lasso(A, weights=weights, nonnegative=nonnegative, ridge=ridge)
-    return solver.solve(Y, lam, tol=tol, x0=x0, max_iter=max_iter)
-
-
-def lasso_path(
-    A: Array,
-    Y: Array,
-    *,
-    lams: Any = None,
-    count: int = 20,
-    least: float = 0.01,
-    tol: float = 1e-6,
-    max_iter: int = 10000,
-    weights: Array | None = None,
-    nonnegative: bool = False,
-    ridge: float = 0.0,
-) -> tuple[Any, list[LassoResult]]:
-    """:meth:`Lasso.path` of A, with the other arguments of :class:`Lasso`."""
-    solver = Lasso(A, weights=weights, nonnegative=nonnegative, ridge=ridge)
-    return solver.path(Y, lams=lams, count=count, least=least, tol=tol, max_iter=max_iter)
+    return like_array(value, given) if is_array(given) else value

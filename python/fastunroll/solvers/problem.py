@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._precision import own_precision
-from ..operators.convert import OperatorLike, as_operator
+from ..operators.convert import OperatorLike, matrix_or_operator
 from ..operators.dense import Dense
 from ..operators.dot_test import examine
 from ..operators.known import Known
@@ -232,7 +232,7 @@ def _of_matrices(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, s
     """Of a matrix for every sample."""
     A = _checks.matrices("A", A)
     _checks.columns("y", _checks.tensor("y", y), A.shape[-2], A.shape)
-    _checks.matrices_fit(A, "y", y)
+    _checks.matrices_fit(A.shape, "y", y)
     A, y = _checks.require_same_dtype_and_device(A=A, y=y)
     each = A.expand(*y.shape[:-1], *A.shape[-2:]).reshape(-1, *A.shape[-2:])
     return _of_operator(Dense.of(each), y, lam, x0, start)
@@ -252,15 +252,13 @@ def problem(
     x ≥ 0 is required.
     """
     prior = _prior(_checks.flag("nonnegative", nonnegative), prox)
-    if not isinstance(A, Tensor) or A.layout != torch.strided:
-        A = as_operator(A)
-        A = A if A.matrix is None else A.matrix
-    if not isinstance(A, Tensor):
-        found = _of_operator(A, y, lam, x0, start)
-    elif A.dim() > 2:
-        found = _of_matrices(A, y, lam, x0, start)
-    else:
+    A = matrix_or_operator(A)
+    if isinstance(A, Tensor):
         found = _of_matrix(A, y, lam, x0, start)
+    elif A.matrix is not None:
+        found = _of_matrices(A.matrix, y, lam, x0, start)
+    else:
+        found = _of_operator(A, y, lam, x0, start)
     if isinstance(lam, Tensor):  # a number has been looked at
         _require_lam(found.lam)
     found = replace(found, prior=prior)

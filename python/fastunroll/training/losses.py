@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .. import _checks
 from ..losses import kkt_residual, lasso_objective
+from ..operators.convert import OperatorLike, matrix_or_operator
+from ..operators.linear_operator import LinearOperator
 from .arguments import function, loss_value, truth
 
 # From x̂ (batch, n), y (batch, m) and x (batch, n), or None, to one number.
@@ -31,9 +33,9 @@ def mean_square(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
     return (found - truth(found, x)).abs().square().sum(-1).mean()
 
 
-def kkt(A: Tensor, lam: float) -> Loss:
+def kkt(A: OperatorLike, lam: float) -> Loss:
     """The mean KKT residual of min ½‖A x − y‖² + λ‖x‖₁: :func:`fastunroll.losses.kkt_residual`. Needs no truth."""
-    A, lam = _checks.finite_matrix("A", A), _checks.not_negative("lam", lam)
+    A, lam = _finite(A), _checks.not_negative("lam", lam)
 
     def loss(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
         return kkt_residual(found, y, A, lam).mean()
@@ -41,14 +43,20 @@ def kkt(A: Tensor, lam: float) -> Loss:
     return loss
 
 
-def lasso(A: Tensor, lam: float) -> Loss:
+def lasso(A: OperatorLike, lam: float) -> Loss:
     """The mean of ½‖A x − y‖² + λ‖x‖₁: :func:`fastunroll.losses.lasso_objective`. Needs no truth."""
-    A, lam = _checks.finite_matrix("A", A), _checks.not_negative("lam", lam)
+    A, lam = _finite(A), _checks.not_negative("lam", lam)
 
     def loss(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
         return lasso_objective(found, y, A, lam).mean()
 
     return loss
+
+
+def _finite(A: OperatorLike) -> Tensor | LinearOperator:
+    """A, a matrix or an operator; the entries of a matrix are finite."""
+    found = matrix_or_operator(A)
+    return _checks.finite_matrix("A", found) if isinstance(found, Tensor) else found
 
 
 def total(*weighted: tuple[float, Loss]) -> Loss:
