@@ -98,11 +98,16 @@ def make(scheme: str, operator: str, proximal: str, **options: Any) -> fu.nn.Unr
 
 def by_hand(net: fu.nn.Unrolled, y: Tensor) -> Tensor:
     """Every layer of the scheme, in a few lines of PyTorch."""
-    A, P = net.operator, net.prox.prox
+    A = net.operator
+
+    def P(z: Tensor, theta: Tensor) -> Tensor:
+        return net.prox.at_layer(len(out)).prox(z, theta)
+
+    out: list[Tensor] = []
     values = net.values()
     theta = values.get("theta", [torch.zeros(1, dtype=DOUBLE)] * LAYERS)
     x = before = dual = torch.zeros_like(A.adjoint(y))
-    kind, out = type(net.scheme), []
+    kind = type(net.scheme)
     for k in range(LAYERS):
         if kind in (schemes.ProximalGradient, schemes.FISTA):
             v = x + values["beta"][k] * (x - before) if kind is schemes.FISTA else x
@@ -344,3 +349,38 @@ def test_refused(name: str) -> None:
     call, kind, sentence = BAD[name]
     with pytest.raises(kind, match=sentence):
         call()
+
+
+def test_compiled_layers_follow_every_change() -> None:
+    """Packed weights are kept between calls, but not beyond a change of what they were made of."""
+    y, net = data("matrix"), fu.nn.Unrolled(schemes.FISTA(), matrix(), prox.L1(), LAYERS, dtype=DOUBLE)
+
+    def is_right() -> bool:
+        with torch.no_grad():
+            return relative_error(net(y), by_hand(net, y)[-1]) < 1e-12
+
+    def replace_entry() -> None:
+        net.log_step[1] = torch.nn.Parameter(net.log_step[1].detach() - 1)
+
+    changes: list[Callable[[], object]] = [
+        lambda: net.log_step[0].data.sub_(0.5),
+        lambda: net.operator.A.mul_(0.5),
+        lambda: setattr(net, "prox", prox.NonNegativeL1()),
+        lambda: setattr(net, "prox", prox.GroupL1(3)),
+        lambda: setattr(net, "prox", prox.SupportSelection(2)),
+        lambda: setattr(net, "prox", prox.SupportSelection((1, 2, 3, 4))),
+        lambda: setattr(net, "prox", prox.ElasticNet(0.5)),
+        lambda: setattr(net.prox, "gamma", 3.0),
+        lambda: setattr(net, "prox", prox.Firm()),
+        lambda: setattr(net, "prox", prox.L1()),
+        lambda: setattr(net, "operator", fu.operators.Dense(matrix().flip(0))),
+        lambda: setattr(net, "operator", Blur()) or setattr(net, "operator", fu.operators.Dense(2 * matrix())),
+        replace_entry,
+        lambda: net.load_state_dict({k: v / 2 for k, v in net.state_dict().items()}),
+    ]
+    assert is_right()
+    for k, change in enumerate(changes):
+        with torch.no_grad():
+            change()
+        assert is_right(), k
+        assert is_right(), k

@@ -31,22 +31,31 @@ def run(
     return engine(net, y, x0, s0, keep, segment)
 
 
-def _compiled(
-    net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
-) -> tuple[Tensor, Tensor]:
+def compiled(net: Layers) -> tuple[ops.NetworkSpec, ops.Parameters]:
+    """Compiled layers as the kernels take them."""
     kernel = net.prox.kernel
     assert kernel is not None
     kind, first, second = "gradient", net.first, net.second
     if isinstance(net.linear, AffineStep):
         kind = "affine"
-    elif isinstance(net.linear, GradientStep) and net.linear.via == "gram":
-        kind, y = "gram", product(y, (second or first)[0], adjoint=True)
-        first, second = [net.linear.gram_matrix], []
+    elif _is_gram(net):
+        kind, first, second = "gram", [net.linear.gram_matrix], []  # type: ignore[union-attr]
     sizes = support_sizes(kernel, net.count)
     spec = ops.NetworkSpec(net.count, kind, _SCHEMES[type(net.scheme)], kernel.name, kernel.group, sizes)
     numbers = [t for name in net.scheme.numbers for t in getattr(net.scheme, name)]
-    p = ops.Parameters(first, second, net.step, net.theta, _gains(net), numbers)
-    return native.run(spec, p, y, x0, s0, keep=keep, segment=segment)
+    return spec, ops.Parameters(first, second, net.step, net.theta, _gains(net), numbers)
+
+
+def _is_gram(net: Layers) -> bool:
+    return isinstance(net.linear, GradientStep) and net.linear.via == "gram"
+
+
+def _compiled(
+    net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
+) -> tuple[Tensor, Tensor]:
+    spec, p = compiled(net)
+    data = product(y, (net.second or net.first)[0], adjoint=True) if _is_gram(net) else y
+    return native.run(spec, p, data, x0, s0, keep=keep, segment=segment)
 
 
 def _gains(net: Layers) -> list[Tensor]:

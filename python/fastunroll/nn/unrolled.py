@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from .. import _checks, ops
 from ..engine.layers import Layers, describe, require_batches
-from ..engine.run import run
-from ..operators import LinearOperator, as_operator
+from ..engine.run import compiled, run
+from ..operators import Dense, LinearOperator, as_operator
 from ..prox import Proximal
 from ..schemes import Scheme
 from ..table import Table
+from .network import tensors_of
 
 _POSITIVE = frozenset({"step", "theta", "rho", "tau", "sigma"})
 
@@ -76,6 +78,8 @@ class Unrolled(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self._structure: object = None  # of the network that the cache was made for
+        self._cache: ops.NetworkCache | None = None
         if not isinstance(scheme, Scheme):
             raise TypeError(f"scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got {_kind(scheme)}")
         if not isinstance(prox, Proximal):
@@ -122,12 +126,36 @@ class Unrolled(nn.Module):
             TypeError: ``y`` is not floating point, or dtypes differ.
             ValueError: ``y`` or ``x0`` does not fit, or is on another device.
         """
+        if operator is None and checkpoint is None and isinstance(return_layers, bool):
+            x = self._at_once(y, x0, return_layers)
+            if x is not None:
+                return x
         keep = _checks.flag("return_layers", return_layers)
         segment = 0 if checkpoint is None else _checks.count("checkpoint", checkpoint)
         if segment and keep:
             raise ValueError("checkpoint keeps few layers and return_layers all of them: use one or the other")
         net, y, x0, _ = require_batches(self._described(y, operator), y, x0, None)
         return run(net, y, x0, None, keep=keep, segment=segment)[0]
+
+    def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
+        """All layers by weights packed in an earlier call; None where arguments have to be checked or described."""
+        A, kernel = self.operator, self.prox.kernel
+        if type(A) is not Dense or kernel is None or type(self.prox).gain is not Proximal.gain:
+            return None
+        numbers = tensors_of(self, map(_stored, self.numbers))
+        if numbers is None or A.A.dim() != 2:
+            return None
+        structure = A, type(self.scheme), kernel
+        if self._structure != structure:
+            is_compiled = self._described(y, None).unsupported_reason() is None
+            self.__dict__.update(_structure=structure, _cache=ops.NetworkCache() if is_compiled else None)
+        if self._cache is None:
+            return None
+        describe = partial(self._compiled, y)
+        return self._cache.run([A.A, *numbers], describe, None, y, A.A.shape[0], x0, return_layers)
+
+    def _compiled(self, y: Tensor) -> tuple[ops.NetworkSpec, ops.Parameters]:
+        return compiled(require_batches(self._described(y, None), y, None, None)[0])
 
     def explain(self, y: Tensor) -> str:
         """One sentence: whether all layers of this network are one native call for a batch like ``y``, or why not."""
