@@ -14,7 +14,7 @@ import fastunroll as fu
 import torch
 from fastunroll import _fastunroll
 
-from . import certificates, functions, layers, networks, solvers
+from . import certificates, functions, layers, networks, pieces, solvers
 from .compare import Finding
 from .draw import Draw
 from .subject import Subject
@@ -25,6 +25,7 @@ LIMIT = 120.0  # seconds, after which a call hangs
 SUBJECTS: dict[str, tuple[float, Callable[[Draw], Subject]]] = {
     "unrolled": (35, layers.unrolled),
     "network": (35, networks.network),
+    "own_pieces": (10, pieces.own_pieces),
     "soft_threshold": (4, functions.soft_threshold),
     "gradient_step": (2, functions.gradient_step),
     "ista_step": (3, functions.ista_step),
