@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from . import _checks, ops, reference
+from . import _checks, ops
 from ._precision import own_precision
 from .layers import Coupled, Direct, Gram, Momentum, Onsager, Prox, Splitting, Values
 from .products import product
@@ -80,19 +80,15 @@ def run(
     keep: bool = False,
     segment: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """The layers of arguments that fit, by the kernels or, where they do not serve, by the reference.
+    """The layers of arguments that fit, by the kernels or, where there are none, by the reference.
 
     Returns x, (K, ..., n) if ``keep``, else (..., n), and the second state.
     """
-    m, n = ops.sizes(form, p)
+    m, n = form.sizes(p)
     lead = y.shape[:-1]
     if not ops.is_supported(y, complex_too=True):
         with own_precision(y):
-            start = y.new_zeros(*lead, n) if x0 is None else x0
-            x, s = reference.network(
-                y, *p, start, s0, layers=form.layers, linear=form.linear, scheme=form.scheme,
-                prox=form.prox, group=form.group, support_sizes=form.support_sizes,
-            )  # fmt: skip
+            x, s = form.reference(p, y, x0, s0)
         return x if keep else x[-1], s
     x0, s0 = (None if t is None else t.reshape(-1, t.shape[-1]) for t in (x0, s0))
     x, s = _native(form, p, y.reshape(-1, m), x0, s0, keep, segment)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..ops.register import has_tangents
+from ..ops.tensors import has_tangents
 from .arrays import from_array
 
 NO_GRADIENT = "a solution for a sparse A has no gradient: use a dense A, or call the solver under torch.no_grad()"
