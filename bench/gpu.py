@@ -40,6 +40,7 @@ class Stage:
 def stages(quick: bool) -> list[Stage]:
     python, measure = sys.executable, str(ROOT / "bench" / "gpu_measure.py")
     there = "import fastunroll as fu; b = fu.backend(); print(b); assert b.devices and not b.devices[0].problem"
+    self_test = (python, "-m", "fastunroll", "info", "--check")
     tests = ("-m", "pytest", "-q", "-x", "-k", "cuda", "-p", "no:cacheprovider", "-W", "default")
     device_tests = str(WORK / "device_tests")
     options = ("--quick",) if quick else ()
@@ -53,6 +54,7 @@ def stages(quick: bool) -> list[Stage]:
         )),
         Stage("tests", 80, (
             (python, "-c", there),
+            self_test,
             (python, *tests, "tests/test_devices.py", "tests/test_fused.py"),
             (device_tests,),
         )),

@@ -21,7 +21,7 @@ from typing import Any
 
 import fastunroll as fu
 import torch
-from fastunroll.ops import timings
+from fastunroll.ops.cuda import timings
 from fastunroll.tune import tune
 from lista_eager import eager, weights
 from torch import Tensor

@@ -59,8 +59,8 @@ def roof() -> dict[str, float]:
     """
     threads = torch.get_num_threads()
     return {
-        "roof: multiply-adds between registers, GFLOP/s": _fastunroll.roof(False, threads, False),
-        LOAD_BOUND: _fastunroll.roof(False, threads, True),
+        "roof: multiply-adds between registers, GFLOP/s": _fastunroll.bench.roof(False, threads, False),
+        LOAD_BOUND: _fastunroll.bench.roof(False, threads, True),
     }
 
 

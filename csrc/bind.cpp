@@ -14,16 +14,18 @@
 #include <vector>
 
 #include "addresses.h"
+#include "bench.h"
 #include "bind_adaptive.h"
 #include "bind_cuda.h"
 #include "bind_iterations.h"
 #include "bind_lasso.h"
+#include "bind_spec.h"
 #include "cpu/workspace.h"
 #include "fastunroll.h"
 #include "interruption.h"
+#include "monitor.h"
 #include "packed_matrix.h"
 #include "tensors.h"
-#include "watch.h"
 
 namespace py = pybind11;
 using namespace fastunroll;
@@ -49,44 +51,37 @@ template <class T> struct Owned {
   PerLayer<T> get() const { return {arrays.data(), int64_t(arrays.size()), size}; }
 };
 
-struct Form {
-  int64_t layers, m, n;
-  Linear linear;
-  bool momentum, splitting, onsager;
-  int64_t shrinkage, group;
-};
-
 class PackedWeights;
 
-// A network whose parameters lie where Python says, to be used while they do.
-class BoundNetwork {
+// A network over parameters of Python tensors, which it does not own: valid while they stay where they are.
+class NetworkView {
  public:
-  BoundNetwork(bool is_double, const std::array<int64_t, 9>& form, std::vector<int64_t> passing,
-               const std::array<Arrays, 6>& parameters)
-      : passing_(std::move(passing)) {
+  NetworkView(bool is_double, NetworkSpec spec, int64_t m, int64_t n, const Arrays& W1, const Arrays& W2,
+              const Arrays& step, const Arrays& theta, const Arrays& gain, const Arrays& beta)
+      : spec_(std::move(spec)), m_(m), n_(n) {
+    const std::array<Arrays, 6> parameters = {W1, W2, step, theta, gain, beta};
     for (const Arrays& arrays : parameters)
       addresses_.insert(addresses_.end(), arrays.first.begin(), arrays.first.end());
-    form_ = {form[0], form[1], form[2], Linear(form[3]), form[4] != 0, form[5] != 0, form[6] != 0, form[7], form[8]};
     if (is_double)
       double_ = std::make_unique<Parameters<double>>(parameters.begin(), parameters.end());
     else
       float_ = std::make_unique<Parameters<float>>(parameters.begin(), parameters.end());
   }
 
-  // Whether the parameters, in order, still lie where they did.
+  // Whether the parameters, in order, still have the same addresses.
   bool is_at(const py::list& tensors) const { return lie_at(tensors, addresses_); }
 
-  // The first layer whose gain is not positive, and that gain; -1 if there is none. A NaN is not among them: it shows.
+  // The first layer whose gain is not positive, and that gain; -1 if there is none. NaN does not count: it shows.
   std::pair<int64_t, double> wrong_gain() const {
     return double_ ? wrong_gain_of(network(*double_)) : wrong_gain_of(network(*float_));
   }
 
-  // False, and nothing is done, if the weights were packed for another instruction set.
+  // Does nothing and returns false if the weights were packed for another instruction set.
   bool forward(int64_t batch, int threads, const PackedWeights* packed, Address y, Address x0, Address s0, Address x,
-               Address last, Address s, Address trace, Address passed) const;
+               Address last, Address s, Address saved, Address selected) const;
 
   void backward(int64_t batch, int threads, const std::array<Address, 5>& known, Address grad, bool every_layer,
-                Address grad_s, Address passed, const std::array<Address, 3>& grad_inputs,
+                Address grad_s, Address selected, const std::array<Address, 3>& grad_inputs,
                 const std::array<Arrays, 6>& grad_parameters) const {
     with_network([&](const auto& net) {
       using T = Value<decltype(net)>;
@@ -100,7 +95,7 @@ class BoundNetwork {
                            pointer<const T>(known[2]),
                            pointer<const T>(known[3]),
                            pointer<const T>(known[4]),
-                           pointer<const uint8_t>(passed),
+                           pointer<const uint8_t>(selected),
                            pointer<const T>(grad),
                            every_layer,
                            pointer<const T>(grad_s),
@@ -127,14 +122,10 @@ class BoundNetwork {
   template <class N> using Value = typename ValueOf<std::decay_t<N>>::type;
 
   template <class T> Network<T> network(const Parameters<T>& p) const {
-    return {form_.layers,   form_.m,
-            form_.n,        form_.linear,
-            form_.momentum, form_.splitting,
-            form_.onsager,  Shrinkage(form_.shrinkage),
-            form_.group,    passing_.empty() ? nullptr : passing_.data(),
-            p[0].get(),     p[1].get(),
-            p[2].get(),     p[3].get(),
-            p[4].get(),     p[5].get()};
+    return {spec_.layers, m_,         n_,          spec_.linear,
+            spec_.scheme, spec_.prox, spec_.group, spec_.support_sizes.empty() ? nullptr : spec_.support_sizes.data(),
+            p[0].get(),   p[1].get(), p[2].get(),  p[3].get(),
+            p[4].get(),   p[5].get()};
   }
 
   template <class T> static std::pair<int64_t, double> wrong_gain_of(const Network<T>& net) {
@@ -155,8 +146,8 @@ class BoundNetwork {
   }
 
   Addresses addresses_;  // of all parameters
-  Form form_;
-  std::vector<int64_t> passing_;
+  NetworkSpec spec_;
+  int64_t m_, n_;
   std::unique_ptr<Parameters<float>> float_;
   std::unique_ptr<Parameters<double>> double_;
 };
@@ -164,9 +155,9 @@ class BoundNetwork {
 // The matrices of a network as kernels read them, for all networks with the same matrices and linear step.
 class PackedWeights {
  public:
-  PackedWeights(const BoundNetwork& network, int threads, bool bfloat16) : bfloat16_(bfloat16) {
+  PackedWeights(const NetworkView& network, int threads, bool bfloat16) : bfloat16_(bfloat16) {
     network.with_network([&](const auto& net) {
-      using T = BoundNetwork::Value<decltype(net)>;
+      using T = NetworkView::Value<decltype(net)>;
       shape_ = shape_of(net);
       Packing<T> packing{net, bfloat16, threads, nullptr};
       memory_ = std::make_unique<Block>(size_t(network_packed_size(packing)) * sizeof(T));
@@ -183,9 +174,9 @@ class PackedWeights {
   }
 
  private:
-  using Shape = std::tuple<size_t, Linear, int64_t, int64_t, int64_t, int64_t>;
+  using Shape = std::tuple<size_t, LinearStep, int64_t, int64_t, int64_t, int64_t>;
   template <class T> static Shape shape_of(const Network<T>& net) {
-    return {sizeof(T), net.linear, net.m, net.n, net.first.count, net.second.count};
+    return {sizeof(T), net.linear, net.m, net.n, net.W1.count, net.W2.count};
   }
 
   const char* set_ = instruction_set();
@@ -194,19 +185,19 @@ class PackedWeights {
   std::unique_ptr<Block> memory_;
 };
 
-bool BoundNetwork::forward(int64_t batch, int threads, const PackedWeights* packed, Address y, Address x0, Address s0,
-                           Address x, Address last, Address s, Address trace, Address passed) const {
+bool NetworkView::forward(int64_t batch, int threads, const PackedWeights* packed, Address y, Address x0, Address s0,
+                          Address x, Address last, Address s, Address saved, Address selected) const {
   if (packed && !packed->fits_instruction_set()) return false;
   with_network([&](const auto& net) {
     using T = Value<decltype(net)>;
     network_forward<T>({net, batch, threads, packed ? packed->panels_for(net) : nullptr, packed && packed->bfloat16(),
                         pointer<const T>(y), pointer<const T>(x0), pointer<const T>(s0), Interruption::happened,
-                        pointer<T>(x), pointer<T>(last), pointer<T>(s), pointer<T>(trace), pointer<uint8_t>(passed)});
+                        pointer<T>(x), pointer<T>(last), pointer<T>(s), pointer<T>(saved), pointer<uint8_t>(selected)});
   });
   return true;
 }
 
-// A DLPack capsule, which whoever takes the tensor renames.
+// A DLPack capsule. The library that takes the tensor renames it.
 py::object capsule_of(dlpack::ManagedTensor* tensor) {
   PyObject* const capsule = PyCapsule_New(tensor, "dltensor", [](PyObject* c) {
     if (!PyCapsule_IsValid(c, "dltensor")) return;
@@ -229,17 +220,20 @@ void bind_tensors(py::module_& module) {
 }
 
 void bind_network(py::module_& module) {
-  py::class_<Watch>(module, "Watch")
+  py::class_<Monitor>(module, "Monitor")
       .def(py::init<const py::list&, const std::vector<std::pair<int64_t, int64_t>>&>())
-      .def("is_same", &Watch::is_same)
-      .def("is_current", &Watch::is_current);
-  py::class_<BoundNetwork>(module, "Network")
-      .def(py::init<bool, const std::array<int64_t, 9>&, std::vector<int64_t>, const std::array<Arrays, 6>&>())
-      .def("is_at", &BoundNetwork::is_at)
-      .def("wrong_gain", &BoundNetwork::wrong_gain)
-      .def("forward", &BoundNetwork::forward)
-      .def("backward", &BoundNetwork::backward);
-  py::class_<PackedWeights>(module, "PackedWeights").def(py::init<const BoundNetwork&, int, bool>());
+      .def("is_same", &Monitor::is_same)
+      .def("is_current", &Monitor::is_current);
+  py::class_<NetworkView>(module, "Network")
+      .def(py::init<bool, NetworkSpec, int64_t, int64_t, const Arrays&, const Arrays&, const Arrays&, const Arrays&,
+                    const Arrays&, const Arrays&>(),
+           py::arg("is_double"), py::arg("spec"), py::kw_only(), py::arg("m"), py::arg("n"), py::arg("W1"),
+           py::arg("W2"), py::arg("step"), py::arg("theta"), py::arg("gain"), py::arg("beta"))
+      .def("is_at", &NetworkView::is_at)
+      .def("wrong_gain", &NetworkView::wrong_gain)
+      .def("forward", &NetworkView::forward)
+      .def("backward", &NetworkView::backward);
+  py::class_<PackedWeights>(module, "PackedWeights").def(py::init<const NetworkView&, int, bool>());
 }
 
 void bind_products(py::module_& module) {
@@ -296,8 +290,8 @@ void bind_settings(py::module_& module) {
   });
   module.def("dense_above", &dense_above);
   module.def("set_dense_above", &set_dense_above);
-  // GFLOP/s of the best of some runs.
-  module.def("roof", [](bool is_double, int threads, bool rows) {
+  // For benchmarks: GFLOP/s of the best of some runs.
+  module.def_submodule("bench").def("roof", [](bool is_double, int threads, bool rows) {
     py::gil_scoped_release release;
     double best = 0;
     for (int run = 0; run < 20; ++run) {
@@ -334,7 +328,7 @@ void bind_settings(py::module_& module) {
 }  // namespace
 
 PYBIND11_MODULE(_fastunroll, module) {
-  module.doc() = "fastunroll's native core. Addresses in, nothing out: called by fastunroll.ops alone.";
+  module.doc() = "The native core of fastunroll, which only fastunroll.ops calls. It takes addresses of tensors.";
   bind_tensors(module);
   bind_network(module);
   bind_products(module);

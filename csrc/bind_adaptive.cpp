@@ -5,9 +5,12 @@
 #include <array>
 #include <stdexcept>
 #include <tuple>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "addresses.h"
+#include "bind_spec.h"
 #include "fastunroll.h"
 #include "interruption.h"
 #include "packed_matrix.h"
@@ -19,75 +22,98 @@ namespace {
 
 using Matrix = std::tuple<std::array<int64_t, 2>, Address, const PackedMatrix*, const PackedMatrix*>;
 
-// What both passes are told: kind, option, layers, m, n, batch, values of a layer and of a sample's trace.
-struct Call {
-  std::array<int64_t, 8> numbers;
-  std::vector<int64_t> passing;
-  int threads;
-  std::vector<Matrix> matrices;
-  std::array<Address, 3> inputs;  // values, y, x0
+// A network over parameters of Python tensors, which it does not own: valid while they stay where they are.
+class AdaptiveView {
+ public:
+  AdaptiveView(bool is_double, AdaptiveSpec spec, int64_t m, int64_t n, int64_t saved_size, Address values,
+               int64_t value_count, std::vector<Matrix> matrices)
+      : is_double_(is_double),
+        spec_(std::move(spec)),
+        m_(m),
+        n_(n),
+        saved_size_(saved_size),
+        values_(values),
+        value_count_(value_count),
+        matrices_(std::move(matrices)) {}
 
-  template <class T> std::vector<AdaptiveMatrix<T>> arrays() const {
+  void forward(int64_t batch, int threads, Address y, Address x0, Address x, Address last, Address saved) const {
+    with_network(batch, threads, y, x0, [&](const auto& net, auto zero) {
+      using T = decltype(zero);
+      adaptive_forward<T>({net, pointer<T>(x), pointer<T>(last), pointer<T>(saved)});
+    });
+  }
+
+  void backward(int64_t batch, int threads, Address y, Address x0, Address x, Address saved, Address grad,
+                bool every_layer, Address grad_y, Address grad_x0, Address grad_values,
+                const std::vector<Address>& grad_W) const {
+    with_network(batch, threads, y, x0, [&](const auto& net, auto zero) {
+      using T = decltype(zero);
+      std::vector<T*> of_W;
+      for (Address address : grad_W) of_W.push_back(pointer<T>(address));
+      adaptive_backward<T>({net, pointer<const T>(x), pointer<const T>(saved), pointer<const T>(grad), every_layer,
+                            pointer<T>(grad_y), pointer<T>(grad_x0), pointer<T>(grad_values),
+                            of_W.empty() ? nullptr : of_W.data()});
+    });
+  }
+
+ private:
+  // Calls with the network and a zero of its element type, without the interpreter's lock.
+  template <class Call> void with_network(int64_t batch, int threads, Address y, Address x0, const Call& call) const {
+    interruptibly([&] {
+      with_type(is_double_, [&](auto zero) {
+        using T = decltype(zero);
+        const auto matrices = matrices_of<T>();
+        const AdaptiveNetwork<T> net{spec_.scheme,
+                                     spec_.prox,
+                                     spec_.gate,
+                                     spec_.layers,
+                                     m_,
+                                     n_,
+                                     batch,
+                                     threads,
+                                     matrices.data(),
+                                     int64_t(matrices.size()),
+                                     pointer<const T>(values_),
+                                     value_count_,
+                                     spec_.support_sizes.empty() ? nullptr : spec_.support_sizes.data(),
+                                     pointer<const T>(y),
+                                     pointer<const T>(x0),
+                                     Interruption::happened};
+        if (saved_size_ != adaptive_saved_size(net))
+          throw std::invalid_argument("the saved values of this network have another size");
+        call(net, zero);
+      });
+    });
+  }
+
+  template <class T> std::vector<AdaptiveMatrix<T>> matrices_of() const {
     std::vector<AdaptiveMatrix<T>> found;
-    for (const auto& [shape, source, packed, adjoint] : matrices)
+    for (const auto& [shape, source, packed, adjoint] : matrices_)
       found.push_back({shape[0], shape[1], pointer<const T>(source), packed ? packed->template panels<T>() : nullptr,
                        adjoint ? adjoint->template panels<T>() : nullptr,
-                       (packed && packed->halved()) || (adjoint && adjoint->halved())});
+                       (packed && packed->bfloat16()) || (adjoint && adjoint->bfloat16())});
     return found;
   }
 
-  template <class T> AdaptiveNetwork<T> network(const std::vector<AdaptiveMatrix<T>>& arrays) const {
-    AdaptiveNetwork<T> net{Adaptive(numbers[0]),
-                           numbers[1],
-                           numbers[2],
-                           numbers[3],
-                           numbers[4],
-                           numbers[5],
-                           threads,
-                           arrays.data(),
-                           int64_t(arrays.size()),
-                           pointer<const T>(inputs[0]),
-                           numbers[6],
-                           passing.empty() ? nullptr : passing.data(),
-                           pointer<const T>(inputs[1]),
-                           pointer<const T>(inputs[2]),
-                           Interruption::happened};
-    if (numbers[7] != adaptive_trace_size(net)) throw std::invalid_argument("a trace of this network has another size");
-    return net;
-  }
+  bool is_double_;
+  AdaptiveSpec spec_;
+  int64_t m_, n_, saved_size_;
+  Address values_;
+  int64_t value_count_;
+  std::vector<Matrix> matrices_;
 };
 
 }  // namespace
 
 void bind_adaptive(py::module_& module) {
-  module.def(
-      "adaptive_forward", [](bool is_double, std::array<int64_t, 8> numbers, std::vector<int64_t> passing, int threads,
-                             std::vector<Matrix> matrices, std::array<Address, 3> inputs, std::array<Address, 3> out) {
-        const Call call{numbers, std::move(passing), threads, std::move(matrices), inputs};
-        interruptibly([&] {
-          with_type(is_double, [&](auto zero) {
-            using T = decltype(zero);
-            const auto arrays = call.template arrays<T>();
-            adaptive_forward<T>({call.network(arrays), pointer<T>(out[0]), pointer<T>(out[1]), pointer<T>(out[2])});
-          });
-        });
-      });
-  // known: x, trace, grad. out: gradients of y, x0 and values. learned: those of each W, or none.
-  module.def(
-      "adaptive_backward", [](bool is_double, std::array<int64_t, 8> numbers, std::vector<int64_t> passing, int threads,
-                              std::vector<Matrix> matrices, std::array<Address, 3> inputs, std::array<Address, 3> known,
-                              bool every_layer, std::array<Address, 3> out, std::vector<Address> learned) {
-        const Call call{numbers, std::move(passing), threads, std::move(matrices), inputs};
-        interruptibly([&] {
-          with_type(is_double, [&](auto zero) {
-            using T = decltype(zero);
-            const auto arrays = call.template arrays<T>();
-            std::vector<T*> of_weights;
-            for (Address address : learned) of_weights.push_back(pointer<T>(address));
-            adaptive_backward<T>({call.network(arrays), pointer<const T>(known[0]), pointer<const T>(known[1]),
-                                  pointer<const T>(known[2]), every_layer, pointer<T>(out[0]), pointer<T>(out[1]),
-                                  pointer<T>(out[2]), learned.empty() ? nullptr : of_weights.data()});
-          });
-        });
-      });
+  using py::arg;
+  // Keeps the packed matrices alive, which are objects of Python.
+  py::class_<AdaptiveView>(module, "AdaptiveNetwork")
+      .def(py::init<bool, AdaptiveSpec, int64_t, int64_t, int64_t, Address, int64_t, std::vector<Matrix>>(),
+           arg("is_double"), arg("spec"), py::kw_only(), arg("m"), arg("n"), arg("saved_size"), arg("values"),
+           arg("value_count"), arg("matrices"), py::keep_alive<1, 9>())
+      .def("forward", &AdaptiveView::forward)
+      .def("backward", &AdaptiveView::backward, arg("batch"), arg("threads"), arg("y"), arg("x0"), py::kw_only(),
+           arg("x"), arg("saved"), arg("grad"), arg("every_layer"), arg("grad_y"), arg("grad_x0"), arg("grad_values"),
+           arg("grad_W"));
 }

@@ -10,10 +10,11 @@
 #include <cstdint>
 
 #include "column_store.h"
+#include "network_spec.h"
 
 namespace fastunroll {
 
-// A parameter of the layers of a network: one array for all of them, one for each, or none.
+// A parameter of the layers of a network: one array that all layers share, one for each layer, or none.
 template <class T> struct PerLayer {
   T* const* arrays;
   int64_t count;  // 0, 1 or layers
@@ -23,57 +24,51 @@ template <class T> struct PerLayer {
   bool shared() const { return count == 1; }
   int64_t index(int64_t layer) const { return count == 1 ? 0 : layer; }
   T* of(int64_t layer) const { return arrays[index(layer)]; }
-  // Of a parameter with one value a layer, which may also be one array with a value for each.
+  // The value of a parameter with one value a layer; one array may hold the values of all layers.
   T& value(int64_t layer) const { return shared() && size > 1 ? arrays[0][layer] : *of(layer); }
 };
 
-enum class Shrinkage : int64_t {
-  none,         // z
-  soft,         // sign(z) max(|z| - theta, 0)
-  nonnegative,  // max(z - theta, 0)
-};
-
-enum class Linear : int64_t { direct, coupled, gram };
-
-// What the layers of a network compute: x+ from x, y and a second state s, which is zero at first unless given.
+// The layers of a network, which compute x+ from x, y and a second state s. s is zero at first unless it is given.
 //
-//   input    v = x                                  plain
-//            v = x + blend (x - s)                  momentum: s is the iterate before, at first x itself
-//            v = x - s                              splitting: s is the scaled dual variable
-//   linear   z = W1 y + W2 v                        direct: `first` is W1 (n, m), `second` is W2 (n, n)
-//            z = v + W^T (step r), r = y - A v      coupled: `first` is A (m, n), `second` is W (m, n), A if not given
-//            with r = y - A v + s                   Onsager: s+ = gain |x+|_0 / m r, and theta is relative: theta
+//   input    v = x                                  proximal_gradient
+//            v = x + beta (x - s)                   fista: s is the iterate before, at first x itself
+//            v = x - s                              admm: s is the scaled dual variable
+//   linear   z = W1 y + W2 v                        affine: W1 is (n, m), W2 is (n, n)
+//            z = v + W^T (step r), r = y - A v      gradient: W1 is A (m, n), W2 is W (m, n), or A if it is not given
+//            with r = y - A v + s                   amp: s+ = gain |x+|_0 / m r, and theta is relative: theta
 //                                                   |r|_2 / sqrt(m)
-//            z = v + step r, r = y - G v            gram: `first` is G (n, n), and m = n
-//   prox     x+ = gain P(z)                         with splitting, x+ = gain P(z + s) and s+ = s + blend (z - x+)
+//            z = v + step r, r = y - G v            gram: W1 is G (n, n), and m = n
+//   prox     x+ = gain P(z)                         admm: x+ = gain P(z + s) and s+ = s + beta (z - x+)
 //
-// P shrinks the magnitude of `group` neighbours by theta; the `passing` largest magnitudes of a sample that exceed
-// theta pass unshrunk (ties go to the lower index), and a negative theta then acts as zero.
+// P shrinks the magnitude of `group` neighbours by theta. The largest magnitudes of a sample that exceed theta stay
+// unshrunk, as many as the support size of the layer; of equal ones those with the lower index. A negative theta then
+// acts as zero.
 template <class T> struct Network {
   int64_t layers, m, n;
-  Linear linear;
-  bool momentum, splitting, onsager;
-  Shrinkage shrinkage;
-  int64_t group;           // 1, or a divisor of n
-  const int64_t* passing;  // a number for each layer, or null for none
-  PerLayer<const T> first, second;
+  LinearStep linear;
+  Scheme scheme;
+  ProxKind prox_kind;
+  int64_t group;                 // 1, or a divisor of n
+  const int64_t* support_sizes;  // a number for each layer, or null for none
+  PerLayer<const T> W1, W2;
   PerLayer<const T> step;   // 1 or m values
   PerLayer<const T> theta;  // 1 or n / group values
   PerLayer<const T> gain;   // 1 value a layer, positive
-  PerLayer<const T> blend;  // 1 value a layer
+  PerLayer<const T> beta;   // 1 value a layer
 
-  bool coupled() const { return linear != Linear::direct; }
-  // Whether A takes W's part too.
-  bool is_own_adjoint() const { return linear == Linear::coupled && !second.given(); }
-  int64_t state_size() const { return onsager ? m : momentum || splitting ? n : 0; }
-  // What the gradient needs of a layer and sample besides x+: with splitting v and z - x+, then, if coupled, r.
-  int64_t residual_at() const { return splitting ? 2 * n : 0; }
-  int64_t trace_size() const { return residual_at() + (coupled() ? m : 0); }
+  int64_t support_size(int64_t layer) const { return support_sizes ? support_sizes[layer] : 0; }
+  bool is_gradient_step() const { return linear != LinearStep::affine; }
+  // Whether A takes the place of W too.
+  bool is_own_adjoint() const { return linear == LinearStep::gradient && !W2.given(); }
+  int64_t state_size() const { return scheme == Scheme::amp ? m : scheme == Scheme::proximal_gradient ? 0 : n; }
+  // The gradient needs of a layer and sample, besides x+: for admm v and z - x+; then, for gradient steps, r.
+  int64_t residual_at() const { return scheme == Scheme::admm ? 2 * n : 0; }
+  int64_t saved_size() const { return residual_at() + (is_gradient_step() ? m : 0); }
 };
 
 template <class T> struct Packing {
   Network<T> net;
-  bool halved;  // rounded to bfloat16, in half the memory: for float alone
+  bool bfloat16;  // round to bfloat16, in half the memory: for float alone
   int threads;
   T* packed;
 };
@@ -83,7 +78,7 @@ template <class T> struct Forward {
   int64_t batch;
   int threads;
   const T* packed;        // as network_pack left it, or null
-  bool halved;            // as it was packed
+  bool bfloat16;          // whether the packed matrices are rounded to bfloat16
   const T* y;             // (batch, m)
   const T* x0;            // (batch, n), or null for zero
   const T* s0;            // (batch, state_size), or null
@@ -91,8 +86,8 @@ template <class T> struct Forward {
   T* x;                   // (layers, batch, n): every layer, or null
   T* last;                // (batch, n): the last alone, or null
   T* s;                   // (batch, state_size) after the last layer, or null
-  T* trace;               // layers of (batch, trace_size), or null
-  uint8_t* passed;        // (layers, batch, n / group): 1 where support selection let one pass; or null
+  T* saved;               // layers of (batch, saved_size), or null
+  uint8_t* selected;      // (layers, batch, n / group): 1 where support selection let one pass; or null
 };
 
 // The gradient of Forward. An output that is null, or a list without arrays, is not computed.
@@ -103,17 +98,17 @@ template <class T> struct Backward {
   const T* y;
   const T* x0;
   const T* s0;
-  const T* x;             // as Forward left it
-  const T* trace;         // as Forward left it
-  const uint8_t* passed;  // as Forward left it; null without support selection
-  const T* grad;          // gradient of x: (layers, batch, n) if every_layer, else (batch, n)
+  const T* x;               // as Forward left it
+  const T* saved;           // as Forward left it
+  const uint8_t* selected;  // as Forward left it; null without support selection
+  const T* grad;            // gradient of x: (layers, batch, n) if every_layer, else (batch, n)
   bool every_layer;
   const T* grad_s;  // gradient of s, or null for zero
   bool (*interrupted)();
   T* grad_y;
   T* grad_x0;
   T* grad_s0;
-  PerLayer<T> grad_first, grad_second, grad_step, grad_theta, grad_gain, grad_blend;
+  PerLayer<T> grad_W1, grad_W2, grad_step, grad_theta, grad_gain, grad_beta;
 };
 
 // out = start + x A^T, or start + x A if adjoint
@@ -125,8 +120,8 @@ template <class T> struct Product {
   const T* x;      // (batch, n), or (batch, m) if adjoint
   const T* start;  // (batch, m), or (batch, n) if adjoint; null for zero
   T* out;
-  T* packed = nullptr;  // a as product_pack leaves it, or null
-  bool halved = false;  // float32: packed as bfloat16
+  T* packed = nullptr;    // a as product_pack leaves it, or null
+  bool bfloat16 = false;  // float32: packed as bfloat16
 };
 
 // out[i][j] = sum over b, ascending, of g[b][i] x[b][j]
@@ -142,50 +137,49 @@ template <class T> struct Outer {
 // Networks whose layers follow statistics of each sample. The state is x, which a layer changes:
 //
 //   glista      v = x (1 + kappa G(D |x|)), x' = P(v + W^T (y - A v)), x+ = o x' + (1 - o) x with
-//               o = 1 - a theta c / (|x' - x| + 0.1), c = 0 where x' passed, else 1
+//               o = 1 - a theta c / (|x' - x| + 0.1), c = 0 where x' selected, else 1
 //   hyperlista  x+ = P(x - W^T (A x - y) + c2 |x|_0 (x - before)) of theta = c1 |A^+ (A x - y)|_1, where the
 //               floor(c3 log(|A^+ y|_1 / |A^+ (A x - y)|_1)) largest that exceed theta pass, with their equals
 //   lamp        x+ = eta(x + W^T v; |v|^2 / m), v+ = y - A x+ + (sum of eta') / m v
 //   lvamp       vector approximate message passing with A = U diag(s) V^T
-enum class Adaptive : int64_t { glista, hyperlista, lamp, lvamp };
-
 template <class T> struct AdaptiveMatrix {
   int64_t rows, columns;
   const T* source;
   T *packed, *packed_adjoint;  // as product_pack leaves them, or null
-  bool halved;
+  bool bfloat16;
 };
 
 // Matrices: A, W or W of each layer; A, W, A^+; A, W or W of each layer; U^T, V^T, s (1, rank).
 // Values of a layer: theta... (1 or n), D, kappa, a; c1, c2, c3; two of eta; noise, two of eta. Those of eta are alpha
 // and scale if it is soft, else the logarithm of the power and the logit of the density.
 template <class T> struct AdaptiveNetwork {
-  Adaptive kind;
-  int64_t option;  // glista: which G; lamp, lvamp: 0 for soft, 1 for Bernoulli-Gaussian
+  AdaptiveScheme scheme;
+  AdaptiveProx prox;  // lamp, lvamp
+  Gate gate;          // glista: G
   int64_t layers, m, n, batch;
   int threads;
   const AdaptiveMatrix<T>* matrices;
   int64_t matrix_count;
   const T* values;  // (layers, value_count)
   int64_t value_count;
-  const int64_t* passing;  // glista: a number for each layer, or null for none
-  const T *y, *x0;         // x0 may be null, for zero
-  bool (*interrupted)();   // null, or asked now and then; once it says so, results are incomplete
+  const int64_t* support_sizes;  // glista: a number for each layer, or null for none
+  const T *y, *x0;               // x0 may be null, for zero
+  bool (*interrupted)();         // null, or asked now and then; once it says so, results are incomplete
 };
 
 // The values that the gradient needs of a layer and sample.
-template <class T> int64_t adaptive_trace_size(const AdaptiveNetwork<T>&);
+template <class T> int64_t adaptive_saved_size(const AdaptiveNetwork<T>&);
 
 template <class T> struct AdaptiveForward {
   AdaptiveNetwork<T> net;
   T* x;      // (layers, batch, n), or null
   T* last;   // (batch, n), or null
-  T* trace;  // (layers, batch, trace size), or null
+  T* saved;  // (layers, batch, saved size), or null
 };
 
 template <class T> struct AdaptiveBackward {
   AdaptiveNetwork<T> net;
-  const T *x, *trace;  // as forward left them
+  const T *x, *saved;  // as forward left them
   const T* grad;       // (batch, n), or (layers, batch, n) if every_layer
   bool every_layer;
   // Each may be null.
@@ -313,16 +307,6 @@ template <class T> struct ResidualAhead {
   const T *product, *y, *before;
   T *residual, *ahead;
 };
-
-// Work to measure the machine by: multiply-adds between registers or, if `rows`, with rows of a cached block.
-struct Roof {
-  int threads;
-  bool rows;
-  int64_t rounds;
-};
-
-// Does the work, with numbers like the second argument; returns how many operations that was.
-template <class T> double roof(const Roof&, T);
 
 // The matrices of a network laid out for Forward, network_packed_size values; to be done again when one of them or the
 // instruction set changes.

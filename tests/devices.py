@@ -9,14 +9,13 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from fastunroll.ops import device
+from fastunroll.ops import backends
+from fastunroll.ops.cuda.device import describe
 
-NO_GPU = device.problem(torch.device("cuda", 0))
+NO_GPU = backends.problem(torch.device("cuda", 0))
 DEVICES = ["emulated"] if NO_GPU else ["emulated", "cuda"]
 # Of the GPU, if there is one: processors, and whether blocks can share memory.
-DEVICE_FACTS = (
-    None if NO_GPU else device.describe(device.kernels(torch.empty(0, device="cuda")), torch.device("cuda", 0))
-)
+DEVICE_FACTS = None if NO_GPU else describe(backends.backend_of(torch.device("cuda")).module, torch.device("cuda", 0))
 
 
 @contextmanager
@@ -27,5 +26,5 @@ def on(name: str) -> Iterator[torch.device]:
         return
     if find_spec("fastunroll._emulated") is None:
         pytest.skip("built without -DFASTUNROLL_EMULATED=ON, as `make test` builds it")
-    with device.emulated(import_module("fastunroll._emulated")):
+    with backends.emulated(import_module("fastunroll._emulated")):
         yield torch.device("cpu")

@@ -8,6 +8,7 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
+from fastunroll.ops.network_call import encode
 from networks import REAL, matrix, moved
 from torch import Tensor
 
@@ -130,16 +131,20 @@ def test_a_matrix_that_is_made_to_learn() -> None:
 
 
 def test_direct_calls_of_the_operator_stay_within_their_memory() -> None:
-    A, values = torch.randn(4, 6), torch.rand(2, 4)
-    for y, matrices, numbers, form in (
-        (torch.randn(3, 5), [A, A], values, [0, 2, 0]),
-        (torch.randn(3, 4), [A, A.mT], values, [0, 2, 0]),
-        (torch.randn(3, 4), [A, A], values[:1], [0, 2, 0]),
-        (torch.randn(3, 4), [A], values, [0, 2, 0]),
-        (torch.randn(3, 4), [A, A, A.double()], values, [0, 2, 0]),
-        (torch.randn(3, 4), [A, A], values, [0, 2, 0, 7, 1]),
-        (torch.randn(3, 4), [A, A], values[:, :3], [1, 2, 0]),
-        (torch.randn(3, 4), [A, A, A], values[:, :3], [3, 2, 0]),
+    A, values, glista = torch.randn(4, 6), torch.rand(2, 4), fu.ops.AdaptiveSpec(2, "glista")
+    for y, spec, (fixed, W), numbers in (
+        (torch.randn(3, 5), glista, ([A], [A]), values),
+        (torch.randn(3, 4), glista, ([A], [A.mT]), values),
+        (torch.randn(3, 4), glista, ([A], [A]), values[:1]),
+        (torch.randn(3, 4), glista, ([A], []), values),
+        (torch.randn(3, 4), glista, ([], [A]), values),
+        (torch.randn(3, 4), glista, ([A], [A, A.double()]), values),
+        (torch.randn(3, 4), fu.ops.AdaptiveSpec(2, "glista", support_sizes=(7, 1)), ([A], [A]), values),
+        (torch.randn(3, 4), fu.ops.AdaptiveSpec(2, "hyperlista"), ([A, A], []), values[:, :3]),
+        (torch.randn(3, 4), fu.ops.AdaptiveSpec(2, "lvamp"), ([A, A, A], []), values[:, :3]),
     ):
+        parameters = [*fixed, *W, numbers]
         with pytest.raises(RuntimeError, match="do not fit"):
-            torch.ops.fastunroll.adaptive(y, matrices, numbers, None, form, True, True, False)
+            torch.ops.fastunroll.network(
+                y, None, None, parameters, encode(spec, [len(fixed), len(W), 1]), True, True, False
+            )

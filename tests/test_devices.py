@@ -14,7 +14,8 @@ import pytest
 import torch
 from cases import relative_error
 from devices import DEVICES, NO_GPU, on
-from fastunroll.ops import device as devices
+from fastunroll.ops import backends
+from fastunroll.ops.self_test import self_test
 from forms import COMPLEX, SMALL, Form, Problem, build
 from torch import Tensor
 
@@ -209,24 +210,29 @@ class _Broken:
 
 @pytest.mark.skipif(find_spec("fastunroll._emulated") is None, reason="built without -DFASTUNROLL_EMULATED=ON")
 @pytest.mark.parametrize("kernel", ["fused_network", "fused_gradient", "end_layer", "prox_gradient"])
-def test_a_device_that_errs_is_not_used(kernel: str) -> None:
-    A, y = torch.randn(6, 9), torch.randn(4, 6)
-    wanted = fu.solvers.ista(A, y, 0.1, iterations=3)
-    with devices.emulated(_Broken(kernel, lambda *arguments: None)):
-        found = fu.solvers.ista(A, y, 0.1, iterations=3)
-        why = devices.problem(y.device)
+def test_the_self_test_finds_a_kernel_that_errs(kernel: str) -> None:
+    with backends.emulated(_Broken(kernel, lambda *arguments, **arrays: None)):
+        why = self_test(torch.device("cpu"))
     assert why is not None
     assert "disagree with plain PyTorch" in why
-    assert relative_error(found, wanted) <= 1e-5
+
+
+def test_the_self_test_passes(device: torch.device) -> None:
+    """In inference mode too; and it leaves the generator as it was."""
+    torch.manual_seed(5)
+    with torch.inference_mode():
+        assert self_test(device) is None
+    assert torch.initial_seed() == 5
 
 
 @pytest.mark.skipif(find_spec("fastunroll._emulated") is None, reason="built without -DFASTUNROLL_EMULATED=ON")
-def test_a_device_can_be_met_in_inference_mode() -> None:
-    with devices.emulated(_Broken("", None)), torch.inference_mode():
-        torch.manual_seed(5)
-        fu.soft_threshold(torch.ones(3), 0.1)
-        assert devices.problem(torch.device("cpu")) is None
-        assert torch.initial_seed() == 5
+def test_questions_about_kernels_run_none() -> None:
+    def refuse(*arguments: Any, **arrays: Any) -> None:
+        raise AssertionError("a kernel ran")
+
+    with backends.emulated(_Broken("end_layer", refuse)):
+        assert backends.problem(torch.device("cpu")) is None
+        assert fu.ops.is_supported(torch.ones(3))
 
 
 @pytest.mark.skipif(find_spec("fastunroll._emulated") is None, reason="built without -DFASTUNROLL_EMULATED=ON")
@@ -235,7 +241,7 @@ def test_a_refused_launch_is_an_error() -> None:
         raise RuntimeError("CUDA refused to launch a kernel: too many resources requested for launch")
 
     broken = _Broken("", None)
-    with devices.emulated(broken):
+    with backends.emulated(broken):
         assert fu.soft_threshold(torch.ones(3), 0.1).sum() > 0
         broken.kernel, broken.instead = "soft_threshold", refuse
         with pytest.raises(RuntimeError, match="refused to launch"):

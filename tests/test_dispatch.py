@@ -14,20 +14,19 @@ import torch
 from devices import NO_GPU, on
 from fastunroll import _fastunroll
 from fastunroll.__main__ import main
-from fastunroll.ops import device as device_module
-from fastunroll.ops import dispatch, fused, timings
-from fastunroll.ops.device import kernels
-from fastunroll.ops.dispatch import Plan
+from fastunroll.ops import backends
+from fastunroll.ops.cuda import fused, kernel_choice, timings
+from fastunroll.ops.cuda.backend import CudaBackend
+from fastunroll.ops.cuda.kernel_choice import Plan
+from fastunroll.ops.cuda.timings import Case, Timings
 from fastunroll.ops.spec import NetworkSpec, Parameters
-from fastunroll.ops.timings import Case, Timings
 from fastunroll.tune import tune
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with on("emulated") as device:
-        kernels(torch.empty(0, device=device))
+    with on("emulated"):
         timings.forget()
         yield tmp_path / "fastunroll" / "cpu.json"
     timings.forget()
@@ -46,7 +45,7 @@ def _plan(n: int, batch: int, gradient: bool = False, kind: str = "untied", laye
             NetworkSpec(layers),
             Parameters([torch.zeros(n, n // 2)] * len(second), second, theta=[torch.zeros(1)]),
         )
-    return dispatch.plan(kernels(y), form, p, y, gradient=gradient)
+    return kernel_choice.plan(backends.backend_of(y.device).module, form, p, y, gradient=gradient)
 
 
 _CASE = Case("untied", "single", False, 128, 64, {"16 samples on 1 blocks": 9.0, "16 samples on 4 blocks": 3.0})
@@ -62,8 +61,8 @@ def test_without_timings_few_samples_spread_over_many_blocks_as_long_as_all_run_
     assert _plan(500, 16 * 8) == Plan("single", 1, 16)
     assert _plan(500, 16 * 8 + 1) == Plan("single", 1, 4)
     assert _plan(500, 16 * 33 + 1) == Plan("single", 2, 4)
-    assert _plan(500, 1, kind="gradient") == _plan(500, 1, kind="tied") == Plan("single", 1, 16, keeps=True)
-    assert _plan(500, 16 * 16, kind="gradient") == Plan("single", 1, 8, keeps=True)
+    assert _plan(500, 1, kind="gradient") == _plan(500, 1, kind="tied") == Plan("single", 1, 16, weights_in_smem=True)
+    assert _plan(500, 16 * 16, kind="gradient") == Plan("single", 1, 8, weights_in_smem=True)
     assert _plan(500, 16 * 16 + 1, kind="gradient") == Plan("single", 1, 4)
     assert _plan(500, 1, kind="tied", layers=1) == Plan("single", 1, 16)
     assert _plan(100, 1) == Plan("single", 1, 1)
@@ -122,13 +121,13 @@ def test_tuning_times_each_kernel_and_leaves_all_as_it_was(cache: Path) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
     assert len({(c.kind, c.precision, c.gradient) for c in found.cases}) == len(found.cases) == 12
     for c in found.cases:
-        talls = (1, 2) if c.precision == "single" else (1,)
-        plans = [Plan(c.precision, tall, blocks) for tall in talls for blocks in (1, 2, 4)]
+        row_tiles = (1, 2) if c.precision == "single" else (1,)
+        plans = [Plan(c.precision, tiles, blocks) for tiles in row_tiles for blocks in (1, 2, 4)]
         if not c.gradient:
             plans.append(Plan(c.precision, 1, 16))
         if not c.gradient and c.kind != "untied":
-            plans += [Plan(c.precision, 1, blocks, keeps=True) for blocks in (8, 16)]
-        assert set(c.times) == {dispatch.name_of(plan) for plan in (*plans, None)}
+            plans += [Plan(c.precision, 1, blocks, weights_in_smem=True) for blocks in (8, 16)]
+        assert set(c.times) == {kernel_choice.name_of(plan) for plan in (*plans, None)}
         assert min(c.times.values()) > 0
     found.write(cache)
     assert Timings.read(cache) == found
@@ -137,29 +136,34 @@ def test_tuning_times_each_kernel_and_leaves_all_as_it_was(cache: Path) -> None:
     y = torch.zeros(1, 16)
     fastest = min(found.cases[0].times, key=found.cases[0].times.__getitem__)
     assert found.cases[0].kind == "untied"
-    assert dispatch.name_of(_plan(32, len(y))) == fastest
+    assert kernel_choice.name_of(_plan(32, len(y))) == fastest
+
+
+def _examples() -> list[str]:
+    device = torch.device("cpu")
+    return kernel_choice.examples(backends.backend_of(device).module, device)
 
 
 def test_examples_say_how_and_what(cache: Path) -> None:
-    lines = dispatch.examples(torch.device("cpu"))
+    lines = _examples()
     assert "by rule: `fastunroll tune` measures them" in lines[0]
     assert "  n = 500, 64 samples: 16 samples on 16 blocks; gradient: 16 samples on 4 blocks" in lines
     _measured(cache, _CASE)
-    lines = dispatch.examples(torch.device("cpu"))
+    lines = _examples()
     assert "the fastest measured on 2026-01-01" in lines[0]
     assert "  n = 128, 64 samples: 16 samples on 4 blocks; gradient: 16 samples on 1 blocks" in lines
 
 
 def test_only_one_kernel(cache: Path) -> None:
-    with dispatch.only(None):
+    with kernel_choice.only(None):
         assert _plan(100, 1) is None
-    with dispatch.only(Plan("single", 1, 4)):
+    with kernel_choice.only(Plan("single", 1, 4)):
         assert _plan(100, 1) == Plan("single", 1, 4)
         assert _plan(600, 1) is None
     assert _plan(100, 1) == Plan("single", 1, 1)
 
 
-def test_results_are_the_same_whichever_kernel_serves(cache: Path) -> None:
+def test_results_are_the_same_with_each_kernel(cache: Path) -> None:
     net = fu.nn.LISTA(torch.randn(20, 33), layers=3)
     y = torch.randn(5, 20)
     found = []
@@ -186,9 +190,9 @@ def test_tuning_by_a_build_for_cuda_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], devices: int, why: str
 ) -> None:
     cuda = torch.device("cuda", 0)
-    monkeypatch.setitem(device_module._modules, "cuda", object())
+    monkeypatch.setitem(backends._backends, "cuda", CudaBackend(object()))
     monkeypatch.setattr(_fastunroll, "cuda_devices", lambda: (devices, why))
-    assert device_module.problem(cuda) == fu.backend().cuda_problem == why
+    assert backends.problem(cuda) == fu.backend().cuda_problem == why
     with pytest.raises(SystemExit, match="2"):
         main(["tune"])
     assert capsys.readouterr().err == f"fastunroll tune: there are no CUDA kernels here to choose among: {why}\n"
@@ -202,8 +206,8 @@ def test_a_kernel_that_errs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def wrong(module: Any, chosen: Plan, *arguments: Any) -> None:
         usual(module, chosen, *arguments)
-        if dispatch.name_of(chosen) == name:
-            arguments[-3].mul_(1.01)  # the last layer
+        if kernel_choice.name_of(chosen) == name:
+            arguments[-1].last.mul_(1.01)
 
     monkeypatch.setattr(fused, "forward", wrong)
     found = tune(torch.device("cpu"), sizes=(32,), batches=(2,), layers=2, seconds=0, precisions=("single",))

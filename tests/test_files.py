@@ -21,7 +21,7 @@ import pytest
 import torch
 from fastunroll import _files, convert
 from fastunroll.data import SparseRecovery, sensing_matrix
-from fastunroll.ops.timings import Case, Timings
+from fastunroll.ops.cuda.timings import Case, Timings
 from fastunroll.reproduce.stored import ReproduceError, read_results, read_weights, write_results
 from fastunroll.training import end_to_end, train
 

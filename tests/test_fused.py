@@ -11,8 +11,7 @@ import pytest
 import torch
 from cases import relative_error
 from devices import DEVICE_FACTS, DEVICES, on
-from fastunroll.ops import dispatch, fused
-from fastunroll.ops.device import kernels
+from fastunroll.ops.cuda import fused, kernel_choice
 from forms import SMALL, Form, build
 from torch import Tensor
 
@@ -25,13 +24,12 @@ _FORMS = [
 ]
 
 
-Choose = Callable[..., list[dispatch.Plan]]
+Choose = Callable[..., list[kernel_choice.Plan]]
 
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     with on(request.param) as found:
-        kernels(torch.empty(0, device=found))  # tried, with the plans that it has by itself
         yield found
 
 
@@ -39,19 +37,19 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
 def choose(monkeypatch: pytest.MonkeyPatch) -> Choose:
     """Makes plans of a precision and shape; the list holds those that were used."""
 
-    def set_plan(precision: str, tall: int, blocks: int, keeps: bool = False) -> list[dispatch.Plan]:
+    def set_plan(precision: str, row_tiles: int, blocks: int, in_smem: bool = False) -> list[kernel_choice.Plan]:
         if blocks > 1 and DEVICE_FACTS and not DEVICE_FACTS[1]:
             pytest.skip("blocks cannot share memory on this device")
-        used: list[dispatch.Plan] = []
-        usual = dispatch.plan
+        used: list[kernel_choice.Plan] = []
+        usual = kernel_choice.plan
 
-        def plan(module: Any, f: Any, p: Any, y: Tensor, gradient: bool = False) -> dispatch.Plan | None:
+        def plan(module: Any, f: Any, p: Any, y: Tensor, gradient: bool = False) -> kernel_choice.Plan | None:
             if usual(module, f, p, y, gradient) is None:
                 return None
-            used.append(dispatch.Plan(precision, tall, blocks, keeps))
+            used.append(kernel_choice.Plan(precision, row_tiles, blocks, in_smem))
             return used[-1]
 
-        monkeypatch.setattr(dispatch, "plan", plan)
+        monkeypatch.setattr(kernel_choice, "plan", plan)
         return used
 
     return set_plan
@@ -89,7 +87,7 @@ _SHAPES = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)]
 _FORWARD_SHAPES = [*_SHAPES, (1, 16)]
 
 
-@pytest.mark.parametrize(("tall", "blocks"), _FORWARD_SHAPES)
+@pytest.mark.parametrize(("row_tiles", "blocks"), _FORWARD_SHAPES)
 @pytest.mark.parametrize(
     "form",
     [Form("lista", "affine"), Form("lfista", "affine-tied", "fista", vector=True, starts=True),
@@ -97,13 +95,13 @@ _FORWARD_SHAPES = [*_SHAPES, (1, 16)]
      Form("admm", "affine-tied", "admm", starts=True)],
     ids=str,
 )  # fmt: skip
-def test_every_shape_is_the_same(form: Form, tall: int, blocks: int, device: torch.device, choose: Choose) -> None:
+def test_every_shape_is_the_same(form: Form, row_tiles: int, blocks: int, device: torch.device, choose: Choose) -> None:
     wide = min(100 * blocks, 500)
     m, n = (37, wide - 3) if form.linear.startswith("affine") else (wide - 10, wide - 3)
-    p = build(replace(form, m=m, n=n, batch=16 * tall + 3, layers=2, dtype=torch.float32))
+    p = build(replace(form, m=m, n=n, batch=16 * row_tiles + 3, layers=2, dtype=torch.float32))
     wanted, state = _exact(p).reference()
     p = _moved(p, device, torch.float32)
-    used = choose("single", tall, blocks)
+    used = choose("single", row_tiles, blocks)
     x, s = p.run(return_state=True) if form.scheme != "proximal_gradient" else (p.run(), state)
     assert used
     assert relative_error(x.cpu().double(), wanted[-1]) <= _OFF["single"]
@@ -171,18 +169,20 @@ def test_gradients(form: Form, precision: str, device: torch.device, choose: Cho
     assert relative_error(together, exactly) <= {"single": 1e-4, "tf32": 2e-2, "bfloat16": 0.3}[precision]
 
 
-@pytest.mark.parametrize(("tall", "blocks"), _SHAPES)
+@pytest.mark.parametrize(("row_tiles", "blocks"), _SHAPES)
 @pytest.mark.parametrize(
     "form",
     [Form("lista", "affine", vector=True), Form("lfista", "affine-tied", "fista"),
      Form("lista-cp", "gradient-own", "fista"), Form("group", "gradient", prox={"group": 2})],
     ids=str,
 )  # fmt: skip
-def test_gradients_of_every_shape(form: Form, tall: int, blocks: int, device: torch.device, choose: Choose) -> None:
-    size = {"m": 37, "n": 100 * blocks - 4, "batch": 16 * tall + 3, "layers": 2}
+def test_gradients_of_every_shape(
+    form: Form, row_tiles: int, blocks: int, device: torch.device, choose: Choose
+) -> None:
+    size = {"m": 37, "n": 100 * blocks - 4, "batch": 16 * row_tiles + 3, "layers": 2}
     p = build(replace(form, **size, dtype=torch.float32), requires_grad=True)
     wanted = _gradients(_exact(p))
-    used = choose("single", tall, blocks)
+    used = choose("single", row_tiles, blocks)
     found = _gradients(_moved(p, device, torch.float32))
     assert len(used) == 2
     for a, b in zip(found, wanted, strict=True):

@@ -191,7 +191,7 @@ def test_memory_that_means_something_else_is_noticed() -> None:
     """The same address, but other strides, or a negation or conjugation put off."""
     w, z = torch.randn(60, 60), torch.randn(60, 60, dtype=torch.complex64)
     for t, change in ((w, lambda t: t.mT), (w, torch._neg_view), (z, torch.conj), (w, lambda t: t[:, :30])):
-        watched = cache.Kept([t], object)
+        watched = cache.CacheEntry([t], object)
         assert watched.is_current([t])
         before = t.data
         t.data = change(t.data)

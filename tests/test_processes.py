@@ -12,12 +12,13 @@ import fastunroll as fu
 import pytest
 import torch
 from callers import check_callers
-from fastunroll.ops import memory
+from fastunroll.ops.cpu import memory
 
 TIMEOUT = 300  # for what takes seconds: only a hang takes longer
 
 NETWORK = """
 import os, signal, sys, threading, torch, fastunroll as fu
+from fastunroll.ops import network_call
 torch.set_num_threads(2)
 generator = torch.Generator().manual_seed(0)
 net = fu.nn.LISTA(torch.randn(33, 129, generator=generator), layers=4)
@@ -180,14 +181,17 @@ LONG = {
         x0=torch.randn(100_000, 2048),
     )""",
     "team": """torch.ops.fastunroll.network(
-        torch.randn(4, 1024), [torch.zeros(1024, 2048)], [torch.zeros(1024, 2048)] * 50_000, [], [torch.ones(())],
-        [], [], None, None, fu.ops.NetworkSpec(50_000, linear="gradient").encode(), False, False, False,
+        torch.randn(4, 1024), None, None,
+        [torch.zeros(1024, 2048), *[torch.zeros(1024, 2048)] * 50_000, torch.ones(())],
+        network_call.encode(fu.ops.NetworkSpec(50_000, linear="gradient"), [1, 50_000, 0, 1, 0, 0]),
+        False, False, False,
     )""",
     "backward": """torch.ops.fastunroll.network_backward(
-        torch.randn(32, 1024), None, torch.randn(32, 4096), [1e-6 * torch.randn(4096, 1024)], [],
-        [torch.ones(())], [torch.ones(())], [], [], None, None, torch.ones(3000, 32, 1024),
+        torch.randn(32, 1024), None, torch.randn(32, 4096), None, None,
+        [1e-6 * torch.randn(4096, 1024), torch.ones(()), torch.ones(())], torch.ones(3000, 32, 1024),
         torch.zeros(3000, 32, 4096), torch.zeros(3000, 32, 0, dtype=torch.uint8),
-        fu.ops.NetworkSpec(3000, linear="gradient").encode(), [True] * 3 + [True, False, True, True, False, False],
+        network_call.encode(fu.ops.NetworkSpec(3000, linear="gradient"), [1, 0, 1, 1, 0, 0]),
+        [True] * 3 + [True, False, True, True, False, False],
     )""",
 }
 
@@ -196,7 +200,7 @@ LONG = {
 def test_interrupted(tmp_path: Path, call: str) -> None:
     """Ctrl-C ends a call while it is in the core, and the next one works."""
     before = "before = results()"
-    file = 'fu.ops.network.__globals__["__file__"]'
+    file = "fu.ops.cpu.network.__file__"
     assert interrupt(tmp_path, before, " ".join(call.split()), file, "same(results(), before)") == "stopped True\n"
 
 

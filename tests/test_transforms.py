@@ -11,6 +11,8 @@ import fastunroll as fu
 import pytest
 import torch
 from cases import SMALL, Case, build
+from fastunroll.ops import AdaptiveSpec, NetworkSpec
+from fastunroll.ops.network_call import encode
 from torch import Tensor
 
 
@@ -71,22 +73,26 @@ OPERATORS = {
         torch.zeros(3, 6), torch.tensor([[1.0, 0.0, torch.inf]] * 3, dtype=torch.float64),
     ),
     "network": lambda: (
-        torch.randn(3, 4), [torch.randn(4, 6)], [torch.randn(4, 6)], [], [torch.rand(3)], [torch.rand(2)], [],
-        torch.randn(3, 6), None, [2, 1, 3, 1, 2, 1, 0], True, True, True,
+        torch.randn(3, 4), torch.randn(3, 6), None,
+        [torch.randn(4, 6), torch.randn(4, 6), torch.rand(3), torch.rand(2)],
+        encode(NetworkSpec(2, "gradient", "amp", "soft", 2, (1, 0)), [1, 1, 0, 1, 1, 0]), True, True, True,
+    ),
+    "network, glista": lambda: (
+        torch.randn(3, 4), torch.randn(3, 6), None, [torch.randn(4, 6), torch.randn(4, 6), torch.rand(2, 4)],
+        encode(AdaptiveSpec(2, "glista", support_sizes=(1, 2)), [1, 1, 1]), True, True, False,
     ),
     "network_backward": lambda: (
-        torch.randn(3, 5), torch.randn(3, 5), torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [],
-        [torch.rand(5)], [], [torch.rand(()), torch.rand(())], torch.randn(3, 5), None, torch.randn(2, 3, 5),
-        torch.randn(2, 3, 0), torch.zeros(2, 3, 0, dtype=torch.uint8), [2, 0, 1, 1, 1],
+        torch.randn(3, 5), torch.randn(3, 5), torch.randn(3, 4), torch.randn(3, 5), None,
+        [torch.randn(5, 4), torch.randn(5, 5), torch.rand(5), torch.rand(()), torch.rand(())], torch.randn(2, 3, 5),
+        torch.randn(2, 3, 0), torch.zeros(2, 3, 0, dtype=torch.uint8),
+        encode(NetworkSpec(2, scheme="fista"), [1, 1, 0, 1, 0, 2]),
         [True, True, False, True, True, False, True, False, True],
     ),
-    "adaptive": lambda: (
-        torch.randn(3, 4), [torch.randn(4, 6)] * 2, torch.rand(2, 4), torch.randn(3, 6), [0, 2, 0, 1, 2], True, True,
-        False,
-    ),
-    "adaptive_backward": lambda: (
-        torch.randn(3, 6), torch.randn(3, 4), [torch.randn(4, 6)] * 2, torch.rand(2, 4), torch.randn(3, 6),
-        torch.randn(2, 3, 6), torch.rand(2, 3, 16), [0, 2, 0, 1, 2], [True, False, True, True],
+    "network_backward, glista": lambda: (
+        torch.randn(3, 6), None, torch.randn(3, 4), torch.randn(3, 6), None,
+        [torch.randn(4, 6), torch.randn(4, 6), torch.rand(2, 4)], torch.randn(2, 3, 6), torch.rand(2, 3, 16),
+        torch.zeros(2, 3, 0, dtype=torch.uint8), encode(AdaptiveSpec(2, "glista", support_sizes=(1, 2)), [1, 1, 1]),
+        [True, True, False, False, True, True],
     ),
 }  # fmt: skip
 
@@ -94,12 +100,13 @@ OPERATORS = {
 @pytest.mark.usefixtures("_quiet_torch")
 @pytest.mark.parametrize("name", OPERATORS)
 def test_opcheck(name: str) -> None:
-    operator = getattr(torch.ops.fastunroll, name).default
+    operator = getattr(torch.ops.fastunroll, name.split(",")[0]).default
     torch.library.opcheck(operator, OPERATORS[name]())
 
 
 def test_every_operator_is_checked() -> None:
-    assert set(OPERATORS) == {n.split("::")[1] for n in torch._C._dispatch_get_all_op_names() if "fastunroll::" in n}
+    names = {name.split(",")[0] for name in OPERATORS}
+    assert names == {n.split("::")[1] for n in torch._C._dispatch_get_all_op_names() if "fastunroll::" in n}
 
 
 def modules() -> list[tuple[torch.nn.Module, tuple[Tensor, ...]]]:
@@ -248,28 +255,31 @@ MISUSED = {
     "product": lambda: (torch.randn(3, 4), torch.randn(20, 40), False, None),
     "outer": lambda: (torch.randn(3, 5), torch.randn(4, 4)),
     "network": lambda: (
-        torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 4)], [], [torch.rand(5)], [], [], None, None,
-        [2, 0, 0, 1, 1], True, True, True,
+        torch.randn(3, 4), None, None, [torch.randn(5, 4), torch.randn(5, 4), torch.rand(5)],
+        encode(NetworkSpec(2), [1, 1, 0, 1, 0, 0]), True, True, True,
     ),
     "network_backward": lambda: (
-        torch.randn(3, 4), None, torch.randn(3, 4), [torch.randn(5, 4)], [torch.randn(5, 5)], [], [torch.rand(5)], [],
-        [], None, None, torch.randn(2, 3, 5), torch.randn(2, 3, 0), torch.zeros(2, 3, 0, dtype=torch.uint8),
-        [2, 0, 0, 1, 1], [True] * 9,
+        torch.randn(3, 4), None, torch.randn(3, 4), None, None,
+        [torch.randn(5, 4), torch.randn(5, 5), torch.rand(5)], torch.randn(2, 3, 5), torch.randn(2, 3, 0),
+        torch.zeros(2, 3, 0, dtype=torch.uint8), encode(NetworkSpec(2), [1, 1, 0, 1, 0, 0]), [True] * 9,
     ),
-    "adaptive": lambda: (
-        torch.randn(3, 4), [torch.randn(4, 6)] * 2, torch.rand(2, 3), None, [0, 2, 0], True, True, False,
+    "network, glista": lambda: (
+        torch.randn(3, 4), None, None, [torch.randn(4, 6), torch.randn(4, 6), torch.rand(2, 3)],
+        encode(AdaptiveSpec(2, "glista"), [1, 1, 1]), True, True, False,
     ),
-    "adaptive_backward": lambda: (
-        torch.randn(3, 6), torch.randn(3, 4), [torch.randn(4, 6)] * 2, torch.rand(2, 4), None, torch.randn(2, 3, 6),
-        torch.rand(2, 3, 15), [0, 2, 0], [True] * 4,
+    "network_backward, glista": lambda: (
+        torch.randn(3, 6), None, torch.randn(3, 4), None, None,
+        [torch.randn(4, 6), torch.randn(4, 6), torch.rand(2, 4)], torch.randn(2, 3, 6), torch.rand(2, 3, 15),
+        torch.zeros(2, 3, 0, dtype=torch.uint8), encode(AdaptiveSpec(2, "glista"), [1, 1, 1]), [True] * 6,
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operators_stay_within_their_memory(name: str) -> None:
-    operator = getattr(torch.ops.fastunroll, name)
-    with pytest.raises(RuntimeError, match=f"fastunroll.{name}: the shapes or dtypes of its tensors do not fit"):
+    short = name.split(",")[0]
+    operator = getattr(torch.ops.fastunroll, short)
+    with pytest.raises(RuntimeError, match=f"fastunroll.{short}: the shapes or dtypes of its tensors do not fit"):
         operator(*MISUSED[name]())
     arguments = [
         [t.half() for t in a] if isinstance(a, list) and a and isinstance(a[0], Tensor) else

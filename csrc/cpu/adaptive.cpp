@@ -1,4 +1,4 @@
-// Networks whose layers follow statistics of each sample: tile by tile through all layers, and back.
+// Networks whose layers follow statistics of each sample: each tile goes through all layers, and back.
 #include <initializer_list>
 #include <new>
 
@@ -16,14 +16,14 @@ template <template <class> class Network> struct Kind {
   template <class T> using Of = Network<T>;
 };
 
-// Calls work with the kind of network that it is.
+// Calls work with the class of the network's scheme.
 template <class T, class Work> auto with_kind(const AdaptiveNetwork<T>& net, const Work& work) {
-  switch (net.kind) {
-    case Adaptive::glista:
+  switch (net.scheme) {
+    case AdaptiveScheme::glista:
       return work(Kind<Glista>());
-    case Adaptive::hyperlista:
+    case AdaptiveScheme::hyperlista:
       return work(Kind<Hyperlista>());
-    case Adaptive::lamp:
+    case AdaptiveScheme::lamp:
       return work(Kind<Lamp>());
     default:
       return work(Kind<Lvamp>());
@@ -36,20 +36,20 @@ template <class T> Factor<T> factor_of(const AdaptiveMatrix<T>& m, bool adjoint)
   if (const T* packed = adjoint ? m.packed_adjoint : m.packed) {
     f.panels = packed + packed_header<T>;
     f.finite = *packed != 0;
-    f.halved = m.halved;
+    f.bfloat16 = m.bfloat16;
   }
   return f;
 }
 
 // Whether a pass multiplies samples by matrix i, or by its adjoint.
 template <class T> bool reads(const AdaptiveNetwork<T>& net, int64_t i, bool adjoint, bool backward) {
-  if (net.kind == Adaptive::lvamp) return i == 1 || (i == 0 && adjoint == backward);
-  const bool straight = i == 0 || (net.kind == Adaptive::hyperlista && i == 2);
+  if (net.scheme == AdaptiveScheme::lvamp) return i == 1 || (i == 0 && adjoint == backward);
+  const bool straight = i == 0 || (net.scheme == AdaptiveScheme::hyperlista && i == 2);
   return adjoint == (straight ? backward : !backward);
 }
 
-// Packs matrices that are used again: by all layers, or by more than one tile of a thread. Those whose rows lie as they
-// are read are left as they are for a few samples.
+// Packs matrices that are used again: by all layers, or by more than one tile of a thread. For a few samples, matrices
+// that are read row by row stay as they are.
 template <class T>
 void pack_for(const AdaptiveNetwork<T>& net, bool backward, AdaptiveFactors<T>* factors, Workspace& memory) {
   const bool many = net.batch > 64 * net.threads;
@@ -68,10 +68,10 @@ template <class T> AdaptiveCall<T> call_of(const AdaptiveNetwork<T>& net, bool b
   for (int64_t i = 0; i < net.matrix_count; ++i)
     factors[i] = {factor_of(net.matrices[i], false), factor_of(net.matrices[i], true)};
   pack_for(net, backward, factors, memory);
-  return {net, factors, adaptive_trace_size(net), dense_above()};
+  return {net, factors, adaptive_saved_size(net), dense_above()};
 }
 
-// Tiles of whole strips, one at least for each thread that has something to do.
+// Tiles of whole strips, at least one for each thread that has work.
 template <class T> struct AdaptiveTiles {
   int64_t batch, each, count;
   explicit AdaptiveTiles(const AdaptiveNetwork<T>& net) : batch(net.batch) {
@@ -82,7 +82,7 @@ template <class T> struct AdaptiveTiles {
   int64_t rows(int64_t i) const { return batch - i * each < each ? batch - i * each : each; }
 };
 
-// Calls through(network, tile's number) for each tile; they end early once `interrupted` says so.
+// Calls through(network, stops) for each tile; stops() is true once the call is interrupted.
 template <class Network, class T, class Through>
 void over_tiles(const AdaptiveCall<T>& call, Workspace& memory, const Through& through) {
   const AdaptiveNetwork<T>& net = call.net;
@@ -104,7 +104,7 @@ void over_tiles(const AdaptiveCall<T>& call, Workspace& memory, const Through& t
   });
 }
 
-// The strips' sums, in order.
+// Sums the strips in order.
 template <class T> void sum_values(const AdaptiveCall<T>& call, T* out) {
   const int64_t size = call.net.layers * call.net.value_count;
   memset(out, 0, size_t(size) * sizeof(T));
@@ -112,7 +112,7 @@ template <class T> void sum_values(const AdaptiveCall<T>& call, T* out) {
     for (int64_t i = 0; i < size; ++i) out[i] += call.strips[strip * size + i];
 }
 
-// The gradients of W: sums over samples, and over layers if they share it.
+// The gradients of W: sums over samples, and over the layers that share it.
 template <class T> void sum_weights(const AdaptiveCall<T>& call, int64_t offset, T* const* out) {
   const AdaptiveNetwork<T>& net = call.net;
   const int64_t count = net.matrix_count - 1, layers = count == 1 ? net.layers : 1;
@@ -121,25 +121,25 @@ template <class T> void sum_weights(const AdaptiveCall<T>& call, int64_t offset,
                  net.m,
                  net.n,
                  net.threads,
-                 call.trace + k * net.batch * call.trace_size + offset,
+                 call.saved + k * net.batch * call.saved_size + offset,
                  call.learned + k * net.batch * net.n,
                  out[k]};
-    sum.g_stride = call.trace_size;
+    sum.g_stride = call.saved_size;
     FASTUNROLL_SET::outer(sum);
   }
 }
 
 }  // namespace
 
-template <class T> int64_t adaptive_trace_size(const AdaptiveNetwork<T>& net) {
-  return with_kind(net, [&](auto kind) { return decltype(kind)::template Of<T>::trace_size(net); });
+template <class T> int64_t adaptive_saved_size(const AdaptiveNetwork<T>& net) {
+  return with_kind(net, [&](auto kind) { return decltype(kind)::template Of<T>::saved_size(net); });
 }
 
 template <class T> void adaptive_forward(const AdaptiveForward<T>& a) {
   if (a.net.batch == 0) return;
   Workspace memory;
   AdaptiveCall<T> call = call_of(a.net, false, memory);
-  call.x = a.x, call.last = a.last, call.trace_out = a.trace;
+  call.x = a.x, call.last = a.last, call.saved_out = a.saved;
   with_kind(a.net, [&](auto kind) {
     using Network = typename decltype(kind)::template Of<T>;
     over_tiles<Network>(call, memory, [&](Network& network, const auto& stops) {
@@ -153,7 +153,7 @@ template <class T> void adaptive_backward(const AdaptiveBackward<T>& a) {
   const AdaptiveNetwork<T>& net = a.net;
   Workspace memory;
   AdaptiveCall<T> call = call_of(net, true, memory);
-  call.record = a.x, call.trace = a.trace, call.grad = a.grad, call.every_layer = a.every_layer;
+  call.record = a.x, call.saved = a.saved, call.grad = a.grad, call.every_layer = a.every_layer;
   call.grad_y = a.grad_y, call.grad_x0 = a.grad_x0;
   if (a.grad_learned) call.learned = memory.take<T>(net.layers * net.batch * net.n);
   const int64_t strips = blocks(net.batch, value_strip) * net.layers * net.value_count;
@@ -173,8 +173,8 @@ template <class T> void adaptive_backward(const AdaptiveBackward<T>& a) {
   if (a.grad_values) sum_values(call, a.grad_values);
 }
 
-template int64_t adaptive_trace_size(const AdaptiveNetwork<float>&);
-template int64_t adaptive_trace_size(const AdaptiveNetwork<double>&);
+template int64_t adaptive_saved_size(const AdaptiveNetwork<float>&);
+template int64_t adaptive_saved_size(const AdaptiveNetwork<double>&);
 template void adaptive_forward(const AdaptiveForward<float>&);
 template void adaptive_forward(const AdaptiveForward<double>&);
 template void adaptive_backward(const AdaptiveBackward<float>&);

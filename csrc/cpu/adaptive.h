@@ -1,14 +1,14 @@
-// What the networks that follow statistics of each sample share: a tile of samples, its products and its rows.
+// The common part of networks that follow statistics of each sample: a tile of samples, its products and its rows.
 //
-// A tile goes through all layers by itself. Its rows are padded; what pads them may hold anything, so sums along a row
-// leave it out.
+// A tile goes through all layers alone. Its rows are padded. The padding may hold any values, so sums along a row leave
+// it out.
 #pragma once
 #include "cpu/network.h"
 #include "cpu/row_sum.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 
-constexpr int64_t value_strip = 4;  // samples of a strip: strips are summed first, and a tile is made of whole ones
+constexpr int64_t value_strip = 4;  // samples of a strip: strips are summed first, and a tile consists of whole strips
 
 template <class T> struct AdaptiveFactors {
   Factor<T> forward, adjoint;  // of x M^T and x M
@@ -16,26 +16,26 @@ template <class T> struct AdaptiveFactors {
 
 // Whether W is learned: one for all layers, or one for each.
 template <class T> bool learns(const AdaptiveNetwork<T>& net) {
-  return net.kind == Adaptive::glista || net.kind == Adaptive::lamp;
+  return net.scheme == AdaptiveScheme::glista || net.scheme == AdaptiveScheme::lamp;
 }
 
-// What all tiles of a call share.
+// The arguments that all tiles of a call share.
 template <class T> struct AdaptiveCall {
   const AdaptiveNetwork<T>& net;
   const AdaptiveFactors<T>* factors;
-  int64_t trace_size;
+  int64_t saved_size;
   double above;
-  // Forward: null if nobody wants them.
-  T *x = nullptr, *last = nullptr, *trace_out = nullptr;
-  // Backward: what forward left and the gradient that enters, and the gradients that are wanted.
-  const T *record = nullptr, *trace = nullptr, *grad = nullptr;
+  // Forward: results; null if the caller does not want them.
+  T *x = nullptr, *last = nullptr, *saved_out = nullptr;
+  // Backward: the results of forward, the gradient of x, and the gradients to compute.
+  const T *record = nullptr, *saved = nullptr, *grad = nullptr;
   bool every_layer = false;
   T *grad_y = nullptr, *grad_x0 = nullptr;
-  T* learned = nullptr;  // (layers, batch, n): the gradient of W sums its products with a part of the trace
+  T* learned = nullptr;  // (layers, batch, n): the gradient of W is a sum of its products with saved values
   T* strips = nullptr;   // (strips, layers, value_count)
 
   const AdaptiveFactors<T>& factor(int64_t i) const { return factors[i]; }
-  // W, or that of a layer, of networks that learn it.
+  // W of a layer, of networks that learn it.
   const AdaptiveFactors<T>& weights(int64_t k) const { return factors[net.matrix_count == 2 ? 1 : 1 + k]; }
   const T* values(int64_t k) const { return net.values + k * net.value_count; }
 };
@@ -60,7 +60,7 @@ template <class T> class AdaptiveTile {
     masks_ = memory.take<uint64_t>(rows * words_);
     scratch_ = {memory.take<T>(rows * panel_width<T>), memory.take<T>(deepest * panel_width<T>)};
     magnitudes = take(c.net.n).data;
-    passed = memory.take<uint8_t>(c.net.n);
+    selected = memory.take<uint8_t>(c.net.n);
   }
 
   // A row of `columns` values for each sample, or one number for each.
@@ -75,8 +75,8 @@ template <class T> class AdaptiveTile {
   const T* y(int64_t r) const { return call.net.y + (first + r) * call.net.m; }
   Rows<T> all_y() const { return {y(0), call.net.m, count, nullptr, 0}; }
   const T* x0(int64_t r) const { return call.net.x0 ? call.net.x0 + (first + r) * call.net.n : nullptr; }
-  T* trace_out(int64_t k, int64_t r) const { return call.trace_out ? call.trace_out + at(k, r) : nullptr; }
-  const T* trace(int64_t k, int64_t r) const { return call.trace + at(k, r); }
+  T* saved_out(int64_t k, int64_t r) const { return call.saved_out ? call.saved_out + at(k, r) : nullptr; }
+  const T* saved(int64_t k, int64_t r) const { return call.saved + at(k, r); }
   T* learned(int64_t k, int64_t r) const {
     return call.learned ? call.learned + (k * call.net.batch + first + r) * call.net.n : nullptr;
   }
@@ -84,13 +84,13 @@ template <class T> class AdaptiveTile {
   const T* iterate(int64_t k, int64_t r) const {
     return k < 0 ? x0(r) : call.record + (k * call.net.batch + first + r) * call.net.n;
   }
-  // Where a layer's share of the gradient of values is summed.
+  // The sums for the gradient of the values of a layer.
   T* to_values(int64_t k, int64_t r) const {
     const AdaptiveNetwork<T>& net = call.net;
     return call.strips + ((first + r) / value_strip * net.layers + k) * net.value_count;
   }
 
-  // out = x W, from `start` if there is one. With `sparse` zeros of x are skipped.
+  // out = x W, added to `start` if it is given. `sparse` skips the zeros of x.
   void product(const Factor<T>& w, const Rows<T>& x, bool sparse, const PaddedRows<T>& out,
                const T* start = nullptr) const {
     Rows<T> rows = x;
@@ -121,7 +121,7 @@ template <class T> class AdaptiveTile {
     }
   }
 
-  // What a layer leaves behind.
+  // Copies the results of a layer for the caller.
   void finish_layer(int64_t k, const PaddedRows<T>& x) const {
     const int64_t n = call.net.n;
     for (int64_t r = 0; r < count; ++r) {
@@ -130,7 +130,7 @@ template <class T> class AdaptiveTile {
     }
   }
 
-  // Adds to g, or with `fresh` writes, the gradient that enters behind layer k.
+  // Adds the caller's gradient of the output of layer k to g; with `fresh`, writes it.
   void enter(int64_t k, const PaddedRows<T>& g, bool fresh) const {
     const int64_t n = call.net.n;
     const bool enters = call.every_layer || k + 1 == call.net.layers;
@@ -152,10 +152,10 @@ template <class T> class AdaptiveTile {
   const int64_t most;
   int64_t first = 0, count = 0;
   T* magnitudes;
-  uint8_t* passed;  // of the sample at hand
+  uint8_t* selected;  // of the current sample
 
  private:
-  int64_t at(int64_t k, int64_t r) const { return (k * call.net.batch + first + r) * call.trace_size; }
+  int64_t at(int64_t k, int64_t r) const { return (k * call.net.batch + first + r) * call.saved_size; }
 
   Workspace& memory_;
   uint64_t* masks_;
@@ -176,7 +176,7 @@ template <class T> inline Vector<T> inside(Vector<T> v, int64_t count) {
   return load_some(values, count);
 }
 
-// A row's sum of what body(column) says.
+// The sum of body(column) over a row.
 template <class T, class Body> inline T sum_over_row(int64_t size, const Body& body) {
   RowSum<T> sum;
   along_row<T>(size, [&](int64_t c, int j) { sum.add(j, inside<T>(body(c), size - c)); });

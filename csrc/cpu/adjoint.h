@@ -1,24 +1,23 @@
-// The linear steps of a layer, backwards: from the gradient of z to those of v, y and the matrices.
+// The gradients of linear steps: from the gradient of z to those of v, y and the matrices.
 //
-// A team goes through a task together if there is but one: its ranks share out the panels of products, and rank 0 does
-// what is between them. Otherwise a task has a team of one.
+// If there is only one task, a team works on it together: its ranks divide the panels of products, and rank 0 computes
+// everything between them. Otherwise the team of a task is one thread.
 #pragma once
 #include "cpu/backward.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 
-// v of layer k for the samples of a task: where it lies, or made again.
+// v of layer k for the samples of a task, from memory or computed again.
 template <class T>
 Rows<T> input_rows(const BackwardMemory<T>& m, int64_t k, int64_t begin, int64_t count, TaskMemory<T>& s) {
   const int64_t n = m.net.n;
-  if (m.net.splitting) return {m.traced(begin, k), m.net.trace_size(), count, nullptr, 0};
+  if (m.net.scheme == Scheme::admm) return {m.saved_of(begin, k), m.net.saved_size(), count, nullptr, 0};
   const T* x = m.iterate(k, begin);
-  if (m.net.momentum && !m.starts_from_zero(k)) {
+  if (m.net.scheme == Scheme::fista && !m.starts_from_zero(k)) {
     const T* before = m.iterate_before(k, begin);
     memset(s.along, 0, size_t(m.stride) * sizeof(T));
     for (int64_t r = 0; r < count; ++r)
-      extrapolate(s.v + r * m.stride, x ? x + r * n : s.along, before ? before + r * n : s.along, blend_of(m.net, k),
-                  n);
+      extrapolate(s.v + r * m.stride, x ? x + r * n : s.along, before ? before + r * n : s.along, beta_of(m.net, k), n);
   } else if (x) {
     return {x, n, count, nullptr, 0};
   } else {
@@ -27,12 +26,12 @@ Rows<T> input_rows(const BackwardMemory<T>& m, int64_t k, int64_t begin, int64_t
   return {s.v, m.stride, count, nullptr, 0};
 }
 
-// A rank's panels of a factor.
+// The panels of a factor for a rank.
 template <class T> Range share_of(const Factor<T>& w, const Team& team) {
   return {w.panel_count() * team.rank / team.size, w.panel_count() * (team.rank + 1) / team.size};
 }
 
-// y's share of a gradient g of W1 y, added to that of y.
+// Adds the gradient g of W1 y to the gradient of y.
 template <class T>
 void add_to_y(const BackwardMemory<T>& m, const Factor<T>& w1, int64_t begin, const Rows<T>& g, TaskMemory<T>& s,
               const Team& team) {
@@ -42,13 +41,13 @@ void add_to_y(const BackwardMemory<T>& m, const Factor<T>& w1, int64_t begin, co
 
 // z = W1 y + W2 v
 template <class T>
-void adjoint_direct(const BackwardMemory<T>& m, int64_t k, int64_t begin, const Rows<T>& g, TaskMemory<T>& s,
-                    const Team& team) {
+void adjoint_affine_step(const BackwardMemory<T>& m, int64_t k, int64_t begin, const Rows<T>& g, TaskMemory<T>& s,
+                         const Team& team) {
   const Factor<T>& w2 = m.adjoint.second.of(k);
   if (m.needs_input(k))
     product(w2, g, share_of(w2, team), s.products, m.above, StartAtZero<T>{},
             Store<T>{m.g_x + begin * m.stride, m.stride});
-  const bool shared = m.net.first.shared();
+  const bool shared = m.net.W1.shared();
   if (m.g_y && !shared) add_to_y(m, m.adjoint.first.of(k), begin, g, s, team);
   if (team.rank != 0) return;
   if (m.g_bias) {
@@ -59,25 +58,24 @@ void adjoint_direct(const BackwardMemory<T>& m, int64_t k, int64_t begin, const 
         store(sum + c, k + 1 < m.net.layers ? load(sum + c) + load(row + c) : load(row + c));
     }
   }
-  const auto place = m.of_second.place(k, m.count);
-  if (m.of_second.wanted() || (m.of_first.wanted() && !shared)) m.of_second.put_g(place, begin, g);
-  if (m.of_second.wanted() && !m.starts_from_zero(k))
-    m.of_second.put_x(place, begin, input_rows(m, k, begin, g.count, s));
+  const auto place = m.of_W2.place(k, m.count);
+  if (m.of_W2.wanted() || (m.of_W1.wanted() && !shared)) m.of_W2.put_g(place, begin, g);
+  if (m.of_W2.wanted() && !m.starts_from_zero(k)) m.of_W2.put_x(place, begin, input_rows(m, k, begin, g.count, s));
 }
 
 // z = v + W^T (step r), r = y - A v [+ s]. With h = W g, the gradient of r is step h; that of v is g - A^T (step h).
 // With a Gram matrix W is the identity.
 template <class T>
-void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const Rows<T>& g, TaskMemory<T>& s,
-                     const Team& team) {
+void adjoint_gradient_step(const BackwardMemory<T>& m, int64_t k, int64_t begin, const Rows<T>& g, TaskMemory<T>& s,
+                           const Team& team) {
   const Network<T>& net = m.net;
   const int64_t stride_y = m.stride_y, size = net.m;
   for (int64_t r = 0; team.rank == 0 && r < g.count; ++r) {
     T* residual = s.residual + r * stride_y;
-    const T* trace = m.traced(begin + r, k) + net.residual_at();
-    for (int64_t c = 0; c < size; c += lanes<T>) store(residual + c, load_some(trace + c, size - c));
+    const T* saved = m.saved_of(begin + r, k) + net.residual_at();
+    for (int64_t c = 0; c < size; c += lanes<T>) store(residual + c, load_some(saved + c, size - c));
   }
-  const bool gram = net.linear == Linear::gram;
+  const bool gram = net.linear == LinearStep::gram;
   const Factor<T>& first = m.adjoint.first.of(k);
   const Factor<T>& second = gram ? first : m.adjoint.second.of(k);
   if (!gram)
@@ -91,7 +89,7 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
     T *seen = s.seen + r * stride_y, *residual = s.residual + r * stride_y;
     T* const to_y = m.g_y ? m.g_y + (begin + r) * stride_y : nullptr;
     T* const to_step = m.to_step.at(begin + r);
-    T* const state = net.onsager ? m.g_state + (begin + r) * stride_y : nullptr;
+    T* const state = net.scheme == Scheme::amp ? m.g_state + (begin + r) * stride_y : nullptr;
     for (int64_t c = 0; c < size; c += lanes<T>) {
       Vector<T> h = load(seen + c);
       if (to_step) store(to_step + c, multiply_add(h, load(residual + c), load(to_step + c)));
@@ -119,8 +117,8 @@ void adjoint_coupled(const BackwardMemory<T>& m, int64_t k, int64_t begin, const
     sum.put_g(place, begin, m.upright ? rows : of_n);
     sum.put_x(place, begin, m.upright ? of_n : rows);
   };
-  if (m.of_second.wanted()) put(m.of_second, g, s.residual);
-  if (m.of_first.wanted()) put(m.of_first, input_rows(m, k, begin, g.count, s), s.seen);
+  if (m.of_W2.wanted()) put(m.of_W2, g, s.residual);
+  if (m.of_W1.wanted()) put(m.of_W1, input_rows(m, k, begin, g.count, s), s.seen);
 }
 
 }  // namespace fastunroll::FASTUNROLL_SET

@@ -11,7 +11,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   words = tile_words<T>(n);
   above = dense_above();
   threads = useful_threads(net, batch, a.threads);
-  // What all layers share is summed into while a few samples are in the cache; what is a layer's own, seldom.
+  // Sums that all layers share are added to while a few samples are in the cache; sums of single layers seldom.
   const int64_t longest = shares_matrices(net) ? 256 : 2048;
   segment = batch < longest ? batch : longest;
   task = 64;
@@ -21,7 +21,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   step = rows_of(net.step, m, memory);
   g_x = memory.take<T>(segment * stride);
   g_state = net.state_size() ? memory.take<T>(segment * state_stride()) : nullptr;
-  const bool sums_bias = !net.coupled() && net.first.shared() && (a.grad_first.given() || a.grad_y);
+  const bool sums_bias = !net.is_gradient_step() && net.W1.shared() && (a.grad_W1.given() || a.grad_y);
   g_bias = sums_bias ? memory.take<T>(segment * stride) : nullptr;
   g_y = a.grad_y ? memory.take<T>(segment * stride_y) : nullptr;
 
@@ -31,36 +31,37 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   to_theta = columns(a.grad_theta, n / net.group);
   to_gain = columns(a.grad_gain, n);
   to_step = columns(a.grad_step, m);
-  to_blend = columns(a.grad_blend, n);
+  to_blend = columns(a.grad_beta, n);
 
   const auto sum = [&](bool wanted, bool stacks, int64_t lowest, int64_t rows, int64_t columns,
                        const Transposed<T>& g) {
-    constexpr int64_t tall = 256;
-    const int64_t room = blocks(segment, strip) * strip, at_once = stacks && room < tall ? tall / room : 1;
+    constexpr int64_t max_rows = 256;
+    const int64_t rows_of_layer = blocks(segment, strip) * strip;
+    const int64_t at_once = stacks && rows_of_layer < max_rows ? max_rows / rows_of_layer : 1;
     SampleSum<T> made{g, {}, net.layers, lowest, at_once};
-    if (wanted && !g.data) made.g = Transposed<T>::make(rows, at_once * room, memory);
-    if (wanted) made.x = Stacked<T>::make(columns, at_once * room, memory);
+    if (wanted && !g.data) made.g = Transposed<T>::make(rows, at_once * rows_of_layer, memory);
+    if (wanted) made.x = Stacked<T>::make(columns, at_once * rows_of_layer, memory);
     return made;
   };
   constexpr int64_t few = 8;
-  upright = net.coupled() && batch <= few;
-  if (net.coupled()) {  // W = A takes part in both products, and its gradient comes from both
+  upright = net.is_gradient_step() && batch <= few;
+  if (net.is_gradient_step()) {  // W = A takes part in both products, and its gradient comes from both
     const int64_t rows = upright ? m : n, columns_of_sum = upright ? n : m;
     const bool both = net.is_own_adjoint();
-    of_second = sum(both ? a.grad_first.given() : a.grad_second.given(),
-                    both ? net.first.shared() : net.second.shared(), 0, rows, columns_of_sum, {});
-    of_first = sum(a.grad_first.given(), net.first.shared(), 0, rows, columns_of_sum, {});
+    of_W2 = sum(both ? a.grad_W1.given() : a.grad_W2.given(), both ? net.W1.shared() : net.W2.shared(), 0, rows,
+                columns_of_sum, {});
+    of_W1 = sum(a.grad_W1.given(), net.W1.shared(), 0, rows, columns_of_sum, {});
   } else {  // both sums have the same rows
-    const bool with_first = a.grad_first.given() && !net.first.shared();
-    of_second = sum(a.grad_second.given(), net.second.shared() && !with_first, starts_from_zero(0), n, n, {});
-    of_first = sum(a.grad_first.given(), false, 0, n, m, of_second.g);
-    if (!of_second.g.data) of_second.g = of_first.g;
+    const bool with_first = a.grad_W1.given() && !net.W1.shared();
+    of_W2 = sum(a.grad_W2.given(), net.W2.shared() && !with_first, starts_from_zero(0), n, n, {});
+    of_W1 = sum(a.grad_W1.given(), false, 0, n, m, of_W2.g);
+    if (!of_W2.g.data) of_W2.g = of_W1.g;
   }
   const auto transposed = [&](const PerLayer<T>& wanted) {
-    return net.coupled() && !upright && wanted.given() ? memory.take<T>(wanted.count * n * m) : nullptr;
+    return net.is_gradient_step() && !upright && wanted.given() ? memory.take<T>(wanted.count * n * m) : nullptr;
   };
-  g_first = transposed(a.grad_first);
-  g_second = transposed(a.grad_second);
+  turned_W1 = transposed(a.grad_W1);
+  turned_W2 = transposed(a.grad_W2);
 
   adjoint = adjoint_factors(net, memory);
   pack_if_used_again(adjoint, net, batch, threads, memory);
@@ -71,8 +72,8 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
     TaskMemory<T>& s = tasks[t];
     s.g = memory.take<T>(task * stride);
     s.v = memory.take<T>(task * stride);
-    s.residual = net.coupled() ? memory.take<T>(task * stride_y) : nullptr;
-    s.seen = net.coupled() ? memory.take<T>(task * stride_y) : nullptr;
+    s.residual = net.is_gradient_step() ? memory.take<T>(task * stride_y) : nullptr;
+    s.seen = net.is_gradient_step() ? memory.take<T>(task * stride_y) : nullptr;
     s.along = memory.take<T>(stride);
     s.magnitudes = memory.take<T>(stride);
     s.scales = memory.take<T>(task);
@@ -95,7 +96,7 @@ template <class T> class BackwardPass {
   BackwardMemory<T> m;
   const Backward<T>& a;
   const Network<T>& net;
-  Queue* queues;         // of tasks, for each layer and what is beside them
+  Queue* queues;         // of tasks: one for each layer, and two for the rest
   int64_t stop_at = -1;  // the layer with which all of the team stop
 
   void start_segment();
@@ -103,13 +104,13 @@ template <class T> class BackwardPass {
   void finish_segment();
   void layer_of_task(int64_t k, int64_t begin, TaskMemory<T>& s, const Team& team);
   void through_prox(int64_t k, int64_t b, T* g, int64_t row, TaskMemory<T>& s);
-  void onsager_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale, TaskMemory<T>& s);
+  void amp_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale, TaskMemory<T>& s);
   void through_input(int64_t k, int64_t b);
   void finish_shared_bias(int64_t begin, TaskMemory<T>& s);
   void sum(const SampleSum<T>& factors, int64_t rows, bool add, T* out, int64_t part, TaskMemory<T>& s);
   void sums_of_layer(int64_t k, int64_t part, TaskMemory<T>& s);
-  void coupled_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums, bool follows, int64_t part,
-                   TaskMemory<T>& s);
+  void gradient_step_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums, bool follows,
+                         int64_t part, TaskMemory<T>& s);
 
   const ColumnSums<T>* const column_sums[4] = {&m.to_theta, &m.to_gain, &m.to_step, &m.to_blend};
   bool is_last_segment() const { return m.first_sample + m.count == a.batch; }
@@ -131,11 +132,11 @@ template <class T> void BackwardPass<T>::start_segment() {
   }
 }
 
-// With Onsager's term s+ = share r: the gradients of its gain, and of the scale of theta.
+// amp, s+ = share r: the gradients of the gain in the share, and of the scale of theta.
 template <class T>
-void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale, TaskMemory<T>& s) {
+void BackwardPass<T>::amp_row(int64_t k, int64_t b, int64_t row, const Prox<T>& prox, T scale, TaskMemory<T>& s) {
   const int64_t size = net.m;
-  const T* residual = m.traced(b, k);
+  const T* residual = m.saved_of(b, k);
   T* const to_theta = m.to_theta.again_at(b);
   T of_scale = 0;
   for (int64_t c = 0; c < net.n / net.group; ++c) {
@@ -152,17 +153,17 @@ void BackwardPass<T>::onsager_row(int64_t k, int64_t b, int64_t row, const Prox<
     to_gain[0] += s.shares[row] * dot(m.g_state + b * m.stride_y, residual, size, T(1));
 }
 
-// The gradient of x+ of sample b in layer k, and behind the prox.
+// From the gradient of x+ of sample b in layer k to the gradient of z.
 template <class T> void BackwardPass<T>::through_prox(int64_t k, int64_t b, T* g, int64_t row, TaskMemory<T>& s) {
   const int64_t n = net.n;
   const bool last = k + 1 == net.layers;
-  const T* entering = a.every_layer ? m.given(a.grad, n, b, k) : last ? m.given(a.grad, n, b) : nullptr;
-  T* const state = net.splitting ? m.g_state + b * m.stride : nullptr;
-  const Vector<T> blend = broadcast(blend_of(net, k));
+  const T* grad_x = a.every_layer ? m.given(a.grad, n, b, k) : last ? m.given(a.grad, n, b) : nullptr;
+  T* const state = net.scheme == Scheme::admm ? m.g_state + b * m.stride : nullptr;
+  const Vector<T> beta = broadcast(beta_of(net, k));
   for (int64_t c = 0; c < n; c += lanes<T>) {
     Vector<T> v = last ? Vector<T>{} : load(m.g_x + b * m.stride + c);
-    if (entering) v += load_some(entering + c, n - c);
-    if (state) v -= blend * load(state + c);  // x+ also enters s+ = s + blend (z - x+)
+    if (grad_x) v += load_some(grad_x + c, n - c);
+    if (state) v -= beta * load(state + c);  // s+ = s + beta (z - x+) depends on x+ too
     store(g + c, v);
   }
   const Prox<T> prox = prox_of(net, m.theta, k);
@@ -170,20 +171,20 @@ template <class T> void BackwardPass<T>::through_prox(int64_t k, int64_t b, T* g
   T* const to_gain = m.to_gain.at(b);
   T* to_theta = m.to_theta.at(b);
   T scale = 1;
-  if (net.onsager) {
+  if (net.scheme == Scheme::amp) {
     to_theta = s.along;
     memset(s.along, 0, size_t(m.stride) * sizeof(T));
-    scale = rms(m.traced(b, k), net.m);
+    scale = rms(m.saved_of(b, k), net.m);
   }
-  prox.gradient_of_row(out, m.given(a.passed, n / net.group, b, k), g, scale, s.magnitudes, to_theta, to_gain);
-  if (net.onsager) onsager_row(k, b, row, prox, scale, s);
+  prox.gradient_of_row(out, m.given(a.selected, n / net.group, b, k), g, scale, s.magnitudes, to_theta, to_gain);
+  if (net.scheme == Scheme::amp) amp_row(k, b, row, prox, scale, s);
   if (!state) return;
-  const T* moved = m.traced(b, k) + n;
+  const T* dual_residual = m.saved_of(b, k) + n;
   T* const to_blend = m.to_blend.at(b);
   for (int64_t c = 0; c < n; c += lanes<T>) {
     const Vector<T> before = load(g + c), of_state = load(state + c);
-    if (to_blend) store(to_blend + c, multiply_add(of_state, load_some(moved + c, n - c), load(to_blend + c)));
-    store(g + c, multiply_add(blend, of_state, before));
+    if (to_blend) store(to_blend + c, multiply_add(of_state, load_some(dual_residual + c, n - c), load(to_blend + c)));
+    store(g + c, multiply_add(beta, of_state, before));
     store(state + c, before + of_state);
   }
 }
@@ -192,27 +193,27 @@ template <class T> void BackwardPass<T>::through_prox(int64_t k, int64_t b, T* g
 template <class T> void BackwardPass<T>::through_input(int64_t k, int64_t b) {
   const int64_t n = net.n;
   T *g = m.g_x + b * m.stride, *state = m.g_state + b * m.stride;
-  if (net.splitting) {
+  if (net.scheme == Scheme::admm) {
     for (int64_t c = 0; c < n; c += lanes<T>) store(state + c, load(state + c) - load(g + c));
     return;
   }
-  if (!net.momentum) return;
+  if (net.scheme != Scheme::fista) return;
   T* const to_blend = m.to_blend.at(b);
   if (k == 0 && !a.s0) {  // x - x
     for (int64_t c = 0; c < n; c += lanes<T>) store(g + c, load(g + c) + load(state + c));
     return;
   }
   const T *x = m.iterate(k, b), *before = m.iterate_before(k, b);
-  const Vector<T> blend = broadcast(blend_of(net, k));
+  const Vector<T> beta = broadcast(beta_of(net, k));
   for (int64_t c = 0; c < n; c += lanes<T>) {
-    const Vector<T> of_input = load(g + c), bent = blend * of_input;
+    const Vector<T> grad_v = load(g + c), of_difference = beta * grad_v;
     if (to_blend) {
       const Vector<T> now = x ? load_some(x + c, n - c) : Vector<T>{};
       const Vector<T> then = before ? load_some(before + c, n - c) : Vector<T>{};
-      store(to_blend + c, multiply_add(of_input, now - then, load(to_blend + c)));
+      store(to_blend + c, multiply_add(grad_v, now - then, load(to_blend + c)));
     }
-    store(g + c, of_input + bent + load(state + c));
-    store(state + c, -bent);
+    store(g + c, grad_v + of_difference + load(state + c));
+    store(state + c, -of_difference);
   }
 }
 
@@ -225,23 +226,23 @@ template <class T> void BackwardPass<T>::layer_of_task(int64_t k, int64_t begin,
   }
   team.wait();
   const Rows<T> g{s.g, m.stride, count, s.g_masks, m.words};
-  if (net.coupled())
-    adjoint_coupled(m, k, begin, g, s, team);
+  if (net.is_gradient_step())
+    adjoint_gradient_step(m, k, begin, g, s, team);
   else
-    adjoint_direct(m, k, begin, g, s, team);
-  if (!m.needs_input(k) || !(net.momentum || net.splitting)) return;
+    adjoint_affine_step(m, k, begin, g, s, team);
+  if (!m.needs_input(k) || !(net.scheme == Scheme::fista || net.scheme == Scheme::admm)) return;
   team.wait();
   for (int64_t r = 0; team.rank == 0 && r < count; ++r) through_input(k, begin + r);
 }
 
-// A direct W1 shared by all layers: its gradient and that of y come from the sum over layers.
+// Affine steps that share W1: the gradients of W1 and y follow from a sum over layers.
 template <class T> void BackwardPass<T>::finish_shared_bias(int64_t begin, TaskMemory<T>& s) {
   const int64_t count = m.rows_of_task(begin);
   const T* sums = m.g_bias + begin * m.stride;
   for (int64_t r = 0; r < count; ++r) mark_row(s.g_masks + r * m.words, m.words, sums + r * m.stride, net.n);
   const Rows<T> g{sums, m.stride, count, s.g_masks, m.words};
   if (m.g_y) add_to_y(m, m.adjoint.first.of(0), begin, g, s, Team{0, 1, nullptr});
-  if (m.of_first.wanted()) m.of_first.put_g({}, begin, g);
+  if (m.of_W1.wanted()) m.of_W1.put_g({}, begin, g);
 }
 
 template <class T>
@@ -251,33 +252,33 @@ void BackwardPass<T>::sum(const SampleSum<T>& factors, int64_t rows, bool add, T
              m.above);
 }
 
-// Coupled: the sum is made upright, or transposed, (n, m), and turned once it is complete.
+// Gradient steps: the sum is made upright; or transposed, (n, m), and turned once it is complete.
 template <class T>
-void BackwardPass<T>::coupled_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums, bool follows,
-                                  int64_t part, TaskMemory<T>& s) {
+void BackwardPass<T>::gradient_step_sum(int64_t k, const PerLayer<T>& out, const SampleSum<T>& factors, T* sums,
+                                        bool follows, int64_t part, TaskMemory<T>& s) {
   const auto place = factors.place(k, m.count);
   if (!place.completes) return;
   const bool complete = is_last_segment() && (!out.shared() || k == 0);
   T* const own = m.upright ? out.of(k) : sums + out.index(k) * net.n * net.m;
   sum(factors, place.rows, follows || adds_to(out, place.stack), own, part, s);
-  const bool more = &factors == &m.of_second && net.is_own_adjoint();
+  const bool more = &factors == &m.of_W2 && net.is_own_adjoint();
   if (complete && !more && !m.upright)
     transpose_rows(own, net.m, net.n * part / m.threads, net.n * (part + 1) / m.threads, out.of(k), net.n);
 }
 
 template <class T> void BackwardPass<T>::sums_of_layer(int64_t k, int64_t part, TaskMemory<T>& s) {
-  if (net.coupled()) {
+  if (net.is_gradient_step()) {
     const bool both = net.is_own_adjoint();
-    if (m.of_second.wanted())
-      coupled_sum(k, both ? a.grad_first : a.grad_second, m.of_second, both ? m.g_first : m.g_second, false, part, s);
-    if (m.of_first.wanted()) coupled_sum(k, a.grad_first, m.of_first, m.g_first, both, part, s);
+    if (m.of_W2.wanted())
+      gradient_step_sum(k, both ? a.grad_W1 : a.grad_W2, m.of_W2, both ? m.turned_W1 : m.turned_W2, false, part, s);
+    if (m.of_W1.wanted()) gradient_step_sum(k, a.grad_W1, m.of_W1, m.turned_W1, both, part, s);
     return;
   }
-  const auto place = m.of_second.place(k, m.count);
-  if (m.of_second.wanted() && !m.starts_from_zero(k) && place.completes)
-    sum(m.of_second, place.rows, adds_to(a.grad_second, place.stack), a.grad_second.of(k), part, s);
-  if (m.of_first.wanted() && !net.first.shared())
-    sum(m.of_first, m.count, adds_to(a.grad_first, place.stack), a.grad_first.of(k), part, s);
+  const auto place = m.of_W2.place(k, m.count);
+  if (m.of_W2.wanted() && !m.starts_from_zero(k) && place.completes)
+    sum(m.of_W2, place.rows, adds_to(a.grad_W2, place.stack), a.grad_W2.of(k), part, s);
+  if (m.of_W1.wanted() && !net.W1.shared())
+    sum(m.of_W1, m.count, adds_to(a.grad_W1, place.stack), a.grad_W1.of(k), part, s);
 }
 
 template <class T> void BackwardPass<T>::finish_segment() {
@@ -290,19 +291,19 @@ template <class T> void BackwardPass<T>::finish_segment() {
   copy(a.grad_s0, m.g_state, m.state_stride(), net.state_size());
 }
 
-// All samples of the segment through all layers, as one of the team sees it.
+// One thread's part of the way of a segment's samples through all layers.
 template <class T> void BackwardPass<T>::run_segment(Team team) {
   TaskMemory<T>& s = m.tasks[team.rank];
-  TaskMemory<T> shared = m.tasks[0];  // of a task that all go through together
+  TaskMemory<T> shared = m.tasks[0];  // of the task that the team shares
   shared.products = s.products;
   const int64_t count = blocks(m.count, m.task);
   const auto each_part = [&](auto work) {
     for (int64_t part = team.rank; part < m.threads; part += team.size) work(part);
   };
-  if (!net.coupled() && m.of_first.wanted())
+  if (!net.is_gradient_step() && m.of_W1.wanted())
     for (int64_t i; queues[net.layers].take(i, count);)
-      m.of_first.put_x({0, 0, m.count, true}, i * m.task,
-                       {m.given(a.y, net.m, i * m.task), net.m, m.rows_of_task(i * m.task), nullptr, 0});
+      m.of_W1.put_x({0, 0, m.count, true}, i * m.task,
+                    {m.given(a.y, net.m, i * m.task), net.m, m.rows_of_task(i * m.task), nullptr, 0});
   for (int64_t k = net.layers - 1; k >= 0; --k) {
     if (count == 1)
       layer_of_task(k, 0, shared, team);
@@ -312,7 +313,7 @@ template <class T> void BackwardPass<T>::run_segment(Team team) {
     if (team.rank == 0)
       for (const ColumnSums<T>* sums : column_sums) sums->add_strips(k, m.count);
     each_part([&](int64_t part) { sums_of_layer(k, part, s); });
-    // All of the team end with one and the same layer: the next, since some may be there already.
+    // The whole team stops after the same layer: the next one, since some threads may have begun it.
     if (team.rank == 0 && stop_at < 0 && a.interrupted && a.interrupted())
       __atomic_store_n(&stop_at, k ? k - 1 : 0, __ATOMIC_RELAXED);
     team.wait();
@@ -321,33 +322,33 @@ template <class T> void BackwardPass<T>::run_segment(Team team) {
   if (!m.g_bias) return;
   for (int64_t i; queues[net.layers + 1].take(i, count);) finish_shared_bias(i * m.task, s);
   team.wait();
-  if (m.of_first.wanted())
-    each_part([&](int64_t part) { sum(m.of_first, m.count, m.first_sample > 0, a.grad_first.of(0), part, s); });
+  if (m.of_W1.wanted())
+    each_part([&](int64_t part) { sum(m.of_W1, m.count, m.first_sample > 0, a.grad_W1.of(0), part, s); });
 }
 
 template <class T> void BackwardPass<T>::run() {
-  // The first layer's W2 meets nothing but zeros if the network starts from them.
-  if (!net.coupled() && a.grad_second.given() && m.starts_from_zero(0) && (!net.second.shared() || net.layers == 1))
-    memset(a.grad_second.arrays[0], 0, size_t(net.n * net.n) * sizeof(T));
+  // If the network starts from zero, W2 of the first layer multiplies only zeros.
+  if (!net.is_gradient_step() && a.grad_W2.given() && m.starts_from_zero(0) && (!net.W2.shared() || net.layers == 1))
+    memset(a.grad_W2.arrays[0], 0, size_t(net.n * net.n) * sizeof(T));
   for (m.first_sample = 0; m.first_sample < a.batch && stop_at < 0; m.first_sample += m.segment) {
     m.count = a.batch - m.first_sample < m.segment ? a.batch - m.first_sample : m.segment;
     start_segment();
     in_parallel(m.threads, [&](Team team) { run_segment(team); });
     finish_segment();
   }
-  // The sums for gains were made with x+, which is P times the gain.
+  // The sums for gains were made with x+, which is gain P.
   for (int64_t k = 0; k < net.layers; ++k) m.to_gain.divide(k, prox_of(net, m.theta, k).gain);
   m.to_theta.write_columns(a.grad_theta, net.layers);
   m.to_step.write_columns(a.grad_step, net.layers);
   m.to_gain.write_values(a.grad_gain, net.layers);
-  m.to_blend.write_values(a.grad_blend, net.layers);
+  m.to_blend.write_values(a.grad_beta, net.layers);
 }
 
 }  // namespace
 
 template <class T> void network_backward(const Backward<T>& a) {
   if (a.batch == 0) {  // sums over no samples
-    const PerLayer<T> sums[] = {a.grad_first, a.grad_second, a.grad_step, a.grad_theta, a.grad_gain, a.grad_blend};
+    const PerLayer<T> sums[] = {a.grad_W1, a.grad_W2, a.grad_step, a.grad_theta, a.grad_gain, a.grad_beta};
     for (const PerLayer<T>& out : sums) clear(out);
     return;
   }

@@ -1,7 +1,7 @@
 // Sums over samples that keep columns apart, for the gradients of thresholds, steps and other small parameters.
 //
-// Within a layer samples are summed in strips of 16, then the strips; then the layers that share a parameter, then its
-// columns: one order, whatever the tiles and threads.
+// The order of a sum does not depend on tiles and threads: first samples in strips of 16, then the strips of a layer,
+// then the layers that share a parameter, then its columns.
 #pragma once
 #include "cpu/sample_sum.h"
 #include "fastunroll.h"
@@ -17,17 +17,17 @@ template <class T> struct ColumnSums {
   T* strips;  // (strips, stride), or null if nothing is to be summed
   T* layers;  // (layers, stride)
 
-  // For at most `most` samples at a time.
+  // For at most `max` samples at a time.
   template <class Memory>
-  static ColumnSums make(bool wanted, int64_t columns, int64_t most, int64_t layers, Memory& memory) {
+  static ColumnSums make(bool wanted, int64_t columns, int64_t max, int64_t layers, Memory& memory) {
     const int64_t stride = tile_stride<T>(columns);
     if (!wanted) return {columns, stride, nullptr, nullptr};
     T* sums = memory.template take<T>(layers * stride);
     memset(sums, 0, size_t(layers * stride) * sizeof(T));
-    return {columns, stride, memory.template take<T>(blocks(most, strip) * stride), sums};
+    return {columns, stride, memory.template take<T>(blocks(max, strip) * stride), sums};
   }
 
-  // Where sample b adds what it has, in ascending order within a strip; null if nobody wants it.
+  // The row to which sample b adds its values, in ascending order within a strip; null if the sum is not wanted.
   T* at(int64_t b) const {
     T* const sums = again_at(b);
     if (sums && b % strip == 0) memset(sums, 0, size_t(stride) * sizeof(T));
@@ -46,7 +46,7 @@ template <class T> struct ColumnSums {
     for (int64_t c = 0; strips && c < columns; ++c) layers[k * stride + c] /= divisor;
   }
 
-  // Into a parameter with one value or one for each column.
+  // Writes the sums to a parameter with one value, or one for each column.
   void write_columns(const PerLayer<T>& out, int64_t layer_count) const {
     if (!strips) return;
     clear(out);
@@ -54,7 +54,7 @@ template <class T> struct ColumnSums {
       for (int64_t c = 0; c < columns; ++c) out.of(k)[out.size == 1 ? 0 : c] += layers[k * stride + c];
   }
 
-  // Into a parameter with one value a layer.
+  // Writes the sums to a parameter with one value a layer.
   void write_values(const PerLayer<T>& out, int64_t layer_count) const {
     if (!strips) return;
     clear(out);

@@ -110,11 +110,11 @@ template <class T> int64_t product_packed_size(const Product<T>& p) { return act
 template int64_t product_packed_size(const Product<float>&);
 template int64_t product_packed_size(const Product<double>&);
 
-template <class T> int64_t adaptive_trace_size(const AdaptiveNetwork<T>& a) {
-  return active<T>().adaptive_trace_size(a);
+template <class T> int64_t adaptive_saved_size(const AdaptiveNetwork<T>& a) {
+  return active<T>().adaptive_saved_size(a);
 }
-template int64_t adaptive_trace_size(const AdaptiveNetwork<float>&);
-template int64_t adaptive_trace_size(const AdaptiveNetwork<double>&);
+template int64_t adaptive_saved_size(const AdaptiveNetwork<float>&);
+template int64_t adaptive_saved_size(const AdaptiveNetwork<double>&);
 
 template <class T> double roof(const Roof& a, T zero) { return active<T>().roof(a, zero); }
 template double roof(const Roof&, float);

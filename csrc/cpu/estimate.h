@@ -1,4 +1,4 @@
-// How LAMP and LVAMP estimate x from r = x + noise of known variance: a row at a time, and backwards.
+// The estimate of x from r = x + noise of known variance, of LAMP and LVAMP: a row at a time, and its gradient.
 #pragma once
 #include "cpu/adaptive.h"
 #include "cpu/exponential.h"
@@ -9,7 +9,7 @@ namespace fastunroll::FASTUNROLL_SET {
 // there Gaussian: with beta = power / (power + v) and q = beta r^2 / v, it is not zero with probability
 // pi = sigmoid(logit p + log(1 - beta) / 2 + q / 2), and x = pi beta r.
 template <class T> struct Estimate {
-  static constexpr T largest = 1e4;  // standard deviations, beyond which nothing is more certain
+  static constexpr T largest = 1e4;  // standard deviations, beyond which the estimate does not change
   bool soft;
   int64_t n;
   T first, second;  // alpha and s, or the logarithm of the power and the logit of p

@@ -1,4 +1,4 @@
-// exp and what is made of it, by vectors: within 2 units in the last place, and a NaN shows.
+// exp and sigmoid of vectors, within 2 units in the last place. NaN stays NaN.
 #pragma once
 #include "cpu/simd.h"
 
@@ -7,7 +7,7 @@ namespace fastunroll::FASTUNROLL_SET {
 template <class T> struct Exponential;
 template <> struct Exponential<float> {
   static constexpr float least = -87, log2_e = 1.44269504f, high = 0.693145752f, low = 1.42860677e-6f;
-  static constexpr float round = 0x1.8p23f;  // added and taken off, it leaves a whole number
+  static constexpr float round = 0x1.8p23f;  // adding and subtracting it leaves a whole number
   static constexpr int terms = 7, mantissa = 23;
 };
 template <> struct Exponential<double> {

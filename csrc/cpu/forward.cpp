@@ -1,7 +1,7 @@
-// The layers of a network for one tile of samples after another: a tile's iterates never leave the cache.
+// The layers of a network for one tile of samples after another: the iterates of a tile never leave the cache.
 //
-// A team of threads shares a tile where there are fewer samples than keep the threads busy; else each takes tiles of
-// its own. Within a tile, products are shared out by panels and everything else by rows.
+// With too few samples to keep the threads busy, a team of threads shares each tile; otherwise each thread takes its
+// own tiles. Within a tile the team divides products by panels and everything else by rows.
 #include "cpu/network.h"
 #include "cpu/threads.h"
 
@@ -10,10 +10,10 @@ namespace {
 
 template <class T> struct TileMemory {
   T *x, *next;       // (rows, stride): the iterate before and after a layer
-  T *state, *input;  // where there is a second state: s, (rows, stride) or (rows, stride_y), and v
-  T* start;          // where products with y begin: W1 y, (rows, stride); or y, (rows, stride_y)
+  T *state, *input;  // if there is a second state: s, (rows, stride) or (rows, stride_y), and v
+  T* start;          // the start of products: W1 y, (rows, stride); or -y, (rows, stride_y)
   T* residual;       // step r, (rows, stride_y)
-  T* scales;         // of theta, a row each
+  T* scales;         // of theta, one for each row
   uint64_t *masks, *next_masks, *input_masks;
 };
 
@@ -37,7 +37,7 @@ template <class T> class ForwardPass {
   TileMemory<T>* tile_memory;
   ProductScratch<T>* scratch;
   T** magnitudes;
-  int64_t stop_after = never;  // so many layers, of all tiles if a team shares them
+  int64_t stop_after = never;  // the number of layers after which to stop, over all tiles if a team shares them
 
   // One tile, as one thread of a team sees it.
   struct Tile {
@@ -60,18 +60,18 @@ template <class T> class ForwardPass {
   void run_tile(Tile tile);
   void start(const Tile& tile);
   void make_input(const Tile& tile, int64_t k);
-  void linear_direct(const Tile& tile, int64_t k, const Rows<T>& v);
-  void linear_coupled(const Tile& tile, int64_t k, const Rows<T>& v);
-  void linear_gram(const Tile& tile, int64_t k, const Rows<T>& v);
+  void affine_step(const Tile& tile, int64_t k, const Rows<T>& v);
+  void gradient_step(const Tile& tile, int64_t k, const Rows<T>& v);
+  void gram_step(const Tile& tile, int64_t k, const Rows<T>& v);
   template <class Start, class Finish = AsItIs<T>>
   void into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Rows<T>& left, const Start& start,
                  const Finish& finish = {});
   void finish_rows(const Tile& tile, int64_t k);
-  bool ends_by_row(int64_t k) const { return net.splitting || !prox_of(net, theta, k).by_element(); }
-  // What the trace has of layer k and sample b; null where there is no trace.
-  T* traced(int64_t k, int64_t b) const { return a.trace ? a.trace + (k * a.batch + b) * net.trace_size() : nullptr; }
+  bool ends_by_row(int64_t k) const { return net.scheme == Scheme::admm || !prox_of(net, theta, k).by_element(); }
+  // The values saved of layer k and sample b; null if nothing is saved.
+  T* saved_of(int64_t k, int64_t b) const { return a.saved ? a.saved + (k * a.batch + b) * net.saved_size() : nullptr; }
   Record<T> record_of(const Tile& tile, int64_t k) const {
-    return {a.trace ? traced(k, tile.first) + net.residual_at() : nullptr, net.trace_size(), net.m};
+    return {a.saved ? saved_of(k, tile.first) + net.residual_at() : nullptr, net.saved_size(), net.m};
   }
   bool stopped(const Tile& tile, int64_t step);
   bool goes_on() const { return __atomic_load_n(&stop_after, __ATOMIC_RELAXED) == never; }
@@ -79,7 +79,7 @@ template <class T> class ForwardPass {
 
 template <class T>
 ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory) : a(arguments), net(arguments.net) {
-  factors = linear_factors(net, memory, a.packed && a.halved);
+  factors = linear_factors(net, memory, a.packed && a.bfloat16);
   if (a.packed) {
     use_packed(factors, a.packed);
   } else {
@@ -90,7 +90,7 @@ ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory) : a(
   stride = tile_stride<T>(net.n);
   stride_y = tile_stride<T>(net.m);
   words = tile_words<T>(net.n);
-  stride_state = net.onsager ? stride_y : stride;
+  stride_state = net.scheme == Scheme::amp ? stride_y : stride;
   above = dense_above();
 
   threads = useful_threads(net, a.batch, a.threads);
@@ -99,7 +99,7 @@ ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory) : a(
   if (!together && tiles.count < threads) threads = int(tiles.count);
 
   const int64_t most = tiles.most_rows();
-  const bool second_state = net.state_size() > 0, has_input = net.momentum || net.splitting;
+  const bool second_state = net.state_size() > 0, has_input = net.scheme == Scheme::fista || net.scheme == Scheme::admm;
   tile_memory = memory.take<TileMemory<T>>(threads);
   scratch = memory.take<ProductScratch<T>>(threads);
   magnitudes = memory.take<T*>(threads);
@@ -112,16 +112,16 @@ ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory) : a(
     t.next = memory.take<T>(most * stride);
     t.state = second_state ? memory.take<T>(most * stride_state) : nullptr;
     t.input = has_input ? memory.take<T>(most * stride) : nullptr;
-    t.start = memory.take<T>(most * (net.coupled() ? stride_y : stride));
-    t.residual = net.linear == Linear::coupled ? memory.take<T>(most * stride_y) : nullptr;
-    t.scales = net.onsager ? memory.take<T>(most) : nullptr;
+    t.start = memory.take<T>(most * (net.is_gradient_step() ? stride_y : stride));
+    t.residual = net.linear == LinearStep::gradient ? memory.take<T>(most * stride_y) : nullptr;
+    t.scales = net.scheme == Scheme::amp ? memory.take<T>(most) : nullptr;
     t.masks = memory.take<uint64_t>(most * words);
     t.next_masks = memory.take<uint64_t>(most * words);
     t.input_masks = has_input ? memory.take<uint64_t>(most * words) : nullptr;
   }
 }
 
-// x and s as given, with their masks.
+// x and s at the start, with their masks.
 template <class T> void ForwardPass<T>::start(const Tile& tile) {
   const TileMemory<T>& t = tile.t;
   const int64_t n = net.n, m = net.m, size = net.state_size();
@@ -136,10 +136,10 @@ template <class T> void ForwardPass<T>::start(const Tile& tile) {
       memset(s, 0, size_t(stride_state) * sizeof(T));
       if (a.s0)
         memcpy(s, a.s0 + (tile.first + r) * size, size_t(size) * sizeof(T));
-      else if (net.momentum)
+      else if (net.scheme == Scheme::fista)
         memcpy(s, x, size_t(n) * sizeof(T));
     }
-    if (net.coupled()) {
+    if (net.is_gradient_step()) {
       const T* y = a.y + (tile.first + r) * m;
       for (int64_t c = 0; c < stride_y; ++c) t.start[r * stride_y + c] = c < m ? -y[c] : 0;
     }
@@ -152,17 +152,17 @@ template <class T> void ForwardPass<T>::make_input(const Tile& tile, int64_t k) 
   for (int64_t r = tile.first_row(); r < tile.last_row(); ++r) {
     const T *x = t.x + r * stride, *s = t.state + r * stride;
     T* v = t.input + r * stride;
-    if (net.momentum) {
-      extrapolate(v, x, s, blend_of(net, k), n);
+    if (net.scheme == Scheme::fista) {
+      extrapolate(v, x, s, beta_of(net, k), n);
     } else {
       for (int64_t c = 0; c < n; c += lanes<T>) store(v + c, load(x + c) - load(s + c));
-      if (T* const to = traced(k, tile.first + r)) memcpy(to, v, size_t(n) * sizeof(T));
+      if (T* const to = saved_of(k, tile.first + r)) memcpy(to, v, size_t(n) * sizeof(T));
     }
     mark_row(t.input_masks + r * words, words, v, n);
   }
 }
 
-// The product that ends in x+, or in z where whole rows are needed to go on.
+// The product that ends in x+; or in z, if the proximal step needs whole rows.
 template <class T>
 template <class Start, class Finish>
 void ForwardPass<T>::into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Rows<T>& left, const Start& start,
@@ -182,9 +182,9 @@ void ForwardPass<T>::into_next(const Tile& tile, int64_t k, const Factor<T>& w, 
   run(StoreThrough<T>{t.next, stride, prox, t.scales, t.next_masks, words});
 }
 
-template <class T> void ForwardPass<T>::linear_direct(const Tile& tile, int64_t k, const Rows<T>& v) {
+template <class T> void ForwardPass<T>::affine_step(const Tile& tile, int64_t k, const Rows<T>& v) {
   const TileMemory<T>& t = tile.t;
-  if (k < net.first.count) {  // once if all layers share it
+  if (k < net.W1.count) {  // once if all layers share W1
     const Rows<T> y{a.y + tile.first * net.m, net.m, tile.rows, nullptr, 0};
     const Factor<T>& w1 = factors.first.of(k);
     product(w1, y, tile.panels(w1.panel_count()), tile.scratch, above, StartAtZero<T>{}, Store<T>{t.start, stride});
@@ -192,20 +192,20 @@ template <class T> void ForwardPass<T>::linear_direct(const Tile& tile, int64_t 
   into_next(tile, k, factors.second.of(k), v, StartFrom<T>{t.start, stride});
 }
 
-template <class T> void ForwardPass<T>::linear_coupled(const Tile& tile, int64_t k, const Rows<T>& v) {
+template <class T> void ForwardPass<T>::gradient_step(const Tile& tile, int64_t k, const Rows<T>& v) {
   const TileMemory<T>& t = tile.t;
   const Factor<T>& forward = factors.first.of(k);
   const Range panels = tile.panels(forward.panel_count());
   const StoreNegated<T> store_residual{t.residual, stride_y, step.of(k), record_of(tile, k)};
-  if (net.onsager) {  // start from -y - s
+  if (net.scheme == Scheme::amp) {  // start from -y - s
     for (int64_t r = tile.first_row(); r < tile.last_row(); ++r)
       for (int64_t c = r * stride_y; c < r * stride_y + net.m; ++c) t.state[c] = t.start[c] - t.state[c];
     tile.team.wait();
   }
-  product(forward, v, panels, tile.scratch, above, StartFrom<T>{net.onsager ? t.state : t.start, stride_y},
-          store_residual);
+  product(forward, v, panels, tile.scratch, above,
+          StartFrom<T>{net.scheme == Scheme::amp ? t.state : t.start, stride_y}, store_residual);
   tile.team.wait();
-  if (net.onsager) {
+  if (net.scheme == Scheme::amp) {
     for (int64_t r = tile.first_row(); r < tile.last_row(); ++r) t.scales[r] = rms(t.residual + r * stride_y, net.m);
     tile.team.wait();
   }
@@ -213,12 +213,12 @@ template <class T> void ForwardPass<T>::linear_coupled(const Tile& tile, int64_t
   into_next(tile, k, factors.second.of(k), residual, StartFrom<T>{v.data, stride});
 }
 
-template <class T> void ForwardPass<T>::linear_gram(const Tile& tile, int64_t k, const Rows<T>& v) {
+template <class T> void ForwardPass<T>::gram_step(const Tile& tile, int64_t k, const Rows<T>& v) {
   into_next(tile, k, factors.first.of(k), v, StartFrom<T>{tile.t.start, stride_y},
             StepBack<T>{v.data, stride, step.of(k), record_of(tile, k)});
 }
 
-// What needs whole rows: some prox, the second state, copies for the caller.
+// The parts of a layer that need whole rows: some proximal steps, the second state, copies for the caller.
 template <class T> void ForwardPass<T>::finish_rows(const Tile& tile, int64_t k) {
   const TileMemory<T>& t = tile.t;
   const int64_t n = net.n, m = net.m;
@@ -229,46 +229,46 @@ template <class T> void ForwardPass<T>::finish_rows(const Tile& tile, int64_t k)
     T *x = t.next + r * stride, *s = t.state + r * stride_state;
     const T scale = t.scales ? t.scales[r] : 1;
     const int64_t groups = n / net.group;
-    uint8_t* const passed = a.passed ? a.passed + (k * a.batch + b) * groups : nullptr;
-    if (net.splitting) {  // s + blend (z - x+) with z from the product, as s + z waits in x
+    uint8_t* const selected = a.selected ? a.selected + (k * a.batch + b) * groups : nullptr;
+    if (net.scheme == Scheme::admm) {  // s + beta (z - x+) with z from the product; x holds s + z
       T* z = t.input + r * stride;
-      const T blend = blend_of(net, k);
+      const T beta = beta_of(net, k);
       for (int64_t c = 0; c < n; c += lanes<T>) {
         const Vector<T> sum = load(x + c) + load(s + c);
         store(z + c, load(x + c));
         store(x + c, sum);
       }
-      prox.apply_to_row(x, scale, tile.magnitudes, passed);
-      T* const trace = traced(k, b);
+      prox.apply_to_row(x, scale, tile.magnitudes, selected);
+      T* const saved = saved_of(k, b);
       for (int64_t c = 0; c < n; c += lanes<T>) {
         const Vector<T> difference = load(z + c) - load(x + c);
-        if (trace) store_some(trace + n + c, difference, n - c);
-        store(s + c, multiply_add(broadcast(blend), difference, load(s + c)));
+        if (saved) store_some(saved + n + c, difference, n - c);
+        store(s + c, multiply_add(broadcast(beta), difference, load(s + c)));
       }
     } else if (ends_by_row(k)) {
-      prox.apply_to_row(x, scale, tile.magnitudes, passed);
+      prox.apply_to_row(x, scale, tile.magnitudes, selected);
     }
     if (ends_by_row(k)) mark_row(t.next_masks + r * words, words, x, n);
-    if (net.onsager) {
+    if (net.scheme == Scheme::amp) {
       const T* residual = t.residual + r * stride_y;
-      const T b_onsager = prox.gain * T(count_nonzeros(t.next_masks + r * words, n)) / T(m);
-      for (int64_t c = 0; c < m; c += lanes<T>) store(s + c, load(residual + c) * b_onsager);
+      const T amp_share = prox.gain * T(count_nonzeros(t.next_masks + r * words, n)) / T(m);
+      for (int64_t c = 0; c < m; c += lanes<T>) store(s + c, load(residual + c) * amp_share);
     }
     if (a.x) memcpy(a.x + (k * a.batch + b) * n, x, size_t(n) * sizeof(T));
     if (last && a.last) memcpy(a.last + b * n, x, size_t(n) * sizeof(T));
     if (last && a.s) {
-      const T* out = net.momentum ? t.x + r * stride : s;
+      const T* out = net.scheme == Scheme::fista ? t.x + r * stride : s;
       memcpy(a.s + b * net.state_size(), out, size_t(net.state_size()) * sizeof(T));
     }
   }
 }
 
-// The calling thread asks whether to go on, and tells the others. A team stops after one and the same layer.
+// The calling thread asks whether to stop, and tells the others. All threads of a team stop after the same layer.
 template <class T> bool ForwardPass<T>::stopped(const Tile& tile, int64_t step) {
   const bool asks = a.interrupted && tile.team.rank == 0 && &tile.t == tile_memory;
   int64_t stop = __atomic_load_n(&stop_after, __ATOMIC_RELAXED);
   if (asks && stop == never && a.interrupted()) {
-    stop = together ? step + 1 : 0;  // the others have begun the next layer perhaps, and will wait in it
+    stop = together ? step + 1 : 0;  // the others may have begun the next layer, and will wait in it
     __atomic_store_n(&stop_after, stop, __ATOMIC_RELAXED);
   }
   return step >= stop;
@@ -278,7 +278,7 @@ template <class T> void ForwardPass<T>::run_tile(Tile tile) {
   start(tile);
   tile.team.wait();
   TileMemory<T>& t = tile.t;
-  TileMemory<T> mine = t;  // each thread of a team swaps pointers of its own
+  TileMemory<T> mine = t;  // each thread of a team swaps its own copy of the pointers
   Tile own{mine, tile.scratch, tile.magnitudes, tile.team, tile.index, tile.first, tile.rows};
   for (int64_t k = 0; k < net.layers; ++k) {
     if (mine.input) {
@@ -287,19 +287,19 @@ template <class T> void ForwardPass<T>::run_tile(Tile tile) {
     }
     const Rows<T> v{mine.input ? mine.input : mine.x, stride, tile.rows, mine.input ? mine.input_masks : mine.masks,
                     words};
-    if (net.linear == Linear::direct)
-      linear_direct(own, k, v);
-    else if (net.linear == Linear::coupled)
-      linear_coupled(own, k, v);
+    if (net.linear == LinearStep::affine)
+      affine_step(own, k, v);
+    else if (net.linear == LinearStep::gradient)
+      gradient_step(own, k, v);
     else
-      linear_gram(own, k, v);
+      gram_step(own, k, v);
     tile.team.wait();
     finish_rows(own, k);
     if (ends_by_row(k) || mine.state) tile.team.wait();
     T* const before = mine.x;
     mine.x = mine.next;
-    mine.next = net.momentum ? mine.state : before;
-    if (net.momentum) mine.state = before;
+    mine.next = net.scheme == Scheme::fista ? mine.state : before;
+    if (net.scheme == Scheme::fista) mine.state = before;
     uint64_t* const masks = mine.masks;
     mine.masks = mine.next_masks;
     mine.next_masks = masks;
@@ -328,12 +328,12 @@ template <class T> void ForwardPass<T>::run() {
 
 template <class T> int64_t network_packed_size(const Packing<T>& p) {
   Workspace memory;
-  return packed_size(linear_factors(p.net, memory, p.halved));
+  return packed_size(linear_factors(p.net, memory, p.bfloat16));
 }
 
 template <class T> void network_pack(const Packing<T>& p) {
   Workspace memory;
-  pack(linear_factors(p.net, memory, p.halved), p.threads, p.packed);
+  pack(linear_factors(p.net, memory, p.bfloat16), p.threads, p.packed);
 }
 
 template <class T> void network_forward(const Forward<T>& a) {

@@ -1,24 +1,22 @@
-// GLISTA on a tile: a gain before each layer, an overshoot behind it.
+// GLISTA on a tile: a gain before each layer, an overshoot after it.
 #pragma once
 #include "cpu/adaptive.h"
 #include "cpu/exponential.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 
-enum class Gain : int64_t { relu, inverse, exponential, sigmoid };
-
 // G(z), and its derivative.
 template <class T> struct GainAt {
   Vector<T> value, slope;
-  GainAt(Gain kind, Vector<T> z) {
-    if (kind == Gain::relu) {
+  GainAt(Gate gate, Vector<T> z) {
+    if (gate == Gate::relu) {
       const Vector<T> left = 1 - z;
       value = left <= 0 ? Vector<T>{} : left;
       slope = left <= 0 ? Vector<T>{} : broadcast(T(-1));
-    } else if (kind == Gain::inverse) {
+    } else if (gate == Gate::inverse) {
       value = T(0.2) / (T(0.001) + z);
       slope = -value / (T(0.001) + z);
-    } else if (kind == Gain::exponential) {
+    } else if (gate == Gate::exponential) {
       value = exp_of_negative<T>(-z);
       slope = -value;
     } else {
@@ -31,8 +29,8 @@ template <class T> struct GainAt {
 template <class T> class Glista {
  public:
   // Of a layer and sample: x', 1 where it was shrunk, r = y - A v.
-  static int64_t trace_size(const AdaptiveNetwork<T>& net) { return 2 * net.n + net.m; }
-  // Where in the trace is what the gradient of W sums, with what is learned().
+  static int64_t saved_size(const AdaptiveNetwork<T>& net) { return 2 * net.n + net.m; }
+  // The place in the saved values of a factor of the gradient of W; learned() is the other factor.
   static int64_t of_weights(const AdaptiveNetwork<T>& net) { return 2 * net.n; }
 
   Glista(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network, Workspace&)
@@ -59,23 +57,23 @@ template <class T> class Glista {
     t.product(t.call.factor(0).forward, v, true, r);
     for (int64_t i = 0; i < t.count; ++i) {
       over_row<T>(net.m, [&](int64_t c) { store(r[i] + c, load_some(t.y(i) + c, net.m - c) - load(r[i] + c)); });
-      if (T* trace = t.trace_out(k, i)) memcpy(trace + 2 * n, r[i], size_t(net.m) * sizeof(T));
+      if (T* saved = t.saved_out(k, i)) memcpy(saved + 2 * n, r[i], size_t(net.m) * sizeof(T));
     }
     t.product(t.call.weights(k).adjoint, r, false, z, v.data);
-    const Prox<T> prox{Shrinkage::soft, n, 1, net.passing ? net.passing[k] : 0, 1, theta};
+    const Prox<T> prox{ProxKind::soft, n, 1, net.support_sizes ? net.support_sizes[k] : 0, 1, theta};
     for (int64_t i = 0; i < t.count; ++i) {
-      memset(t.passed, 0, size_t(n));
-      prox.apply_to_row(z[i], 1, t.magnitudes, t.passed);
-      for (int64_t c = 0; c < n; ++c) t.magnitudes[c] = T(1 - t.passed[c]);
+      memset(t.selected, 0, size_t(n));
+      prox.apply_to_row(z[i], 1, t.magnitudes, t.selected);
+      for (int64_t c = 0; c < n; ++c) t.magnitudes[c] = T(1 - t.selected[c]);
       over_row<T>(n, [&](int64_t c) {
         const Vector<T> found = load(z[i] + c), before = load(x[i] + c);
         const Vector<T> far = magnitude<T>(found - before) + T(0.1);
         const Vector<T> o = 1 - layer.a * load(theta + c) * load(t.magnitudes + c) / far;
         store(x[i] + c, o * found + (1 - o) * before);
       });
-      if (T* trace = t.trace_out(k, i)) {
-        memcpy(trace, z[i], size_t(n) * sizeof(T));
-        memcpy(trace + n, t.magnitudes, size_t(n) * sizeof(T));
+      if (T* saved = t.saved_out(k, i)) {
+        memcpy(saved, z[i], size_t(n) * sizeof(T));
+        memcpy(saved + n, t.magnitudes, size_t(n) * sizeof(T));
       }
     }
     t.finish_layer(k, x);
@@ -105,9 +103,9 @@ template <class T> class Glista {
 
  private:
   struct Layer {
-    Gain kind;
+    Gate gate;
     T d, kappa, a;
-    GainAt<T> gain(Vector<T> x) const { return GainAt<T>(kind, d * magnitude<T>(x)); }
+    GainAt<T> gain(Vector<T> x) const { return GainAt<T>(gate, d * magnitude<T>(x)); }
   };
 
   // The numbers of a layer; spreads its thresholds.
@@ -115,12 +113,12 @@ template <class T> class Glista {
     const T* values = t.call.values(k);
     sizes = net.value_count - 3;
     spread(theta, values, sizes, n);
-    return {Gain(net.option), values[sizes], values[sizes + 1], values[sizes + 2]};
+    return {net.gate, values[sizes], values[sizes + 1], values[sizes + 2]};
   }
 
   // From the gradient of x+, in x, to those of z and, by the overshoot alone, of x.
   void through_overshoot(int64_t k, int64_t i, const Layer& layer) {
-    const T *found = t.trace(k, i), *shrunk = found + n, *before = t.iterate(k - 1, i);
+    const T *found = t.saved(k, i), *shrunk = found + n, *before = t.iterate(k - 1, i);
     T* const to = t.to_values(k, i);
     T sums[2];
     sums_over_row<2>(n, sums, [&](int64_t c, const auto& add) {
@@ -149,10 +147,10 @@ template <class T> class Glista {
     sums_over_row<2>(n, sums, [&](int64_t c, const auto& add) {
       const Vector<T> then = before ? load_some(before + c, n - c) : Vector<T>{}, g = load(z[i] + c) - load(v[i] + c);
       const GainAt<T> gain = layer.gain(then);
-      const Vector<T> bent = g * then * layer.kappa * gain.slope;
-      add(0, bent * magnitude<T>(then));
+      const Vector<T> of_gain = g * then * layer.kappa * gain.slope;
+      add(0, of_gain * magnitude<T>(then));
       add(1, g * then * gain.value);
-      const Vector<T> through = g * (1 + layer.kappa * gain.value) + bent * layer.d * sign_of<T>(then);
+      const Vector<T> through = g * (1 + layer.kappa * gain.value) + of_gain * layer.d * sign_of<T>(then);
       store(x[i] + c, load(x[i] + c) + through);
     });
     T* const to = t.to_values(k, i) + sizes;

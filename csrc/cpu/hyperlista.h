@@ -1,4 +1,4 @@
-// HyperLISTA on a tile: thresholds, momentum and supports follow from each sample's residual.
+// HyperLISTA on a tile: the residual of each sample determines its thresholds, momentum and support sizes.
 #pragma once
 #include "cpu/adaptive.h"
 
@@ -6,9 +6,9 @@ namespace fastunroll::FASTUNROLL_SET {
 
 template <class T> class Hyperlista {
  public:
-  // Of a layer and sample: A^+ r; 1 where z was shrunk, 0 where it passed, NaN where that is not known; |x|_0.
-  static int64_t trace_size(const AdaptiveNetwork<T>& net) { return 2 * net.n + 1; }
-  // Where in the trace is what the gradient of W sums, with what is learned(), if W learns.
+  // Of a layer and sample: A^+ r; 1 where z was shrunk, 0 where it selected, NaN where that is not known; |x|_0.
+  static int64_t saved_size(const AdaptiveNetwork<T>& net) { return 2 * net.n + 1; }
+  // The place in the saved values of a factor of the gradient of W; learned() is the other factor.
   static int64_t of_weights(const AdaptiveNetwork<T>&) { return 0; }
 
   Hyperlista(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network, Workspace& memory)
@@ -83,7 +83,7 @@ template <class T> class Hyperlista {
   }
 
   // How many pass; NaN if that is not known.
-  T passing(double c3, double gained) const {
+  T support_size(double c3, double gained) const {
     const double bounded = gained != gained ? 0 : clamp(gained, -__DBL_MAX__, __DBL_MAX__);
     return T(__builtin_floor(clamp(c3 * bounded, 0.0, double(n))));
   }
@@ -96,7 +96,7 @@ template <class T> class Hyperlista {
     const T nonzeros =
         sum_over_row<T>(n, [&](int64_t j) { return load(x[i] + j) == 0 ? Vector<T>{} : broadcast(T(1)); });
     const T momentum = c[1] * nonzeros;
-    const T count = passing(c[2], __builtin_log(at_start[i] / error));
+    const T count = support_size(c[2], __builtin_log(at_start[i] / error));
     over_row<T>(n, [&](int64_t j) {
       const Vector<T> now = load(x[i] + j), z = now - load(moved[i] + j) + momentum * (now - load(before[i] + j));
       store(before[i] + j, now);
@@ -116,19 +116,19 @@ template <class T> class Hyperlista {
       const Vector<T> soft = shrink<T>(z, broadcast(theta));
       store(x[i] + j, shrunk == 0 ? z : shrunk == 1 ? soft : shrunk);
     });
-    if (T* trace = t.trace_out(k, i)) {
-      memcpy(trace, seen[i], size_t(n) * sizeof(T));
-      memcpy(trace + n, t.magnitudes, size_t(n) * sizeof(T));
-      trace[2 * n] = nonzeros;
+    if (T* saved = t.saved_out(k, i)) {
+      memcpy(saved, seen[i], size_t(n) * sizeof(T));
+      memcpy(saved + n, t.magnitudes, size_t(n) * sizeof(T));
+      saved[2 * n] = nonzeros;
     }
   }
 
   // From the gradient of x+, in x, to those of z, in moved, and of A^+ r, in seen. `before` has, when a layer begins,
   // the gradient of the iterate before that the layer above left, and then the layer's own.
   void through_step(int64_t k, int64_t i) {
-    const T *trace = t.trace(k, i), *shrunk = trace + n, *out = t.iterate(k, i), *c = t.call.values(k);
+    const T *saved = t.saved(k, i), *shrunk = saved + n, *out = t.iterate(k, i), *c = t.call.values(k);
     const T *now = t.iterate(k - 1, i), *then = k ? t.iterate(k - 2, i) : now;
-    const T nonzeros = trace[2 * n], momentum = c[1] * nonzeros;
+    const T nonzeros = saved[2 * n], momentum = c[1] * nonzeros;
     T sums[2];
     sums_over_row<2>(n, sums, [&](int64_t j, const auto& add) {
       const Vector<T> x_out = load_some(out + j, n - j), was_shrunk = load_some(shrunk + j, n - j);
@@ -142,9 +142,9 @@ template <class T> class Hyperlista {
       store(before[i] + j, -momentum * behind);
     });
     T* const to = t.to_values(k, i);
-    to[0] += T(sums[0] * sum_of_magnitudes(trace));
+    to[0] += T(sums[0] * sum_of_magnitudes(saved));
     to[1] += sums[1] * nonzeros;
-    over_row<T>(n, [&](int64_t j) { store(seen[i] + j, sums[0] * c[0] * sign_of<T>(load_some(trace + j, n - j))); });
+    over_row<T>(n, [&](int64_t j) { store(seen[i] + j, sums[0] * c[0] * sign_of<T>(load_some(saved + j, n - j))); });
   }
 
   AdaptiveTile<T>& t;

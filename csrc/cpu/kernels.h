@@ -1,5 +1,6 @@
 // What one instruction set provides.
 #pragma once
+#include "bench.h"
 #include "fastunroll.h"
 
 namespace fastunroll {
@@ -14,7 +15,7 @@ template <class T> struct Kernels {
   void (*product_pack)(const Product<T>&);
   void (*product)(const Product<T>&);
   void (*outer)(const Outer<T>&);
-  int64_t (*adaptive_trace_size)(const AdaptiveNetwork<T>&);
+  int64_t (*adaptive_saved_size)(const AdaptiveNetwork<T>&);
   void (*adaptive_forward)(const AdaptiveForward<T>&);
   void (*adaptive_backward)(const AdaptiveBackward<T>&);
   int64_t (*dictionary_size)(const Dictionary<T>&);

@@ -1,4 +1,4 @@
-// LAMP and LVAMP on a tile: message passing whose noise is estimated from each sample.
+// LAMP and LVAMP on a tile: message passing that estimates the noise from each sample.
 #pragma once
 #include "cpu/estimate.h"
 
@@ -9,8 +9,8 @@ constexpr double least_variance = 1e-9, most_variance = 1e9;
 template <class T> class Lamp {
  public:
   // Of a layer and sample: v; r; the mean of v^2, and the sum of eta'.
-  static int64_t trace_size(const AdaptiveNetwork<T>& net) { return net.m + net.n + 2; }
-  // Where in the trace is what the gradient of W sums, with what is learned(), if W learns.
+  static int64_t saved_size(const AdaptiveNetwork<T>& net) { return net.m + net.n + 2; }
+  // The place in the saved values of a factor of the gradient of W; learned() is the other factor.
   static int64_t of_weights(const AdaptiveNetwork<T>&) { return 0; }
 
   Lamp(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network, Workspace&)
@@ -36,10 +36,10 @@ template <class T> class Lamp {
     for (int64_t i = 0; i < t.count; ++i) {
       const T mean = mean_square(v[i]);
       slopes[i] = estimate(k, mean).apply(r[i], x[i]);
-      if (T* trace = t.trace_out(k, i)) {
-        memcpy(trace, v[i], size_t(m) * sizeof(T));
-        memcpy(trace + m, r[i], size_t(n) * sizeof(T));
-        trace[m + n] = mean, trace[m + n + 1] = slopes[i];
+      if (T* saved = t.saved_out(k, i)) {
+        memcpy(saved, v[i], size_t(m) * sizeof(T));
+        memcpy(saved + m, r[i], size_t(n) * sizeof(T));
+        saved[m + n] = mean, saved[m + n + 1] = slopes[i];
       }
     }
     t.finish_layer(k, x);
@@ -53,19 +53,19 @@ template <class T> class Lamp {
     }
   }
 
-  // x and v have the gradients of what layer k leaves.
+  // x and v hold the gradients of the results of layer k.
   void backward_layer(int64_t k) {
     const bool top = k + 1 == net.layers;
     t.enter(k, x, top);
     if (!top) through_residual();
     for (int64_t i = 0; i < t.count; ++i) {
-      const T *trace = t.trace(k, i), mean = trace[m + n], share = trace[m + n + 1] / T(m);
+      const T *saved = t.saved(k, i), mean = saved[m + n], share = saved[m + n + 1] / T(m);
       const T to_share =
-          top ? T(0) : sum_over_row<T>(m, [&](int64_t c) { return load(v[i] + c) * load_some(trace + c, m - c); });
-      const T to_variance = estimate(k, mean).gradient(trace + m, to_share / T(m), x[i], t.to_values(k, i));
+          top ? T(0) : sum_over_row<T>(m, [&](int64_t c) { return load(v[i] + c) * load_some(saved + c, m - c); });
+      const T to_variance = estimate(k, mean).gradient(saved + m, to_share / T(m), x[i], t.to_values(k, i));
       const T to_square = mean >= T(least_variance) ? to_variance * 2 / T(m) : 0;
       over_row<T>(
-          m, [&](int64_t c) { store(v[i] + c, share * load(v[i] + c) + to_square * load_some(trace + c, m - c)); });
+          m, [&](int64_t c) { store(v[i] + c, share * load(v[i] + c) + to_square * load_some(saved + c, m - c)); });
       if (T* learned = t.learned(k, i)) memcpy(learned, x[i], size_t(n) * sizeof(T));
     }
     t.product(t.call.weights(k).forward, x, false, v, v.data);
@@ -80,7 +80,7 @@ template <class T> class Lamp {
  private:
   Estimate<T> estimate(int64_t k, T mean) const {
     const T variance = mean < T(least_variance) ? T(least_variance) : mean;
-    return Estimate<T>(net.option == 0, n, t.call.values(k), variance);
+    return Estimate<T>(net.prox == AdaptiveProx::soft, n, t.call.values(k), variance);
   }
 
   T mean_square(const T* row) const {
@@ -125,7 +125,7 @@ template <class T> class Lamp {
 template <class T> class Lvamp {
  public:
   // Of a layer and sample: r1; d = U^T y - s V^T r2; v2; the share, not yet bounded; v1; alpha, not yet bounded.
-  static int64_t trace_size(const AdaptiveNetwork<T>& net) { return net.n + net.matrices[0].rows + 4; }
+  static int64_t saved_size(const AdaptiveNetwork<T>& net) { return net.n + net.matrices[0].rows + 4; }
   static int64_t of_weights(const AdaptiveNetwork<T>&) { return 0; }
 
   Lvamp(AdaptiveTile<T>& tile, const AdaptiveNetwork<T>& network, Workspace&)
@@ -159,9 +159,9 @@ template <class T> class Lvamp {
       over_row<T>(rank,
                   [&](int64_t c) { store(d[i] + c, load(seen[i] + c) - load_some(s + c, rank - c) * load(d[i] + c)); });
       const T share = share_of(v2[i], noise), bounded = clamp(share, least, 1 - least);
-      if (T* trace = t.trace_out(k, i)) {
-        memcpy(trace + n, d[i], size_t(rank) * sizeof(T));
-        trace[n + rank] = v2[i], trace[n + rank + 1] = share;
+      if (T* saved = t.saved_out(k, i)) {
+        memcpy(saved + n, d[i], size_t(rank) * sizeof(T));
+        saved[n + rank] = v2[i], saved[n + rank + 1] = share;
       }
       over_row<T>(rank, [&](int64_t c) { store(d[i] + c, gain(c, v2[i], noise) * load(d[i] + c) / bounded); });
       v2[i] = bounded_variance(v2[i] * (1 - bounded) / bounded);  // v1
@@ -170,9 +170,9 @@ template <class T> class Lvamp {
     for (int64_t i = 0; i < t.count; ++i) {
       const T v1 = v2[i], mean = estimate(k, v1).apply(r1[i], x[i]) / T(n);
       const T alpha = clamp(mean, least, 1 - least);
-      if (T* trace = t.trace_out(k, i)) {
-        memcpy(trace, r1[i], size_t(n) * sizeof(T));
-        trace[n + rank + 2] = v1, trace[n + rank + 3] = mean;
+      if (T* saved = t.saved_out(k, i)) {
+        memcpy(saved, r1[i], size_t(n) * sizeof(T));
+        saved[n + rank + 2] = v1, saved[n + rank + 3] = mean;
       }
       over_row<T>(n, [&](int64_t c) { store(r2[i] + c, (load(x[i] + c) - alpha * load(r1[i] + c)) / (1 - alpha)); });
       v2[i] = bounded_variance(v1 * alpha / (1 - alpha));
@@ -188,7 +188,7 @@ template <class T> class Lvamp {
     }
   }
 
-  // r2 and v2 have the gradients of what layer k leaves.
+  // r2 and v2 hold the gradients of the results of layer k.
   void backward_layer(int64_t k) {
     t.enter(k, x, true);
     for (int64_t i = 0; i < t.count; ++i) through_estimate(k, i);
@@ -213,7 +213,7 @@ template <class T> class Lvamp {
   static T bounded_variance(T v) { return clamp(v, T(least_variance), T(most_variance)); }
   static bool is_bounded(T v) { return is_within(v, T(least_variance), T(most_variance)); }
 
-  Estimate<T> estimate(int64_t k, T v1) const { return {net.option == 0, n, t.call.values(k) + 1, v1}; }
+  Estimate<T> estimate(int64_t k, T v1) const { return {net.prox == AdaptiveProx::soft, n, t.call.values(k) + 1, v1}; }
   T energy(int64_t i) const {
     return sum_over_row<T>(m, [&](int64_t c) { return square(load_some(t.y(i) + c, m - c)); });
   }
@@ -228,17 +228,17 @@ template <class T> class Lvamp {
 
   // To the gradients of r1, in r1, and of v1, in v2.
   void through_estimate(int64_t k, int64_t i) {
-    const T *trace = t.trace(k, i), v1 = trace[n + rank + 2], mean = trace[n + rank + 3];
+    const T *saved = t.saved(k, i), v1 = saved[n + rank + 2], mean = saved[n + rank + 3];
     const T alpha = clamp(mean, least, 1 - least), rest = 1 - alpha;
     const T raw = v1 * alpha / rest, to_raw = is_bounded(raw) ? v2[i] : 0;
     const T moved = sum_over_row<T>(n, [&](int64_t c) {
-      const Vector<T> now = load_some(t.iterate(k, i) + c, n - c), r = load_some(trace + c, n - c);
+      const Vector<T> now = load_some(t.iterate(k, i) + c, n - c), r = load_some(saved + c, n - c);
       return load(r2[i] + c) * (now - r);
     });
     const T to_alpha = (moved + to_raw * v1) / (rest * rest);
     over_row<T>(n, [&](int64_t c) { store(x[i] + c, load(x[i] + c) + load(r2[i] + c) / rest); });
     const T of_slope = is_within(mean, least, 1 - least) ? to_alpha / T(n) : 0;
-    const T to_v1 = estimate(k, v1).gradient(trace, of_slope, x[i], t.to_values(k, i) + 1);
+    const T to_v1 = estimate(k, v1).gradient(saved, of_slope, x[i], t.to_values(k, i) + 1);
     over_row<T>(n, [&](int64_t c) { store(r1[i] + c, load(x[i] + c) - alpha / rest * load(r2[i] + c)); });
     v2[i] = to_raw * alpha / rest + to_v1;
   }
@@ -246,18 +246,18 @@ template <class T> class Lvamp {
   // d has the gradient of c d / share, v2 that of v1; to those of s V^T r2, in d, and of v2.
   void through_gains(int64_t k, int64_t i) {
     const T noise = t.call.values(k)[0];
-    const T *trace = t.trace(k, i) + n, v = trace[rank], raw_share = trace[rank + 1];
+    const T *saved = t.saved(k, i) + n, v = saved[rank], raw_share = saved[rank + 1];
     const T share = clamp(raw_share, least, 1 - least), raw = v * (1 - share) / share;
     const T to_raw = is_bounded(raw) ? v2[i] : 0;
     const T along = sum_over_row<T>(
-        rank, [&](int64_t c) { return load(d[i] + c) * gain(c, v, noise) * load_some(trace + c, rank - c); });
+        rank, [&](int64_t c) { return load(d[i] + c) * gain(c, v, noise) * load_some(saved + c, rank - c); });
     const T to_share = -(along + to_raw * v) / (share * share);
     const T to_gain = is_within(raw_share, least, 1 - least) ? to_share / T(n) : 0;
     T sums[2];
     sums_over_row<2>(rank, sums, [&](int64_t c, const auto& add) {
       const Vector<T> values = load_some(s + c, rank - c), scale = values * values * v + noise;
       const Vector<T> g = load(d[i] + c);
-      const Vector<T> each = (g * load_some(trace + c, rank - c) / share + to_gain * values) * values / (scale * scale);
+      const Vector<T> each = (g * load_some(saved + c, rank - c) / share + to_gain * values) * values / (scale * scale);
       add(0, each * noise);
       add(1, -each * v);
       const Vector<T> to_seen = g * gain(c, v, noise) / share;

@@ -25,8 +25,8 @@ enum class Layout {
 // How the rows of a panel are read.
 enum class Read {
   whole,
-  cut,     // where the matrix ends, if it is not packed
-  halved,  // bfloat16, two vectors in one: the first in the upper halves, the second in the lower
+  cut,       // where the matrix ends, if it is not packed
+  bfloat16,  // bfloat16, two vectors in one: the first in the upper halves, the second in the lower
 };
 
 // Vector j of a row; `left` columns are left of one that is cut.
@@ -54,12 +54,12 @@ template <class T> struct Factor {
   bool finite;      // of the packed one
   const T* source;
   Layout layout;
-  bool far;             // not used a moment ago, so in no cache
-  bool halved = false;  // when packed
+  bool far;               // not used a moment ago, so in no cache
+  bool bfloat16 = false;  // when packed
 
   static int64_t packed_size(int64_t depth, int64_t columns) { return depth * padded<T>(columns); }
-  int64_t packed_size() const { return packed_size(depth, columns) / (halved ? 2 : 1); }
-  int64_t packed_width() const { return panel_width<T> / (halved ? 2 : 1); }
+  int64_t packed_size() const { return packed_size(depth, columns) / (bfloat16 ? 2 : 1); }
+  int64_t packed_width() const { return panel_width<T> / (bfloat16 ? 2 : 1); }
   int64_t panel_count() const { return blocks(columns, panel_width<T>); }
 
   // Rows k .. k + count - 1 of panel p; `buffer` holds count panel widths.
@@ -130,7 +130,7 @@ template <class T> bool halve(const T* rows, int64_t count, T* out) {
 // Packs panel p to `out`; false if a value is not finite.
 template <class T> bool pack_panel(const Factor<T>& w, int64_t p, T* out) {
   if constexpr (sizeof(T) == 4) {
-    if (w.halved) {
+    if (w.bfloat16) {
       alignas(vector_bytes) T block[block_size<T>];
       bool finite = true;
       for (int64_t k = 0; k < w.depth; k += block_rows) {

@@ -102,7 +102,7 @@ template <Read How> struct Reading {
 // Calls work with the way to read a panel of which `columns` are there.
 template <class T, class Work> inline void with_reading(const Factor<T>& w, int64_t columns, const Work& work) {
   if constexpr (sizeof(T) == 4)
-    if (w.panels && w.halved) return work(Reading<Read::halved>());
+    if (w.panels && w.bfloat16) return work(Reading<Read::bfloat16>());
   if (columns < panel_width<T>)
     work(Reading<Read::cut>());
   else
@@ -196,7 +196,7 @@ inline void dense_block(const Block<T>& panel, int64_t depth, int64_t offset, co
   for (int r = 0; r < R; ++r)
     for (int j = 0; j < count; ++j) sum[r][j] = start(first + r, column + j * lanes<T>);
   const T* values = x.data + first * x.stride;
-  const T* row = panel.data + (How == Read::halved ? offset / 2 : offset);
+  const T* row = panel.data + (How == Read::bfloat16 ? offset / 2 : offset);
   for (int64_t k = 0; k < depth; ++k, row += panel.stride) {
     Vector<T> weights[count];
     for (int j = 0; j < count; ++j) weights[j] = row_vector<How>(row, j, panel.columns - offset);

@@ -16,7 +16,7 @@ template <class T> Factor<T> factor_of(const Product<T>& p) {
           p.a,
           p.adjoint ? Layout::by_depth : Layout::by_column,
           false,
-          p.halved};
+          p.bfloat16};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// x = gain P(z): what ends a layer, and its gradient from x and from what support selection let pass.
+// The proximal step x = gain P(z), and its gradient, which follows from x and from the record of support selection.
 #pragma once
 #include "cpu/largest.h"
 #include "cpu/tile.h"
@@ -9,66 +9,66 @@ namespace fastunroll::FASTUNROLL_SET {
 template <class T> inline T absolute(T x) { return __builtin_signbit(x) ? -x : x; }
 
 template <class T> struct Prox {
-  Shrinkage shrinkage;
-  int64_t n, group, passing;
+  ProxKind prox_kind;
+  int64_t n, group, support_size;
   T gain;
   const T* theta;  // a padded row with a value for each column or, if there are groups, for each group
 
-  // Whether every element is on its own, so that apply() serves; otherwise rows are needed whole.
-  bool by_element() const { return group == 1 && passing == 0; }
+  // Whether P treats every element alone, so that apply() suffices; otherwise it needs whole rows.
+  bool by_element() const { return group == 1 && support_size == 0; }
 
-  // Elements at `column`; theta is taken times `scale`.
+  // P of the elements at `column`, with theta times `scale`.
   template <int Count> void apply(Vector<T>* v, int64_t column, T scale) const {
-    if (shrinkage == Shrinkage::soft) {
+    if (prox_kind == ProxKind::soft) {
       for (int j = 0; j < Count; ++j) v[j] = shrink<T>(v[j], load(theta + column + j * lanes<T>) * scale);
-    } else if (shrinkage == Shrinkage::nonnegative) {
+    } else if (prox_kind == ProxKind::nonnegative) {
       for (int j = 0; j < Count; ++j) v[j] = shrink_nonnegative<T>(v[j], load(theta + column + j * lanes<T>) * scale);
     }
     if (gain != 1)
       for (int j = 0; j < Count; ++j) v[j] *= gain;
   }
 
-  // `passed`, if not null, takes a 1 for each element or group that support selection lets pass, else a 0.
-  void apply_to_row(T* x, T scale, T* magnitudes, uint8_t* passed) const;
+  // `selected`, if not null, gets a 1 for each element or group that support selection leaves unshrunk, else a 0.
+  void apply_to_row(T* x, T scale, T* magnitudes, uint8_t* selected) const;
 
-  // The gradient behind P from that of x, from x and from what passed. Threshold and gain gradients are added to
-  // `to_theta` and `to_gain`, a value for each column or group, where these are not null.
-  void gradient_of_row(const T* x, const uint8_t* passed, T* grad, T scale, T* magnitudes, T* to_theta,
+  // From the gradient of x to the gradient of z, in `grad`. Adds the gradients of theta and of the gain to `to_theta`
+  // and `to_gain`, a value for each column or group, unless these are null.
+  void gradient_of_row(const T* x, const uint8_t* selected, T* grad, T scale, T* magnitudes, T* to_theta,
                        T* to_gain) const;
 
  private:
   void magnitudes_of(const T* x, T* magnitudes) const;
   T threshold(int64_t g, T scale) const {
     const T t = theta[g] * scale;
-    return passing && t < 0 ? 0 : t;
+    return support_size && t < 0 ? 0 : t;
   }
-  void select_by_element(T* x, T scale, const T* magnitudes, Largest<T> chosen, uint8_t* passed) const;
-  void gradient_by_element(const T* x, const uint8_t* passed, T* grad, T* to_theta, T* to_gain) const;
+  void select_by_element(T* x, T scale, const T* magnitudes, Largest<T> chosen, uint8_t* selected) const;
+  void gradient_by_element(const T* x, const uint8_t* selected, T* grad, T* to_theta, T* to_gain) const;
 };
 
-// Lanes that are 1 in memory; there are `count` of them at most.
+// The lanes whose flag is 1; there are `count` flags at most.
 template <class T> inline typename Simd<T>::Integer lanes_set(const uint8_t* flags, int64_t count) {
   typename Simd<T>::Bytes bytes{};
   memcpy(&bytes, flags, size_t(count < lanes<T> ? count : lanes<T>));
   return -__builtin_convertvector(bytes, typename Simd<T>::Integer);
 }
 
-// |x|, its positive part, or the norms of its groups; padded with negative numbers.
+// |x|, its positive part, or the norms of its groups. Negative numbers pad the row.
 template <class T> void Prox<T>::magnitudes_of(const T* x, T* magnitudes) const {
   const int64_t count = n / group;
   for (int64_t c = 0; group == 1 && c < count; c += lanes<T>) {
     const Vector<T> v = load(x + c), size = magnitude<T>(v);
-    store(magnitudes + c, shrinkage == Shrinkage::nonnegative ? (v < 0 ? Vector<T>{} : size) : size);
+    store(magnitudes + c, prox_kind == ProxKind::nonnegative ? (v < 0 ? Vector<T>{} : size) : size);
   }
   for (int64_t g = 0; group > 1 && g < count; ++g) {
-    double sum = 0;  // which squares of single precision neither overflow nor leave too small
+    double sum = 0;  // in which squares of single precision neither overflow nor vanish
     for (int64_t i = g * group; i < (g + 1) * group; ++i) sum += double(x[i]) * double(x[i]);
-    magnitudes[g] = absolute(T(__builtin_sqrt(sum)));  // a NaN may have a sign, and counts as the largest
+    magnitudes[g] = absolute(T(__builtin_sqrt(sum)));  // NaN may have a sign; it counts as the largest
   }
   for (int64_t g = count; g % lanes<T>; ++g) magnitudes[g] = -1;
 }
 
-template <class T> void Prox<T>::apply_to_row(T* x, T scale, T* magnitudes, uint8_t* passed) const {
+template <class T> void Prox<T>::apply_to_row(T* x, T scale, T* magnitudes, uint8_t* selected) const {
   if (by_element()) {
     for (int64_t c = 0; c < n; c += lanes<T>) {
       Vector<T> v = load(x + c);
@@ -79,13 +79,13 @@ template <class T> void Prox<T>::apply_to_row(T* x, T scale, T* magnitudes, uint
   }
   const int64_t count = n / group;
   magnitudes_of(x, magnitudes);
-  Largest<T> chosen = passing ? largest(magnitudes, count, passing) : Largest<T>{};
-  if (group == 1) return select_by_element(x, scale, magnitudes, chosen, passed);
+  Largest<T> chosen = support_size ? largest(magnitudes, count, support_size) : Largest<T>{};
+  if (group == 1) return select_by_element(x, scale, magnitudes, chosen, selected);
   for (int64_t g = 0; g < count; ++g) {
     const T size = magnitudes[g], limit = threshold(g, scale);
-    const bool zero = size - (limit < 0 ? 0 : limit) <= 0;  // not where one is NaN, or both are infinite
-    const bool passes = passing && chosen.take(size) && size > limit;
-    if (passed) passed[g] = passes;
+    const bool zero = size - (limit < 0 ? 0 : limit) <= 0;  // false if one is NaN, or both are infinite
+    const bool passes = support_size && chosen.take(size) && size > limit;
+    if (selected) selected[g] = passes;
     for (int64_t i = g * group; i < (g + 1) * group; ++i) {
       if (zero)
         x[i] = 0 * gain;  // NaN if the gain is not finite
@@ -96,7 +96,7 @@ template <class T> void Prox<T>::apply_to_row(T* x, T scale, T* magnitudes, uint
 }
 
 template <class T>
-void Prox<T>::select_by_element(T* x, T scale, const T* magnitudes, Largest<T> chosen, uint8_t* passed) const {
+void Prox<T>::select_by_element(T* x, T scale, const T* magnitudes, Largest<T> chosen, uint8_t* selected) const {
   using Integer = typename Simd<T>::Integer;
   for (int64_t c = 0; c < n; c += lanes<T>) {
     const int64_t left = n - c;
@@ -110,39 +110,40 @@ void Prox<T>::select_by_element(T* x, T scale, const T* magnitudes, Largest<T> c
     passes &= size > limit;
     const Vector<T> kept = passes ? v : with_sign_of<T>(size - limit, v);
     store_some(x + c, (size - limit <= 0 ? Vector<T>{} : kept) * gain, left);
-    if (!passed) continue;
+    if (!selected) continue;
     const auto bytes = __builtin_convertvector(passes & 1, typename Simd<T>::Bytes);
-    memcpy(passed + c, &bytes, size_t(left < lanes<T> ? left : lanes<T>));
+    memcpy(selected + c, &bytes, size_t(left < lanes<T> ? left : lanes<T>));
   }
 }
 
-// Where an element passed unshrunk, or theta < 0 acts as zero, the threshold has no gradient.
+// The threshold has no gradient at an element that stayed unshrunk, or if theta < 0 acts as zero.
 template <class T>
-void Prox<T>::gradient_by_element(const T* x, const uint8_t* passed, T* grad, T* to_theta, T* to_gain) const {
+void Prox<T>::gradient_by_element(const T* x, const uint8_t* selected, T* grad, T* to_theta, T* to_gain) const {
   for (int64_t c = 0; c < n; c += lanes<T>) {
     const Vector<T> out = load_some(x + c, n - c);
     Vector<T> g = load(grad + c);
     if (to_gain) store(to_gain + c, multiply_add(g, out, load(to_gain + c)));
     if (gain != 1) g *= gain;
-    if (shrinkage != Shrinkage::none) g = where_nonzero<T>(out, g);
+    if (prox_kind != ProxKind::identity) g = where_nonzero<T>(out, g);
     store(grad + c, g);
     if (!to_theta) continue;
-    Vector<T> along = shrinkage == Shrinkage::soft ? with_sign_of<T>(g, out) : g;
-    if (passing) along = lanes_set<T>(passed + c, n - c) | (load(theta + c) < 0) ? Vector<T>{} : along;
+    Vector<T> along = prox_kind == ProxKind::soft ? with_sign_of<T>(g, out) : g;
+    if (support_size) along = lanes_set<T>(selected + c, n - c) | (load(theta + c) < 0) ? Vector<T>{} : along;
     store(to_theta + c, load(to_theta + c) - along);
   }
 }
 
-// Behind a group of norm r = |z| = |x| / gain + theta, with u = x / |x|: (1 - theta / r) g + (theta / r) <u, g> u.
+// The gradient of a group before P: (1 - theta / r) g + (theta / r) <u, g> u, u = x / |x|, r = |z| = |x| / gain +
+// theta.
 template <class T>
-void Prox<T>::gradient_of_row(const T* x, const uint8_t* passed, T* grad, T scale, T* magnitudes, T* to_theta,
+void Prox<T>::gradient_of_row(const T* x, const uint8_t* selected, T* grad, T scale, T* magnitudes, T* to_theta,
                               T* to_gain) const {
-  if (group == 1) return gradient_by_element(x, passed, grad, to_theta, to_gain);
+  if (group == 1) return gradient_by_element(x, selected, grad, to_theta, to_gain);
   const int64_t count = n / group;
   magnitudes_of(x, magnitudes);
   for (int64_t g = 0; g < count; ++g) {
     const T size = magnitudes[g];
-    const bool passes = passing && passed[g];
+    const bool passes = support_size && selected[g];
     T along = 0;  // the gradient along u
     for (int64_t i = g * group; i < (g + 1) * group; ++i) {
       if (to_gain) to_gain[g] += grad[i] * x[i];
@@ -151,19 +152,19 @@ void Prox<T>::gradient_of_row(const T* x, const uint8_t* passed, T* grad, T scal
     }
     if (passes || size == 0) continue;
     const T limit = threshold(g, scale);
-    if (to_theta && !(passing && theta[g] < 0)) to_theta[g] -= along;
+    if (to_theta && !(support_size && theta[g] < 0)) to_theta[g] -= along;
     const T share = limit / (size / gain + limit);
     for (int64_t i = g * group; i < (g + 1) * group; ++i)
       grad[i] = (1 - share) * grad[i] + share * along * (x[i] / size);
   }
 }
 
-// Stores elements behind P, and marks those that are not zero.
+// Stores P of the elements, and marks those that are not zero.
 template <class T> struct StoreThrough {
   T* data;
   int64_t stride;
   const Prox<T>& prox;
-  const T* scales;  // of each row, or null
+  const T* scales;  // one for each row, or null
   uint64_t* masks;  // cleared rows of `words`
   int64_t words;
   template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {

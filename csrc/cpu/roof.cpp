@@ -1,9 +1,9 @@
 // What the machine can do at best, to hold the kernels against: multiply-adds between registers, and multiply-adds
 // with rows of a block that lies in the level-1 cache, which is how the masked product reads its weights.
+#include "bench.h"
 #include "cpu/product.h"
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
-#include "fastunroll.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 namespace {

@@ -12,7 +12,7 @@ template <class T> int64_t product_packed_size(const Product<T>&);
 template <class T> void product_pack(const Product<T>&);
 template <class T> void product(const Product<T>&);
 template <class T> void outer(const Outer<T>&);
-template <class T> int64_t adaptive_trace_size(const AdaptiveNetwork<T>&);
+template <class T> int64_t adaptive_saved_size(const AdaptiveNetwork<T>&);
 template <class T> void adaptive_forward(const AdaptiveForward<T>&);
 template <class T> void adaptive_backward(const AdaptiveBackward<T>&);
 template <class T> int64_t dictionary_size(const Dictionary<T>&);
@@ -38,7 +38,7 @@ template <class T> constexpr Kernels<T> all() {
           product_pack,
           product,
           outer,
-          adaptive_trace_size,
+          adaptive_saved_size,
           adaptive_forward,
           adaptive_backward,
           dictionary_size,

@@ -1,4 +1,4 @@
-// Tiles of samples: how a batch is shared out, and where the products of a tile start and end.
+// Tiles of samples: the division of a batch, and the start and the destination of the products of a tile.
 #pragma once
 #include "cpu/product.h"
 
@@ -12,7 +12,7 @@ struct Tiles {
   int64_t most_rows() const { return blocks(batch, count); }
 };
 
-// Tiles of at most `rows` samples, and enough of them for every thread.
+// Tiles of at most `rows` samples, at least one for every thread.
 inline Tiles cut(int64_t batch, int64_t rows, int threads) {
   const int64_t count = blocks(blocks(batch, rows), threads) * threads;
   return {batch, count < batch ? count : batch};
@@ -42,7 +42,8 @@ template <class T> struct StartFromMatrix {  // a matrix that ends at its last c
   }
 };
 
-// --- where it goes -------------------------------------------------------------------------------------------------
+// --- where the result goes
+// -------------------------------------------------------------------------------------------------
 
 template <class T> struct Store {  // into a padded tile
   T* data;
@@ -52,7 +53,7 @@ template <class T> struct Store {  // into a padded tile
   }
 };
 
-// Rows of a matrix of which `columns` values each are written; or none.
+// Records values in rows of a matrix, `columns` of each row; or nothing.
 template <class T> struct Record {
   T* data;
   int64_t stride, columns;
@@ -61,7 +62,8 @@ template <class T> struct Record {
   }
 };
 
-template <class T> struct StoreNegated {  // times a factor for each column, if there is one; recorded without
+template <class T>
+struct StoreNegated {  // times a factor for each column, if there are factors; the record is without them
   T* data;
   int64_t stride;
   const T* factors;
@@ -75,7 +77,7 @@ template <class T> struct StoreNegated {  // times a factor for each column, if 
   }
 };
 
-// --- what is made of it before -------------------------------------------------------------------------------------
+// --- what happens to it before -------------------------------------------------------------------------------------
 
 template <class T> struct AsItIs {
   template <class Place> const Place& before(const Place& place) const { return place; }
@@ -98,7 +100,7 @@ template <class T, class Place> struct SteppedBack {
   }
 };
 
-// From a padded tile, against the sum, by a factor for each column, if there is one. Minus the sum is recorded.
+// z = x - sum, times a factor for each column if there are factors, with x from a padded tile. Records minus the sum.
 template <class T> struct StepBack {
   const T* from;
   int64_t stride;
@@ -120,7 +122,7 @@ template <class T> struct StoreInMatrix {
   }
 };
 
-// `values`, one or `columns` of them, written out over a padded row.
+// Fills a padded row with `values`, one or `columns` of them.
 template <class T> inline void spread(T* row, const T* values, int64_t size, int64_t columns) {
   for (int64_t c = 0; c < padded<T>(columns); ++c) row[c] = c < columns ? values[size == 1 ? 0 : c] : 0;
 }

@@ -1,25 +1,25 @@
-// Sums over the rows of what a cluster's threads have, in one order: each warp's part is given to all, and after a
-// barrier added up.
+// Sums over rows, in a fixed order: each warp gives its part to all blocks of the cluster, which add the parts after a
+// barrier.
 #pragma once
 #include "cuda/fused_product.h"
 
 namespace fastunroll::cuda {
 
-// `Kinds` of sums at once. Between the reading of one and the sharing of the next there must be a barrier.
+// Several `Kinds` of sums. A barrier must lie between reading one and sharing the next.
 template <class Product, int Kinds> class ClusterSums {
   static constexpr int parts = Product::blocks * Product::warps, rows = Product::samples;
   static constexpr size_t size_of_kind = size_t(parts) * rows * sizeof(float);
 
  public:
-  using Own = float[Product::tall][2];
+  using Values = float[Product::row_tiles][2];
   static constexpr size_t size = Kinds * size_of_kind;  // bytes of shared memory
 
   FASTUNROLL_DEVICE explicit ClusterSums(char* memory) : memory_(memory) {}
 
-  FASTUNROLL_DEVICE void share(int kind, const Own& own) const {
-    FASTUNROLL_UNROLL for (int i = 0; i < Product::tall; ++i) {
+  FASTUNROLL_DEVICE void share(int kind, const Values& own) const {
+    FASTUNROLL_UNROLL for (int i = 0; i < Product::row_tiles; ++i) {
       FASTUNROLL_UNROLL for (int h = 0; h < 2; ++h) {
-        float sum = Product::speaks() ? own[i][h] : 0.0f;
+        float sum = Product::is_writer() ? own[i][h] : 0.0f;
         sum += shuffle_xor(sum, 1);
         sum += shuffle_xor(sum, 2);
         float* const to = of(kind, cluster_rank<Product::blocks>() * Product::warps + warp()) + Product::row_of(i, h);

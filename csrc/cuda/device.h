@@ -1,7 +1,7 @@
-// What the kernels know of the machine they run on: the only file with PTX.
+// The functions of a device that kernels use: the only file with PTX.
 //
-// A kernel is a struct with a type Arguments and a function `run(const Arguments&)` that every thread calls. It names
-// nothing of CUDA but what stands here, so that the same source also runs on the host, under emulate.h.
+// A kernel is a struct with a type Arguments and a function `run(const Arguments&)` that every thread calls. It uses
+// CUDA only through this file, so that the same source also runs on the host, with emulate.h.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -21,7 +21,7 @@
 namespace fastunroll::cuda {
 
 constexpr int warp_size = 32;
-constexpr size_t most_shared = 227 << 10;  // bytes a block can have on sm_90
+constexpr size_t max_shared = 227 << 10;  // bytes a block can have on sm_90
 
 // Words that are loaded and stored at once, from addresses that are multiples of their size.
 struct alignas(8) Words2 {
@@ -31,8 +31,7 @@ struct alignas(16) Words4 {
   uint32_t word[4];
 };
 
-// Counts the bytes of copies that are under way, in shared memory. It is used again and again: its first use has
-// parity 0, the next 1, then 0.
+// Counts the bytes of copies that are under way, in shared memory. Its uses have parity 0, 1, 0, and so on.
 struct Arrival {
   uint64_t state;
 };
@@ -58,7 +57,7 @@ FASTUNROLL_DEVICE uint32_t shared_address(const void* p) { return uint32_t(__cvt
 
 FASTUNROLL_DEVICE void sync_block() { __syncthreads(); }
 
-// Where the compiler is not to move loads across, lest it need a register for each of them at once.
+// The compiler moves no load across this; otherwise all loads would need registers at once.
 FASTUNROLL_DEVICE void keep_order() { asm volatile("" ::: "memory"); }
 
 // The block's place in its cluster of `Blocks`.
@@ -102,7 +101,7 @@ FASTUNROLL_DEVICE void store_at(uint32_t address, Words4 v) {
 }
 #endif
 
-// Stores where block `rank` of the cluster has what `p`, in shared memory, is to this block.
+// Stores to the address in the shared memory of block `rank` that corresponds to `p` in this block.
 template <int Blocks, class Words> FASTUNROLL_DEVICE void store_to_peer(Words* p, int rank, Words v) {
   if constexpr (Blocks == 1) {
     *p = v;
@@ -113,7 +112,7 @@ template <int Blocks, class Words> FASTUNROLL_DEVICE void store_to_peer(Words* p
   }
 }
 
-// To be followed by a barrier before others use it.
+// A barrier must follow before other threads use it.
 FASTUNROLL_DEVICE void initialise(Arrival* a) {
 #if FASTUNROLL_HAS_CLUSTERS
   asm volatile(
@@ -123,8 +122,8 @@ FASTUNROLL_DEVICE void initialise(Arrival* a) {
 #endif
 }
 
-// By one thread: copies bytes, a multiple of 16, from global to shared memory, both so aligned. They are there when
-// the arrival is.
+// One thread calls this. It copies bytes, a multiple of 16, from global to shared memory, both aligned to 16 bytes. The
+// copy is complete when the arrival is.
 FASTUNROLL_DEVICE void copy_in_bulk(void* to, const void* from, uint32_t bytes, Arrival* a) {
 #if FASTUNROLL_HAS_CLUSTERS
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(a)), "r"(bytes)
@@ -152,7 +151,7 @@ FASTUNROLL_DEVICE void wait_for(Arrival* a, uint32_t parity) {
 #endif
 }
 
-// From memory that nobody writes while the kernel runs.
+// From memory that no thread writes while the kernel runs.
 FASTUNROLL_DEVICE Words4 load_constant(const void* p) {
   const uint4 v = __ldg(static_cast<const uint4*>(p));
   return {{v.x, v.y, v.z, v.w}};
@@ -170,7 +169,7 @@ FASTUNROLL_DEVICE double fused_multiply_add(double a, double b, double c) { retu
 FASTUNROLL_DEVICE float square_root(float v) { return sqrtf(v); }
 FASTUNROLL_DEVICE double square_root(double v) { return sqrt(v); }
 
-// Numbers of 16 bits as those that kernels compute with, and rounded back.
+// Converts numbers of 16 bits to float, and rounds back.
 FASTUNROLL_DEVICE float value_of(Bfloat16 v) { return __uint_as_float(uint32_t(v.bits) << 16); }
 FASTUNROLL_DEVICE float value_of(Float16 v) {
   float value;
@@ -187,8 +186,8 @@ FASTUNROLL_DEVICE uint32_t bf16_pair(float low, float high) {
   return pair;
 }
 
-// c += a b by a warp, each thread holding its fragments: PTX ISA, mma.m16n8k8 with .tf32 operands. The lower 13 bits
-// of a and b do not count.
+// c += a b by a warp; each thread holds its fragments: PTX ISA, mma.m16n8k8 with .tf32 operands. The lower 13 bits of a
+// and b are ignored.
 FASTUNROLL_DEVICE void multiply_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -196,7 +195,7 @@ FASTUNROLL_DEVICE void multiply_tf32(float (&c)[4], const uint32_t (&a)[4], uint
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// As above: mma.m16n8k16 with .bf16 operands, two in a word.
+// The same with mma.m16n8k16 and .bf16 operands, two in a word.
 FASTUNROLL_DEVICE void multiply_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -204,7 +203,7 @@ FASTUNROLL_DEVICE void multiply_bf16(float (&c)[4], const uint32_t (&a)[4], uint
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// The value of the thread of the warp whose lane differs in these bits.
+// The value of the thread of the warp whose lane number differs in these bits.
 template <class T> FASTUNROLL_DEVICE T shuffle_xor(T v, int bits) { return __shfl_xor_sync(0xffffffffu, v, bits); }
 
 #endif
@@ -224,12 +223,12 @@ template <class T> FASTUNROLL_DEVICE T rounded(Computed<T> v) {
 FASTUNROLL_DEVICE int lane() { return thread() % warp_size; }
 FASTUNROLL_DEVICE int warp() { return thread() / warp_size; }
 
-// Rounded to the 11 bits that multiply_tf32 sees, halves away from zero; and without the others. (The conversion
+// Rounds to the 11 bits that multiply_tf32 uses, halves away from zero; the second clears the others. (The conversion
 // instruction takes four times as long.)
 FASTUNROLL_DEVICE uint32_t tf32(float v) { return as_bits(v) + 0x1000u; }
 FASTUNROLL_DEVICE float rounded_to_tf32(float v) { return as_float(tf32(v) & 0xffffe000u); }
 
-// A NaN that rounding to tf32 leaves one: that which devices make would become zero.
+// Replaces NaN by one that rounding to tf32 keeps: it would make the NaN of devices zero.
 FASTUNROLL_DEVICE float quiet(float v) { return v != v ? as_float(0x7fc00000u) : v; }
 
 }  // namespace fastunroll::cuda

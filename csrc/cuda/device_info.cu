@@ -14,7 +14,7 @@ int device_count(char* problem, int size) {
     std::snprintf(problem, size, "no NVIDIA driver found");
     return 0;
   }
-  if (driver < CUDART_VERSION / 1000 * 1000) {  // any driver of the same major version serves
+  if (driver < CUDART_VERSION / 1000 * 1000) {  // any driver of the same major version is recent enough
     std::snprintf(problem, size, "the NVIDIA driver supports CUDA %d.%d, but this build needs %d.0: update the driver",
                   driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000);
     return 0;

@@ -1,9 +1,9 @@
-// A device on the host, for tests: what device.h promises, with a fiber for each thread.
+// A device on the host, for tests: the functions of device.h, with a fiber for each thread.
 //
-// The clusters of a launch run one after another. Within one, warps go on in random order, each until it waits. It
-// finds what a device leaves to chance: shared memory starts as NaN, copies land only once somebody waits for them, a
-// barrier that not all threads reach is an error, and so is an address that is not aligned. It does not see what only
-// weakly ordered memory shows, nor wrong PTX.
+// The clusters of a launch run one after another. Within a cluster the warps run in random order, each until it waits.
+// The emulation finds mistakes that a device may hide: shared memory starts as NaN, a copy takes place only when a
+// thread waits for it, and a barrier that not all threads reach is an error, as is an address that is not aligned. It
+// finds no mistakes that only weakly ordered memory shows, and no wrong PTX.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>
@@ -38,7 +38,7 @@ struct Barrier {
   unsigned turn = 0;
 };
 
-// What the threads of a warp put together, and what each gets of it.
+// The operands of the threads of a warp, and their results.
 struct Warp {
   Barrier barrier;
   uint32_t in[warp_size][12], out[warp_size][4];
@@ -54,7 +54,7 @@ struct Block {
   Cluster* cluster;
 };
 
-// A copy has landed when bytes are as many as expected; until somebody waits they stay `pending`.
+// Copies to shared memory; they stay `pending` until a thread waits for them.
 struct Transfer {
   unsigned phases = 0;
   size_t expected = 0, bytes = 0;
@@ -124,7 +124,7 @@ inline void wait(Barrier& barrier) {
 inline void run_fiber() {
   try {
     (*machine.kernel)();
-  } catch (...) {  // must not leave the fiber's stack
+  } catch (...) {  // no exception may leave the stack of a fiber
     if (!machine.failure) machine.failure = std::current_exception();
   }
   machine.current->done = true;
@@ -132,7 +132,7 @@ inline void run_fiber() {
   yield();
 }
 
-// Stacks that earlier fibers have left: fresh ones take longer than most kernels.
+// Fibers to use again, since new stacks take longer than most kernels.
 inline thread_local std::vector<std::unique_ptr<Fiber>> idle;
 
 inline std::unique_ptr<Fiber> fiber_of(Block& block, int thread) {
@@ -180,8 +180,7 @@ inline void run_cluster(Cluster& cluster, int threads, std::mt19937& random) {
   for (auto& fiber : fibers) idle.push_back(std::move(fiber));
 }
 
-// `blocks` blocks of `threads` threads, in clusters of `cluster` blocks, each block with so many bytes of shared
-// memory.
+// `blocks` blocks of `threads` threads, in clusters of `cluster` blocks, with `shared` bytes of memory for each block.
 inline void launch(int blocks, int threads, int cluster, size_t shared, unsigned seed,
                    const std::function<void()>& kernel) {
   if (blocks % cluster || threads % warp_size || threads > 1024 || cluster > 16)
@@ -209,7 +208,7 @@ inline void launch(int blocks, int threads, int cluster, size_t shared, unsigned
   }
 }
 
-// Every thread of the warp puts in some words; `combine` makes of them 4 words for each.
+// Every thread of the warp gives some words, of which `combine` makes 4 words for each.
 template <class Combine>
 void collectively(const uint32_t* in, int count, uint32_t* out, int out_count, const Combine& combine) {
   const Fiber& fiber = *machine.current;
@@ -236,7 +235,7 @@ inline uint32_t to_bits(float v) {
   return bits;
 }
 
-// As tensor cores round their sums: towards zero.
+// Rounds towards zero, as tensor cores round their sums.
 inline float truncated(double v) {
   const float nearest = float(v);
   return std::fabs(double(nearest)) > std::fabs(v) ? std::nextafter(nearest, 0.0f) : nearest;

@@ -1,11 +1,11 @@
-// The kernels as the host's compiler sees them, where device.h is emulate.h.
+// The kernels for the compiler of the host, where emulate.h takes the place of device.h.
 #include "cuda/fused_gradient.cu"
 #include "cuda/fused_network.cu"
 #include "cuda/kernels.cu"
 
 namespace fastunroll::cuda {
 
-// As an H200 is.
+// An H200.
 const char* describe(int, Device* found) {
   *found = {132, true};
   return nullptr;

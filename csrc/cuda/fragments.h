@@ -1,14 +1,14 @@
-// Matrices of samples as the tensor cores want them, so that what a layer leaves is what the next one takes.
+// The layout of samples for tensor cores, in which the result of one layer is the operand of the next.
 //
-// A chunk is 64 bytes of columns. Of each, the four threads of a row hold 16 bytes: columns next to each other in
-// memory, in an order that tensor cores do not mind. A matrix of weights is then read as it lies, rows of outputs, 16
-// bytes at a time; and the accumulator of a thread has the very columns that it feeds into the next product.
+// A chunk is 64 bytes of columns. Each of the four threads of a row holds 16 bytes of it, which are neighbours in
+// memory; the order of columns does not matter to tensor cores. A thread therefore reads rows of weights 16 bytes at a
+// time, and its accumulators have the columns that it feeds into the next product.
 #pragma once
 #include "cuda/device.h"
 
 #if defined(__CUDACC__)
 #define FASTUNROLL_UNROLL _Pragma("unroll")
-#define FASTUNROLL_ROLLED _Pragma("unroll 1")  // registers count for more
+#define FASTUNROLL_ROLLED _Pragma("unroll 1")  // to use fewer registers
 #else
 #define FASTUNROLL_UNROLL
 #define FASTUNROLL_ROLLED
@@ -23,14 +23,14 @@ template <> struct StoredAs<Precision::bfloat16> {
   using type = Bfloat16;
 };
 
-template <Precision P> struct Fragments {
+template <Precision P> struct TensorCore {
   using Stored = typename StoredAs<P>::type;
   static constexpr int width = 16 / sizeof(Stored);  // columns of a thread
   static constexpr int chunk = 4 * width;            // columns
   static constexpr int tiles = chunk / 8;            // of 8 outputs, to a chunk
   static constexpr int slab = 512;                   // bytes: half a chunk of 16 samples
 
-  // A thread's columns as they lie in memory, and back.
+  // Converts a thread's columns to the words of memory, and back.
   FASTUNROLL_DEVICE static Words4 together(const float (&of)[width]) {
     Words4 out;
     FASTUNROLL_UNROLL for (int i = 0; i < 4; ++i) {
@@ -52,7 +52,7 @@ template <Precision P> struct Fragments {
     }
   }
 
-  // The words of half `part` of a chunk, of a thread's columns in the rows `lane / 4` and 8 below.
+  // The words of half `part` of a chunk, from a thread's columns of row `lane / 4` and of the row 8 below.
   FASTUNROLL_DEVICE static Words4 words(const float (&of)[2][width], int part) {
     Words4 out;
     FASTUNROLL_UNROLL for (int word = 0; word < 4; ++word) {
@@ -67,18 +67,20 @@ template <Precision P> struct Fragments {
     return out;
   }
 
-  // The output that a thread reads weights for, in a chunk and tile.
+  // The output of which a thread reads the weights, in a chunk and tile.
   FASTUNROLL_DEVICE static int output(int tile) {
     const int g = lane() / 4;
     return width * (g / 2) + 2 * tile + g % 2;
   }
 
-  // acc += samples x weights over a chunk: `samples` is where its slabs begin, with `Tall` of them for each half.
-  template <int Tall, int Tiles>
-  FASTUNROLL_DEVICE static void multiply(float (&acc)[Tall][Tiles][4], const char* samples, const Words4 (&w)[Tiles]) {
+  // acc += samples x weights over a chunk: `samples` is the address of its slabs, with `RowTiles` of them for each
+  // half.
+  template <int RowTiles, int Tiles>
+  FASTUNROLL_DEVICE static void multiply(float (&acc)[RowTiles][Tiles][4], const char* samples,
+                                         const Words4 (&w)[Tiles]) {
     FASTUNROLL_UNROLL for (int part = 0; part < 2; ++part) {
-      FASTUNROLL_UNROLL for (int i = 0; i < Tall; ++i) {
-        const auto a = *reinterpret_cast<const Words4*>(samples + (part * Tall + i) * slab + lane() * 16);
+      FASTUNROLL_UNROLL for (int i = 0; i < RowTiles; ++i) {
+        const auto a = *reinterpret_cast<const Words4*>(samples + (part * RowTiles + i) * slab + lane() * 16);
         FASTUNROLL_UNROLL for (int q = 0; q < Tiles; ++q) {
           const uint32_t b0 = w[q].word[2 * part], b1 = w[q].word[2 * part + 1];
           if constexpr (P == Precision::bfloat16)
@@ -93,8 +95,8 @@ template <Precision P> struct Fragments {
   }
 
  private:
-  // a b = (a' + a")(b' + b") but for a" b", with a' and b' what tf32 can hold; the small terms first. Tensor cores
-  // round sums towards zero: those of all columns are added up outside of them.
+  // a b = (a' + a")(b' + b") without a" b", where tf32 holds a' and b' exactly; the small terms first. Tensor cores
+  // round their sums towards zero, so the sum over columns is made outside of them.
   FASTUNROLL_DEVICE static void multiply_exactly(float (&acc)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     uint32_t large[4], small[4];
     FASTUNROLL_UNROLL for (int i = 0; i < 4; ++i) {

@@ -1,4 +1,4 @@
-// Which shapes of a fused kernel are compiled, and how the one asked for is launched.
+// The compiled shapes of a fused kernel, and their launch.
 #pragma once
 #include <type_traits>
 
@@ -6,8 +6,8 @@
 
 namespace fastunroll::cuda {
 
-// Precision; tall, chunks, warps, blocks, split, keeps. HasWide: with the shapes for few samples, where outputs are
-// spread over many blocks, and warps share out sums too.
+// Precision; row_tiles, chunks, warps, blocks, split, weights_in_smem. HasWide: with the shapes for few samples, where
+// outputs are spread over many blocks, and warps share out sums too.
 template <template <Precision, int, int, int, int, int, bool> class Kernel, bool HasWide> struct FusedKernels {
   // Calls with the kernel of a precision and shape, if there is one.
   template <class T, class Call>
@@ -24,17 +24,18 @@ template <template <Precision, int, int, int, int, int, bool> class Kernel, bool
   static size_t shared_size(Precision precision, const FusedShape& shape, const Network& net) {
     return with_kernel<T>(precision, shape, [&](auto* kernel) {
       using Chosen = std::remove_pointer_t<decltype(kernel)>;
-      const bool fits = net.padded_n <= Chosen::capacity && (!net.coupled || net.padded_m <= Chosen::capacity);
+      const bool fits = net.padded_n <= Chosen::capacity && (!net.is_gradient_step || net.padded_m <= Chosen::capacity);
       return fits ? Chosen::shared_size(net) : size_t(0);
     });
   }
 
   template <class T, class Network>
-  static int room_for(const Stream& stream, Precision precision, const FusedShape& shape, const Network& net) {
+  static int max_active_clusters_for(const Stream& stream, Precision precision, const FusedShape& shape,
+                                     const Network& net) {
     const size_t shared = shared_size<T>(precision, shape, net);
     if (shared == 0) return 0;
     return with_kernel<T>(precision, shape, [&](auto* kernel) {
-      return room<std::remove_pointer_t<decltype(kernel)>>({1, shared, stream});
+      return max_active_clusters<std::remove_pointer_t<decltype(kernel)>>({1, shared, stream});
     });
   }
 
@@ -51,12 +52,12 @@ template <template <Precision, int, int, int, int, int, bool> class Kernel, bool
   }
 
  private:
-  template <Precision P, int Tall, int Blocks, int Split = 1, bool Keeps = false>
-  static constexpr Kernel<P, Tall, 1, fused_warps, Blocks, Split, Keeps>* kernel = nullptr;
+  template <Precision P, int RowTiles, int Blocks, int Split = 1, bool WeightsInSmem = false>
+  static constexpr Kernel<P, RowTiles, 1, fused_warps, Blocks, Split, WeightsInSmem>* kernel = nullptr;
 
   template <Precision P, class Call> static auto with_shape(const FusedShape& shape, const Call& call) {
-    const auto is = [&](int tall, int blocks, bool keeps = false) {
-      return shape.tall == tall && shape.blocks == blocks && shape.keeps == keeps;
+    const auto is = [&](int row_tiles, int blocks, bool weights_in_smem = false) {
+      return shape.row_tiles == row_tiles && shape.blocks == blocks && shape.weights_in_smem == weights_in_smem;
     };
     constexpr bool half = P == Precision::bfloat16;  // whose columns take twice the registers
     if (is(1, 1)) return call(kernel<P, 1, 1>);

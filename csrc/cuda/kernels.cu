@@ -1,4 +1,4 @@
-// The kernels that are compiled, and how large their launches are.
+// The compiled kernels between products, and the sizes of their launches.
 #include "cuda/layer_end.h"
 #include "cuda/layer_gradient.h"
 #include "cuda/pack.h"

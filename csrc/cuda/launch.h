@@ -1,6 +1,6 @@
-// How a kernel is started, on a device or emulated.
+// The launch of a kernel, on a device or emulated.
 //
-// A kernel has besides `Arguments` and `run`: threads, of a block; and cluster, the blocks that share their memory.
+// A kernel is a struct with `Arguments`, `run`, the `threads` of a block, and the blocks of a `cluster`.
 #pragma once
 #include "cuda/device.h"
 
@@ -14,9 +14,9 @@ struct Launch {
 
 #if defined(__CUDACC__)
 
-constexpr size_t default_shared = 48 << 10;  // that a kernel may have without asking
+constexpr size_t default_shared = 48 << 10;  // bytes that every kernel may have
 
-// The device of a stream, while this lives.
+// Makes a device the current one during its lifetime.
 class OnDevice {
  public:
   explicit OnDevice(int device) {
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(Kernel::threads, 1) entry(const __grid_constan
   if constexpr (Kernel::cluster == 1 || FASTUNROLL_HAS_CLUSTERS) Kernel::run(a);
 }
 
-// A launch as the runtime wants it. No copies: it points into itself.
+// The configuration of a launch for the CUDA runtime. It cannot be copied, since it points into itself.
 template <class Kernel> class Configuration {
   const OnDevice here_;
   cudaLaunchAttribute attribute_;
@@ -72,12 +72,12 @@ template <class Kernel> class Configuration {
   // Null, or one sentence of what went wrong.
   const char* problem() const {
     if (status == cudaSuccess) return nullptr;
-    cudaGetLastError();  // so that torch does not find it later
+    cudaGetLastError();  // clears the error, which torch would report later
     return cudaGetErrorString(status);
   }
 };
 
-// Null, or one sentence of what went wrong. The kernel may not have run yet. No cluster is no launch.
+// Queues a kernel, and returns null or one sentence of what went wrong. Without clusters it launches nothing.
 template <class Kernel> const char* launch(const Launch& how, const typename Kernel::Arguments& arguments) {
   if (how.clusters == 0) return nullptr;
   Configuration<Kernel> c(how);
@@ -85,9 +85,8 @@ template <class Kernel> const char* launch(const Launch& how, const typename Ker
   return c.problem();
 }
 
-// How many clusters the device has room for at once: that much memory in a block, and so many processors next to each
-// other.
-template <class Kernel> int room(const Launch& how) {
+// The number of clusters that the device runs at once.
+template <class Kernel> int max_active_clusters(const Launch& how) {
   Configuration<Kernel> c(how);
   int clusters = 0;
   if (c.status == cudaSuccess && Kernel::cluster > 1) {
@@ -111,8 +110,10 @@ template <class Kernel> const char* launch(const Launch& how, const typename Ker
   return nullptr;
 }
 
-// As on a device of 132 processors.
-template <class Kernel> int room(const Launch& how) { return how.shared <= most_shared ? 132 / Kernel::cluster : 0; }
+// The same for an emulated device of 132 processors.
+template <class Kernel> int max_active_clusters(const Launch& how) {
+  return how.shared <= max_shared ? 132 / Kernel::cluster : 0;
+}
 
 #endif
 

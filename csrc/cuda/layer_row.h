@@ -1,4 +1,4 @@
-// What the kernels between products share: a block of threads for a sample's row of a layer.
+// The common part of the kernels between products: a block of threads for a sample's row of a layer.
 #pragma once
 #include "cuda/reduce.h"
 #include "fastunroll_cuda.h"
@@ -27,10 +27,10 @@ template <class T> class LayerRow {
   FASTUNROLL_DEVICE Value theta(int g) const { return value_of(layer.theta[layer.theta_size == 1 ? 0 : g]); }
   FASTUNROLL_DEVICE Value threshold(int g, Value scale) const {
     const Value limit = theta(g) * scale;
-    return layer.passing && limit < 0 ? Value(0) : limit;
+    return layer.support_size && limit < 0 ? Value(0) : limit;
   }
 
-  // Whether P makes a magnitude zero: not where it or theta is NaN, or both are infinite.
+  // Whether P makes a magnitude zero; false if it or theta is NaN, or both are infinite.
   FASTUNROLL_DEVICE static bool vanishes(Value size, Value limit) { return size - (limit < 0 ? 0 : limit) <= 0; }
 
   // |r| / sqrt(m), of squares in double precision, where those of single precision neither overflow nor vanish.

@@ -1,4 +1,4 @@
-// Parameters of all layers laid out as the fused kernels read them: a thread for each value.
+// Copies the parameters of all layers to padded arrays, as the fused kernels read them: a thread for each value.
 #pragma once
 #include "cuda/launch.h"
 

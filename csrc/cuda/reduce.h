@@ -1,10 +1,10 @@
-// Sums and choices over the threads of a block. All threads call these together, and get the same.
+// Sums and choices over the threads of a block. All threads call them together and get the same result.
 #pragma once
 #include "cuda/device.h"
 
 namespace fastunroll::cuda {
 
-// In one order, whatever the device; `scratch`, in shared memory, has room for a value of each warp.
+// The sum in an order that no device changes. `scratch` holds a value of each warp in shared memory.
 template <int Threads, class T> FASTUNROLL_DEVICE T sum_over_block(T value, T* scratch) {
   constexpr int warps = Threads / warp_size;
   for (int bits = warp_size / 2; bits > 0; bits /= 2) value += shuffle_xor(value, bits);

@@ -6,7 +6,7 @@ namespace fastunroll::cuda {
 
 constexpr int elements_of_a_block = 256;
 
-// Where a thread's element is, and which value of theta is its own.
+// The position of a thread's element, and of its value of theta.
 struct Element {
   int64_t at, middle;
   bool exists;
@@ -27,20 +27,20 @@ template <class T, bool Complex> struct SoftThresholdElement {
     if (!e.exists) return;
     const Value theta = value_of(p.theta[e.middle]);
     if constexpr (Complex) {
-      const Value re = p.x[2 * e.at], im = p.x[2 * e.at + 1], size = modulus(re, im), moved = size - theta;
-      const Value factor = vanishes(size, theta) ? Value(0) : moved / size;
+      const Value re = p.x[2 * e.at], im = p.x[2 * e.at + 1], size = modulus(re, im), shrunk = size - theta;
+      const Value factor = vanishes(size, theta) ? Value(0) : shrunk / size;
       p.out[2 * e.at] = factor == 0 ? 0 : re * factor;
       p.out[2 * e.at + 1] = factor == 0 ? 0 : im * factor;
     } else {
-      const Value x = value_of(p.x[e.at]), moved = magnitude(x) - theta;
-      p.out[e.at] = rounded<T>(vanishes(magnitude(x), theta) ? Value(0) : with_sign(moved, x));
+      const Value x = value_of(p.x[e.at]), shrunk = magnitude(x) - theta;
+      p.out[e.at] = rounded<T>(vanishes(magnitude(x), theta) ? Value(0) : with_sign(shrunk, x));
     }
   }
 
-  // Not where the magnitude or theta is NaN, or both are infinite.
+  // Whether the result is zero; false if the magnitude or theta is NaN, or both are infinite.
   FASTUNROLL_DEVICE static bool vanishes(Value size, Value theta) { return size - (theta < 0 ? 0 : theta) <= 0; }
 
-  // Without overflow where the numbers are large.
+  // |re + i im|, without overflow for large numbers.
   FASTUNROLL_DEVICE static Value modulus(Value re, Value im) {
     const Value a = magnitude(re), b = magnitude(im), large = a < b ? b : a, small = a < b ? a : b;
     if (large == 0) return small;  // 0, or NaN
@@ -49,7 +49,7 @@ template <class T, bool Complex> struct SoftThresholdElement {
   }
 };
 
-// From the output: x and |x| = |out| + theta have its sign.
+// From the output alone: x has its sign, and |x| = |out| + theta.
 template <class T, bool Complex> struct SoftThresholdGradient {
   using Value = Computed<T>;
   using Arguments = SoftThresholdBackward<T>;

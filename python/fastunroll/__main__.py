@@ -91,11 +91,11 @@ def _size(given: str) -> tuple[int, int]:
 def _tune(arguments: argparse.Namespace) -> None:
     import torch
 
-    from .ops import device as devices
-    from .ops import timings
+    from .ops.backends import problem
+    from .ops.cuda import timings
     from .tune import tune
 
-    why = devices.problem(torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_available() else 0))
+    why = problem(torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_available() else 0))
     if why:
         _fail("tune", f"there are no CUDA kernels here to choose among: {why}")
     device = torch.device("cuda", torch.cuda.current_device())
@@ -108,9 +108,14 @@ def _tune(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    from ._info import lines
+    from ._info import lines, self_tests
 
     print("\n".join(lines()))
+    if arguments.check:
+        results = self_tests()
+        print("\n".join(f"self-test        {device}: {problem or 'passed'}" for device, problem in results.items()))
+        if any(results.values()):
+            raise SystemExit(1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -168,6 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     measure.set_defaults(run=_tune)
 
     info = commands.add_parser("info", help="say what this installation runs on, and why")
+    info.add_argument("--check", action="store_true", help="compare the kernels of each device with plain PyTorch")
     info.set_defaults(run=_info)
 
     arguments = parser.parse_args(argv)

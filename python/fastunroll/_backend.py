@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import torch
 
 from . import _fastunroll
-from .ops import device as _device
-from .ops import dispatch as _dispatch
+from .ops import backends as _backends
+from .ops.cuda import kernel_choice as _choice
 
 _PATHS = f"""\
-  in one launch: float32 or bfloat16, groups of at most 2, up to {_dispatch.LARGEST} columns on compute capability 9.0
+  in one launch: float32 or bfloat16, groups of at most 2, up to {_choice.LARGEST} columns on compute capability 9.0
     or later, else up to 128, as blocks cannot share memory; products of float32 are three of TF32, as exact as
     float32, or one with torch.backends.cuda.matmul.allow_tf32
   layer by layer, products by torch: what is larger does not fit in shared memory; support selection looks at whole
@@ -70,11 +70,11 @@ def backend(verbose: bool = False) -> Backend:
     devices = []
     for index in range(torch.cuda.device_count() if count else 0):
         where = torch.device("cuda", index)
-        why = _device.problem(where)
-        examples = _dispatch.examples(where) if verbose and why is None else ()
+        why = _backends.problem(where)
+        examples = _choice.examples(_fastunroll.cuda, where) if verbose and why is None else ()
         devices.append(CudaDevice(index, torch.cuda.get_device_name(where), why, tuple(examples)))
     if count and not devices:
-        problem = _device.problem(torch.device("cuda", 0)) or ""
+        problem = _backends.problem(torch.device("cuda", 0)) or ""
     return Backend(
         instruction_set=_fastunroll.instruction_set(),
         reason=_fastunroll.instruction_set_reason(),

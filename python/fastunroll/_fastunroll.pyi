@@ -5,21 +5,34 @@ from typing import Any
 
 from torch import Tensor
 
+from .ops.adaptive_spec import AdaptiveSpec
+from .ops.spec import NetworkSpec
+
 cuda_compiled: bool
+bench: Any  # for benchmarks alone
 cuda: Any  # the kernels of devices, where compiled
 
-class Watch:
+class Monitor:
     def __init__(self, tensors: list[Tensor], shapes: list[tuple[int, int]]) -> None: ...
     def is_same(self, tensors: list[Tensor]) -> bool: ...
     def is_current(self, tensors: list[Tensor]) -> bool: ...
+
+Arrays = tuple[list[int], int]  # the arrays of a parameter, and the number of values of each
 
 class Network:
     def __init__(
         self,
         is_double: bool,
-        form: tuple[int, ...],
-        passing: tuple[int, ...],
-        parameters: tuple[tuple[list[int], int], ...],
+        spec: NetworkSpec,
+        *,
+        m: int,
+        n: int,
+        W1: Arrays,
+        W2: Arrays,
+        step: Arrays,
+        theta: Arrays,
+        gain: Arrays,
+        beta: Arrays,
     ) -> None: ...
     def is_at(self, tensors: list[Tensor]) -> bool: ...
     def wrong_gain(self) -> tuple[int, float]: ...
@@ -34,20 +47,20 @@ class Network:
         x: int,
         last: int,
         s: int,
-        trace: int,
-        passed: int,
+        saved: int,
+        selected: int,
     ) -> bool: ...
     def backward(
         self,
         batch: int,
         threads: int,
-        known: tuple[int, int, int, int, int],
+        arrays: tuple[int, int, int, int, int],  # y, x0, s0, x, saved
         grad: int,
         every_layer: bool,
         grad_s: int,
-        passed: int,
-        grad_inputs: tuple[int, ...],
-        grad_parameters: tuple[tuple[list[int], int], ...],
+        selected: int,
+        of_inputs: tuple[int, ...],
+        of_parameters: tuple[Arrays, ...],
     ) -> None: ...
 
 class PackedWeights:
@@ -58,27 +71,36 @@ class PackedMatrix:
         self, is_double: bool, shape: tuple[int, int], threads: int, adjoint: bool, a: int, bfloat16: bool
     ) -> None: ...
 
-def adaptive_forward(
-    is_double: bool,
-    numbers: tuple[int, ...],
-    passing: tuple[int, ...],
-    threads: int,
-    matrices: list[tuple[Any, ...]],
-    inputs: tuple[int, int, int],
-    out: tuple[int, ...],
-) -> None: ...
-def adaptive_backward(
-    is_double: bool,
-    numbers: tuple[int, ...],
-    passing: tuple[int, ...],
-    threads: int,
-    matrices: list[tuple[Any, ...]],
-    inputs: tuple[int, int, int],
-    known: tuple[int, int, int],
-    every_layer: bool,
-    out: tuple[int, ...],
-    learned: list[int],
-) -> None: ...
+class AdaptiveNetwork:
+    def __init__(
+        self,
+        is_double: bool,
+        spec: AdaptiveSpec,
+        *,
+        m: int,
+        n: int,
+        saved_size: int,
+        values: int,
+        value_count: int,
+        matrices: list[tuple[Any, ...]],  # shape, address, packed and packed adjoint PackedMatrix or None
+    ) -> None: ...
+    def forward(self, batch: int, threads: int, y: int, x0: int, x: int, last: int, saved: int) -> None: ...
+    def backward(
+        self,
+        batch: int,
+        threads: int,
+        y: int,
+        x0: int,
+        *,
+        x: int,
+        saved: int,
+        grad: int,
+        every_layer: bool,
+        grad_y: int,
+        grad_x0: int,
+        grad_values: int,
+        grad_W: list[int],
+    ) -> None: ...
 
 class Columns:
     def __init__(
@@ -91,8 +113,8 @@ class Columns:
         threads: int,
         nonnegative: bool,
         tol: float,
-        most_steps: int,
-        most_columns: int,
+        max_steps: int,
+        max_columns: int,
         given: Sequence[int],
         out: Sequence[int],
     ) -> int: ...
@@ -106,7 +128,7 @@ class Dictionary:
         threads: int,
         nonnegative: bool,
         tol: float,
-        most_steps: int,
+        max_steps: int,
         given: Sequence[int],
         out: Sequence[int],
     ) -> int: ...
@@ -172,6 +194,5 @@ def compiled_instruction_sets() -> list[str]: ...
 def use_instruction_set(name: str) -> None: ...
 def dense_above() -> float: ...
 def set_dense_above(density: float) -> None: ...
-def roof(is_double: bool, threads: int, rows: bool) -> float: ...
 def openmp() -> bool: ...
 def cuda_devices() -> tuple[int, str]: ...

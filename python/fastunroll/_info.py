@@ -9,6 +9,7 @@ import torch
 
 from . import __version__, _fastunroll
 from ._backend import backend
+from .ops.self_test import self_test
 
 
 def openmp_libraries() -> list[str]:
@@ -28,6 +29,12 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def self_tests() -> dict[str, str | None]:
+    """For the CPU and each CUDA device with kernels, what is wrong with them; None if nothing is."""
+    devices = ["cpu", *(f"cuda:{d.index}" for d in backend().devices if d.problem is None)]
+    return {device: self_test(torch.device(device)) for device in devices}
 
 
 def lines() -> list[str]:

@@ -1,5 +1,4 @@
-"""Networks whose layers follow statistics of each sample, in plain PyTorch: the specification, and what runs where no
-kernel does.
+"""Networks whose layers follow statistics of each sample, in plain PyTorch: the specification of the kernels.
 
 Samples come first: ``y`` is (..., m), ``x`` is (..., n). ``values`` has a row of numbers for each layer.
 """
@@ -29,18 +28,18 @@ def network(
 ) -> Tensor:
     """The output of every layer: (K, ..., n).
 
-    form: as :class:`fastunroll.ops.AdaptiveSpec` has it. whole: whether support selection of HyperLISTA orders all
+    form: an :class:`fastunroll.ops.AdaptiveSpec`. whole: whether support selection of HyperLISTA orders all
     magnitudes of a sample, as is needed where values are not known yet.
     """
     x = y.new_zeros(*y.shape[:-1], matrices[1].shape[1]) if x0 is None else x0
     first, *others = matrices
     layers: dict[str, Callable[[], Iterator[Tensor]]] = {
-        "glista": lambda: glista(y, x, first, others, values, form.support_sizes, [*GAINS][form.option]),
+        "glista": lambda: glista(y, x, first, others, values, form.support_sizes, form.gate),
         "hyperlista": lambda: hyperlista(y, x, first, *others, values=values, whole=whole),
-        "lamp": lambda: lamp(y, x, first, others, values, form.option == 0),
-        "lvamp": lambda: lvamp(y, x, first, *others, values=values, soft=form.option == 0),
+        "lamp": lambda: lamp(y, x, first, others, values, form.prox == "soft"),
+        "lvamp": lambda: lvamp(y, x, first, *others, values=values, soft=form.prox == "soft"),
     }
-    return torch.stack([*layers[form.kind]()])
+    return torch.stack([*layers[form.scheme]()])
 
 
 def glista(

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .ops import dispatch
-from .ops.device import kernels, problem
-from .ops.network import _network as recorded
-from .ops.network import _network_backward as through
-from .ops.network import network
+from .ops.backends import backend_of, problem
+from .ops.cuda import kernel_choice
+from .ops.cuda.timings import Case, Timings, name_of
+from .ops.network import _network, _network_backward, network
+from .ops.network_call import counts_of, encode
 from .ops.spec import NetworkSpec, Parameters
-from .ops.timings import Case, Timings, name_of
 
 SIZES = (64, 128, 256, 512)
 BATCHES = (1, 16, 64, 256, 1024, 8192)
@@ -72,14 +71,15 @@ def _runs(form: NetworkSpec, p: Parameters, y: Tensor) -> tuple[Run, Run]:
     """The network, and its gradient, by whichever kernel is the only one."""
 
     def forward() -> Sequence[Tensor]:
-        return network(form, p, y, None, None, keep=False)
+        return network(form, p, y, None, None, return_layers=False)
 
     needs = [False, False, False, True, True, False, True, False, False]
-    x, _, _, trace, passed = recorded(y, *map(list, p), None, None, form.encode(), False, True, False)
+    spec, parameters = encode(form, counts_of(p)), [t for group in p for t in group]
+    x, _, _, saved, selected = _network(y, None, None, parameters, spec, False, True, False)
     grad = torch.ones_like(x[-1])
 
     def backward() -> Sequence[Tensor]:
-        found: list[Tensor] = through(grad, None, y, *map(list, p), None, None, x, trace, passed, form.encode(), needs)
+        found: list[Tensor] = _network_backward(grad, None, y, None, None, parameters, x, saved, selected, spec, needs)
         return found
 
     return forward, backward
@@ -98,27 +98,27 @@ def tune(
     """
     if (why := problem(device)) is not None:
         raise RuntimeError(f"there are no kernels to choose among: {why}")
-    module = kernels(torch.empty(0, device=device))
+    module = backend_of(device).module
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     allowed, state = torch.backends.cuda.matmul.allow_tf32, torch.random.get_rng_state()
     cases = []
     try:
-        every = list(product(precisions, dispatch.KINDS, sizes, batches))
+        every = list(product(precisions, kernel_choice.KINDS, sizes, batches))
         for precision, kind, n, batch in tqdm(every, disable=not bar, unit="case"):
             torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
             form, p = _drawn(kind, n, layers, device, _PRECISIONS[precision])
             y = torch.randn(batch, n // 2).to(device, _PRECISIONS[precision])
             with torch.no_grad():
                 for gradient, run in enumerate(_runs(form, p, y)):
-                    plans = dispatch.candidates(module, form, p, y, bool(gradient))
-                    with dispatch.only(None):
+                    plans = kernel_choice.candidates(module, form, p, y, bool(gradient))
+                    with kernel_choice.only(None):
                         wanted = _values(run())
                     times = {}
                     for plan in (*plans, None):
-                        with dispatch.only(plan):
+                        with kernel_choice.only(plan):
                             off = float((_values(run()) - wanted).norm())
                             if off <= _OFF[precision] * float(wanted.norm()):
-                                times[dispatch.name_of(plan)] = round(time_of(run, device, seconds), 1)
+                                times[kernel_choice.name_of(plan)] = round(time_of(run, device, seconds), 1)
                     cases.append(Case(kind, precision, bool(gradient), n, batch, times))
     finally:
         torch.backends.cuda.matmul.allow_tf32 = allowed

@@ -7,20 +7,23 @@ namespace {
 
 struct Kind {
   const char* name;
-  Adaptive kind;
-  int64_t option, weights, values;  // so many W, none if it is fixed
-  bool passing;
+  AdaptiveScheme scheme;
+  AdaptiveProx prox;
+  Gate gate;
+  int64_t weights, values;  // the number of W, 0 if W is fixed
+  bool selects;
 };
 
 constexpr int64_t layers = 3;
-const Kind kinds[] = {{"glista", Adaptive::glista, 0, layers, 4, true},
-                      {"glista-shared", Adaptive::glista, 3, 1, 4, false},
-                      {"glista-vector", Adaptive::glista, 2, layers, 0, true},
-                      {"hyperlista", Adaptive::hyperlista, 0, 0, 3, false},
-                      {"lamp", Adaptive::lamp, 1, layers, 2, false},
-                      {"lamp-soft", Adaptive::lamp, 0, 1, 2, false},
-                      {"lvamp", Adaptive::lvamp, 1, 0, 3, false},
-                      {"lvamp-soft", Adaptive::lvamp, 0, 0, 3, false}};
+constexpr AdaptiveProx soft = AdaptiveProx::soft, bernoulli_gaussian = AdaptiveProx::bernoulli_gaussian;
+const Kind kinds[] = {{"glista", AdaptiveScheme::glista, soft, Gate::relu, layers, 4, true},
+                      {"glista-shared", AdaptiveScheme::glista, soft, Gate::sigmoid, 1, 4, false},
+                      {"glista-vector", AdaptiveScheme::glista, soft, Gate::exponential, layers, 0, true},
+                      {"hyperlista", AdaptiveScheme::hyperlista, soft, Gate::relu, 0, 3, false},
+                      {"lamp", AdaptiveScheme::lamp, bernoulli_gaussian, Gate::relu, layers, 2, false},
+                      {"lamp-soft", AdaptiveScheme::lamp, soft, Gate::relu, 1, 2, false},
+                      {"lvamp", AdaptiveScheme::lvamp, bernoulli_gaussian, Gate::relu, 0, 3, false},
+                      {"lvamp-soft", AdaptiveScheme::lvamp, soft, Gate::relu, 0, 3, false}};
 
 template <class T> class Problem {
  public:
@@ -31,14 +34,14 @@ template <class T> class Problem {
       shapes.push_back({r, c});
       arrays.push_back(random.normals<T>(r * c, 0.5 / std::sqrt(double(r))));
     };
-    const bool vamp = kind.kind == Adaptive::lvamp;
+    const bool vamp = kind.scheme == AdaptiveScheme::lvamp;
     if (vamp) {
       matrix(m, m), matrix(m, n), matrix(1, m);
       for (T& s : arrays[2]) s = std::abs(s) + T(0.5);
     } else {
       matrix(m, n);
       for (int64_t i = 0; i < (kind.weights ? kind.weights : 1); ++i) matrix(m, n);
-      if (kind.kind == Adaptive::hyperlista) matrix(n, m);
+      if (kind.scheme == AdaptiveScheme::hyperlista) matrix(n, m);
     }
     values.resize(size_t(layers * value_count));
     for (T& v : values) v = T(0.05 + 0.1 * random.uniform());
@@ -63,9 +66,10 @@ template <class T> class Problem {
         (adjoint ? matrices.back().packed_adjoint : matrices.back().packed) = p.packed;
       }
     }
-    const int64_t passing[layers] = {3, 0, n};
-    const AdaptiveNetwork<T> net{kind.kind,
-                                 kind.option,
+    const int64_t support_sizes[layers] = {3, 0, n};
+    const AdaptiveNetwork<T> net{kind.scheme,
+                                 kind.prox,
+                                 kind.gate,
                                  layers,
                                  m,
                                  n,
@@ -75,12 +79,12 @@ template <class T> class Problem {
                                  int64_t(matrices.size()),
                                  data(values),
                                  value_count,
-                                 kind.passing ? passing : nullptr,
+                                 kind.selects ? support_sizes : nullptr,
                                  data(y),
                                  data(x0),
                                  nullptr};
-    Array<T> x(grad.size()), trace(size_t(layers * batch * adaptive_trace_size(net)));
-    adaptive_forward<T>({net, data(x), nullptr, data(trace)});
+    Array<T> x(grad.size()), saved(size_t(layers * batch * adaptive_saved_size(net)));
+    adaptive_forward<T>({net, data(x), nullptr, data(saved)});
     Array<T> last(size_t(batch * n));
     adaptive_forward<T>({net, nullptr, data(last), nullptr});
     CHECK(same_bits(last, Array<T>(x.end() - batch * n, x.end())), std::string(kind.name) + ": the last layer alone");
@@ -89,7 +93,7 @@ template <class T> class Problem {
     std::vector<Array<T>> learned(size_t(kind.weights), Array<T>(size_t(m * n)));
     std::vector<T*> pointers;
     for (Array<T>& w : learned) pointers.push_back(w.data());
-    adaptive_backward<T>({net, data(x), data(trace), data(grad), true, data(grad_y), data(grad_x0), data(grad_values),
+    adaptive_backward<T>({net, data(x), data(saved), data(grad), true, data(grad_y), data(grad_x0), data(grad_values),
                           pointers.empty() ? nullptr : pointers.data()});
     Array<T> all = x;
     for (const Array<T>& part : {grad_y, grad_x0, grad_values}) all.insert(all.end(), part.begin(), part.end());

@@ -58,7 +58,7 @@ template <class T> void compare_parts(const Form& form, const Size& size, const 
   const Result<T> bare = whole.forward({2, nullptr, false, false});
   CHECK(same_bits(all.last, Array<T>(all.x.end() - int64_t(all.last.size()), all.x.end())), what + "the last layer");
   CHECK(same_bits(bare.last, all.last), what + "the last layer alone");
-  CHECK(same_bits(bare.s, all.s), what + "the second state without a trace");
+  CHECK(same_bits(bare.s, all.s), what + "the second state without a saved");
 }
 
 // The nearest number with 8 bits, of two the even one.
@@ -83,7 +83,7 @@ void compare_halved(const Form& form, const Size& size) {
     const Result<float> wanted = q.forward();
     for (const int threads : {1, 3}) {
       const Result<float> found = p.forward({threads, nullptr, true, true, true}, p.packed(threads, true));
-      CHECK(same_bits(found.x, wanted.x), text(form, size, {}) + " halved, " + set);
+      CHECK(same_bits(found.x, wanted.x), text(form, size, {}) + " bfloat16, " + set);
     }
   }
 }
@@ -92,7 +92,7 @@ void compare_halved(const Form& form, const Size& size) {
 
 void test_bits() {
   for (const Form& form : forms()) {
-    const Options given{true, true, form.state != State::none};
+    const Options given{true, true, form.scheme != Scheme::proximal_gradient};
     compare_settings<float>(form, {9, 66, 2, 70}, given);
     compare_settings<double>(form, {9, 66, 2, 70}, {});
     for (const int64_t batch : {2, 9, 70}) compare_halved(form, {9, 200, 2, batch});
@@ -103,17 +103,17 @@ void test_bits() {
   }
   // Large matrices of each layer's own: a team shares a tile.
   const Form large[] = {
-      {"team-lista", Linear::direct, Count::each, Count::each},
-      {"team-cp", Linear::coupled, Count::one, Count::each, State::none, Shrinkage::soft, 1, true},
-      {"team-admm", Linear::coupled, Count::one, Count::each, State::splitting},
-      {"team-lamp", Linear::coupled, Count::one, Count::each, State::onsager, Shrinkage::soft, 1, false, true},
-      {"team-lfista", Linear::direct, Count::each, Count::each, State::momentum}};
+      {"team-lista", LinearStep::affine, Count::each, Count::each},
+      {"team-cp", LinearStep::gradient, Count::one, Count::each, Scheme::proximal_gradient, ProxKind::soft, 1, true},
+      {"team-admm", LinearStep::gradient, Count::one, Count::each, Scheme::admm},
+      {"team-lamp", LinearStep::gradient, Count::one, Count::each, Scheme::amp, ProxKind::soft, 1, false, true},
+      {"team-lfista", LinearStep::affine, Count::each, Count::each, Scheme::fista}};
   for (const Form& form : large) {
     compare_settings<double>(form, {130, 300, 2, 5}, {});
-    compare_settings<float>(form, {200, 390, 2, 1}, {true, true, form.state != State::none});
+    compare_settings<float>(form, {200, 390, 2, 1}, {true, true, form.scheme != Scheme::proximal_gradient});
   }
   // Or shared, where they fit in no cache of a core's own.
-  compare_settings<double>({"team-tied", Linear::direct, Count::one, Count::one}, {70, 700, 2, 5}, {});
+  compare_settings<double>({"team-tied", LinearStep::affine, Count::one, Count::one}, {70, 700, 2, 5}, {});
 }
 
 }  // namespace fastunroll::testing

@@ -53,8 +53,8 @@ void interrupt(const Form& form, const Size& size, int threads) {
 
 void test_callers() {
   for (const Form& form : forms()) call_at_once<float>(form, {9, 66, 2, 70});
-  call_at_once<double>({"team", Linear::direct, Count::each, Count::each}, {130, 300, 2, 5});
-  call_at_once<double>({"team", Linear::coupled, Count::one, Count::each, State::onsager}, {130, 300, 2, 5});
+  call_at_once<double>({"team", LinearStep::affine, Count::each, Count::each}, {130, 300, 2, 5});
+  call_at_once<double>({"team", LinearStep::gradient, Count::one, Count::each, Scheme::amp}, {130, 300, 2, 5});
 }
 
 void test_interruption() {
@@ -65,10 +65,10 @@ void test_interruption() {
       if (!quick) interrupt(form, {5, 18, 1, 600}, threads);
     }
   }
-  for (State state : {State::none, State::momentum, State::splitting, State::onsager}) {
-    interrupt({"team", Linear::coupled, Count::one, Count::each, state}, {200, 390, 7, 5}, 3);
-    if (state != State::onsager)
-      interrupt({"team", Linear::direct, Count::each, Count::each, state}, {200, 390, 7, 5}, 3);
+  for (Scheme state : {Scheme::proximal_gradient, Scheme::fista, Scheme::admm, Scheme::amp}) {
+    interrupt({"team", LinearStep::gradient, Count::one, Count::each, state}, {200, 390, 7, 5}, 3);
+    if (state != Scheme::amp)
+      interrupt({"team", LinearStep::affine, Count::each, Count::each, state}, {200, 390, 7, 5}, 3);
   }
 }
 

@@ -26,7 +26,7 @@ void test_forward() {
     Options options;
     for (int starts = 0; starts < 4; ++starts) {
       options.x0 = starts & 1;
-      options.s0 = starts & 2 && form.state != State::none;
+      options.s0 = starts & 2 && form.scheme != Scheme::proximal_gradient;
       for (bool vector : {false, true}) {
         options.vector = vector;
         compare<float>(form, {5, n, 3, 4}, options);

@@ -61,18 +61,18 @@ class Fused {
     theta_ = row(given[3], n_ / net_.group, long_ / net_.group);
     for (int64_t k = 0; k < net_.layers; ++k) {
       if (net_.gain.given()) gain_.push_back(net_.gain.value(k));
-      if (net_.blend.given()) blend_.push_back(net_.blend.value(k));
+      if (net_.beta.given()) beta_.push_back(net_.beta.value(k));
     }
   }
 
   void forward(Precision precision, const cuda::FusedShape& shape, const std::string& what) const {
     const auto& given = p_.given.parameters;
     Laid first, second;
-    if (net_.coupled()) {
+    if (net_.is_gradient_step()) {
       first = laid(given[0], {m_, n_, n_, 1, wide_, long_});
-      second = laid(given[net_.second.given() ? 1 : 0], {n_, m_, 1, n_, long_, wide_});
+      second = laid(given[net_.W2.given() ? 1 : 0], {n_, m_, 1, n_, long_, wide_});
     } else {
-      const int64_t layers = std::max(net_.first.count, net_.second.count), size = int64_t(long_) * (wide_ + long_);
+      const int64_t layers = std::max(net_.W1.count, net_.W2.count), size = int64_t(long_) * (wide_ + long_);
       first = {Array<float>(size_t(layers * size)), layers > 1 ? size : 0};
       fill_all(given[0], layers, {n_, m_, m_, 1, long_, wide_}, first.values.data(), size);
       fill_all(given[1], layers, {n_, n_, n_, 1, long_, long_}, first.values.data() + wide_, size);
@@ -96,27 +96,27 @@ class Fused {
   void backward(const cuda::FusedShape& shape, const std::string& what) const {
     const auto& given = p_.given.parameters;
     Laid first, second;
-    if (net_.coupled()) {
-      first = laid(given[net_.second.given() ? 1 : 0], {m_, n_, n_, 1, wide_, long_});
+    if (net_.is_gradient_step()) {
+      first = laid(given[net_.W2.given() ? 1 : 0], {m_, n_, n_, 1, wide_, long_});
       second = laid(given[0], {n_, m_, 1, n_, long_, wide_});
     } else {
       first = laid(given[1], {n_, n_, 1, n_, long_, long_});
     }
     const Result<float> result = p_.forward();
     Arguments<float> wanted = p_.backward(result);
-    const Array<float> trace = trace_of_device(result);
+    const Array<float> saved = saved_of_device(result);
     Array<float> dz(result.x.size()), h(size_t(net_.layers * p_.size.batch * m_)), start(wanted.x0.size());
-    const int64_t tiles = (p_.size.batch + 16 * shape.tall - 1) / (16 * shape.tall);
+    const int64_t tiles = (p_.size.batch + 16 * shape.row_tiles - 1) / (16 * shape.row_tiles);
     Array<float> theta(size_t(tiles * net_.layers * long_)), sums(size_t(tiles * net_.layers * 8 * shape.blocks)),
         gain(sums.size());
     const cuda::FusedBackward<float> call = {layers_of(first, second),
                                              result.x.data(),
                                              data(p_.given.x0),
-                                             trace.data(),
+                                             saved.data(),
                                              p_.grad.data(),
                                              true,
                                              dz.data(),
-                                             net_.coupled() ? h.data() : nullptr,
+                                             net_.is_gradient_step() ? h.data() : nullptr,
                                              start.data(),
                                              theta.data(),
                                              sums.data(),
@@ -132,13 +132,13 @@ class Fused {
   Network<float> net_;
   int m_, n_, wide_, long_;
   Laid step_, theta_;
-  Array<float> gain_, blend_;
+  Array<float> gain_, beta_;
 
-  // Without r of coupled layers, but for Onsager's.
-  Array<float> trace_of_device(const Result<float>& r) const {
-    const int64_t size = net_.trace_size(), kept = net_.onsager ? net_.m : net_.residual_at();
+  // Without the residuals of gradient steps, which devices save for AMP alone.
+  Array<float> saved_of_device(const Result<float>& r) const {
+    const int64_t size = net_.saved_size(), kept = net_.scheme == Scheme::amp ? net_.m : net_.residual_at();
     Array<float> out;
-    for (auto row = r.trace.begin(); size > 0 && row != r.trace.end(); row += size)
+    for (auto row = r.saved.begin(); size > 0 && row != r.saved.end(); row += size)
       out.insert(out.end(), row, row + kept);
     return out;
   }
@@ -150,9 +150,9 @@ class Fused {
             n_,
             wide_,
             long_,
-            net_.coupled(),
-            cuda::State(p_.form.state),
-            net_.shrinkage,
+            net_.is_gradient_step(),
+            net_.scheme,
+            net_.prox_kind,
             int(net_.group),
             first.get(),
             second.get(),
@@ -163,7 +163,7 @@ class Fused {
             step_.stride,
             theta_.stride,
             data(gain_),
-            data(blend_)};
+            data(beta_)};
   }
 
   static const float* data(const Array<float>& a) { return a.empty() ? nullptr : a.data(); }
@@ -187,21 +187,21 @@ void test_fused() {
   cuda::Device device = {};
   CHECK(!cuda::describe(0, &device), "the device");
   for (const Form& form : forms()) {
-    if (form.linear == Linear::gram || form.passing || form.group > 2) continue;
+    if (form.linear == LinearStep::gram || form.selects || form.group > 2) continue;
     for (const bool given : {false, true}) {
       Options options;
       options.x0 = options.vector = given;
-      options.s0 = given && form.state != State::none;
+      options.s0 = given && form.scheme != Scheme::proximal_gradient;
       const cuda::FusedShape shape = shapes[turn++ % (device.clusters ? std::size(shapes) : 2)];
-      const Size size = {29, 100 * shape.blocks - 3, 2, 16 * shape.tall + 1};
+      const Size size = {29, 100 * shape.blocks - 3, 2, 16 * shape.row_tiles + 1};
       const std::string what = text(form, size, options) + " in one launch: ";
       Problem<float> p(form, size, options);
       std::fill(p.grad_s.begin(), p.grad_s.end(), 0.0f);
       Fused(p).forward(Precision::single, shape, what);
       if (!options.s0) Fused(p).backward(shape, what);
       if (device.clusters && p.given.parameters[0].arrays.size() == 1 && p.given.parameters[1].arrays.size() <= 1) {
-        Fused(p).forward(Precision::single, {1, 8, true}, what + "8 blocks keep matrices: ");
-        if (given) Fused(p).forward(Precision::tf32, {1, 16, true}, what + "16 blocks keep matrices: ");
+        Fused(p).forward(Precision::single, {1, 8, true}, what + "8 blocks with weights in shared memory: ");
+        if (given) Fused(p).forward(Precision::tf32, {1, 16, true}, what + "16 blocks with weights in shared memory: ");
       }
       const Problem<float> small(form, {1, 1, 3, 1}, options);
       Fused(small).forward(given ? Precision::single : Precision::tf32, {1, 1}, what);
@@ -210,8 +210,9 @@ void test_fused() {
   cuda::FusedLayers<float> large = {};
   large.padded_m = 320;
   large.padded_n = 608;
-  CHECK(!cuda::fused_room({0, nullptr}, Precision::single, {1, 4}, large), "no kernel of more than 512 columns");
-  CHECK(!cuda::fused_room({0, nullptr}, Precision::single, {3, 4}, large), "no kernel of such a shape");
+  CHECK(!cuda::fused_max_active_clusters({0, nullptr}, Precision::single, {1, 4}, large),
+        "no kernel of more than 512 columns");
+  CHECK(!cuda::fused_max_active_clusters({0, nullptr}, Precision::single, {3, 4}, large), "no kernel of such a shape");
 }
 
 }  // namespace fastunroll::testing

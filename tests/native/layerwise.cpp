@@ -37,50 +37,50 @@ template <class T> void add_outer(T* out, const Array<T>& g, int64_t rows, const
 template <class T> class Layerwise {
  public:
   explicit Layerwise(const Problem<T>& problem)
-      : p(problem), net(p.network()), m(p.size.m), n(p.size.n), batch(p.size.batch), state(cuda::State(p.form.state)) {
+      : p(problem), net(p.network()), m(p.size.m), n(p.size.n), batch(p.size.batch), scheme(net.scheme) {
     for (int64_t i = 0; i < n * n; ++i) identity.push_back(i % (n + 1) == 0);
   }
 
   Result<T> forward() {
     Array<T> x = p.given.x0.empty() ? zeros(n) : p.given.x0, s = p.given.s0, start = p.given.y, v = x;
-    if (s.empty()) s = state == cuda::State::momentum ? x : zeros(net.state_size());
+    if (s.empty()) s = scheme == Scheme::fista ? x : zeros(net.state_size());
     for (size_t i = 0; i < v.size(); ++i) {
-      if (state == cuda::State::momentum) v[i] += net.blend.value(0) * (x[i] - s[i]);
-      if (state == cuda::State::splitting) v[i] -= s[i];
+      if (scheme == Scheme::fista) v[i] += net.beta.value(0) * (x[i] - s[i]);
+      if (scheme == Scheme::admm) v[i] -= s[i];
     }
-    if (state == cuda::State::onsager) add(start, s);
+    if (scheme == Scheme::amp) add(start, s);
     first_x = x;
     first_s = s;
     Result<T> out;
     for (int64_t k = 0; k < net.layers; ++k) {
-      const bool more = k + 1 < net.layers, onsager = state == cuda::State::onsager;
+      const bool more = k + 1 < net.layers, is_amp = scheme == Scheme::amp;
       const auto layer = layer_of(k);
-      const T* step = net.coupled() && net.step.size == 1 ? net.step.of(k) : nullptr;
+      const T* step = net.is_gradient_step() && net.step.size == 1 ? net.step.of(k) : nullptr;
       Array<T> residual = start, z;
-      if (net.coupled()) {
-        Array<T> minus = v;
-        for (T& value : minus) value = -value;
-        residual = product(minus, net.first.of(k), m, n, true, start);
-        Array<T> scaled = residual;
-        for (size_t i = 0; net.step.size > 1 && i < scaled.size(); ++i) scaled[i] *= net.step.of(k)[i % size_t(m)];
-        z = product(scaled, second(k), m, n, false, step ? zeros(n) : v);
+      if (net.is_gradient_step()) {
+        Array<T> minus_v = v;
+        for (T& value : minus_v) value = -value;
+        residual = product(minus_v, net.W1.of(k), m, n, true, start);
+        Array<T> stepped = residual;
+        for (size_t i = 0; net.step.size > 1 && i < stepped.size(); ++i) stepped[i] *= net.step.of(k)[i % size_t(m)];
+        z = product(stepped, second(k), m, n, false, step ? zeros(n) : v);
       } else {
-        z = product(v, net.second.of(k), n, n, true, product(p.given.y, net.first.of(k), n, m, true, zeros(n)));
+        z = product(v, net.W2.of(k), n, n, true, product(p.given.y, net.W1.of(k), n, m, true, zeros(n)));
       }
-      std::vector<uint8_t> passed(size_t(batch * n / net.group));
-      Array<T> next = zeros(n), input = zeros(onsager ? m : n), moved = zeros(2 * n);
-      queue(cuda::end_layer<T>,
-            {layer, z.data(), step, step ? v.data() : nullptr, x.data(), residual.data(), p.given.y.data(),
-             more && state == cuda::State::momentum ? &net.blend.value(k + 1) : nullptr, next.data(),
-             more && state != cuda::State::none ? input.data() : nullptr, data(s), moved.data(), passed.data()});
-      all_passed.push_back(passed);
+      std::vector<uint8_t> selected(size_t(batch * n / net.group));
+      Array<T> next = zeros(n), input = zeros(is_amp ? m : n), dual_residual = zeros(2 * n);
+      queue(cuda::end_layer<T>, {layer, z.data(), step, step ? v.data() : nullptr, x.data(), residual.data(),
+                                 p.given.y.data(), more && scheme == Scheme::fista ? &net.beta.value(k + 1) : nullptr,
+                                 next.data(), more && scheme != Scheme::proximal_gradient ? input.data() : nullptr,
+                                 data(s), dual_residual.data(), selected.data()});
+      all_selected.push_back(selected);
       inputs.push_back(v);
       residuals.push_back(residual);
-      all_moved.push_back(moved);
-      if (state == cuda::State::momentum) s = x;
+      dual_residuals.push_back(dual_residual);
+      if (scheme == Scheme::fista) s = x;
       x = next;
-      v = state == cuda::State::none || onsager ? x : input;
-      if (onsager) start = input;
+      v = scheme == Scheme::proximal_gradient || is_amp ? x : input;
+      if (is_amp) start = input;
       iterates.push_back(x);
       out.x.insert(out.x.end(), x.begin(), x.end());
     }
@@ -94,12 +94,12 @@ template <class T> class Layerwise {
     for (int i = 0; i < 6; ++i)
       for (const Array<T>& a : p.given.parameters[i].arrays) out.parameters[i].add(Array<T>(a.size()));
     out.y = zeros(m);
-    Array<T> g_s = p.grad_s.empty() ? zeros(net.state_size()) : p.grad_s, above, g = zeros(n);
+    Array<T> grad_s = p.grad_s.empty() ? zeros(net.state_size()) : p.grad_s, grad_v, g = zeros(n);
     for (int64_t k = net.layers - 1; k >= 0; --k) {
-      through_prox(k, above, g_s, g, out);
-      above = net.coupled() ? through_coupled(k, g, g_s, out) : through_direct(k, g, out);
+      through_prox(k, grad_v, grad_s, g, out);
+      grad_v = net.is_gradient_step() ? through_gradient_step(k, g, grad_s, out) : through_affine_step(k, g, out);
     }
-    start_of(above, g_s, out);
+    start_of(grad_v, grad_s, out);
     return out;
   }
 
@@ -107,27 +107,27 @@ template <class T> class Layerwise {
   const Problem<T>& p;
   Network<T> net;
   int64_t m, n, batch;
-  cuda::State state;
+  Scheme scheme;
   Array<T> first_x, first_s, identity;
-  std::vector<Array<T>> inputs, residuals, all_moved, iterates;
-  std::vector<std::vector<uint8_t>> all_passed;
+  std::vector<Array<T>> inputs, residuals, dual_residuals, iterates;
+  std::vector<std::vector<uint8_t>> all_selected;
 
   Array<T> zeros(int64_t columns) const { return Array<T>(size_t(batch * columns)); }
   const T* second(int64_t k) const {
-    return net.linear == Linear::gram ? identity.data() : net.second.given() ? net.second.of(k) : net.first.of(k);
+    return net.linear == LinearStep::gram ? identity.data() : net.W2.given() ? net.W2.of(k) : net.W1.of(k);
   }
 
   cuda::Layer<T> layer_of(int64_t k) const {
     return {int(m),
             int(n),
             int(net.group),
-            net.passing ? int(net.passing[k]) : 0,
-            net.shrinkage,
-            state,
+            net.support_sizes ? int(net.support_sizes[k]) : 0,
+            net.prox_kind,
+            scheme,
             net.theta.given() ? net.theta.of(k) : nullptr,
             int(net.theta.size),
             net.gain.given() ? &net.gain.value(k) : nullptr,
-            net.blend.given() ? &net.blend.value(k) : nullptr};
+            net.beta.given() ? &net.beta.value(k) : nullptr};
   }
 
   template <class Arguments>
@@ -144,63 +144,65 @@ template <class T> class Layerwise {
       (columns == 1 ? to.value(k) : to.of(k)[i % size_t(columns)]) += rows[i] / divisor;
   }
 
-  void through_prox(int64_t k, const Array<T>& above, Array<T>& g_s, Array<T>& g, Arguments<T>& out) {
+  void through_prox(int64_t k, const Array<T>& grad_v, Array<T>& grad_s, Array<T>& g, Arguments<T>& out) {
     const auto layer = layer_of(k);
-    const bool momentum = state == cuda::State::momentum, last = k + 1 == net.layers;
-    const auto entering = p.grad.begin() + k * batch * n;
-    const Array<T> of_layer(entering, entering + batch * n);
-    Array<T> to_theta = zeros(layer.theta_size), to_gain = zeros(1), to_blend = zeros(1), to_bent = zeros(1);
-    shares = pulls = zeros(1);
+    const bool is_fista = scheme == Scheme::fista, last = k + 1 == net.layers;
+    const auto grad_x = p.grad.begin() + k * batch * n;
+    const Array<T> of_layer(grad_x, grad_x + batch * n);
+    Array<T> grad_theta = zeros(layer.theta_size), grad_gain = zeros(1), grad_beta = zeros(1),
+             grad_next_beta = zeros(1);
+    from_s = from_r = zeros(1);
     const Array<T>& before = k ? iterates[size_t(k - 1)] : first_x;
     queue(cuda::prox_gradient<T>,
-          {layer, of_layer.data(), above.empty() ? nullptr : above.data(),
-           momentum && !last ? &net.blend.value(k + 1) : nullptr, iterates[size_t(k)].data(), before.data(),
-           residuals[size_t(k)].data(), all_moved[size_t(k)].data(), all_passed[size_t(k)].data(), data(g_s), g.data(),
-           data(to_theta), to_gain.data(), to_blend.data(), to_bent.data(), shares.data(), pulls.data()});
+          {layer, of_layer.data(), grad_v.empty() ? nullptr : grad_v.data(),
+           is_fista && !last ? &net.beta.value(k + 1) : nullptr, iterates[size_t(k)].data(), before.data(),
+           residuals[size_t(k)].data(), dual_residuals[size_t(k)].data(), all_selected[size_t(k)].data(), data(grad_s),
+           g.data(), data(grad_theta), grad_gain.data(), grad_beta.data(), grad_next_beta.data(), from_s.data(),
+           from_r.data()});
     auto& parameters = out.parameters;
-    if (net.theta.given()) collect(parameters[3].get(), k, to_theta);
-    collect(parameters[4].get(), k, to_gain, net.gain.given() ? net.gain.value(k) : T(1));
-    if (state == cuda::State::splitting) collect(parameters[5].get(), k, to_blend);
-    if (momentum && !last) collect(parameters[5].get(), k + 1, to_bent);
+    if (net.theta.given()) collect(parameters[3].get(), k, grad_theta);
+    collect(parameters[4].get(), k, grad_gain, net.gain.given() ? net.gain.value(k) : T(1));
+    if (scheme == Scheme::admm) collect(parameters[5].get(), k, grad_beta);
+    if (is_fista && !last) collect(parameters[5].get(), k + 1, grad_next_beta);
   }
-  Array<T> shares, pulls;
+  Array<T> from_s, from_r;
 
-  Array<T> through_direct(int64_t k, const Array<T>& g, Arguments<T>& out) const {
-    out.y = product(g, net.first.of(k), n, m, false, out.y);
+  Array<T> through_affine_step(int64_t k, const Array<T>& g, Arguments<T>& out) const {
+    out.y = product(g, net.W1.of(k), n, m, false, out.y);
     add_outer(out.parameters[0].get().of(k), g, n, p.given.y, m);
     add_outer(out.parameters[1].get().of(k), g, n, inputs[size_t(k)], n);
-    return product(g, net.second.of(k), n, n, false, zeros(n));
+    return product(g, net.W2.of(k), n, n, false, zeros(n));
   }
 
-  Array<T> through_coupled(int64_t k, const Array<T>& g, Array<T>& g_s, Arguments<T>& out) const {
+  Array<T> through_gradient_step(int64_t k, const Array<T>& g, Array<T>& grad_s, Arguments<T>& out) const {
     const Array<T> h = product(g, second(k), m, n, true, zeros(m));
-    const bool onsager = state == cuda::State::onsager;
-    Array<T> minus = zeros(m), scaled = zeros(m), to_step = zeros(net.step.given() ? net.step.size : 1);
+    const bool is_amp = scheme == Scheme::amp;
+    Array<T> grad_Av = zeros(m), stepped = zeros(m), grad_step = zeros(net.step.given() ? net.step.size : 1);
     queue(cuda::residual_gradient<T>,
           {int(m), h.data(), residuals[size_t(k)].data(), net.step.given() ? net.step.of(k) : nullptr,
-           int(net.step.size), shares.data(), pulls.data(), onsager ? g_s.data() : nullptr, out.y.data(), minus.data(),
-           scaled.data(), net.step.given() ? to_step.data() : nullptr});
-    collect(out.parameters[2].get(), k, to_step);
-    if (net.linear != Linear::gram) add_outer(out.parameters[net.second.given() ? 1 : 0].get().of(k), scaled, m, g, n);
-    add_outer(out.parameters[0].get().of(k), minus, m, inputs[size_t(k)], n);
-    return product(minus, net.first.of(k), m, n, false, g);
+           int(net.step.size), from_s.data(), from_r.data(), is_amp ? grad_s.data() : nullptr, out.y.data(),
+           grad_Av.data(), stepped.data(), net.step.given() ? grad_step.data() : nullptr});
+    collect(out.parameters[2].get(), k, grad_step);
+    if (net.linear != LinearStep::gram) add_outer(out.parameters[net.W2.given() ? 1 : 0].get().of(k), stepped, m, g, n);
+    add_outer(out.parameters[0].get().of(k), grad_Av, m, inputs[size_t(k)], n);
+    return product(grad_Av, net.W1.of(k), m, n, false, g);
   }
 
   // From the first layer's input to x0 and s0.
-  void start_of(const Array<T>& g_v, const Array<T>& g_s, Arguments<T>& out) const {
-    out.x0 = g_v;
-    out.s0 = g_s;
-    if (state == cuda::State::splitting) add(out.s0, g_v, T(-1));
-    if (state != cuda::State::momentum) return;
-    const T blend = net.blend.value(0);
-    add(out.x0, g_s);
+  void start_of(const Array<T>& grad_v, const Array<T>& grad_s, Arguments<T>& out) const {
+    out.x0 = grad_v;
+    out.s0 = grad_s;
+    if (scheme == Scheme::admm) add(out.s0, grad_v, T(-1));
+    if (scheme != Scheme::fista) return;
+    const T beta = net.beta.value(0);
+    add(out.x0, grad_s);
     if (p.given.s0.empty()) return;
-    add(out.x0, g_v, blend);
+    add(out.x0, grad_v, beta);
     out.s0 = zeros(n);
-    add(out.s0, g_v, -blend);
-    Array<T> to_blend = zeros(1);
-    for (size_t i = 0; i < g_v.size(); ++i) to_blend[i / size_t(n)] += g_v[i] * (first_x[i] - first_s[i]);
-    collect(out.parameters[5].get(), 0, to_blend);
+    add(out.s0, grad_v, -beta);
+    Array<T> grad_beta = zeros(1);
+    for (size_t i = 0; i < grad_v.size(); ++i) grad_beta[i / size_t(n)] += grad_v[i] * (first_x[i] - first_s[i]);
+    collect(out.parameters[5].get(), 0, grad_beta);
   }
 };
 
@@ -211,7 +213,7 @@ template <class T> void compare(const Form& form, const Size& size, const Option
   Layerwise<T> network(p);
   const Result<T> found = network.forward();
   CHECK(close(found.x, wanted.x, rounding<T>), what + "x");
-  CHECK(close(found.s, wanted.s, rounding<T>), what + "the second state");
+  CHECK(close(found.s, wanted.s, rounding<T>), what + "the second scheme");
 
   Arguments<T> by_engine = p.backward(p.forward()), by_layers = network.backward();
   const auto engine = by_engine.arrays(), layers = by_layers.arrays();
@@ -232,7 +234,7 @@ void test_layerwise() {
     Options options;
     compare<float>(form, {5, n, 3, 2}, options);
     options.x0 = options.vector = true;
-    options.s0 = form.state != State::none;
+    options.s0 = form.scheme != Scheme::proximal_gradient;
     compare<double>(form, {5, n, 3, 2}, options);
     compare<double>(form, {1, few, 2, 1}, options);
     compare<double>(form, {131, 258, 2, 1}, options);

@@ -3,46 +3,46 @@
 namespace fastunroll::testing {
 
 const std::vector<Form>& forms() {
-  constexpr Linear direct = Linear::direct, coupled = Linear::coupled, gram = Linear::gram;
+  constexpr LinearStep affine = LinearStep::affine, gradient = LinearStep::gradient, gram = LinearStep::gram;
   constexpr Count none = Count::none, one = Count::one, each = Count::each;
-  constexpr State plain = State::none, momentum = State::momentum, splitting = State::splitting;
-  constexpr State onsager = State::onsager;
-  constexpr Shrinkage soft = Shrinkage::soft, nonnegative = Shrinkage::nonnegative, linear = Shrinkage::none;
+  constexpr Scheme plain = Scheme::proximal_gradient, momentum = Scheme::fista, splitting = Scheme::admm;
+  constexpr Scheme onsager = Scheme::amp;
+  constexpr ProxKind soft = ProxKind::soft, nonnegative = ProxKind::nonnegative, linear = ProxKind::identity;
   static const std::vector<Form> all = {
-      {"lista", direct, each, each},
-      {"lista-tied", direct, one, one},
-      {"lista-shared-w1", direct, one, each, plain, soft, 1, true},
-      {"lista-shared-w2", direct, each, one, plain, soft, 1, true, true},
-      {"lista-nonnegative", direct, each, each, plain, nonnegative, 1, true},
-      {"lista-group", direct, each, each, plain, soft, 3},
-      {"lista-momentum", direct, each, each, momentum},
-      {"lista-momentum-tied", direct, one, one, momentum, nonnegative, 1, false, true},
-      {"admm-dense", direct, each, each, splitting},
-      {"admm-dense-tied", direct, one, one, splitting, soft, 3, true, true},
-      {"ista", coupled, one, none},
-      {"ista-group", coupled, one, none, plain, soft, 3, true, true},
-      {"ista-each", coupled, each, none},
-      {"elastic-net", coupled, one, none, plain, soft, 1, false, true},
-      {"gradient", coupled, one, none, plain, linear},
-      {"gradient-momentum", coupled, one, one, momentum, linear, 1, false, true},
-      {"nonnegative", coupled, one, none, plain, nonnegative},
-      {"lista-cp", coupled, one, each, plain, soft, 1, true},
-      {"lista-cp-each", coupled, each, each},
-      {"alista", coupled, one, one, plain, soft, 1, true},
-      {"fista", coupled, one, none, momentum},
-      {"fista-own", coupled, one, each, momentum, soft, 1, true},
-      {"admm", coupled, one, each, splitting},
-      {"admm-same", coupled, one, none, splitting, nonnegative, 1, true, true},
-      {"admm-shared", coupled, one, one, splitting, soft, 3},
-      {"amp", coupled, one, none, onsager},
-      {"lamp", coupled, one, each, onsager, soft, 1, true},
-      {"lamp-gain", coupled, one, one, onsager, soft, 1, false, true},
-      {"lamp-group", coupled, each, each, onsager, soft, 3, false, true},
+      {"lista", affine, each, each},
+      {"lista-tied", affine, one, one},
+      {"lista-shared-w1", affine, one, each, plain, soft, 1, true},
+      {"lista-shared-w2", affine, each, one, plain, soft, 1, true, true},
+      {"lista-nonnegative", affine, each, each, plain, nonnegative, 1, true},
+      {"lista-group", affine, each, each, plain, soft, 3},
+      {"lista-momentum", affine, each, each, momentum},
+      {"lista-momentum-tied", affine, one, one, momentum, nonnegative, 1, false, true},
+      {"admm-dense", affine, each, each, splitting},
+      {"admm-dense-tied", affine, one, one, splitting, soft, 3, true, true},
+      {"ista", gradient, one, none},
+      {"ista-group", gradient, one, none, plain, soft, 3, true, true},
+      {"ista-each", gradient, each, none},
+      {"elastic-net", gradient, one, none, plain, soft, 1, false, true},
+      {"gradient", gradient, one, none, plain, linear},
+      {"gradient-momentum", gradient, one, one, momentum, linear, 1, false, true},
+      {"nonnegative", gradient, one, none, plain, nonnegative},
+      {"lista-cp", gradient, one, each, plain, soft, 1, true},
+      {"lista-cp-each", gradient, each, each},
+      {"alista", gradient, one, one, plain, soft, 1, true},
+      {"fista", gradient, one, none, momentum},
+      {"fista-own", gradient, one, each, momentum, soft, 1, true},
+      {"admm", gradient, one, each, splitting},
+      {"admm-same", gradient, one, none, splitting, nonnegative, 1, true, true},
+      {"admm-shared", gradient, one, one, splitting, soft, 3},
+      {"amp", gradient, one, none, onsager},
+      {"lamp", gradient, one, each, onsager, soft, 1, true},
+      {"lamp-gain", gradient, one, one, onsager, soft, 1, false, true},
+      {"lamp-group", gradient, each, each, onsager, soft, 3, false, true},
       {"gram", gram, one, none},
       {"gram-each", gram, each, none, plain, soft, 1, true, true},
       {"gram-momentum", gram, one, none, momentum, soft, 3},
       {"gram-splitting", gram, one, none, splitting},
-      {"amp-nonnegative", coupled, each, none, onsager, nonnegative},
+      {"amp-nonnegative", gradient, each, none, onsager, nonnegative},
   };
   return all;
 }
@@ -55,7 +55,7 @@ std::string text(const Form& form, const Size& size, const Options& options) {
 
 template <class T>
 Problem<T>::Problem(const Form& what, const Size& how_large, const Options& options) : form(what), size(how_large) {
-  if (form.linear == Linear::gram) size.m = size.n;
+  if (form.linear == LinearStep::gram) size.m = size.n;
   const int64_t m = size.m, n = size.n, layers = size.layers, batch = size.batch;
   Random random(uint64_t(m * 1000 + n));
   const auto matrices = [&](Parameter<T>& p, Count count, int64_t values, double scale) {
@@ -69,23 +69,23 @@ Problem<T>::Problem(const Form& what, const Size& how_large, const Options& opti
       p.add(std::move(a));
     }
   };
-  auto& [first, second, step, theta, gain, blend] = given.parameters;
-  if (form.linear != Linear::direct) {
+  auto& [first, second, step, theta, gain, beta] = given.parameters;
+  if (form.linear != LinearStep::affine) {
     matrices(first, form.first, m * n, 1 / std::sqrt(double(m + n)));
     matrices(second, form.second, m * n, 1 / std::sqrt(double(n)));
-    if (form.state != State::onsager) numbers(step, layers, options.vector ? m : 1, 0.4, 0.3);
+    if (form.scheme != Scheme::amp) numbers(step, layers, options.vector ? m : 1, 0.4, 0.3);
   } else {
     matrices(first, form.first, n * m, 1 / std::sqrt(double(m)));
     matrices(second, form.second, n * n, 1 / std::sqrt(double(n)));
   }
-  if (form.shrinkage != Shrinkage::none) {
+  if (form.prox_kind != ProxKind::identity) {
     const double low = options.theta * std::sqrt(double(form.group));
     numbers(theta, options.vector ? layers : 1, options.vector ? n / form.group : 1, low, 0.3);
   }
-  const bool blends = form.state == State::momentum || form.state == State::splitting;
+  const bool blends = form.scheme == Scheme::fista || form.scheme == Scheme::admm;
   if (form.gain) numbers(gain, options.vector ? 1 : layers, options.vector ? layers : 1, 0.6, 0.8);
-  if (blends) numbers(blend, options.vector ? 1 : layers, options.vector ? layers : 1, 0, 1);
-  for (int64_t k = 0; form.passing && k < layers; ++k) passing.push_back(k == 1 ? n : 1 + 2 * k);
+  if (blends) numbers(beta, options.vector ? 1 : layers, options.vector ? layers : 1, 0, 1);
+  for (int64_t k = 0; form.selects && k < layers; ++k) support_sizes.push_back(k == 1 ? n : 1 + 2 * k);
 
   const int64_t state = network().state_size();
   given.y = random.normals<T>(batch * m, 2);
@@ -117,27 +117,15 @@ template <class T> void Problem<T>::keep_only(int64_t first, int64_t count) {
 }
 
 template <class T> Network<T> Problem<T>::network() const {
-  const auto& [first, second, step, theta, gain, blend] = given.parameters;
-  return {size.layers,
-          size.m,
-          size.n,
-          form.linear,
-          form.state == State::momentum,
-          form.state == State::splitting,
-          form.state == State::onsager,
-          form.shrinkage,
-          form.group,
-          passing.empty() ? nullptr : passing.data(),
-          first.get(),
-          second.get(),
-          step.get(),
-          theta.get(),
-          gain.get(),
-          blend.get()};
+  const auto& [first, second, step, theta, gain, beta] = given.parameters;
+  return {size.layers, size.m,         size.n,     form.linear,
+          form.scheme, form.prox_kind, form.group, support_sizes.empty() ? nullptr : support_sizes.data(),
+          first.get(), second.get(),   step.get(), theta.get(),
+          gain.get(),  beta.get()};
 }
 
-template <class T> Array<T> Problem<T>::packed(int threads, bool halved) const {
-  Packing<T> packing{network(), halved, threads, nullptr};
+template <class T> Array<T> Problem<T>::packed(int threads, bool bfloat16) const {
+  Packing<T> packing{network(), bfloat16, threads, nullptr};
   Array<T> memory(size_t(network_packed_size(packing)));
   packing.packed = memory.data();
   network_pack(packing);
@@ -151,14 +139,15 @@ template <class T> Result<T> Problem<T>::forward(const Call& call, const Array<T
   Forward<T> f{};
   f.net = network();
   const int64_t rows = size.batch;
-  Result<T> r{Array<T>(size_t(call.keep ? size.layers * rows * size.n : 0)), Array<T>(size_t(rows * size.n)),
+  Result<T> r{Array<T>(size_t(call.return_layers ? size.layers * rows * size.n : 0)), Array<T>(size_t(rows * size.n)),
               Array<T>(size_t(rows * f.net.state_size())),
-              Array<T>(size_t(call.record ? size.layers * rows * f.net.trace_size() : 0)),
-              std::vector<uint8_t>(size_t(call.record && form.passing ? size.layers * rows * size.n / form.group : 0))};
+              Array<T>(size_t(call.save_for_backward ? size.layers * rows * f.net.saved_size() : 0)),
+              std::vector<uint8_t>(
+                  size_t(call.save_for_backward && form.selects ? size.layers * rows * size.n / form.group : 0))};
   f.batch = rows;
   f.threads = call.threads;
   f.packed = data(packed);
-  f.halved = call.halved;
+  f.bfloat16 = call.bfloat16;
   f.y = data(given.y);
   f.x0 = data(given.x0);
   f.s0 = data(given.s0);
@@ -166,8 +155,8 @@ template <class T> Result<T> Problem<T>::forward(const Call& call, const Array<T
   f.x = data(r.x);
   f.last = data(r.last);
   f.s = data(r.s);
-  f.trace = data(r.trace);
-  f.passed = r.passed.empty() ? nullptr : r.passed.data();
+  f.saved = data(r.saved);
+  f.selected = r.selected.empty() ? nullptr : r.selected.data();
   network_forward(f);
   return r;
 }
@@ -194,8 +183,8 @@ Arguments<T> Problem<T>::backward(const Result<T>& r, const Call& call, unsigned
   b.x0 = data(given.x0);
   b.s0 = data(given.s0);
   b.x = data(r.x);
-  b.trace = data(r.trace);
-  b.passed = r.passed.empty() ? nullptr : r.passed.data();
+  b.saved = data(r.saved);
+  b.selected = r.selected.empty() ? nullptr : r.selected.data();
   b.grad = every_layer ? data(grad) : data(of_last);
   b.every_layer = every_layer;
   b.grad_s = data(grad_s);
@@ -203,12 +192,12 @@ Arguments<T> Problem<T>::backward(const Result<T>& r, const Call& call, unsigned
   b.grad_y = input(g.y, 0, size.m);
   b.grad_x0 = input(g.x0, 1, size.n);
   b.grad_s0 = input(g.s0, 2, state);
-  b.grad_first = parameter(0);
-  b.grad_second = parameter(1);
+  b.grad_W1 = parameter(0);
+  b.grad_W2 = parameter(1);
   b.grad_step = parameter(2);
   b.grad_theta = parameter(3);
   b.grad_gain = parameter(4);
-  b.grad_blend = parameter(5);
+  b.grad_beta = parameter(5);
   network_backward(b);
   return g;
 }
@@ -217,7 +206,7 @@ template <class T> Array<T> Problem<T>::everything(const Call& call, const Array
   const Result<T> r = forward(call, packed);
   Arguments<T> g = backward(r, call);
   Array<T> all;
-  for (const Array<T>* a : {&r.x, &r.last, &r.s, &r.trace}) all.insert(all.end(), a->begin(), a->end());
+  for (const Array<T>* a : {&r.x, &r.last, &r.s, &r.saved}) all.insert(all.end(), a->begin(), a->end());
   for (const Array<T>* a : g.arrays()) all.insert(all.end(), a->begin(), a->end());
   return all;
 }

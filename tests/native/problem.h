@@ -5,17 +5,16 @@
 
 namespace fastunroll::testing {
 
-enum class State { none, momentum, splitting, onsager };
 enum class Count { none, one, each };  // of matrices: for no layer, for all of them together, for each
 
 struct Form {
   const char* name;
-  Linear linear;
+  LinearStep linear;
   Count first, second;
-  State state = State::none;
-  Shrinkage shrinkage = Shrinkage::soft;
+  Scheme scheme = Scheme::proximal_gradient;
+  ProxKind prox_kind = ProxKind::soft;
   int64_t group = 1;
-  bool passing = false, gain = false;
+  bool selects = false, gain = false;
 };
 
 const std::vector<Form>& forms();
@@ -25,7 +24,7 @@ struct Size {
 };
 
 struct Options {
-  bool vector = false;  // a threshold for each element or group, a step for each row; gains and blends in one array
+  bool vector = false;  // a threshold for each element or group, a step for each row; gains and betas in one array
   bool x0 = false, s0 = false;
   double theta = 0.3;  // the least threshold
 };
@@ -62,19 +61,19 @@ template <class T> struct Parameter {
 struct Call {
   int threads = 1;
   bool (*interrupted)() = nullptr;
-  bool keep = true, record = true;  // every layer, and the trace
-  bool halved = false;              // as the matrices were packed
+  bool return_layers = true, save_for_backward = true;
+  bool bfloat16 = false;  // as the matrices were packed
 };
 
 template <class T> struct Result {
-  Array<T> x, last, s, trace;   // every layer; the last; the last; every layer
-  std::vector<uint8_t> passed;  // what support selection let pass, in every layer
+  Array<T> x, last, s, saved;     // every layer; the last; the last; every layer
+  std::vector<uint8_t> selected;  // of every layer
 };
 
 // The arguments of a network that have gradients, or these.
 template <class T> struct Arguments {
   Array<T> y, x0, s0;
-  Parameter<T> parameters[6];  // first, second, step, theta, gain, blend
+  Parameter<T> parameters[6];  // W1, W2, step, theta, gain, beta
 
   // All arrays, in one order; those not given are empty or missing.
   std::vector<Array<T>*> arrays() {
@@ -93,7 +92,7 @@ template <class T> class Problem {
   void keep_only(int64_t first, int64_t count);
 
   Network<T> network() const;
-  Array<T> packed(int threads, bool halved = false) const;
+  Array<T> packed(int threads, bool bfloat16 = false) const;
   Result<T> forward(const Call& = {}, const Array<T>& packed = {}) const;
   // Gradients of the sum of grad x and grad_s s; of what `wanted` says, a flag for each of y, x0, s0 and the
   // parameters.
@@ -104,7 +103,7 @@ template <class T> class Problem {
   Form form;
   Size size;
   Arguments<T> given;
-  std::vector<int64_t> passing;
+  std::vector<int64_t> support_sizes;
   Array<T> grad, grad_s;  // (layers, batch, n), (batch, state_size)
 };
 

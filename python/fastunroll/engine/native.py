@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import ops, reference
+from .. import ops
 from .._precision import own_precision
 
 
@@ -56,15 +56,11 @@ def run(
 
     Returns x, (K, ..., n) if ``keep``, else (..., n), and the second state.
     """
-    m, n = ops.sizes(spec, p)
+    m, n = spec.sizes(p)
     lead = y.shape[:-1]
     if not ops.is_supported(y, complex_too=True):
         with own_precision(y):
-            start = y.new_zeros(*lead, n) if x0 is None else x0
-            x, s = reference.network(
-                y, *p, start, s0, layers=spec.layers, linear=spec.linear, scheme=spec.scheme, prox=spec.prox,
-                group=spec.group, support_sizes=spec.support_sizes,
-            )  # fmt: skip
+            x, s = spec.reference(p, y, x0, s0)
         return x if keep else x[-1], s
     x0, s0 = (None if t is None else t.reshape(-1, t.shape[-1]) for t in (x0, s0))
     x, s = _network(spec, p, y.reshape(-1, m), x0, s0, keep, segment)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
@@ -24,30 +22,29 @@ class AdaptiveNetwork(UnrolledNetwork):
         """The first layers as the kernels take them: their form, their matrices, and a row of values for each."""
         raise NotImplementedError
 
-    def _prepare(self) -> ops.AdaptiveNetworkCache:
-        return ops.AdaptiveNetworkCache()
-
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
         tensors = tensors_of(self, self.tensors)
         if not tensors:
             return None
-        return self._prepared.run(
-            tensors, partial(self._adaptive, self.layers), y, self.m, x0, return_layers, self._weights == "bf16"
-        )
+        return self._prepared.run(tensors, self._described, None, y, self.m, x0, return_layers, self._weights == "bf16")
+
+    def _described(self) -> tuple[ops.AdaptiveSpec, ops.AdaptiveParameters]:
+        form, matrices, values = self._adaptive(self.layers)
+        return form, ops.AdaptiveParameters.of(form, matrices, values)
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         with own_precision(y):
             form, matrices, values = self._adaptive(depth)
         wide = torch.promote_types(y.dtype, torch.float32)
         if self._weights == "bf16" and not ops.differentiable(y, x0, values, *matrices):
-            factors = 2 if form.kind == "lvamp" else len(matrices)
+            factors = 2 if form.scheme == "lvamp" else len(matrices)
             matrices = [w.bfloat16() if i < factors else w for i, w in enumerate(matrices)]
         matrices = [t.to(wide) for t in matrices]
         values = values.to(wide)
-        fixed = matrices[:1] if form.learns else matrices
+        p = ops.AdaptiveParameters.of(form, matrices, values)
         flat, start = y.reshape(-1, self.m).to(wide), None if x0 is None else x0.reshape(-1, self.n).to(wide)
-        if ops.is_supported_on_cpu(flat) and not ops.differentiable(*fixed):
-            x = ops.adaptive(form, flat, matrices, values, start, return_layers)
+        if ops.is_supported_on_cpu(flat) and not ops.differentiable(*p.fixed):
+            x = ops.network(form, p, flat, start, None, return_layers)[0]
         else:
             with own_precision(y):
                 every = reference_adaptive.network(form, flat, matrices, values, start, whole=ops.is_tracing())

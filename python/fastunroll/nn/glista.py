@@ -86,7 +86,7 @@ class GLISTA(AdaptiveNetwork):
         )
 
     def _adaptive(self, depth: int) -> Described:
-        form = ops.AdaptiveSpec("glista", depth, [*GAINS].index(self.gain), self._passing[:depth])
+        form = ops.AdaptiveSpec(depth, "glista", gate=self.gain, support_sizes=self._passing[:depth])
         values = rows_of(depth, self.log_theta, self.log_D, self.kappa, self.overshoot, exponential=2)
         return form, [self.A, *first_of(self.W, depth)], values
 

@@ -73,7 +73,7 @@ class HyperLISTA(AdaptiveNetwork):
         wide = torch.promote_types(self.c.dtype, torch.float32)
         c = self.c.to(wide).abs()
         values = torch.cat([c[:2] * self.coherence.to(wide), c[2:]]).expand(depth, 3)
-        return ops.AdaptiveSpec("hyperlista", depth), [self.A, self.W, self.pinv], values
+        return ops.AdaptiveSpec(depth, "hyperlista"), [self.A, self.W, self.pinv], values
 
     def _layer(self, k: int) -> dict[str, float]:
         return {f"c{i + 1}": c for i, c in enumerate(self.c.detach().abs().tolist())}

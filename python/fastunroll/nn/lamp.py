@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -90,9 +90,6 @@ class LAMP(AdaptiveNetwork):
         """Whether its thresholds alone follow from the sample, as those of the other native networks do."""
         return isinstance(getattr(self, "shrinkage", None), SoftShrinkage)
 
-    def _prepare(self) -> Any:
-        return UnrolledNetwork._prepare(self) if self._is_soft else super()._prepare()
-
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
         at_once = UnrolledNetwork._at_once if self._is_soft else AdaptiveNetwork._at_once
         return at_once(self, y, x0, return_layers)
@@ -110,7 +107,7 @@ class LAMP(AdaptiveNetwork):
         return form, ops.Parameters([self.A], [*self.W], (), alpha, scale)
 
     def _adaptive(self, depth: int) -> Described:
-        form = ops.AdaptiveSpec("lamp", depth, self.shrinkage.option)
+        form = ops.AdaptiveSpec(depth, "lamp", self.shrinkage.prox)
         return form, [self.A, *first_of(self.W, depth)], self.shrinkage.values(depth)
 
     def _layer(self, k: int) -> dict[str, float]:

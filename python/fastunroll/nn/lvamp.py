@@ -89,7 +89,7 @@ class LVAMP(AdaptiveNetwork):
 
     def _adaptive(self, depth: int) -> Described:
         noise = _within(rows_of(depth, self.log_noise), _LEAST_NOISE, MOST_VARIANCE).exp()
-        form = ops.AdaptiveSpec("lvamp", depth, self.shrinkage.option)
+        form = ops.AdaptiveSpec(depth, "lvamp", self.shrinkage.prox)
         return form, [self.Ut, self.Vt, self.s.unsqueeze(0)], torch.cat([noise, self.shrinkage.values(depth)], dim=1)
 
     def _layer(self, k: int) -> dict[str, float]:

@@ -16,10 +16,10 @@ class Shrinkage(nn.Module):
     """A shrinkage for each of K layers: :func:`fastunroll.reference_adaptive.shrink`.
 
     Attributes:
-        option: 0 for soft, 1 for Bernoulli–Gaussian.
+        prox: its name for the kernels.
     """
 
-    option: int
+    prox: str
 
     def values(self, depth: int) -> Tensor:
         """(depth, 2): the two numbers of each of the first layers."""
@@ -38,7 +38,7 @@ class SoftShrinkage(Shrinkage):
     """
 
     tensors = "log_alpha", "log_scale"
-    option = 0
+    prox = "soft"
 
     def __init__(self, layers: int, like: Tensor, alpha: float) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class BernoulliGaussianShrinkage(Shrinkage):
     """
 
     tensors = "log_power", "logit"
-    option = 1
+    prox = "bernoulli_gaussian"
 
     def __init__(self, layers: int, like: Tensor, density: float, power: float) -> None:
         super().__init__()

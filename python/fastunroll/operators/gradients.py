@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._checks import shape_text
 from .._precision import own_precision
-from ..ops.register import has_tangents
+from ..ops.tensors import has_tangents
 
 if TYPE_CHECKING:
     from .linear_operator import LinearOperator

@@ -7,23 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _fastunroll, reference
-from .._precision import own_precision
-from .cache import cached
-from .device import kernels
-from .register import (
-    address,
-    below_autograd,
-    differentiable,
-    differentiate,
-    have_same_dtype_and_device,
-    is_batched,
-    is_double,
-    is_plain,
-    is_tracing,
-    operator,
-    require,
-)
+from .. import reference
+from .backends import require_backend
+from .library import below_autograd, differentiate, operator, require
+from .tensors import differentiable, have_same_dtype_and_device, is_batched, is_plain, is_tracing
 
 
 def _product_fake(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
@@ -34,41 +21,11 @@ def _compute(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tenso
     depth, columns = A.shape if adjoint else (A.shape[1], A.shape[0])
     fits = x.dim() == 2 and x.shape[1] == depth and (start is None or start.shape == (x.shape[0], columns))
     require(fits and have_same_dtype_and_device(x, A, start), "product")
-    if kernels(x) is not None:
-        with own_precision(x):
-            matrix = A if adjoint else A.mT
-            return torch.mm(x, matrix) if start is None else torch.addmm(start, x, matrix)
-    packed = packed_matrix(A, adjoint)
-    x, A = x.contiguous(), A.contiguous()
-    start = None if start is None else start.contiguous()
-    out = _product_fake(x, A, adjoint, start)
-    _fastunroll.product(
-        is_double(x), (x.shape[0], *A.shape), torch.get_num_threads(), adjoint,
-        A.data_ptr(), packed, x.data_ptr(), address(start), out.data_ptr(),
-    )  # fmt: skip
+    out: Tensor = require_backend(x, "product").product(x, A, adjoint, start)
     return out
 
 
 _product = operator("product(Tensor x, Tensor A, bool adjoint, Tensor? start) -> Tensor", _product_fake)(_compute)
-
-
-_LARGEST_KEPT = 64 << 20  # bytes of a matrix whose packed form is cached, which takes as much memory again
-
-
-def packed_matrix(A: Tensor, adjoint: bool, bfloat16: bool = False) -> Any:
-    """The packed matrix of products with A, cached while A does not change; None where none is cached.
-
-    bfloat16: its float32 values are rounded, which is cached of a matrix of any size.
-    """
-    if not A.is_contiguous() or (A.nbytes > _LARGEST_KEPT and not bfloat16):
-        return None
-    shape = A.shape[0], A.shape[1]
-    return cached(
-        ("product", adjoint, bfloat16, _fastunroll.instruction_set()), [A],
-        lambda: _fastunroll.PackedMatrix(
-            is_double(A), shape, torch.get_num_threads(), adjoint, A.data_ptr(), bfloat16
-        ),
-    )  # fmt: skip
 
 
 def _outer_fake(g: Tensor, x: Tensor) -> Tensor:
@@ -78,15 +35,7 @@ def _outer_fake(g: Tensor, x: Tensor) -> Tensor:
 @operator("outer(Tensor g, Tensor x) -> Tensor", _outer_fake)
 def _outer(g: Tensor, x: Tensor) -> Tensor:
     require(g.dim() == x.dim() == 2 and g.shape[0] == x.shape[0] and have_same_dtype_and_device(g, x), "outer")
-    if kernels(x) is not None:
-        with own_precision(x):
-            return torch.mm(g.mT, x)
-    g, x = g.contiguous(), x.contiguous()
-    out = _outer_fake(g, x)
-    _fastunroll.outer(
-        is_double(x), (g.shape[0], g.shape[1], x.shape[1]), torch.get_num_threads(),
-        g.data_ptr(), x.data_ptr(), out.data_ptr(),
-    )  # fmt: skip
+    out: Tensor = require_backend(x, "outer").outer(g, x)
     return out
 
 
@@ -121,7 +70,7 @@ differentiate(_outer, _outer_backward, _save_outer)
 
 
 class _Product(torch.autograd.Function):
-    """The operator and its gradient for calls that nothing watches: with less around it than what torch registers."""
+    """The operator and its gradient for calls that torch does not trace: faster than what torch registers."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
@@ -142,7 +91,7 @@ def product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor
     if differentiable(x, A, start):
         return _Product.apply(x, A, adjoint, start)
     if is_plain(x) and is_plain(A) and (start is None or is_plain(start)):
-        return _compute(x, A, adjoint, start)  # past the dispatcher, which takes longer than a small product
+        return _compute(x, A, adjoint, start)  # without the dispatcher, which takes longer than a small product
     with below_autograd():
         return _product(x, A, adjoint, start)
 

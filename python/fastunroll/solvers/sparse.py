@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import _checks
 from ..arrays import from_array
-from ..ops.register import has_tangents
+from ..ops.tensors import has_tangents
 
 NO_GRADIENT = "a solution for a sparse A has no gradient: use a dense A, or call the solver under torch.no_grad()"
 

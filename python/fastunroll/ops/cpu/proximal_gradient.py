@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import _fastunroll
-from .register import address, have_same_dtype_and_device, is_double, operator, require
+from ... import _fastunroll
+from ..library import operator, require
+from ..tensors import address, have_same_dtype_and_device, is_double
 
 
 @dataclass(frozen=True)

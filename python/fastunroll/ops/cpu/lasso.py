@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _fastunroll
-from .register import address, have_same_dtype_and_device, is_double, ready, require
+from ... import _fastunroll
+from ..library import require
+from ..tensors import address, have_same_dtype_and_device, is_double, ready
 
 
 class Samples(NamedTuple):
@@ -20,12 +21,12 @@ class Samples(NamedTuple):
     x0: Tensor | None
     nonnegative: bool
     tol: float
-    most_steps: int
+    max_steps: int
 
     def ready(
         self, shape: tuple[int, int], dtype: torch.dtype
     ) -> tuple[list[Tensor | None], tuple[Tensor, Tensor, Tensor]]:
-        """The arguments as native code takes them, and room for the results: x, gaps and steps."""
+        """The arguments as native code takes them, and memory for the results: x, gaps and steps."""
         (count, _), (m, n) = self.y.shape, shape
         fits = self.y.dtype == dtype and have_same_dtype_and_device(self.y, self.lam, self.weights, self.x0)
         require(fits and self.y.shape == (count, m) and self.lam.shape == (count,), "lasso")
@@ -36,7 +37,7 @@ class Samples(NamedTuple):
 
 
 class Dictionary:
-    """What the native solver keeps for a matrix A (m, n) on the CPU: norms, Gram matrix, packed copies."""
+    """A matrix A (m, n) on the CPU, prepared for the native solver: norms, Gram matrix, packed copies."""
 
     def __init__(self, A: Tensor, ridge: float) -> None:
         self.shape, self.dtype = (A.shape[0], A.shape[1]), A.dtype
@@ -48,19 +49,19 @@ class Dictionary:
         return self._native.is_current()
 
     def solve(self, p: Samples) -> tuple[Tensor, Tensor, Tensor, int]:
-        """x (B, n), relative gaps (B,), steps (B,) and how many gaps are above ``tol``."""
+        """x (B, n), relative gaps (B,), steps (B,) and the number of gaps above ``tol``."""
         given, results = p.ready(self.shape, self.dtype)
         left = self._native.solve(
-            len(p.y), torch.get_num_threads(), p.nonnegative, p.tol, p.most_steps,
+            len(p.y), torch.get_num_threads(), p.nonnegative, p.tol, p.max_steps,
             [*map(address, given)], [*map(address, results)],
         )  # fmt: skip
         return *results, left
 
 
 class Columns:
-    """A matrix (m, n) on the CPU whose columns the native solver reads where they lie, and keeps those it has read.
+    """A matrix (m, n) on the CPU of which the native solver reads single columns, and keeps copies of them.
 
-    A: rows or columns side by side, or ``torch.sparse_csc`` with ascending rows. Else it is copied.
+    A: contiguous rows or columns, or ``torch.sparse_csc`` with ascending rows. A matrix of any other layout is copied.
     """
 
     def __init__(self, A: Tensor, ridge: float) -> None:
@@ -77,14 +78,14 @@ class Columns:
         wide = len(self._held) > 1 and self._held[1].dtype == torch.int64
         self._native = _fastunroll.Columns(is_double(self._held[0]), self.shape, ridge, at[:3], strides, wide)
 
-    def solve(self, p: Samples, most_columns: int) -> tuple[Tensor, Tensor, Tensor, int]:
-        """As :meth:`Dictionary.solve`.
+    def solve(self, p: Samples, max_columns: int) -> tuple[Tensor, Tensor, Tensor, int]:
+        """The results of :meth:`Dictionary.solve`.
 
-        The last value is −1 if a solution needs more than ``most_columns`` columns; x is incomplete then.
+        The last value is −1 if a solution needs more than ``max_columns`` columns; x is incomplete then.
         """
         given, results = p.ready(self.shape, self.dtype)
         left = self._native.solve(
-            len(p.y), torch.get_num_threads(), p.nonnegative, p.tol, p.most_steps, most_columns,
+            len(p.y), torch.get_num_threads(), p.nonnegative, p.tol, p.max_steps, max_columns,
             [*map(address, given)], [*map(address, results)],
         )  # fmt: skip
         return *results, left

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .._files import read_json
+from ..._files import read_json
 
 COMES_WITH = Path(__file__).with_name("measured")
 

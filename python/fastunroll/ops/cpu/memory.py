@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from .. import _fastunroll
+from ... import _fastunroll
+from ..network_call import Outcome, outcome_shapes
 
 _HUGE = 1 << 30
 
 
 def available_memory() -> int | None:
-    """Bytes that can be had without swapping, where the system tells."""
+    """The bytes that are available without swapping; None if the system does not tell."""
     try:
         with open("/proc/meminfo") as lines:
             for line in lines:
@@ -28,10 +30,10 @@ def available_memory() -> int | None:
 
 
 def empty(shapes: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:
-    """Uninitialised tensors on the CPU, float32 or float64: many cost little more than one.
+    """Uninitialised tensors on the CPU, float32 or float64. Several cost little more than one.
 
     Raises:
-        MemoryError: there is not that much memory. (Linux hands out more than it has, and kills who uses it.)
+        MemoryError: there is not enough memory. Linux grants more than it has, and later kills the process.
     """
     size = max(map(math.prod, shapes), default=0) * dtype.itemsize
     if size >= _HUGE and os.name == "posix":
@@ -43,6 +45,15 @@ def empty(shapes: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:
     except MemoryError:
         raise MemoryError(_too_large(shapes, dtype, None)) from None
     return [from_dlpack(c) for c in capsules]
+
+
+def empty_outcome(spec: Any, p: Any, y: Tensor, return_layers: bool, save_for_backward: bool) -> Outcome:
+    """Uninitialised results of a network."""
+    *shapes, selected_shape = outcome_shapes(
+        spec, p, y.shape[0], return_layers, save_for_backward, saves_residuals=True
+    )
+    x, last, s, saved = empty(shapes, y.dtype)
+    return Outcome(x, last, s, saved, torch.empty(selected_shape, dtype=torch.uint8))
 
 
 def _too_large(shapes: Sequence[Sequence[int]], dtype: torch.dtype, available: int | None) -> str:

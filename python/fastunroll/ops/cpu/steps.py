@@ -1,7 +1,7 @@
-"""What an iteration does between products that others make: one native pass before each and one after.
+"""The steps of ISTA and FISTA between the products with an operator of the user's: one native pass each.
 
-These are no operators of torch: a pass takes as long as the way through the dispatcher. They are for plain tensors on
-the CPU that need no gradient (``is_plain`` and no ``requires_grad``), where nothing watches the call.
+They are not operators of torch, since the dispatcher would take as long as a pass. They take plain tensors on the CPU
+that require no gradient, in calls that torch does not trace.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _fastunroll
-from .register import differentiable, is_double, is_plain, is_supported_on_cpu, is_tracing
+from ... import _fastunroll
+from ..backends import is_supported_on_cpu
+from ..tensors import differentiable, is_double, is_plain, is_tracing
 
 
 def is_step_supported(*tensors: Tensor) -> bool:
@@ -28,10 +29,9 @@ def step_ahead(
     x: Tensor, other: Tensor, slope: Tensor, theta: Tensor, layout: tuple[int, int, int],
     step: float, beta: float, nonnegative: bool,
 ) -> Tensor:  # fmt: skip
-    """P(v − step·slope) at v = x + β(x − other), of the shape of x; P shrinks by θ, to what is ≥ 0 if so asked.
+    """P(v − step·slope) at v = x + β(x − other), of the shape of x. P shrinks by θ; ``nonnegative`` makes it ≥ 0.
 
-    ``layout`` is x as (outer, middle, inner), θ having ``middle`` values
-    one after another.
+    ``layout`` is x as (outer, middle, inner), where θ has ``middle`` contiguous values.
     """
     x, other, slope = x.contiguous(), other.contiguous(), slope.contiguous()
     out = torch.empty_like(x)
@@ -43,7 +43,7 @@ def step_ahead(
 
 
 def residual_ahead(product: Tensor, y: Tensor, before: Tensor, beta: float, replaces: bool) -> tuple[Tensor, Tensor]:
-    """r = product − y, in the place of the one before if it ``replaces`` that, and r + β(r − before); y contiguous."""
+    """r = product − y and r + β(r − before), for a contiguous y. ``replaces`` writes r to the memory of ``before``."""
     product, before = product.contiguous(), before.contiguous()
     residual = before if replaces else torch.empty_like(y)
     ahead = torch.empty_like(y)

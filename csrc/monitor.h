@@ -107,43 +107,43 @@ class Sample {
 //
 // What is made of the tensors must be made after their watch: a change that happens meanwhile is then seen. Python's
 // lock must be held.
-class Watch {
+class Monitor {
  public:
-  Watch(const pybind11::list& tensors, const std::vector<std::pair<int64_t, int64_t>>& shapes) {
+  Monitor(const pybind11::list& tensors, const std::vector<std::pair<int64_t, int64_t>>& shapes) {
     for (size_t i = 0; i < tensors.size(); ++i) {
       PyObject* const tensor = item_of(tensors, i);
       const Sample sample(shapes[i].first, shapes[i].second);
       const int64_t version = version_of(tensor);
       const Address address = address_of(tensor);
-      watched_.push_back(
+      monitored_.push_back(
           {pybind11::weakref(tensor), address, version, sample, sample.hash(reinterpret_cast<const char*>(address))});
     }
   }
 
   // Whether these are the same objects at the same addresses, whatever their values. All tensors lay plainly at first.
   bool is_same(const pybind11::list& tensors) const {
-    if (tensors.size() != watched_.size()) return false;
-    for (size_t i = 0; i < watched_.size(); ++i)
-      if (item_of(tensors, i) != referent(watched_[i].tensor.ptr())) return false;
-    for (size_t i = 0; i < watched_.size(); ++i)
-      if (address_of(item_of(tensors, i)) != watched_[i].address) return false;
-    for (size_t i = 0; i < watched_.size(); ++i)
-      if (watched_[i].sample.is_matrix() && !lies_plainly(item_of(tensors, i))) return false;
+    if (tensors.size() != monitored_.size()) return false;
+    for (size_t i = 0; i < monitored_.size(); ++i)
+      if (item_of(tensors, i) != referent(monitored_[i].tensor.ptr())) return false;
+    for (size_t i = 0; i < monitored_.size(); ++i)
+      if (address_of(item_of(tensors, i)) != monitored_[i].address) return false;
+    for (size_t i = 0; i < monitored_.size(); ++i)
+      if (monitored_[i].sample.is_matrix() && !lies_plainly(item_of(tensors, i))) return false;
     return true;
   }
 
   // Whether besides their version counters and the sample of their values are the same.
   bool is_current(const pybind11::list& tensors) const {
     if (!is_same(tensors)) return false;
-    for (size_t i = 0; i < watched_.size(); ++i)
-      if (version_of(item_of(tensors, i)) != watched_[i].version) return false;
-    for (const Watched& w : watched_)
+    for (size_t i = 0; i < monitored_.size(); ++i)
+      if (version_of(item_of(tensors, i)) != monitored_[i].version) return false;
+    for (const Monitored& w : monitored_)
       if (w.sample.hash(reinterpret_cast<const char*>(w.address)) != w.hash) return false;
     return true;
   }
 
  private:
-  struct Watched {
+  struct Monitored {
     pybind11::weakref tensor;
     Address address;
     int64_t version;
@@ -162,5 +162,5 @@ class Watch {
 #endif
   }
 
-  std::vector<Watched> watched_;
+  std::vector<Monitored> monitored_;
 };

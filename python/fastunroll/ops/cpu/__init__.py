@@ -1,0 +1,1 @@
+"""The CPU engine: what calls the native module for tensors in the processor's memory."""

@@ -1,0 +1,1 @@
+"""The kernels of devices: for tensors of CUDA and, emulated in tests, of the CPU."""
