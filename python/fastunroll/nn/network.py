@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from .. import _checks, ops
 from .._precision import own_precision
-from ..table import Table
 from ..engine.native import run
+from ..table import Table
 from .old_scalars import accept_old_scalars
 
 Threshold = Literal["scalar", "vector"]
@@ -240,7 +240,7 @@ class UnrolledNetwork(nn.Module):
         beta = {"fista": "momentum", "admm": "relaxation"}.get(form.scheme, "")
         named = {"step": p.step, "threshold": p.theta, "gain": p.gain, beta: p.beta}
         row = {name: of(values) for name, values in named.items() if values}
-        return row | ({"passing": float(form.support_sizes[k])} if form.support_sizes else {})
+        return row | ({"support_size": float(form.support_sizes[k])} if form.support_sizes else {})
 
     def _checked(self, y: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor | None]:
         shape = self.m, self.n
