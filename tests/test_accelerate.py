@@ -63,7 +63,7 @@ class Thresholds(nn.Module):
 
 
 class Other(Copied):
-    """Looks alike, and is not."""
+    """Has the attributes of a copied LISTA, but computes another function."""
 
     def forward(self, y: Tensor) -> Tensor:
         return super().forward(y) + 1e-3 * self._W(y)
@@ -229,8 +229,8 @@ def test_a_module_in_two_places() -> None:
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (Other(5, 9), "left as it is, since no threshold and number of layers that it holds give the same output"),
-        (HardThreshold(9), "left as it is, since it is not the soft threshold of its parameter"),
+        (Other(5, 9), "kept, because none of its thresholds and numbers of layers gives the same output"),
+        (HardThreshold(9), "kept, because it is not the soft threshold of its parameter"),
         (Threshold(clamped=True), "a fused soft threshold, clamped at 0"),
         (Threshold(9, 1, 1), "a fused soft threshold"),
     ],
@@ -239,18 +239,16 @@ def test_accelerate_checks(module: nn.Module, said: str, capsys: pytest.CaptureF
     model = nn.Sequential(module)
     convert.accelerate(model)
     assert capsys.readouterr().out == f"0 ({type(module).__name__}): {said}\n"
-    assert (model[0] is module) == said.startswith("left")
+    assert (model[0] is module) == said.startswith("kept")
 
 
 def test_accelerate_what_refuses_samples(capsys: pytest.CaptureFixture[str]) -> None:
     model = nn.Sequential(Refusing(5, 9))
     convert.accelerate(model)
-    assert re.fullmatch(
-        r"0 \(Refusing\): left as it is, since it refuses a batch of samples: .+\n", capsys.readouterr().out
-    )
+    assert re.fullmatch(r"0 \(Refusing\): kept, because it refuses a batch of samples: .+\n", capsys.readouterr().out)
 
 
-def test_what_is_not_alike_is_not_touched(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_modules_are_not_touched(capsys: pytest.CaptureFixture[str]) -> None:
     hooked = Copied(5, 9)
     hooked._W.register_forward_pre_hook(lambda *_: None)
     biased = Copied(5, 9)

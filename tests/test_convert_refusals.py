@@ -80,21 +80,23 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "theta.0 is missing: layers are numbered from 0 to 2, without a gap",
     ),
     "the last is missing": (
-        bad(own, drop=("W2.2",)), ValueError, "there are 3 of theta.{k} but 2 of W2.{k}: one, or one a layer",
+        bad(own, drop=("W2.2",)), ValueError,
+        "the mapping must hold 1 or 3 W2.{k}, as it holds 3 theta.{k}, got 2: add the missing layers",
     ),
     "one of a pair is missing": (
         bad(na_alista, drop=("theta.3",)), ValueError,
-        "there are 4 of gamma.{k} but 3 of theta.{k}: each layer needs both",
+        "each layer must have both gamma.{k} and theta.{k}, got 4 and 3: add the missing layers",
     ),
     "a shape": (
-        bad(own, {"W1.2": draw(9, 6)}), ValueError, "W1.2 must be (9, 5) to fit the others, got (9, 6)",
+        bad(own, {"W1.2": draw(9, 6)}), ValueError, "W1.2 must be (9, 5) to fit the other tensors, got (9, 6)",
     ),
     "not a matrix": (
         bad(copied, {"_W.weight": draw(9)}), ValueError,
         "_W.weight must be a matrix (m, n) with m, n ≥ 1, got shape (9,)",
     ),
     "not square": (
-        bad(copied, {"_S.weight": draw(9, 8)}), ValueError, "_S.weight must be (9, 9) to fit the others, got (9, 8)",
+        bad(copied, {"_S.weight": draw(9, 8)}), ValueError,
+        "_S.weight must be (9, 9) to fit the other tensors, got (9, 8)",
     ),
     "a threshold's shape": (
         bad(own, {"theta.1": positive(4)}), ValueError, "theta.1 must hold 1 or 9 value(s), got shape (4,)",
@@ -103,53 +105,56 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         bad(own, max_iter=3), TypeError, "fastunroll's LISTA takes no options, got max_iter",
     ),
     "an option of another": (
-        bad(copied, lam=3), TypeError, "the copied idiom takes layers, max_iter, theta, got lam",
+        bad(copied, lam=3), TypeError, "the _W/_S LISTA takes layers, max_iter, theta, got lam",
     ),
     "A of another size": (
         bad(own, A=draw(4, 9)), ValueError, "A is (4, 9), but the mapping holds a network of m = 5 and n = 9",
     ),
     "copied, no threshold": (
-        bad(copied, drop=("theta",)), ValueError, "the copied idiom does not store its threshold: give theta=",
+        bad(copied, drop=("theta",)), ValueError, "the _W/_S LISTA does not store its threshold: give theta=",
     ),
     "copied, a negative threshold": (
         bad(copied, theta=-0.1), ValueError, "theta must be a finite number ≥ 0, got -0.1",
     ),
     "copied, no layers": (
         bad(copied, drop=("max_iter",)), ValueError,
-        "the copied idiom does not store how many layers it has: give either layers=, the number of shrinkages, or "
-        "max_iter= as it had it, for max_iter + 1 shrinkages, or 1 if it is 1",
+        "the _W/_S LISTA does not store its number of layers: give either layers=, the number of shrinkages, "
+        "or max_iter=, which stands for max_iter + 1 shrinkages, or for 1 if it is 1",
     ),
     "copied, layers twice": (
         bad(copied, layers=3), ValueError,
-        "the copied idiom does not store how many layers it has: give either layers=, the number of shrinkages, or "
-        "max_iter= as it had it, for max_iter + 1 shrinkages, or 1 if it is 1",
+        "the _W/_S LISTA does not store its number of layers: give either layers=, the number of shrinkages, "
+        "or max_iter=, which stands for max_iter + 1 shrinkages, or for 1 if it is 1",
     ),
     "copied, layers": (
         bad(copied, drop=("max_iter",), layers=0), ValueError, "layers must be a whole number ≥ 1, got 0",
     ),
     "copied, two thresholds": (
-        bad(copied_thresholds, theta=0.1), ValueError, "theta is stored, as thr: leave out theta=",
+        bad(copied_thresholds, theta=0.1), ValueError,
+        "theta must not be given, because the mapping stores it as thr: leave out theta=",
     ),
     "copied, thr's shape": (
         bad(copied_thresholds, {"thr": positive(4, 2)}), ValueError,
-        "thr must hold one value, or one a layer, (K, 1), got shape (4, 2)",
+        "thr must hold one value, or K values in the shape (K, 1), got shape (4, 2)",
     ),
     "copied, thr is negative": (
         bad(copied_thresholds, {"thr": NEGATIVE}), ValueError,
-        "thr is negative in layer 0: there the copied idiom doubles small values, which no network here does",
+        "thr must be ≥ 0, but it is negative in layer 0, where the _W/_S LISTA doubles small values and no "
+        "network of fastunroll does: retrain with thr ≥ 0",
     ),
     "copied, thr and layers": (
         bad(copied_thresholds, layers=3), ValueError,
-        "thr says that there are 4 layers: leave out layers= and max_iter=",
+        "layers and max_iter must not be given, because thr has 4 layers: leave them out",
     ),
     "copied, some of thr are negative": (
         bad(copied_thresholds, {"thr": torch.tensor([[0.1], [-0.1], [0.2], [-0.3]])}), ValueError,
-        "thr is negative in layer 1, 3: there the copied idiom doubles small values, which no network here does",
+        "thr must be ≥ 0, but it is negative in layer 1, 3, where the _W/_S LISTA doubles small values and no"
+        " network of fastunroll does: retrain with thr ≥ 0",
     ),
     "HyperLISTA, no selection": (
         bad(hyperlista_alista, drop=("selection",)), ValueError,
-        "HyperLISTA's ALISTA does not store how many pass unshrunk: give selection=, two percentages (more in each "
-        "layer, at most), or None if all shrink",
+        "HyperLISTA's ALISTA does not store its support selection: give selection=, two percentages (growth "
+        "per layer, maximum), or None if all elements are shrunk",
     ),
     "HyperLISTA, selection": (
         bad(hyperlista_alista, selection=3.0), ValueError,
@@ -170,13 +175,14 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "na-alista, no p": (
         bad(na_alista, drop=("p",)), ValueError,
-        "na-alista does not store p, how many pass in each layer: give p=, 0 for none",
+        "na-alista does not store p, the support size of each layer: give p=, or p=0 to shrink all",
     ),
     "na-alista, p": (
-        bad(na_alista, p=[1, 2]), ValueError, "p must be a whole number from 0 to n = 9, or 4 of them, got [1, 2]",
+        bad(na_alista, p=[1, 2]), ValueError,
+        "p must be an integer from 0 to n = 9, or a list of 4 such integers, got [1, 2]",
     ),
     "na-alista, W": (
-        bad(na_alista, W=draw(9, 5)), ValueError, "W must be (5, 9) to fit the others, got (9, 5)",
+        bad(na_alista, W=draw(9, 5)), ValueError, "W must be (5, 9) to fit the other tensors, got (9, 5)",
     ),
     "adopty, no lambda": (
         bad(ADOPTY["coupled"], drop=("lam",)), ValueError, "adopty does not store λ: give lam=",
@@ -184,7 +190,7 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "adopty, no A": (bad(ADOPTY["coupled"], drop=("A",)), ValueError, "adopty does not store A: give A="),
     "adopty, no A for the threshold": (
         bad(ADOPTY["lista, thresholds not learned"], drop=("A",)), ValueError,
-        "adopty without thresholds has λ/‖A‖², and does not store A: give A=",
+        "adopty without thresholds uses λ/‖A‖² as threshold, but does not store A: give A=",
     ),
     "adopty, a gap": (
         bad(ADOPTY["step"], drop=("layer1-step_size",)), ValueError,
@@ -215,11 +221,11 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "Ada-LISTA, no A": (bad(ada_lista, drop=("A",)), ValueError, "Ada-LISTA does not store A: give A="),
     "Ada-LISTA, reversed": (
         bad(ada_lista, {"W1.weight": draw(5, 9)}), ValueError,
-        "W1.weight must be (5, 5) to fit the others, got (5, 9)",
+        "W1.weight must be (5, 5) to fit the other tensors, got (5, 9)",
     ),
     "sparse-representation, no layers": (
         bad(sparse_representation, drop=("layers",)), ValueError,
-        "sparse-representation does not store how many layers it has: give layers= its n_folds",
+        "sparse-representation does not store its number of layers: give layers=, its n_folds",
     ),
     "LAMP, no A": (
         bad(onsager_lamp("soft"), drop=("A",)), ValueError, "onsager_deep_learning's LAMP does not store A: give A=",
@@ -235,37 +241,39 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "LAMP, another shrinkage": (
         bad(onsager_lamp("soft"), {"theta_1:0": positive(5)}), ValueError,
-        "theta_1:0 holds 5 values: LAMP here has the soft shrinkage, of 1 or 2, and the Bernoulli-Gaussian one, of 2",
+        "theta_1:0 must hold 1 or 2 values for the soft shrinkage, or 2 for the Bernoulli-Gaussian shrinkage,"
+        " got 5: LAMP of fastunroll has no other shrinkage",
     ),
     "LAMP, one value": (
         bad(onsager_lamp(None), shrinkage="bernoulli-gaussian"), ValueError,
-        "the Bernoulli-Gaussian shrinkage has 2 values in each layer, but some have 1",
+        "the Bernoulli-Gaussian shrinkage must have 2 values in each layer, but some layers have 1: use "
+        'shrinkage="soft"',
     ),
     "LAMP, matrices": (
         bad(onsager_lamp("soft", untied=True), drop=("B_3:0",)), ValueError,
-        "there are 4 layers but 3 matrices: one, or one a layer",
+        "the mapping must hold 1 or 4 matrices B, got 3: add the missing layers",
     ),
     "LISTA-CPSS, matrices": (
         bad(vita_cp(False), drop=("W_3:0",)), ValueError,
-        "there are 3 layers but 2 matrices W: one, or one a layer",
+        "the mapping must hold 1 or 3 matrices W, got 2: add the missing layers",
     ),
     "LISTA-CPSS, no W for ALISTA": (
         bad(vita_alista, drop=("W",)), ValueError, "LISTA-CPSS's ALISTA does not store W: give W=",
     ),
     "LISTA-CPSS, no selection": (
         bad(vita_cp(True), drop=("selection",)), ValueError,
-        "LISTA-CPSS's LISTA-CP does not store how many pass unshrunk: give selection=, two percentages (more in each "
-        "layer, at most), or None if all shrink",
+        "LISTA-CPSS's LISTA-CP does not store its support selection: give selection=, two percentages (growth"
+        " per layer, maximum), or None if all elements are shrunk",
     ),
     "LISTA-CPSS, no selection for LISTA": (
         bad(vita_lista(True), drop=("selection",)), ValueError,
-        "LISTA-CPSS's LISTA does not store how many pass unshrunk: give selection=, two percentages (more in each "
-        "layer, at most), or None if all shrink",
+        "LISTA-CPSS's LISTA does not store its support selection: give selection=, two percentages (growth "
+        "per layer, maximum), or None if all elements are shrunk",
     ),
     "LISTA-CPSS, no selection for ALISTA": (
         bad(vita_alista, drop=("selection",)), ValueError,
-        "LISTA-CPSS's ALISTA does not store how many pass unshrunk: give selection=, two percentages (more in each "
-        "layer, at most), or None if all shrink",
+        "LISTA-CPSS's ALISTA does not store its support selection: give selection=, two percentages (growth "
+        "per layer, maximum), or None if all elements are shrunk",
     ),
     "Ada-LISTA, no network": (
         bad(ada_lista, drop=("network",)), ValueError,
@@ -273,25 +281,27 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "Ada-LFISTA": (
         bad(ada_lista, network="Ada-LFISTA"), ValueError,
-        "Ada-LFISTA cannot be converted: its thresholds follow a momentum that no network here has",
+        "Ada-LFISTA cannot be converted: its thresholds follow a momentum that no network of fastunroll has",
     ),
     "a converted network": (
         lambda: convert.load_lista(convert.load_lista(na_alista(5, 9)[0], **na_alista(5, 9)[1]).state_dict()),
         ValueError,
-        "a network that load_lista has made cannot be converted: it keeps what its state dict does not hold: load its "
-        "source again",
+        "a network that load_lista has made cannot be converted: its state dict lacks a part of the network, "
+        "so load its source again",
     ),
     "overflow": (
         bad(ada_lista_lista, {"gammas": 1e300 * positive(4, 1, 1), "A.weight": 1e100 * draw(9, 5)}), ValueError,
-        "W1.0 overflows torch.float64 where it is converted: scale the weights down",
+        "W1.0 must be finite, but it overflows torch.float64 in the conversion: scale weights down",
     ),
     "NA-ALISTA": (
         lambda: convert.load_lista({"regressor.hidden": draw(3), "regressor.lstm.bias_hh": draw(3)}), ValueError,
-        "NA-ALISTA cannot be converted: its steps and thresholds come from an LSTM, which no network here has",
+        "NA-ALISTA cannot be converted: its steps and thresholds come from an LSTM, which no network of "
+        "fastunroll has",
     ),
     "AGLISTA": (
         bad(na_alista, {f"{name}.0": positive(1) for name in ("a", "v", "vu", "theta_initial")}), ValueError,
-        "AGLISTA cannot be converted: its gain multiplies x in the residual only, and GLISTA's everywhere",
+        "AGLISTA cannot be converted: its gain multiplies x in the residual only, and the gain of GLISTA "
+        "multiplies x everywhere",
     ),
 }  # fmt: skip
 
@@ -307,7 +317,7 @@ def test_refusals(name: str) -> None:
 @pytest.mark.parametrize(
     ("names", "found"),
     [
-        ([], "nothing"),
+        ([], "no names"),
         (["conv1.weight", "conv1.bias"], "conv1.bias, conv1.weight"),
         (["W1.0", "W2.0", "theta.0", "gate.0"], "W1.0, W2.0, gate.0, theta.0"),
         (
@@ -317,12 +327,11 @@ def test_refusals(name: str) -> None:
     ],
 )
 def test_an_unknown_mapping(names: list[str], found: str) -> None:
-    with pytest.raises(ValueError, match="no network that is known") as caught:
+    with pytest.raises(ValueError, match="the names of the mapping must be") as caught:
         convert.load_lista({name: draw(3) for name in names})
     assert str(caught.value) == (
-        "the mapping holds no network that is known, of fastunroll, the copied idiom, HyperLISTA, na-alista, adopty, "
-        "AdaLISTA, sparse-representation, onsager_deep_learning or LISTA-CPSS: compare its names with those that "
-        f"help(fastunroll.convert.load_lista) lists; found {found}"
+        "the names of the mapping must be those of a network that help(fastunroll.convert.load_lista) lists, got "
+        f"{found}: rename the tensors, or build the network with fastunroll.nn"
     )
 
 

@@ -69,9 +69,9 @@ def test_negative_numbers_give_the_same_function(name: str, part: str) -> None:
 
 
 def test_every_kind_of_number_is_in_the_table() -> None:
-    without = {  # the copied idiom, whose negative thresholds are refused, and what has constants
-        "the copied idiom", "the copied idiom, one iteration", "the copied idiom, thresholds",
-        "the copied idiom, one threshold", "adopty, lista, thresholds not learned",
+    without = {  # the copied LISTA, whose negative thresholds are refused, and what has constants
+        "the copied LISTA", "the copied LISTA, one iteration", "the copied LISTA, thresholds",
+        "the copied LISTA, one threshold", "adopty, lista, thresholds not learned",
         "adopty, coupled, thresholds not learned",
     }  # fmt: skip
     assert {name for name, _ in WITH} == EVERY.keys() - without

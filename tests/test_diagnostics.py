@@ -77,7 +77,7 @@ def test_every_number_against_its_formula(batch: tuple[int, ...]) -> None:
     K = len(layers) - 1
     closed = d.rho**K * d.start_error + sum(d.rho ** (K - 1 - k) * row["deviation"] for k, row in enumerate(d.layers))
     assert d.layers[-1]["bound"] == pytest.approx(closed)
-    assert found.parameters == ("step", "threshold", "passing")
+    assert found.parameters == ("step", "threshold", "support_size")
 
 
 @given(
@@ -184,7 +184,7 @@ def test_no_signal(name: str, known: bool) -> None:
     assert d.rho == 0
     assert [d.layers[0][n] for n in ("error", "deviation", "bound", "own_bound", "bound/error")] == [0, 0, 0, 0, 1]
     assert "nan" not in str(found)
-    assert "No layer moves anything" in str(found)
+    assert "Every iterate is zero, so no layer changes anything." in str(found)
 
 
 def test_bound_from_the_truth_itself() -> None:
@@ -197,7 +197,7 @@ def test_bound_from_the_truth_itself() -> None:
     assert [row["bound"] for row in d.layers] == [None, None]
     assert found.as_dict()["decomposition"]["rho"] is None
     assert "nan" not in str(found)
-    assert "no finite bound" in str(found)
+    assert "There is no finite bound." in str(found)
     json.dumps(found.as_dict(), allow_nan=False)
 
 
@@ -280,8 +280,8 @@ def test_findings_tell_what_is_wrong() -> None:
         net.log_theta[0].fill_(math.log(0.2))
         net.log_theta[1].fill_(math.log(0.2))
     text = str(report(net, y, x_true, lam=LAM))
-    assert "density explodes at layer 3." in text
-    assert "The thresholds of layers 3 and 6 are all but zero." in text
+    assert "The density explodes at layer 3." in text
+    assert "The thresholds of layers 3 and 6 are practically zero." in text
     assert "Layers 1" in text
     assert "layer 6 changes it by less than 1 %" in text
     assert "layer 5 makes it worse" in text

@@ -34,13 +34,16 @@ def edited(name: str, edit: Callable[[Any], object]) -> nn.Module:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda net: net.log_theta[1].fill_(math.inf), "The threshold of layer 2 is infinite, so that nothing passes."),
+        (lambda net: net.log_theta[1].fill_(math.inf), "The threshold of layer 2 is infinite, so the output is zero."),
         (
             lambda net: [t.fill_(math.inf) for t in net.log_theta],
-            "The thresholds of layers 1–3 are infinite, so that nothing passes.",
+            "The thresholds of layers 1–3 are infinite, so the output is zero.",
         ),
-        (lambda net: net.log_theta[1].fill_(-math.inf), "The threshold of layer 2 is all but zero."),
-        (lambda net: [t.fill_(-math.inf) for t in net.log_theta], "All thresholds are zero: nothing is shrunk."),
+        (lambda net: net.log_theta[1].fill_(-math.inf), "The threshold of layer 2 is practically zero."),
+        (
+            lambda net: [t.fill_(-math.inf) for t in net.log_theta],
+            "All thresholds are zero, so no layer shrinks anything.",
+        ),
     ],
     ids=["one infinite", "all infinite", "one zero", "all zero"],
 )
@@ -112,7 +115,7 @@ def test_a_network_that_diverges(most: float) -> None:
     A, y, x_true = problem(6)
     for truth in (x_true, None):
         text = readable(report(Diverging(most), y, truth, A=A, lam=LAM))
-        assert "it worse." in text or "there is no finite bound" in text
+        assert "it worse." in text or "There is no finite bound" in text
 
 
 @needs_matplotlib

@@ -123,7 +123,7 @@ def test_relative_lam_also_of_zeros_and_what_is_not_finite(files: Path, capsys: 
     assert not codes.converged[[50, 99]].any()
     assert codes.converged[good].all()
     assert (summary.not_finite, summary.first_not_finite, summary.unconverged) == (2, [50, 99], 0)
-    assert "2 of 100 samples hold NaN or infinity, or their codes would, and have none: rows 50, 99" in str(summary)
+    assert "2 of 100 samples have no codes because of NaN or infinity: rows 50, 99" in str(summary)
 
 
 def test_what_did_not_converge_is_said(files: Path) -> None:
@@ -165,7 +165,7 @@ def test_dictionary_of_whole_numbers(files: Path) -> None:
     _, Y = arrays()
     A = np.random.default_rng(1).integers(-3, 4, (M, N_COLUMNS))
     np.save(files / "D.npy", A)
-    with pytest.raises(EncodeError, match=r"must be float32 or float64, got int64: with --dtype float32 or float64"):
+    with pytest.raises(EncodeError, match=r"must be float32 or float64, got int64: give --dtype float32 or float64"):
         run(files)
     run(files, dtype="float64")
     assert_close(matrix(files), lasso(A.astype(float), Y).x)
@@ -305,18 +305,18 @@ REFUSED: dict[str, tuple[Any, list[str], str]] = {
     "iterations": (None, [*LAM, "--max-iter", "0"], "max_iter must be a whole number ≥ 1"),
     "ridge": (None, [*LAM, "--ridge", "-1"], "ridge must be a finite number ≥ 0"),
     "shard size": (None, [*LAM, "--shard-size", "0"], "shard size must be a whole number ≥ 1"),
-    "threads": (None, [*LAM, "--threads", "0"], "threads must be a whole number from 1 to"),
+    "threads": (None, [*LAM, "--threads", "0"], "threads must be an integer from 1 to"),
     "missing": (lambda f: (f / "Y.npy").unlink(), LAM, "cannot read the input {f}/Y.npy: No such file"),
     "folder": (lambda f: [(f / "Y.npy").unlink(), (f / "Y.npy").mkdir()], LAM, "Y.npy: Is a directory"),
-    "empty": (lambda f: cut(f, "Y.npy", 0), LAM, "Y.npy is no .npy file, or its header is cut short"),
-    "half a header": (lambda f: cut(f, "Y.npy", 40), LAM, "its header is cut short or damaged"),
+    "empty": (lambda f: cut(f, "Y.npy", 0), LAM, "Y.npy must be a .npy file, but its header is missing, truncated"),
+    "half a header": (lambda f: cut(f, "Y.npy", 40), LAM, "its header is missing, truncated or damaged"),
     "truncated": (lambda f: cut(f, "Y.npy", 5000), LAM,
                   "the input {f}/Y.npy is truncated: its header promises (100, 12) float64, 9728 bytes, but it"),
     "truncated dictionary": (lambda f: cut(f, "D.npy", 500), LAM, "the dictionary {f}/D.npy is truncated"),
     "too long": (lambda f: cut(f, "Y.npy", 9728, b"more"), LAM, "is longer than it should be"),
-    "text": (lambda f: (f / "Y.npy").write_text("1,2,3\n" * 50), LAM, "Y.npy is no .npy file"),
+    "text": (lambda f: (f / "Y.npy").write_text("1,2,3\n" * 50), LAM, "Y.npy must be a .npy file"),
     "bad header": (lambda f: (f / "Y.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00" + b"{'descr': (" + b" " * 200),
-                   LAM, "its header is cut short or damaged"),
+                   LAM, "its header is missing, truncated or damaged"),
     "archive": (lambda f: np.savez(f / "Y.npz", a=np.ones(3)), [*LAM, "--input", "{f}/Y.npz"],
                 "Y.npz is an archive (.npz, or of torch.save): take the array out of it"),
     "complex": (lambda f: saved(f, "Y.npy", np.ones((4, M), complex)), LAM, "encode real and imaginary parts"),
@@ -325,7 +325,7 @@ REFUSED: dict[str, tuple[Any, list[str], str]] = {
     "vector": (lambda f: saved(f, "Y.npy", np.ones(M)), LAM, "reshape it to (1, 12) and save it again"),
     "cubes": (lambda f: saved(f, "Y.npy", np.ones((5, 3, 4))), LAM, "reshape it to (5, 12) and save it again"),
     "too few columns": (lambda f: saved(f, "Y.npy", np.ones((5, 8))), LAM,
-                        "have 8 numbers, but the dictionary {f}/D.npy is (m, n) = (12, 30): samples of 12 numbers"),
+                        "have 8 numbers, but the dictionary {f}/D.npy is (m, n) = (12, 30): give samples of 12"),
     "samples as columns": (lambda f: saved(f, "Y.npy", np.ones((M, 40))), LAM, "if its columns are the samples"),
     "transposed": (lambda f: saved(f, "D.npy", arrays()[0].T), LAM, "give --transpose-dictionary if its rows"),
     "not transposed": (None, [*LAM, "--transpose-dictionary"], "leave out --transpose-dictionary"),
@@ -333,13 +333,13 @@ REFUSED: dict[str, tuple[Any, list[str], str]] = {
                        "the dictionary {f}/D.npy cannot be used: A must be finite"),
     "dictionary shape": (lambda f: saved(f, "D.npy", np.ones(M)), LAM, "must be a matrix (m, n) whose n columns"),
     "lam file shape": (lambda f: saved(f, "l.npy", np.ones(3)), ["--lam-file", "{f}/l.npy"],
-                       "the lam file {f}/l.npy must hold one number a sample, shape (100,), got (3,)"),
+                       "the lam file {f}/l.npy must hold one number for each sample, shape (100,), got (3,)"),
     "lam file values": (lambda f: saved(f, "l.npy", np.arange(100)[::-1]), ["--lam-file", "{f}/l.npy"],
                         "finite and > 0 in float64, at least 2.2e-308, but number 99 is 0"),
     "lam file tiny": (lambda f: saved(f, "l.npy", np.full(100, 1e-39)),
                       ["--lam-file", "{f}/l.npy", "--dtype", "float32"], "at least 1.2e-38, but number 0 is 1e-39"),
     "weights shape": (lambda f: saved(f, "w.npy", np.ones(3)), [*LAM, "--weights", "{f}/w.npy"],
-                      "must hold one number a column of A, shape (30,), got (3,)"),
+                      "must hold one number for each column of A, shape (30,), got (3,)"),
     "weights values": (lambda f: saved(f, "w.npy", -np.ones(30)), [*LAM, "--weights", "{f}/w.npy"],
                        "but number 0 is -1"),
     "suffix": (None, [*LAM, "--output", "{f}/codes"], "the output must end in .npz, got {f}/codes"),

@@ -104,7 +104,7 @@ def test_content(folder: Path, name: str, content: str, capsys: pytest.CaptureFi
     assert str(path) in tried(folder, name)
     assert path.read_bytes() == damaged
     said = sentence(lambda: run(folder, "done.npz" if name == "done.npz" else "kept.npz", keep_shards=name == SHARD))
-    if f"{path} is damaged and is made again\n" == capsys.readouterr().err:
+    if f"{path} is damaged and is solved again\n" == capsys.readouterr().err:
         assert path.read_bytes() == whole
     else:
         assert str(path) in said

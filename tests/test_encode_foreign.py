@@ -101,7 +101,7 @@ def test_file_with_the_name_of_a_shard(folder: Path, kind: str, discarded: bool)
     else:
         np.savez(users, results=np.arange(3))
     content = users.read_bytes()
-    says = f"{users} is not a shard that fastunroll encode has written: move the file away, and the same command makes"
+    says = f"{users} is not a shard that fastunroll encode has written: move the file away, and run the same command"
     assert refused(folder.parent, overwrite=discarded).startswith(says)
     assert users.read_bytes() == content
     users.rename(folder.parent / "mine")
@@ -150,7 +150,7 @@ def test_shard_in_the_place_of_another(folder: Path, monkeypatch: pytest.MonkeyP
     else:
         before(monkeypatch, running, "check", lambda: exchange(folder))
     message = refused(folder.parent)
-    assert message.startswith(f"{folder / 'shard-000001.npz'} {says}: move the file away, and the same command makes")
+    assert message.startswith(f"{folder / 'shard-000001.npz'} {says}: move the file away, and run the same command")
     assert not (folder.parent / "codes.npz").exists()
     (folder / "shard-000001.npz").unlink()
     assert run(folder.parent).solved == SIZE

@@ -121,7 +121,10 @@ def test_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) ->
 
 def test_output_that_leads_to_itself(tmp_path: Path) -> None:
     (tmp_path / "codes.npz").symlink_to("codes.npz")
-    assert refused(tmp_path) == f"the output {tmp_path / 'codes.npz'} is a link that leads to itself: remove the link"
+    assert (
+        refused(tmp_path)
+        == f"the output {tmp_path / 'codes.npz'} must not be a link that leads to itself: remove the link"
+    )
 
 
 @pytest.mark.parametrize("role", READ)
@@ -131,7 +134,7 @@ def test_output_that_is_an_input(tmp_path: Path, role: str) -> None:
     content = path.read_bytes()
     (tmp_path / "codes.npz").symlink_to(path)
     message = refused(tmp_path, overwrite=True)
-    assert message == f"the output {tmp_path / 'codes.npz'} is the {role}, which would be lost: give another --output"
+    assert message == f"the output {tmp_path / 'codes.npz'} must not be the {role} itself: give another --output"
     assert path.read_bytes() == content
 
 

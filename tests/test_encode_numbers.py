@@ -190,7 +190,7 @@ def test_no_rows(tmp_path: Path, lam: str, keep_shards: bool, order: Any) -> Non
     assert "codes of 0 samples, 30 columns, 0 nonzeros" in str(summary)
     if keep_shards:
         assert not [*shards(tmp_path / "codes.npz")]
-        with pytest.raises(EncodeError, match="has no shards, as there were no samples: run without --shards"):
+        with pytest.raises(EncodeError, match="has no shards because it has no samples: run without --shards"):
             load(tmp_path / "codes.npz")
         run(tmp_path, **options)
     codes = load(tmp_path / "codes.npz")

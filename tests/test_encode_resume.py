@@ -160,7 +160,7 @@ def test_killed_while_it_cleans_up(made: Path, output: Path, folder: Path, capsy
     (folder / "shard-000007.npz.partial").write_bytes(b"PK")
     capsys.readouterr()
     main(command(made, output))
-    assert "is complete: nothing is left to solve" in capsys.readouterr().out
+    assert "is complete, and nothing is left to solve" in capsys.readouterr().out
     assert_whole(output, made)
 
 
@@ -172,7 +172,7 @@ def test_interrupted(made: Path, output: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     count = len(shards(output)) * SIZE
     assert err.strip() == (
-        f"fastunroll encode: interrupted; {count} of {SAMPLES} samples are done, the same command goes on from there"
+        f"fastunroll encode: interrupted; {count} of {SAMPLES} samples are done, the same command continues from there"
     )
     assert not list(tmp_path.rglob("*.partial"))
     main(command(made, output))
@@ -190,7 +190,7 @@ def test_full_disk(made: Path, output: Path, folder: Path, tmp_path: Path, capfd
     assert stopped.value.code == 2
     assert capfd.readouterr().err == (
         f"fastunroll encode: cannot write {folder}/shard-000050.npz: No space left on device; {SAMPLES - SIZE} of "
-        f"{SAMPLES} samples are done, make room, and the same command goes on from there\n"
+        f"{SAMPLES} samples are done, free disk space, and the same command continues from there\n"
     )
     assert not (folder / "shard-000050.npz").exists()
     assert not list(tmp_path.rglob("*.partial"))
@@ -208,8 +208,8 @@ def test_no_room_for_the_merged_file(made: Path, output: Path, tmp_path: Path) -
     _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
     assert err == (
-        f"fastunroll encode: cannot write {output}: File too large; {SAMPLES} of {SAMPLES} samples are done, make "
-        "room, and the same command goes on from there\n"
+        f"fastunroll encode: cannot write {output}: File too large; {SAMPLES} of {SAMPLES} samples are done, free "
+        "disk space, and the same command continues from there\n"
     )
     assert not output.exists()
     assert len(shards(output)) == SAMPLES // SIZE
@@ -227,7 +227,7 @@ def test_damaged_shards_are_made_again(
     (folder / "shard-000005.npz").write_bytes(whole[:20])
     main(command(made, output))
     err = capsys.readouterr().err
-    assert all(f"shard-{i:06d}.npz is damaged and is made again" in err for i in (3, 4, 5))
+    assert all(f"shard-{i:06d}.npz is damaged and is solved again" in err for i in (3, 4, 5))
     assert_whole(output, made)
 
 

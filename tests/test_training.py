@@ -16,8 +16,8 @@ import torch
 from fastunroll import training
 from fastunroll.data import Samples, SparseRecovery, fixed, sensing_matrix
 from fastunroll.training import Stage, end_to_end, layerwise, train
-from fastunroll.training.parameters import groups, inherit, layer_of, rates_of
-from fastunroll.training.samples import to_train_and_to_check
+from fastunroll.training.parameters import inherit, layer_of, learning_rates, parameter_groups
+from fastunroll.training.samples import split_data
 from torch import Tensor
 
 A = sensing_matrix(20, 40)
@@ -143,17 +143,17 @@ def test_patience() -> None:
 
 def test_what_a_stage_trains() -> None:
     net = fu.nn.TiLISTA(A, layers=4)
-    rates = rates_of(net, {"log_theta": 2e-2})
-    alone = groups(net, Stage(1, depth=3, alone=True), rates)
+    rates = learning_rates(net, {"log_theta": 2e-2})
+    alone = parameter_groups(net, Stage(1, depth=3, alone=True), rates)
     found = {id(p): g["lr"] for g in alone for p in g["params"]}
     assert found == {id(net.W): 1e-3, id(net.log_step[2]): 1e-2, id(net.log_theta[2]): 2e-2}
-    together = groups(net, Stage(1, depth=2, fade=0.3), rates)
+    together = parameter_groups(net, Stage(1, depth=2, fade=0.3), rates)
     found = {id(p): g["lr"] for g in together for p in g["params"]}
     assert found[id(net.log_theta[0])] == pytest.approx(0.3 * 2e-2)
     assert found[id(net.log_theta[1])] == pytest.approx(2e-2)
     assert id(net.log_theta[2]) not in found
     net.log_theta[1].requires_grad_(False)
-    assert "log_theta.1" not in rates_of(net, None)
+    assert "log_theta.1" not in learning_rates(net, None)
     assert layer_of(fu.nn.LAMP(A, layers=3), "shrinkage.log_alpha.2") == 2
     assert layer_of(fu.nn.LAMP(A, layers=3, tied=True), "W.0") is None
 
@@ -187,12 +187,12 @@ def test_rates_decay() -> None:
 
 def test_what_is_held_out_is_not_trained_on() -> None:
     y, x = fixed(PROBLEM, 100)
-    problem, checked = to_train_and_to_check((y, x), 1024, 32, 0)
+    problem, checked = split_data((y, x), 1024, 32, 0)
     assert len(checked.y) == 20
     generator = torch.Generator().manual_seed(0)
     seen = torch.cat([problem.sample(32, generator).y for _ in range(40)])
     assert (seen[:, None] != checked.y).any(-1).all()
-    given = to_train_and_to_check((y, x), (y[:3], None), 32, 0)[1]
+    given = split_data((y, x), (y[:3], None), 32, 0)[1]
     assert torch.equal(given.y, y[:3])
     with pytest.raises(TypeError, match="data must be a problem with sample"):
         train(alista(), y, end_to_end(1), **QUIET)  # type: ignore[arg-type]

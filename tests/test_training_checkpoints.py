@@ -161,8 +161,8 @@ def _save(content: object, path: Path) -> None:
 
 
 PLACES: list[tuple[Any, ...]] = [
-    ("facts",), ("state",), ("model",), ("best",), ("generators",), ("optimizer",),
-    ("facts", "schedule"), ("facts", "batch"), ("facts", "rates"), ("facts", "patience"),
+    ("settings",), ("state",), ("model",), ("best",), ("generators",), ("optimizer",),
+    ("settings", "schedule"), ("settings", "batch"), ("settings", "rates"), ("settings", "patience"),
     ("state", "stage"), ("state", "step"), ("state", "best"), ("state", "without_gain"), ("state", "records"),
     ("state", "records", 0), ("state", "records", 0, "stage"), ("state", "records", 0, "step"),
     ("state", "records", 0, "depth"), ("state", "records", 0, "loss"),
@@ -179,7 +179,7 @@ WRONG: dict[str, Callable[[], object]] = {
 }  # fmt: skip
 # Values that the place may have: training has met a loss that is not a number, and a parameter without a gradient.
 ALLOWED = {
-    (("facts", "patience"), "none"), (("state", "records", 0), "missing"), (("state", "records", 0, "loss"), "nan"),
+    (("settings", "patience"), "none"), (("state", "records", 0), "missing"), (("state", "records", 0, "loss"), "nan"),
     (("optimizer", "state"), "a dictionary"), (("optimizer", "state", 0), "missing"),
 }  # fmt: skip
 

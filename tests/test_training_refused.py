@@ -1,4 +1,4 @@
-"""What training refuses, and how it ends where numbers are not finite."""
+"""Training refuses bad arguments, and ends with a clear error where numbers are not finite."""
 
 from __future__ import annotations
 
@@ -64,14 +64,16 @@ def test_a_gradient_that_is_not_finite() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((PROBLEM, []), {}, "schedule must have at least one stage: end_to_end(1000), say"),
+        ((PROBLEM, []), {}, "schedule must have at least one stage: use end_to_end(1000), for example"),
         (
             (PROBLEM, [Stage(1, depth=5)]), {},
-            "a stage of depth 5 needs a network of as many layers, it has 4",
+            "depth of a stage must be at most 4, the number of layers of the network, got 5: "
+            "give the network more layers",
         ),
         (
             ((torch.zeros(9, 20), None), end_to_end(1)), {},
-            "the training set must hold at least one batch of 32, but has 8 samples beside those held out",
+            "the training set must hold at least one batch of 32 samples, but it has 8 beside the held-out samples: "
+            "use a smaller batch",
         ),
         (
             ((torch.zeros(40, 20), torch.zeros(41, 40)), end_to_end(1)), {},
@@ -107,7 +109,7 @@ def test_stages_and_totals_are_checked() -> None:
 def test_a_number_is_no_schedule() -> None:
     with pytest.raises(TypeError) as caught:
         train(alista(), PROBLEM, 200, **QUIET)  # type: ignore[arg-type]
-    assert str(caught.value) == "schedule must be a list of stages, end_to_end(1000), say, got 200"
+    assert str(caught.value) == "schedule must be a list of stages, got 200: use end_to_end(1000), for example"
 
 
 def test_nothing_to_train() -> None:

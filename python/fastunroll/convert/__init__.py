@@ -1,4 +1,4 @@
-"""From other people's networks to these: their saved weights, and their modules where they stand."""
+"""Converts networks of other packages, from their saved weights or inside a module."""
 
 from .accelerate import accelerate as accelerate
 from .load import load_lista as load_lista

@@ -1,4 +1,4 @@
-"""adopty: a dictionary D (n, m) times rows, and thresholds in units of λ."""
+"""Loads networks of adopty, where samples are rows, the dictionary D is (n, m), and thresholds are multiples of λ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import _checks
 from ..nn import ALISTA, LISTA, UnrolledNetwork
 from ..operators.dense import spectral_norm
-from .build import alike, alista, lista, lista_cp, step_lista
+from .build import alista, lista, lista_cp, of_equal_size, step_lista
 from .source import Source
 
 _PARTS = ("threshold", "step_size", "lr", "W_coupled", "W_hessian", "Wx", "Wz")
@@ -19,28 +19,33 @@ def load_adopty(
     source: Source, A: Tensor | None = None, *, lam: float | None = None, W: Tensor | None = None,
     of_y: str | None = None,
 ) -> UnrolledNetwork:  # fmt: skip
-    """x⁺ = S_{λθ}(z), where z = x Wz + y Wx, or z = x − t (x D − y) W with what the layer has of t, W and θ.
+    """Loads x⁺ = S_{λθ}(z), where z = x Wz + y Wx or z = x − t (x D − y) W.
 
-    W is ``W_coupled`` (m, n), else Dᵀ times ``W_hessian`` (n, n), else the analytic weights if there are a step and a
-    threshold in all layers, else Dᵀ. t is ``step_size``, which was ``lr`` once, else 1. θ is ``threshold``, else t,
-    else 1/‖D‖². In networks saved when Wx and Wz had each other's names they are told by their shapes, and where D is
-    square by ``of_y``, the name of the one that multiplies y.
+    Every layer stores some of t, W and θ. The defaults of the others are
+
+    - W: ``W_coupled`` (m, n) if it is stored, or Dᵀ times ``W_hessian`` (n, n). Without both, W is the analytic weights
+      if all layers store a step and a threshold, and Dᵀ otherwise.
+    - t: ``step_size`` (``lr`` in old files), or 1.
+    - θ: ``threshold``, or t, or 1/‖D‖².
+
+    Old versions of adopty exchanged the names Wx and Wz. The shapes tell which of them multiplies y. If D is square,
+    ``of_y`` must name the matrix that multiplies y.
     """
     parts = _parts(source)
     if lam is None:
         raise ValueError(f"{source.convention} does not store λ: give lam=")
     lam = _checks.not_negative("lam", lam)
     if "Wx" in parts[0] or "Wz" in parts[0]:
-        return _direct(source, A, parts, lam, of_y)
+        return _affine(source, A, parts, lam, of_y)
     A = _checks.nonzero_matrix("A", source.given("A", A))
     n = A.shape[1]
-    every = [set(names) for names in parts]
+    stored = [set(names) for names in parts]
     steps = [source.values(names.get("step_size") or names["lr"], 1) if {"step_size", "lr"} & set(names) else None
              for names in parts]  # fmt: skip
-    if all(names == {"step_size"} for names in every):
+    if all(names == {"step_size"} for names in stored):
         return step_lista(A, [t for t in steps if t is not None], lam)
-    theta = alike([lam * _threshold(source, names, t, A) for names, t in zip(parts, steps, strict=True)])
-    if all(names in ({"step_size", "threshold"}, {"lr", "threshold"}) for names in every):
+    theta = of_equal_size([lam * _threshold(source, names, t, A) for names, t in zip(parts, steps, strict=True)])
+    if all(names in ({"step_size", "threshold"}, {"lr", "threshold"}) for names in stored):
         W = source.given("W", W, *A.shape, such_as="fastunroll.nn.analytic_weights(A)")
         return alista(ALISTA, A, W, [t for t in steps if t is not None], theta)
     matrices = []
@@ -55,24 +60,25 @@ def load_adopty(
 
 
 def _parts(source: Source) -> list[dict[str, str]]:
-    """The names of each layer's tensors, by what they are."""
+    """Returns the names of the tensors of each layer, by their part ("threshold", "Wx", …)."""
     groups = {part: source.numbers(f"layer{{k}}-{part}") for part in _PARTS}
     layers = max(max(numbers, default=-1) for numbers in groups.values()) + 1
-    there = set().union(*groups.values())
-    if len(there) < layers:
-        missing = next(k for k in range(layers) if k not in there)
+    stored = set().union(*groups.values())
+    if len(stored) < layers:
+        missing = next(k for k in range(layers) if k not in stored)
         raise ValueError(f"layer{missing} is missing: layers are numbered from 0 to {layers - 1}, without a gap")
     return [{part: f"layer{k}-{part}" for part in _PARTS if k in groups[part]} for k in range(layers)]
 
 
 def _threshold(source: Source, names: dict[str, str], step: Tensor | None, A: Tensor) -> Tensor:
-    """In units of λ."""
+    """Returns the threshold of a layer as a multiple of λ."""
     if "threshold" in names:
         return source.values(names["threshold"], 1, A.shape[1])
     return A.new_tensor(1 / spectral_norm(A) ** 2) if step is None else step
 
 
-def _direct(source: Source, A: Tensor | None, parts: list[dict[str, str]], lam: float, named_of_y: str | None) -> LISTA:
+def _affine(source: Source, A: Tensor | None, parts: list[dict[str, str]], lam: float, named_of_y: str | None) -> LISTA:
+    """Loads layers x⁺ = S_{λθ}(x Wz + y Wx)."""
     of_y, of_x = "Wx", "Wz"
     for k, names in enumerate(parts):
         for part in (of_y, of_x):
@@ -80,7 +86,7 @@ def _direct(source: Source, A: Tensor | None, parts: list[dict[str, str]], lam: 
                 raise ValueError(f"layer{k}-{part} is missing: each layer needs Wx and Wz")
     first, second = (source[parts[0][part]] for part in (of_y, of_x))
     if first.dim() == second.dim() == 2 and first.shape[0] == first.shape[1]:
-        # Versions of the source differ in which of the two multiplies y.
+        # The two matrices have different roles in different versions of adopty.
         named_of_y = "Wz" if first.shape != second.shape else source.choice("of_y", named_of_y, "Wx", "Wz")
     if named_of_y == "Wz":
         of_y, of_x = of_x, of_y
@@ -89,9 +95,11 @@ def _direct(source: Source, A: Tensor | None, parts: list[dict[str, str]], lam: 
     W2 = [source.matrix(names[of_x], n, n).mT for names in parts]
     if all("threshold" in names for names in parts):
         theta = [lam * source.values(names["threshold"], 1, n) for names in parts]
-        return lista(W1, W2, alike(theta), len(parts))
+        return lista(W1, W2, of_equal_size(theta), len(parts))
     if A is None:
-        raise ValueError(f"{source.convention} without thresholds has λ/‖A‖², and does not store A: give A=")
+        raise ValueError(
+            f"{source.convention} without thresholds uses λ/‖A‖² as threshold, but does not store A: give A="
+        )
     A = _checks.nonzero_matrix("A", source.given("A", A, m, n))
     fixed = torch.tensor(lam / spectral_norm(A) ** 2, dtype=source.dtype, device=source.device)
     return lista(W1, W2, [fixed], len(parts), learned_theta=False)

@@ -1,4 +1,4 @@
-"""ALISTA of PyTorch, x⁺ = P_θ(x − γ Wᵀ(A x − y)), in two ways of letting the largest pass."""
+"""Loads ALISTA, x⁺ = P_θ(x − γ Wᵀ(A x − y)), from two PyTorch packages that select the support differently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from .source import AskedSelection, Source
 
 
 def load_hyperlista_alista(source: Source, *, selection: AskedSelection = ...) -> ALISTA:
-    """γ and θ of shape (1, 1), A and W (m, n). What reaches the quantile 1 − p of a sample, and θ, passes."""
+    """Loads HyperLISTA's ALISTA, with γ and θ of shape (1, 1), and A and W of shape (m, n).
+
+    The support of a layer are the elements that exceed θ and reach the quantile 1 − p of their sample.
+    """
     selection = source.selection(selection)
     A = source.matrix("A")
     gamma, theta = source.one_a_layer("gamma.{k}", "theta.{k}")
@@ -28,8 +31,11 @@ def load_hyperlista_alista(source: Source, *, selection: AskedSelection = ...) -
 
 
 def _above_quantile(selection: Selection, layers: int, A: Tensor) -> tuple[int, ...]:
-    """How many of n reach the quantile, which lies between two of them: as torch finds its place, in their type."""
-    schedule(selection, layers, A.shape[1])  # refuses what is none
+    """Returns the number of elements that reach the quantile, for each layer.
+
+    The quantile lies between two elements. Its position is computed in the dtype of A, as ``torch.quantile`` does.
+    """
+    schedule(selection, layers, A.shape[1])  # raises an exception if the selection is invalid
     if selection is None:
         return ()
     last = A.shape[1] - 1
@@ -41,25 +47,30 @@ def load_na_alista(
     source: Source, A: Tensor | None = None, *, W: Tensor | None = None, p: int | Sequence[int] | None = None,
     network: str | None = None,
 ) -> ALISTA:  # fmt: skip
-    """γ and θ of shape (1,). What is larger than the p-th largest of a sample passes, whatever θ: p − 1 elements.
+    """Loads na-alista's ALISTA, with γ and θ of shape (1,).
 
-    ALISTA-AT has the same names, and a threshold of each element, θ/(1 + |x|/0.1).
+    The support of a layer are the p − 1 elements that are larger than the p-th largest of their sample, even if they
+    are smaller than θ. ALISTA-AT stores the same names, and uses the threshold θ/(1 + |x|/0.1) for each element.
     """
     network = source.choice("network", network, "ALISTA", "ALISTA-AT")
     A = source.given("A", A)
     W = source.given("W", W, *A.shape, such_as="fastunroll.nn.analytic_weights(A)")
     gamma, theta = source.one_a_layer("gamma.{k}", "theta.{k}")
-    passing = _above_largest(source, p, len(theta), A.shape[1])
+    support_sizes = _above_largest(source, p, len(theta), A.shape[1])
     step, thresholds = ([source.values(name, 1) for name in group] for group in (gamma, theta))
-    kind = AdaptiveALISTA if network == "ALISTA-AT" else TopALISTA if any(passing) else ALISTA
-    return alista(kind, A, W, step, thresholds, passing if any(passing) else ())
+    kind = AdaptiveALISTA if network == "ALISTA-AT" else TopALISTA if any(support_sizes) else ALISTA
+    return alista(kind, A, W, step, thresholds, support_sizes if any(support_sizes) else ())
 
 
 def _above_largest(source: Source, p: int | Sequence[int] | None, layers: int, n: int) -> tuple[int, ...]:
-    """How many exceed the p-th largest of n in each layer."""
+    """Returns the number of elements that exceed the p-th largest of n, for each layer."""
     if p is None:
-        raise ValueError(f"{source.convention} does not store p, how many pass in each layer: give p=, 0 for none")
-    given: list[int] = list(p) if isinstance(p, (list, tuple)) else [p] * layers  # type: ignore[list-item]  # looked at below
+        raise ValueError(
+            f"{source.convention} does not store p, the support size of each layer: give p=, or p=0 to shrink all"
+        )
+    given: list[int] = list(p) if isinstance(p, (list, tuple)) else [p] * layers  # type: ignore[list-item]
     if len(given) != layers or not all(type(v) is int and 0 <= v <= n for v in given):
-        raise ValueError(f"p must be a whole number from 0 to n = {n}, or {layers} of them, got {_checks.shown(p)}")
+        raise ValueError(
+            f"p must be an integer from 0 to n = {n}, or a list of {layers} such integers, got {_checks.shown(p)}"
+        )
     return tuple(max(v - 1, 0) for v in given)

@@ -1,7 +1,8 @@
-"""Networks that keep of their source what the networks of ``nn`` have no place for: signs, and how many pass.
+"""Networks that store signs and support sizes of their source, which the networks of ``nn`` cannot represent.
 
-Trained steps and thresholds may be negative, and the sources compute with them: S_θ(z) = sign(z)·max(|z| − θ, 0) makes
-magnitudes larger where θ < 0. Networks here learn logarithms; those of this file keep the signs beside them.
+Trained steps and thresholds may be negative, and the sources compute with negative values: S_θ(z) =
+sign(z)·max(|z| − θ, 0) increases magnitudes if θ < 0. The networks of ``nn`` learn logarithms. The subclasses in this
+file also store signs.
 """
 
 from __future__ import annotations
@@ -22,37 +23,40 @@ from .stepwise import StepwiseNetwork
 
 
 class Converted(StepwiseNetwork):
-    """A network with signs of its steps and thresholds, and numbers that pass, that are its source's own.
+    """A network that stores the signs of the steps and thresholds of its source, and the support sizes of its layers.
 
-    All layers are one native call, unless a threshold is negative where some pass: then it goes layer by layer.
+    All layers run in one native call, unless the network selects a support and has a negative threshold. Layers then
+    run one by one.
 
     Attributes:
-        step_sign, theta_sign: (K,), and (K, 1) or (K, n): 1 or −1, buffers.
-        passing: how many of the largest pass unshrunk in each layer, if they exceed θ; none if empty.
-        one_call: whether all layers are one native call.
+        step_sign: a buffer (K,) of signs, 1 or −1.
+        theta_sign: a buffer (K, 1) or (K, n) of signs, 1 or −1.
+        support_sizes: the number of largest elements that stay unshrunk in each layer, if they exceed θ. Empty if all
+            elements are shrunk.
+        one_call: whether all layers run in one native call.
     """
 
     step_sign: Tensor
     theta_sign: Tensor
-    passing: tuple[int, ...]
+    support_sizes: tuple[int, ...]
     one_call: bool
 
-    def keep(self, step: Sequence[Tensor], theta: Sequence[Tensor], passing: tuple[int, ...]) -> None:
-        """Keeps the signs of the numbers of a source; no ``step`` is steps of 1."""
+    def store(self, step: Sequence[Tensor], theta: Sequence[Tensor], support_sizes: tuple[int, ...]) -> None:
+        """Stores the signs of steps and thresholds, and the support sizes. An empty ``step`` stands for steps of 1."""
         signs = [1.0 - 2.0 * (t.detach().reshape(-1) < 0).to(t.dtype) for t in theta]
         self.register_buffer("theta_sign", torch.stack(signs))
         ones = torch.ones_like(self.theta_sign[:, 0])
         self.register_buffer("step_sign", torch.stack([torch.sign(t.reshape(())) for t in step]) if step else ones)
-        self.passing = passing if any(passing) else ()
+        self.support_sizes = support_sizes if any(support_sizes) else ()
         self.one_call = self._is_one_call()
 
     def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        form, p = super()._describe()
+        spec, p = super()._describe()
         step = [sign * t for sign, t in zip(self.step_sign, p.step, strict=True)] if p.step else p.step
         theta = [sign * t for sign, t in zip(self.theta_sign, p.theta, strict=True)]
-        # Not dataclasses.replace, through which torch 2.6 does not compile.
-        form = ops.NetworkSpec(form.layers, form.linear, form.scheme, form.prox, form.group, self.passing)
-        return form, ops.Parameters(p.W1, p.W2, step, theta, p.gain, p.beta)
+        # torch.compile of PyTorch 2.6 cannot trace dataclasses.replace.
+        spec = ops.NetworkSpec(spec.layers, spec.linear, spec.scheme, spec.prox, spec.group, self.support_sizes)
+        return spec, ops.Parameters(p.W1, p.W2, step, theta, p.gain, p.beta)
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         if self.one_call:
@@ -60,71 +64,71 @@ class Converted(StepwiseNetwork):
         return super()._run(y, x0, depth, return_layers)
 
     def _is_one_call(self) -> bool:
-        """Whether a native call does all layers: signs are constants, so it is asked once."""
-        return not self.passing or bool((self.theta_sign > 0).all())
+        """Returns whether a native call runs all layers. The answer never changes, because signs are constants."""
+        return not self.support_sizes or bool((self.theta_sign > 0).all())
 
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
-        form, p = self._describe()
+        spec, p = self._describe()
         real = y.real.dtype if y.is_complex() else y.dtype
+        linear = ops.NetworkSpec(1, spec.linear, prox="identity")
         for k in range(self.layers):
-            first, second, step, theta, *_ = p.part(k, k + 1)
-            linear = ops.NetworkSpec(1, form.linear, prox="identity")
-            w1, w2 = ([w.to(y.dtype) for w in group] for group in (first, second))
-            z, _ = run(linear, ops.Parameters(w1, w2, [t.to(real) for t in step]), y, x)
-            x = self._shrunk(k, z, self._threshold(theta[0].to(real), x))
+            layer = p.part(k, k + 1)
+            W1, W2 = ([w.to(y.dtype) for w in group] for group in (layer.W1, layer.W2))
+            z, _ = run(linear, ops.Parameters(W1, W2, [t.to(real) for t in layer.step]), y, x)
+            x = self._shrunk(k, z, self._threshold(layer.theta[0].to(real), x))
             yield x
 
     def _threshold(self, theta: Tensor, x: Tensor) -> Tensor:
-        """The threshold of a layer with parameter θ, whose input is x."""
+        """Returns the threshold of a layer from its parameter θ and its input x."""
         return theta
 
     def _shrunk(self, k: int, z: Tensor, theta: Tensor) -> Tensor:
         shrunk = soft_threshold(z, theta)
-        if not (self.passing and self.passing[k]):
+        if not (self.support_sizes and self.support_sizes[k]):
             return shrunk
-        return torch.where(self._passes(z.detach().abs(), theta, self.passing[k]), z, shrunk)
+        return torch.where(self._support(z.detach().abs(), theta, self.support_sizes[k]), z, shrunk)
 
-    def _passes(self, size: Tensor, theta: Tensor, count: int) -> Tensor:
-        """Where elements of these magnitudes pass unshrunk."""
-        return largest(size, count) & (size > theta)
+    def _support(self, magnitudes: Tensor, theta: Tensor, count: int) -> Tensor:
+        """Returns the mask of the elements that stay unshrunk: the ``count`` largest, if they exceed θ."""
+        return largest(magnitudes, count) & (magnitudes > theta)
 
 
 class ConvertedALISTA(Converted, ALISTA):
-    """ALISTA with signs and numbers that pass of its own."""
+    """ALISTA with the signs and support sizes of its source."""
 
 
 class ConvertedLISTACP(Converted, LISTACP):
-    """LISTACP with signs of its own."""
+    """LISTACP with the signs of its source."""
 
 
 class ConvertedLISTACPSS(Converted, LISTACPSS):
-    """LISTACPSS with signs and numbers that pass of its own."""
+    """LISTACPSS with the signs and support sizes of its source."""
 
 
 class ConvertedLISTASS(Converted, LISTASS):
-    """LISTASS with signs and numbers that pass of its own."""
+    """LISTASS with the signs and support sizes of its source."""
 
 
 class ConvertedStepLISTA(Converted, StepLISTA):
-    """StepLISTA with signs of its own."""
+    """StepLISTA with the signs of its source."""
 
 
 class TopALISTA(ConvertedALISTA):
-    """ALISTA where the largest pass whether or not they exceed θ, as in na-alista.
+    """ALISTA whose largest elements stay unshrunk even if they are smaller than θ, as in na-alista.
 
-    Equivalent to :class:`fastunroll.nn.ALISTA` with ``passes = largest(z.abs(), passing[k])``, but for equal
-    magnitudes: of those none passes if not all can.
+    Equivalent to :class:`fastunroll.nn.ALISTA` with ``passes = largest(z.abs(), support_sizes[k])``. If elements of
+    equal magnitude do not all fit into the support, all of them are shrunk.
     """
 
     def _is_one_call(self) -> bool:
-        return not self.passing
+        return not self.support_sizes
 
-    def _passes(self, size: Tensor, theta: Tensor, count: int) -> Tensor:
-        return size > size.topk(min(count + 1, self.n)).values[..., -1:]
+    def _support(self, magnitudes: Tensor, theta: Tensor, count: int) -> Tensor:
+        return magnitudes > magnitudes.topk(min(count + 1, self.n)).values[..., -1:]
 
 
 class AdaptiveALISTA(TopALISTA):
-    """ALISTA-AT of na-alista: the threshold of each element is θ/(1 + |x|/0.1), by the iterate x before the layer."""
+    """ALISTA-AT of na-alista, whose threshold for each element is θ/(1 + |x|/0.1). Here x is the input of the layer."""
 
     def _is_one_call(self) -> bool:
         return False
@@ -134,11 +138,11 @@ class AdaptiveALISTA(TopALISTA):
 
 
 class SignedSoftShrinkage(Shrinkage):
-    """s·S_θ(r) with θ = α·√variance, where s may be negative.
+    """The soft threshold s·S_θ(r) with θ = α·√variance, where the factor s may be negative.
 
     Attributes:
-        log_alpha: K logarithms of α.
-        scale: K numbers s.
+        log_alpha: the logarithms of α, a list of K parameters.
+        scale: the factors s, a list of K parameters.
     """
 
     tensors = "log_alpha", "scale"

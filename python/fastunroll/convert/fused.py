@@ -1,4 +1,4 @@
-"""Modules that take the place of others: with their parameters, attributes and hooks, and a fused forward."""
+"""Fused modules that replace modules of a user and take over their parameters, attributes and hooks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from ..functional import lista
 from ..nn import SoftThreshold
 from ..prox import soft_threshold
 
-_COUNTS = ("max_iter", "max_iters", "max_iterations", "num_iter", "numIter", "n_iter", "num_layers", "n_layers",
-           "layers", "T", "K")  # fmt: skip
-_MOST_LAYERS = 10_000  # a larger number counts something else, such as steps of training
-_WORDS = ("shrink", "soft", "theta", "thr", "lamb")
+# Names of attributes that may hold the number of layers.
+_LAYER_ATTRIBUTES = ("max_iter", "max_iters", "max_iterations", "num_iter", "numIter", "n_iter", "num_layers",
+                     "n_layers", "layers", "T", "K")  # fmt: skip
+_MAX_LAYERS = 10_000  # a larger number counts something else, such as steps of training
+_THRESHOLD_WORDS = ("shrink", "soft", "theta", "thr", "lamb")
 
 
-def adopted(kind: type[nn.Module], old: nn.Module) -> Any:
-    """A module of a kind, with all that another holds; what either registers later is its own."""
+def with_contents_of(old: nn.Module, kind: type[nn.Module]) -> Any:
+    """Returns a module of the class ``kind`` with the parameters, buffers, children, hooks and attributes of ``old``.
+
+    A parameter or child that is registered later belongs to one of the two modules only.
+    """
     new = kind.__new__(kind)
     new.__dict__.update(old.__dict__)
     for name in ("_parameters", "_buffers", "_modules"):
@@ -29,74 +33,86 @@ def adopted(kind: type[nn.Module], old: nn.Module) -> Any:
 
 
 class FusedLISTA(nn.Module):
-    """x = S_θ(_W y + _S x), as many times as there are layers, from zero; all in one call.
+    """Runs x⁺ = S_θ(_W y + _S x) from x = 0 for a number of layers, in one native call.
 
     Attributes:
-        _W, _S: linear layers of weights (n, m) and (n, n).
+        _W: a linear layer with weight (n, m).
+        _S: a linear layer with weight (n, n).
     """
 
     _W: nn.Linear
     _S: nn.Linear
     _threshold: str | float
     _layers: int
-    _every: bool
-    _kept: list[Tensor]
+    _return_layers: bool
+    _cached_theta: list[Tensor]
 
     @classmethod
-    def of(cls, old: nn.Module, threshold: str | float, layers: int, every: bool) -> FusedLISTA:
-        """``threshold`` is a number, or the name of a tensor of 1 or K values; ``every``: return a list of layers."""
-        new: FusedLISTA = adopted(cls, old)
-        new._threshold, new._layers, new._every, new._kept = threshold, layers, every, []
+    def of(cls, old: nn.Module, threshold: str | float, layers: int, return_layers: bool) -> FusedLISTA:
+        """Returns a fused LISTA with the contents of ``old``.
+
+        Args:
+            old: the module to replace.
+            threshold: a number, or the name of a tensor of 1 or K values.
+            layers: the number K of layers.
+            return_layers: whether ``forward`` returns a list of the outputs of all layers.
+        """
+        new: FusedLISTA = with_contents_of(old, cls)
+        new._threshold, new._layers, new._return_layers, new._cached_theta = threshold, layers, return_layers, []
         return new
 
     def forward(self, y: Tensor) -> Tensor | list[Tensor]:
-        """``y`` (..., m) to x, (..., n), or to a list of every layer's."""
+        """Maps y (..., m) to x (..., n), or to a list of the outputs of all layers."""
         weights = [self._W.weight], [self._S.weight], self._theta()
-        out = lista(y, *weights, layers=self._layers, return_layers=self._every)
-        return list(out) if self._every else out
+        out = lista(y, *weights, layers=self._layers, return_layers=self._return_layers)
+        return list(out) if self._return_layers else out
 
     def _theta(self) -> list[Tensor]:
-        """1 threshold, or K; unless they learn the same tensors from call to call, so that packed weights stay good."""
-        held = self._threshold
-        theta = self._W.weight.new_full((), held) if isinstance(held, float) else getattr(self, held)
+        """Returns 1 or K thresholds.
+
+        Thresholds that do not learn are the same tensors in every call, so the packed weights of the last call stay
+        valid.
+        """
+        stored = self._threshold
+        theta = self._W.weight.new_full((), stored) if isinstance(stored, float) else getattr(self, stored)
         if torch.compiler.is_compiling() or (theta.requires_grad and torch.is_grad_enabled()):
             return [*theta.reshape(-1)]
-        if not self._kept or not self._is_kept(theta):
-            self._kept = [*theta.detach().reshape(-1)]
-        return self._kept
+        if not self._cached_theta or not self._is_cached(theta):
+            self._cached_theta = [*theta.detach().reshape(-1)]
+        return self._cached_theta
 
-    def _is_kept(self, theta: Tensor) -> bool:
-        """Whether what is kept is a view of θ, or equal to it where it is a constant; and can serve for gradients."""
-        kept = self._kept[0]
-        same = isinstance(self._threshold, float) or kept.data_ptr() == theta.data_ptr()
-        serves = torch.is_inference_mode_enabled() or not kept.is_inference()
-        return same and serves and kept.dtype == theta.dtype and kept.device == theta.device
+    def _is_cached(self, theta: Tensor) -> bool:
+        """Returns whether the cached thresholds equal θ and can be used in the current autograd mode."""
+        cached = self._cached_theta[0]
+        same_values = isinstance(self._threshold, float) or cached.data_ptr() == theta.data_ptr()
+        usable = torch.is_inference_mode_enabled() or not cached.is_inference()
+        return same_values and usable and cached.dtype == theta.dtype and cached.device == theta.device
 
     def extra_repr(self) -> str:
         return f"layers={self._layers}"
 
 
 class FusedSoftThreshold(nn.Module):
-    """sign(x)·max(|x| − θ, 0), where θ is a parameter of any name."""
+    """Computes sign(x)·max(|x| − θ, 0), where θ is the only parameter of the module and has any name."""
 
     _threshold: str
     _clamped: bool
 
     @classmethod
     def of(cls, old: nn.Module, threshold: str, clamped: bool) -> FusedSoftThreshold:
-        """``clamped``: by max(θ, 0)."""
-        new: FusedSoftThreshold = adopted(cls, old)
+        """Returns a fused soft threshold with the contents of ``old``. If ``clamped``, it uses max(θ, 0)."""
+        new: FusedSoftThreshold = with_contents_of(old, cls)
         new._threshold, new._clamped = threshold, clamped
         return new
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` of any shape that θ broadcasts with."""
+        """Shrinks ``x``, which has any shape that θ broadcasts with."""
         theta = self.get_parameter(self._threshold)
         return soft_threshold(x, torch.relu(theta) if self._clamped else theta)
 
 
 def is_copied_lista(module: nn.Module) -> bool:
-    """Whether a module has the linear layers of the copied idiom, and nothing else that learns but a threshold."""
+    """Returns whether a module has linear layers ``_W`` and ``_S``, and at most one more parameter, a threshold."""
     W, S = (getattr(module, name, None) for name in ("_W", "_S"))
     if not (_is_plain_linear(W) and _is_plain_linear(S)) or isinstance(module, FusedLISTA):
         return False
@@ -106,25 +122,28 @@ def is_copied_lista(module: nn.Module) -> bool:
 
 
 def _is_plain_linear(layer: Any) -> TypeGuard[nn.Linear]:
-    """A matrix and no more: no bias, and neither hooks nor parametrisations, which a fused product would pass by."""
+    """Returns whether a layer is a linear layer without bias, hooks and parametrisations.
+
+    A fused product would ignore hooks and parametrisations.
+    """
     hooked = type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks
     return not hooked and layer.bias is None and isinstance(layer.weight, Tensor) and layer.weight.dim() == 2
 
 
 def is_soft_threshold(module: nn.Module) -> bool:
-    """Whether a module has one parameter, is called a threshold or has one, and no children but activations."""
+    """Returns whether a module may be a soft threshold: it has one parameter, and a name that suggests a threshold."""
     if isinstance(module, (FusedSoftThreshold, SoftThreshold)) or len(module._parameters) != 1:
         return False
     name = f"{type(module).__name__} {next(iter(module._parameters))}".lower()
     plain = all(isinstance(child, (nn.ReLU, nn.Identity)) for child in module.children())
-    return plain and any(word in name for word in _WORDS) and not list(module.buffers())
+    return plain and any(word in name for word in _THRESHOLD_WORDS) and not list(module.buffers())
 
 
 def lista_candidates(module: nn.Module, output: object) -> Iterator[tuple[str | float, int, bool]]:
-    """Thresholds, numbers of layers, and whether it returns them all, that a copied LISTA may have."""
-    every = isinstance(output, (list, tuple))
-    counts = [count for name in _COUNTS if isinstance(count := getattr(module, name, None), int)]
-    depths = dict.fromkeys(depth for count in counts for depth in (count + 1, count) if 0 < depth <= _MOST_LAYERS)
+    """Yields the arguments (threshold, layers, return_layers) of :meth:`FusedLISTA.of` that may fit a module."""
+    return_layers = isinstance(output, (list, tuple))
+    counts = [count for name in _LAYER_ATTRIBUTES if isinstance(count := getattr(module, name, None), int)]
+    depths = dict.fromkeys(depth for count in counts for depth in (count + 1, count) if 0 < depth <= _MAX_LAYERS)
     thresholds: list[str | float] = [name for name, p in module._parameters.items() if p is not None]
     thresholds += [name for name, b in module._buffers.items() if b is not None and b.is_floating_point()]
     thresholds += [float(c.lambd) for c in module.children() if isinstance(c, nn.Softshrink)]
@@ -133,4 +152,4 @@ def lista_candidates(module: nn.Module, output: object) -> Iterator[tuple[str | 
     for threshold in thresholds:
         size = getattr(module, threshold).numel() if isinstance(threshold, str) else 1
         for depth in (depth for depth in depths if size in (1, depth)):
-            yield threshold, depth, every
+            yield threshold, depth, return_layers

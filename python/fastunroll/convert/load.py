@@ -18,7 +18,15 @@ from .source import Source, as_tensor, is_finite, listed, pattern, read
 
 @dataclass(frozen=True)
 class Convention:
-    """A way of naming tensors: those that must occur, those that may, and how to load them."""
+    """The names that a package gives to the tensors of a network, and the function that loads the network.
+
+    Attributes:
+        name: the name of the network in messages.
+        required: templates of names that must occur, such as "theta.{k}".
+        load: the function that makes the network from a :class:`Source` and options.
+        optional: templates of names that may occur.
+        source: the class that reads the tensors.
+    """
 
     name: str
     required: tuple[str, ...]
@@ -26,14 +34,14 @@ class Convention:
     optional: tuple[str, ...] = ()
     source: type[Source] = Source
 
-    def fits(self, names: list[str]) -> bool:
-        def found(template: str) -> bool:
+    def matches(self, names: list[str]) -> bool:
+        def occurs(template: str) -> bool:
             return any(pattern(template).fullmatch(name) for name in names)
 
         known = [pattern(template) for template in (*self.required, *self.optional)]
         return (
             bool(names)
-            and all(map(found, self.required))
+            and all(map(occurs, self.required))
             and all(any(p.fullmatch(name) for p in known) for name in names)
         )
 
@@ -41,8 +49,8 @@ class Convention:
         return [name for name in inspect.signature(self.load).parameters if name != "source"]
 
 
-def _without(name: str, why: str, *required: str, optional: tuple[str, ...] = ()) -> Convention:
-    """One that is known, and that no network here can be."""
+def _unsupported(name: str, why: str, *required: str, optional: tuple[str, ...] = ()) -> Convention:
+    """Returns a convention whose network fastunroll cannot compute. Loading raises ValueError with the reason."""
 
     def load(source: Source, **_: object) -> UnrolledNetwork:
         raise ValueError(f"{name} cannot be converted: {why}")
@@ -51,7 +59,7 @@ def _without(name: str, why: str, *required: str, optional: tuple[str, ...] = ()
 
 
 def _own(name: str, load: Callable[..., UnrolledNetwork], *required: str, optional: tuple[str, ...] = ()) -> Convention:
-    """A network of ``nn``."""
+    """Returns the convention of a network of ``fastunroll.nn``."""
     return Convention(f"fastunroll's {name}", required, load, optional, own.OwnSource)
 
 
@@ -74,7 +82,7 @@ CONVENTIONS = (
     _own("Bernoulli-Gaussian LAMP", own.load_lamp, "A", "W.{k}", *_BERNOULLI_GAUSSIAN),
     _own("LVAMP", own.load_lvamp, *_SVD, *_SOFT),
     _own("Bernoulli-Gaussian LVAMP", own.load_lvamp, *_SVD, *_BERNOULLI_GAUSSIAN),
-    Convention("the copied idiom", ("_W.weight", "_S.weight"), pytorch.load_copied, ("thr",)),
+    Convention("the _W/_S LISTA", ("_W.weight", "_S.weight"), pytorch.load_copied, ("thr",)),
     Convention("HyperLISTA's LISTA", ("B", "W.{k}", "theta.{k}"), pytorch.load_hyperlista_lista, ("A", *_BUFFERS)),
     Convention("HyperLISTA's ALISTA", ("gamma.{k}", "theta.{k}", "A", "W"), alista.load_hyperlista_alista, _BUFFERS),
     Convention("na-alista", ("gamma.{k}", "theta.{k}"), alista.load_na_alista),
@@ -94,14 +102,16 @@ CONVENTIONS = (
     Convention("LISTA-CPSS's LAMP", ("lam_{k}:0",), tensorflow.load_vita_lamp, ("B:0", "B_{k}:0")),
     Convention("LISTA-CPSS's ALISTA", ("alpha_{k}:0", "theta_{k}:0"), tensorflow.load_vita_alista),
 )  # fmt: skip
-_REFUSED = (
-    _without("NA-ALISTA", "its steps and thresholds come from an LSTM, which no network here has", "regressor.{*}"),
-    _without(
-        "AGLISTA", "its gain multiplies x in the residual only, and GLISTA's everywhere",
+_UNSUPPORTED = (
+    _unsupported(
+        "NA-ALISTA", "its steps and thresholds come from an LSTM, which no network of fastunroll has", "regressor.{*}"
+    ),
+    _unsupported(
+        "AGLISTA", "its gain multiplies x in the residual only, and the gain of GLISTA multiplies x everywhere",
         "gamma.{k}", "theta.{k}", "a.{k}", "v.{k}", "vu.{k}", "theta_initial.{k}",
     ),
-    _without(
-        "a network that load_lista has made", "it keeps what its state dict does not hold: load its source again",
+    _unsupported(
+        "a network that load_lista has made", "its state dict lacks a part of the network, so load its source again",
         "theta_sign", "step_sign", optional=("{*}",),
     ),
 )  # fmt: skip
@@ -110,17 +120,18 @@ _REFUSED = (
 def load_lista(
     mapping: Mapping[str, Any] | str | os.PathLike[str], A: Tensor | None = None, **options: Any
 ) -> UnrolledNetwork:
-    """The network of this package that computes what saved weights of another did.
+    """Returns the fastunroll network that computes the same function as the saved weights of another network.
 
-    The names of its tensors tell which network it is; {k} is a number. Samples are rows here whatever they were there.
-    A ``module.`` before all names, and any other prefix, is dropped; so is what is saved beside ``state_dict``.
+    The names of the tensors tell which network it is. In the table, {k} stands for the number of a layer. Samples are
+    rows in fastunroll, even if they are columns in the source. A prefix of all names (such as ``module.``) is dropped.
+    A checkpoint may hold other entries beside its ``state_dict``; they are ignored.
 
     ============================================ =========================== ===============================
-    names                                        from; to                    options to be given
+    names                                        source; network             options that must be given
     ============================================ =========================== ===============================
-    W1.{k}, W2.{k}, theta.{k}                    ``nn.LISTA`` itself
-    those of any other network of ``nn``         that network itself         see below
-    _W.weight, _S.weight                         the copied idiom; LISTA     ``theta``; ``max_iter`` or ``layers``
+    W1.{k}, W2.{k}, theta.{k}                    ``nn.LISTA``
+    names of any other network of ``nn``         that network                see below
+    _W.weight, _S.weight                         the copied LISTA; LISTA     ``theta``; ``max_iter`` or ``layers``
     _W.weight, _S.weight, thr                    the same, K thresholds      for one threshold: as above
     B, W.{k}, theta.{k}                          HyperLISTA; LISTA
     gamma.{k}, theta.{k}, A, W                   HyperLISTA; ALISTA          ``selection``
@@ -140,41 +151,44 @@ def load_lista(
     alpha_{k}:0, theta_{k}:0                     LISTA-CPSS, .npz; ALISTA    ``A``, ``W``, ``selection``
     ============================================ =========================== ===============================
 
-    An option that decides what is computed is asked for, never guessed. A state dict of ``nn`` needs ``selection`` for
-    ALISTA, TiLISTA, GLISTA, LISTASS, LISTACP and LISTACPSS; ``network``, "ALISTA" or "TiLISTA", for these two, which
-    have the same names; ``gain`` for GLISTA; ``lam`` for StepLISTA; ``layers`` for HyperLISTA. LISTA's
-    ``weights="bf16"`` is set afterwards. The copied idiom is taken to run ``max_iter`` + 1 shrinkages, or one if
-    ``max_iter`` is 1, as its copies do: check yours, and give ``layers``, the number of shrinkages, if it differs.
+    An option that decides the computed function must be given, because ``load_lista`` never guesses it. A state dict of
+    ``nn`` needs the option ``selection`` for ALISTA, TiLISTA, GLISTA, LISTASS, LISTACP and LISTACPSS; ``network`` for
+    ALISTA and TiLISTA, which have the same names; ``gain`` for GLISTA; ``lam`` for StepLISTA; and ``layers`` for
+    HyperLISTA. Set ``weights="bf16"`` of LISTA after loading. The widely copied LISTA (_W and _S) usually runs
+    ``max_iter`` + 1 shrinkages, or 1 shrinkage if ``max_iter`` is 1. If your copy runs another number of shrinkages,
+    give ``layers``.
 
-    Steps and thresholds may be negative, where the source computes with that: a threshold θ < 0 makes magnitudes larger
-    by |θ|. The network is then a subclass of that in the table, which keeps the signs and learns the magnitudes. It is
-    one native call, unless some elements pass unshrunk and a threshold is negative. Where the source lets more or fewer
-    elements pass than the network of ``nn`` does for these percentages, it is such a subclass too. na-alista lets
-    the largest pass whether or not they exceed θ, and ALISTA-AT has a threshold for each element and sample: their
-    subclasses go layer by layer. The state dict of such a subclass does not load: load its source again.
+    Some sources compute with negative steps and thresholds. A threshold θ < 0 increases magnitudes by |θ|. The result
+    is then a subclass of the network in the table, which stores the signs and learns the magnitudes. It runs in one
+    native call, unless it selects a support and has a negative threshold. The result is also a subclass if the source
+    selects larger or smaller supports than the network of ``nn`` for the same percentages. na-alista does not shrink
+    the largest elements even if they are smaller than θ, and ALISTA-AT has a threshold for each element and sample.
+    Their subclasses run layer by layer. The state dict of a subclass cannot be loaded, so load its source again.
 
-    Of the pair that sparse-representation returns, here is the code, not the reconstruction. Where magnitudes are
-    equal, what passes may differ. Where the source shares a tensor between layers it is one parameter in several
-    places; a threshold that was a constant does not learn. Clamped thresholds are clamped once, here. Gradients are
-    those of the source, but by other parameters where those here are logarithms or products: the function is the same,
-    its training not to the digit.
+    sparse-representation returns a code and a reconstruction. The converted network returns the code only. Elements of
+    equal magnitude may be selected differently. A tensor that layers of the source share is one shared parameter. A
+    constant threshold of the source does not learn. Thresholds that the source clamps are clamped once, at loading.
+    If the parameters of fastunroll are logarithms or products of the source's tensors, the networks compute the same
+    function, but train differently.
 
     Args:
-        mapping: a state dict of tensors or NumPy arrays; or the path of an ``.npz`` file, or of one that ``torch.load``
-            reads with ``weights_only=True``.
-        A: (m, n), where the mapping does not hold it.
-        options: see above. ``theta``: the constant threshold. ``layers``, ``max_iter``: how deep it was.
-            ``lam``: λ of adopty and StepLISTA, ``lambd`` of AdaLISTA. ``W``: (m, n), such as
-            :func:`fastunroll.nn.analytic_weights` (A). ``p``: how many pass in each layer, as na-alista had it.
-            ``selection``: percentages (more in each layer, at most), None for none. ``shrinkage``: ``"soft"`` or
-            ``"bernoulli-gaussian"``. ``network``: ``"ALISTA"`` or ``"ALISTA-AT"`` of na-alista, ``"Ada-LISTA"``.
-            ``of_y``: ``"Wx"`` or ``"Wz"``, the matrix that multiplies y. ``gain``: as GLISTA had it.
+        mapping: a state dict of tensors or NumPy arrays; or the path of an ``.npz`` file, or of a file that
+            ``torch.load`` reads with ``weights_only=True``.
+        A: the matrix (m, n), if the mapping does not hold it.
+        options: the options in the table. ``theta`` is the constant threshold. ``layers`` and ``max_iter`` give the
+            depth. ``lam`` is λ of adopty and StepLISTA, and ``lambd`` of AdaLISTA. ``W`` is a matrix (m, n), such as
+            :func:`fastunroll.nn.analytic_weights` (A). ``p`` is the support size of na-alista. ``selection`` is a pair
+            of percentages (growth per layer, maximum), or None if all elements are shrunk. ``shrinkage`` is ``"soft"``
+            or ``"bernoulli-gaussian"``. ``network`` is ``"ALISTA"`` or ``"ALISTA-AT"`` for na-alista, ``"ALISTA"`` or
+            ``"TiLISTA"`` for ``nn``, and ``"Ada-LISTA"`` for Ada-LISTA. ``of_y`` is the name of the matrix that
+            multiplies y, ``"Wx"`` or ``"Wz"``. ``gain`` is the gain of GLISTA.
 
     Raises:
-        TypeError: ``mapping`` is not one; a tensor is not floating point; or an option that its convention has not.
+        TypeError: ``mapping`` is neither a mapping nor a path; a tensor is not floating point; or the source does not
+            have an option.
         OSError: the file cannot be read.
-        ValueError: the file holds something else; names that no convention has; missing layers; shapes that do not
-            fit; values that are not finite; something to be given is not; or no network here computes the same.
+        ValueError: the file does not hold weights; the names are unknown; a layer is missing; shapes do not fit; a
+            value is not finite; a required option is missing; or no network of fastunroll computes the same function.
 
     Example::
 
@@ -192,22 +206,22 @@ def load_lista(
 
 
 def _of_file(path: str | os.PathLike[str], error: Exception) -> str:
-    """The message of an error, with the name of the file in it."""
-    name, said = os.fspath(path), str(error)
-    return said if str(name) in said else f"{name}: {said}"
+    """Returns the message of an error, with the name of the file."""
+    name, message = os.fspath(path), str(error)
+    return message if str(name) in message else f"{name}: {message}"
 
 
 def _loaded(
     mapping: Mapping[str, Any] | str | os.PathLike[str], A: Tensor | None, options: dict[str, Any]
 ) -> UnrolledNetwork:
-    convention, values = _recognised(read(mapping))
+    convention, values = _recognise(read(mapping))
     allowed = convention.options()
     if A is not None:
         A = as_tensor("A", A)
         if "A" in allowed:
             options["A"] = A
     for name in options:
-        if name not in allowed and convention not in _REFUSED:
+        if name not in allowed and convention not in _UNSUPPORTED:
             raise TypeError(f"{convention.name} takes {listed(allowed) or 'no options'}, got {name}")
     net = convention.load(convention.source(values, convention.name), **options)
     if A is not None and tuple(A.shape) != (net.m, net.n):
@@ -216,17 +230,17 @@ def _loaded(
         )
     for name, t in net.state_dict().items():
         if not is_finite(name, t):
-            raise ValueError(f"{name} overflows {t.dtype} where it is converted: scale the weights down")
+            raise ValueError(f"{name} must be finite, but it overflows {t.dtype} in the conversion: scale weights down")
     return net
 
 
-def _recognised(values: dict[str, Any]) -> tuple[Convention, dict[str, Any]]:
-    """The convention, and the values by the names that it has."""
+def _recognise(values: dict[str, Any]) -> tuple[Convention, dict[str, Any]]:
+    """Returns the convention that the names follow, and the values by their names without prefix."""
     prefix = ""
     while all(name.startswith(prefix) for name in values):
         short = {name[len(prefix) :]: value for name, value in values.items()}
-        for convention in (*CONVENTIONS, *_REFUSED):
-            if convention.fits([*short]):
+        for convention in (*CONVENTIONS, *_UNSUPPORTED):
+            if convention.matches([*short]):
                 return convention, short
         first = next(iter(short), "")
         ends = [first.index(mark) for mark in "./" if mark in first]
@@ -234,7 +248,6 @@ def _recognised(values: dict[str, Any]) -> tuple[Convention, dict[str, Any]]:
             break
         prefix += first[: min(ends) + 1]
     raise ValueError(
-        "the mapping holds no network that is known, of fastunroll, the copied idiom, HyperLISTA, na-alista, adopty, "
-        "AdaLISTA, sparse-representation, onsager_deep_learning or LISTA-CPSS: compare its names with those that "
-        f"help(fastunroll.convert.load_lista) lists; found {listed(values) or 'nothing'}"
+        "the names of the mapping must be those of a network that help(fastunroll.convert.load_lista) lists, got "
+        f"{listed(values) or 'no names'}: rename the tensors, or build the network with fastunroll.nn"
     )

@@ -1,4 +1,4 @@
-"""The networks of ``nn`` themselves, from their state dicts; options that these do not hold are to be given."""
+"""Loads networks of ``fastunroll.nn`` from their state dicts. Options that a state dict lacks must be given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ N = TypeVar("N", bound=UnrolledNetwork)
 
 
 class OwnSource(Source):
-    """The tensors of a network of ``nn``: each in its own type, complex too; the logarithm of zero is allowed."""
+    """The tensors of a network of ``nn``. Each keeps its dtype, may be complex, and may hold the logarithm of zero."""
 
     def __init__(self, values: Mapping[str, object], convention: str) -> None:
         self._tensors = {name: as_tensor(name, value) for name, value in values.items()}
@@ -26,35 +26,38 @@ class OwnSource(Source):
                 raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
 
     def count(self, template: str) -> int:
-        """How many layers have a tensor of this name."""
+        """Returns the number of layers that have a tensor of this name."""
         return len(self.layers(template))
 
     def thresholds(self, n: int) -> str:
-        """Whether thresholds are one number a layer, or one a coordinate."""
+        """Returns "scalar" if each layer has one threshold, and "vector" if each element has a threshold."""
         return "vector" if self["log_theta.0"].numel() == n > 1 else "scalar"
 
     def is_tied(self, layers: int) -> bool:
-        """Whether layers share one matrix."""
+        """Returns whether all layers share one matrix."""
         return self.count("W.{k}" if "W.0" in self else "W1.{k}") == 1 < layers
 
 
 def _filled(source: OwnSource, net: N) -> N:
-    """``net`` with the tensors of the source, which are all that it holds."""
-    own = net.state_dict()
+    """Returns ``net`` with the tensors of the source, after a check that names, shapes and dtypes are the same."""
+    expected = net.state_dict()
     matrix = source["A" if "A" in source else "W1.0"]
     real = matrix.real.dtype if matrix.is_complex() else matrix.dtype
     found: dict[str, Tensor] = {}
-    for name, like in own.items():
+    for name, like in expected.items():
         t = source[name]
         if t.numel() != like.numel() or (t.numel() > 1 and t.shape != like.shape):
             raise ValueError(
-                f"{name} must be {_checks.shape_text(like.shape)} to fit the others, got {_checks.shape_text(t.shape)}"
+                f"{name} must be {_checks.shape_text(like.shape)} to fit the other tensors, got "
+                f"{_checks.shape_text(t.shape)}"
             )
         if t.dtype not in (matrix.dtype, real):
             raise TypeError(f"all tensors must have one dtype, but {name} is {t.dtype} and the matrices {matrix.dtype}")
         found[name] = t.reshape(like.shape).clone().contiguous()
-    if extra := [name for name in source.names if name not in own]:
-        raise ValueError(f"{extra[0]} belongs to no {type(net).__name__} of {net.layers} layers: leave it out")
+    if extra := [name for name in source.names if name not in expected]:
+        raise ValueError(
+            f"the mapping must not hold {extra[0]}, which no {type(net).__name__} of {net.layers} layers has: remove it"
+        )
     net.load_state_dict(found, assign=True)
     return net
 
@@ -78,7 +81,7 @@ def load_step_lista(source: OwnSource, *, lam: float | None = None) -> nn.StepLI
 
 
 def load_lista_cp(source: OwnSource, *, selection: AskedSelection = ...) -> nn.LISTACP:
-    """LISTACP, or, with ``selection``, LISTACPSS."""
+    """Loads LISTACP, or LISTACPSS if ``selection`` is given."""
     layers, A = source.count("log_theta.{k}"), source.matrix("A")
     chosen = source.selection(selection)
     options: dict[str, Any] = {"tied": source.is_tied(layers), "threshold": source.thresholds(A.shape[1])}
@@ -90,7 +93,7 @@ def load_lista_cp(source: OwnSource, *, selection: AskedSelection = ...) -> nn.L
 def load_alista(
     source: OwnSource, *, network: str | None = None, selection: AskedSelection = ...
 ) -> nn.ALISTA | nn.TiLISTA:
-    """ALISTA, whose W is fixed, or TiLISTA, whose W is learned."""
+    """Loads ALISTA, whose W is constant, or TiLISTA, whose W learns."""
     network = source.choice("network", network, "ALISTA", "TiLISTA")
     chosen = source.selection(selection)
     layers, A = source.count("log_step.{k}"), source.matrix("A")
@@ -111,7 +114,7 @@ def load_glista(source: OwnSource, *, gain: Any = ..., selection: AskedSelection
 
 def load_hyperlista(source: OwnSource, *, layers: int | None = None) -> nn.HyperLISTA:
     if layers is None:
-        raise ValueError(f"{source.convention} does not store how many layers it has: give layers=")
+        raise ValueError(f"{source.convention} does not store its number of layers: give layers=")
     return _filled(source, nn.HyperLISTA(source.matrix("A"), layers=layers))
 
 
@@ -134,7 +137,7 @@ def load_lvamp(source: OwnSource) -> nn.LVAMP:
 
 
 def _shrinkage(source: OwnSource) -> tuple[Any, int]:
-    """Which shrinkage it is, and of how many layers."""
+    """Returns the name of the shrinkage and the number of layers."""
     if "shrinkage.log_alpha.0" in source:
         return "soft", source.count("shrinkage.log_alpha.{k}")
     return "bernoulli-gaussian", source.count("shrinkage.log_power.{k}")

@@ -1,4 +1,4 @@
-"""Networks of PyTorch whose layers are LISTA's: x⁺ = S_θ(W₁ y + W₂ x), from x = 0."""
+"""Loads PyTorch networks with the layers of LISTA, x⁺ = S_θ(W₁ y + W₂ x) from x = 0."""
 
 from __future__ import annotations
 
@@ -7,49 +7,55 @@ from torch import Tensor
 
 from .. import _checks
 from ..nn import LISTA
-from .build import alike, lista
+from .build import lista, of_equal_size
 from .source import Source
 
 
 def load_own(source: Source) -> LISTA:
-    """``nn.LISTA``: W1 (n, m), W2 (n, n), θ of each layer; tied if there is one W1 and one W2."""
+    """Loads ``fastunroll.nn.LISTA``, with W1 (n, m), W2 (n, n) and θ of each layer. It is tied if there is one W1."""
     names = [source.layers(template) for template in ("W1.{k}", "W2.{k}", "theta.{k}")]
     n, m = source.matrix(names[0][0]).shape
     layers = len(names[2])
     for group, template in zip(names[:2], ("W1.{k}", "W2.{k}"), strict=True):
         if len(group) not in (1, layers):
-            raise ValueError(f"there are {layers} of theta.{{k}} but {len(group)} of {template}: one, or one a layer")
+            raise ValueError(
+                f"the mapping must hold 1 or {layers} {template}, as it holds {layers} theta.{{k}}, got {len(group)}: "
+                "add the missing layers"
+            )
     W1 = [source.matrix(name, n, m) for name in names[0]]
     W2 = [source.matrix(name, n, n) for name in names[1]]
-    return lista(W1, W2, alike([source.values(name, 1, n) for name in names[2]]), layers)
+    return lista(W1, W2, of_equal_size([source.values(name, 1, n) for name in names[2]]), layers)
 
 
 def load_copied(
     source: Source, *, theta: float | None = None, layers: int | None = None, max_iter: int | None = None
 ) -> LISTA:
-    """The copied idiom: x = S_θ(_W y), then x = S_θ(_W y + _S x) ``max_iter`` times, but never if ``max_iter`` is 1.
+    """Loads the widely copied LISTA with tensors ``_W`` and ``_S``.
 
-    With ``thr`` of shape (K, 1) it runs K layers from x = 0, each with a threshold of its own.
+    It computes x = S_θ(_W y), and then x = S_θ(_W y + _S x) ``max_iter`` times, but not at all if ``max_iter`` is 1.
+    With ``thr`` of shape (K, 1) it runs K layers from x = 0, and each layer has its threshold.
     """
     W = source.matrix("_W.weight")
     n = W.shape[0]
     S = source.matrix("_S.weight", n, n)
     if "thr" in source:
         if theta is not None:
-            raise ValueError("theta is stored, as thr: leave out theta=")
+            raise ValueError("theta must not be given, because the mapping stores it as thr: leave out theta=")
         thr = source["thr"]
         if thr.numel() > 1 and (thr.dim() > 2 or thr.shape != (len(thr), *[1] * (thr.dim() - 1))):
             raise ValueError(
-                f"thr must hold one value, or one a layer, (K, 1), got shape {_checks.shape_text(thr.shape)}"
+                f"thr must hold one value, or K values in the shape (K, 1), got shape {_checks.shape_text(thr.shape)}"
             )
         if negative := [k for k, value in enumerate(thr.reshape(-1).tolist()) if value < 0]:
             raise ValueError(
-                f"thr is negative in layer {', '.join(map(str, negative))}: there the copied idiom doubles small "
-                "values, which no network here does"
+                f"thr must be ≥ 0, but it is negative in layer {', '.join(map(str, negative))}, where "
+                f"{source.convention} doubles small values and no network of fastunroll does: retrain with thr ≥ 0"
             )
         if thr.numel() > 1:
             if max_iter is not None or layers not in (None, thr.numel()):
-                raise ValueError(f"thr says that there are {thr.numel()} layers: leave out layers= and max_iter=")
+                raise ValueError(
+                    f"layers and max_iter must not be given, because thr has {thr.numel()} layers: leave them out"
+                )
             return lista([W], [S], list(thr.reshape(-1).unbind()), thr.numel())
     elif theta is None:
         raise ValueError(f"{source.convention} does not store its threshold: give theta=")
@@ -62,8 +68,8 @@ def load_copied(
 def _depth(source: Source, layers: int | None, max_iter: int | None) -> int:
     if (layers is None) == (max_iter is None):
         raise ValueError(
-            f"{source.convention} does not store how many layers it has: give either layers=, the number of "
-            "shrinkages, or max_iter= as it had it, for max_iter + 1 shrinkages, or 1 if it is 1"
+            f"{source.convention} does not store its number of layers: give either layers=, the number of shrinkages, "
+            "or max_iter=, which stands for max_iter + 1 shrinkages, or for 1 if it is 1"
         )
     if layers is not None:
         return _checks.count("layers", layers)
@@ -72,7 +78,7 @@ def _depth(source: Source, layers: int | None, max_iter: int | None) -> int:
 
 
 def load_hyperlista_lista(source: Source) -> LISTA:
-    """B (n, m) for all layers; W (n, n) and θ (1, 1) of each."""
+    """Loads HyperLISTA's LISTA, with one B (n, m) for all layers, and W (n, n) and θ (1, 1) of each layer."""
     B = source.matrix("B")
     n = B.shape[0]
     W, theta = source.one_a_layer("W.{k}", "theta.{k}")
@@ -80,7 +86,10 @@ def load_hyperlista_lista(source: Source) -> LISTA:
 
 
 def load_ada_lista_lista(source: Source, *, lam: float | None = None) -> LISTA:
-    """x⁺ = η·softshrink((x − γ B x + γ A y)/η, λ), which shrinks by λ|η|. A (n, m), B (n, n)."""
+    """Loads AdaLISTA's LISTA, x⁺ = η·softshrink((x − γ B x + γ A y)/η, λ), with A (n, m) and B (n, n).
+
+    Its threshold is λ|η|.
+    """
     A = source.matrix("A.weight")
     return _with_steps(source, A, source.matrix("B.weight", len(A), len(A)), lam)
 
@@ -88,9 +97,11 @@ def load_ada_lista_lista(source: Source, *, lam: float | None = None) -> LISTA:
 def load_ada_lista(
     source: Source, A: Tensor | None = None, *, lam: float | None = None, network: str | None = None
 ) -> LISTA:
-    """Ada-LISTA for one dictionary: x⁺ = η·softshrink(x − γ (W₂A)ᵀW₂A x + γ (W₁A)ᵀy)/η, λ), of T + 1 layers."""
+    """Loads Ada-LISTA for a single dictionary A, x⁺ = η·softshrink((x − γ (W₂A)ᵀW₂A x + γ (W₁A)ᵀy)/η, λ)."""
     if source.choice("network", network, "Ada-LISTA", "Ada-LFISTA") == "Ada-LFISTA":
-        raise ValueError("Ada-LFISTA cannot be converted: its thresholds follow a momentum that no network here has")
+        raise ValueError(
+            "Ada-LFISTA cannot be converted: its thresholds follow a momentum that no network of fastunroll has"
+        )
     A = source.given("A", A)
     m = A.shape[0]
     first, second = (source.matrix(name, m, m) @ A for name in ("W1.weight", "W2.weight"))
@@ -108,11 +119,14 @@ def _with_steps(source: Source, A: Tensor, B: Tensor, lam: float | None) -> LIST
 
 
 def load_sparse_representation(source: Source, *, layers: int | None = None) -> LISTA:
-    """S_θ(W_e y), then S_θ(W_e y + S x): ``n_folds`` shrinkages in all, by max(θ, 0), one θ for each coordinate."""
+    """Loads sparse-representation, x = S_θ(W_e y) and then x = S_θ(W_e y + S x), with ``n_folds`` shrinkages in all.
+
+    The thresholds are max(θ, 0), one θ for each element.
+    """
     W = source.matrix("weight_input")
     n = W.shape[0]
     S = source.matrix("weight_lateral", n, n)
     theta = source.values("soft_shrink.lambd", n).clamp(min=0)
     if layers is None:
-        raise ValueError(f"{source.convention} does not store how many layers it has: give layers= its n_folds")
+        raise ValueError(f"{source.convention} does not store its number of layers: give layers=, its n_folds")
     return lista([W], [S], [theta], _checks.count("layers", layers))

@@ -1,4 +1,4 @@
-"""What a state dict or a file holds: named, finite tensors of one floating-point type."""
+"""Reads state dicts and files of weights, and checks that their tensors are finite and floating point."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from torch import Tensor
 from .. import _checks
 from .._files import read_arrays, read_tensors
 
-_RECORDS = ("done", "log")  # what training scripts in TensorFlow save beside the variables
-_LONGEST = 60  # characters of a name in a message
-_NESTED = ("state_dict", "model_state_dict")  # where checkpoints keep the weights
+_NOT_WEIGHTS = ("done", "log")  # entries that training scripts in TensorFlow save beside the variables
+_MAX_NAME = 60  # characters of a name in a message
+_STATE_DICT_KEYS = ("state_dict", "model_state_dict")  # entries of checkpoints that hold the weights
 
 
 def read(mapping: Any) -> dict[str, Any]:
-    """What ``mapping``, or the file at that path, names.
+    """Returns the entries of a mapping, or of the file at that path, by their names.
 
     Raises:
-        TypeError: it is neither a mapping nor a path.
+        TypeError: ``mapping`` is neither a mapping nor a path.
         OSError: the file cannot be read.
-        ValueError: the file holds something else.
+        ValueError: the file does not hold a state dict.
     """
     if isinstance(mapping, (str, os.PathLike)):
         path = Path(mapping)
         mapping = _read_file(path)
         if not isinstance(mapping, Mapping):
-            raise ValueError(f"{path} {_WRONG} (it holds {_checks.shown(mapping)}): {_FIX}")
+            raise ValueError(f"{path} {_NOT_A_STATE_DICT} (it holds {_checks.shown(mapping)}): {_FIX}")
     if not isinstance(mapping, Mapping):
         raise TypeError(
             f"mapping must be a state dict, or the path of a .pt, .pth or .npz file, got {type(mapping).__name__}"
         )
-    for name in _NESTED:
+    for name in _STATE_DICT_KEYS:
         if isinstance(mapping.get(name), Mapping):
             mapping = mapping[name]
-    return {str(name): mapping[name] for name in mapping if name not in _RECORDS}
+    return {str(name): mapping[name] for name in mapping if name not in _NOT_WEIGHTS}
 
 
-_WRONG, _FIX = "is not a state dict", "save the weights alone with torch.save(model.state_dict(), path)"
+_NOT_A_STATE_DICT, _FIX = "is not a state dict", "save the weights alone with torch.save(model.state_dict(), path)"
 
 
 def _read_file(path: Path) -> Any:
     if path.suffix.lower() == ".npz":
         return read_arrays(path, "is not an .npz file of arrays", "save it with numpy.savez(path, **weights)")
-    return read_tensors(path, _WRONG, _FIX)
+    return read_tensors(path, _NOT_A_STATE_DICT, _FIX)
 
 
 def pattern(template: str) -> re.Pattern[str]:
-    """Names such as ``theta.{k}``, with a number for {k}; {*} is anything."""
+    """Returns the regular expression of a template: {k} stands for a number, {*} for any text."""
     number = r"(0|[1-9][0-9]{0,8})"
     return re.compile(re.escape(template).replace(r"\{k\}", number).replace(r"\{\*\}", ".+"), re.DOTALL)
 
 
 def as_tensor(name: str, value: object) -> Tensor:
-    """A real or complex tensor of its own, with values, from a tensor or an array."""
+    """Returns a real or complex tensor, detached, from a tensor or a NumPy array."""
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         if array.dtype.kind not in "fc" or array.dtype.itemsize > 16 or array.dtype in (np.longdouble, np.clongdouble):
@@ -79,7 +79,7 @@ def as_tensor(name: str, value: object) -> Tensor:
 
 
 def is_finite(name: str, t: Tensor) -> bool:
-    """Whether an entry of a state dict of ``nn`` is finite, or holds logarithms of zero."""
+    """Returns whether an entry of a state dict of ``nn`` is finite. Logarithms may be −∞, the logarithm of zero."""
     allowed = torch.isfinite(t)
     if name.split(".")[-2:][0].startswith("log_"):
         allowed = allowed | (t == -torch.inf)
@@ -87,7 +87,7 @@ def is_finite(name: str, t: Tensor) -> bool:
 
 
 def finite(name: str, value: object) -> Tensor:
-    """A finite, real tensor of its own from a tensor or an array."""
+    """Returns a finite, real tensor, detached, from a tensor or a NumPy array."""
     t = as_tensor(name, value)
     _checks.real(name, t)
     if not bool(torch.isfinite(t).all()):
@@ -95,19 +95,19 @@ def finite(name: str, value: object) -> Tensor:
     return t
 
 
-AskedSelection: TypeAlias = tuple[float, float] | EllipsisType | None  # an ellipsis where nothing was given
-# What an option decides, for messages.
-_MEANS = {
+AskedSelection: TypeAlias = tuple[float, float] | EllipsisType | None  # an ellipsis stands for a missing option
+# The part of a message that says what an option decides.
+_DECIDES = {
     "network": "network it is", "shrinkage": "shrinkage it has", "of_y": "of its square matrices multiplies y",
 }  # fmt: skip
 
 
 class Source:
-    """The tensors of one network, brought to the widest of their types.
+    """The tensors of a network, converted to the widest of their dtypes.
 
     Args:
         values: tensors or arrays by name.
-        convention: what to call the network in messages.
+        convention: the name of the network in messages.
     """
 
     def __init__(self, values: Mapping[str, object], convention: str) -> None:
@@ -130,37 +130,42 @@ class Source:
         return self._tensors[name]
 
     def matrix(self, name: str, rows: int | None = None, columns: int | None = None) -> Tensor:
-        """A matrix of so many rows and columns; any number for None."""
-        return _fitting(name, self[name], rows, columns)
+        """Returns a matrix after a check of its shape. None stands for any number of rows or columns."""
+        return _of_shape(name, self[name], rows, columns)
 
     def given(
         self, name: str, value: object, rows: int | None = None, columns: int | None = None, *, such_as: str = ""
     ) -> Tensor:
-        """A matrix that the mapping does not store, from an option."""
+        """Returns a matrix that the mapping does not store, from an option, after a check of its shape."""
         if value is None:
             example = f", such as {such_as}" if such_as else ""
             raise ValueError(f"{self.convention} does not store {name}: give {name}={example}")
-        return _fitting(name, finite(name, value).to(self.device, self.dtype), rows, columns)
+        return _of_shape(name, finite(name, value).to(self.device, self.dtype), rows, columns)
 
     def choice(self, name: str, value: object, *words: str) -> str:
-        """One of two words, from an option that the mapping does not store."""
+        """Returns an option whose value is one of two words."""
         first, second = (f'"{word}"' for word in words)
         if value is None:
-            raise ValueError(f"{self.convention} does not tell which {_MEANS[name]}: give {name}=, {first} or {second}")
+            raise ValueError(
+                f"{self.convention} does not tell which {_DECIDES[name]}: give {name}=, {first} or {second}"
+            )
         _checks.choice(name, value, words)
         return str(value)
 
     def selection(self, value: AskedSelection) -> tuple[float, float] | None:
-        """Percentages, or None for no support selection, from an option that the mapping does not store."""
+        """Returns the option ``selection``: two percentages, or None for no support selection."""
         if value is ...:
             raise ValueError(
-                f"{self.convention} does not store how many pass unshrunk: give selection=, two percentages (more in "
-                "each layer, at most), or None if all shrink"
+                f"{self.convention} does not store its support selection: give selection=, two percentages (growth per "
+                "layer, maximum), or None if all elements are shrunk"
             )
         return value
 
     def values(self, name: str, *sizes: int) -> Tensor:
-        """One value, (), or several, (n,): as many as one of ``sizes``, in any shape with one dimension above 1."""
+        """Returns the values of a tensor in the shape () or (n,), after a check that ``sizes`` contains their number.
+
+        The stored tensor may have any shape in which at most one dimension exceeds 1.
+        """
         t = self[name]
         if t.numel() not in sizes or sum(size > 1 for size in t.shape) > 1:
             raise ValueError(
@@ -170,12 +175,12 @@ class Source:
         return t.reshape(()) if t.numel() == 1 else t.reshape(-1)
 
     def numbers(self, template: str) -> set[int]:
-        """The numbers of a group."""
-        found = (pattern(template).fullmatch(name) for name in self._tensors)
-        return {int(match[1]) for match in found if match}
+        """Returns the numbers k for which the mapping has the name ``template``."""
+        matches = (pattern(template).fullmatch(name) for name in self._tensors)
+        return {int(match[1]) for match in matches if match}
 
     def layers(self, template: str, first: int = 0) -> list[str]:
-        """The names of a numbered group, in order, without a gap; none if there are none."""
+        """Returns the names that follow a template, in the order of their numbers, after a check for gaps."""
         numbers = self.numbers(template)
         for k in range(first, max(numbers, default=first - 1) + 1):
             if k not in numbers:
@@ -186,27 +191,29 @@ class Source:
         return [template.format(k=k) for k in sorted(numbers)]
 
     def one_a_layer(self, *templates: str, first: int = 0) -> list[list[str]]:
-        """The names of several groups, of the same number of layers."""
+        """Returns the names that follow each template, after a check that all groups have the same number of layers."""
         groups = [self.layers(template, first) for template in templates]
         for template, group in zip(templates, groups, strict=True):
             if len(group) != len(groups[0]):
                 raise ValueError(
-                    f"there are {len(groups[0])} of {templates[0]} but {len(group)} of {template}: each layer needs "
-                    "both"
+                    f"each layer must have both {templates[0]} and {template}, got {len(groups[0])} and {len(group)}: "
+                    "add the missing layers"
                 )
         return groups
 
 
-def listed(names: Iterable[str], most: int = 12) -> str:
-    names = sorted(" ".join(name.split())[:_LONGEST] for name in names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def listed(names: Iterable[str], maximum: int = 12) -> str:
+    """Returns the first names as a text for messages."""
+    names = sorted(" ".join(name.split())[:_MAX_NAME] for name in names)
+    return ", ".join(names[:maximum]) + (f" and {len(names) - maximum} more" if len(names) > maximum else "")
 
 
-def _fitting(name: str, value: Tensor, rows: int | None, columns: int | None) -> Tensor:
+def _of_shape(name: str, value: Tensor, rows: int | None, columns: int | None) -> Tensor:
     _checks.matrix(name, value)
     wanted = tuple(have if want is None else want for want, have in zip((rows, columns), value.shape, strict=True))
     if value.shape != wanted:
         raise ValueError(
-            f"{name} must be {_checks.shape_text(wanted)} to fit the others, got {_checks.shape_text(value.shape)}"
+            f"{name} must be {_checks.shape_text(wanted)} to fit the other tensors, got "
+            f"{_checks.shape_text(value.shape)}"
         )
     return value

@@ -1,4 +1,4 @@
-"""What each layer of an unrolled network does: its parameters, its errors, and how far it is from its algorithm."""
+"""Diagnoses unrolled networks layer by layer: parameters, errors, and the distance from the classical algorithm."""
 
 from .decomposition import Decomposition as Decomposition
 from .inspection import report as report

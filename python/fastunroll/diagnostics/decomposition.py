@@ -1,4 +1,4 @@
-"""How the error of an unrolled network comes about: what the ideal algorithm leaves, and what each layer adds."""
+"""Decomposes the error of a network into the error of the ideal algorithm and the deviations of the layers from it."""
 
 from __future__ import annotations
 
@@ -22,42 +22,44 @@ from ..table import Table
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
-_CHUNK, _CHUNKS = 500, 20  # iterations of FISTA between restarts, and the most of those
-CONVERGED = 1e-10  # KKT residual
+_ITERATIONS_PER_RESTART, _MAX_RESTARTS = 500, 20  # of FISTA
+CONVERGED = 1e-10  # a Lasso solution with at most this KKT residual counts as exact
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """The error of each layer against the ideal algorithm x⁺ = T(x), which the network x_0 = 0, …, x_K imitates.
+    """Compares a network, with iterates x_0 = 0, x_1, …, x_K, with the ideal algorithm x⁺ = T(x) that it unrolls.
 
-    With a reference solution x* and deviations ε_k = ‖x_k − T(x_{k−1})‖, the triangle inequality gives for each layer
+    Layer k deviates from the ideal algorithm by ε_k = ‖x_k − T(x_{k−1})‖. With a reference solution x*, the triangle
+    inequality bounds the error of each layer:
 
         ‖x_k − x*‖ ≤ ε_k + ‖T(x_{k−1}) − x*‖ = ε_k + ρ_k ‖x_{k−1} − x*‖,   ρ_k = ‖T(x_{k−1}) − x*‖ / ‖x_{k−1} − x*‖,
 
-    and so, with ρ the largest of all ρ_k,
+    With the largest rate ρ = max ρ_k, this gives
 
         ‖x_k − x*‖ ≤ ρ^k ‖x_0 − x*‖ + Σ_{j ≤ k} ρ^(k−j) ε_j.
 
-    All norms are over the whole batch. The rates ρ_k are measured, at the network's own iterates x_0, …, x_{K−1}, so
-    the bound holds for the numbers shown, whatever T is. They exceed 1 where the ideal step leads away from x*, as
-    happens near a truth that is no fixed point of T: the bound with one ρ then grows fast. ``own_bound`` keeps each
-    layer its own rate, b_k = ρ_k b_{k−1} + ε_k from b_0 = ‖x_0 − x*‖, and is never larger. A deviation need not be
-    bad: a network beats its algorithm by deviating well.
+    All norms run over the whole batch. The rates ρ_k are measured at the iterates x_0, …, x_{K−1} of the network, so
+    the bound holds for any T. A rate exceeds 1 if the ideal step leads away from x*. This happens near a ground truth
+    that is not a fixed point of T, and the bound with a single ρ then grows fast. ``own_bound`` uses the rate of each
+    layer instead: b_k = ρ_k b_{k−1} + ε_k with b_0 = ‖x_0 − x*‖. It is never larger than ``bound``. A deviation is not
+    an error: a trained network beats its algorithm because it deviates.
 
     Attributes:
-        reference: what x* is: ``"x_true"``, or ``"lasso"`` for the converged Lasso solution.
-        reference_kkt: the largest KKT residual of that solution over samples; None for ``"x_true"``.
+        reference: the reference solution x*: ``"x_true"``, or ``"lasso"`` for the converged Lasso solution.
+        reference_kkt: the largest KKT residual of the Lasso solution over samples; None for ``"x_true"``.
         start_error: ‖x_0 − x*‖ = ‖x*‖.
         rho: the largest ρ_k.
         rho_median: the median of ρ_k.
-        ideal_rho: the largest such ratio along the ideal algorithm's own iterates T(x_0), T(T(x_0)), …
-        ideal_rho_median: their median.
-        layers: a row for each layer k = 1, …, K: ``error`` ‖x_k − x*‖; ``ideal_error``, that of the ideal algorithm
-            after k steps; ``rate`` ρ_k; ``deviation`` ε_k; ``start`` ρ^k‖x_0 − x*‖; ``accumulated``, the sum;
-            ``bound``; ``bound/error``; ``own_bound``.
+        ideal_rho: the largest rate along the iterates T(x_0), T(T(x_0)), … of the ideal algorithm.
+        ideal_rho_median: the median of these rates.
+        layers: a table with one row for each layer k = 1, …, K. Its columns are ``error`` ‖x_k − x*‖; ``ideal_error``,
+            the error of the ideal algorithm after k steps; ``rate`` ρ_k; ``deviation`` ε_k; ``start``, the first term
+            ρ^k‖x_0 − x*‖ of the bound; ``accumulated``, the sum in the bound; ``bound``; ``bound/error``; and
+            ``own_bound``.
 
-    A rate of 0/0 (at x*, which T keeps) is 0, one of a/0 infinite; the bound is then undefined: None. A 0/0 of bound to
-    error is 1.
+    A rate 0/0 counts as 0: the iterate is x* and T keeps it. A rate a/0 is infinite, and the bound is then undefined
+    (None). A ratio 0/0 of bound to error counts as 1.
     """
 
     reference: str
@@ -71,7 +73,7 @@ class Decomposition:
 
 
 def decompose(layers: Tensor, y: Tensor, solution: Tensor, ideal: Step, reference_kkt: float | None) -> Decomposition:
-    """The decomposition for the iterates ``layers`` (K, ..., n) against ``solution`` (..., n)."""
+    """Returns the decomposition of the iterates ``layers`` (K, ..., n) against the solution x* (..., n)."""
     x = ideal_x = torch.zeros_like(layers[0])
     errors, ideal_errors, rates, deviations = [distance(x, solution)], [distance(x, solution)], [], []
     for after in layers:
@@ -90,7 +92,7 @@ def decompose(layers: Tensor, y: Tensor, solution: Tensor, ideal: Step, referenc
         row = {"error": errors[k + 1], "ideal_error": ideal_errors[k + 1], "rate": rates[k], "deviation": deviation}
         row |= {"start": remaining, "accumulated": accumulated, "bound": remaining + accumulated}
         row |= {"bound/error": ratio(remaining + accumulated, errors[k + 1], 1.0), "own_bound": own}
-        rows.append({"layer": k + 1, **{name: defined(value) for name, value in row.items()}})
+        rows.append({"layer": k + 1, **{name: none_if_nan(value) for name, value in row.items()}})
     return Decomposition(
         reference="x_true" if reference_kkt is None else "lasso",
         reference_kkt=reference_kkt,
@@ -108,16 +110,16 @@ def _step_size(A: Tensor | LinearOperator) -> float:
 
 
 def ista(A: Tensor | LinearOperator, lam: Tensor, y: Tensor, x: Tensor) -> Step:
-    """The step of ISTA, S_{λt}(x − t·Aᴴ(A x − y)) with t = 1/‖A‖², in the precision of ``y`` and ``x``."""
+    """Returns the step of ISTA, S_{λt}(x − t·Aᴴ(A x − y)) with t = 1/‖A‖², in the precision of ``y`` and ``x``."""
     step = _step_size(A)
     return lambda x_k, y_k: ista_step(x_k.to(x.dtype), y_k.to(y.dtype), A, step, lam * step)
 
 
 def lasso_solution(y: Tensor, A: Tensor | LinearOperator, lam: Tensor) -> tuple[Tensor, float]:
-    """The solution by FISTA, restarted now and then, which makes it converge faster; and its largest KKT residual."""
+    """Returns the Lasso solution by FISTA, and its largest KKT residual. Restarts make FISTA converge faster."""
     step, x, residual = _step_size(A), None, math.inf
-    for _ in range(_CHUNKS):
-        x = fista(A, y, lam, iterations=_CHUNK, step=step, x0=x)
+    for _ in range(_MAX_RESTARTS):
+        x = fista(A, y, lam, iterations=_ITERATIONS_PER_RESTART, step=step, x0=x)
         residual = float(kkt_residual(x, y, A, lam).max())
         if residual <= CONVERGED:
             break
@@ -125,25 +127,25 @@ def lasso_solution(y: Tensor, A: Tensor | LinearOperator, lam: Tensor) -> tuple[
     return x, residual
 
 
-def wide(t: Tensor) -> Tensor:
-    """``t`` in double precision."""
+def to_double(t: Tensor) -> Tensor:
+    """Returns ``t`` in double precision."""
     return t.to(torch.promote_types(t.dtype, torch.float64))
 
 
 def distance(a: Tensor, b: Tensor) -> float:
-    """‖a − b‖ over the whole batch, in double precision."""
-    return float(norm((wide(a) - wide(b)).reshape(-1)))
+    """Returns ‖a − b‖ over the whole batch, in double precision."""
+    return float(norm((to_double(a) - to_double(b)).reshape(-1)))
 
 
 def ratio(a: float, b: float, of_zeros: float = 0.0) -> float:
-    """a/b for a, b ≥ 0: ``of_zeros`` for 0/0, infinite for other a/0."""
+    """Returns a/b for a, b ≥ 0. The ratio 0/0 is ``of_zeros``, and a/0 is infinite for a > 0."""
     if b == 0:
         return of_zeros if a == 0 else math.nan if math.isnan(a) else math.inf
     return a / b
 
 
-def defined(value: float) -> float | None:
-    """``value``, or None for NaN."""
+def none_if_nan(value: float) -> float | None:
+    """Returns ``value``, or None if it is NaN."""
     return None if math.isnan(value) else value
 
 
@@ -155,5 +157,5 @@ def _step(ideal: Step, x: Tensor, y: Tensor) -> Tensor:
             f"got {_checks.shape_text(out.shape)}"
         )
     if not bool(torch.isfinite(out).all()):
-        raise ValueError("ideal returned NaN or infinity: check its step size, or leave it out for a step of ISTA")
+        raise ValueError("ideal must return finite values, got NaN or infinity: check its step size, or omit ideal")
     return out

@@ -1,4 +1,4 @@
-"""What a person should see first in the numbers of a report, in plain sentences."""
+"""Summarises the numbers of a report in a few plain sentences."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 from ..table import Table
 from .decomposition import Decomposition
 
-_MOVING, _STILL = 0.1, 0.01  # relative update
-_WORSE_DB, _WORSE_KKT = 0.05, 1.01  # what an error must grow by before it counts, in dB and as a factor
-_NEGLIGIBLE = 1e-3  # of the largest threshold
-_DENSE, _EXPLODING = 0.3, 2.0  # density that is no longer sparse, and growth over one layer
+_LARGE_UPDATE, _SMALL_UPDATE = 0.1, 0.01  # relative updates of the iterate
+_WORSE_DB, _WORSE_KKT = 0.05, 1.01  # smallest growth of an error that counts: of the NMSE in dB, of the KKT as a factor
+_NEGLIGIBLE = 1e-3  # thresholds below this share of the largest threshold count as zero
+# Density explodes at a layer whose output has at least this density and this growth over the layer before.
+_EXPLODED_DENSITY, _EXPLODED_GROWTH = 0.3, 2.0
 
 
 def findings(layers: Table, parameters: Sequence[str], decomposition: Decomposition | None) -> list[str]:
-    """Sentences on what moves, what gets worse, density, thresholds, and the decomposition."""
+    """Returns sentences on the updates, the error, the density, the thresholds and the decomposition."""
     sentences = [_movement(layers), _error(layers), _density(layers)]
     if "threshold" in parameters:
         sentences.append(_thresholds(layers))
@@ -27,7 +28,7 @@ def findings(layers: Table, parameters: Sequence[str], decomposition: Decomposit
 
 
 def numbered(layers: Iterable[int]) -> str:
-    """Layers by their numbers: [1, 2, 3, 7] is "layers 1–3 and 7"."""
+    """Returns the text for a list of layers: "layers 1–3 and 7" for [1, 2, 3, 7]."""
     runs: list[list[int]] = []
     for k in layers:
         if runs and k == runs[-1][-1] + 1:
@@ -49,16 +50,16 @@ def _capital(text: str) -> str:
 
 def _movement(layers: Table) -> str:
     updates = _column(layers, "update")
-    moving = [k for k, u in enumerate(updates, 1) if u >= _MOVING]
-    still = [k for k, u in enumerate(updates, 1) if u < _STILL]
+    large = [k for k, u in enumerate(updates, 1) if u >= _LARGE_UPDATE]
+    small = [k for k, u in enumerate(updates, 1) if u < _SMALL_UPDATE]
     if not any(updates):
-        return "No layer moves anything: every iterate is zero."
+        return "Every iterate is zero, so no layer changes anything."
     parts = []
-    if moving:
-        parts.append(f"{numbered(moving)} change{'s' * (len(moving) == 1)} the iterate by a tenth or more")
-    if still:
-        parts.append(f"{numbered(still)} change{'s' * (len(still) == 1)} it by less than 1 %")
-    return _capital("; ".join(parts)) + "." if parts else "Every layer changes the iterate by less than a tenth."
+    if large:
+        parts.append(f"{numbered(large)} change{'s' * (len(large) == 1)} the iterate by a tenth or more")
+    if small:
+        parts.append(f"{numbered(small)} change{'s' * (len(small) == 1)} it by less than 1 %")
+    return _capital(", ".join(parts)) + "." if parts else "Every layer changes the iterate by less than a tenth."
 
 
 def _error(layers: Table) -> str:
@@ -73,56 +74,57 @@ def _error(layers: Table) -> str:
     def text(value: float) -> str:
         return f"{value:.1f} dB" if in_db else f"{value:.2g}"
 
-    # The zero that networks start from has an NMSE of 0 dB; its KKT residual depends on λ.
+    # Networks start from zero, which has an NMSE of 0 dB. The KKT residual of zero depends on λ.
     before = [0.0 if in_db else math.inf, *values]
     worse = [k for k, (a, b) in enumerate(pairwise(before), 1) if is_worse(b, a)]
     best = min(range(len(values)), key=values.__getitem__)
     sentence = f"The {'NMSE' if in_db else 'KKT residual'} goes from {text(values[0])} to {text(values[-1])}"
     if is_worse(values[-1], values[best]):
-        sentence += f" and is best, {text(values[best])}, after layer {best + 1}"
+        sentence += f" and is best after layer {best + 1}, with {text(values[best])}"
     verb = "makes" if len(worse) == 1 else "make"
-    return sentence + (f"; {numbered(worse)} {verb} it worse." if worse else "; no layer makes it worse.")
+    return sentence + (f", and {numbered(worse)} {verb} it worse." if worse else ", and no layer makes it worse.")
 
 
 def _density(layers: Table) -> str:
     density = _column(layers, "density")
-    most = max(range(len(density)), key=density.__getitem__)
+    densest = max(range(len(density)), key=density.__getitem__)
     text = f"The last iterate has {100 * density[-1]:.3g} % nonzeros"
-    if density[most] > density[-1]:
-        text += f", the fullest, of layer {most + 1}, {100 * density[most]:.3g} %"
-    jumps = [k for k, (a, b) in enumerate(pairwise(density), 2) if b >= _DENSE and b >= _EXPLODING * a]
-    return text + (f"; density explodes at {numbered(jumps)}." if jumps else ".")
+    if density[densest] > density[-1]:
+        text += f", and the densest iterate, of layer {densest + 1}, has {100 * density[densest]:.3g} %"
+    jumps = [k for k, (a, b) in enumerate(pairwise(density), 2) if b >= _EXPLODED_DENSITY and b >= _EXPLODED_GROWTH * a]
+    return text + (f". The density explodes at {numbered(jumps)}." if jumps else ".")
 
 
 def _thresholds(layers: Table) -> str:
     theta = _column(layers, "threshold")
     largest = max((t for t in theta if math.isfinite(t)), default=math.nan)
-    gone = [k for k, t in enumerate(theta, 1) if t <= _NEGLIGIBLE * largest]
-    if len(gone) == len(theta):
-        return "All thresholds are zero: nothing is shrunk."
-    odd = {
-        "all but zero": gone,
-        "infinite, so that nothing passes": [k for k, t in enumerate(theta, 1) if t == math.inf],
+    negligible = [k for k, t in enumerate(theta, 1) if t <= _NEGLIGIBLE * largest]
+    if len(negligible) == len(theta):
+        return "All thresholds are zero, so no layer shrinks anything."
+    unusual = {
+        "practically zero": negligible,
+        "infinite, so the output is zero": [k for k, t in enumerate(theta, 1) if t == math.inf],
     }
-    return " ".join(_said(numbers, what) for what, numbers in odd.items() if numbers)
+    return " ".join(_thresholds_are(value, numbers) for value, numbers in unusual.items() if numbers)
 
 
-def _said(layers: Sequence[int], what: str) -> str:
+def _thresholds_are(value: str, layers: Sequence[int]) -> str:
     several = len(layers) > 1
-    return f"The threshold{'s' * several} of {numbered(layers)} {'are' if several else 'is'} {what}."
+    return f"The threshold{'s' * several} of {numbered(layers)} {'are' if several else 'is'} {value}."
 
 
 def _decomposition(d: Decomposition) -> str:
     last = d.layers[-1]
-    text = f"The network ends {last['error']:.3g} from the reference"
+    text = f"The network ends at distance {last['error']:.3g} from the reference"
     if last["ideal_error"] is not None:
-        text += f", the ideal algorithm after as many steps {last['ideal_error']:.3g}"
+        text += f", and the ideal algorithm at {last['ideal_error']:.3g} after the same number of steps"
+    text += "."
     if d.rho > 1:
         worst = max(d.layers, key=lambda row: row["rate"])["layer"]
-        text += f"; the ideal step can lead away from it (ρ = {d.rho:.3g}, at the input of layer {worst})"
+        text += f" The ideal step leads away from the reference at the input of layer {worst} (ρ = {d.rho:.3g})."
     if any(last[name] is None or not math.isfinite(last[name]) for name in ("bound", "bound/error", "own_bound")):
-        return text + ", and there is no finite bound."
-    text += f"; the bound is {last['bound/error']:.3g} times the error"
+        return text + " There is no finite bound."
+    text += f" The bound is {last['bound/error']:.3g} times the error"
     return text + (
-        f", with each layer's own rate {last['own_bound'] / last['error']:.3g} times." if last["error"] else "."
+        f", and {last['own_bound'] / last['error']:.3g} times with the rate of each layer." if last["error"] else "."
     )

@@ -1,4 +1,4 @@
-"""The measuring of an unrolled network, layer by layer."""
+"""Measures an unrolled network layer by layer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .decomposition import (
     ista,
     lasso_solution,
     ratio,
-    wide,
+    to_double,
 )
 from .figure import figure_class
 from .result import Report
@@ -54,43 +54,46 @@ def report(
     ideal: Step | None = None,
     plot: str | os.PathLike[str] | None = None,
 ) -> Report:
-    """What each layer of an unrolled network does to a batch: ``print`` the report, ``plot`` it, or take ``as_dict()``.
+    """Reports the effect of each layer of an unrolled network on a batch of samples.
 
-    For each layer k = 1, …, K, with x_0 = 0 and all numbers computed in double precision:
+    ``print`` shows the report as text, ``plot`` draws it, and ``as_dict()`` returns it as data. All numbers are
+    computed in double precision. With x_0 = 0, the report has for each layer k = 1, …, K:
 
-    - its parameters, as ``model.layers_summary()`` tells them (of a :class:`fastunroll.nn.UnrolledNetwork`), but for
-      layers that count from 1; a parameter with the name of a measure is called ``learned …``;
-    - ``density``: the share of x_k that is not zero;
-    - ``update``: ‖x_k − x_{k−1}‖/‖x_k‖ over the whole batch, the size of what the layer adds; 0 if nothing moved,
-      infinite if it moved to zero;
-    - ``nmse_db`` and ``mean_db``, with ``x_true``: the error pooled over the batch, and the mean over samples of each
-      sample's own, in dB, as :func:`fastunroll.losses.nmse_db`; samples whose truth is zero count in the first alone,
-      and both are None where the whole truth is zero;
-    - ``kkt_residual`` and ``objective``, with A and λ: means over samples of :func:`fastunroll.losses.kkt_residual`
-      and :func:`fastunroll.losses.lasso_objective`;
-    - the :class:`fastunroll.diagnostics.Decomposition` of the error, with a reference solution and an ideal step.
+    - the parameters of the layer from ``model.layers_summary()``, if the model is a
+      :class:`fastunroll.nn.UnrolledNetwork`. A parameter that has the name of a measure is called ``learned …``.
+    - ``density``: the share of x_k that is not zero.
+    - ``update``: ‖x_k − x_{k−1}‖/‖x_k‖ over the whole batch. It is 0 if the layer changes nothing, and infinite if the
+      layer sets a nonzero iterate to zero.
+    - ``nmse_db`` and ``mean_db``, if ``x_true`` is given: the error pooled over the batch, and the mean of the errors
+      of the samples, in dB, as in :func:`fastunroll.losses.nmse_db`. ``mean_db`` leaves out samples whose truth is
+      zero. Both are None if the whole truth is zero.
+    - ``kkt_residual`` and ``objective``, if A and λ are known: the means over samples of
+      :func:`fastunroll.losses.kkt_residual` and :func:`fastunroll.losses.lasso_objective`.
+    - the :class:`fastunroll.diagnostics.Decomposition` of the error, if a reference solution and an ideal step are
+      known.
 
-    A and λ are those given, else ``model.A`` and ``model.lam`` where there; what needs them is left out without them.
-    The reference solution is ``x_true``, else the Lasso solution by restarted FISTA (at most 10,000 iterations, until
-    the KKT residual is 1e-10). The model runs in the mode it is in, and no gradient is recorded.
+    A and λ default to ``model.A`` and ``model.lam``. The reference solution is ``x_true`` if it is given. Otherwise it
+    is the Lasso solution, which FISTA with restarts computes (at most 10,000 iterations, until the KKT residual is
+    1e-10). The model keeps its mode (training or evaluation), and autograd records nothing.
 
     Args:
-        model: a network of :mod:`fastunroll.nn`, or whatever returns all its layers, (K, ..., n), for
-            ``model(y, return_layers=True)``. It starts from zero.
-        y: (..., m), at least one sample; for an operator (..., *A.shape_out), or (B, ...) where it states no shape.
-        x_true: (..., n), the truth; for an operator of the shape that it takes.
-        A: (m, n), of the Lasso problem; or one for every sample, or any operator
+        model: a network of :mod:`fastunroll.nn`, or any function whose call ``model(y, return_layers=True)`` returns
+            the outputs of all layers (K, ..., n). The network must start from zero.
+        y: the measurements (..., m), at least one sample; for an operator (..., *A.shape_out), or (B, ...) where it
+            states no shape.
+        x_true: the ground truth (..., n); for an operator of the shape of its x.
+        A: the matrix (m, n) of the Lasso problem, a matrix for every sample, or any operator
             (:func:`fastunroll.operators.as_operator`).
-        lam: its λ ≥ 0, a number or one a coordinate (n,).
-        ideal: one step of the algorithm that is unrolled, (x, y) to x⁺, of shapes (..., n), (..., m) and (..., n),
-            in the precision of the data; the step of ISTA with t = 1/‖A‖² by default.
-        plot: where to write the figure, such as ``"report.png"``.
+        lam: the weight λ ≥ 0 of the Lasso problem, a number or a tensor (n,).
+        ideal: the step of the algorithm that the network unrolls. It maps x (..., n) and y (..., m) to x⁺ (..., n), in
+            the dtype of the data. The default is the step of ISTA with t = 1/‖A‖².
+        plot: the path of a file for the figure, such as ``"report.png"``.
 
     Raises:
-        TypeError: something is not a floating-point tensor, not a number, or cannot be called.
-        ValueError: shapes do not fit; there is no sample; values are not finite, and if it is a layer's output, which
-            is the first; one of A and λ is given and the other not known; or ``ideal`` without a reference solution.
-        ImportError: ``plot`` without matplotlib.
+        TypeError: an argument is not a floating-point tensor, not a number, or cannot be called.
+        ValueError: shapes do not fit; there is no sample; a value is not finite (the message names the first layer
+            whose output is not finite); only one of A and λ is known; or ``ideal`` has no reference solution.
+        ImportError: ``plot`` is given and matplotlib is not installed.
         FileNotFoundError: the folder of ``plot`` does not exist.
 
     Example::
@@ -104,8 +107,8 @@ def report(
     if ideal is not None and not callable(ideal):
         raise TypeError(f"ideal must be a function of x and y, or None, got {_checks.shown(ideal)}")
     if plot is not None:
-        _writable(plot)
-    _finite("y", _checks.tensor("y", y))
+        _require_plottable(plot)
+    _require_finite("y", _checks.tensor("y", y))
     if y.numel() == 0:
         raise ValueError(f"y must hold at least one sample, got shape {_checks.shape_text(y.shape)}")
     is_given, A = A is not None, _known(model, A)
@@ -121,7 +124,7 @@ def report(
         decomposition, remarks = _decomposed(layers, y, x_true, lasso, ideal)
         measured = []
         before = torch.zeros_like(layers[0])
-        for x in map(wide, layers):
+        for x in map(to_double, layers):
             measured.append(_measures(x, before, x_true, lasso))
             before = x
     learned = []
@@ -147,10 +150,10 @@ def _measures(x: Tensor, before: Tensor, x_true: Tensor | None, lasso: _Lasso | 
         "update": ratio(distance(x, before), distance(x, torch.zeros_like(x))),
     }
     if x_true is not None:
-        there = x_true.any(-1)
-        some = bool(there.any())
-        row["nmse_db"] = float(nmse_db(x, x_true)) if some else None
-        row["mean_db"] = float(nmse_db(x[there], x_true[there], pooled=False)) if some else None
+        nonzero = x_true.any(-1)
+        has_signal = bool(nonzero.any())
+        row["nmse_db"] = float(nmse_db(x, x_true)) if has_signal else None
+        row["mean_db"] = float(nmse_db(x[nonzero], x_true[nonzero], pooled=False)) if has_signal else None
     if lasso is not None:
         problem = x.to(lasso.x.dtype), lasso.y, lasso.A, lasso.lam
         row["kkt_residual"] = float(kkt_residual(*problem).mean())
@@ -161,14 +164,14 @@ def _measures(x: Tensor, before: Tensor, x_true: Tensor | None, lasso: _Lasso | 
 def _decomposed(
     layers: Tensor, y: Tensor, x_true: Tensor | None, lasso: _Lasso | None, ideal: Step | None
 ) -> tuple[Decomposition | None, tuple[str, ...]]:
-    """The decomposition, where it can be made, and what is to be said about it."""
+    """Returns the decomposition, or None if an input for it is missing, and remarks on missing inputs or precision."""
     if lasso is None:
         if ideal is None:
             return None, ("Give A and lam for the KKT residual, the objective and the decomposition of the error.",)
         if x_true is None:
             raise ValueError(
-                "ideal needs a reference solution to be measured against: give x_true, or A and lam for the solution "
-                "of the Lasso problem"
+                "ideal needs a reference solution to compare with: give x_true, or A and lam for the solution of the "
+                "Lasso problem"
             )
         return decompose(layers, y, x_true, ideal, None), ("Give A and lam for the KKT residual and the objective.",)
     step = ista(lasso.A, lasso.lam, lasso.y, lasso.x) if ideal is None else ideal
@@ -186,7 +189,7 @@ def _parameters(row: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str
 
 
 def _known(model: object, A: OperatorLike | None) -> Tensor | LinearOperator | None:
-    """A, or that of the model, as a matrix or an operator."""
+    """Returns A, or the A of the model, as a matrix or an operator."""
     given = getattr(model, "A", None) if A is None else A
     if A is None and not isinstance(given, (Tensor, LinearOperator)):
         return None
@@ -209,14 +212,14 @@ def _flat(
 
 
 def _outputs(model: Callable[..., Tensor], y: Tensor, batch: tuple[int, ...]) -> Tensor:
-    """Every layer's output, (K, ..., n), checked."""
+    """Returns the outputs of all layers (K, ..., n) after a check of their shape and values."""
     layers = _checks.tensor("the output of the model", model(y, return_layers=True))
     flat = len(batch) == y.dim() - 1  # a sample is a vector
     fits = layers.shape[1 : len(batch) + 1] == batch and (layers.dim() == y.dim() + 1 or not flat)
     if not fits or layers.dim() < len(batch) + 2 or 0 in layers.shape:
         wanted = _checks.shape_text(("K", *batch, "n" if flat else "..."))
         raise ValueError(
-            f"the model must return all its layers for model(y, return_layers=True), of shape {wanted}, got "
+            f"model(y, return_layers=True) must return the outputs of all layers, of shape {wanted}, got "
             f"{_checks.shape_text(layers.shape)}"
         )
     finite = torch.isfinite(layers).flatten(1).all(1)
@@ -230,17 +233,17 @@ def _outputs(model: Callable[..., Tensor], y: Tensor, batch: tuple[int, ...]) ->
 
 
 def _truth(x_true: Tensor | None, x: Tensor) -> Tensor | None:
-    """``x_true``, checked, in double precision."""
+    """Returns ``x_true`` in double precision after a check of its shape, device and values."""
     if x_true is None:
         return None
     if _checks.tensor("x_true", x_true).shape != x.shape:
         raise ValueError(
-            f"x_true must have the shape of what the model returns, {_checks.shape_text(x.shape)}, got "
+            f"x_true must have the shape of the output of the model, {_checks.shape_text(x.shape)}, got "
             f"{_checks.shape_text(x_true.shape)}"
         )
     _checks.same_device("x_true", x_true, x)
-    _finite("x_true", x_true)
-    return wide(x_true)
+    _require_finite("x_true", x_true)
+    return to_double(x_true)
 
 
 def _lasso(
@@ -257,9 +260,7 @@ def _lasso(
     if matrix is None or weight is None:
         if is_given or lam is not None:
             missing = "lam" if weight is None else "A"
-            raise ValueError(
-                f"A and lam make the Lasso problem together, but {missing} is not known: give {missing} too"
-            )
+            raise ValueError(f"the Lasso problem needs both A and lam, but {missing} is not known: give {missing} too")
         return None
     if isinstance(matrix, LinearOperator):
         return _Lasso(y, matrix, _weight(weight, x, x.shape[-1]), x)
@@ -267,7 +268,7 @@ def _lasso(
     _checks.columns("y", y, matrix.shape[0], matrix.shape)
     _checks.columns("the output of the model", x, matrix.shape[1], matrix.shape)
     _checks.same_device("A", matrix, y)
-    dtype = torch.promote_types(torch.promote_types(wide(x).dtype, y.dtype), matrix.dtype)
+    dtype = torch.promote_types(torch.promote_types(to_double(x).dtype, y.dtype), matrix.dtype)
     matrix = matrix.detach().to(dtype).contiguous()
     return _Lasso(y.to(dtype), matrix, _weight(weight, matrix, matrix.shape[1]), matrix)
 
@@ -281,12 +282,12 @@ def _weight(lam: Tensor | float, like: Tensor, n: int) -> Tensor:
             f"lam must be one number ≥ 0 or one a coordinate, shape {_checks.shape_text((n,))}, got "
             f"{'negative ones' if weight.shape in ((), (n,)) else _checks.shape_text(weight.shape)}"
         )
-    _finite("lam", weight)
+    _require_finite("lam", weight)
     return weight
 
 
-def _writable(plot: object) -> None:
-    """Refuses a figure that cannot be drawn or written before all the work, rather than after it."""
+def _require_plottable(plot: object) -> None:
+    """Raises an exception before all computations if the figure cannot be drawn or written after them."""
     if not isinstance(plot, (str, os.PathLike)):
         raise TypeError(f"plot must be a path or None, got {_checks.shown(plot)}")
     if not Path(plot).parent.is_dir():
@@ -294,6 +295,6 @@ def _writable(plot: object) -> None:
     figure_class()
 
 
-def _finite(name: str, value: Tensor) -> None:
+def _require_finite(name: str, value: Tensor) -> None:
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was made")

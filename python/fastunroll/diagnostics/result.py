@@ -1,4 +1,4 @@
-"""What a diagnosis found, to be read as text, as a figure, or as data."""
+"""The report of a diagnosis, which can be read as text, as a figure or as data."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """The layers of an unrolled network, as :func:`fastunroll.diagnostics.report` found them. ``print`` it.
+    """The result of :func:`fastunroll.diagnostics.report`. ``print`` shows it as text.
 
     Attributes:
-        model: the name of its class.
-        samples: how many were looked at.
-        layers: a table of a row for each layer k = 1, …, K: its parameters, then what was measured.
-        parameters: which of its columns are parameters.
-        decomposition: how the error comes about; None where no reference solution or no ideal step was known.
-        remarks: what was left out, and what is to be known about the numbers.
+        model: the name of the class of the network.
+        samples: the number of samples in the batch.
+        layers: a table with one row for each layer k = 1, …, K: first its parameters, then its measures.
+        parameters: the columns of the table that are parameters.
+        decomposition: the decomposition of the error; None if no reference solution or no ideal step is known.
+        remarks: sentences on missing inputs and on the precision of the numbers.
     """
 
     model: str
@@ -38,13 +38,13 @@ class Report:
 
     @property
     def title(self) -> str:
-        """The network and the number of samples."""
+        """The name of the network, its number of layers and the number of samples."""
         layers, samples = len(self.layers), self.samples
         return f"{self.model}: {layers} layer{'s' * (layers > 1)}, {samples} sample{'s' * (samples > 1)}"
 
     @property
     def findings(self) -> list[str]:
-        """What a person should see first: a few sentences."""
+        """A few sentences that summarise the numbers."""
         return findings(self.layers, self.parameters, self.decomposition)
 
     def __str__(self) -> str:
@@ -60,12 +60,12 @@ class Report:
         return "\n\n".join([*parts, "\n".join((*self.findings, *self.remarks))])
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as plain data for JSON; None where a number is undefined or infinite."""
+        """Returns the report as plain data for JSON. Undefined and infinite numbers are None."""
         data: dict[str, Any] = _plain({**asdict(self), "findings": self.findings})
         return data
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """A figure of it all, layer by layer, written to ``path`` if there is one.
+        """Draws the report layer by layer, saves the figure to ``path`` if it is given, and returns the figure.
 
         Raises:
             ImportError: matplotlib is not installed.

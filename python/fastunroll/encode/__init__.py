@@ -1,6 +1,6 @@
-"""``fastunroll encode``: the Lasso codes of more samples than memory holds, from one file to another.
+"""``fastunroll encode`` computes Lasso codes from file to file, for more samples than fit in memory.
 
-:func:`encode` is the command as a function; :func:`load` and :func:`shards` read what it wrote.
+:func:`encode` runs the command as a function. :func:`load` and :func:`shards` read its output.
 """
 
 from .codes import Codes as Codes

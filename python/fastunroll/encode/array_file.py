@@ -1,4 +1,4 @@
-"""A ``.npy`` file that is read a few rows at a time."""
+"""Reads a ``.npy`` file a few rows at a time."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from .errors import EncodeError
 from .storage import open_regular
 
 SAMPLED_ROWS = 64
-_SCAN = 1 << 22  # values of a vector that are looked at together
+_SCAN = 1 << 22  # values that a scan of the file reads at a time
 
 
 class ArrayFile:
-    """The array in a ``.npy`` file: its shape and dtype from the header, its rows when they are asked for.
+    """The array in a ``.npy`` file. It reads the header at once, and rows on request.
 
-    It is read, not mapped into memory: of a file that is cut short, or a disk that fails, while work goes on, a read
-    gives an error, a mapping kills the process.
+    The file is not mapped into memory. If the file is truncated or the disk fails during the run, a read raises an
+    exception, but a memory mapping kills the process.
 
     Args:
-        path: of the file.
-        role: what it is to the user, for errors: "input".
+        path: the path of the file.
+        role: the role of the file in messages, such as "input".
 
     Raises:
-        EncodeError: it is missing, no ``.npy`` file, not as long as its header says, or does not hold real numbers.
+        EncodeError: the file is missing, is not a ``.npy`` file, has another length than its header says, or does not
+            hold real numbers.
     """
 
     def __init__(self, path: Path, role: str) -> None:
         self.path, self.role = path, role
         self._content: str | None = None
-        self._absolute = os.path.abspath(path)  # a thread may change the working folder
+        self._absolute = os.path.abspath(path)  # another thread may change the working folder
         try:
             self._file: io.FileIO = open_regular(path, buffering=0)
         except OSError as error:
@@ -62,13 +63,13 @@ class ArrayFile:
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         try:
             version = np.lib.format.read_magic(self._file)
-            shape, self.fortran, self.dtype = read[version](self._file)  # version 3 is for names of fields
+            shape, self.fortran, self.dtype = read[version](self._file)  # only structured dtypes need version 3
         except OSError as error:
             raise EncodeError(f"cannot read the {self.role} {self.path}: {error.strerror or error}") from None
-        except Exception:  # numpy raises many kinds, as a header may have any content; no list of them is complete
+        except Exception:  # a damaged header may make NumPy raise any kind of exception
             raise EncodeError(
-                f"the {self.role} {self.path} is no .npy file, or its header is cut short or damaged: write it with "
-                "numpy.save"
+                f"the {self.role} {self.path} must be a .npy file, but its header is missing, truncated or damaged: "
+                "write it with numpy.save"
             ) from None
         self.shape: tuple[int, ...] = tuple(shape)
         self._begin = self._file.tell()
@@ -79,26 +80,26 @@ class ArrayFile:
             )
         if min(self.shape, default=0) < 0 or max(self.shape, default=0) >= 2**63:
             raise EncodeError(
-                f"the {self.role} {self.path} has a damaged header, as no array has the shape that it promises: write "
-                "it with numpy.save"
+                f"the {self.role} {self.path} has a damaged header, because no array can have its shape: write the "
+                "array with numpy.save"
             )
         expected = self._begin + math.prod(self.shape) * self.dtype.itemsize
-        what = f"its header promises {shape_text(self.shape)} {self.dtype}, {expected} bytes, but it has {self._size}"
+        sizes = f"its header promises {shape_text(self.shape)} {self.dtype}, {expected} bytes, but it has {self._size}"
         if self._size < expected:
-            raise EncodeError(f"the {self.role} {self.path} is truncated: {what}; write it again")
+            raise EncodeError(f"the {self.role} {self.path} is truncated: {sizes}; write it again")
         if self._size > expected:
             raise EncodeError(
-                f"the {self.role} {self.path} is longer than it should be: {what}; write one array with numpy.save"
+                f"the {self.role} {self.path} is longer than it should be: {sizes}; write one array with numpy.save"
             )
 
     def check_unchanged(self) -> None:
-        """Looks whether the file has been written to, or has been replaced, since it was opened.
+        """Checks that the file has not been written to or replaced since it was opened.
 
-        A program that has mapped the file into its memory can change it unseen, where the file system does not note
-        the time of such a change; :meth:`digest` sees that.
+        Some file systems do not update the modification time if a program changes the file through a memory mapping.
+        :meth:`digest` detects such a change.
 
         Raises:
-            EncodeError: it has.
+            EncodeError: the file has changed.
         """
         now = os.fstat(self._file.fileno())
         try:
@@ -113,14 +114,14 @@ class ArrayFile:
             raise self.changed("it was written to")
 
     def changed(self, how: str) -> EncodeError:
-        """The error for a file that is not what it was at the start."""
+        """Returns the exception for a file that has changed since the start of the run."""
         return EncodeError(
             f"the {self.role} {self.path} changed during the run: {how}; run again with --overwrite once nothing "
             "writes to it"
         )
 
     def _read(self, begin: int, count: int) -> NDArray[Any]:
-        """``count`` values that lie in a row in the file."""
+        """Returns ``count`` consecutive values of the file."""
         out = np.empty(count * self.dtype.itemsize, np.uint8)
         try:
             self._file.seek(self._begin + begin * self.dtype.itemsize)
@@ -135,7 +136,7 @@ class ArrayFile:
         return out.view(self.dtype)
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows of a vector or matrix, in the dtype of the file."""
+        """Returns rows of a vector or matrix, in the dtype of the file."""
         count = stop - start
         if len(self.shape) == 1:
             return self._read(start, count)
@@ -148,7 +149,7 @@ class ArrayFile:
         return out
 
     def values(self, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """All of it, which must fit in memory; :meth:`check_content` compares the file with it."""
+        """Returns the whole array, which must fit in memory. :meth:`check_content` checks later that it is the same."""
         try:
             raw = self.rows(0, self.shape[0])
             self._content = self._digest([raw])
@@ -160,35 +161,35 @@ class ArrayFile:
             ) from None
 
     def digest(self) -> str:
-        """Of the values, all of them."""
+        """Returns a checksum of all values."""
         step = max(1, _SCAN // max(1, math.prod(self.shape[1:])))
         starts = range(0, self.shape[0], step)
         return self._digest(self.rows(start, min(start + step, self.shape[0])) for start in starts)
 
     def _digest(self, pieces: Iterable[NDArray[Any]]) -> str:
-        found = hashlib.sha256(repr(self.shape).encode())
+        checksum = hashlib.sha256(repr(self.shape).encode())
         for rows in pieces:
-            found.update(rows.data)
-        return found.hexdigest()
+            checksum.update(rows.data)
+        return checksum.hexdigest()
 
     def check_content(self) -> None:
-        """Reads the file again, if :meth:`values` has read it, and compares.
+        """Reads the file again, if :meth:`values` has read it, and compares the checksums.
 
         Raises:
-            EncodeError: it holds other values now.
+            EncodeError: the values have changed.
         """
         if self._content is not None and self.digest() != self._content:
-            raise self.changed("it holds other numbers than those that were read")
+            raise self.changed("its numbers are no longer the numbers that were read")
 
     def sampled_digest(self) -> str:
-        """Of some rows from the first to the last: a cheap look at a file that is too large to be read twice."""
-        found = hashlib.sha256()
+        """Returns a checksum of a few rows from the first to the last, since a large file takes long to read twice."""
+        checksum = hashlib.sha256()
         for row in sorted({int(r) for r in np.linspace(0, self.shape[0] - 1, SAMPLED_ROWS)} if self.shape[0] else ()):
-            found.update(self.rows(row, row + 1).tobytes())
-        return found.hexdigest()
+            checksum.update(self.rows(row, row + 1).tobytes())
+        return checksum.hexdigest()
 
     def first_unusable(self, dtype: np.dtype[Any]) -> tuple[int, float] | None:
-        """Index and value of the first number in a vector that is not usable once it has this dtype."""
+        """Returns the index and value of the first number of a vector that is not usable in this dtype, or None."""
         for start in range(0, self.shape[0], _SCAN):
             values = converted(self.rows(start, min(start + _SCAN, self.shape[0])), dtype)
             bad = ~usable(values)
@@ -201,16 +202,19 @@ class ArrayFile:
 
 
 def usable(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where they can be λ or weights: too small for normal numbers of their dtype, they would have too few digits."""
+    """Returns a mask of the values that can be λ or weights: finite and positive normal numbers of their dtype.
+
+    Subnormal numbers have too few digits.
+    """
     return np.isfinite(values) & (values >= np.finfo(values.dtype).tiny)
 
 
 def usable_text(dtype: np.dtype[Any]) -> str:
-    """The same in words."""
+    """Returns the condition of :func:`usable` in words."""
     return f"finite and > 0 in {dtype}, at least {np.finfo(dtype).tiny:.2g}"
 
 
 def converted(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """In this dtype, contiguous; what is too large for it becomes infinite and is reported as such later."""
+    """Returns a contiguous array of the dtype. Values beyond its range become infinite, which a later check reports."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Reading codes: all of them, or shard by shard."""
+"""Reads codes from the output of ``fastunroll encode``, all at once or shard by shard."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from .shard_file import PER_SAMPLE, misplaced, read_codes, read_label
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes of some samples as a CSR matrix: row i has ``data[indptr[i]:indptr[i + 1]]`` in those ``indices``.
+    """The codes of consecutive samples as a CSR matrix with one row for each sample.
+
+    Row i has the values ``data[indptr[i]:indptr[i + 1]]`` in the columns ``indices[indptr[i]:indptr[i + 1]]``.
 
     Attributes:
-        data: (nonzeros,).
-        indices: (nonzeros,), columns, rising in each row.
-        indptr: (rows + 1,).
-        shape: (rows, n).
-        gap: (rows,), relative duality gaps; NaN for a sample that is not finite and has no codes.
-        iterations: (rows,).
-        converged: (rows,), whether the gap is at most the tolerance.
-        lam: (rows,), the λ used.
-        first: the sample in the first row.
+        data: the nonzero values (nonzeros,).
+        indices: their columns (nonzeros,), in ascending order in each row.
+        indptr: the start of each row in ``data`` (rows + 1,).
+        shape: the shape of the matrix, (rows, n).
+        gap: the relative duality gaps (rows,). A sample that is not finite has no codes, and its gap is NaN.
+        iterations: the number of iterations (rows,).
+        converged: whether the gap is at most the tolerance (rows,).
+        lam: the λ of each sample (rows,).
+        first: the index of the sample in the first row.
     """
 
     data: NDArray[Any]
@@ -46,7 +48,7 @@ class Codes:
     first: int = 0
 
     def to_scipy(self) -> Any:
-        """As ``scipy.sparse.csr_matrix``, without a copy.
+        """Returns the codes as a ``scipy.sparse.csr_matrix`` that shares their memory.
 
         Raises:
             ModuleNotFoundError: scipy is not installed.
@@ -58,7 +60,7 @@ class Codes:
         return csr_matrix((self.data, self.indices, self.indptr), shape=self.shape)
 
     def to_torch(self) -> Tensor:
-        """As a sparse CSR tensor, on the CPU."""
+        """Returns the codes as a sparse CSR tensor on the CPU."""
         indptr, indices, data = (torch.from_numpy(a) for a in (self.indptr, self.indices, self.data))
         return torch.sparse_csr_tensor(indptr, indices, data, size=self.shape, check_invariants=True)
 
@@ -73,18 +75,18 @@ def _read(path: Path, first: int = 0) -> Codes:
 
 
 def _is_one_file(path: Path) -> bool:
-    """Whether there is something else than a folder, whatever it is: reading it tells."""
+    """Returns whether the path exists and is not a folder. It does not check the content."""
     return target_of(path).exists() and not path.is_dir()
 
 
 def shards(path: Path | str) -> Iterator[Codes]:
-    """The codes that ``fastunroll encode --shards`` has written, a shard at a time and in order.
+    """Yields the codes that ``fastunroll encode --shards`` has written, shard by shard and in order.
 
     Args:
-        path: what was given as output, or its folder of shards. A merged file is one shard.
+        path: the output of ``fastunroll encode``, or its folder of shards. A merged file counts as a single shard.
 
     Raises:
-        EncodeError: there are none, or not all, or one is damaged or in the place of another one.
+        EncodeError: a shard is missing, damaged or in the place of another shard, or there are no shards.
     """
     path = Path(path)
     if _is_one_file(path):
@@ -108,19 +110,19 @@ def shards(path: Path | str) -> Iterator[Codes]:
 
 
 def load(path: Path | str) -> Codes:
-    """All codes that ``fastunroll encode`` has written, in memory.
+    """Loads all codes that ``fastunroll encode`` has written into memory.
 
     Args:
-        path: what was given as output, or its folder of shards.
+        path: the output of ``fastunroll encode``, or its folder of shards.
 
     Raises:
-        EncodeError: it is missing, incomplete or damaged.
+        EncodeError: the output is missing, incomplete or damaged.
     """
     if _is_one_file(Path(path)):
         return _read(Path(path))
     parts = list(shards(path))
     if not parts:
-        raise EncodeError(f"{path} has no shards, as there were no samples: run without --shards for an empty matrix")
+        raise EncodeError(f"{path} has no shards because it has no samples: run without --shards for an empty matrix")
     rows, columns = sum(part.shape[0] for part in parts), parts[0].shape[1]
     index = index_dtype(sum(len(part.data) for part in parts), columns)
     joined: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""``fastunroll encode`` on the command line."""
+"""The command line of ``fastunroll encode``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from .errors import EncodeError, EncodeInterrupted
-from .run import encode, several
+from .run import encode, rank_and_world_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command, each by the name that :func:`encode` has for it."""
+    """Adds the options of the command. Each has the name of the argument of :func:`encode` that it sets."""
     files = parser.add_argument_group("files")
     files.add_argument("--dictionary", type=Path, required=True, metavar="D.npy", help="A (m, n), columns are atoms")
     files.add_argument("--input", type=Path, required=True, dest="samples", metavar="Y.npy", help="(samples, m), "
@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--transpose-dictionary", action="store_true", help="the file is (n, m), rows are atoms, as "
                        "components_ of scikit-learn")  # fmt: skip
     files.add_argument("--overwrite", action="store_true", help="replace output and unfinished work of another job; "
-                       "that of this job is continued")  # fmt: skip
-    files.add_argument("--shards", action="store_true", dest="keep_shards", help="leave the shards in X.npz.parts, "
-                       "make no single file")  # fmt: skip
-    files.add_argument("--shard-size", type=int, metavar="N", help="samples a shard; default: what takes some 64 MB")
+                       "unfinished work of the same job is always continued")  # fmt: skip
+    files.add_argument("--shards", action="store_true", dest="keep_shards", help="keep the shards in X.npz.parts and "
+                       "write no single file")  # fmt: skip
+    files.add_argument("--shard-size", type=int, metavar="N", help="samples in a shard; default: about 64 MB")
 
     problem = parser.add_argument_group("problem", "min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖²")
     lam = problem.add_mutually_exclusive_group(required=True)
@@ -43,27 +43,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     solving.add_argument("--tol", type=float, default=1e-6, metavar="T", help="relative duality gap; default: "
                          "%(default)s")  # fmt: skip
     solving.add_argument(
-        "--max-iter", type=int, default=10000, metavar="N", help="steps a sample; default: %(default)s"
-    )
-    solving.add_argument("--dtype", choices=["float32", "float64"], help="to compute in; default: the dictionary's")
-    solving.add_argument("--threads", type=int, metavar="N", help="at most the CPUs of this machine; default: as "
-                         "PyTorch chooses")  # fmt: skip
+        "--max-iter", type=int, default=10000, metavar="N", help="largest number of steps for a sample; default: "
+        "%(default)s"
+    )  # fmt: skip
+    solving.add_argument("--dtype", choices=["float32", "float64"], help="dtype of all computations; default: the "
+                         "dtype of the dictionary")  # fmt: skip
+    solving.add_argument("--threads", type=int, metavar="N", help="number of threads, at most the number of CPUs; "
+                         "default: PyTorch's choice")  # fmt: skip
 
 
 def _threads(number: int) -> int:
-    """``number`` if it is at most that of the CPUs: more threads are slower, and very many crash the process."""
+    """Returns ``number`` after a check that it is at most the number of CPUs.
+
+    More threads are slower, and a very large number of threads crashes the process.
+    """
     cpus = os.cpu_count() or 1
     if not 1 <= number <= cpus:
-        raise EncodeError(f"threads must be a whole number from 1 to {cpus}, the CPUs of this machine, got {number}")
+        raise EncodeError(f"threads must be an integer from 1 to {cpus}, the number of CPUs, got {number}")
     return number
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command; exits with 2 if it cannot be done, 130 on Ctrl-C."""
+    """Runs the command. It exits with status 2 after an error, and with 130 after Ctrl-C."""
     options = {name: value for name, value in vars(arguments).items() if name not in ("run", "threads")}
     of_rank = ""
     try:
-        rank, world = several()
+        rank, world = rank_and_world_size()
         of_rank = f"rank {rank}: " if world > 1 else ""
         if arguments.threads is not None:
             torch.set_num_threads(_threads(arguments.threads))
@@ -76,5 +81,5 @@ def run(arguments: argparse.Namespace) -> None:
         raise SystemExit(130) from None
     if summary is not None:
         if not summary.solved and summary.samples:
-            print(f"{summary.output} is complete: nothing is left to solve")
+            print(f"{summary.output} is complete, and nothing is left to solve")
         print(summary)

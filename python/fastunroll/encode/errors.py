@@ -1,15 +1,15 @@
-"""How encoding ends early."""
+"""The exceptions that end encoding early."""
 
 from __future__ import annotations
 
 
 class EncodeError(Exception):
-    """Files or options that cannot be used, or a disk that cannot be written. The message is one sentence."""
+    """A file or option cannot be used, or the disk cannot be written. The message is one sentence."""
 
 
 class DamagedError(EncodeError):
-    """The content of a file is not what fastunroll encode writes."""
+    """A file is damaged, or fastunroll encode has not written it."""
 
 
 class EncodeInterrupted(KeyboardInterrupt):
-    """Ctrl-C. The message says how much is done."""
+    """The user has pressed Ctrl-C. The message says how many samples are done."""

@@ -1,4 +1,4 @@
-"""What is to be solved: files and options, checked once, and the numbers by which the same job is known again."""
+"""A job: the files and options of an encoding, checked once, with checksums that identify the same job later."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..solvers import Lasso
 from .array_file import ArrayFile, converted, usable, usable_text
 from .errors import EncodeError
 
-# The checksum of a shard depends on both: with other numbers here, a shard of an earlier version would look changed.
-BLOCK_BYTES = 1 << 24  # of dense x that are solved together
-BLOCK = 1024  # samples, at most
+# A block is solved at once. The checksum of a shard depends on both sizes, so other sizes need another VERSION.
+BLOCK_BYTES = 1 << 24  # largest size of the dense x of a block
+BLOCK = 1024  # largest number of samples in a block
 
 
 def number(check: Callable[[str, Any], Any], name: str, value: Any, hint: str = "") -> Any:
-    """A number as Python's own, which JSON can write, unlike NumPy's, if it passes one of ``_checks``."""
+    """Returns a plain Python number, which JSON can store, after one of the checks of ``_checks``."""
     try:
         return check(name, value)
     except TypeError as error:
@@ -35,7 +35,7 @@ def number(check: Callable[[str, Any], Any], name: str, value: Any, hint: str = 
 
 @dataclass(frozen=True)
 class Options:
-    """All that changes a number of the result, beside the data. Exactly one of the three λ is given."""
+    """The options that change the result. Exactly one of ``lam``, ``relative_lam`` and ``lam_file`` is given."""
 
     lam: float | None
     relative_lam: float | None
@@ -49,10 +49,10 @@ class Options:
     transpose_dictionary: bool
 
     def checked(self) -> Options:
-        """The same with Python's own numbers, none out of range."""
+        """Returns the options as plain Python numbers, after a check of their ranges."""
         given = [v is not None for v in (self.lam, self.relative_lam, self.lam_file)]
         if sum(given) != 1:
-            raise EncodeError("give exactly one of lam, relative lam and a lam file")
+            raise EncodeError(f"exactly one of lam, relative lam and lam file must be given, got {sum(given)}")
         if self.dtype not in (None, "float32", "float64"):
             raise EncodeError(f"dtype must be float32 or float64, got {self.dtype}")
         lam, relative_lam = self.lam, self.relative_lam
@@ -60,7 +60,7 @@ class Options:
             hint = ": with lam = 0 this is least squares, which numpy.linalg.lstsq solves"
             lam = number(_checks.positive, "lam", lam, hint if isinstance(lam, (int, float)) and lam == 0 else "")
         if relative_lam is not None:
-            hint = ": it is a fraction, between 0 and 1, of the λ from which on all codes are zero"
+            hint = ": it is a fraction, between 0 and 1, of the smallest λ for which all codes are zero"
             relative_lam = number(_checks.positive, "relative lam", relative_lam, hint)
             if relative_lam >= 1:
                 raise EncodeError(f"relative lam must be below 1, got {relative_lam:g}{hint}")
@@ -78,7 +78,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Block:
-    """Solved samples: dense x, and for each sample what is kept beside it."""
+    """Solved samples: dense x, and the duality gap, the iterations and the λ of each sample."""
 
     x: NDArray[Any]
     gap: NDArray[Any]
@@ -87,10 +87,10 @@ class Block:
 
 
 class Job:
-    """Samples in a file, a dictionary and options.
+    """The samples, the dictionary and the options of an encoding.
 
     Raises:
-        EncodeError: something does not fit.
+        EncodeError: a file cannot be used, shapes do not fit, or an option is out of range.
     """
 
     def __init__(self, dictionary: Path, samples: Path, options: Options) -> None:
@@ -110,13 +110,13 @@ class Job:
         self._samples = opened(samples, "input")
         a_file = opened(dictionary, "dictionary")
         self.dtype = _dtype(options, a_file)
-        A = _fitting(a_file, self._samples, options.transpose_dictionary, self.dtype)
+        A = _read_dictionary(a_file, self._samples, options.transpose_dictionary, self.dtype)
         self.m, self.n = A.shape
         self.count = self._samples.shape[0]
         weights = None
         if options.weights is not None:
             w_file = opened(options.weights, "file of weights")
-            weights = _positive(w_file, self.n, "a column of A", self.dtype).values(self.dtype)
+            weights = _positive(w_file, self.n, "column of A", self.dtype).values(self.dtype)
         try:
             self._solver = Lasso(A, weights=weights, nonnegative=options.nonnegative, ridge=options.ridge)
         except (TypeError, ValueError) as error:
@@ -127,7 +127,7 @@ class Job:
             raise EncodeError(f"lam must be {usable_text(self.dtype)}, got {options.lam:g}: {fix}")
         self._lams = None
         if options.lam_file is not None:
-            self._lams = _positive(opened(options.lam_file, "lam file"), self.count, "a sample", self.dtype)
+            self._lams = _positive(opened(options.lam_file, "lam file"), self.count, "sample", self.dtype)
         self.block = max(1, min(BLOCK, BLOCK_BYTES // (self.n * self.dtype.itemsize)))
         self.settings: dict[str, Any] = {
             "samples": list(self._samples.shape),
@@ -148,10 +148,9 @@ class Job:
         }
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[int, list[NDArray[Any]]]]:
-        """What the files hold for some samples, as many at a time as are solved together.
+        """Yields the data of a range of samples, block by block.
 
-        Each item is the number of samples and the arrays as they are in the files: y, and λ where each sample has its
-        own.
+        Each item is the number of samples and the arrays of the files: y, and λ if there is a lam file.
         """
         files = [self._samples] if self._lams is None else [self._samples, self._lams]
         for begin in range(start, stop, self.block):
@@ -159,38 +158,38 @@ class Job:
             yield end - begin, [file.rows(begin, end) for file in files]
 
     def content(self, start: int, stop: int) -> str:
-        """A checksum of what the files hold for some samples now."""
-        found = hashlib.sha256()
+        """Returns a checksum of the data that the files hold now for a range of samples."""
+        checksum = hashlib.sha256()
         for _, arrays in self.blocks(start, stop):
             for array in arrays:
-                found.update(array.data)
-        return found.hexdigest()
+                checksum.update(array.data)
+        return checksum.hexdigest()
 
     def check_unchanged(self) -> None:
-        """Looks at sizes and times of all files.
+        """Checks the sizes and modification times of all files.
 
         Raises:
-            EncodeError: one has been written to, or replaced, since the start.
+            EncodeError: a file has been written to or replaced since the start.
         """
         for file in self.files:
             file.check_unchanged()
 
     def check_content(self) -> None:
-        """Reads the dictionary and the weights again.
+        """Reads the dictionary and the weights again, and compares them with their content at the start.
 
         Raises:
-            EncodeError: they hold other numbers than at the start.
+            EncodeError: the content has changed.
         """
         for file in self.files:
             file.check_content()
 
     def changed(self, first: int, last: int) -> EncodeError:
-        """The error for rows of the input, or their λ, that are not what has been solved."""
+        """Returns the exception for rows of the input, or their λ, that have changed since they were solved."""
         or_lam = "" if self._lams is None else f", or the numbers {first} to {last} of {self._lams.path},"
-        return self._samples.changed(f"rows {first} to {last}{or_lam} are not what they were when they were solved")
+        return self._samples.changed(f"rows {first} to {last}{or_lam} have changed since they were solved")
 
     def solve(self, arrays: list[NDArray[Any]]) -> Block:
-        """Solves the samples of a block; x is NaN where y is not finite."""
+        """Solves the samples of a block. The x of a sample is NaN if its y is not finite."""
         y = converted(arrays[0], self.dtype)
         lam = converted(arrays[1], self.dtype) if len(arrays) == 2 else self._lam(y)
         result = self._solver.solve(y, lam, tol=self.options.tol, max_iter=self.options.max_iter)
@@ -201,8 +200,9 @@ class Job:
             return np.full(len(y), self.options.lam, self.dtype)
         assert self.options.relative_lam is not None
         largest = self._solver.lambda_max(y)
-        lam = np.maximum(self.options.relative_lam * largest, np.finfo(self.dtype).tiny)  # as little as can be solved
-        lam[~(np.isfinite(largest) & (largest > 0))] = 1  # y = 0: any λ makes its code 0; or y not finite, without one
+        lam = np.maximum(self.options.relative_lam * largest, np.finfo(self.dtype).tiny)  # λ must be a normal number
+        # If y = 0, the code is 0 for any λ. If y is not finite, there is no code.
+        lam[~(np.isfinite(largest) & (largest > 0))] = 1
         return lam
 
     def close(self) -> None:
@@ -214,14 +214,14 @@ def _dtype(options: Options, dictionary: ArrayFile) -> np.dtype[Any]:
         return np.dtype(options.dtype)
     if dictionary.dtype.newbyteorder("=") not in (np.float32, np.float64):
         raise EncodeError(
-            f"the dictionary {dictionary.path} must be float32 or float64, got {dictionary.dtype}: with --dtype "
-            "float32 or float64 it is converted"
+            f"the dictionary {dictionary.path} must be float32 or float64, got {dictionary.dtype}: give --dtype "
+            "float32 or float64 to convert it"
         )
     return dictionary.dtype.newbyteorder("=")
 
 
-def _fitting(dictionary: ArrayFile, samples: ArrayFile, transpose: bool, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A (m, n), which fits the samples (N, m)."""
+def _read_dictionary(dictionary: ArrayFile, samples: ArrayFile, transpose: bool, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Returns A (m, n) after a check that it fits the samples (N, m)."""
     a, y = dictionary.shape, samples.shape
     if len(a) != 2 or 0 in a:
         raise EncodeError(
@@ -246,19 +246,20 @@ def _fitting(dictionary: ArrayFile, samples: ArrayFile, transpose: bool, dtype: 
                 "leave out --transpose-dictionary" if transpose else "give --transpose-dictionary if its rows are atoms"
             )
         elif y[0] == m:
-            fix = f"if its columns are the samples, save the transpose, numpy.ascontiguousarray(Y.T), ({m} in a row)"
+            fix = f"if its columns are the samples, save numpy.ascontiguousarray(Y.T), which has {m} numbers in a row"
         else:
-            fix = f"samples of {m} numbers are needed"
+            fix = f"give samples of {m} numbers"
         raise EncodeError(f"{rule}: {fix}")
     A = dictionary.values(dtype)
     return np.ascontiguousarray(A.T) if transpose else A
 
 
 def _positive(file: ArrayFile, count: int, each: str, dtype: np.dtype[Any]) -> ArrayFile:
-    """The file, if it is a vector of so many usable numbers."""
+    """Returns the file after a check that it is a vector of ``count`` usable numbers."""
     if file.shape != (count,):
         raise EncodeError(
-            f"the {file.role} {file.path} must hold one number {each}, shape ({count},), got {shape_text(file.shape)}"
+            f"the {file.role} {file.path} must hold one number for each {each}, shape ({count},), got "
+            f"{shape_text(file.shape)}"
         )
     bad = file.first_unusable(dtype)
     if bad is not None:

@@ -1,4 +1,4 @@
-"""The job file in a folder of unfinished work, and the names by which a job knows its own files."""
+"""The job file in a folder of unfinished work, and the names of the files of a job."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from . import storage
 from .errors import DamagedError, EncodeError
 
 MANIFEST = "job.json"
-VERSION = 2  # of the layout of a folder, and of the shards in it
+VERSION = 2  # the version of the layout of the folder and of its shards
 _SHARD = re.compile(r"shard-([0-9]{6,})\.npz(\.partial)?")
 
 
 def identity(settings: dict[str, Any]) -> str:
-    """A short name of a job, which no job with other settings has."""
+    """Returns a short name of a job. Jobs with different settings have different names."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def shard_path(folder: Path, index: int) -> Path:
-    """The file of a shard."""
+    """Returns the path of the file of a shard."""
     return folder / f"shard-{index:06d}.npz"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a job file says.
+    """The content of a job file.
 
     Attributes:
-        settings: of the job, as :class:`fastunroll.encode.job.Job` has them.
-        shard_size: samples a shard.
+        settings: the settings of the job, see :class:`fastunroll.encode.job.Job`.
+        shard_size: the number of samples in a shard.
     """
 
     settings: dict[str, Any]
@@ -43,13 +43,13 @@ class Manifest:
 
     @property
     def count(self) -> int:
-        """Samples of the job."""
+        """The number of samples of the job."""
         samples: int = self.settings["samples"][0]
         return samples
 
     @property
     def columns(self) -> int:
-        """Of the codes."""
+        """The number of columns of the codes."""
         n: int = self.settings["shape of the dictionary"][1]
         return n
 
@@ -62,16 +62,16 @@ class Manifest:
         return identity(self.settings)
 
     def bounds(self, index: int) -> tuple[int, int]:
-        """First and last-but-one sample of a shard."""
+        """Returns the first sample of a shard and the sample after its last."""
         return index * self.shard_size, min((index + 1) * self.shard_size, self.count)
 
     def names(self, name: str) -> bool:
-        """Whether a file of this name in the folder is a shard of the job, or the start of one."""
-        found = _SHARD.fullmatch(name)
-        if found is None:
+        """Returns whether a file of this name is a shard of the job, or an unfinished shard."""
+        match = _SHARD.fullmatch(name)
+        if match is None:
             return False
-        index = int(found[1])
-        return index < self.shards and found[1] == f"{index:06d}"
+        index = int(match[1])
+        return index < self.shards and match[1] == f"{index:06d}"
 
     def write(self, folder: Path) -> None:
         """Writes the job file.
@@ -84,10 +84,10 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """What the job file of a folder says; None if there is none.
+    """Returns the content of the job file of a folder, or None if there is no job file.
 
     Raises:
-        EncodeError: it cannot be read, is damaged, or is from another version.
+        EncodeError: the job file cannot be read, is damaged, or is from another version.
     """
     path = folder / MANIFEST
     if not os.path.lexists(path):
@@ -106,7 +106,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def is_settings(value: object) -> TypeGuard[dict[str, Any]]:
-    """Whether a value from a file can be the settings of a job: both shapes, and plain numbers and strings."""
+    """Returns whether a value from a file can be the settings of a job: two shapes, and plain numbers and strings."""
     if not isinstance(value, dict) or not all(map(_is_plain, value.values())):
         return False
     shapes = [value.get(key) for key in ("samples", "shape of the dictionary")]
@@ -114,27 +114,27 @@ def is_settings(value: object) -> TypeGuard[dict[str, Any]]:
 
 
 def is_size(value: object) -> TypeGuard[int]:
-    """Whether it is a whole number that can count something."""
+    """Returns whether a value is an integer that can be a count."""
     return type(value) is int and 0 <= value < 2**63
 
 
 def _is_plain(value: object) -> bool:
-    """Whether it is what settings consist of: no lists in lists, whose depth has no limit."""
+    """Returns whether a value is a plain value or a list of plain values. Nested lists could have any depth."""
     parts = value if isinstance(value, list) else [value]
     return all(part is None or isinstance(part, (str, bool, int, float)) for part in parts)
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What differs between the settings of two jobs, in words; empty if nothing does."""
-    found = []
+    """Returns the differences between the settings of two jobs in words, or "" if the settings are equal."""
+    differences = []
     for key, b in now.items():
         a = before.get(key)
         if a != b:
             hidden = key.startswith(("content", "time"))
-            found.append(f"the {key} differs" if hidden else f"{key} was {_words(a)} and is now {_words(b)}")
+            differences.append(f"the {key} differs" if hidden else f"{key} was {_words(a)} and is now {_words(b)}")
     if before.keys() - now.keys():
-        found.append("it has settings that this version of fastunroll does not know")
-    return ", ".join(found)
+        differences.append("it has settings that this version of fastunroll does not know")
+    return ", ".join(differences)
 
 
 def _words(value: Any) -> str:

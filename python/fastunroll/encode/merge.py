@@ -1,4 +1,4 @@
-"""One file out of the shards, without holding more than one of them."""
+"""Merges the shards into one file, with a single shard in memory at a time."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .storage import Member
 from .summary import Summary, of_stored
 
 INT32_MAX = 2**31 - 1
-PASSES = 3 + len(PER_SAMPLE)  # over the shards
+PASSES = 3 + len(PER_SAMPLE)  # the number of times that a merge reads each shard
 
 
 def index_dtype(nonzeros: int, columns: int) -> np.dtype[Any]:
-    """Of both index arrays, as scipy wants them."""
+    """Returns the dtype of both index arrays, which SciPy requires to be equal."""
     return np.dtype(np.int32 if max(nonzeros, columns) <= INT32_MAX else np.int64)
 
 
 def joined_indptr(parts: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-    """Of matrices one below the other, made of that of each, in pieces."""
+    """Yields the row pointer of stacked CSR matrices in pieces, from the row pointers of the matrices."""
     yield np.zeros(1, dtype)
     before = 0
     for indptr in parts:
@@ -39,14 +39,20 @@ def joined_indptr(parts: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> Iterat
 
 
 def check(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], Any]) -> None:
-    """Reads all shards, and all files of the job a second time: each shard must hold the codes of its rows as they are.
+    """Checks that each shard holds the codes of its rows, and that the rows have not changed since they were solved.
 
-    A program that has mapped a file into its memory can write to it without a new time of the last change. Only a
-    second look at the numbers shows that. The shards whose rows have changed are removed, so that the next command
-    solves them again. ``progress`` is called with 1 after each shard; ``summary`` counts what the shards hold.
+    It reads all shards and all files of the job again. A program can change a file through a memory mapping without a
+    new modification time, and only the numbers reveal that change. Shards whose rows have changed are removed, so that
+    the next command solves them again.
+
+    Args:
+        job: the job.
+        parts: its shards.
+        summary: the summary, which counts the content of the shards.
+        progress: a function that is called with 1 after each shard.
 
     Raises:
-        EncodeError: a file has changed since the start, or a shard is damaged or in the place of another one.
+        EncodeError: a file has changed since the start, or a shard is damaged or in the place of another shard.
     """
     job.check_unchanged()
     job.check_content()
@@ -72,10 +78,10 @@ def check(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], An
 def merge(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], Any]) -> None:
     """Writes the output, which ``scipy.sparse.load_npz`` reads as a CSR matrix.
 
-    ``progress`` is called with 1 after each of :data:`PASSES` looks at each shard.
+    ``progress`` is called with 1 after each of the :data:`PASSES` reads of each shard.
 
     Raises:
-        WriteError: the disk is full, or fails. The shards are as they were.
+        WriteError: the disk is full or fails. The shards stay as they are.
         EncodeError: a shard is damaged, or a file of the job has changed.
     """
     N, n = summary.samples, summary.columns
@@ -100,16 +106,16 @@ def merge(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], An
         for name, kind in per_sample.items():
             yield Member(name, (N,), kind, pieces(name))
         yield Member.of("job", np.array(json.dumps(kept).encode()))
-        job.check_unchanged()  # all is written, but has not got its name yet
+        job.check_unchanged()  # the content is written, but the file does not have its final name yet
 
     storage.write(parts.output, members(), parts.partial)
 
 
-def finished(output: Path) -> tuple[dict[str, Any], Summary] | None:
-    """The settings and the summary of the job that made this file; None if it was not made here.
+def read_finished(output: Path) -> tuple[dict[str, Any], Summary] | None:
+    """Returns the settings and the summary in a finished output, or None if fastunroll encode did not write the file.
 
     Raises:
-        EncodeError: it cannot be read.
+        EncodeError: the file cannot be read.
     """
     sizes = storage.sizes(output)
     if sizes is None or "job" not in sizes:

@@ -1,4 +1,4 @@
-"""The folder of an unfinished job: a file a shard, and what job they belong to."""
+"""The folder of an unfinished job, with one file for each shard, a job file and a lock file."""
 
 from __future__ import annotations
 
@@ -19,37 +19,40 @@ LOCK = "lock"
 
 
 def target_of(output: Path) -> Path:
-    """The file that is written: the one that a link leads to; other paths are as they are, which errors then name."""
+    """Returns the file that is written: the target of ``output`` if it is a link, and ``output`` otherwise.
+
+    Messages name the path as the user gave it, so other paths are not resolved.
+    """
     try:
         target = Path(os.path.realpath(output)) if output.is_symlink() else output
         leads_to_itself = target.is_symlink()
     except OSError as error:
         raise EncodeError(f"cannot use the output {output}: {error.strerror or error}") from None
     if leads_to_itself:
-        raise EncodeError(f"the output {output} is a link that leads to itself: remove the link")
+        raise EncodeError(f"the output {output} must not be a link that leads to itself: remove the link")
     return target
 
 
 def folder_of(output: Path) -> Path:
-    """Where the shards of an output are."""
+    """Returns the folder of the shards of an output."""
     target = target_of(output)
     return target.with_name(target.name + ".parts")
 
 
 def partial_of(output: Path, job: str) -> Path:
-    """The file that is written before it gets the name of the output, beside which it lies.
+    """Returns the temporary file that a merge writes and then renames to the output.
 
-    The folder of shards may be a link to another file system, from which no file can be renamed to the output. The name
-    of the job is part of the name, so that no file of the user has it.
+    It lies beside the output, because the folder of shards may be a link to another file system, and a rename does not
+    work between file systems. Its name contains the name of the job, so it cannot be a file of the user.
     """
     target = target_of(output)
     return target.with_name(f"{target.name}.{job}.partial")
 
 
 class Parts:
-    """The folder, for as long as this process works in it.
+    """The folder of shards, while this process works in it.
 
-    Its locks make it safe to run the same command several times at once: the processes share the shards out.
+    Its locks make it safe to run the same command in several processes at once. They divide the shards among them.
     """
 
     def __init__(self, output: Path, locks: Locks, manifest: Manifest) -> None:
@@ -58,14 +61,14 @@ class Parts:
         self.count, self.shards = manifest.count, manifest.shards
 
     def bounds(self, index: int) -> tuple[int, int]:
-        """First and last-but-one sample of a shard."""
+        """Returns the first sample of a shard and the sample after its last."""
         return self.manifest.bounds(index)
 
     def path(self, index: int) -> Path:
         return shard_path(self.folder, index)
 
     def done(self) -> list[int]:
-        """The shards that are there."""
+        """Returns the indices of the finished shards."""
         names = {entry.name for entry in os.scandir(self.folder)}
         return [i for i in range(self.shards) if self.path(i).name in names]
 
@@ -73,23 +76,23 @@ class Parts:
         return sum(stop - start for start, stop in map(self.bounds, self.done()))
 
     def drop_damaged(self) -> list[Path]:
-        """Removes shards that are not whole, as after a copy that failed; this program leaves none.
+        """Removes damaged shards and returns their paths. Only a failed copy of the folder leaves damaged shards.
 
         Raises:
-            EncodeError: a file in the place of a shard is not one, or is another one.
+            EncodeError: the file of a shard is not a shard, or belongs to another job or place.
         """
         dropped = []
         for i in self.done():
-            if self.locks.take(of_shard(i)):  # if not, another process makes it again
+            if self.locks.take(of_shard(i)):  # otherwise another process is solving the shard again
                 try:
-                    if self._dropped(i):
+                    if self._drop_if_damaged(i):
                         dropped.append(self.path(i))
                 finally:
                     self.locks.release(of_shard(i))
         return dropped
 
-    def _dropped(self, index: int) -> bool:
-        """Whether a shard was damaged, and is removed now."""
+    def _drop_if_damaged(self, index: int) -> bool:
+        """Removes a shard if it is damaged, and returns whether it was."""
         path, (start, stop) = self.path(index), self.bounds(index)
         if not path.exists():  # another process has removed it
             return False
@@ -103,13 +106,13 @@ class Parts:
         return True
 
     def drop(self, index: int) -> None:
-        """Removes a shard, so that it is made anew."""
+        """Removes a shard, so that it is solved again."""
         with self.locks.holding(of_shard(index)):
             self.path(index).unlink(missing_ok=True)
 
     @contextmanager
     def claimed(self, index: int) -> Iterator[bool]:
-        """Whether this process, and no other, may make this shard now."""
+        """Reserves a shard for this process. The value is False if the shard exists or another process solves it."""
         mine = self.locks.take(of_shard(index)) and not self.path(index).exists()
         try:
             yield mine
@@ -118,12 +121,12 @@ class Parts:
 
     @contextmanager
     def merging(self) -> Iterator[None]:
-        """Alone in making the output."""
+        """Waits until no other process merges, and keeps other processes from merging."""
         with self.locks.holding(MERGE):
             yield
 
     def close(self, finished: bool) -> None:
-        """Leaves the folder; the last to leave removes it if the output is finished."""
+        """Leaves the folder. The last process to leave removes it if the output is finished."""
         try:
             with self.locks.holding(SETUP):
                 self.locks.release(IN_USE)
@@ -134,43 +137,43 @@ class Parts:
 
 
 def _remove(folder: Path, manifest: Manifest) -> None:
-    """What this program has written, the list of what it is last, so that a kill on the way leaves a known folder."""
+    """Removes the folder, the job file after the shards, so that a kill never leaves shards without a job file."""
     _clear(folder, manifest)
     for name in (MANIFEST, LOCK):
         (folder / name).unlink(missing_ok=True)
     try:
         folder.rmdir()
     except OSError as error:
-        # a process that starts has just entered it, or there are files of the user in it; or it is a link, which stays
+        # The folder stays if another process has just entered it, if it holds files of the user, or if it is a link.
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
 
 
 def _clear(folder: Path, manifest: Manifest) -> None:
-    """Removes the shards of a job, and nothing else: its names and the beginnings of the files say which they are."""
+    """Removes the shards of a job and no other file. Shards are known by their names and their first bytes."""
     for entry in folder.iterdir():
         if manifest.names(entry.name) and is_ours(entry):
             entry.unlink()
 
 
 def open_parts(output: Path, wanted: Manifest, shard_size: int | None, overwrite: bool) -> Parts:
-    """The folder of a job, made or found; the job is the same, or is replaced with ``overwrite``.
+    """Creates the folder of a job, or opens it if it exists.
 
     Args:
-        output: of the job.
-        wanted: what the job file says if it is written now.
-        shard_size: the one that is asked for; without it any will do that is found.
-        overwrite: discard the work of another job.
+        output: the output of the job.
+        wanted: the content of the job file for a new folder.
+        shard_size: the shard size that the user asks for, or None for any size.
+        overwrite: whether to discard unfinished work of another job.
 
     Raises:
-        EncodeError: the folder is of another job, is not of this program, or cannot be made.
+        EncodeError: the folder belongs to another job, holds files of the user, or cannot be created.
     """
     folder = folder_of(output)
     try:
         with suppress(FileNotFoundError):
-            os.lstat(partial_of(output, wanted.job))  # whose name may be too long, which must not show at the end only
+            os.lstat(partial_of(output, wanted.job))  # fails now, and not after all the work, if the name is too long
         _refuse_without_lock(folder)
-        locks = _entered(folder)
+        locks = _enter(folder)
     except OSError as error:
         raise EncodeError(f"cannot write to {folder}: {error.strerror or error}") from None
     try:
@@ -205,22 +208,25 @@ def open_parts(output: Path, wanted: Manifest, shard_size: int | None, overwrite
 
 
 def _refuse_without_lock(folder: Path) -> None:
-    """Refuses a folder that this program has not made: one with files, but without a lock, which is made first."""
+    """Raises EncodeError if a folder has files but no lock file. fastunroll creates the lock file first."""
     if not _has_lock(folder):
         names = _names(folder)
-        if names and not _has_lock(folder):  # nor has another process just made it
+        if names and not _has_lock(folder):  # another process may have created the lock file in the meantime
             raise _not_ours(folder, names[0])
 
 
 def _refuse_without_job(folder: Path) -> None:
-    """Refuses a folder without a job file, unless a process was killed before it had written one."""
+    """Raises EncodeError if a folder without job file holds other files.
+
+    A process that is killed before it has written the job file leaves the lock file and a temporary file only.
+    """
     for name in _names(folder):
         if name not in (LOCK, MANIFEST + ".partial"):
             raise _not_ours(folder, name)
 
 
 def _has_lock(folder: Path) -> bool:
-    """Whether there is a file of locks, which is empty."""
+    """Returns whether the folder has a lock file, which is an empty regular file."""
     try:
         status = os.lstat(folder / LOCK)
     except (FileNotFoundError, NotADirectoryError):
@@ -231,7 +237,7 @@ def _has_lock(folder: Path) -> bool:
 def _names(folder: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):  # not made yet, or removed by a process that has just finished
+    except (FileNotFoundError, NotADirectoryError):  # not created yet, or removed by another process
         return []
 
 
@@ -242,21 +248,21 @@ def _not_ours(folder: Path, name: str) -> EncodeError:
     )
 
 
-def _entered(folder: Path) -> Locks:
-    """The folder's locks, with SETUP taken."""
+def _enter(folder: Path) -> Locks:
+    """Creates the folder if it does not exist, and returns its locks with SETUP taken."""
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             if os.path.lexists(folder) and not folder.is_dir():
                 raise EncodeError(
-                    f"{folder} is needed as a folder for unfinished work, but it is a file, or a link to nothing: move "
-                    "it, or give another --output"
+                    f"{folder} is needed as a folder for unfinished work, but it is a file or a broken link: move it, "
+                    "or give another --output"
                 ) from None
-            continue  # it was removed, and perhaps made again, since
+            continue  # another process has removed it in the meantime
         try:
             locks = Locks(folder / LOCK)
-        except FileNotFoundError:  # removed by a process that has just finished
+        except FileNotFoundError:  # another process has removed the folder
             continue
         try:
             while not locks.take(SETUP):

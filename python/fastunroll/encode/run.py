@@ -1,4 +1,4 @@
-"""The job from start to end, alone or as one of several processes."""
+"""Runs an encoding from start to end, in one process or in several processes that share the work."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from .errors import EncodeError, EncodeInterrupted
 from .job import Job, Options, number
 from .locks import POLL
 from .manifest import Manifest, difference
-from .merge import PASSES, check, finished, merge
+from .merge import PASSES, check, merge, read_finished
 from .parts import Parts, folder_of, open_parts
 from .storage import WriteError
 from .summary import Summary
 
-SHARD_BYTES = 1 << 26  # of a shard, if no code is zero
-SHARDS = 64  # so many at least, so that a kill loses little, if they do not get too small
-_LEAST, _MOST = 256, 1 << 16  # samples a shard
-_LOOK = 2.0  # seconds between two looks at what other processes have done
+SHARD_BYTES = 1 << 26  # largest size of a shard without zeros
+MIN_SHARDS = 64  # many shards make a kill lose little work; fewer shards are made if they would become too small
+_MIN_SHARD, _MAX_SHARD = 256, 1 << 16  # samples in a shard
+_UPDATE_S = 2.0  # seconds between two updates of the progress of other processes
 
-# Locks of files are between processes: these are within this one.
-_active: set[str] = set()  # folders that threads are at work in
+# File locks do not work between threads of a process, so these variables do.
+_active: set[str] = set()  # the folders in which a thread of this process works
 _active_lock = threading.Lock()
 
 
-def several() -> tuple[int, int]:
-    """Rank and number of processes, as torchrun says."""
+def rank_and_world_size() -> tuple[int, int]:
+    """Returns the rank of this process and the number of processes from the environment that torchrun sets."""
     given = {"RANK": os.environ.get("RANK", "0"), "WORLD_SIZE": os.environ.get("WORLD_SIZE", "1")}
     try:
         rank, world = map(int, given.values())
@@ -44,23 +44,27 @@ def several() -> tuple[int, int]:
         rank, world = -1, 0
     if not 0 <= rank < world:
         words = " and ".join(f"{name}={value}" for name, value in given.items())
-        raise EncodeError(f"{words} in the environment do not fit: unset them, or start with torchrun")
+        raise EncodeError(f"{words} in the environment do not fit together: unset them, or start with torchrun")
     return rank, world
 
 
 def default_shard_size(count: int, m: int, n: int, itemsize: int) -> int:
-    """Samples a shard: its codes fit in little memory, and there are enough shards to share out."""
+    """Returns the number of samples in a shard, such that a shard fits in little memory and there are many shards."""
     fits = SHARD_BYTES // (n * (itemsize + 4) + m * itemsize)
-    return max(1, min(fits, _MOST, max(_LEAST, -(-count // SHARDS))))
+    return max(1, min(fits, _MAX_SHARD, max(_MIN_SHARD, -(-count // MIN_SHARDS))))
 
 
-def _is_finished(output: Path, job: Job, overwrite: bool) -> Summary | None:
-    """What is known of the output if it is that of this job."""
+def _finished_summary(output: Path, job: Job, overwrite: bool) -> Summary | None:
+    """Returns the summary of the output if it is the finished output of this job, else None.
+
+    Raises:
+        EncodeError: the output is a folder, or belongs to another job and ``overwrite`` is False.
+    """
     if not output.exists():
         return None
     if output.is_dir():
         raise EncodeError(f"the output {output} is a folder: give the name of a file that ends in .npz")
-    known = finished(output)
+    known = read_finished(output)
     reason = "it was not written by fastunroll encode" if known is None else difference(known[0], job.settings)
     if known is not None and not reason:
         return known[1]
@@ -72,35 +76,38 @@ def _is_finished(output: Path, job: Job, overwrite: bool) -> Summary | None:
 
 
 def _order(shards: int, rank: int, world: int) -> list[int]:
-    """The shards in the order in which a process looks at them: its own, then, from the end, those of the others."""
+    """Returns the order in which a process solves shards: first its share, then the shares of the others, backwards."""
     mine = range(rank, shards, world)
     return [*mine, *(i for i in reversed(range(shards)) if i % world != rank)]
 
 
 def _make_all(job: Job, parts: Parts, rank: int, world: int, bar: Any) -> None:
-    """Until all shards are there. What another process holds is waited for, and taken over if that process dies."""
-    looked = time.monotonic()
+    """Solves shards until all are done. It waits for shards of other processes, and takes over if a process dies."""
+    updated = time.monotonic()
     pending = _order(parts.shards, rank, world)
-    there = set(parts.done())
-    while pending := [i for i in pending if i not in there]:
+    done = set(parts.done())
+    while pending := [i for i in pending if i not in done]:
         idle = True
         for i in pending:
             with parts.claimed(i) as mine:
                 if mine:
                     shard.make(job, parts, i, bar.update)
                     idle = False
-            if time.monotonic() - looked > _LOOK:
+            if time.monotonic() - updated > _UPDATE_S:
                 bar.update(parts.samples_done() - bar.n)
-                looked = time.monotonic()
-        there = set(parts.done())
-        if idle and len(there) < parts.shards:
+                updated = time.monotonic()
+        done = set(parts.done())
+        if idle and len(done) < parts.shards:
             time.sleep(POLL)
     bar.update(parts.count - bar.n)
 
 
 @contextmanager
 def _once(output: Path) -> Iterator[None]:
-    """Alone among the threads of this process. A folder is known by where it is: it may have several names."""
+    """Raises EncodeError if another thread of this process writes the same output.
+
+    Folders are compared by their real paths, because a folder may have several names.
+    """
     folder = os.path.realpath(folder_of(output))
     with _active_lock:
         if folder in _active:
@@ -117,7 +124,7 @@ def _path(role: str, value: Path | str) -> Path: ...
 @overload
 def _path(role: str, value: Path | str | None) -> Path | None: ...
 def _path(role: str, value: Path | str | None) -> Path | None:
-    """A path that was given, if a file can have it."""
+    """Returns a path of the user after a check that a file can have it."""
     if value is None:
         return None
     try:
@@ -150,39 +157,40 @@ def encode(
     overwrite: bool = False,
     progress: bool | None = None,
 ) -> Summary | None:
-    """min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖² for each row y of a file, into a file that scipy reads as a CSR matrix.
+    """Solves min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖² for each row y of a file, and writes the codes to a file.
 
-    Neither needs to fit in memory. Samples are solved a shard at a time; a shard is a file in ``<output>.parts``, there
-    when it is whole, and the output is made of all of them at the end. The same call goes on where an earlier one was
-    stopped, at any instant, and calls in several processes, such as torchrun starts, share the shards out. If the
-    output is complete nothing is done.
+    SciPy reads the output as a CSR matrix. Neither the samples nor the codes need to fit in memory. Samples are solved
+    in shards. A finished shard is a file in the folder ``<output>.parts``, and the output is merged from all shards at
+    the end. If a call is stopped at any moment, the same call continues the work. Calls in several processes, such as
+    the processes of torchrun, divide the shards among them. If the output is complete, the call does nothing.
 
     Args:
-        dictionary: ``.npy`` file of A, (m, n), float32 or float64, whose columns are the atoms.
-        samples: ``.npy`` file of y, (N, m), a row for each sample; converted to A's dtype a block at a time. A row
-            with NaN or infinity gets no codes and a gap of NaN.
-        output: file to be written, ``.npz``.
-        lam: λ > 0. Exactly one of this and the next two is given.
-        relative_lam: λ of each sample as a fraction of the smallest for which its code is zero.
-        lam_file: ``.npy`` file of λ, (N,).
-        tol: relative duality gap to reach, as in :meth:`fastunroll.solvers.Lasso.solve`.
-        max_iter: at most so many steps a sample.
-        nonnegative: require x ≥ 0.
+        dictionary: a ``.npy`` file with A (m, n), float32 or float64. The columns of A are the atoms.
+        samples: a ``.npy`` file with y (N, m), one row for each sample. Blocks are converted to the dtype of A. A row
+            with NaN or infinity gets no codes and the gap NaN.
+        output: the ``.npz`` file to write.
+        lam: λ > 0. Exactly one of ``lam``, ``relative_lam`` and ``lam_file`` must be given.
+        relative_lam: λ of each sample as a fraction of the smallest λ for which its code is zero.
+        lam_file: a ``.npy`` file with λ of each sample (N,).
+        tol: the relative duality gap to reach, see :meth:`fastunroll.solvers.Lasso.solve`.
+        max_iter: the largest number of steps for a sample.
+        nonnegative: whether to require x ≥ 0.
         ridge: μ ≥ 0.
-        weights: ``.npy`` file of w, (n,).
-        dtype: "float32" or "float64", to compute in; by default that of the dictionary.
-        transpose_dictionary: the file holds Aᵀ, (n, m), as ``components_`` of scikit-learn.
-        shard_size: samples a shard.
-        keep_shards: leave the shards as they are, rather than make one file of them.
-        overwrite: replace output and unfinished work of *another* job; work of this one is continued.
-        progress: show bars; by default if standard error is a terminal.
+        weights: a ``.npy`` file with w (n,).
+        dtype: the dtype of all computations, "float32" or "float64". The default is the dtype of the dictionary.
+        transpose_dictionary: whether the file of the dictionary holds Aᵀ (n, m), like ``components_`` of scikit-learn.
+        shard_size: the number of samples in a shard.
+        keep_shards: whether to keep the shards instead of merging them into one file.
+        overwrite: whether to replace the output and unfinished work of *another* job. Unfinished work of the same job
+            is always continued.
+        progress: whether to show progress bars. By default they are shown if standard error is a terminal.
 
     Returns:
-        A summary; None in processes of a rank above 0, which leave the last step to the first.
+        A summary. Processes of rank > 0 return None, because the process of rank 0 merges the shards.
 
     Raises:
-        EncodeError: files or options that cannot be used, or a disk that is full; the message is one sentence.
-        EncodeInterrupted: Ctrl-C; the message says how much is done.
+        EncodeError: a file or option cannot be used, or the disk is full. The message is one sentence.
+        EncodeInterrupted: the user has pressed Ctrl-C. The message says how many samples are done.
     """
     written = _path("output", output)
     if written.suffix != ".npz":
@@ -197,7 +205,7 @@ def encode(
     overwrite = number(_checks.flag, "overwrite", overwrite)
     if progress is not None:
         progress = number(_checks.flag, "progress", progress)
-    rank, world = several()
+    rank, world = rank_and_world_size()
     with _once(written):
         job = Job(_path("dictionary", dictionary), _path("input", samples), options)
         try:
@@ -212,38 +220,38 @@ def _run(
 ) -> Summary | None:  # fmt: skip
     for file in job.files:
         if output.exists() and output.samefile(file.path):
-            raise EncodeError(f"the output {output} is the {file.role}, which would be lost: give another --output")
-    known = _is_finished(output, job, overwrite)
+            raise EncodeError(f"the output {output} must not be the {file.role} itself: give another --output")
+    known = _finished_summary(output, job, overwrite)
     if known is not None and not folder_of(output).exists():
         return None if rank else known
     wanted = Manifest(job.settings, shard_size or default_shard_size(job.count, job.m, job.n, job.dtype.itemsize))
     parts = open_parts(output, wanted, shard_size, overwrite)
     complete = False
     try:
-        known = _is_finished(output, job, overwrite)  # by a process that was ahead
+        known = _finished_summary(output, job, overwrite)  # another process may have finished in the meantime
         if known is None:
-            known = _worked(job, parts, output, rank, world, keep_shards, progress)
-        complete = output.exists() and _is_finished(output, job, overwrite=True) is not None
+            known = _solve_and_merge(job, parts, output, rank, world, keep_shards, progress)
+        complete = output.exists() and _finished_summary(output, job, overwrite=True) is not None
         return None if rank else known
     except WriteError as error:
-        what = f"cannot write {error.filename}: {error.strerror}"
-        raise EncodeError(_unfinished(parts, what, "make room, and ")) from None
+        reason = f"cannot write {error.filename}: {error.strerror}"
+        raise EncodeError(_unfinished(parts, reason, "free disk space, and ")) from None
     except OSError as error:
-        what = f"cannot use {error.filename or parts.folder}: {error.strerror or error}"
-        raise EncodeError(_unfinished(parts, what, "mend that, and ")) from None
+        reason = f"cannot use {error.filename or parts.folder}: {error.strerror or error}"
+        raise EncodeError(_unfinished(parts, reason, "repair that, and ")) from None
     except MemoryError:
-        raise EncodeError(_unfinished(parts, "there is not enough memory", "free some, and ")) from None
+        raise EncodeError(_unfinished(parts, "there is not enough memory", "free memory, and ")) from None
     except KeyboardInterrupt:
         raise EncodeInterrupted(_unfinished(parts, "interrupted", "")) from None
     finally:
-        _left(parts, complete)
+        _close(parts, complete)
 
 
-def _worked(
+def _solve_and_merge(
     job: Job, parts: Parts, output: Path, rank: int, world: int, keep_shards: bool, progress: bool | None
 ) -> Summary | None:
     for path in parts.drop_damaged():
-        print(f"{path} is damaged and is made again", file=sys.stderr)
+        print(f"{path} is damaged and is solved again", file=sys.stderr)
     off = True if rank else (None if progress is None else not progress)
     summary = Summary(parts.folder if keep_shards else output, job.count, job.n, job.options.tol)
     before, start = parts.samples_done(), time.perf_counter()
@@ -255,7 +263,7 @@ def _worked(
     if rank:
         return None
     with parts.merging():
-        known = _is_finished(output, job, overwrite=True)  # by a process that was ahead
+        known = _finished_summary(output, job, overwrite=True)  # another process may have finished in the meantime
         if known is not None and not keep_shards:
             return replace(known, solved=summary.solved, seconds=summary.seconds)
         with _bar("checking", parts.shards, off) as bar:
@@ -266,12 +274,12 @@ def _worked(
     return summary
 
 
-def _bar(what: str, total: int, off: bool | None) -> Any:
-    return tqdm(total=total, unit="part", desc=what, dynamic_ncols=True, disable=off)
+def _bar(title: str, total: int, off: bool | None) -> Any:
+    return tqdm(total=total, unit="part", desc=title, dynamic_ncols=True, disable=off)
 
 
 class _Counter:
-    """The samples that are done: a bar that is not shown does not count."""
+    """Counts the samples that are done, because a hidden progress bar does not count."""
 
     def __init__(self, bar: Any, n: int) -> None:
         self._bar, self.n = bar, n
@@ -281,19 +289,19 @@ class _Counter:
         self._bar.update(more)
 
 
-def _unfinished(parts: Parts, what: str, fix: str) -> str:
+def _unfinished(parts: Parts, reason: str, fix: str) -> str:
     try:
         done = parts.samples_done()
-    except OSError:  # what is there cannot even be listed, which the reason has said
+    except OSError:  # the folder cannot be listed, and ``reason`` says why
         done = 0
-    return f"{what}; {done} of {parts.count} samples are done, {fix}the same command goes on from there"
+    return f"{reason}; {done} of {parts.count} samples are done, {fix}the same command continues from there"
 
 
-def _left(parts: Parts, complete: bool) -> None:
+def _close(parts: Parts, complete: bool) -> None:
     try:
         parts.close(complete)
     except (OSError, EncodeError) as error:
-        if not complete:  # nothing was to be removed, and why it is not complete must not be hidden by this
+        if not complete:  # another exception explains why the output is not complete, and must stay visible
             return
         reason = getattr(error, "strerror", None) or error
         raise EncodeError(

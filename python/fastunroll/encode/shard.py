@@ -1,4 +1,4 @@
-"""One shard: its samples solved block by block, and written as a whole."""
+"""Solves the samples of a shard block by block, and writes its file."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .storage import Member
 
 
 def make(job: Job, parts: Parts, index: int, progress: Callable[[int], Any]) -> None:
-    """Solves the samples of a shard and writes their codes as a CSR matrix, with what is kept of each beside it.
+    """Solves the samples of a shard and writes their codes as a CSR matrix, with gap, iterations and λ of each sample.
 
-    ``progress`` is called with the number of samples after each block of them.
+    ``progress`` is called after each block with its number of samples.
 
     Raises:
-        WriteError: the disk is full, or fails.
+        WriteError: the disk is full or fails.
         EncodeError: a file that the job reads has changed since its start.
     """
     start, stop = parts.bounds(index)
-    found, content = [], hashlib.sha256()
+    solved, content = [], hashlib.sha256()
     for count, arrays in job.blocks(start, stop):
         for array in arrays:
             content.update(array.data)
-        found.append(_block(job, arrays))
+        solved.append(_block(job, arrays))
         progress(count)
     job.check_unchanged()
-    whole = {name: np.concatenate([block[name] for block in found]) for name in found[0]}
+    whole = {name: np.concatenate([block[name] for block in solved]) for name in solved[0]}
     dtype = index_dtype(len(whole["data"]), job.n)
     indptr = np.zeros(stop - start + 1, dtype)
     np.cumsum(whole.pop("counts"), out=indptr[1:])
@@ -49,7 +49,7 @@ def make(job: Job, parts: Parts, index: int, progress: Callable[[int], Any]) -> 
 
 
 def _block(job: Job, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Of some samples: nonzeros, their columns, and how many there are in each row; rows with NaN have none."""
+    """Solves a block and returns its nonzeros, their columns and their number in each row. Rows with NaN have none."""
     block = job.solve(arrays)
     bad = ~np.isfinite(block.x).all(axis=1)
     occupied = (block.x != 0) & ~bad[:, None]

@@ -1,4 +1,4 @@
-"""The file of one shard: what it says of itself, and how its codes are read."""
+"""The file of a shard: its label, its codes, and checks of both."""
 
 from __future__ import annotations
 
@@ -18,12 +18,19 @@ from .storage import Member
 PER_SAMPLE = ("gap", "iterations", "converged", "lam")
 _NAMES = ("data", "indices", "indptr", "shape", *PER_SAMPLE)
 _KINDS = {"data": "f", "indices": "i", "indptr": "i", "gap": "f", "iterations": "i", "converged": "b", "lam": "f"}
-_LABEL = "fastunroll"  # the first array in the file, so that what is left of a file that was cut short has it too
+_LABEL = "fastunroll"  # the first array in the file, so that a truncated file has it too
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a shard says of itself: the job, its first and last-but-one sample, and a checksum of what was solved."""
+    """The label of a shard.
+
+    Attributes:
+        job: the name of the job.
+        first: the first sample of the shard.
+        stop: the sample after its last.
+        content: a checksum of the data that was solved.
+    """
 
     job: str
     first: int
@@ -31,15 +38,15 @@ class Label:
     content: str
 
     def member(self) -> Member:
-        """The label as the first array of the file."""
+        """Returns the label as an array of the file."""
         return Member.of(_LABEL, np.array(json.dumps({"version": VERSION, **self.__dict__}).encode()))
 
 
 def read_label(path: Path) -> Label:
-    """The label of a shard.
+    """Reads the label of a shard.
 
     Raises:
-        DamagedError: it has none, or the file is damaged.
+        DamagedError: the file has no label, or is damaged.
     """
     found = storage.parsed(path, storage.read(path, [_LABEL])[0].tobytes())
     values: list[Any] = [found.get(name) for name in Label.__dataclass_fields__] if isinstance(found, dict) else []
@@ -49,34 +56,34 @@ def read_label(path: Path) -> Label:
 
 
 def misplaced(path: Path, label: Label | None, manifest: Manifest, index: int) -> str:
-    """Why a file is not this shard of this job, in a sentence; empty if it is."""
+    """Returns a sentence that says why a file is not this shard of this job, or "" if it is."""
     first, stop = manifest.bounds(index)
     if label is None:
-        held = "is not a shard that fastunroll encode has written"
+        problem = "is not a shard that fastunroll encode has written"
     elif label.job != manifest.job:
-        held = "holds codes of another job"
+        problem = "holds codes of another job"
     elif (label.first, label.stop) != (first, stop):
-        held = f"holds the codes of rows {label.first} to {label.stop - 1}, not of {first} to {stop - 1}"
+        problem = f"holds the codes of rows {label.first} to {label.stop - 1}, not of {first} to {stop - 1}"
     else:
         return ""
-    return f"{path} {held}: move the file away, and the same command makes the right one"
+    return f"{path} {problem}: move the file away, and run the same command to solve the shard again"
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file begins as a shard does, as far as it goes: it may have been cut short, or be empty."""
+    """Returns whether a file begins like a shard. A truncated or empty file counts as a shard."""
     try:
         with storage.open_regular(path) as file:
-            head = file.read(30 + len(_LABEL))  # of an archive: a header of 30 bytes, then the name of its first file
-    except OSError:  # what cannot be read is nobody's to remove
+            head = file.read(30 + len(_LABEL))  # a zip file starts with a header of 30 bytes and its first file name
+    except OSError:  # a file that cannot be read must not be removed
         return False
     return b"PK\x03\x04".startswith(head[:4]) and _LABEL.encode().startswith(head[30:])
 
 
 def read_codes(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a CSR matrix and what is kept of each sample, if they fit together.
+    """Reads the arrays of the CSR matrix and of the samples, and checks that they fit together.
 
     Raises:
-        DamagedError: they do not, or the file is damaged.
+        DamagedError: the arrays do not fit together, or the file is damaged.
         EncodeError: the file is missing, or cannot be read.
     """
     found = dict(zip(_NAMES, storage.read(path, _NAMES), strict=True))
@@ -100,7 +107,7 @@ def _fit(found: dict[str, NDArray[Any]]) -> bool:
 
 
 def label_if_any(path: Path) -> Label | None:
-    """The label of a shard; None if the file has none, or is damaged.
+    """Reads the label of a shard, and returns None if the file has no label or is damaged.
 
     Raises:
         EncodeError: the file is missing, or cannot be read.
@@ -112,7 +119,7 @@ def label_if_any(path: Path) -> Label | None:
 
 
 def is_complete(path: Path, samples: int) -> bool:
-    """Whether a file has all arrays of a shard, of the right shapes. The arrays themselves are not read.
+    """Returns whether a file has all arrays of a shard with the right shapes. It does not read the arrays.
 
     Raises:
         EncodeError: the file is missing, or cannot be read.

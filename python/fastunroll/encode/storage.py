@@ -1,4 +1,4 @@
-"""``.npz`` files that are either whole or not there, written and read a piece at a time."""
+"""Writes ``.npz`` files piece by piece such that they are complete or do not exist, and reads them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 
 from .errors import DamagedError, EncodeError
 
-# zipfile seeks to a place before the start of a file that was cut short; None is what it raises itself.
-_OF_DAMAGE = (None, errno.EINVAL)
+# The error numbers that mean a damaged file. zipfile seeks to a position before the start of a truncated file (EINVAL),
+# and raises exceptions without an error number (None).
+_DAMAGE_ERRORS = (None, errno.EINVAL)
 
 
 class WriteError(OSError):
-    """A file could not be written, and is not there."""
+    """A file could not be written, and does not exist."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One array of the file, in pieces that lie one after the other."""
+    """An array of the file, given in consecutive pieces."""
 
     name: str
     shape: tuple[int, ...]
@@ -37,18 +38,18 @@ class Member:
 
     @staticmethod
     def of(name: str, array: NDArray[Any]) -> Member:
-        """A whole array."""
+        """Returns the member for an array in memory."""
         return Member(name, array.shape, array.dtype, [array])
 
 
 def write(path: Path, members: Iterable[Member], partial: Path) -> None:
-    """Writes ``path`` by way of ``partial``: the name appears when all of the file is on the disk.
+    """Writes the file ``partial`` and renames it to ``path`` when all its content is on the disk.
 
-    Equal members make equal files, to the last byte: there is no date in them. An error that the iterator of members
-    raises, after the last one too, leaves no file.
+    Equal members give equal files to the last byte, because the files contain no dates. If the iterator of members
+    raises an exception, even after the last member, no file is left.
 
     Raises:
-        WriteError: the disk is full, or fails.
+        WriteError: the disk is full or fails.
     """
     with _whole(path, partial) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for member in members:
@@ -56,14 +57,14 @@ def write(path: Path, members: Iterable[Member], partial: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """The same for a small file of text."""
+    """Writes a small text file, with the same guarantees as :func:`write`."""
     with _whole(path, path.with_name(path.name + ".partial")) as file:
         file.write(text.encode())
 
 
 @contextmanager
 def _whole(path: Path, partial: Path) -> Iterator[BinaryIO]:
-    """A file to write: ``path`` once all is written, nothing if that fails."""
+    """Opens ``partial`` for writing, and renames it to ``path`` at the end or removes it after an exception."""
     try:
         with open(partial, "wb") as file:
             yield file
@@ -82,7 +83,7 @@ def _whole(path: Path, partial: Path) -> Iterator[BinaryIO]:
 def _discard(partial: Path) -> None:
     try:
         partial.unlink(missing_ok=True)
-    except OSError:  # it has no name that is taken for whole, so that it may as well stay
+    except OSError:  # the temporary file does no harm, because its name is not that of a complete file
         return
 
 
@@ -102,7 +103,7 @@ def _add(archive: zipfile.ZipFile, member: Member) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sees to it that new names in a folder outlive a loss of power, where the file system can do that."""
+    """Writes new names in a folder to the disk, so that they survive a power loss, if the file system supports that."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -114,51 +115,51 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_regular(path: Path, buffering: int = -1) -> Any:
-    """A file to read, as ``open`` gives it. To open a pipe would wait for a writer, perhaps for ever.
+    """Opens a regular file for reading. A plain ``open`` of a pipe would wait for a writer without end.
 
     Raises:
-        OSError: there is no such file, or it is a folder, a pipe or a device.
+        OSError: the file does not exist, or it is a folder, a pipe or a device.
     """
-    file = open(path, "rb", buffering=buffering, opener=_opened_at_once)  # noqa: SIM115  # the caller closes it
+    file = open(path, "rb", buffering=buffering, opener=_open_without_waiting)  # noqa: SIM115  # the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.ENOTSUP, "it is a pipe or a device, not a file")
     return file
 
 
-def _opened_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has neither the flag nor such pipes
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has neither this flag nor named pipes
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """An open file, whose reader may meet any content."""
+    """Opens a file, and turns any exception of its reader into :class:`EncodeError`."""
     try:
         with open_regular(path) as file:
             try:
                 yield file
             except (EncodeError, OSError):
                 raise
-            except Exception as error:  # numpy and zipfile raise many kinds; no list of them is complete
+            except Exception as error:  # a damaged file may make NumPy and zipfile raise any kind of exception
                 raise damaged(path) from error
     except OSError as error:
-        if error.errno in _OF_DAMAGE:
+        if error.errno in _DAMAGE_ERRORS:
             raise damaged(path) from None
         raise EncodeError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def damaged(path: Path) -> DamagedError:
-    """The error for a file whose content is wrong."""
+    """Returns the exception for a file whose content is wrong."""
     return DamagedError(
         f"{path} is damaged, or fastunroll encode did not write it: if it did, remove the file and run the same command"
     )
 
 
 def read(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
-    """Some of the arrays in a file; their checksums are verified.
+    """Reads arrays of a file by their names, and verifies their checksums.
 
     Raises:
-        DamagedError: the file is damaged, or something else.
+        DamagedError: the file is damaged, or is not an ``.npz`` file with these arrays.
         EncodeError: the file is missing, or cannot be read.
     """
     with _reading(path) as file, np.load(file, allow_pickle=False) as arrays:
@@ -166,7 +167,7 @@ def read(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a small file.
+    """Reads the content of a small file.
 
     Raises:
         EncodeError: the file is missing, or cannot be read.
@@ -177,10 +178,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parsed(path: Path, text: bytes) -> Any:
-    """What JSON text says that a file holds.
+    """Parses the JSON text of a file.
 
     Raises:
-        DamagedError: it is no JSON, or is nested too deeply.
+        DamagedError: the text is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(text)
@@ -189,9 +190,9 @@ def parsed(path: Path, text: bytes) -> Any:
 
 
 def sizes(path: Path) -> dict[str, tuple[int, ...]] | None:
-    """The shapes of the arrays in a file, without reading them; None if the file is not whole.
+    """Returns the shapes of the arrays in a file without reading them, or None if the file is damaged.
 
-    A file that was cut short has no table of contents, which is at its end.
+    A truncated file has no table of contents, because the table is at the end.
 
     Raises:
         EncodeError: the file is missing, or cannot be read.

@@ -1,4 +1,4 @@
-"""What is said of a finished job."""
+"""The summary of a finished job."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ SHOWN_ROWS = 10
 
 @dataclass
 class Summary:
-    """What was found, and in how long.
+    """The summary of a job. ``print`` shows it as text.
 
     Attributes:
-        output: the file, or the folder of shards.
-        samples: N.
-        columns: n.
-        nonzeros: of all codes together.
-        unconverged: samples whose duality gap is above the tolerance, those without codes left out.
-        largest_gap: over samples with codes.
+        output: the output file, or the folder of shards.
+        samples: the number N of samples.
+        columns: the number n of columns of the codes.
+        nonzeros: the number of nonzeros of all codes.
+        unconverged: the number of samples with codes whose duality gap exceeds the tolerance.
+        largest_gap: the largest duality gap of samples with codes.
         tol: the tolerance.
-        not_finite: samples that hold NaN or infinity, or whose codes would, which have none.
-        first_not_finite: the first of them, by their rows.
-        solved: samples that this call has waited for, rather than found done.
-        seconds: that it took for them.
+        not_finite: the number of samples without codes, because the sample or its code has NaN or infinity.
+        first_not_finite: the rows of the first of these samples.
+        solved: the number of samples that were solved during this call.
+        seconds: the time that this took.
     """
 
     output: Path
@@ -45,7 +45,7 @@ class Summary:
     seconds: float = 0.0
 
     def add(self, start: int, nonzeros: int, gap: NDArray[Any]) -> None:
-        """Counts samples from ``start`` on."""
+        """Adds the samples of a shard, which begins with sample ``start``."""
         bad = np.isnan(gap)
         self.nonzeros += nonzeros
         self.not_finite += int(bad.sum())
@@ -56,11 +56,11 @@ class Summary:
             self.largest_gap = max(self.largest_gap, float(np.nanmax(gap)))
 
     def stored(self) -> dict[str, Any]:
-        """What is kept with the codes: the same for each run of the same job."""
+        """Returns the part of the summary that the output stores. It is the same for every run of a job."""
         return {k: v for k, v in asdict(self).items() if k not in ("output", "solved", "seconds")}
 
     def __str__(self) -> str:
-        density = f", {self.nonzeros / self.samples:.3g} a sample" if self.samples else ""
+        density = f", {self.nonzeros / self.samples:.3g} per sample" if self.samples else ""
         speed = ""
         if self.solved and self.seconds > 0:
             speed = f"; {self.solved / self.seconds:.0f} problems/s over {self.seconds:.1f} s"
@@ -71,8 +71,8 @@ class Summary:
         if self.not_finite:
             more = ", …" if self.not_finite > len(self.first_not_finite) else ""
             lines.append(
-                f"{self.not_finite} of {self.samples} samples hold NaN or infinity, or their codes would, and have "
-                f"none: row{'s' if self.not_finite > 1 else ''} {', '.join(map(str, self.first_not_finite))}{more}"
+                f"{self.not_finite} of {self.samples} samples have no codes because of NaN or infinity: "
+                f"row{'s' if self.not_finite > 1 else ''} {', '.join(map(str, self.first_not_finite))}{more}"
             )
         if self.unconverged:
             lines.append(
@@ -80,13 +80,13 @@ class Summary:
                 f"{self.largest_gap:.2g}, are above the tolerance {self.tol:g}; raise --max-iter or --tol"
             )
         elif self.samples > self.not_finite:
-            which = "all others" if self.not_finite else "all"
-            lines.append(f"{which} converged: duality gaps are at most {self.largest_gap:.2g} of ½‖y‖²")
+            which = "all other samples" if self.not_finite else "all samples"
+            lines.append(f"{which} converged, with duality gaps of at most {self.largest_gap:.2g} of ½‖y‖²")
         return "\n".join(lines)
 
 
 def of_stored(output: Path, stored: object) -> Summary | None:
-    """The summary kept with the codes; None if it is not one."""
+    """Returns the summary that an output stores, or None if the stored value is not a summary."""
     usual = Summary(output, 0, 0, 0.0).stored()
     if not isinstance(stored, dict) or any(type(stored.get(name)) is not type(value) for name, value in usual.items()):
         return None

@@ -93,7 +93,7 @@ class GLISTA(AdaptiveNetwork):
     def _layer(self, k: int) -> dict[str, float]:
         row = {"threshold": float(self.log_theta[k].exp().mean()), "kappa": float(self.kappa[k])}
         row |= {"D": float(self.log_D[k].exp()), "overshoot": float(self.overshoot[k])}
-        return row | ({"passing": float(self._passing[k])} if self._passing else {})
+        return row | ({"support_size": float(self._passing[k])} if self._passing else {})
 
     def extra_repr(self) -> str:
         options = f"gain={self.gain!r}, tied={self.tied}, threshold={self.threshold!r}, selection={self.selection}"

@@ -240,7 +240,7 @@ class UnrolledNetwork(nn.Module):
         beta = {"fista": "momentum", "admm": "relaxation"}.get(form.scheme, "")
         named = {"step": p.step, "threshold": p.theta, "gain": p.gain, beta: p.beta}
         row = {name: of(values) for name, values in named.items() if values}
-        return row | ({"passing": float(form.support_sizes[k])} if form.support_sizes else {})
+        return row | ({"support_size": float(form.support_sizes[k])} if form.support_sizes else {})
 
     def _checked(self, y: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor | None]:
         shape = self.m, self.n

@@ -1,4 +1,4 @@
-"""Training of unrolled networks: on the truth, or without it; end to end, or layer by layer."""
+"""Trains unrolled networks, with or without ground truth, end to end or layer by layer."""
 
 from .history import History as History
 from .losses import Loss as Loss

@@ -1,4 +1,4 @@
-"""Checks of what training is given: networks, functions, losses."""
+"""Checks of the arguments of training functions and of the values that a user's loss returns."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from torch import Tensor
 from .. import _checks
 
 
-def network(model: object, kind: type) -> None:
-    """Refuses what is not a network of ``kind``."""
+def require_network(model: object, kind: type) -> None:
+    """Raises TypeError unless ``model`` is an instance of the network class ``kind``."""
     if not isinstance(model, kind):
         raise TypeError(f"model must be a fastunroll.nn.{kind.__name__}, got {_checks.shown(model)}")
 
 
-def function(name: str, value: object) -> None:
-    """Refuses what cannot be called."""
+def require_callable(name: str, value: object) -> None:
+    """Raises TypeError unless ``value`` can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {_checks.shown(value)}")
 
 
-def truth(found: Tensor, x: Tensor | None) -> Tensor:
-    """``x`` if it is a truth of the shape of the reconstruction ``found``."""
+def require_truth(x_hat: Tensor, x: Tensor | None) -> Tensor:
+    """Returns the ground truth ``x`` after a check that it exists and has the shape of the reconstruction ``x_hat``."""
     if x is None:
         raise ValueError("a supervised loss needs the truth x, but the samples have none: train on kkt or lasso")
-    if x.shape != found.shape:
+    if x.shape != x_hat.shape:
         raise ValueError(
-            f"the truth x must be {_checks.shape_text(found.shape)} as the reconstruction is, got "
+            f"the truth x must have the shape of the reconstruction, {_checks.shape_text(x_hat.shape)}, got "
             f"{_checks.shape_text(x.shape)}"
         )
     return x
 
 
 def loss_value(value: object) -> Tensor:
-    """``value`` if it is what a loss returns: a tensor with one real number."""
+    """Returns the loss ``value`` as a scalar tensor after a check that it is a tensor with one real number."""
     if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
-        got = f"one of {value.dtype}" if isinstance(value, Tensor) and value.numel() == 1 else _checks.shown(value)
-        raise TypeError(f"loss must return a tensor with one real number, got {got}: use .mean(), say")
+        is_number = isinstance(value, Tensor) and value.numel() == 1
+        got = f"a number of {value.dtype}" if is_number else _checks.shown(value)  # type: ignore[attr-defined]
+        raise TypeError(f"loss must return a tensor with one real number, got {got}: end it with .mean(), for example")
     return value.reshape(())

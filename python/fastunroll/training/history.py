@@ -1,4 +1,4 @@
-"""What was measured during training."""
+"""The measurements that training returns: losses over steps, as a table and as a figure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ from ..table import Table
 
 @dataclass(frozen=True)
 class Record:
-    """One check: stage, from 0; the depth it trains; steps done in it; the loss of the last batch and of held-out
-    samples; and the factor of the rates.
+    """The measurements of one check during training.
+
+    Attributes:
+        stage: the index of the stage, counted from 0.
+        depth: the layer whose output the stage trains, counted from 1.
+        step: the number of steps done in the stage.
+        loss: the loss of the last batch.
+        held_out: the loss of the held-out samples.
+        rate: the factor by which the schedule scales all learning rates.
     """
 
     stage: int
@@ -26,22 +33,28 @@ class Record:
 
 @dataclass(frozen=True)
 class History:
-    """The checks of a training in order, the seconds it took in this process, and whether it came to its end."""
+    """The history of a training.
+
+    Attributes:
+        records: one :class:`Record` for each check, in order.
+        seconds: the time that training took in this process.
+        finished: whether training ran to the end of its schedule; False after Ctrl-C.
+    """
 
     records: Sequence[Record]
     seconds: float
     finished: bool
 
     def table(self) -> Table:
-        """A row a check."""
+        """Returns a table with one row for each check."""
         return Table(asdict(record) for record in self.records)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the history as plain data that JSON can hold."""
         return asdict(self)
 
     def plot(self, path: Path | str) -> None:
-        """Draws the loss of held-out samples over steps, and where stages begin, into a picture file.
+        """Draws the losses over steps, with a line where each stage begins, and saves the figure to ``path``.
 
         Raises:
             ModuleNotFoundError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""What networks are trained on: functions of a reconstruction, the measurements, and the truth where it is known."""
+"""Training losses: functions of a reconstruction x̂, the measurements y and, if it is known, the ground truth x."""
 
 from __future__ import annotations
 
@@ -12,43 +12,50 @@ from .. import _checks
 from ..losses import kkt_residual, lasso_objective
 from ..operators.convert import OperatorLike, matrix_or_operator
 from ..operators.linear_operator import LinearOperator
-from .arguments import function, loss_value, truth
+from .arguments import loss_value, require_callable, require_truth
 
-# From x̂ (batch, n), y (batch, m) and x (batch, n), or None, to one number.
+# A loss maps x̂ (batch, n), y (batch, m) and x (batch, n) to a scalar; x is None if there is no ground truth.
 Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def supervised(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
-    """log(Σ‖x̂ − x‖²/Σ‖x‖²), the logarithm of the normalised mean square error: 10/log(10) times it is in dB.
+def supervised(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
+    """The logarithm of the normalised mean square error, log(Σ‖x̂ − x‖²/Σ‖x‖²). The sums run over the batch.
 
-    Its gradient is relative to the error, so that the last decibels are learned as fast as the first.
+    10/log(10) times this loss is the NMSE in dB. The gradient is relative to the error, so a network learns the last
+    decibels as fast as the first.
     """
-    x = truth(found, x)
+    x = require_truth(x_hat, x)
     tiny = torch.finfo(x.real.dtype).tiny
-    return torch.log(((found - x).abs().square().sum() + tiny) / (x.abs().square().sum() + tiny))
+    return torch.log(((x_hat - x).abs().square().sum() + tiny) / (x.abs().square().sum() + tiny))
 
 
-def mean_square(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
-    """The mean over samples of ‖x̂ − x‖²."""
-    return (found - truth(found, x)).abs().square().sum(-1).mean()
+def mean_square(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
+    """The mean of ‖x̂ − x‖² over samples."""
+    return (x_hat - require_truth(x_hat, x)).abs().square().sum(-1).mean()
 
 
 def kkt(A: OperatorLike, lam: float) -> Loss:
-    """The mean KKT residual of min ½‖A x − y‖² + λ‖x‖₁: :func:`fastunroll.losses.kkt_residual`. Needs no truth."""
+    """Returns a loss, the mean KKT residual of min ½‖A x − y‖² + λ‖x‖₁, which needs no ground truth.
+
+    See :func:`fastunroll.losses.kkt_residual`.
+    """
     A, lam = _finite(A), _checks.not_negative("lam", lam)
 
-    def loss(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
-        return kkt_residual(found, y, A, lam).mean()
+    def loss(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
+        return kkt_residual(x_hat, y, A, lam).mean()
 
     return loss
 
 
 def lasso(A: OperatorLike, lam: float) -> Loss:
-    """The mean of ½‖A x − y‖² + λ‖x‖₁: :func:`fastunroll.losses.lasso_objective`. Needs no truth."""
+    """Returns a loss, the mean of ½‖A x − y‖² + λ‖x‖₁ over samples, which needs no ground truth.
+
+    See :func:`fastunroll.losses.lasso_objective`.
+    """
     A, lam = _finite(A), _checks.not_negative("lam", lam)
 
-    def loss(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
-        return lasso_objective(found, y, A, lam).mean()
+    def loss(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
+        return lasso_objective(x_hat, y, A, lam).mean()
 
     return loss
 
@@ -60,16 +67,16 @@ def _finite(A: OperatorLike) -> Tensor | LinearOperator:
 
 
 def total(*weighted: tuple[float, Loss]) -> Loss:
-    """The sum of losses, each times its weight: ``total((1, supervised), (0.1, kkt(A, 0.1)))``."""
+    """Returns the weighted sum of losses, for example ``total((1, supervised), (0.1, kkt(A, 0.1)))``."""
     if not weighted:
         raise ValueError("total needs at least one pair (weight, loss)")
     for pair in weighted:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(f"total needs pairs (weight, loss), got {_checks.shown(pair)}")
         _checks.finite("the weight of a loss", pair[0])
-        function("the loss of a pair", pair[1])
+        require_callable("the loss of a pair", pair[1])
 
-    def loss(found: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
-        return torch.stack([weight * loss_value(part(found, y, x)) for weight, part in weighted]).sum()
+    def loss(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
+        return torch.stack([weight * loss_value(part(x_hat, y, x)) for weight, part in weighted]).sum()
 
     return loss

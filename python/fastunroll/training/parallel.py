@@ -1,4 +1,4 @@
-"""Training in several processes at once, as torchrun starts them; in one, nothing of this does anything."""
+"""Data-parallel training in the processes that torchrun starts. With one process, these functions change nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rank() -> int:
 
 
 def start(model: nn.Module) -> None:
-    """Joins the other processes, if torchrun has started any, and gives all of them the first one's network."""
+    """Joins the process group, if torchrun has started one, and copies the network of the first process to all."""
     several = dist.is_available() and dist.is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1
     if several and not dist.is_initialized():
         device = next(model.parameters()).device
@@ -37,8 +37,8 @@ def processes() -> int:
     return dist.get_world_size() if _is_on() else 1
 
 
-def gathered(value: Tensor) -> list[Tensor]:
-    """Of every process."""
+def gather(value: Tensor) -> list[Tensor]:
+    """Returns the values of all processes, in the order of their ranks."""
     if not _is_on():
         return [value]
     found: list[Any] = [None] * dist.get_world_size()
@@ -47,7 +47,7 @@ def gathered(value: Tensor) -> list[Tensor]:
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
-    """Makes every gradient the mean over processes, in one message."""
+    """Replaces every gradient by its mean over processes, with a single all-reduce."""
     if not _is_on():
         return
     for p in parameters:
@@ -63,7 +63,7 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
 
 
 def mean(value: float) -> float:
-    """Over processes."""
+    """Returns the mean of ``value`` over processes."""
     if not _is_on():
         return value
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -73,12 +73,12 @@ def mean(value: float) -> float:
 
 
 def all_finite(value: float) -> bool:
-    """In every process, so that all of them stop at once."""
+    """Returns whether ``value`` is finite in every process. All processes get the same answer and stop together."""
     return math.isfinite(mean(value))
 
 
-def bar(total: int, title: str, shown: bool) -> Any:
-    """A progress bar, of the first process alone."""
+def progress_bar(total: int, title: str, shown: bool) -> Any:
+    """Returns a progress bar, which only the first process shows."""
     from tqdm import tqdm
 
     return tqdm(total=total, desc=title, unit="step", dynamic_ncols=True, disable=not shown or rank() > 0)

@@ -1,4 +1,4 @@
-"""Which parameters a stage trains, and at which rates."""
+"""The parameters that a stage trains, with their learning rates."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ MATRIX_RATE, NUMBER_RATE = 1e-3, 1e-2
 
 
 def _kind(name: str) -> str:
-    """The attribute that a parameter belongs to: W1.3 to W1, shrinkage.log_alpha.0 to log_alpha."""
+    """Returns the attribute that holds a parameter: "W1" for "W1.3", "log_alpha" for "shrinkage.log_alpha.0"."""
     return [part for part in name.split(".") if not part.isdecimal()][-1]
 
 
 def layer_of(model: UnrolledNetwork, name: str) -> int | None:
-    """The layer, from 0, whose own a parameter is; None for what layers share."""
+    """Returns the index of the layer that a parameter belongs to, counted from 0, or None if all layers share it."""
     path, _, last = name.rpartition(".")
     owner: Any = model.get_submodule(path) if path else model
-    own = last.isdecimal() and isinstance(owner, nn.ParameterList) and len(owner) == model.layers
-    return int(last) if own and model.layers > 1 else None
+    is_per_layer = last.isdecimal() and isinstance(owner, nn.ParameterList) and len(owner) == model.layers
+    return int(last) if is_per_layer and model.layers > 1 else None
 
 
-def rates_of(model: UnrolledNetwork, given: Mapping[str, float] | None) -> dict[str, float]:
-    """The rate of each parameter, by name.
+def learning_rates(model: UnrolledNetwork, given: Mapping[str, float] | None) -> dict[str, float]:
+    """Returns the learning rate of each parameter that requires a gradient, by name.
+
+    Args:
+        model: the network.
+        given: the user's rates, by the attribute that holds the parameters. Other parameters have the default rates.
 
     Raises:
-        ValueError: a rate of something that is no parameter.
+        ValueError: ``given`` names something that is not a parameter.
     """
     if given is not None and not isinstance(given, Mapping):
         raise TypeError(f"rates must map names of parameters to numbers, or be None, got {_checks.shown(given)}")
@@ -45,28 +49,28 @@ def rates_of(model: UnrolledNetwork, given: Mapping[str, float] | None) -> dict[
                 f"rates names {_checks.shown(kind)}, but {type(model).__name__} learns {', '.join(sorted(kinds))}"
             )
     given = {kind: _checks.positive(f"rates[{kind!r}]", rate) for kind, rate in (given or {}).items()}
-    usual = {name: MATRIX_RATE if p.dim() == 2 else NUMBER_RATE for name, p in named.items()}
-    return {name: given.get(_kind(name), rate) for name, rate in usual.items()}
+    defaults = {name: MATRIX_RATE if p.dim() == 2 else NUMBER_RATE for name, p in named.items()}
+    return {name: given.get(_kind(name), rate) for name, rate in defaults.items()}
 
 
-def groups(model: UnrolledNetwork, stage: Stage, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """What a stage trains, as an optimiser wants it: one group for each rate."""
+def parameter_groups(model: UnrolledNetwork, stage: Stage, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Returns the parameters of a stage as the groups of a PyTorch optimiser, with one group for each rate."""
     depth = stage.depth or model.layers
-    found: dict[float, list[Tensor]] = {}
+    by_rate: dict[float, list[Tensor]] = {}
     for name, p in model.named_parameters():
         layer = layer_of(model, name)
-        back = 0 if layer is None else depth - 1 - layer
-        if name in rates and back >= 0 and not (stage.alone and back > 0):
-            found.setdefault(rates[name] * stage.fade**back, []).append(p)
-    return [{"params": tensors, "lr": rate, "initial_lr": rate} for rate, tensors in found.items()]
+        distance = 0 if layer is None else depth - 1 - layer  # from the layer whose output is trained
+        if name in rates and distance >= 0 and not (stage.alone and distance > 0):
+            by_rate.setdefault(rates[name] * stage.fade**distance, []).append(p)
+    return [{"params": tensors, "lr": rate, "initial_lr": rate} for rate, tensors in by_rate.items()]
 
 
 @torch.no_grad()
 def inherit(model: UnrolledNetwork, stage: Stage) -> None:
-    """Starts the parameters of a layer from those of the layer before.
+    """Copies parameters of the layer before to the stage's layer, times the factors of ``stage.inherit``, in place.
 
     Raises:
-        ValueError: there is no list of parameters of that name with one for each layer.
+        ValueError: the network has no list of that name with one parameter for each layer.
     """
     depth = stage.depth or model.layers
     lists = {name.rpartition(".")[2]: m for name, m in model.named_modules() if isinstance(m, nn.ParameterList)}

@@ -1,4 +1,4 @@
-"""The samples that a network is trained on, and those that it is checked on."""
+"""The samples for training, and the held-out samples for checks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from .. import _checks
 from ..data import Problem, Samples, fixed
 
-_DRAWN = "data.sample(count, generator)"
+_SAMPLE_CALL = "data.sample(count, generator)"
 
 
-def checked(name: str, given: Any) -> Samples:
-    """``given`` as y (count, ..., m) and x (count, ..., n), or None, on one device.
+def checked_samples(name: str, given: Any) -> Samples:
+    """Returns the pair ``given`` as :class:`Samples` after a check of its shapes and devices.
 
     Args:
-        name: of what gives the samples, for messages.
-        given: a pair.
+        name: the argument or function that the samples come from, for messages.
+        given: y (count, ..., m) and x (count, ..., n), or None in the place of x.
     """
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise TypeError(
@@ -38,23 +38,23 @@ def checked(name: str, given: Any) -> Samples:
     return Samples(y, x)
 
 
-def drawn(problem: Problem, count: int, generator: torch.Generator) -> Samples:
-    """``count`` samples of a problem.
+def draw_samples(problem: Problem, count: int, generator: torch.Generator) -> Samples:
+    """Draws ``count`` samples of a problem.
 
     Raises:
-        TypeError, ValueError: the problem returns something else.
+        TypeError, ValueError: ``problem.sample`` does not return a pair of tensors with fitting shapes.
     """
-    return checked(_DRAWN, problem.sample(count, generator))
+    return checked_samples(_SAMPLE_CALL, problem.sample(count, generator))
 
 
 class FixedSamples:
-    """Given samples, of which batches are drawn at random."""
+    """A problem that draws its batches at random from a fixed set of samples."""
 
     def __init__(self, samples: Samples, batch: int) -> None:
         if len(samples.y) < batch:
             raise ValueError(
-                f"the training set must hold at least one batch of {batch}, but has {len(samples.y)} samples beside "
-                "those held out"
+                f"the training set must hold at least one batch of {batch} samples, but it has {len(samples.y)} beside "
+                "the held-out samples: use a smaller batch"
             )
         self.samples = samples
 
@@ -64,32 +64,32 @@ class FixedSamples:
         return Samples(y[chosen], None if x is None else x[chosen])
 
 
-def _apart(samples: Samples, count: int, seed: int) -> tuple[Samples, Samples]:
-    """The samples to train on, and ``count`` that are held out, at most a fifth."""
+def _split_held_out(samples: Samples, count: int, seed: int) -> tuple[Samples, Samples]:
+    """Splits samples at random into a training set and ``count`` held-out samples, at most a fifth of all."""
     y, x = samples
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(2 * seed + 1)).to(y.device)
-    apart = min(count, max(1, len(y) // 5))
-    parts = order[apart:], order[:apart]
-    trained, held_out = (Samples(y[part], None if x is None else x[part]) for part in parts)
-    return trained, held_out
+    count = min(count, max(1, len(y) // 5))
+    parts = order[count:], order[:count]
+    training_set, held_out_set = (Samples(y[part], None if x is None else x[part]) for part in parts)
+    return training_set, held_out_set
 
 
-def to_train_and_to_check(
+def split_data(
     data: Problem | Samples | tuple[Tensor, Tensor | None], held_out: int | Samples | tuple[Tensor, Tensor | None],
     batch: int, seed: int,
 ) -> tuple[Problem, Samples]:  # fmt: skip
-    """What to train on, and what to check on."""
-    apart = checked("held_out", held_out) if isinstance(held_out, tuple) else None
+    """Returns the problem that training draws batches from, and the held-out samples."""
+    given = checked_samples("held_out", held_out) if isinstance(held_out, tuple) else None
     count = 0 if isinstance(held_out, tuple) else _checks.count("held_out", held_out)
     if isinstance(data, tuple):
-        samples = checked("data", data)
-        if apart is not None:
-            return FixedSamples(samples, batch), apart
-        trained, kept = _apart(samples, count, seed)
-        return FixedSamples(trained, batch), kept
+        samples = checked_samples("data", data)
+        if given is not None:
+            return FixedSamples(samples, batch), given
+        training_set, held_out_set = _split_held_out(samples, count, seed)
+        return FixedSamples(training_set, batch), held_out_set
     if not callable(getattr(data, "sample", None)):
         raise TypeError(
             f"data must be a problem with sample(count, generator), or samples (y, x), got {_checks.shown(data)}: use "
             "(y, None) for measurements alone"
         )
-    return data, apart or checked(_DRAWN, fixed(data, count, seed))
+    return data, given or checked_samples(_SAMPLE_CALL, fixed(data, count, seed))

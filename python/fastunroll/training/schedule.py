@@ -1,4 +1,4 @@
-"""In which order the layers of a network are trained, and how fast."""
+"""Training schedules: lists of stages that say which layers learn, for how many steps, and at which rates."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from numbers import Integral
 
 from .. import _checks
 
-_MOST_LAYERS = 100_000
+_MAX_LAYERS = 100_000
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Some steps of Adam on the output of one layer.
+    """A number of Adam steps that train the output of one layer.
 
     Args:
-        steps: how many, ≥ 1.
-        depth: the layer whose output is trained, counted from 1; None for the last.
-        alone: train that layer's own parameters, and what all layers share, only.
-        rate: times the rates of the parameters.
-        fade: the parameters of the layer j before it have rates times fade^j. Rates, not gradients, which Adam scales
-            away.
-        final: rates decay, as half a cosine, to this share.
-        inherit: before the stage, the layer's parameters of these names become those of the layer before, times a
-            factor: ``{"log_theta": 0.8}`` starts from 0.8 θ.
+        steps: the number of steps, ≥ 1.
+        depth: the layer whose output the loss sees, counted from 1; None for the last layer.
+        alone: train only the parameters of this layer and the parameters that all layers share. By default the stage
+            trains the parameters of all layers up to ``depth``.
+        rate: a factor of all learning rates.
+        fade: a factor that lowers the rates of earlier layers. The layer j layers before ``depth`` has fade^j times
+            the rate. The factor applies to rates and not to gradients, because Adam is invariant to the scale of
+            gradients.
+        final: the share of the rate that is left at the end. Rates decay along half a cosine.
+        inherit: the parameters that start from the parameters of the layer before, each with a factor.
+            ``{"log_theta": 0.8}`` starts θ of this layer from 0.8 times θ of the layer before.
     """
 
     steps: int
@@ -47,23 +49,29 @@ class Stage:
         if factors and self.depth == 1:
             raise ValueError("inherit starts a layer from the one before it, and the first has none")
         for name, value in (own | numbers | {"inherit": factors}).items():
-            object.__setattr__(self, name, value)  # plain Python, to be written and compared
+            object.__setattr__(self, name, value)  # plain Python values, which checkpoints can store and compare
 
     def rate_at(self, step: int) -> float:
-        """The factor of all rates in a step, counted from 0: a warm-up of 10 steps, then half a cosine."""
+        """Returns the factor of all rates in a step, counted from 0: 10 steps of warm-up within half a cosine."""
         warm = min(1.0, (step + 1) / min(10, self.steps))
         return self.rate * warm * (self.final + (1 - self.final) * (1 + math.cos(math.pi * step / self.steps)) / 2)
 
 
 def _mapping(name: str, value: Mapping[str, float]) -> Mapping[str, float]:
-    """``value`` if it maps names of parameters."""
+    """Returns ``value`` after a check that it is a mapping with strings as keys."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{name} must map names of parameters to numbers, got {_checks.shown(value)}")
     return value
 
 
 def end_to_end(steps: int, rate: float = 1.0, final: float = 0.03) -> list[Stage]:
-    """All layers at once."""
+    """Returns a schedule with a single stage, which trains all layers together.
+
+    Args:
+        steps: the number of steps.
+        rate: a factor of all learning rates.
+        final: the share of the rates that is left at the end.
+    """
     return [Stage(steps, rate=rate, final=final)]
 
 
@@ -77,23 +85,26 @@ def layerwise(
     final: float = 1.0,
     inherit: Mapping[str, float] | None = None,
 ) -> list[Stage]:
-    """Layer after layer: each alone first, then with those before it, once for each of ``rates``.
+    """Returns a schedule that adds layer after layer.
+
+    For each layer, the first stage trains the new layer alone. Then one stage for each entry of ``rates`` trains the
+    new layer together with all layers before it.
 
     Args:
-        layers: K.
-        alone: steps of each new layer.
-        together: steps of all layers so far, for each of ``rates``.
-        rates: of the stages together, times the rates of the parameters. The literature uses (0.2, 0.02).
-        fade: layers further back have rates times fade^j; 0.3 in the literature, where it scales gradients, which Adam
-            undoes. As rates 1 trains better.
+        layers: the number K of layers.
+        alone: the number of steps that train each new layer alone.
+        together: the number of steps that train all layers so far, for each entry of ``rates``. 0 leaves them out.
+        rates: factors of the learning rates in the stages that train layers together. The literature uses (0.2, 0.02).
+        fade: see :class:`Stage`. The literature scales gradients by 0.3, which has no effect with Adam. As a factor of
+            rates, 1 trains better.
         final: see :class:`Stage`.
-        inherit: see :class:`Stage`; not for the first layer.
+        inherit: see :class:`Stage`. The first layer has no layer before it and inherits nothing.
 
     Reference: Chen, Liu, Wang and Yin, *Theoretical linear convergence of unfolded ISTA*, 2018.
     """
     layers = _checks.count("layers", layers)
-    if layers > _MOST_LAYERS:
-        raise ValueError(f"layers must be at most {_MOST_LAYERS}, since each has stages of its own, got {layers}")
+    if layers > _MAX_LAYERS:
+        raise ValueError(f"layers must be at most {_MAX_LAYERS}, since every layer has its stages, got {layers}")
     if not (isinstance(together, Integral) and together == 0):
         together = _checks.count("together", together)
     if not isinstance(rates, (tuple, list)):

@@ -1,4 +1,4 @@
-"""Search for parameters that have no useful gradient: HyperLISTA's three numbers."""
+"""Searches the three numbers of HyperLISTA, which have no useful gradient."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from .. import _checks
 from ..data import Samples
 from ..nn import HyperLISTA
-from .arguments import function, loss_value, network
+from .arguments import loss_value, require_callable, require_network
 from .losses import Loss, supervised
-from .samples import checked
+from .samples import checked_samples
 
 GRID: Mapping[str, Sequence[float]] = {
     "c1": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1),
@@ -30,46 +30,48 @@ def search(
     grid: Mapping[str, Sequence[float]] = GRID,
     steps: int = 60,
 ) -> float:
-    """Sets c₁, c₂, c₃ in place to the best of a grid, improved by Nelder and Mead's simplex; returns their loss.
+    """Searches the numbers c₁, c₂, c₃ of HyperLISTA, sets them in place, and returns their loss.
 
-    The grid is judged by the first 256 samples, the simplex by all: a few hard ones decide where a pooled error ends.
+    A grid search finds the starting point, and the simplex method of Nelder and Mead improves it. The grid search uses
+    the first 256 samples. The simplex method uses all samples, because a few hard samples dominate the pooled error.
 
     Args:
-        model: whose numbers are searched.
-        samples: (y, x) to judge by, some thousands; x may be None for a loss that needs no truth.
+        model: the network.
+        samples: the pair (y, x) that the loss is measured on, a few thousand samples. x may be None if the loss needs
+            no ground truth.
         loss: see :mod:`fastunroll.training`.
-        grid: values of each number.
-        steps: of the simplex.
+        grid: the candidate values of "c1", "c2" and "c3".
+        steps: the number of steps of the simplex method.
 
     Raises:
-        TypeError: an argument is of another kind.
-        ValueError: ``grid`` lacks one of c1, c2, c3 or a value of it; a value is negative; or steps < 1.
+        TypeError: an argument has the wrong type.
+        ValueError: ``grid`` lacks c1, c2 or c3, or has no value for it; a value is negative; or ``steps`` < 1.
 
     Reference: Nelder and Mead, *A simplex method for function minimization*, 1965.
     """
-    network(model, HyperLISTA)
-    function("loss", loss)
+    require_network(model, HyperLISTA)
+    require_callable("loss", loss)
     steps = _checks.count("steps", steps)
     points = [torch.tensor(c, dtype=torch.float64) for c in product(*_grid(grid))]
-    judged = checked("samples", samples)
+    checked = checked_samples("samples", samples)
 
-    def value(c: torch.Tensor, count: int | None = None) -> float:
-        y, x = judged.y[:count], None if judged.x is None else judged.x[:count]
+    def loss_at(c: torch.Tensor, count: int | None = None) -> float:
+        y, x = checked.y[:count], None if checked.x is None else checked.x[:count]
         model.c.copy_(c)
-        found = float(loss_value(loss(model(y), y, x)))
-        return found if found == found else float("inf")
+        value = float(loss_value(loss(model(y), y, x)))
+        return value if value == value else float("inf")
 
     start = model.c.clone()
     try:
-        best = _simplex(value, min(points, key=lambda c: value(c, 256)), steps)
-        return value(best.abs())
+        best = _nelder_mead(loss_at, min(points, key=lambda c: loss_at(c, 256)), steps)
+        return loss_at(best.abs())
     except BaseException:
         model.c.copy_(start)
         raise
 
 
 def _grid(grid: object) -> list[list[float]]:
-    """The values of c₁, c₂, c₃."""
+    """Returns the candidate values of c₁, c₂ and c₃."""
     if not isinstance(grid, Mapping):
         raise TypeError(f"grid must map c1, c2 and c3 to values, got {_checks.shown(grid)}")
     if grid.keys() != GRID.keys():
@@ -80,7 +82,8 @@ def _grid(grid: object) -> list[list[float]]:
     return [[_checks.not_negative(f"a value of grid[{name!r}]", v) for v in grid[name]] for name in GRID]
 
 
-def _simplex(value: Callable[[torch.Tensor], float], start: torch.Tensor, steps: int) -> torch.Tensor:
+def _nelder_mead(value: Callable[[torch.Tensor], float], start: torch.Tensor, steps: int) -> torch.Tensor:
+    """Returns the point that Nelder and Mead's simplex method finds from ``start``."""
     size = len(start)
     corners = [(value(start), start)]
     for i in range(size):

@@ -1,4 +1,4 @@
-"""One loop for all schedules: seeded, checked against held-out samples, resumable, data-parallel under torchrun."""
+"""The training loop. It is seeded, measures held-out samples, resumes from checkpoints, and runs under torchrun."""
 
 from __future__ import annotations
 
@@ -21,54 +21,62 @@ from . import arguments, parallel
 from . import checkpoint as checkpoints
 from .history import History, Record
 from .losses import Loss, supervised
-from .parameters import groups, inherit, rates_of
-from .samples import drawn, to_train_and_to_check
+from .parameters import inherit, learning_rates, parameter_groups
+from .samples import draw_samples, split_data
 from .schedule import Stage
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on. The network has the last weights that were good."""
+    """A loss or gradient is not finite, so training cannot go on. The network has its last good weights."""
 
 
 @dataclass
 class _State:
-    """Where training stands: all that a later process needs to go on to the same bits."""
+    """The progress of a training. A later process that starts from it computes the same bits.
+
+    Attributes:
+        stage: the index of the current stage, counted from 0.
+        step: the number of steps done in the stage.
+        best: the smallest loss of held-out samples in the stage.
+        without_gain: the number of checks since ``best``.
+        records: the fields of all :class:`Record`.
+    """
 
     stage: int = 0
-    step: int = 0  # in the stage
+    step: int = 0
     best: float = math.inf
-    without_gain: int = 0  # checks
+    without_gain: int = 0
     records: list[dict[str, Any]] = field(default_factory=list)
 
     @staticmethod
     def of(found: object, schedule: Sequence[Stage]) -> _State:
-        """The state that a checkpoint holds.
+        """Returns the state that a checkpoint holds.
 
         Raises:
-            checkpoints.Mismatch: it is no state of a training on this schedule.
+            checkpoints.Mismatch: ``found`` is not a state of a training on this schedule.
         """
         kinds = {"stage": (int,), "step": (int,), "best": (float,), "without_gain": (int,), "records": (list,)}
-        checkpoints.record("state", found, kinds)
-        state = _State(**found)  # type: ignore[arg-type]  # its kinds have just been compared
+        checkpoints.require_fields("state", found, kinds)
+        state = _State(**found)  # type: ignore[arg-type]  # require_fields has checked the types
         if math.isnan(state.best):
             raise checkpoints.Mismatch("is damaged, since its best loss is not a number")
-        checkpoints.number("stage", state.stage, 0, len(schedule))
+        checkpoints.require_integer("stage", state.stage, 0, len(schedule))
         steps = 1 if state.stage == len(schedule) else schedule[state.stage].steps
-        checkpoints.number("step", state.step, 0, steps - 1)
-        checkpoints.number("checks without gain", state.without_gain, 0)
+        checkpoints.require_integer("step", state.step, 0, steps - 1)
+        checkpoints.require_integer("checks without gain", state.without_gain, 0)
         counts, numbers = ("stage", "depth", "step"), ("loss", "held_out", "rate")
         for entry in state.records:
-            checkpoints.record(
+            checkpoints.require_fields(
                 "records", entry, {name: (int,) if name in counts else (float,) for name in counts + numbers}
             )
-            checkpoints.number("stage of a record", entry["stage"], 0, len(schedule) - 1)
-            checkpoints.number("depth of a record", entry["depth"], 1)
-            checkpoints.number("step of a record", entry["step"], 1, schedule[entry["stage"]].steps)
+            checkpoints.require_integer("stage of a record", entry["stage"], 0, len(schedule) - 1)
+            checkpoints.require_integer("depth of a record", entry["depth"], 1)
+            checkpoints.require_integer("step of a record", entry["step"], 1, schedule[entry["stage"]].steps)
         return state
 
 
 class Trainer:
-    """The state of one :func:`train`."""
+    """Everything that one call of :func:`train` works with."""
 
     def __init__(
         self, model: UnrolledNetwork, problem: Problem, schedule: Sequence[Stage], loss: Loss, held_out: Samples,
@@ -88,10 +96,10 @@ class Trainer:
     def finished(self) -> bool:
         return self.state.stage >= len(self.schedule)
 
-    # --- what is kept on disk ---
+    # --- checkpoints ---
 
-    def _facts(self) -> dict[str, Any]:
-        """What has to be the same for a later process to go on."""
+    def _settings(self) -> dict[str, Any]:
+        """Returns the settings that must be the same when a later process resumes the training."""
         return {
             "schedule": [asdict(stage) for stage in self.schedule], "batch": self.batch, "rates": dict(self.rates),
             "clip": self.clip, "seed": self.seed, "check_every": self.check_every, "patience": self.patience,
@@ -99,26 +107,26 @@ class Trainer:
         }  # fmt: skip
 
     def _content(self) -> dict[str, Any]:
-        """The entries of a checkpoint."""
+        """Returns the entries of a checkpoint."""
         return {
-            "facts": self._facts(), "state": asdict(self.state), "model": self.model.state_dict(),
-            "best": self.best_weights, "generators": parallel.gathered(self.generator.get_state()),
+            "settings": self._settings(), "state": asdict(self.state), "model": self.model.state_dict(),
+            "best": self.best_weights, "generators": parallel.gather(self.generator.get_state()),
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
         }  # fmt: skip
 
     def save(self) -> None:
         if self.checkpoint is None:
             return
-        content = self._content()  # every process takes part in this
+        content = self._content()  # gathers the generators of all processes, so every process calls it
         if parallel.rank() == 0:
             checkpoints.write(self.checkpoint, content)
 
     def resume(self) -> None:
-        """Goes on from the checkpoint, if there is one; a file that does not fit leaves everything as it is."""
+        """Restores the state of the checkpoint, if there is one. A file that does not fit changes nothing."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         content = checkpoints.read(self.checkpoint)
-        if not checkpoints.equal(content["facts"], self._facts()):
+        if not checkpoints.equal(content["settings"], self._settings()):
             raise ValueError(
                 f"{self.checkpoint} is of another schedule, seed or other arguments: delete it, or give another file"
             )
@@ -129,7 +137,7 @@ class Trainer:
 
     def _restore(self, content: dict[str, Any]) -> None:
         own = self.model.state_dict()
-        model, best = (checkpoints.tensors(name, content[name], own, "network") for name in ("model", "best"))
+        model, best = (checkpoints.checked_tensors(name, content[name], own, "network") for name in ("model", "best"))
         state = _State.of(content["state"], self.schedule)
         stage = None if state.stage == len(self.schedule) else self.schedule[state.stage]
         optimizer = None
@@ -145,15 +153,15 @@ class Trainer:
     # --- training ---
 
     def _optimizer(self, stage: Stage) -> torch.optim.Adam:
-        found = groups(self.model, stage, self.rates)
-        if not found:
+        groups = parameter_groups(self.model, stage, self.rates)
+        if not groups:
             raise ValueError("nothing is left to train: every parameter of this stage is frozen")
-        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for g in found for p in g["params"])
-        return torch.optim.Adam(found, betas=(0.9, 0.99), fused=fused)
+        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for g in groups for p in g["params"])
+        return torch.optim.Adam(groups, betas=(0.9, 0.99), fused=fused)
 
     @torch.no_grad()
     def check(self) -> float:
-        """The loss of the stage on held-out samples; keeps weights that are the best so far."""
+        """Returns the loss on held-out samples, and stores the weights if this loss is the smallest of the stage."""
         state, stage = self.state, self.schedule[self.state.stage]
         y, x = self.held_out
         loss = arguments.loss_value(self.loss(self.model(y, depth=stage.depth), y, x))
@@ -178,7 +186,7 @@ class Trainer:
         self.state.stage, self.state.step = self.state.stage + 1, 0
 
     def step(self) -> float:
-        """One step, and what belongs before and after it; the loss."""
+        """Does one step of Adam, begins or ends a stage where that is due, and returns the loss of the batch."""
         state = self.state
         stage = self.schedule[state.stage]
         if self.optimizer is None:
@@ -188,8 +196,8 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * stage.rate_at(state.step)
         learning = [p for group in optimizer.param_groups for p in group["params"]]
-        with _learning(self.model, learning):
-            y, x = drawn(self.problem, self.batch, self.generator)
+        with _gradients_only_for(learning, self.model):
+            y, x = draw_samples(self.problem, self.batch, self.generator)
             loss = arguments.loss_value(self.loss(self.model(y, depth=stage.depth), y, x))
             norm = math.nan
             if parallel.all_finite(loss.item()):
@@ -231,16 +239,16 @@ class Trainer:
 
 
 @contextmanager
-def _learning(model: UnrolledNetwork, parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Only these parameters ask for gradients: layers before them are then run without."""
+def _gradients_only_for(parameters: Sequence[Tensor], model: UnrolledNetwork) -> Iterator[None]:
+    """Freezes all other parameters of the model, so that the layers before ``parameters`` compute no gradients."""
     chosen = set(map(id, parameters))
-    still = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+    frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
     try:
-        for p in still:
+        for p in frozen:
             p.requires_grad_(False)
         yield
     finally:
-        for p in still:
+        for p in frozen:
             p.requires_grad_()
 
 
@@ -260,62 +268,73 @@ def train(
     checkpoint: Path | str | None = None,
     progress: bool | Callable[[int], object] = True,
 ) -> History:
-    """Trains a network in place, stage after stage, and leaves the best weights of the last.
+    """Trains a network in place, stage after stage.
 
-    Each stage is Adam with rates that decay. Every ``check_every`` steps, and when a stage ends, the loss of held-out
-    samples is measured; a stage ends with the weights that were best there, at worst those it began with. The same
-    arguments and seed give the same bits. Ctrl-C ends training with the best weights so far.
+    Each stage runs Adam with rates that decay. Every ``check_every`` steps, and at the end of a stage, it measures the
+    loss of the held-out samples. At its end a stage restores the weights with the smallest of these losses, which may
+    be the weights that it began with. The same arguments and seed give the same bits. Ctrl-C ends training with the
+    best weights so far.
 
-    Under ``torchrun`` every process draws batches of its own, and gradients are averaged over all of them.
+    Under ``torchrun`` every process draws different batches, and gradients are averaged over processes.
 
     Args:
-        model: what is trained. Parameters that ask for no gradient stay as they are.
-        data: where samples come from: :class:`fastunroll.data.SparseRecovery`, say, drawn anew without end; or fixed
-            samples (y, x) or (y, None), of which batches are drawn, but for those held out.
-        schedule: stages: ``end_to_end(1000)``, ``layerwise(16)``, or any list of :class:`Stage`, such as their sum.
-        loss: see :mod:`fastunroll.training`; any function of x̂, y and x or None.
-        batch: samples of a step, in each process.
-        rates: Adam's rate for parameters, by name: ``{"W": 1e-4, "log_theta": 1e-2}``. By default 1e-3 for matrices,
-            1e-2 for all else.
-        clip: the largest norm of a gradient; larger ones are scaled down.
-        seed: of what is drawn.
-        held_out: how many samples to check on, at most a fifth of fixed ones; or these samples themselves.
-        check_every: steps.
-        patience: a stage ends early after so many checks without gain.
-        checkpoint: a file that is written at every check. If it exists, training goes on from there, to the same bits.
-        progress: show a bar; or a function that is told, after each step, how many are done.
+        model: the network. Parameters that do not require a gradient stay as they are.
+        data: a problem that draws new samples for every batch, such as :class:`fastunroll.data.SparseRecovery`; or a
+            fixed set of samples (y, x) or (y, None), from which batches are drawn after the held-out samples are
+            set aside.
+        schedule: a list of :class:`Stage`, for example ``end_to_end(1000)``, ``layerwise(16)`` or the sum of both.
+        loss: a function of x̂, y and x, where x may be None. See :mod:`fastunroll.training` for the losses it has.
+        batch: the number of samples of a step, in each process.
+        rates: Adam's learning rates by the name of the parameters, ``{"W": 1e-4, "log_theta": 1e-2}``. The default is
+            1e-3 for matrices and 1e-2 for all other parameters.
+        clip: the largest norm of the gradient. A larger gradient is scaled down to it.
+        seed: the seed of all random draws.
+        held_out: the number of held-out samples, at most a fifth of a fixed set; or the held-out samples themselves.
+        check_every: the number of steps between checks.
+        patience: the number of checks without a smaller loss after which a stage ends early.
+        checkpoint: a file that is written at every check. If the file exists, training resumes from it and computes
+            the same bits.
+        progress: whether to show a progress bar; or a function that is called after each step with the number of steps
+            done.
 
     Returns:
-        What was measured on the way.
+        The losses over steps, as a :class:`History`.
 
     Raises:
         TrainingError: a loss or gradient is not finite. The network has its last good weights.
-        ValueError: a set smaller than a batch, rates of unknown parameters, stages deeper than the network, or a
-            checkpoint of something else.
+        ValueError: the training set is smaller than a batch, ``rates`` names an unknown parameter, a stage is deeper
+            than the network, or the checkpoint belongs to another training.
     """
-    arguments.network(model, UnrolledNetwork)
+    arguments.require_network(model, UnrolledNetwork)
     batch, check_every = _checks.count("batch", batch), _checks.count("check_every", check_every)
     clip, seed = _checks.positive("clip", clip), _checks.seed(seed)
     patience = None if patience is None else _checks.count("patience", patience)
-    arguments.function("loss", loss)
+    arguments.require_callable("loss", loss)
     if not callable(progress):
         progress = _checks.flag("progress", progress)
     if not isinstance(schedule, (list, tuple)) or not all(isinstance(stage, Stage) for stage in schedule):
-        raise TypeError(f"schedule must be a list of stages, end_to_end(1000), say, got {_checks.shown(schedule)}")
+        raise TypeError(
+            f"schedule must be a list of stages, got {_checks.shown(schedule)}: use end_to_end(1000), for example"
+        )
     if not schedule:
-        raise ValueError("schedule must have at least one stage: end_to_end(1000), say")
+        raise ValueError("schedule must have at least one stage: use end_to_end(1000), for example")
     for stage in schedule:
         if stage.depth is not None and not 1 <= stage.depth <= model.layers:
-            raise ValueError(f"a stage of depth {stage.depth} needs a network of as many layers, it has {model.layers}")
-    problem, checked = to_train_and_to_check(data, held_out, batch, seed)
+            raise ValueError(
+                f"depth of a stage must be at most {model.layers}, the number of layers of the network, got "
+                f"{stage.depth}: give the network more layers"
+            )
+    problem, held_out_set = split_data(data, held_out, batch, seed)
     path = checkpoints.checked_path(checkpoint)
-    every = rates_of(model, rates)
+    all_rates = learning_rates(model, rates)
     parallel.start(model)
-    trainer = Trainer(model, problem, schedule, loss, checked, every, batch, clip, seed, check_every, patience, path)
+    trainer = Trainer(
+        model, problem, schedule, loss, held_out_set, all_rates, batch, clip, seed, check_every, patience, path
+    )
     trainer.resume()
     total = sum(stage.steps for stage in schedule)
     interrupted = False
-    with parallel.bar(total, type(model).__name__, progress is True) as bar:
+    with parallel.progress_bar(total, type(model).__name__, progress is True) as bar:
         try:
             while not trainer.finished:
                 trainer.step()
