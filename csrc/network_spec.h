@@ -1,4 +1,4 @@
-// The words that describe a network, for the CPU and for devices alike.
+// The words that describe a network. The CPU and devices share them.
 #pragma once
 #include <cstdint>
 

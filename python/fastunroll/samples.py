@@ -26,7 +26,7 @@ def norm(t: Tensor) -> Tensor:
     return torch.linalg.vector_norm(t.flatten(1), dim=1)
 
 
-def or_one(size: Tensor) -> Tensor:
+def safe_divisor(size: Tensor) -> Tensor:
     """What to divide by: the size, or 1 where it is zero."""
     return torch.where(size > 0, size, torch.ones_like(size))
 
@@ -35,4 +35,4 @@ def random_directions(like: Tensor, generator: torch.Generator) -> Tensor:
     """A random vector of norm 1 for each sample, of the shape, dtype and device of ``like``."""
     dtype = torch.complex64 if like.is_complex() else torch.float32
     v = torch.randn(like.shape, generator=generator, dtype=dtype).to(like)
-    return v / column(or_one(norm(v)), v)
+    return v / column(safe_divisor(norm(v)), v)

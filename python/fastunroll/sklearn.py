@@ -53,7 +53,7 @@ class _Prepared:
         self.dictionary, self.positive = dictionary, positive
         self.lasso = Lasso(dictionary.T, nonnegative=positive)
 
-    def serves(self, dictionary: Floats, positive: bool) -> bool:
+    def fits(self, dictionary: Floats, positive: bool) -> bool:
         mine = self.dictionary
         return self.positive == positive and mine.dtype == dictionary.dtype and np.array_equal(mine, dictionary)
 
@@ -314,7 +314,7 @@ _kept: WeakKeyDictionary[SparseCoder, _Prepared] = WeakKeyDictionary()
 def _prepared(coder: SparseCoder, dictionary: Floats, positive: bool) -> _Prepared:
     """The solver kept for an estimator, made anew if its dictionary or the constraint changed."""
     kept = _kept.get(coder)
-    if kept is None or not kept.serves(dictionary, positive):
+    if kept is None or not kept.fits(dictionary, positive):
         # A copy, so that a change of the dictionary in place is seen.
         kept = _kept[coder] = _Prepared(dictionary.copy(), positive)
     return kept

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._precision import own_precision
-from ..samples import column, inner, norm, or_one, random_directions
+from ..samples import column, inner, norm, random_directions, safe_divisor
 
 _STEPS = 40
 _RISK = 1e-9
@@ -74,7 +74,7 @@ def _lanczos(normal: Callable[[Tensor], Tensor], like: Tensor) -> float:
         w = w - column(diagonal[-1], v) * v
         beside.append(norm(w))
         # Where nothing is left an invariant subspace has been found: zeros from here on.
-        v, before = w / column(or_one(beside[-1]), w), v
+        v, before = w / column(safe_divisor(beside[-1]), w), v
     matrices = torch.diag_embed(torch.stack(diagonal, 1).double().cpu())
     for i, b in enumerate(beside[1:steps], start=1):
         matrices[:, i - 1, i] = matrices[:, i, i - 1] = b.double().cpu()

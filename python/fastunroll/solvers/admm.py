@@ -14,10 +14,10 @@ from ..operators.solve import Factorised, conjugate_gradients
 from ..products import product
 from ..prox import Proximal
 from ..samples import total
-from .batch import Batch, watched
+from .batch import Batch, run_monitored
 from .divergence import Divergence
 from .duality import distance, measures
-from .history import EVERY, Callback, History, Watch
+from .history import EVERY, Callback, History, Monitor
 from .problem import Problem, positive_scalar, problem, require_precision, require_values
 
 # The objective of z rises for a while where ρ is far from good: seen to 2.3 times that of zero.
@@ -41,14 +41,14 @@ class Solved:
     def __init__(self, p: Problem, solve: Solve | None, steps: int) -> None:
         assert p.operator is not None
         own = p.operator.solve if p.operator.solves else None
-        self.back, self.solve, self.steps = p.back, own if solve is None else solve, steps
+        self.At_y, self.solve, self.steps = p.At_y, own if solve is None else solve, steps
         self.rho = torch.ones(())
 
     def factorise(self, rho: Tensor) -> None:
-        self.rho = rho.to(self.back.real.dtype if self.back.is_complex() else self.back.dtype)
+        self.rho = rho.to(self.At_y.real.dtype if self.At_y.is_complex() else self.At_y.dtype)
 
     def __call__(self, p: Problem, w: Tensor, x: Tensor) -> Tensor:
-        b = self.back + self.rho * w
+        b = self.At_y + self.rho * w
         if self.solve is not None:
             found = self.solve(b, self.rho)
             if not isinstance(found, Tensor) or found.shape != b.shape:
@@ -68,16 +68,16 @@ class Iterations(Batch):
     state = ("u", "solution", "before")
 
     def __init__(
-        self, p: Problem, watch: Watch, linear: Corrected | Solved, rho: Tensor, relaxation: float, adaptive: bool
+        self, p: Problem, monitor: Monitor, linear: Corrected | Solved, rho: Tensor, relaxation: float, adaptive: bool
     ) -> None:
-        super().__init__(p, watch)
-        self.watch, self.linear, self.relaxation, self.adaptive = watch, linear, relaxation, adaptive
+        super().__init__(p, monitor)
+        self.monitor, self.linear, self.relaxation, self.adaptive = monitor, linear, relaxation, adaptive
         self.u = torch.zeros_like(self.iterate)
         self.solution = self.before = self.iterate
         self.primal = self.dual = self.gap.new_zeros(())
         self.done = 0
         self.set_rho(rho)
-        self.look()
+        self.drop_converged()
 
     def set_rho(self, rho: Tensor) -> None:
         self.rho = rho
@@ -85,27 +85,27 @@ class Iterations(Batch):
 
     def move(self) -> None:
         z = self.before = self.iterate
-        self.solution = self.linear(self.going, z - self.u, self.solution)
+        self.solution = self.linear(self.active, z - self.u, self.solution)
         relaxed = self.relaxation * self.solution + (1 - self.relaxation) * z
-        lam = self.going.lam
-        self.iterate = self.going.prox(relaxed + self.u, lam / self.rho.to(lam.dtype))
+        lam = self.active.lam
+        self.iterate = self.active.prox(relaxed + self.u, lam / self.rho.to(lam.dtype))
         self.u = self.u + relaxed - self.iterate
         self.done += 1
         if self.done % EVERY == 0:
             self.balance()
 
     def measured_gap(self) -> Tensor:
-        going, z = self.going, self.iterate
-        residual = going.residual(z)
-        return distance(going, z, residual, going.adjoint(residual))
+        active, z = self.active, self.iterate
+        residual = active.residual(z)
+        return distance(active, z, residual, active.adjoint(residual))
 
     def balance(self) -> None:
         """Doubles or halves ρ where one residual is ten times the other; in the first half, to come to rest."""
         with torch.no_grad():
             moves = self.solution - self.iterate, self.iterate - self.before
-            self.primal, moved = (torch.linalg.vector_norm(self.going.in_users_units(move)) for move in moves)
+            self.primal, moved = (torch.linalg.vector_norm(self.active.in_users_units(move)) for move in moves)
             self.dual = moved * self.rho.to(moved.dtype)
-        if not self.adaptive or 2 * self.done > self.watch.iterations:
+        if not self.adaptive or 2 * self.done > self.monitor.iterations:
             return
         primal, dual = float(self.primal), float(self.dual)
         factor = 2.0 if primal > 10 * dual else 0.5 if dual > 10 * primal else 1.0
@@ -209,7 +209,7 @@ def admm(
     Reference: Boyd, Parikh, Chu, Peleato and Eckstein, *Distributed optimization and statistical learning via the
     alternating direction method of multipliers*, 2011, sections 3.4.1, 3.4.3, 4.2.4 and 6.4.
     """
-    watch = Watch("admm", DIVERGENCE, iterations, tol, callback, progress, history)
+    monitor = Monitor("admm", DIVERGENCE, iterations, tol, callback, progress, history)
     p = problem(A, y, lam, x0, nonnegative=nonnegative, prox=prox)
     require_precision(p.y)
     require_values(p, rho)
@@ -223,6 +223,6 @@ def admm(
     def begin() -> Iterations:
         start = mean_eigenvalue(p) if rho is None else positive_scalar("rho", rho, p.y).double()
         linear = Solved(p, solve, steps) if p.A is None else Corrected(_checks.finite_matrix("A", p.A))
-        return Iterations(p, watch, linear, torch.where(start > 0, start, 1.0), float(relaxation), adaptive)
+        return Iterations(p, monitor, linear, torch.where(start > 0, start, 1.0), float(relaxation), adaptive)
 
-    return watched(p, watch, begin)
+    return run_monitored(p, monitor, begin)

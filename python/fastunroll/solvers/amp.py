@@ -10,10 +10,10 @@ from ..arrays import takes_arrays
 from ..engine.native import run
 from ..operators.convert import OperatorLike
 from ..prox import soft_threshold
-from ..samples import column, norm, or_one
-from .batch import Batch, watched
+from ..samples import column, norm, safe_divisor
+from .batch import Batch, run_monitored
 from .divergence import Divergence
-from .history import Callback, History, Watch
+from .history import Callback, History, Monitor
 from .problem import Problem, positive_scalar, problem, require_precision, require_values
 
 # The residual of a run that converges may grow for a while: its square was seen to by a factor of 2.8.
@@ -27,8 +27,8 @@ class Iterations(Batch):
 
     state = ("v", "before")
 
-    def __init__(self, p: Problem, watch: Watch, alpha: Tensor, damping: float) -> None:
-        super().__init__(p, watch)
+    def __init__(self, p: Problem, monitor: Monitor, alpha: Tensor, damping: float) -> None:
+        super().__init__(p, monitor)
         self.alpha, self.damping = alpha, damping
         self.v, self.before = -p.start_residual, self.iterate
         self.sizes = norm(self.v).detach()  # of all samples
@@ -38,11 +38,11 @@ class Iterations(Batch):
 
     def move(self) -> None:
         x, v, beta = self.iterate, self.v, self.damping
-        z = x + self.going.adjoint(v)
+        z = x + self.active.adjoint(v)
         following = soft_threshold(z, column(self.theta(norm(v)), z))
         count = (following != 0).flatten(1).sum(1).to(v.dtype)
         self.iterate, self.before = following if beta == 1 else x + beta * (following - x), x
-        corrected = column(count / self.p.measurements, v) * v - self.going.residual(self.iterate)
+        corrected = column(count / self.p.measurements, v) * v - self.active.residual(self.iterate)
         self.v = corrected if beta == 1 else v + beta * (corrected - v)
 
     def measured_gap(self) -> Tensor:
@@ -51,7 +51,7 @@ class Iterations(Batch):
             self.sizes = torch.where(self.converged(), self.sizes, sizes)
         else:
             self.sizes = self.sizes.index_copy(0, self.rows, sizes)
-        return norm(self.iterate - self.before) / or_one(norm(self.iterate))
+        return norm(self.iterate - self.before) / safe_divisor(norm(self.iterate))
 
     def measures(self) -> dict[str, Tensor]:
         """What a history holds."""
@@ -119,7 +119,7 @@ def amp(
     References: Donoho, Maleki and Montanari, *Message-passing algorithms for compressed sensing*, 2009; Rangan,
     Schniter and Fletcher, *On the convergence of approximate message passing with arbitrary matrices*, 2014 (damping).
     """
-    watch = Watch("amp", DIVERGENCE, iterations, tol, callback, progress, history)
+    monitor = Monitor("amp", DIVERGENCE, iterations, tol, callback, progress, history)
     p = problem(A, y, 0.0, x0)
     require_precision(p.y)
     _checks.real("y", p.y)
@@ -127,10 +127,10 @@ def amp(
     if not 0 < _checks.positive("damping", damping) <= 1:
         raise ValueError(f"damping must be a number in (0, 1], where 1 is no damping, got {damping!r}")
     p = p.in_units()
-    if p.A is not None and damping == 1 and watch.tol == 0 and not watch.looks:
-        form = ops.NetworkSpec(watch.iterations, linear="gradient", scheme="amp")
+    if p.A is not None and damping == 1 and monitor.tol == 0 and not monitor.is_observed:
+        form = ops.NetworkSpec(monitor.iterations, linear="gradient", scheme="amp")
         x = run(form, ops.Parameters([p.A], [], [], [factor]), p.y, p.x0)[0]
-        watch.divergence.warn(watch.name, watch.divergence.of(p, x))
+        monitor.divergence.warn(monitor.name, monitor.divergence.of(p, x))
         return p.restore(x)
     require_values(p, alpha)
-    return watched(p, watch, lambda: Iterations(p, watch, factor, float(damping)))
+    return run_monitored(p, monitor, lambda: Iterations(p, monitor, factor, float(damping)))

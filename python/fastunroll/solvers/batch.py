@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._precision import own_precision
 from ..samples import column
-from .history import EVERY, Watch, looked_at
+from .history import EVERY, Monitor, run_blocks
 from .problem import Problem
 
 
@@ -24,7 +24,7 @@ class Run(Protocol):
     def gap(self) -> Tensor: ...
 
     @property
-    def made(self) -> Tensor: ...
+    def iterations(self) -> Tensor: ...
 
     def advance(self, count: int) -> bool:
         """So many iterations more; whether all samples have converged."""
@@ -37,15 +37,15 @@ class Run(Protocol):
         """What a history holds."""
 
 
-def watched(p: Problem, watch: Watch, begin: Callable[[], Run]) -> Tensor:
-    """The iterations that ``watch`` asks for: x, in the leading shape and the units of y."""
-    with own_precision(p.y), watch:
+def run_monitored(p: Problem, monitor: Monitor, begin: Callable[[], Run]) -> Tensor:
+    """The iterations that ``monitor`` asks for: x, in the leading shape and the units of y."""
+    with own_precision(p.y), monitor:
         run = begin()
-        looked_at(watch, run.advance, lambda done: watch.look(done, p.restore(run.x), run.gap, run.measures))
+        run_blocks(monitor, run.advance, lambda done: monitor.report(done, p.restore(run.x), run.gap, run.measures))
     x, gap = p.restore(run.x), run.gap
     if p.unit is not None:  # the gap of an x that overflows in the units of y is not the gap of what is returned
         gap = torch.where(torch.isfinite(x).reshape(run.x.shape).flatten(1).all(1), gap, torch.nan)
-    watch.finish(gap, run.made, watch.divergence.of(p, run.x, run.known_residual), p.lead)
+    monitor.finish(gap, run.iterations, monitor.divergence.of(p, run.x, run.known_residual), p.batch_shape)
     return x
 
 
@@ -61,17 +61,17 @@ class Batch:
     Attributes:
         gap, made: (B,), of all samples: what is compared with tol, infinite at first and where nobody asks;
             iterations.
-        going: the problem of the samples that go on.
+        active: the problem of the samples that go on.
         iterate: where they are.
     """
 
     state: tuple[str, ...] = ()
 
-    def __init__(self, p: Problem, watch: Watch) -> None:
-        self.p, self.going, self.tol, self.asked = p, p, watch.tol, watch.measures
+    def __init__(self, p: Problem, monitor: Monitor) -> None:
+        self.p, self.active, self.tol, self.asked = p, p, monitor.tol, monitor.measures
         self.iterate = self.kept = p.start()
         self.gap = torch.full((p.batch,), torch.inf, dtype=p.y.abs().dtype, device=p.y.device)
-        self.made = torch.zeros(p.batch, dtype=torch.int64, device=p.y.device)
+        self.iterations = torch.zeros(p.batch, dtype=torch.int64, device=p.y.device)
         self.rows = torch.arange(p.batch, device=p.y.device)  # which samples go on
 
     def move(self) -> None:
@@ -104,7 +104,7 @@ class Batch:
         if not self.asked:
             for _ in range(count if self.p.batch else 1):
                 self.move()
-            self.made = self.made + count
+            self.iterations = self.iterations + count
             return False
         for done in range(1, count + 1):
             # An empty batch makes one iteration, by which its result has a gradient like that of any other.
@@ -115,12 +115,12 @@ class Batch:
                 more = torch.full_like(self.rows, done % EVERY or EVERY)
                 if self.p.A is None:
                     more = more * ~self.converged()
-                self.made = self.made.index_add(0, self.rows, more)
-                if self.look():
+                self.iterations = self.iterations.index_add(0, self.rows, more)
+                if self.drop_converged():
                     break
         return self.tol > 0 and bool(self.converged().all())
 
-    def look(self) -> bool:
+    def drop_converged(self) -> bool:
         """Measures, if anybody asks, and leaves out what has converged; whether that is all."""
         if not self.asked:
             return False
@@ -134,12 +134,12 @@ class Batch:
             self.kept = torch.where(column(self.converged() & ~before, self.kept), self.iterate, self.kept)
             return bool(self.converged().all())
         self.gap = self.gap.index_copy(0, self.rows, gap)
-        going = ~(gap <= self.tol)
-        if bool(going.all()):
+        active = ~(gap <= self.tol)
+        if bool(active.all()):
             return False
         self.kept = self.kept.index_copy(0, self.rows, self.iterate)
-        some = going.nonzero()[:, 0]
-        self.rows, self.going = self.rows[some], self.going.samples(some)
+        some = active.nonzero()[:, 0]
+        self.rows, self.active = self.rows[some], self.active.samples(some)
         for name in ("iterate", *self.state):
             value = getattr(self, name)
             setattr(self, name, value[some] if isinstance(value, Tensor) else value)

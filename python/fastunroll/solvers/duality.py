@@ -12,7 +12,7 @@ from .._precision import own_precision
 from ..arrays import takes_arrays
 from ..operators.convert import OperatorLike
 from ..prox import Proximal
-from ..samples import column, inner, norm, or_one
+from ..samples import column, inner, norm, safe_divisor
 from .problem import LASSO_NONNEGATIVE, NONNEGATIVE_WITH_PROX, Problem, problem, require_precision, require_real
 
 
@@ -31,7 +31,7 @@ def relative_gap(p: Problem, x: Tensor, residual: Tensor, gradient: Tensor) -> T
     least, largest = p.prior.dual_range(-gradient, p.lam)
     s = torch.maximum(torch.minimum(s, largest), least)
     gap = (1 - s).square() * square / 2 + p.prior.fenchel_gap(x, -column(s, x) * gradient, p.lam)
-    return gap / or_one(inner(p.y, p.y) / 2)
+    return gap / safe_divisor(inner(p.y, p.y) / 2)
 
 
 def kkt(p: Problem, x: Tensor, gradient: Tensor) -> Tensor:
@@ -128,4 +128,4 @@ def duality_gap(
     with own_precision(p.y):
         residual = p.residual(p.x0)
         gap = relative_gap(p, p.x0, residual, p.adjoint(residual))
-    return gap.reshape(p.lead)
+    return gap.reshape(p.batch_shape)

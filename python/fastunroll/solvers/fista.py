@@ -12,7 +12,7 @@ from torch import Tensor
 from ..arrays import takes_arrays
 from ..operators.convert import OperatorLike
 from ..prox import Proximal
-from .history import Callback, History, Watch
+from .history import Callback, History, Monitor
 from .ista import solve
 from .proximal_gradient import DIVERGENCE
 
@@ -110,5 +110,5 @@ def fista(
     (``monotone``: *Fast gradient-based algorithms for constrained total variation image denoising and deblurring
     problems*, 2009); O'Donoghue and Candès, *Adaptive restart for accelerated gradient schemes*, 2015.
     """
-    watch = Watch("fista", DIVERGENCE, iterations, tol, callback, progress, history)
-    return solve(A, y, lam, step, x0, beck_teboulle, watch, return_iterates, restart, monotone, nonnegative, prox)
+    monitor = Monitor("fista", DIVERGENCE, iterations, tol, callback, progress, history)
+    return solve(A, y, lam, step, x0, beck_teboulle, monitor, return_iterates, restart, monotone, nonnegative, prox)

@@ -70,7 +70,7 @@ class History:
             getattr(self, name).append(float(value.double().mean()))
 
 
-class Watch:
+class Monitor:
     """Runs blocks of iterations and, between them, keeps the user informed: history, callback, progress bar.
 
     One is made from the arguments of a solver, which it checks.
@@ -99,7 +99,7 @@ class Watch:
         self.ended = False  # by the callback
 
     @property
-    def looks(self) -> bool:
+    def is_observed(self) -> bool:
         """Whether anybody wants to look between iterations."""
         return self.callback is not None or self.history is not None or self.progress
 
@@ -108,7 +108,7 @@ class Watch:
         """Whether anybody asks for what is compared with tol."""
         return self.tol > 0 or self.history is not None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Monitor:
         if self.history is not None:
             self.history.clear()
         if self.progress:
@@ -119,7 +119,7 @@ class Watch:
         if self.progress:
             self.bar.close()
 
-    def look(self, iteration: int, x: Tensor, gap: Tensor, measure: Callable[[], dict[str, Tensor]]) -> bool:
+    def report(self, iteration: int, x: Tensor, gap: Tensor, measure: Callable[[], dict[str, Tensor]]) -> bool:
         """After so many iterations: whether to stop. gap: what is compared with tol, (B,)."""
         if self.history is not None:
             self.history.add(iteration, {name: value.detach() for name, value in measure().items()})
@@ -155,12 +155,12 @@ class Watch:
             )
 
 
-def looked_at(watch: Watch, block: Callable[[int], bool], look: Callable[[int], bool]) -> None:
+def run_blocks(monitor: Monitor, block: Callable[[int], bool], look: Callable[[int], bool]) -> None:
     """Runs ``block(iterations)`` until it returns True, all have converged, or ``look(iteration)`` says so."""
     done = 0
-    while done < watch.iterations:
-        size = min(EVERY if watch.looks else watch.iterations, watch.iterations - done)
+    while done < monitor.iterations:
+        size = min(EVERY if monitor.is_observed else monitor.iterations, monitor.iterations - done)
         converged = block(size)
         done += size
-        if (watch.looks and look(done)) or converged:
+        if (monitor.is_observed and look(done)) or converged:
             return

@@ -12,7 +12,7 @@ from ..operators.convert import OperatorLike
 from ..operators.norm import spectral_norm
 from ..prox import Proximal
 from . import proximal_gradient
-from .history import Callback, History, Watch
+from .history import Callback, History, Monitor
 from .lipschitz import step_of
 from .problem import positive_scalar, problem, require_precision, require_values
 
@@ -24,39 +24,47 @@ def solve(
     step: Tensor | float | None,
     x0: Tensor | None,
     momentum: Callable[[int], Tensor] | None,
-    watch: Watch,
+    monitor: Monitor,
     return_iterates: bool,
     restart: bool = False,
     monotone: bool = False,
     nonnegative: bool = False,
     prox: Proximal | None = None,
 ) -> Tensor:
-    """Checks arguments and runs proximal gradient iterations: the given momentum, or what watches samples."""
+    """Checks arguments and runs proximal gradient iterations: in one native call where their number is fixed."""
     return_iterates = _checks.flag("return_iterates", return_iterates)
     restart, monotone = _checks.flag("restart", restart), _checks.flag("monotone", monotone)
     p = problem(A, y, lam, x0, nonnegative=nonnegative, prox=prox)
     if monotone and not p.prior.has_value:
         raise ValueError(f"monotone compares objectives, for which {type(p.prior).__name__} must define value(x)")
-    watches = watch.tol > 0 or watch.looks or restart or monotone or p.A is None or p.lam.dim() > 1 or not p.is_lasso
+    watches = (
+        monitor.tol > 0
+        or monitor.is_observed
+        or restart
+        or monotone
+        or p.A is None
+        or p.lam.dim() > 1
+        or not p.is_lasso
+    )
     if return_iterates and watches:
         raise ValueError(
             "return_iterates keeps every iterate of a fixed number of iterations on one matrix with one λ: "
             "use callback to look at the others"
         )
-    if watches:
+    if not is_one_native_call:
         require_precision(p.y)
         require_values(p, step)
         rule = proximal_gradient.Rule(step_of(p, step), momentum is not None, restart, monotone)
-        return proximal_gradient.run(p, rule, watch)
+        return proximal_gradient.run(p, rule, monitor)
     assert p.A is not None
     if step is None:  # as the networks that unroll these iterations are initialised, to the last bit
         step = 1 / spectral_norm(_checks.nonzero_matrix("A", p.A)) ** 2
     step = positive_scalar("step", step, p.y)
     y, x0 = p.restore(p.y), None if p.x0 is None else p.restore(p.x0)
-    beta = None if momentum is None else momentum(watch.iterations)
-    x = functional.ista(y, p.A, x0, step, p.lam * step, beta, watch.iterations, return_iterates, p.nonnegative)
+    beta = None if momentum is None else momentum(monitor.iterations)
+    x = functional.ista(y, p.A, x0, step, p.lam * step, beta, monitor.iterations, return_iterates, p.nonnegative)
     last = x[-1] if return_iterates else x
-    watch.divergence.warn(watch.name, watch.divergence.of(p, last.reshape(p.batch, p.A.shape[1])))
+    monitor.divergence.warn(monitor.name, monitor.divergence.of(p, last.reshape(p.batch, p.A.shape[1])))
     return x
 
 
@@ -125,5 +133,5 @@ def ista(
 
     Reference: Daubechies, Defrise and De Mol 2004.
     """
-    watch = Watch("ista", proximal_gradient.DIVERGENCE, iterations, tol, callback, progress, history)
-    return solve(A, y, lam, step, x0, None, watch, return_iterates, nonnegative=nonnegative, prox=prox)
+    monitor = Monitor("ista", proximal_gradient.DIVERGENCE, iterations, tol, callback, progress, history)
+    return solve(A, y, lam, step, x0, None, monitor, return_iterates, nonnegative=nonnegative, prox=prox)

@@ -52,7 +52,7 @@ def lambda_max(A: OperatorLike, Y: Tensor, *, nonnegative: bool = False) -> Any:
         require_values(p)
     else:
         _checks.finite_matrix("A", p.A)
-    size = p.back if p.nonnegative else p.back.abs()
+    size = p.At_y if p.nonnegative else p.At_y.abs()
     size = size.flatten(1)
     largest = size.amax(1) if size.shape[1] else size.new_zeros(p.batch)
-    return largest.clamp_min(0).reshape(p.lead)
+    return largest.clamp_min(0).reshape(p.batch_shape)

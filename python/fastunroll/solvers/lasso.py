@@ -18,7 +18,7 @@ from ..products import product
 from .implicit import attach
 from .lasso_batched import Problem
 from .lasso_path import WARM, progression
-from .lasso_prepared import Prepared, pays
+from .lasso_prepared import PreparedLasso, pays
 from .problem import require_seen
 from .sparse import adjoint_product, is_sparse, refuse_gradients, sparse_matrix
 
@@ -91,7 +91,7 @@ class Lasso:
       they cost is less than the Gram matrix of all columns would.
 
     Samples are independent: in native code, which batch one comes in, the number of threads and the instruction set
-    change no bit of its result, going the same way.
+    change no bit of its result, active the same way.
 
     Args:
         A: (m, n), float32 or float64, finite; a tensor or a NumPy array, its rows or its columns side by side, or a
@@ -150,7 +150,7 @@ class Lasso:
                 raise ValueError("weights must be finite and > 0: leave out columns of A that must not be used")
         nonnegative, ridge = _checks.flag("nonnegative", nonnegative), _checks.not_negative("ridge", ridge)
         self._problem = Problem(matrix, w, nonnegative, ridge)
-        self._prepared: Prepared | None = None
+        self._prepared: PreparedLasso | None = None
 
     @property
     def A(self) -> Tensor:
@@ -278,7 +278,7 @@ class Lasso:
         require_seen(flat, lams, start)
         prepared = self._prepared  # another thread may replace it
         if prepared is None or not prepared.is_current():
-            prepared = self._prepared = Prepared(self._problem.detach(), self._gram)
+            prepared = self._prepared = PreparedLasso(self._problem.detach(), self._gram)
         with torch.no_grad():
             x, gap, iterations = prepared.solve(flat.detach(), lams.detach(), tol, start, max_iter)
         if not is_sparse(self.A):

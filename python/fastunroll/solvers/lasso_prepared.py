@@ -17,7 +17,7 @@ FEW_COLUMNS = 2048  # whose Gram matrix any memory has room for
 LARGEST_GRAM = 1 << 30  # bytes; beyond, no Gram matrix of all columns is made
 
 
-def serves(A: Tensor) -> bool:
+def is_supported(A: Tensor) -> bool:
     """Whether native code solves problems of this matrix."""
     return ops.is_supported_on_cpu(A) and A.shape.numel() > 0 and A.shape[1] < 1 << 31
 
@@ -57,7 +57,7 @@ def _objective(p: Problem, x: Tensor, y: Tensor, limit: Tensor) -> Tensor:
     return _sums(product(x, p.A, start=-y).square()) / 2 + _sums(limit * x.abs() + p.ridge / 2 * x.square())
 
 
-class Prepared:
+class PreparedLasso:
     """A problem and what is kept for it.
 
     gram: whether to make the Gram matrix of all columns; None makes it for a sample by which it pays.
@@ -70,10 +70,10 @@ class Prepared:
         self._versions = _versions(problem)
         self._dictionary: ops.Dictionary | None = None
         self._batched: Batched | None = None
-        self._double: Prepared | None = None
+        self._double: PreparedLasso | None = None
 
     def is_current(self) -> bool:
-        """Whether it serves the instruction set in use, and nothing was changed in place."""
+        """Whether it was made for the instruction set in use, and nothing was changed in place since."""
         current = self._dictionary is None or self._dictionary.is_current()
         return current and _versions(self.problem) == self._versions
 
@@ -90,7 +90,7 @@ class Prepared:
         """
         self._samples += len(y)
         p = self.problem
-        few = serves(p.A) and not (pays(p.A, self._samples) if self._gram is None else self._gram)
+        few = is_supported(p.A) and not (pays(p.A, self._samples) if self._gram is None else self._gram)
         if few:
             return self._from_columns(ops.Samples(y, lam, p.weights, x0, p.nonnegative, tol, max_iter))
         later = max_iter // 2 if y.dtype == torch.float32 else 0
@@ -124,7 +124,7 @@ class Prepared:
     ) -> tuple[Tensor, Tensor, Tensor, int]:
         """In the precision of y; and how many gaps are not within ``tol``."""
         p = self.problem
-        if serves(p.A):
+        if is_supported(p.A):
             if self._dictionary is None:
                 self._dictionary = ops.Dictionary(p.A, p.ridge)
                 self._columns = None
@@ -143,7 +143,7 @@ class Prepared:
         The gap is that between the rounded x and the dual point of what it was rounded from.
         """
         if self._double is None or not self._double.is_current():
-            self._double = Prepared(self.problem.double(), gram=True)
+            self._double = PreparedLasso(self.problem.double(), gram=True)
         p = self._double.problem
         y, lam = y.double(), lam.double()
         exact, gap, steps = self._double.solve(y, lam, tol / 2, x0.double(), max_iter)

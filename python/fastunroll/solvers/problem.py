@@ -21,7 +21,7 @@ from ..operators.linear_operator import LinearOperator
 from ..operators.products import Products, batch_shape
 from ..products import product
 from ..prox import L1, NonNegativeL1, Proximal
-from ..samples import column, norm, or_one
+from ..samples import column, norm, safe_divisor
 from ..units import units
 
 T = TypeVar("T")
@@ -35,8 +35,8 @@ class Problem:
     """Arguments that fit. y is (B, ...), with any leading shape flattened.
 
     A: the matrix, or None; forward and adjoint: what multiplies with it. lam broadcasts with x: for matrices it is
-    (), (n,), (B, 1) or (B, n). lead: the leading shape of y as it was given. unit: (B,), of what y, λ and x0 were
-    divided by, or None if by nothing. known_back: Aᴴy where it has been computed. operator, products and known: of an
+    (), (n,), (B, 1) or (B, n). leading: the leading shape of y as it was given. unit: (B,), of what y, λ and x0 were
+    divided by, or None if by nothing. known_At_y: Aᴴy where it has been computed. operator, products and known: of an
     operator, its checked products and what is known of it. prior: R, whose weight is λ.
     """
 
@@ -46,10 +46,10 @@ class Problem:
     y: Tensor
     lam: Tensor
     x0: Tensor | None
-    lead: tuple[int, ...]
+    batch_shape: tuple[int, ...]
     operator: LinearOperator | None = None
     unit: Tensor | None = None
-    known_back: Tensor | None = None
+    known_At_y: Tensor | None = None
     products: Products | None = None
     known: Known | None = None
     prior: Proximal = LASSO
@@ -74,23 +74,23 @@ class Problem:
         return self.y[0].numel() if self.batch else self.y.flatten(1).shape[1]
 
     @cached_property
-    def back(self) -> Tensor:
+    def At_y(self) -> Tensor:
         """Aᴴy."""
-        if self.known_back is not None:
-            return self.known_back
+        if self.known_At_y is not None:
+            return self.known_At_y
         with own_precision(self.y):
             return self.adjoint(self.y)
 
     @cached_property
     def correlation(self) -> Tensor:
         """‖Aᴴy‖ for each sample, or 1 where that is zero: what makes the KKT residual relative."""
-        return or_one(norm(self.back.detach()))
+        return safe_divisor(norm(self.At_y.detach()))
 
     def start(self) -> Tensor:
         """x0, or zero."""
         if self.x0 is not None:
             return self.x0
-        return torch.zeros_like(self.back) if self.A is None else self.y.new_zeros(self.batch, self.A.shape[1])
+        return torch.zeros_like(self.At_y) if self.A is None else self.y.new_zeros(self.batch, self.A.shape[1])
 
     def kept(self, what: Hashable, make: Callable[[], T]) -> T:
         """What ``make`` makes of the operator alone: once, where the operator is known again."""
@@ -104,7 +104,7 @@ class Problem:
     @cached_property
     def start_slope(self) -> Tensor:
         """Aᴴ(A x − y) at the start: −Aᴴy where that is zero, which an operator has made already."""
-        return -self.back if self.x0 is None else self.adjoint(self.start_residual)
+        return -self.At_y if self.x0 is None else self.adjoint(self.start_residual)
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         """The proximal operator of θ·R."""
@@ -131,8 +131,8 @@ class Problem:
         # An infinite λ would make the penalty of a zero NaN.
         lam = (self.lam / each).clamp(max=bounds.max)
         x0 = None if self.x0 is None else self.x0 / each
-        back = None if self.known_back is None else self.known_back / each
-        return replace(self, y=self.y / column(unit, self.y), lam=lam, x0=x0, unit=unit, known_back=back)
+        At_y = None if self.known_At_y is None else self.known_At_y / each
+        return replace(self, y=self.y / column(unit, self.y), lam=lam, x0=x0, unit=unit, known_At_y=At_y)
 
     def in_users_units(self, values: Tensor, power: int = 1) -> Tensor:
         """What grows as a power of y, (B, ...), for a user to see: in double precision, where it could overflow."""
@@ -141,7 +141,7 @@ class Problem:
     def restore(self, x: Tensor) -> Tensor:
         """In the leading shape and the units of y."""
         x = x if self.unit is None else x * column(self.unit, x)
-        return x.reshape(*self.lead, *x.shape[1:])
+        return x.reshape(*self.batch_shape, *x.shape[1:])
 
     def samples(self, rows: Tensor) -> Problem:
         """Some samples of a matrix's problem."""
@@ -168,19 +168,19 @@ def _require_lam(lam: Tensor) -> None:
         )
 
 
-def _for_matrix(lam: Tensor, lead: tuple[int, ...], n: int) -> Tensor:
-    if lam.numel() == 1 and lam.dim() <= len(lead) + 1:
+def _for_matrix(lam: Tensor, leading: tuple[int, ...], n: int) -> Tensor:
+    if lam.numel() == 1 and lam.dim() <= len(leading) + 1:
         return lam.reshape(())
     if lam.shape == (n,):
         return lam
-    full = (*lead, n)
+    full = (*leading, n)
     own = (*[1] * (len(full) - lam.dim()), *lam.shape)
     if lam.dim() < 2 or len(own) != len(full) or any(a not in (1, b) for a, b in zip(own, full, strict=True)):
         raise ValueError(
             f"lam must be one number or one a coordinate, shape {_checks.shape_text((n,))}, got "
-            f"{_checks.shape_text(lam.shape)}: for one a sample, give it the shape {_checks.shape_text((*lead, 1))}"
+            f"{_checks.shape_text(lam.shape)}: for one a sample, give it the shape {_checks.shape_text((*leading, 1))}"
         )
-    return lam.expand(*lead, lam.shape[-1]).reshape(-1, lam.shape[-1])
+    return lam.expand(*leading, lam.shape[-1]).reshape(-1, lam.shape[-1])
 
 
 def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
@@ -192,40 +192,40 @@ def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
         _checks.same_batch(start, x0, "y", y)
     A, y, x0 = _checks.require_same_dtype_and_device(A=A, y=y, **{start: x0})
     lam = _for_matrix(_checks.threshold("lam", lam, A), y.shape[:-1], n)
-    lead, y = y.shape[:-1], y.reshape(-1, m)
+    leading, y = y.shape[:-1], y.reshape(-1, m)
     x0 = None if x0 is None else x0.reshape(-1, n)
-    return Problem(A, lambda x: product(x, A), lambda r: product(r, A, adjoint=True), y, lam, x0, lead)
+    return Problem(A, lambda x: product(x, A), lambda r: product(r, A, adjoint=True), y, lam, x0, leading)
 
 
 def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
-    lead = batch_shape(op, _checks.tensor("y", y))
-    y = y.reshape(math.prod(lead), *y.shape[len(lead) :]).contiguous()
+    leading = batch_shape(op, _checks.tensor("y", y))
+    y = y.reshape(math.prod(leading), *y.shape[len(leading) :]).contiguous()
     lam = _checks.threshold("lam", lam, y)
     if x0 is not None:
         _, x0 = _checks.require_same_dtype_and_device(y=y, **{start: _checks.tensor(start, x0)})
     products = Products(op, y)
     with own_precision(y):
-        back = products.adjoint(y).clone()  # an operator may write its next result to the same place
-    full = (*lead, *back.shape[1:])
+        At_y = products.adjoint(y).clone()  # an operator may write its next result to the same place
+    full = (*leading, *At_y.shape[1:])
     if x0 is not None and x0.shape != full:
         raise ValueError(
             f"{start} must have the shape of A.adjoint(y), {_checks.shape_text(full)}, got "
             f"{_checks.shape_text(x0.shape)}"
         )
-    if _checks.broadcasts("lam", lam, back.reshape(full)) != full:
+    if _checks.broadcasts("lam", lam, At_y.reshape(full)) != full:
         raise ValueError(
             f"lam must broadcast with x, but lam is {_checks.shape_text(lam.shape)} and x is {_checks.shape_text(full)}"
         )
-    own = lam.dim() - back.dim() + 1  # dimensions of the batch
+    own = lam.dim() - At_y.dim() + 1  # dimensions of the batch
     if own > 0:
-        lam = lam.expand(*lead, *lam.shape[own:]).reshape(y.shape[0], *lam.shape[own:])
+        lam = lam.expand(*leading, *lam.shape[own:]).reshape(y.shape[0], *lam.shape[own:])
     known = None
-    if can_be_read(y) and back.numel() and y.numel() and op.matrix is None:
+    if can_be_read(y) and At_y.numel() and y.numel() and op.matrix is None:
         with torch.no_grad(), own_precision(y):
-            known = examine(op.source, products, back, y)
-    x0 = None if x0 is None else x0.reshape(back.shape)
+            known = examine(op.source, products, At_y, y)
+    x0 = None if x0 is None else x0.reshape(At_y.shape)
     forward, adjoint = products.forward, products.adjoint
-    return Problem(None, forward, adjoint, y, lam, x0, lead, op, known_back=back, products=products, known=known)
+    return Problem(None, forward, adjoint, y, lam, x0, leading, op, known_At_y=At_y, products=products, known=known)
 
 
 def _of_matrices(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
@@ -302,7 +302,7 @@ def positive_scalar(name: str, value: Tensor | float, like: Tensor) -> Tensor:
 
 def require_real(p: Problem) -> None:
     """Refuses complex x where x ≥ 0 is required."""
-    x = p.y if p.known_back is None else p.known_back
+    x = p.y if p.known_At_y is None else p.known_At_y
     if x.is_complex():
         fix = "leave out nonnegative" if p.A is not None else "let A.adjoint return the real part, if x is real"
         raise TypeError(f"nonnegative needs real numbers, since complex ones have no order, but x is {x.dtype}: {fix}")
@@ -322,7 +322,7 @@ def require_values(p: Problem, *others: Tensor | float | None) -> None:
     """Refuses tensors whose values cannot be seen, since how far their samples are depends on them."""
     if p.y.is_meta:
         raise ValueError("y must hold values for what looks at them, but it is on the meta device: move it with .to()")
-    require_seen(p.y, p.A, p.lam, p.x0, p.known_back, *others)
+    require_seen(p.y, p.A, p.lam, p.x0, p.known_At_y, *others)
 
 
 def require_seen(*values: Tensor | float | None) -> None:

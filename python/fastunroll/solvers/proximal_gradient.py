@@ -1,4 +1,4 @@
-"""Proximal gradient iterations that watch their samples: for ISTA and FISTA with a tolerance, and for operators."""
+"""Proximal gradient iterations that monitor their samples: for ISTA and FISTA with a tolerance, and for operators."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from .. import ops
 from ..prox import aligned
 from ..samples import column, inner
-from .batch import Batch, watched
+from .batch import Batch, run_monitored
 from .divergence import Divergence
 from .duality import distance, measures, objective
-from .history import EVERY, Watch
+from .history import EVERY, Monitor
 from .problem import Problem
 
 # With a step of at most 1/‖A‖², and of less than 2/‖A‖² for ISTA, no iterate has a larger objective than the first: it
@@ -40,14 +40,14 @@ class Rule:
 class Native:
     """All iterations in one native call, or a block of them: the CPU, a real matrix."""
 
-    def __init__(self, p: Problem, rule: Rule, watch: Watch) -> None:
+    def __init__(self, p: Problem, rule: Rule, monitor: Monitor) -> None:
         assert p.A is not None
-        self.p, self.rule, self.tol = p, rule, watch.tol
+        self.p, self.rule, self.tol = p, rule, monitor.tol
         self.state = ops.State.begin(p.start(), rule.accelerated)
         self.matrix, self.lam = p.A, p.lam.reshape(1, -1) if p.lam.dim() < 2 else p.lam
 
     @staticmethod
-    def serves(p: Problem, rule: Rule) -> bool:
+    def is_supported(p: Problem, rule: Rule) -> bool:
         """Whether it can do this."""
         tensors = (p.A, p.y, p.lam, p.x0, rule.step)
         return p.A is not None and p.is_lasso and ops.is_supported_on_cpu(p.y) and not ops.differentiable(*tensors)
@@ -61,7 +61,7 @@ class Native:
         return self.state.gap
 
     @property
-    def made(self) -> Tensor:
+    def iterations(self) -> Tensor:
         return self.state.made
 
     @property
@@ -90,13 +90,13 @@ class Plain(Batch):
 
     A product each with A and Aᴴ an iteration. As A v − y is affine, at v = x + β(x − o) it is r + β(r − r_o): so A is
     applied to x, whose objective is needed besides, and Aᴴ to the residual at v. A gap takes Aᴴ once more. What lies
-    between the products of an operator is one native pass each, where that serves.
+    between the products of an operator is one native pass each, where there are kernels.
     """
 
     state = ("residual", "sought", "slope", *(f"{name}_other" for name in _VECTORS), "t", "beta", "lowest")
 
-    def __init__(self, p: Problem, rule: Rule, watch: Watch) -> None:
-        super().__init__(p, watch)
+    def __init__(self, p: Problem, rule: Rule, monitor: Monitor) -> None:
+        super().__init__(p, monitor)
         self.rule = rule
         # Numbers wherever they serve: PyTorch multiplies by them in the same pass in which it adds.
         self.step: Any = rule.step if rule.step.requires_grad else float(rule.step)
@@ -114,7 +114,7 @@ class Plain(Batch):
         if self.fused:
             theta, self.layout = aligned(p.lam * rule.step, self.iterate.shape)
             self.theta = theta.contiguous()
-        self.look()
+        self.drop_converged()
 
     @property
     def known_residual(self) -> Tensor | None:
@@ -122,12 +122,12 @@ class Plain(Batch):
 
     def objective(self) -> Tensor:
         with torch.no_grad():
-            return objective(self.going, self.iterate, self.residual)
+            return objective(self.active, self.iterate, self.residual)
 
     def measured_gap(self) -> Tensor:
-        going = self.going
-        slope = going.adjoint(self.residual) if self.slope is None else self.slope
-        return distance(going, self.iterate, self.residual, slope)
+        active = self.active
+        slope = active.adjoint(self.residual) if self.slope is None else self.slope
+        return distance(active, self.iterate, self.residual, slope)
 
     def ahead(self, now: Tensor, other: Tensor) -> Tensor:
         """now + β(now − other)."""
@@ -142,16 +142,16 @@ class Plain(Batch):
 
     def stepped(self, slope: Tensor) -> Tensor:
         """P(v − t·slope) at v = x + β(x − o)."""
-        x, other, going = self.iterate, self.iterate_other, self.going
+        x, other, active = self.iterate, self.iterate_other, self.active
         if self.takes(slope):
-            return ops.step_ahead(x, other, slope, self.theta, self.layout, self.step, self.beta, going.nonnegative)
+            return ops.step_ahead(x, other, slope, self.theta, self.layout, self.step, self.beta, active.nonnegative)
         v = self.ahead(x, other)
         moved = torch.sub(v, slope, alpha=self.step) if isinstance(self.step, float) else v - self.step * slope
-        return going.prox(moved, going.lam * self.rule.step)
+        return active.prox(moved, active.lam * self.rule.step)
 
     def move(self) -> None:
         rule, x = self.rule, self.iterate
-        following = self.stepped(self.going.adjoint(self.sought) if self.slope is None else self.slope)
+        following = self.stepped(self.active.adjoint(self.sought) if self.slope is None else self.slope)
         uphill = None
         if rule.restart:
             v = self.ahead(x, self.iterate_other)
@@ -161,21 +161,21 @@ class Plain(Batch):
             self.iterate_other = x
         if rule.by_sample:
             self.residual_other = self.residual
-            self.residual = self.going.residual(following)
+            self.residual = self.active.residual(following)
             self.gather_momentum(self.take_back() if rule.monotone else None, uphill)
             self.sought = self.ahead(self.residual, self.residual_other)
             return
         if rule.accelerated:
             self.gather_momentum()
         if self.p.A is None:
-            product = self.going.forward(following)
+            product = self.active.forward(following)
             if self.takes(product):
                 own = self.residual is not self.p.start_residual  # and no operator has seen it
                 self.residual, self.sought = ops.residual_ahead(product, self.p.y, self.residual, self.beta, own)
                 return
             residual = product - self.p.y
         else:
-            residual = self.going.residual(following)
+            residual = self.active.residual(following)
         self.residual, self.sought = residual, self.ahead(residual, self.residual)
 
     def gather_momentum(self, rejected: Tensor | None = None, uphill: Tensor | None = None) -> None:
@@ -204,8 +204,8 @@ class Plain(Batch):
         return measures(self.p, self.x.detach())
 
 
-def run(p: Problem, rule: Rule, watch: Watch) -> Tensor:
-    """The iterations that ``watch`` asks for: (..., n), with the leading shape of y."""
+def run(p: Problem, rule: Rule, monitor: Monitor) -> Tensor:
+    """The iterations that ``monitor`` asks for: (..., n), with the leading shape of y."""
     p = p.in_units()
-    engine = Native if Native.serves(p, rule) else Plain
-    return watched(p, watch, lambda: engine(p, rule, watch))
+    engine = Native if Native.is_supported(p, rule) else Plain
+    return run_monitored(p, monitor, lambda: engine(p, rule, monitor))
