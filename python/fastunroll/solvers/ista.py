@@ -37,16 +37,9 @@ def solve(
     p = problem(A, y, lam, x0, nonnegative=nonnegative, prox=prox)
     if monotone and not p.prior.has_value:
         raise ValueError(f"monotone compares objectives, for which {type(p.prior).__name__} must define value(x)")
-    watches = (
-        monitor.tol > 0
-        or monitor.is_observed
-        or restart
-        or monotone
-        or p.A is None
-        or p.lam.dim() > 1
-        or not p.is_lasso
-    )
-    if return_iterates and watches:
+    is_fixed = not (monitor.tol > 0 or monitor.is_observed or restart or monotone)
+    is_one_native_call = is_fixed and p.A is not None and p.lam.dim() < 2 and p.is_lasso
+    if return_iterates and not is_one_native_call:
         raise ValueError(
             "return_iterates keeps every iterate of a fixed number of iterations on one matrix with one λ: "
             "use callback to look at the others"
