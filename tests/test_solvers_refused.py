@@ -161,7 +161,7 @@ def changing() -> Pair:
 y, right = torch.ones(3, 6), Opaque(MATRIX)
 PRODUCTS: dict[str, tuple[Any, type[Exception], str]] = {
     "A(x) is no tensor": (
-        Pair(lambda x: None, lambda y: y), TypeError, "A(x) must return a tensor, got NoneType",
+        Pair(lambda x: None, lambda y: y), TypeError, "A(x) must return a tensor, got NoneType: a return is missing",
     ),
     "A(x) of another shape": (
         Pair(lambda x: x[:, :-1], lambda y: y), ValueError,
@@ -180,7 +180,8 @@ PRODUCTS: dict[str, tuple[Any, type[Exception], str]] = {
         "all tensors must be on one device, but A(x) is on meta and the data on cpu: move one with .to()",
     ),
     "the adjoint is no tensor": (
-        Pair(lambda x: x, lambda y: y.numpy()), TypeError, "A.adjoint(y) must return a tensor, got ndarray",
+        Pair(lambda x: x, lambda y: y.numpy()), TypeError,
+        "A.adjoint(y) must return a tensor, got ndarray: use torch.from_numpy",
     ),
     "the adjoint is one sample": (
         Pair(lambda x: x, lambda y: y[0]), ValueError,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from inspect import signature
 from itertools import chain, repeat
@@ -82,7 +82,7 @@ def takes_arrays(argument: str) -> Callable[[Function], Function]:
 
         @wraps(function)
         def wrapper(*args: Any, **options: Any) -> Any:
-            if not (any(map(is_array, args)) or any(map(is_array, options.values()))):
+            if not (_has_arrays(args) or _has_arrays(options.values())):
                 return function(*args, **options)
             given = args[place] if len(args) > place else options.get(argument)
             callback = options.get("callback")
@@ -95,6 +95,14 @@ def takes_arrays(argument: str) -> Callable[[Function], Function]:
         return wrapper  # type: ignore[return-value]
 
     return decorate
+
+
+# What is no array, at a glance: the question comes before every call.
+_NO_ARRAYS = frozenset({Tensor, torch.nn.Parameter, float, int, bool, type(None)})
+
+
+def _has_arrays(values: Iterable[Any]) -> bool:
+    return any(type(value) not in _NO_ARRAYS and is_array(value) for value in values)
 
 
 def _tensor(name: str, value: Any) -> Any:

@@ -14,6 +14,11 @@ from .operators.products import called
 from .products import product
 
 
+def _flat(t: Tensor, dims: int) -> Tensor:
+    """Samples of ``dims`` dimensions as vectors."""
+    return t if dims == 1 else t.flatten(-dims)
+
+
 @takes_arrays("x")
 def kkt_residual(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) -> Tensor:
     """How far x is from solving min ½‖A x − y‖² + λ‖x‖₁, for each sample: zero exactly at a solution.
@@ -49,8 +54,8 @@ def kkt_residual(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) -> 
     _checks.broadcasts("lam", lam, x)
     moved = x - ista_step(x, y, A, 1.0, lam)
     At_y = product(y, A, adjoint=True) if isinstance(A, Tensor) else called("A.adjoint", A.adjoint, y)
-    scale = norm(At_y.flatten(-dims))
-    return norm(moved.flatten(-dims)) / torch.where(scale > 0, scale, torch.ones_like(scale))
+    scale = norm(_flat(At_y, dims))
+    return norm(_flat(moved, dims)) / torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
 @takes_arrays("x")
@@ -79,7 +84,7 @@ def lasso_objective(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) 
     _checks.broadcasts("lam", lam, x)
     residual = product(x, A, start=-y) if isinstance(A, Tensor) else called("A", A, x) - y
     square, penalty = residual.abs().square(), lam * x.abs()
-    return square.flatten(-dims).sum(-1) / 2 + penalty.flatten(-dims).sum(-1)
+    return _flat(square, dims).sum(-1) / 2 + _flat(penalty, dims).sum(-1)
 
 
 @takes_arrays("x")

@@ -14,8 +14,8 @@ from torch import Tensor
 from .. import _checks
 from ..losses import kkt_residual, lasso_objective, nmse_db
 from ..nn import UnrolledNetwork
-from ..operators.composition import Flattened
 from ..operators.convert import OperatorLike, matrix_or_operator
+from ..operators.flattened import Flattened
 from ..operators.linear_operator import LinearOperator
 from ..operators.products import batch_shape
 from ..table import Table

@@ -1,5 +1,6 @@
 """Linear operators: write ``forward`` and ``adjoint``, and use them in every solver, loss and network."""
 
+from .check import check as check
 from .composition import Adjoint as Adjoint
 from .composition import Composed as Composed
 from .composition import Identity as Identity
@@ -9,4 +10,4 @@ from .convert import as_operator as as_operator
 from .dense import Dense as Dense
 from .linear_operator import LinearOperator as LinearOperator
 
-__all__ = ["Adjoint", "Composed", "Dense", "Identity", "LinearOperator", "Scaled", "Sum", "as_operator"]
+__all__ = ["Adjoint", "Composed", "Dense", "Identity", "LinearOperator", "Scaled", "Sum", "as_operator", "check"]

@@ -302,57 +302,6 @@ class Scaled(LinearOperator, differentiable=True):
         return f"factor={complex(self.factor) if isinstance(self.factor, Tensor) else self.factor:.6g}"
 
 
-class Flattened(LinearOperator, differentiable=True):
-    """An operator on flat vectors: x (..., n) and y (..., m) in place of (..., *shape_in) and (..., *shape_out).
-
-    Args:
-        op: A.
-        shape_in: the shape of one sample that A takes.
-        shape_out: the shape of one sample that A returns.
-
-    Raises:
-        TypeError: ``op`` is no :class:`LinearOperator`.
-    """
-
-    def __init__(self, op: LinearOperator, shape_in: tuple[int, ...], shape_out: tuple[int, ...]) -> None:
-        super().__init__()
-        self.operator: LinearOperator = _require(op)
-        self.shapes = tuple(shape_in), tuple(shape_out)
-        self.shape_in, self.shape_out = (math.prod(shape_in),), (math.prod(shape_out),)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """A x as a flat vector."""
-        lead = x.shape[:-1]
-        return self.operator(x.reshape(*lead, *self.shapes[0])).reshape(*lead, *_one(self.shape_out))
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """Aᴴ y as a flat vector."""
-        lead = y.shape[:-1]
-        return self.operator.adjoint(y.reshape(*lead, *self.shapes[1])).reshape(*lead, *_one(self.shape_in))
-
-    def stated_norm(self) -> float | None:
-        """That of A."""
-        return self.operator.stated_norm()
-
-    def norm(self) -> float:
-        """That of A, or an estimate by Lanczos' method."""
-        stated = self.stated_norm()
-        return super().norm() if stated is None else stated
-
-    @property
-    def solves(self) -> bool:
-        return self.operator.solves
-
-    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
-        """That of A."""
-        return self.operator.solve(b.reshape(*b.shape[:-1], *self.shapes[0]), rho).reshape(b.shape)
-
-
-def _one(shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    assert shape is not None
-    return shape
-
-
 class Identity(LinearOperator, differentiable=True):
     """The identity x ↦ x, for samples of any shape.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -73,7 +72,7 @@ def as_operator(obj: Any, name: str = "A") -> LinearOperator:
     if is_array(obj):
         return Dense.of(_checks.matrices(name, from_array(obj, name)))
     if callable(obj) and callable(getattr(obj, "adjoint", None)):
-        return Wrapped(obj, type(obj).__name__, unpacks=_is_of("mrpro", obj))
+        return Wrapped(obj, unpacks=_is_of("mrpro", obj))
     if callable(obj):
         raise TypeError(f"an operator must have A.adjoint(y) besides A(x), but {type(obj).__name__} has no adjoint")
     raise TypeError(f"{name} must be {FORMS}, got {type(obj).__name__}")
@@ -93,7 +92,7 @@ def matrix_or_operator(obj: OperatorLike) -> Tensor | LinearOperator:
 
 def _is_of(library: str, obj: Any) -> bool:
     """Whether the class of an object, or one it inherits from, is of a library. The library is not imported."""
-    return library in sys.modules and any(kind.__module__.split(".")[0] == library for kind in type(obj).__mro__)
+    return any(kind.__module__.split(".")[0] == library for kind in type(obj).__mro__)
 
 
 def _of_linear_layer(layer: nn.Linear, name: str) -> LinearOperator:
@@ -108,7 +107,7 @@ def _of_linear_layer(layer: nn.Linear, name: str) -> LinearOperator:
 def _of_pair(pair: Any, name: str) -> LinearOperator:
     if len(pair) != 2 or not all(callable(function) for function in pair):
         raise TypeError(f"{name} must be {FORMS}, got {type(pair).__name__}: use torch.tensor({name}) for a matrix")
-    return Wrapped(_Pair(*pair), "the operator")
+    return Wrapped(_Pair(*pair))
 
 
 class _Pair:

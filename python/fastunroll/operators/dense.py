@@ -37,6 +37,7 @@ class Dense(LinearOperator, differentiable=True):
     """
 
     A: Tensor
+    same_dtype = True
 
     def __init__(self, A: Tensor, *, learn: bool = False) -> None:
         super().__init__()

@@ -24,9 +24,9 @@ class Wrapped(LinearOperator):
     unpacks: products are tuples of one tensor.
     """
 
-    def __init__(self, obj: Any, name: str, unpacks: bool = False) -> None:
+    def __init__(self, obj: Any, unpacks: bool = False) -> None:
         super().__init__()
-        self.obj, self._name, self.unpacks = obj, name, unpacks
+        self.obj, self.unpacks = obj, unpacks
 
     def product_name(self, method: str) -> str:
         return "A(x)" if method == "forward" else "A.adjoint(y)"
@@ -101,6 +101,7 @@ class SparseMatrix(LinearOperator):
     """A sparse matrix (m, n) of PyTorch, in COO, CSR or CSC format."""
 
     A: Tensor
+    same_dtype = True
 
     def __init__(self, A: Tensor) -> None:
         super().__init__()
@@ -112,6 +113,10 @@ class SparseMatrix(LinearOperator):
             raise TypeError(f"A must be floating point, got {A.dtype}: use A.float()")
         self.register_buffer("A", A)
         self.shape_out, self.shape_in = (A.shape[0],), (A.shape[1],)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SparseMatrix:
+        """PyTorch copies no sparse tensor in CSR or CSC format by itself."""
+        return SparseMatrix(self.A.clone())
 
     def _product(self, name: str, A: Tensor, x: Tensor) -> Tensor:
         _checks.columns(name, _checks.tensor(name, x), A.shape[1], self.A.shape)

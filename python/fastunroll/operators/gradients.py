@@ -21,6 +21,13 @@ Method = Callable[["LinearOperator", Tensor], Tensor]
 
 OTHER = {"forward": "adjoint", "adjoint": "forward"}
 
+_FIXES = {
+    "NoneType": "a return is missing",
+    "tuple": "return one of its entries",
+    "list": "return one of its entries",
+    "ndarray": "use torch.from_numpy",
+}
+
 
 def with_gradient(name: str, method: Method) -> Method:
     """Returns ``method``, a ``forward`` or ``adjoint`` of a user, with the other one as its backward pass.
@@ -48,7 +55,10 @@ def learns(op: LinearOperator) -> bool:
 
 def _result(op: LinearOperator, name: str, found: object) -> Tensor:
     if not isinstance(found, Tensor):
-        raise TypeError(f"{op.product_name(name)} must return a tensor, got {type(found).__name__}")
+        kind = type(found).__name__
+        raise TypeError(
+            f"{op.product_name(name)} must return a tensor, got {kind}: {_FIXES.get(kind, 'return a tensor')}"
+        )
     return found
 
 

@@ -61,6 +61,7 @@ class LinearOperator(nn.Module):
 
     shape_in: tuple[int, ...] | None = None
     shape_out: tuple[int, ...] | None = None
+    same_dtype = False  # whether x must have the dtype of the operator's tensors, as for a matrix
 
     def __init_subclass__(cls, *, differentiable: bool = False, **options: Any) -> None:
         """Gives ``forward`` and ``adjoint`` their gradients.
@@ -249,7 +250,13 @@ class LinearOperator(nn.Module):
         return to_deepinv(self)
 
     def example(self) -> Tensor:
-        """A real tensor of the precision and device of the operator's tensors, or of single precision without any."""
+        """A tensor of the precision and device of the operator's tensors, or of single precision without any.
+
+        It is real, but where a part takes x of its own type alone.
+        """
+        for part in self.modules():
+            if isinstance(part, LinearOperator) and part.same_dtype:
+                return _tensors(part)[0] if part.matrix is None else part.matrix
         tensors = (t for part in self.modules() for t in _tensors(part) if t.is_floating_point() or t.is_complex())
         found = next(tensors, torch.zeros(()))
         return found.real if found.is_complex() else found

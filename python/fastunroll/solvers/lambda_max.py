@@ -9,9 +9,7 @@ from torch import Tensor
 from .. import _checks
 from ..arrays import takes_arrays
 from ..operators.convert import OperatorLike
-from .lasso import Lasso
 from .problem import problem, require_values
-from .sparse import is_sparse
 
 
 @takes_arrays("Y")
@@ -45,8 +43,6 @@ def lambda_max(A: OperatorLike, Y: Tensor, *, nonnegative: bool = False) -> Any:
 
     Reference: Osborne, Presnell and Turlach, *On the LASSO and its dual*, 2000.
     """
-    if is_sparse(A):
-        return Lasso(A, nonnegative=nonnegative).lambda_max(Y)
     p = problem(A, Y, 0.0, None, nonnegative=nonnegative)
     if p.A is None:
         require_values(p)

@@ -67,8 +67,10 @@ def _tensor(name: str, value: object) -> Tensor:
 
 def entries(A: OperatorLike) -> Any:
     """The matrix, tensor, array or sparse, of what is a matrix or an operator that has one."""
-    if is_sparse(A) or isinstance(A, Tensor) or is_array(A):
+    if is_sparse(A) or isinstance(A, (Tensor, np.ndarray)):
         return A
+    if is_array(A):
+        return from_array(A, "A")
     op = as_operator(A)
     matrix = op.A if isinstance(op, SparseMatrix) else op.matrix
     if matrix is None:
@@ -326,9 +328,9 @@ class Lasso:
         pays_together = pays(self.A, len(lams) * y.shape[:-1].numel() // WARM) if self._gram is None else self._gram
         if len(lams) and pays_together:
             every = torch.stack([self._lam(lam, y).reshape(y.shape[:-1]) for lam in lams])
-            found = self.solve(_like(Y, y.expand(len(lams), *y.shape)), every, tol=tol, max_iter=max_iter)
-            arrays = found.x, found.gap, found.iterations, found.converged
-            return lams, [LassoResult(*(array[i, ...] for array in arrays)) for i in range(len(lams))]
+            found = self.solve(y.expand(len(lams), *y.shape), every, tol=tol, max_iter=max_iter)
+            values = found.x, found.gap, found.iterations, found.converged
+            return lams, [LassoResult(*(_like(Y, value[i, ...]) for value in values)) for i in range(len(lams))]
         results: list[LassoResult] = []
         for lam in lams:
             results.append(self.solve(Y, lam, tol=tol, x0=results[-1].x if results else None, max_iter=max_iter))

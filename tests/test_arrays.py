@@ -1,0 +1,111 @@
+"""Arrays of other libraries in every solver and loss, answered in kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import fastunroll as fu
+import numpy as np
+import pytest
+import scipy.sparse.linalg
+import torch
+from refusals import check_refused
+from test_operators_convert import SOLVERS, B, M, N, matrix
+from torch import Tensor
+from user_operators import Blur, H, Sums, W, kernel
+
+S = fu.solvers
+A32 = matrix(torch.float32)
+pytestmark = pytest.mark.filterwarnings("ignore::fastunroll.solvers.ConvergenceWarning")
+
+
+class OnlyDLPack:
+    """An array of a library with nothing but DLPack."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.tensor.__dlpack__()
+
+    def __dlpack_device__(self) -> Any:
+        return self.tensor.__dlpack_device__()
+
+    def __array_namespace__(self) -> Any:
+        return OnlyDLPack
+
+    @staticmethod
+    def from_dlpack(tensor: Tensor) -> OnlyDLPack:
+        return OnlyDLPack(tensor)
+
+
+class OnlyArray:
+    """A table that NumPy can read."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.array = tensor.numpy()
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.array
+
+
+def jax_array(t: Tensor) -> Any:
+    jax = pytest.importorskip("jax", reason="JAX is an extra: pip install 'fastunroll[bench]'")
+    return jax.numpy.asarray(t.numpy())
+
+
+ARRAYS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Any]]] = {
+    "NumPy": (lambda t: t.numpy(), lambda a: isinstance(a, np.ndarray)),
+    "DLPack": (OnlyDLPack, lambda a: isinstance(a, OnlyDLPack)),
+    "array": (OnlyArray, lambda a: isinstance(a, np.ndarray)),
+    "JAX": (jax_array, lambda a: type(a).__module__.startswith("jax")),
+}
+CALLS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    **{name: call for name, call in SOLVERS.items() if name not in ("certified", "lasso")},
+    "amp": lambda A, y, x: S.amp(A, y, iterations=3, damping=0.5),
+    "lasso": lambda A, y, x: S.lasso(A, y, 0.1, x0=x).x,
+    "lasso_path": lambda A, y, x: S.lasso_path(A, y, lams=[0.2, 0.1])[1][1].gap,
+    "certified": lambda A, y, x: S.certified(lambda y: torch.zeros(B, N), A, 0.1, 1e-3)(y).gap,
+    "nmse_db": lambda A, y, x: fu.losses.nmse_db(x, x),
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+@pytest.mark.parametrize("name", CALLS)
+def test_arrays_are_answered_in_kind(name: str, kind: str) -> None:
+    make, is_kind = ARRAYS[kind]
+    y, x = torch.randn(B, M), torch.randn(B, N)
+    wanted, call = CALLS[name](A32, y, x), CALLS[name]
+    for A in (make(A32.clone()), A32, scipy.sparse.linalg.aslinearoperator(A32.numpy())):
+        if (
+            not isinstance(A, Tensor)
+            and hasattr(A, "matvec")
+            and name.startswith("lasso")
+            and name != "lasso_objective"
+        ):
+            continue
+        found = call(A, make(y.clone()), make(x.clone()))
+        assert is_kind(found), type(found)
+        tensor = found.tensor if isinstance(found, OnlyDLPack) else torch.from_numpy(np.array(found))
+        assert torch.allclose(tensor, wanted, rtol=1e-3, atol=1e-3)
+    assert isinstance(call(make(A32.clone()), y, x), Tensor)  # an array beside tensors
+
+
+def test_numpy_beside_an_operator_of_torch() -> None:
+    """And tensors beside an operator of NumPy."""
+    op = Blur(kernel(torch.float64))
+    y = torch.randn(2, H, W, dtype=torch.float64)
+    found = S.fista(op, y.numpy(), 0.01, iterations=5)
+    assert isinstance(found, np.ndarray)
+    assert np.array_equal(found, S.fista(op, y, 0.01, iterations=5).numpy())
+    assert isinstance(S.fista(Sums(), torch.randn(2, 11), 0.1, iterations=5), Tensor)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_lists_and_whole_numbers(name: str) -> None:
+    y, x = torch.randn(B, M), torch.randn(B, N)
+    for wrong in ([[1.0] * M] * B, np.ones((B, M), dtype=int)):
+        given = (A32, y, wrong) if name == "nmse_db" else (A32, wrong, x)
+        check_refused((lambda given=given: CALLS[name](*given), TypeError, "must be "))  # type: ignore[misc]
+    assert torch.isfinite(torch.as_tensor(CALLS[name](A32, y, x))).all() or name == "nmse_db"
