@@ -325,7 +325,7 @@ REFUSED: dict[str, tuple[Any, list[str], str]] = {
     "vector": (lambda f: saved(f, "Y.npy", np.ones(M)), LAM, "reshape it to (1, 12) and save it again"),
     "cubes": (lambda f: saved(f, "Y.npy", np.ones((5, 3, 4))), LAM, "reshape it to (5, 12) and save it again"),
     "too few columns": (lambda f: saved(f, "Y.npy", np.ones((5, 8))), LAM,
-                        "have 8 numbers, but the dictionary {f}/D.npy is (m, n) = (12, 30): give samples of 12 numbers"),
+                        "but the dictionary {f}/D.npy is (m, n) = (12, 30): give samples of 12 numbers"),
     "samples as columns": (lambda f: saved(f, "Y.npy", np.ones((M, 40))), LAM, "if its columns are the samples"),
     "transposed": (lambda f: saved(f, "D.npy", arrays()[0].T), LAM, "give --transpose-dictionary if its rows"),
     "not transposed": (None, [*LAM, "--transpose-dictionary"], "leave out --transpose-dictionary"),

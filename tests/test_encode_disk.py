@@ -119,7 +119,8 @@ def test_memory_that_does_not_suffice(tmp_path: Path, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr("fastunroll.encode.shard.index_dtype", failing)
         assert refused(tmp_path) == (
-            "there is not enough memory; 0 of 20 samples are done, free memory, and the same command continues from there"
+            "there is not enough memory; 0 of 20 samples are done, free memory, and the same command continues from "
+            "there"
         )
     run(tmp_path)
     assert_right(tmp_path)

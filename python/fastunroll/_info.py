@@ -1,4 +1,4 @@
-"""What ``fastunroll info`` prints: everything a bug report needs."""
+"""The lines that ``fastunroll info`` prints. A bug report needs all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._backend import backend
 
 
 def openmp_libraries() -> list[str]:
-    """The OpenMP runtimes that this process has loaded; more than one would fight over the threads."""
+    """Returns the OpenMP runtimes that this process has loaded. Several runtimes would compete for the threads."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return []
@@ -21,7 +21,7 @@ def openmp_libraries() -> list[str]:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Returns the name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -31,7 +31,7 @@ def processor() -> str:
 
 
 def lines() -> list[str]:
-    """One fact a line."""
+    """Returns the lines that describe the installation."""
     b = backend()
     cuda = f"{b.cuda_devices} device(s) found" if b.cuda_devices else f"not available: {b.cuda_problem}"
     sets = ", ".join(_fastunroll.compiled_instruction_sets())
@@ -41,7 +41,7 @@ def lines() -> list[str]:
         f"torch            {torch.__version__}, CUDA {torch.version.cuda or 'not in this build'}",
         f"processor        {processor()}",
         f"instruction set  {b.instruction_set}: {b.reason}; compiled: {sets}",
-        f"threads          {b.threads}{'' if b.openmp else ', but built without OpenMP: native kernels use 1'}",
+        f"threads          {b.threads}{'' if b.openmp else ', but native kernels use 1, as they have no OpenMP'}",
         f"OpenMP           {', '.join(openmp_libraries()) or 'none found'}",
         f"CUDA             {'compiled' if b.cuda_compiled else 'not compiled'}; {cuda}",
     ]
