@@ -104,10 +104,8 @@ def _tune(arguments: argparse.Namespace) -> None:
         tune(device, bar=True).write(path)
     except (OSError, RuntimeError) as error:
         _fail("tune", str(error))
-    print(
-        f"The timings of {timings.name_of(device)} are in {path}."
-        + ("" if arguments.out else " Later processes use them.")
-    )
+    later = "" if arguments.out else " Later processes use them."
+    print(f"The timings of {timings.name_of(device)} are in {path}.{later}")
 
 
 def _info(arguments: argparse.Namespace) -> None:
