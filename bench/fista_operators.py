@@ -43,7 +43,7 @@ def eager(op: Blur, y: Tensor, step: float, shrink: Callable[[Tensor, float], Te
     return x
 
 
-def build(case: harness.Case, seed: int) -> harness.Contest:
+def build(case: harness.Case, seed: int) -> harness.Comparison:
     side, batch = int(case["side"]), int(case["B"])
     random = torch.Generator().manual_seed(seed)
     stars = torch.rand(batch, side, side, generator=random) * (torch.rand(batch, side, side, generator=random) < 0.02)
@@ -58,7 +58,7 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
         "eager sign·relu": lambda: eager(op, y, step, lambda z, _: sign_relu(z, theta)),
         "eager softshrink": lambda: eager(op, y, step, torch.nn.functional.softshrink),
     }
-    return harness.Contest({"fastunroll": ours, **{name: harness.Contestant(run) for name, run in rivals.items()}})
+    return harness.Comparison({"fastunroll": ours, **{name: harness.Contestant(run) for name, run in rivals.items()}})
 
 
 BENCHMARK = harness.Benchmark(

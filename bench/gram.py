@@ -14,7 +14,7 @@ from lista_networks import LAYERS, signals
 from torch import Tensor
 
 
-def build(case: harness.Case, seed: int) -> harness.Contest:
+def build(case: harness.Case, seed: int) -> harness.Comparison:
     m, n, lam = int(case["m"]), int(case["n"]), float(case["λ"])
     random = torch.Generator().manual_seed(seed)
     A = torch.randn(m, n, generator=random)
@@ -51,7 +51,7 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
 
         return harness.Contestant(forward if case["pass"] == "forward" else training)
 
-    return harness.Contest({way: contestant(way) for way in ways}, figures={"density of x": density})
+    return harness.Comparison({way: contestant(way) for way in ways}, figures={"density of x": density})
 
 
 BENCHMARK = harness.Benchmark(

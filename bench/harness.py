@@ -1,7 +1,8 @@
-"""Runs a benchmark: errors first, then alternating timings, then a JSON file with its table and plot beside it.
+"""Runs a benchmark. It checks errors first, then times contestants in turn, and writes JSON with a table and a plot.
 
-A *case* is a labelled configuration. Its *contestants* compute the same result in different ways; the first is
-ours, the others are rivals. A case whose results disagree is reported and not timed; the exit code is then 1.
+A *case* is a labelled configuration. Its *contestants* compute the same result in different ways. The first contestant
+is fastunroll, and the others are rivals. If results disagree in a case, the harness reports the case, does not time it,
+and exits with status 1.
 """
 
 from __future__ import annotations
@@ -31,27 +32,28 @@ Case = Mapping[str, int | float | str]
 Run = Callable[[], Any]
 
 RESULTS = Path(__file__).parent / "results"
-SHORTEST_SAMPLE = 1e-3  # seconds; shorter calls are repeated within a sample so that the clock does not count
-LONG = 0.03  # seconds; a longer call has had its warm-up when its error was checked
-OWN_WARM_UP = 0.2  # seconds; of a longer call, what wakes its threads is a small part
-WARM_UP = 0.02  # seconds for each contestant, after its error was checked
-WARM_TURN = 0.01  # seconds before its turn: until the system has put woken threads on processors of their own
-SAMPLES = 3, 40  # fewest and most of a contestant in a case; between them the budget decides
-BUDGET, QUICK_BUDGET = 1.5, 0.4  # seconds of timing for a case
-TRIALS, PATIENCE = 3, 10.0  # at most, while other programs disturb; and seconds after which none is begun
-REST = 0.005, 20  # seconds of one look whether threads still spin, and how many looks at most
+MIN_SAMPLE_S = 1e-3  # shorter calls are repeated within a sample, so that the resolution of the clock does not matter
+LONG_CALL_S = 0.03  # the error check has already warmed up longer calls
+OWN_WARM_UP_S = 0.2  # waking threads is a small part of longer calls
+WARM_UP_S = 0.02  # warm-up of each contestant after the error check
+WARM_TURN_S = 0.01  # warm-up before a turn, in which the system moves woken threads to different processors
+SAMPLES = 3, 40  # fewest and most samples of a contestant in a case; the budget decides between them
+BUDGET_S, QUICK_BUDGET_S = 1.5, 0.4  # time of all measurements of a case
+TRIALS, PATIENCE_S = 3, 10.0  # a disturbed case is measured again, at most 3 times and not after 10 seconds
+PAUSE_S, MAX_PAUSES = 0.005, 20  # the harness pauses until the threads of a contestant stop spinning
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to compute the result.
+    """A way to compute the result.
 
-    run: does all the work each time it is called.
-    read: makes of its result a tensor, an array, or a list of these, as ours returns them; not timed.
-    own_threads: it has a thread pool of its own, so that its threads and those of others must come to rest between.
-    note: what a reader should know of it in this case.
-    problems: how many a call solves; its time is for one of them.
-    ours: it is no rival, as the first is not.
+    Attributes:
+        run: a function that does all the work in each call.
+        read: a function that converts the result to a tensor, an array or a list of these. It is not timed.
+        own_threads: whether it has a separate thread pool, so that the harness must pause before and after it.
+        note: a note for readers about this contestant in this case.
+        problems: the number of problems that a call solves. The table shows the time for a single problem.
+        ours: whether it is fastunroll and not a rival. The first contestant always is fastunroll.
     """
 
     run: Run
@@ -63,17 +65,19 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Contest:
-    """What competes in one case.
+class Comparison:
+    """The contestants of a case.
 
-    contestants: by name; the first is ours.
-    oracle: the result in float64; without one, all results are compared with ours.
-    figures: further columns of the table, such as a measured density.
-    flops: operations of the dense computation, for effective GFLOP/s.
-    own_flops: those that ours cannot do without, for true GFLOP/s.
-    judge: of a result, how near its problems are to being solved, where results need not agree: ``median`` and
-        ``largest`` error, how many ``missed`` the tolerance ``of`` how many, and whether it is ``reached`` by so many
-        that the time counts. Who does not reach it is shown, but is not the best rival.
+    Attributes:
+        contestants: the contestants by name. The first is fastunroll.
+        oracle: computes the result in float64. Without it, all results are compared with the first.
+        figures: further columns of the table, such as a measured density.
+        flops: the operations of the dense computation, for effective GFLOP/s.
+        own_flops: the operations that fastunroll cannot skip, for true GFLOP/s.
+        check: measures the error of a result if results need not agree. It returns the ``median`` and ``largest``
+            error, the number of samples that ``missed`` the tolerance and the number ``of`` all samples, and whether
+            enough samples ``reached`` the tolerance. A rival that does not reach it stays in the table, but cannot be
+            the best rival.
     """
 
     contestants: Mapping[str, Contestant]
@@ -81,32 +85,38 @@ class Contest:
     figures: Mapping[str, float] = field(default_factory=dict)
     flops: float | None = None
     own_flops: float | None = None
-    judge: Callable[[Any], Mapping[str, float]] | None = None
+    check: Callable[[Any], Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One question and the cases that answer it.
+    """A question and the cases that answer it.
 
-    build: makes the contest of a case from a seed. It runs after ``machine.give_threads``.
-    tolerance: largest ‖found − expected‖ / ‖expected‖ of any tensor in a result. Without one, ``run`` returns what
-        is measured, such as bytes, instead of being timed, and is called once.
-    judged: what ``Contest.judge`` measures, where contests have one.
-    unit: what the table shows, and how many of it one second or byte is.
-    x: the field of a case along the plot; ``panels``: the fields whose values get a panel each. Without ``x`` no plot.
-    baseline: the rival that everybody knows: the plot shows it beside the best of all.
-    packages: what rivals need, for the list of versions.
-    left_out: what does not compete here, and why, a line each.
+    Attributes:
+        name: the name of the record and its page.
+        question: the question, as a sentence.
+        cases: all cases.
+        quick_cases: the cases of a quick run.
+        build: makes the comparison of a case from a seed. It runs after ``machine.give_threads``.
+        baseline: the best-known rival. The plot shows it beside the best rival.
+        tolerance: the largest ‖found − expected‖ / ‖expected‖ of any tensor in a result. Without it, ``run`` returns
+            the measured number, such as bytes, and is called once.
+        checked: the quantity that ``Comparison.check`` measures.
+        unit: the unit of the table, and its number in a second or byte.
+        x: the field of cases on the horizontal axis of the plot. Without it there is no plot.
+        panels: the fields of cases whose values get separate panels.
+        packages: the packages of rivals, for the list of versions.
+        left_out: a line for each rival that does not compete, with the reason.
     """
 
     name: str
     question: str
     cases: Sequence[Case]
     quick_cases: Sequence[Case]
-    build: Callable[[Case, int], Contest]
+    build: Callable[[Case, int], Comparison]
     baseline: str
     tolerance: float | None = None
-    judged: str = ""
+    checked: str = ""
     unit: tuple[str, float] = ("ms", 1e3)
     x: str | None = None
     panels: Sequence[str] = ()
@@ -124,19 +134,19 @@ def _arrays(result: Any) -> list[NDArray[Any]]:
     return [a.astype(np.result_type(a.dtype, np.float64)) for a in arrays]
 
 
-def relative_errors(contest: Contest, tolerance: float) -> dict[str, float]:
-    """The largest relative error of each contestant. Raises Mismatch where one passes the tolerance."""
-    ours = next(iter(contest.contestants.values()))
-    expected = _arrays(contest.oracle() if contest.oracle else ours.read(ours.run()))
+def relative_errors(comparison: Comparison, tolerance: float) -> dict[str, float]:
+    """Returns the largest relative error of each contestant. Raises Mismatch if an error exceeds the tolerance."""
+    ours = next(iter(comparison.contestants.values()))
+    expected = _arrays(comparison.oracle() if comparison.oracle else ours.read(ours.run()))
     scale = [float(np.linalg.norm(e)) or 1.0 for e in expected]
     errors = {}
-    for name, contestant in contest.contestants.items():
+    for name, contestant in comparison.contestants.items():
         found = _arrays(contestant.read(contestant.run()))
         if [f.shape for f in found] != [e.shape for e in expected]:
             raise Mismatch(f"{name}: shapes {[f.shape for f in found]}, expected {[e.shape for e in expected]}")
         parts = [float(np.linalg.norm(f - e)) / s for f, e, s in zip(found, expected, scale, strict=True)]
         errors[name] = float(np.max(parts))
-        if not errors[name] <= tolerance:  # a NaN is a mismatch too
+        if not errors[name] <= tolerance:  # true for NaN too
             raise Mismatch(f"{name}: relative error {errors[name]:.2g}, tolerance {tolerance:.0g}")
     return errors
 
@@ -148,24 +158,26 @@ def _sample(run: Run, repeats: int) -> float:
     return (perf_counter() - start) / repeats
 
 
-def _rest() -> None:
-    """Waits until no thread of this process spins: OpenMP's do so for 10 ms after work, ONNX Runtime's for 50."""
-    step, looks = REST
-    for _ in range(looks):
+def _pause() -> None:
+    """Waits until no thread of this process spins. OpenMP threads spin for 10 ms after work, ONNX Runtime's for 50."""
+    for _ in range(MAX_PAUSES):
         before = process_time()
-        sleep(step)
-        if process_time() - before < step / 5:
+        sleep(PAUSE_S)
+        if process_time() - before < PAUSE_S / 5:
             return
 
 
-def _turns(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int]]:
-    """Times, (contestants, turns), and how many calls make one sample of each."""
-    contestants = list(contest.contestants.values())
-    first = [_sample(c.run, 1) for c in contestants]  # not quite the first: errors were checked
-    once = [t if t > LONG else _sample(c.run, math.ceil(WARM_UP / t)) for c, t in zip(contestants, first, strict=True)]
-    repeats = [math.ceil(SHORTEST_SAMPLE / t) for t in once]
-    # The first to wake threads, or to bring weights back into the cache, must not pay for it.
-    warm = [math.ceil(WARM_TURN / t) if t < OWN_WARM_UP else 0 for t in once]
+def _turns(comparison: Comparison, budget: float) -> tuple[NDArray[Any], list[int]]:
+    """Returns the times (contestants, turns), and the number of calls in a sample of each contestant."""
+    contestants = list(comparison.contestants.values())
+    first = [_sample(c.run, 1) for c in contestants]  # the error check has called each contestant before
+    once = [
+        t if t > LONG_CALL_S else _sample(c.run, math.ceil(WARM_UP_S / t))
+        for c, t in zip(contestants, first, strict=True)
+    ]
+    repeats = [math.ceil(MIN_SAMPLE_S / t) for t in once]
+    # The time of a contestant must not include waking its threads and loading its weights into the cache.
+    warm = [math.ceil(WARM_TURN_S / t) if t < OWN_WARM_UP_S else 0 for t in once]
 
     def turn() -> list[float]:
         times = []
@@ -173,7 +185,7 @@ def _turns(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int]]:
         for index, c in enumerate(contestants):
             mine = index if c.own_threads else None
             if mine != pool or index == 0:
-                _rest()
+                _pause()
             pool = mine
             if warm[index]:
                 _sample(c.run, warm[index])
@@ -187,13 +199,13 @@ def _turns(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int]]:
     return np.array(turns).T, repeats
 
 
-def _undisturbed(contest: Contest, budget: float) -> tuple[NDArray[Any], list[int], float]:
-    """The least disturbed of some trials, with the share of the processors that other programs took meanwhile."""
+def _undisturbed(comparison: Comparison, budget: float) -> tuple[NDArray[Any], list[int], float]:
+    """Returns the least disturbed of several trials, and the share of the processors that other programs took."""
     trials: list[tuple[NDArray[Any], list[int], float]] = []
     start = perf_counter()
-    while len(trials) < TRIALS and perf_counter() - start < PATIENCE:
+    while len(trials) < TRIALS and perf_counter() - start < PATIENCE_S:
         others = machine.Others()
-        times, repeats = _turns(contest, budget)
+        times, repeats = _turns(comparison, budget)
         trials.append((times, repeats, others.share()))
         if trials[-1][-1] < report.DISTURBED:
             break
@@ -205,16 +217,21 @@ def _quartiles(values: NDArray[Any]) -> dict[str, float]:
     return {"median": median, "q1": q1, "q3": q3}
 
 
-def _measured(contest: Contest, values: NDArray[Any], solved: Collection[str] = ()) -> dict[str, Any]:
-    """What each contestant took, (contestants, turns), each rival's over ours in the same turn, and the best rival's.
+def _measured(comparison: Comparison, values: NDArray[Any], solved: Collection[str] = ()) -> dict[str, Any]:
+    """Returns the quartiles of the times, of the ratios of rivals to fastunroll in the same turn, and the best rival.
 
-    The best rival is the one of smallest median, so that it is one program and not a choice after each turn. Where
-    some have ``solved`` the problems, it is one of these.
+    The best rival has the smallest median, so it is a single program and not another program in each turn. If any
+    rivals have ``solved`` the problems, the best rival is one of them.
+
+    Args:
+        comparison: the comparison.
+        values: the times (contestants, turns).
+        solved: the names of contestants that have solved the problems.
     """
-    names = list(contest.contestants)
+    names = list(comparison.contestants)
     measured = {name: _quartiles(v) for name, v in zip(names, values, strict=True)}
     ratios = {name: _quartiles(v / values[0]) for name, v in zip(names[1:], values[1:], strict=True)}
-    rivals = [name for name in names[1:] if not contest.contestants[name].ours]
+    rivals = [name for name in names[1:] if not comparison.contestants[name].ours]
     able = [name for name in rivals if name in solved] or rivals
     best = min(able, key=lambda name: measured[name]["median"])
     return {"measured": measured, "ratios": ratios, "best": {"rival": best, "ratio": ratios[best]}}
@@ -222,24 +239,29 @@ def _measured(contest: Contest, values: NDArray[Any], solved: Collection[str] = 
 
 def _run_case(benchmark: Benchmark, case: Case, seed: int, budget: float) -> dict[str, Any]:
     gc.collect()
-    contest = benchmark.build(case, seed)
-    notes = {name: c.note for name, c in contest.contestants.items() if c.note}
-    record: dict[str, Any] = {"case": dict(case), "figures": dict(contest.figures), "notes": notes}
-    if contest.judge is not None:
-        record["judged"] = {name: dict(contest.judge(c.read(c.run()))) for name, c in contest.contestants.items()}
+    comparison = benchmark.build(case, seed)
+    notes = {name: c.note for name, c in comparison.contestants.items() if c.note}
+    record: dict[str, Any] = {"case": dict(case), "figures": dict(comparison.figures), "notes": notes}
+    if comparison.check is not None:
+        record["checked"] = {
+            name: dict(comparison.check(c.read(c.run()))) for name, c in comparison.contestants.items()
+        }
     elif benchmark.tolerance is None:
-        return {**record, **_measured(contest, np.array([[c.run()] for c in contest.contestants.values()], float))}
+        return {
+            **record,
+            **_measured(comparison, np.array([[c.run()] for c in comparison.contestants.values()], float)),
+        }
     else:
-        record["errors"] = relative_errors(contest, benchmark.tolerance)
-    times, repeats, record["others"] = _undisturbed(contest, budget)
+        record["errors"] = relative_errors(comparison, benchmark.tolerance)
+    times, repeats, record["others"] = _undisturbed(comparison, budget)
     record["samples"] = times.shape[1]
-    record["repeats"] = dict(zip(contest.contestants, repeats, strict=True))
-    solved = [name for name, found in record.get("judged", {}).items() if found["reached"]]
-    record.update(_measured(contest, times, solved))
-    if contest.flops is not None:
-        record["gflops"] = {name: contest.flops / t["median"] / 1e9 for name, t in record["measured"].items()}
-    if contest.own_flops is not None:
-        record["true_gflops"] = contest.own_flops / float(np.median(times[0])) / 1e9
+    record["repeats"] = dict(zip(comparison.contestants, repeats, strict=True))
+    solved = [name for name, found in record.get("checked", {}).items() if found["reached"]]
+    record.update(_measured(comparison, times, solved))
+    if comparison.flops is not None:
+        record["gflops"] = {name: comparison.flops / t["median"] / 1e9 for name, t in record["measured"].items()}
+    if comparison.own_flops is not None:
+        record["true_gflops"] = comparison.own_flops / float(np.median(times[0])) / 1e9
     return record
 
 
@@ -287,7 +309,7 @@ def _records(benchmark: Benchmark, cases: Sequence[Case], seed: int, budget: flo
             bar.set_postfix_str(label)
             try:
                 records.append(_run_case(benchmark, case, seed, budget))
-            except Exception as error:  # one case must not cost the others
+            except Exception as error:  # a case that fails must not end the others
                 failure = " ".join(f"{type(error).__name__}: {error}".split())
                 records.append({"case": dict(case), "failure": failure})
                 bar.write(f"{label}: {failure}", file=sys.stderr)
@@ -295,7 +317,7 @@ def _records(benchmark: Benchmark, cases: Sequence[Case], seed: int, budget: flo
 
 
 def main(benchmark: Benchmark) -> int:
-    """Runs the benchmark as its command line says; returns the exit code."""
+    """Runs the benchmark with the options of the command line, and returns the exit code."""
     parser = argparse.ArgumentParser(description=benchmark.question, usage=report.NO_USAGE)
     parser.add_argument("--quick", action="store_true", help="fewer, shorter cases, written as quick-NAME")
     parser.add_argument(
@@ -304,13 +326,13 @@ def main(benchmark: Benchmark) -> int:
         default=[],
         type=_condition(benchmark.cases),
         metavar="FIELD=VALUE[,VALUE]",
-        help="only these cases, written as partial-NAME; all of several filters must hold",
+        help="run only cases that fulfil all filters, and write them as partial-NAME",
     )
     parser.add_argument("--threads", type=_whole(1, machine.cores()), default=min(2, machine.cores()), metavar="N")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="default: bench/results")
     parser.add_argument("--seed", type=_whole(0, 2**63 - 1), default=0, metavar="S")
     options = parser.parse_args()
-    with _refusing(parser, options.out):  # before minutes of measuring
+    with _refusing(parser, options.out):  # fails before minutes of measurements
         options.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.out).close()
 
@@ -321,7 +343,7 @@ def main(benchmark: Benchmark) -> int:
     machine.give_threads(options.threads)
     start = perf_counter()
     try:
-        records = _records(benchmark, cases, options.seed, QUICK_BUDGET if options.quick else BUDGET)
+        records = _records(benchmark, cases, options.seed, QUICK_BUDGET_S if options.quick else BUDGET_S)
     except KeyboardInterrupt:
         print("interrupted, nothing written", file=sys.stderr)
         return 130
@@ -334,7 +356,7 @@ def main(benchmark: Benchmark) -> int:
         "minutes": (perf_counter() - start) / 60,
         "seed": options.seed,
         "tolerance": benchmark.tolerance,
-        "judged": benchmark.judged,
+        "checked": benchmark.checked,
         "unit": {"name": benchmark.unit[0], "scale": benchmark.unit[1]},
         "baseline": benchmark.baseline,
         "plot": {"x": benchmark.x, "panels": list(benchmark.panels)} if benchmark.x else None,

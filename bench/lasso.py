@@ -46,11 +46,11 @@ def _solvers(p: Problem, tol: float, single: bool) -> dict[str, Solver]:
     return found | lasso_fista.solvers(p, tol) | lasso_loops.solvers(p, tol, single) | lasso_operators.solvers(p, tol)
 
 
-def build(case: harness.Case, seed: int) -> harness.Contest:
+def build(case: harness.Case, seed: int) -> harness.Comparison:
     name, tol, single = str(case["problem"]), float(case["tol"]), case["B"] == 1
     p = problem(name, case["λ"] == COMMON, SINGLES if single else int(case["B"]), seed)
 
-    def judge(found: Array) -> dict[str, float]:
+    def check(found: Array) -> dict[str, float]:
         gaps = p.part(0, len(found)).gaps(found)
         return {
             "median": float(np.median(gaps)),
@@ -62,7 +62,7 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
 
     contestants = {name: contestant(solver, p, single) for name, solver in _solvers(p, tol, single).items()}
     contestants |= {name: replace(c, ours=True) for name, c in contestants.items() if name.startswith("fastunroll")}
-    return harness.Contest(contestants, judge=judge)
+    return harness.Comparison(contestants, check=check)
 
 
 def _cases(batches: dict[str, int]) -> list[harness.Case]:
@@ -81,7 +81,7 @@ BENCHMARK = harness.Benchmark(
     quick_cases=[{"problem": PATCHES, "λ": PER_SAMPLE, "B": batch, "tol": "1e-4"} for batch in (200, 1)],
     build=build,
     baseline="scikit-learn Lasso",
-    judged="duality gap relative to ½‖y‖², in float64",
+    checked="duality gap relative to ½‖y‖², in float64",
     unit=("µs a problem", 1e6),
     x="tol",
     panels=("problem", "B"),

@@ -1,4 +1,4 @@
-"""The Lasso problems that are solved, and the duality gap in float64 that every solution is judged by."""
+"""The Lasso problems that are solved, and the duality gap in float64 of every solution."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _ours(p: Problem, dtype: torch.dtype, kept: bool) -> harness.Contestant:
     return harness.Contestant(solve, lambda r: r.x.double().numpy(), own_threads=True, ours=True)
 
 
-def build(case: harness.Case, seed: int) -> harness.Contest:
+def build(case: harness.Case, seed: int) -> harness.Comparison:
     warnings.filterwarnings("ignore", module="(sklearn|celer|skglm)")  # who does not converge is told from the gap
     p = problem(str(case["problem"]), float(case["λ/λ_max"]), seed)
     contestants = {"fastunroll": _ours(p, torch.float64, False), "fastunroll float32": _ours(p, torch.float32, False),
@@ -91,11 +91,11 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
             options = {"max_iter": PASSES} if name == "scikit-learn" else {}
             contestants[name] = _tuned(p, partial(import_module(module).Lasso, **options))
 
-    def judge(found: Array) -> dict[str, float]:
+    def check(found: Array) -> dict[str, float]:
         gap = float(p.gaps(found)[0])
         return {"median": gap, "largest": gap, "missed": float(not gap <= TOL), "of": 1, "reached": gap <= NEAR * TOL}
 
-    return harness.Contest(contestants, judge=judge)
+    return harness.Comparison(contestants, check=check)
 
 
 CASES: list[harness.Case] = [{"problem": name, "λ/λ_max": share} for name, share in product(PROBLEMS, SHARES)]
@@ -106,7 +106,7 @@ BENCHMARK = harness.Benchmark(
     quick_cases=CASES[:2],
     build=build,
     baseline="scikit-learn",
-    judged="duality gap relative to ½‖y‖², in float64",
+    checked="duality gap relative to ½‖y‖², in float64",
     x="λ/λ_max",
     panels=("problem",),
     packages=("scikit-learn", "celer", "skglm"),

@@ -56,7 +56,7 @@ def _targets() -> Iterator[Target]:
 
 def _ratio(record: Mapping[str, Any], rivals: Sequence[str]) -> tuple[float, str] | None:
     """Of the quickest, as its median time decides."""
-    able = [r for r in rivals if r in record.get("ratios", {}) and record["judged"][r]["reached"]]
+    able = [r for r in rivals if r in record.get("ratios", {}) and record["checked"][r]["reached"]]
     if not able:
         return None
     best = min(able, key=lambda r: record["measured"][r]["median"])
@@ -77,7 +77,7 @@ def _speed(target: Target, records: Sequence[Mapping[str, Any]]) -> list[str]:
     least, rival, case = min(ratios, key=lambda entry: entry[0])
     at = label({k: v for k, v in case.items() if k not in where})
     verdict = "met" if least >= target.at_least else "**missed**"
-    if any(not r["judged"][OURS[0]]["reached"] for r in found):
+    if any(not r["checked"][OURS[0]]["reached"] for r in found):
         verdict = "**missed**: ours has not reached the tolerance"
     return [*what, digits(least), ", ".join(filter(None, (rival, at))), "disturbed" if _disturbed(found) else verdict]
 
@@ -85,14 +85,14 @@ def _speed(target: Target, records: Sequence[Mapping[str, Any]]) -> list[str]:
 def _missed(problem: str, records: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
     """No time, so that it does not matter who else was at work."""
     for name in OURS:
-        found = [r for r in records if r["case"]["problem"] == problem and name in r.get("judged", {})]
-        judged = [r["judged"][name] for r in found]
-        missed, of = (int(sum(j[key] for j in judged)) for key in ("missed", "of"))
+        found = [r for r in records if r["case"]["problem"] == problem and name in r.get("checked", {})]
+        checked = [r["checked"][name] for r in found]
+        missed, of = (int(sum(j[key] for j in checked)) for key in ("missed", "of"))
         what = [label({"problem": problem}), f"{name}: samples above the tolerance", "0"]
-        if not judged:
+        if not checked:
             yield [*what, "–", "", "not measured"]
             continue
-        worst = label(max(found, key=lambda r: r["judged"][name]["missed"])["case"]) if missed else ""
+        worst = label(max(found, key=lambda r: r["checked"][name]["missed"])["case"]) if missed else ""
         yield [*what, f"{missed} of {of}", worst, "**missed**" if missed else "met"]
 
 

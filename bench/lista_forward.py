@@ -19,7 +19,7 @@ from torch import Tensor
 FEWER = 1, 64, 1024  # batches where what says less, or takes a third of a minute to compile, is measured too
 
 
-def build(case: harness.Case, seed: int) -> harness.Contest:
+def build(case: harness.Case, seed: int) -> harness.Comparison:
     model, _, y = problem(case, seed)
     share = density(model, y)
 
@@ -47,7 +47,7 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
         contestants["JAX"] = lista_jax.forward(model, y)
     if not lista_onnx.MISSING:
         contestants["ONNX Runtime"] = lista_onnx.forward(model, y)
-    return harness.Contest(
+    return harness.Comparison(
         contestants,
         oracle=oracle,
         figures={"density": share},

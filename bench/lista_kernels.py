@@ -33,7 +33,7 @@ def _exact(model: fu.nn.LISTA, y: Tensor) -> Tensor:
     return eager(y.double(), *weights(deepcopy(model).double()))
 
 
-def build(case: harness.Case, seed: int) -> harness.Contest:
+def build(case: harness.Case, seed: int) -> harness.Comparison:
     _fastunroll.use_instruction_set(str(case["set"]))
     model, _, y = problem(case, seed)
     halved = deepcopy(model)
@@ -49,7 +49,7 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
 
         return call
 
-    return harness.Contest(
+    return harness.Comparison(
         {
             "fastunroll": harness.Contestant(run(model)),
             # Rounded weights have a result of their own; what is left is compared.

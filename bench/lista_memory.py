@@ -17,7 +17,7 @@ from lista_cases import MEDIUM, SMALL, grid, problem
 LEFT_OUT = {"torch.compile": lista_compile.MISSING, "JAX": lista_jax.MISSING}
 
 
-def build(case: harness.Case, seed: int) -> harness.Contest:
+def build(case: harness.Case, seed: int) -> harness.Comparison:
     given = problem(case, seed)
 
     def peak(name: str) -> harness.Run:
@@ -31,7 +31,7 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
 
         return run
 
-    return harness.Contest(
+    return harness.Comparison(
         {name: harness.Contestant(peak(name)) for name in lista_memory_step.STEPS if not LEFT_OUT.get(name)}
     )
 

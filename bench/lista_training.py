@@ -14,7 +14,7 @@ from lista_networks import density
 from torch import Tensor
 
 
-def build(case: harness.Case, seed: int) -> harness.Contest:
+def build(case: harness.Case, seed: int) -> harness.Comparison:
     model, x, y = problem(case, seed)
     share = density(model, y)
 
@@ -35,7 +35,7 @@ def build(case: harness.Case, seed: int) -> harness.Contest:
         contestants["torch.compile"] = lista_compile.training(model, y, x)
     if not lista_jax.MISSING:
         contestants["JAX"] = lista_jax.training(model, y, x)
-    return harness.Contest(
+    return harness.Comparison(
         contestants,
         oracle=oracle,
         figures={"density": share},

@@ -76,7 +76,7 @@ def _training(model: Callable[[Tensor], Tensor], net: nn.Module, y: Tensor, targ
     return harness.Contestant(run, read)
 
 
-def build(case: harness.Case, seed: int, compiled: bool) -> harness.Contest:
+def build(case: harness.Case, seed: int, compiled: bool) -> harness.Comparison:
     batch, iterates = int(case["B"]), str(case["iterates"])
     problem = _problem(str(case["network"]), batch, seed)
     y = problem.make(iterates)
@@ -87,7 +87,7 @@ def build(case: harness.Case, seed: int, compiled: bool) -> harness.Contest:
         contestants = {name: _forward(model, y) for name, model in models.items()}
     else:
         contestants = {name: _training(model, problem.net, y, problem.target) for name, model in models.items()}
-    return harness.Contest(contestants, figures={"density": problem.density(y)})
+    return harness.Comparison(contestants, figures={"density": problem.density(y)})
 
 
 def _cases(names: Sequence[str], batches: Sequence[int], passes: Sequence[str]) -> list[harness.Case]:
@@ -131,7 +131,7 @@ def _options() -> argparse.ArgumentParser:
         "--seconds-per-case",
         type=_seconds,
         metavar="S",
-        help=f"default: {BUDGET:g}; if quick {harness.QUICK_BUDGET:g}",
+        help=f"default: {BUDGET:g}; if quick {harness.QUICK_BUDGET_S:g}",
     )
     threads = min(2, machine.cores())
     parser.add_argument("--threads", type=int, default=threads, choices=range(1, machine.cores() + 1), metavar="N")
@@ -155,7 +155,7 @@ def main() -> int:
     if options.dense_only:
         cases = [case for case in cases if case["iterates"] == "dense"]
     compiled = not (options.quick or options.no_compile or lista_compile.MISSING)
-    budget = options.seconds_per_case or (harness.QUICK_BUDGET if options.quick else BUDGET)
+    budget = options.seconds_per_case or (harness.QUICK_BUDGET_S if options.quick else BUDGET)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -15,7 +15,7 @@ from text import LOAD_BOUND, digits, label, median, quartiles, ratio, table
 DISTURBED = 0.05  # share of the processors that other programs took, from which a reader is told
 NO_USAGE = argparse.SUPPRESS  # so that a bad flag is answered with one line
 KINDS = {"quick": " (quick: a smoke test, not a record)", "partial": " (some cases, not a record)", "full": ""}
-JUDGED = (
+CHECKED = (
     "Median and largest; ✗ how many samples are above the tolerance, of how many looked at, as slow contestants get "
     "only a part. ✗✗ marks who does not reach it by the median, and so cannot be the best rival."
 )
@@ -33,7 +33,7 @@ def figure(part: str, name: str, show: Callable[[Any], str]) -> Callable[[Record
     return lambda record: show(record[part][name]) if name in record.get(part, {}) else "–"
 
 
-def _judged(found: Mapping[str, float]) -> str:
+def _error_text(found: Mapping[str, float]) -> str:
     missed = f", ✗ {found['missed']:.0f} of {found['of']:.0f}" if found["missed"] else ""
     return ("" if found["reached"] else "✗✗ ") + f"{found['median']:.1e}, {found['largest']:.1e}" + missed
 
@@ -77,9 +77,9 @@ def _tables(result: Mapping[str, Any], timed: Sequence[Record]) -> list[str]:
     lines += ["## Against each rival", _table(timed, ratios)]
     medians: list[Column] = [(n, figure("measured", n, lambda q: digits(scale * q["median"]))) for n in names]
     lines += [f"## {unit}", _table(timed, medians)]
-    if any("judged" in r for r in timed):
-        judged: list[Column] = [(n, figure("judged", n, _judged)) for n in names]
-        lines += [f"## {result['judged']}", JUDGED, _table(timed, judged)]
+    if any("checked" in r for r in timed):
+        checked: list[Column] = [(n, figure("checked", n, _error_text)) for n in names]
+        lines += [f"## {result['checked']}", CHECKED, _table(timed, checked)]
     if any("gflops" in r for r in timed):
         lines += [
             "## GFLOP/s of the dense computation",
@@ -149,11 +149,11 @@ def markdown(result: Mapping[str, Any], plot_name: str) -> str:
             "the dense computation; true ones only those W₂ products that a nonzero needs, here also as a share of the "
             "bound above."
         )
-    elif result.get("judged"):
+    elif result.get("checked"):
         lines.append(
             "Median [quartiles] of alternating runs. A ratio is a rival's time over ours in the same turn: above 1 "
             "ours is faster, ▼ marks a loss. The best rival is the one of smallest median among those that reach the "
-            f"tolerance by the median {result['judged']}."
+            f"tolerance by the median {result['checked']}."
         )
     lines += _tables(result, timed) if timed else []
     return "\n\n".join(lines + troubles(result["cases"])) + "\n"

@@ -87,7 +87,7 @@ def test_interrupt_keeps_the_best_weights(picture: Path, tmp_path: Path) -> None
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=1200)
     assert process.returncode == 0, err
-    assert "Training was ended early" in out
+    assert "Training ended early" in out
     assert "LISTA@16, truth" in out
     assert "Traceback" not in err
     assert (tmp_path / "demo.png").exists()
@@ -109,7 +109,7 @@ def test_interrupt_keeps_the_best_weights(picture: Path, tmp_path: Path) -> None
         (["demo", "--images", "{tmp}/empty"], "{tmp}/empty holds no files"),
         (["demo", "--images", "{tmp}/text"], "{tmp}/text/notes.txt cannot be read as a picture"),
         (["demo", "--images", "{tmp}/broken"], "{tmp}/broken/half.png cannot be read as a picture"),
-        (["demo", "--images", "{tmp}/tiny"], "tiny.png is 5x7 pixels: at least 16x16 are needed"),
+        (["demo", "--images", "{tmp}/tiny"], "tiny.png must have at least 16x16 pixels, got 5x7"),
         (["demo", "--out", "{tmp}/text/notes.txt"], "cannot write to {tmp}/text/notes.txt"),
         (["demo", "--out", "/proc/fastunroll"], "cannot write to /proc/fastunroll"),
     ],

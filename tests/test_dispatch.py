@@ -180,7 +180,7 @@ def test_tuning_without_a_gpu_says_so(capsys: pytest.CaptureFixture[str], cache:
     with pytest.raises(SystemExit) as ended:
         main(["tune"])
     assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith("fastunroll tune: there are no CUDA kernels here to choose among: ")
+    assert capsys.readouterr().err.startswith("fastunroll tune: a GPU with CUDA kernels is needed, but ")
     assert not cache.parent.exists()
 
 
@@ -195,8 +195,8 @@ def test_tuning_by_a_build_for_cuda_says_what_is_missing(
     assert backends.problem(cuda) == fu.backend().cuda_problem == why
     with pytest.raises(SystemExit, match="2"):
         main(["tune"])
-    assert capsys.readouterr().err == f"fastunroll tune: there are no CUDA kernels here to choose among: {why}\n"
-    with pytest.raises(RuntimeError, match=f"no kernels to choose among: {why}"):
+    assert capsys.readouterr().err == f"fastunroll tune: a GPU with CUDA kernels is needed, but {why}\n"
+    with pytest.raises(RuntimeError, match=f"tune needs a device with kernels, but {why}"):
         tune(cuda)
 
 

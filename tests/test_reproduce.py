@@ -95,10 +95,10 @@ def test_every_published_figure_has_its_row() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--networks", "LISTO"], "fastunroll reproduce: 'LISTO' is no network: choose from StepLISTA, "),
-        (["--settings", "snr41"], "fastunroll reproduce: 'snr41' is no setting: choose from noiseless, "),
-        (["--size", "12"], "argument --size: must be two whole numbers, as 250x500, got '12'"),
-        (["--seeds", "a"], "argument --seeds: must be whole numbers ≥ 0 with commas between, got 'a'"),
+        (["--networks", "LISTO"], "fastunroll reproduce: 'LISTO' is not a network: choose from StepLISTA, "),
+        (["--settings", "snr41"], "fastunroll reproduce: 'snr41' is not a setting: choose from noiseless, "),
+        (["--size", "12"], "argument --size: must be two integers such as 250x500, got '12'"),
+        (["--seeds", "a"], "argument --seeds: must be integers ≥ 0 with commas between them, got 'a'"),
     ],
 )
 def test_refused(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_copies_and_pickles() -> None:
 
 def test_solver_is_kept_until_something_changes() -> None:
     X, dictionary = problem(6, 20, 30)
-    kept = fu.sklearn._kept
+    kept = fu.sklearn._solvers
     ours = coder(dictionary)
     ours.transform(X)
     first = kept[ours]
@@ -271,7 +271,9 @@ def test_what_did_not_converge_is_said() -> None:
     from sklearn.exceptions import ConvergenceWarning
 
     X, dictionary = problem(5, 20, 60)
-    says = r"^\d of 5 samples did not reach the relative duality gap 1e-30 in 1 sweep\(s\); the largest gap is \S+: "
+    says = (
+        r"^\d of 5 samples did not reach the relative duality gap 1e-30 in 1 sweep\(s\), and the largest gap is \S+: "
+    )
     hard = coder(dictionary, transform_alpha=0.01, transform_max_iter=1, transform_tol=1e-30)
     with pytest.warns(ConvergenceWarning, match=says) as warned:
         hard.fit(X).transform(X)

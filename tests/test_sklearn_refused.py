@@ -51,7 +51,7 @@ BAD: dict[str, Refused] = {
     "max_iter": (encode(X, D, max_iter=0), ValueError, "max_iter must be a whole number ≥ 1, got 0"),
     "init": (
         encode(X, D, init=np.zeros((3, 9))), ValueError,
-        "init must be (n_samples, n_components), here (4, 9), got (3, 9)",
+        "init must have the shape (n_samples, n_components), here (4, 9), got (3, 9)",
     ),
     "integers, not checked": (
         encode(np.ones((4, 6), int), D, check_input=False), TypeError,

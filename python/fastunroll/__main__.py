@@ -16,13 +16,13 @@ from .encode.command import run as run_encode
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers a wrong flag in one line, a misspelt one by the one that was meant."""
+    """An argument parser that reports errors in one line, and suggests the right option for a misspelt option."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does, which would speak of the options that a misspelt one leaves missing."""
+        """Checks the names of options first. argparse alone would complain about missing options instead."""
         for given in [] if self._subparsers else args:
             name = given.split("=")[0]
             if name.startswith("--") and name != "--" and name not in self._option_string_actions:
@@ -64,7 +64,7 @@ def _reproduce(arguments: argparse.Namespace) -> None:
     except ReproduceError as error:
         _fail("reproduce", str(error))
     print(page)
-    print(f"written to {arguments.out}: reproduction.json, .md and .png, and the weights")
+    print(f"The folder {arguments.out} has reproduction.json, .md and .png, and the weights.")
 
 
 def _listed(given: str) -> list[str]:
@@ -77,14 +77,14 @@ def _seeds(given: str) -> list[int]:
     except ValueError:
         seeds = []
     if not seeds or min(seeds) < 0:
-        raise argparse.ArgumentTypeError(f"must be whole numbers ≥ 0 with commas between, got {given!r}")
+        raise argparse.ArgumentTypeError(f"must be integers ≥ 0 with commas between them, got {given!r}")
     return seeds
 
 
 def _size(given: str) -> tuple[int, int]:
     m, _, n = given.partition("x")
     if not (m.isdecimal() and n.isdecimal() and int(m) > 0 and int(n) > 0):
-        raise argparse.ArgumentTypeError(f"must be two whole numbers, as 250x500, got {given!r}")
+        raise argparse.ArgumentTypeError(f"must be two integers such as 250x500, got {given!r}")
     return int(m), int(n)
 
 
@@ -97,14 +97,15 @@ def _tune(arguments: argparse.Namespace) -> None:
 
     why = problem(torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_available() else 0))
     if why:
-        _fail("tune", f"there are no CUDA kernels here to choose among: {why}")
+        _fail("tune", f"a GPU with CUDA kernels is needed, but {why}")
     device = torch.device("cuda", torch.cuda.current_device())
     path = arguments.out or timings.own_folder() / timings.file_name(timings.name_of(device))
     try:
         tune(device, bar=True).write(path)
     except (OSError, RuntimeError) as error:
         _fail("tune", str(error))
-    print(f"{timings.name_of(device)}: written to {path}" + ("" if arguments.out else ", which later processes read"))
+    later = "" if arguments.out else " Later processes use them."
+    print(f"The timings of {timings.name_of(device)} are in {path}.{later}")
 
 
 def _info(arguments: argparse.Namespace) -> None:
@@ -119,35 +120,37 @@ def _info(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line; exits with 2 on a wrong argument, 130 on Ctrl-C."""
-    parser = _Parser(prog="fastunroll", description="Algorithm unrolling, fast: all layers in one native call.")
+    """Runs the command line. It exits with status 2 after a wrong argument, and with 130 after Ctrl-C."""
+    parser = _Parser(prog="fastunroll", description="Fast algorithm unrolling. All layers run in one native call.")
     parser.add_argument("--version", action="version", version=f"fastunroll {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     demo = commands.add_parser(
         "demo",
         help="train unrolled networks on photographs and compare them with the classical solvers",
-        description="Compressed sensing of photographs: trains two 16-layer LISTA networks, one on the truth and one "
-        "on the KKT residual alone, and compares them with ISTA and FISTA on photographs they have not seen.",
+        description="Compressed sensing of photographs. The demo trains two LISTA networks of 16 layers, one with "
+        "ground truth and one on the KKT residual alone, and compares them with ISTA and FISTA on other photographs.",
     )
-    demo.add_argument("--images", type=Path, metavar="DIR", help="judge by the pictures in this folder")
-    demo.add_argument("--quick", action="store_true", help="train for seconds rather than minutes")
+    demo.add_argument("--images", type=Path, metavar="DIR", help="compare on the pictures in this folder")
+    demo.add_argument("--quick", action="store_true", help="train for seconds instead of minutes")
     demo.add_argument("--out", type=Path, default=Path("fastunroll-demo"), metavar="DIR", help="default: %(default)s")
-    demo.add_argument("--seed", type=int, default=0, metavar="N", help="a whole number ≥ 0; default: %(default)s")
+    demo.add_argument("--seed", type=int, default=0, metavar="N", help="an integer ≥ 0; default: %(default)s")
     demo.set_defaults(run=_demo)
 
     again = commands.add_parser(
         "reproduce",
-        help="train the whole family and set what it reaches beside what was published",
-        description="Trains unrolled networks on sparse recovery, tests them on fresh samples, and writes what they "
-        "reach as JSON, a table and a figure, published numbers beside. What a folder holds already is not done again.",
+        help="train all networks and compare their errors with published errors",
+        description="Trains unrolled networks on sparse recovery, tests them on new samples, and writes their errors "
+        "and the published errors as JSON, a table and a figure. Results that the folder already has are not computed "
+        "again.",
     )
-    again.add_argument("--networks", type=_listed, metavar="A,B", help="some of them, rather than all")
-    again.add_argument("--settings", type=_listed, metavar="A,B", help="of noiseless, snr40, snr20, condition15, "
+    again.add_argument("--networks", type=_listed, metavar="A,B", help="names of networks; default: all")
+    again.add_argument("--settings", type=_listed, metavar="A,B", help="noiseless, snr40, snr20, condition15 or "
                        "condition100; default: all but the last, with --quick snr40")  # fmt: skip
-    again.add_argument("--seeds", type=_seeds, default=[0], metavar="0,1", help="of the matrices; default: 0")
-    again.add_argument("--size", type=_size, metavar="MxN", help="of the matrices; default: those of the literature")
-    again.add_argument("--quick", action="store_true", help="a third of the steps: minutes, and some decibels less")
+    again.add_argument("--seeds", type=_seeds, default=[0], metavar="0,1", help="seeds of the matrices; default: 0")
+    again.add_argument("--size", type=_size, metavar="MxN", help="size of the matrices; default: as in the literature")
+    again.add_argument("--quick", action="store_true", help="train with a third of the steps, for minutes; errors are "
+                       "some decibels larger")  # fmt: skip
     again.add_argument(
         "--out", type=Path, default=Path("fastunroll-reproduce"), metavar="DIR", help="default: %(default)s"
     )
@@ -156,23 +159,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     codes = commands.add_parser(
         "encode",
         help="solve the Lasso for every row of a file that may be larger than memory",
-        description="Writes the Lasso codes of every row of a .npy file as one CSR matrix. Neither has to fit in "
-        "memory. Stopped or killed, the same command goes on; started several times, or by torchrun, the processes "
-        "share the work.",
+        description="Solves the Lasso for every row of a .npy file, and writes the codes as a CSR matrix. Neither "
+        "needs to fit in memory. If the command is stopped or killed, the same command continues the work. Several "
+        "processes, also those of torchrun, share the work.",
     )
     add_encode_arguments(codes)
     codes.set_defaults(run=run_encode)
 
     measure = commands.add_parser(
         "tune",
-        help="measure the kernels of this machine's GPU, so that calls choose the fastest",
-        description="Times every CUDA kernel over sizes, batches and precisions for a minute. What is found decides in "
-        "later processes which of them a call gets. Results change by rounding where another kernel is chosen.",
+        help="time the kernels on the GPU of this machine, so that calls choose the fastest",
+        description="Times every CUDA kernel over sizes, batches and precisions for a minute. Later processes use the "
+        "timings to choose the kernel of each call. Another kernel changes the rounding of results.",
     )
     measure.add_argument("--out", type=Path, metavar="FILE", help="default: fastunroll/DEVICE.json in the user's cache")
     measure.set_defaults(run=_tune)
 
-    info = commands.add_parser("info", help="say what this installation runs on, and why")
+    info = commands.add_parser("info", help="show the versions, kernels and devices of this installation")
     info.add_argument("--check", action="store_true", help="compare the kernels of each device with plain PyTorch")
     info.set_defaults(run=_info)
 

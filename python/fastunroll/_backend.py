@@ -1,4 +1,4 @@
-"""What runs where: the answer to "is it really the fast path?"."""
+"""Reports which kernels run on each device, and why."""
 
 from __future__ import annotations
 
@@ -11,18 +11,26 @@ from .ops import backends as _backends
 from .ops.cuda import kernel_choice as _choice
 
 _PATHS = f"""\
-  in one launch: float32 or bfloat16, groups of at most 2, up to {_choice.LARGEST} columns on compute capability 9.0
-    or later, else up to 128, as blocks cannot share memory; products of float32 are three of TF32, as exact as
-    float32, or one with torch.backends.cuda.matmul.allow_tf32
-  layer by layer, products by torch: what is larger does not fit in shared memory; support selection looks at whole
-    samples; float64 and float16; gradients from or to a second state
-  plain PyTorch: torch.func transforms, forward-mode differentiation; on devices GLISTA, HyperLISTA, LVAMP and
-    Bernoulli–Gaussian shrinkage"""
+  All layers run in one launch for float32 and bfloat16, groups of at most 2, and up to {_choice.LARGEST} columns on
+    compute capability 9.0 or later. On older devices, blocks cannot share memory and the limit is 128 columns. A
+    product of float32 is three products of TF32, which are as exact as float32, or one product if
+    torch.backends.cuda.matmul.allow_tf32 is set.
+  Layers run one by one, with products of torch, for larger networks, which do not fit in shared memory; for support
+    selection, which needs whole samples; for float64 and float16; and for gradients of the second state.
+  Plain PyTorch runs torch.func transforms and forward-mode differentiation, and on devices also GLISTA, HyperLISTA,
+    LVAMP and Bernoulli–Gaussian shrinkage."""
 
 
 @dataclass(frozen=True)
 class CudaDevice:
-    """One device: its name, why kernels do not run there, if they do not, and which would run for some calls."""
+    """A CUDA device.
+
+    Attributes:
+        index: the index of the device.
+        name: the name of the device.
+        problem: the reason why native kernels do not run on it, or None if they run.
+        examples: lines that say which kernel runs for some typical calls.
+    """
 
     index: int
     name: str
@@ -30,13 +38,13 @@ class CudaDevice:
     examples: tuple[str, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
-        runs = f"plain PyTorch, as {self.problem}" if self.problem else "native kernels"
+        runs = f"plain PyTorch, because {self.problem}" if self.problem else "native kernels"
         return "\n  ".join([f"cuda:{self.index}: {runs} ({self.name})", *self.examples])
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What this installation runs on; print it for a summary."""
+    """The kernels and devices of this installation. ``print`` shows a summary."""
 
     instruction_set: str
     reason: str
@@ -56,15 +64,16 @@ class Backend:
 
 
 def backend(verbose: bool = False) -> Backend:
-    """What runs on each device, and why.
+    """Returns which kernels run on each device, and why.
 
-    Single and double precision run in native kernels: on the CPU for the named instruction set; on CUDA devices, where
-    the package was built for them, half precision too. Everything else (other devices and dtypes; complex matrices in
-    single products) runs in the plain PyTorch of :mod:`fastunroll.reference`.
+    float32 and float64 run in native kernels, on the CPU for the instruction set that the result names. On CUDA
+    devices, native kernels run float32, float64 and half precision if the package was built for CUDA. All other
+    devices and dtypes, and single products with complex matrices, run in the plain PyTorch of
+    :mod:`fastunroll.reference`.
 
     Args:
-        verbose: say too which kernels networks get on CUDA devices, and why, whether there is one here or not; and
-            for each that is here which would serve some calls, by timings or by rule.
+        verbose: whether to also explain which kernels run networks on CUDA devices, and to list for each device the
+            kernels of some typical calls.
     """
     count, problem = _fastunroll.cuda_devices()
     devices = []

@@ -1,7 +1,7 @@
-"""Files that another program, or a process that was killed, may have written.
+"""Reads files that may be damaged or foreign, and writes files that survive a crash.
 
-A function that reads a file refuses a wrong one in a sentence that names the file. A function that writes a file leaves
-the old file or the new one, whenever the process or the machine stops.
+A function that reads a file raises an exception with one sentence that names the file. A function that writes a file
+leaves either the old file or the new file, whenever the process or the machine stops.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ import numpy as np
 import torch
 from torch.torch_version import TorchVersion
 
-_SAFE_LOAD = TorchVersion(
-    "2.6"
-)  # earlier versions of torch.load run code in spite of weights_only=True: CVE-2025-32434
+# Earlier versions of torch.load run code in spite of weights_only=True (CVE-2025-32434).
+_SAFE_LOAD = TorchVersion("2.6")
 _REFUSED_CODE = re.compile(r"Unsupported (global|class)|unrecognized function", re.IGNORECASE)
 
 
 class FileHasCode(ValueError):
-    """A file asks for code to be run when it is read."""
+    """A file holds objects that only code could make, so it must not be read."""
 
 
 def first_line(error: BaseException) -> str:
-    """The message of an error on one line: its first line with words, or the name of its kind."""
+    """Returns the first line of an exception's message that is not empty, or the name of its class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
@@ -37,24 +36,24 @@ def first_line(error: BaseException) -> str:
 def _opened(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
-    except (OSError, ValueError) as error:  # a ValueError is a path that holds a null character
+    except (OSError, ValueError) as error:  # a path with a null character raises ValueError
         raise _cannot("read", path, error) from error
 
 
 def _cannot(verb: str, path: Path, error: Exception) -> Exception:
-    """An error of the same kind, whose message is a sentence."""
+    """Returns an exception of the same class, whose message is a sentence."""
     kind = type(error) if isinstance(error, OSError) else ValueError
     why = getattr(error, "strerror", None) or first_line(error)
-    return kind(f"{str(path)!r} cannot be {verb} ({why}): give the path of a file that can")
+    return kind(f"{str(path)!r} cannot be {verb} ({why}): give the path of another file")
 
 
 def read_json(path: Path, wrong: str, fix: str) -> Any:
-    """The content of a JSON file.
+    """Returns the content of a JSON file.
 
     Args:
-        path: of the file.
-        wrong: what a message says of a wrong file: "is no file of timings".
-        fix: what a message says to do about it.
+        path: the path of the file.
+        wrong: the part of the message that says what is wrong with the file, such as "is not a file of timings".
+        fix: the part of the message that says what to do.
 
     Raises:
         OSError: the file cannot be read.
@@ -70,35 +69,37 @@ def read_json(path: Path, wrong: str, fix: str) -> Any:
 
 
 def read_tensors(path: Path, wrong: str, fix: str) -> Any:
-    """What ``torch.save`` has written, on the CPU: tensors, numbers, strings, lists and dictionaries. Runs no code.
+    """Reads a file that ``torch.save`` has written, and returns its tensors on the CPU. It runs no code of the file.
+
+    The file may hold tensors, numbers, strings, lists and dictionaries.
 
     Args:
-        path: of the file.
-        wrong: what a message says of a wrong file: "is not a state dict".
-        fix: what a message says to do about it.
+        path: the path of the file.
+        wrong: the part of the message that says what is wrong with the file, such as "is not a state dict".
+        fix: the part of the message that says what to do.
 
     Raises:
         OSError: the file cannot be read.
-        RuntimeError: this version of torch runs code that such a file may hold.
-        FileHasCode: the file holds other objects, which only code could make.
+        RuntimeError: this version of PyTorch would run code that the file may hold.
+        FileHasCode: the file holds objects that only code could make.
         ValueError: ``torch.save`` did not write the file, or the file is damaged.
     """
     if TorchVersion(torch.__version__) < _SAFE_LOAD:
         raise RuntimeError(
-            f"{path} is not read, since torch {torch.__version__} runs code that such a file may hold "
+            f"{path} cannot be read safely, because torch {torch.__version__} runs code that a file may hold "
             "(CVE-2025-32434): install torch 2.6 or later"
         )
     with _opened(path) as file:
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a foreign file makes the reader raise
+        except Exception as error:  # a foreign file may make torch.load raise any exception
             if _REFUSED_CODE.search(str(error)):
                 raise FileHasCode(f"{path} holds more than tensors: {fix}") from None
             raise ValueError(f"{path} {wrong} (torch.load cannot read it): {fix}") from None
 
 
 def read_arrays(path: Path, wrong: str, fix: str) -> dict[str, Any]:
-    """The arrays of an ``.npz`` file by name; arrays of Python objects are refused.
+    """Returns the arrays of an ``.npz`` file by name. It refuses arrays of Python objects.
 
     Raises:
         OSError: the file cannot be read.
@@ -108,21 +109,22 @@ def read_arrays(path: Path, wrong: str, fix: str) -> dict[str, Any]:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
-        except Exception as error:  # whatever a foreign file makes the reader raise
+        except Exception as error:  # a foreign file may make NumPy raise any exception
             raise ValueError(f"{path} {wrong} ({first_line(error)}): {fix}") from None
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file such that a crash at any moment leaves the old file or the new one.
+    """Writes a file such that a crash at any moment leaves either the old file or the new file.
 
-    The new content goes to a file beside it, ``path`` and ``.partial``, and to the disk, before it takes the name.
+    It writes a temporary file, whose name is ``path`` with ``.partial`` at its end, and renames it when all its content
+    is on the disk.
 
     Args:
-        path: of the file; its folder exists.
-        write: writes the content to an open file.
+        path: the path of the file, in a folder that exists.
+        write: a function that writes the content to an open file.
 
     Raises:
-        OSError, ValueError: the file cannot be written; the old file is still there.
+        OSError, ValueError: the file cannot be written. The old file is still there.
     """
     partial = path.with_name(path.name + ".partial")
     try:
@@ -132,7 +134,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch.save turns errors of the disk into RuntimeError
+    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError if the disk fails
         _discard(partial)
         raise _cannot("written", path, error) from error
     except BaseException:
@@ -141,12 +143,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def _discard(path: Path) -> None:
-    with suppress(OSError):  # the error that leads here is the one to report
+    with suppress(OSError):  # the caller reports the exception that made the write fail
         path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Puts the names of a folder on the disk; systems other than POSIX have no such call."""
+    """Writes the names of a folder to the disk. Only POSIX systems can do that."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""What ``fastunroll info`` prints: everything a bug report needs."""
+"""The lines that ``fastunroll info`` prints. A bug report needs all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .ops.self_test import self_test
 
 
 def openmp_libraries() -> list[str]:
-    """The OpenMP runtimes that this process has loaded; more than one would fight over the threads."""
+    """Returns the OpenMP runtimes that this process has loaded. Several runtimes would compete for the threads."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return []
@@ -22,7 +22,7 @@ def openmp_libraries() -> list[str]:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Returns the name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -38,7 +38,7 @@ def self_tests() -> dict[str, str | None]:
 
 
 def lines() -> list[str]:
-    """One fact a line."""
+    """Returns the lines that describe the installation."""
     b = backend()
     cuda = f"{b.cuda_devices} device(s) found" if b.cuda_devices else f"not available: {b.cuda_problem}"
     sets = ", ".join(_fastunroll.compiled_instruction_sets())
@@ -48,7 +48,7 @@ def lines() -> list[str]:
         f"torch            {torch.__version__}, CUDA {torch.version.cuda or 'not in this build'}",
         f"processor        {processor()}",
         f"instruction set  {b.instruction_set}: {b.reason}; compiled: {sets}",
-        f"threads          {b.threads}{'' if b.openmp else ', but built without OpenMP: native kernels use 1'}",
+        f"threads          {b.threads}{'' if b.openmp else ', but native kernels use 1, as they have no OpenMP'}",
         f"OpenMP           {', '.join(openmp_libraries()) or 'none found'}",
         f"CUDA             {'compiled' if b.cuda_compiled else 'not compiled'}; {cuda}",
     ]

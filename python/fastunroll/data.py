@@ -1,4 +1,4 @@
-"""Problems to train and test on: seeded, without end where they are drawn, and fixed where they are tested on."""
+"""Problems that draw samples for training and testing. All random draws are seeded."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from .products import product
 
 
 class Samples(NamedTuple):
-    """Measurements y, (count, m), and what is known of their truth x, (count, n), or None."""
+    """Measurements y (count, m) and the ground truth x (count, n), which is None if it is unknown."""
 
     y: Tensor
     x: Tensor | None
 
 
 class Problem(Protocol):
-    """Where samples come from."""
+    """An object that draws samples."""
 
     def sample(self, count: int, generator: torch.Generator) -> Samples:
-        """``count`` samples, drawn by the generator alone."""
+        """Draws ``count`` samples. All random numbers come from the generator."""
         ...
 
 
 def stream(problem: Problem, batch: int, seed: int = 0) -> Iterator[Samples]:
-    """Batches without end. They share no random number with :func:`fixed` of any seed."""
+    """Yields batches of samples without end. They share no random number with :func:`fixed`, whatever its seed."""
     batch, seed = _checks.count("batch", batch), _checks.seed(seed)
     return _batches(_problem(problem), batch, torch.Generator().manual_seed(2 * seed))
 
@@ -52,25 +52,26 @@ def _problem(problem: Problem) -> Problem:
 
 
 def fixed(problem: Problem, count: int, seed: int = 0) -> Samples:
-    """A set to test on, always the same. It shares no random number with :func:`stream` of any seed."""
+    """Returns a fixed set of samples for tests. It shares no random number with :func:`stream`, whatever its seed."""
     count, seed = _checks.count("count", count), _checks.seed(seed)
     return _problem(problem).sample(count, torch.Generator().manual_seed(2 * seed + 1))
 
 
 def sensing_matrix(m: int, n: int, *, seed: int = 0, condition: float | None = None) -> Tensor:
-    """A random matrix (m, n), in single precision.
+    """Returns a random matrix (m, n) in float32.
 
-    Entries are N(0, 1/m), and columns are scaled to unit norm. With ``condition`` singular values are replaced by a
-    geometric sequence from 1 down to 1/condition, scaled such that columns have unit norm on average.
+    Entries are drawn from N(0, 1/m), and columns are scaled to norm 1. With ``condition``, a geometric sequence from 1
+    to 1/condition replaces the singular values, and the matrix is scaled such that the root mean square norm of its
+    columns is 1.
 
     Args:
-        m: rows ≥ 1.
-        n: columns ≥ 1.
-        seed: of the generator.
-        condition: the largest singular value over the least, ≥ 1.
+        m: the number of rows, ≥ 1.
+        n: the number of columns, ≥ 1.
+        seed: the seed of the generator.
+        condition: the ratio of the largest to the smallest singular value, ≥ 1.
 
     Raises:
-        ValueError: a size is no whole number ≥ 1, or ``condition`` < 1.
+        ValueError: a size is not an integer ≥ 1, or ``condition`` < 1.
     """
     shape = _checks.count("m", m), _checks.count("n", n)
     generator = torch.Generator().manual_seed(_checks.seed(seed))
@@ -85,17 +86,18 @@ def sensing_matrix(m: int, n: int, *, seed: int = 0, condition: float | None = N
 
 
 class SparseRecovery:
-    """y = A x + e with x sparse: x_i is N(0, 1) with probability ``density``, else zero; e is white noise.
+    """Draws samples y = A x + e with a sparse x and white noise e.
 
-    The noise has 10^(−snr/20) times the standard deviation that an element of A x has on average, so its level is the
-    same for every batch.
+    An element of x is drawn from N(0, 1) with probability ``density``, and is zero otherwise. The standard deviation of
+    the noise is 10^(−snr/20) times the average standard deviation of an element of A x, so the noise level is the same
+    for every batch.
 
     Args:
         A: (m, n), real or complex, or any operator that states ``shape_in``
             (:func:`fastunroll.operators.as_operator`). Samples have its dtype and device.
-        density: in (0, 1].
-        nonzeros: if given, just so many elements of every x are nonzero, in place of ``density``.
-        snr: signal-to-noise ratio in dB; None for no noise.
+        density: the probability that an element of x is not zero, in (0, 1].
+        nonzeros: the exact number of nonzeros of every x. It replaces ``density``.
+        snr: the signal-to-noise ratio in dB, or None for no noise.
 
     Raises:
         TypeError: A is not floating point, or neither a matrix nor an operator.
@@ -120,7 +122,7 @@ class SparseRecovery:
         self.noise = 0.0 if snr is None else _deviation(self.A, like, self.density) * 10 ** (-snr / 20)
 
     def sample(self, count: int, generator: torch.Generator) -> Samples:
-        """``count`` samples (y, x). Numbers are drawn on the processor, so that every device gets the same."""
+        """Draws ``count`` samples (y, x). Random numbers are drawn on the CPU, so all devices get the same samples."""
         count, generator = _checks.count("count", count), _checks.generator(generator)
         n, dtype = math.prod(self.shape), self.dtype
         if self.nonzeros is None:
@@ -159,17 +161,16 @@ def _deviation(A: Tensor | LinearOperator, like: Tensor, density: float) -> floa
 
 
 class Patches:
-    """Square patches of photographs without their mean: measurements for sparse coding, whose truth is not known.
+    """Draws square patches of photographs, minus their mean, as measurements for sparse coding without ground truth.
 
     Args:
-        images: grey photographs, each (height, width) from 0 to 1; or a folder of pictures; or None for those that come
-            with scikit-image. The last two need ``pip install 'fastunroll[demo]'``.
-        side: of a patch, in pixels.
-        contrast: the standard deviation that patches have on average, in units of which they are given, or None to
-            leave them as they are.
+        images: a list of grey photographs (height, width) from 0 to 1; or a folder of pictures; or None for the
+            photographs of scikit-image. Folder and None need ``pip install 'fastunroll[demo]'``.
+        side: the side of a patch in pixels.
+        contrast: the standard deviation of all patches together, to which they are scaled, or None for no scaling.
 
     Raises:
-        ValueError: an image is not two-dimensional, or smaller than a patch; or there is none.
+        ValueError: an image is not two-dimensional or smaller than a patch, or there is no image.
     """
 
     def __init__(
@@ -193,7 +194,7 @@ class Patches:
             self._scale = contrast / spread if spread > 0 else 1.0
 
     def sample(self, count: int, generator: torch.Generator) -> Samples:
-        """``count`` patches, (count, side²), from anywhere in any picture."""
+        """Draws ``count`` patches (count, side²) at random positions of random pictures."""
         count, generator = _checks.count("count", count), _checks.generator(generator)
         which = torch.randint(len(self._images), (count,), generator=generator).tolist()
         places = torch.rand(count, 2, generator=generator)
@@ -206,7 +207,7 @@ class Patches:
 
 
 def _grey(image: object, side: int) -> Tensor:
-    """A picture as a tensor (height, width) of single precision."""
+    """Returns a picture as a float32 tensor (height, width)."""
     image = _checks.array("images", image)
     try:
         pixels = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
@@ -216,13 +217,13 @@ def _grey(image: object, side: int) -> Tensor:
         got = _checks.shape_text(pixels.shape)
         raise ValueError(f"images must be grey and at least {side}x{side} pixels, got shape {got}")
     if not bool(pixels.isfinite().all()):
-        raise ValueError("images must be finite, but one holds NaN or infinity: check how it was computed")
+        raise ValueError("images must be finite, but an image holds NaN or infinity: check how it was computed")
     return pixels
 
 
 def _pictures(folder: Path | str | None) -> list[NDArray[np.float64]]:
     if find_spec("skimage") is None:
-        raise ModuleNotFoundError("pictures are read by scikit-image, which is missing: pip install 'fastunroll[demo]'")
+        raise ModuleNotFoundError("scikit-image must be installed to read pictures: pip install 'fastunroll[demo]'")
     from .demo import photographs
 
     if folder is not None:
@@ -231,9 +232,10 @@ def _pictures(folder: Path | str | None) -> list[NDArray[np.float64]]:
 
 
 def cosine_dictionary(side: int = 8, frequencies: int = 16) -> Tensor:
-    """The overcomplete cosine dictionary (side², frequencies²), of unit columns, for patches of ``side``² pixels.
+    """Returns the overcomplete cosine dictionary (side², frequencies²) for patches of side × side pixels.
 
-    Columns are products of cos(π i f / frequencies), i < side, f < frequencies; all but the constant have zero mean.
+    Columns are products of a vertical and a horizontal cosine cos(π i f / frequencies) with i < side and
+    f < frequencies. They have norm 1, and all cosines but the constant have zero mean.
     """
     side, frequencies = _checks.count("side", side), _checks.count("frequencies", frequencies)
     i, f = torch.arange(side, dtype=torch.float64), torch.arange(frequencies, dtype=torch.float64)

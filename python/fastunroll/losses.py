@@ -1,4 +1,4 @@
-"""How far a reconstruction is from a solution, or from the truth."""
+"""Measures of a reconstruction: KKT residual and objective of the Lasso, and NMSE against the ground truth."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _flat(t: Tensor, dims: int) -> Tensor:
 
 @takes_arrays("x")
 def kkt_residual(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) -> Tensor:
-    """How far x is from solving min ½‖A x − y‖² + λ‖x‖₁, for each sample: zero exactly at a solution.
+    """The relative KKT residual of min ½‖A x − y‖² + λ‖x‖₁ for each sample. It is zero exactly at a solution.
 
     r(x) = ‖x − S_λ(x − Aᵀ(A x − y))‖ / ‖Aᵀy‖
 
-    x solves the problem exactly if it is a fixed point of the proximal gradient step, so r needs no ground truth: its
-    mean is a loss that trains a network without any. The scale ‖Aᵀy‖ makes it relative (at x = 0 it is at most 1);
-    where Aᵀy = 0 the scale is 1. Differentiable in ``x``, ``y``, ``A`` and ``lam``.
+    A solution is a fixed point of the proximal gradient step with step size 1, so r needs no ground truth. Its mean is
+    a loss that trains a network without ground truth. The scale ‖Aᵀy‖ makes r relative: r(0) is at most 1. If Aᵀy = 0,
+    the scale is 1. The residual is differentiable in ``x``, ``y``, ``A`` and ``lam``.
 
     Args:
         x: (..., n); for an operator (..., *A.shape_in).
@@ -60,7 +60,7 @@ def kkt_residual(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) -> 
 
 @takes_arrays("x")
 def lasso_objective(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) -> Tensor:
-    """½‖A x − y‖² + λ‖x‖₁ for each sample.
+    """The Lasso objective ½‖A x − y‖² + λ‖x‖₁ of each sample.
 
     Args:
         x: (..., n); for an operator (..., *A.shape_in).
@@ -89,19 +89,19 @@ def lasso_objective(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) 
 
 @takes_arrays("x")
 def nmse_db(x: Tensor, x_true: Tensor, pooled: bool = True) -> Tensor:
-    """Normalised mean square error in decibels, over all samples.
+    """The normalised mean square error (NMSE) in dB over all samples.
 
-    Pooled: 10·log₁₀(Σ‖x̂ − x‖² / Σ‖x‖²), sums over samples. Otherwise the mean over samples of
-    10·log₁₀(‖x̂ − x‖² / ‖x‖²). The two differ by several dB on the same output: say which you report. A sample whose
-    truth is zero makes the second infinite.
+    If ``pooled``, it is 10·log₁₀(Σ‖x̂ − x‖² / Σ‖x‖²) with sums over samples. Otherwise it is the mean of
+    10·log₁₀(‖x̂ − x‖² / ‖x‖²) over samples. Both definitions are in use, and they differ by several dB on the same
+    output, so state the definition with the number. The mean is infinite if the truth of any sample is zero.
 
     Args:
-        x: (..., n), the reconstruction.
-        x_true: (..., n), the truth.
-        pooled: which definition.
+        x: the reconstruction (..., n).
+        x_true: the ground truth (..., n).
+        pooled: whether to pool the samples.
 
     Returns:
-        One number, in dB.
+        A scalar, in dB.
 
     Raises:
         TypeError: not floating point, or ``pooled`` is neither True nor False.

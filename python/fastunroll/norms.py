@@ -1,4 +1,4 @@
-"""Norms of samples of any scale: no square of theirs overflows or vanishes."""
+"""Norms of samples of any scale. Samples are scaled first, so that no square overflows or underflows."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from .units import units
 
 
 def norm(t: Tensor) -> Tensor:
-    """‖t‖₂ over the last dimension: (..., n) to (...). The same bits as without units, where squares are ordinary."""
-    *lead, n = t.shape
-    unit = units(t.reshape(torch.Size(lead).numel(), n)).reshape(lead)
+    """Returns ‖t‖₂ over the last dimension of t (..., n), in the shape (...).
+
+    The scaling does not change any bit of the result unless a square would overflow or underflow.
+    """
+    *batch_shape, n = t.shape
+    unit = units(t.reshape(torch.Size(batch_shape).numel(), n)).reshape(batch_shape)
     return torch.linalg.vector_norm(t / unit.unsqueeze(-1), dim=-1) * unit
 
 
 def decibels(t: Tensor) -> Tensor:
-    """10·log₁₀ ‖t‖₂² of each row: (rows, n) to (rows,)."""
+    """Returns 10·log₁₀ ‖t‖₂² of each row of t (rows, n), in the shape (rows,)."""
     unit = units(t)
     return 10 * torch.log10((t / unit.unsqueeze(-1)).abs().square().sum(-1)) + 20 * torch.log10(unit)

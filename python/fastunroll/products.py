@@ -9,7 +9,16 @@ from ._precision import own_precision
 
 
 def product(x: Tensor, A: Tensor, *, adjoint: bool = False, start: Tensor | None = None) -> Tensor:
-    """``start`` + A x for each sample, or + Aᴴ x: (..., n) to (..., m), or back. Arguments fit."""
+    """Returns ``start`` + A x for each sample x, or ``start`` + Aᴴ x if ``adjoint``.
+
+    It does not check its arguments.
+
+    Args:
+        x: (..., n), or (..., m) if ``adjoint``.
+        A: (m, n).
+        adjoint: whether to multiply with Aᴴ.
+        start: a tensor of the shape of the result; zero if it is None.
+    """
     if not ops.is_supported(A):
         with own_precision(A):
             return reference.product(x, A, adjoint=adjoint, start=start)

@@ -1,7 +1,7 @@
-"""Sparse coding for users of scikit-learn: its names, arguments and shapes, with the Lasso solved by fastunroll.
+"""Sparse coding with the names, arguments and shapes of scikit-learn. fastunroll solves the Lasso problems.
 
-``from fastunroll.sklearn import SparseCoder, sparse_encode`` in place of ``from sklearn.decomposition import ...`` is
-all it takes. Needs scikit-learn: ``pip install 'fastunroll[sklearn]'``.
+To use it, replace ``from sklearn.decomposition import ...`` by ``from fastunroll.sklearn import ...``. It needs
+scikit-learn: ``pip install 'fastunroll[sklearn]'``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ except ImportError as error:
 
 try:
     from sklearn.utils.validation import validate_data
-except ImportError:  # before scikit-learn 1.6 it was a method
+except ImportError:  # before scikit-learn 1.6, validate_data was a method of estimators
 
     def validate_data(estimator: Any, X: Any, **options: Any) -> Any:
         return estimator._validate_data(X, **options)
@@ -38,43 +38,44 @@ __all__ = ["SparseCoder", "sparse_encode"]
 Floats = NDArray[np.floating[Any]]
 
 ALGORITHMS = ("lasso_cd", "lasso_lars", "lars", "omp", "threshold")
-NATIVE = ("lasso_cd", "lasso_lars")  # two names of one problem; all else is passed on to scikit-learn
+NATIVE = ("lasso_cd", "lasso_lars")  # two names of the same problem; scikit-learn solves all others
 DTYPES = [np.float64, np.float32]
 
-# Relative duality gaps. scikit-learn stops at 1e-8 ‖x‖², which is this; single precision cannot get there.
+# Relative duality gaps. scikit-learn stops at an absolute gap of 1e-8 ‖x‖², which is a relative gap of 2e-8. float32
+# cannot reach that gap.
 DEFAULT_TOL = {"float64": 2e-8, "float32": 1e-6}
-MOST_STEPS = 2**31 - 1
+MAX_STEPS = 2**31 - 1
 
 
-class _Prepared:
-    """The Lasso of one dictionary, with what tells whether it is still the one wanted."""
+class _Solver:
+    """A Lasso solver for a dictionary, which is reused as long as dictionary and constraint stay the same."""
 
     def __init__(self, dictionary: Floats, positive: bool) -> None:
         self.dictionary, self.positive = dictionary, positive
         self.lasso = Lasso(dictionary.T, nonnegative=positive)
 
-    def fits(self, dictionary: Floats, positive: bool) -> bool:
-        mine = self.dictionary
-        return self.positive == positive and mine.dtype == dictionary.dtype and np.array_equal(mine, dictionary)
+    def is_for(self, dictionary: Floats, positive: bool) -> bool:
+        same_dtype = self.dictionary.dtype == dictionary.dtype
+        return self.positive == positive and same_dtype and np.array_equal(self.dictionary, dictionary)
 
     def encode(
         self, X: Floats, alpha: float, max_iter: int, tol: float | None, init: Floats | None, callers: int
     ) -> NDArray[Any]:
         tol = DEFAULT_TOL[X.dtype.name] if tol is None else tol
-        steps = min(max_iter * self.dictionary.shape[0], MOST_STEPS)
+        steps = min(max_iter * self.dictionary.shape[0], MAX_STEPS)
         result = self.lasso.solve(X, alpha, tol=tol, x0=init, max_iter=steps)
         failed = int((~result.converged).sum())
         if failed:
             warnings.warn(
-                f"{failed} of {len(X)} samples did not reach the relative duality gap {tol:g} in {max_iter} sweep(s); "
-                f"the largest gap is {float(result.gap.max()):.2g}: raise the number of iterations, alpha or tol",
+                f"{failed} of {len(X)} samples did not reach the relative duality gap {tol:g} in {max_iter} sweep(s), "
+                f"and the largest gap is {float(result.gap.max()):.2g}: raise the number of iterations, alpha or tol",
                 ConvergenceWarning,
                 stacklevel=1 + callers,
             )
         return np.asarray(result.x)
 
 
-def _same_features(X: Floats, dictionary: Floats) -> None:
+def _require_same_features(X: Floats, dictionary: Floats) -> None:
     if X.ndim != 2 or dictionary.ndim != 2 or X.shape[1] != dictionary.shape[1]:
         raise ValueError(
             f"X is {_checks.shape_text(X.shape)} but dictionary is {_checks.shape_text(dictionary.shape)}: expected X "
@@ -83,7 +84,7 @@ def _same_features(X: Floats, dictionary: Floats) -> None:
 
 
 def _unchecked(name: str, value: object) -> Floats:
-    """An array as ``check_input=False`` promises it, which costs nothing to look at but its values."""
+    """Returns an array after a check of its dtype. With ``check_input=False``, the values are not checked."""
     array = np.asarray(value)
     if array.dtype not in DTYPES:
         raise TypeError(f"{name} must be float64 or float32, got {array.dtype}: use check_input=True to convert it")
@@ -112,44 +113,47 @@ def sparse_encode(
     positive: bool = False,
     tol: float | None = None,
 ) -> NDArray[Any]:
-    """Sparse codes of samples: for each row x of X the code c that minimises ½‖x − c D‖² + α‖c‖₁, D the dictionary.
+    """Computes sparse codes: for each row x of X, the code c that minimises ½‖x − c D‖² + α‖c‖₁, D the dictionary.
 
-    ``algorithm="lasso_cd"`` and ``"lasso_lars"`` are two names of this problem, which fastunroll solves to a certified
-    duality gap, with the threads of PyTorch. ``"lars"``, ``"omp"``, ``"threshold"``, and α = 0, which is least squares,
-    are passed on to scikit-learn as they are.
+    ``algorithm="lasso_cd"`` and ``"lasso_lars"`` are two names of this problem. fastunroll solves it to a certified
+    duality gap, with the threads of PyTorch. scikit-learn computes the other algorithms (``"lars"``, ``"omp"`` and
+    ``"threshold"``) and least squares (α = 0).
 
-    Where the solution is not unique, as with duplicate atoms, it can be another one than scikit-learn's, of the same
-    objective. With ``positive`` and a small α scikit-learn's ``"lasso_lars"`` stops before the solution; this does not.
+    If the solution is not unique, as with duplicate atoms, fastunroll may return another solution than scikit-learn,
+    with the same objective. With ``positive`` and a small α, scikit-learn's ``"lasso_lars"`` stops before it reaches
+    the solution. fastunroll reaches it.
 
     Args:
-        X: (n_samples, n_features). The result has its precision: float32, or float64 for all else. The computation
-            is in that precision too, whatever that of the dictionary.
-        dictionary: (n_components, n_features), one atom a row, of any norm.
-        gram: (n_components, n_components), not needed for the Lasso.
-        cov: (n_components, n_samples), not needed for the Lasso.
-        algorithm: which problem, see above. scikit-learn's default is ``"lasso_lars"``, the same problem.
-        n_nonzero_coefs: for ``"lars"`` and ``"omp"``.
-        alpha: α ≥ 0, 1 by default.
-        copy_cov: for ``"omp"``.
-        init: (n_samples, n_components), where ``"lasso_cd"`` starts; zero by default. It is not written to.
-        max_iter: at most so many sweeps, of n_components steps each, a sample.
-        n_jobs: for what is passed on to scikit-learn.
-        check_input: whether to convert X and the dictionary and to refuse NaN. Without, a sample with NaN gets a code
+        X: the samples (n_samples, n_features). The computation and the result are float32 if X is float32, and float64
+            otherwise.
+        dictionary: the dictionary (n_components, n_features), one atom in each row, of any norm.
+        gram: the Gram matrix (n_components, n_components). The Lasso does not need it.
+        cov: the covariance (n_components, n_samples). The Lasso does not need it.
+        algorithm: the algorithm, see above. scikit-learn's default ``"lasso_lars"`` is the same problem as
+            ``"lasso_cd"``.
+        n_nonzero_coefs: the number of nonzeros, for ``"lars"`` and ``"omp"``.
+        alpha: α ≥ 0. The default is 1.
+        copy_cov: an option of ``"omp"``.
+        init: the start (n_samples, n_components) of ``"lasso_cd"``, which is not changed. The default is zero.
+        max_iter: the largest number of sweeps for a sample. A sweep has n_components steps.
+        n_jobs: an option of scikit-learn's algorithms.
+        check_input: whether to convert X and the dictionary and to refuse NaN. Otherwise a sample with NaN gets a code
             of NaN and counts as not converged.
-        verbose: for what is passed on to scikit-learn.
-        positive: require c ≥ 0.
-        tol: relative duality gap to reach, (P − D) / (½‖x‖²); not in scikit-learn. By default 2e-8 in float64, which
-            is where scikit-learn's "lasso_cd" stops, and 1e-6 in float32.
+        verbose: an option of scikit-learn's algorithms.
+        positive: whether to require c ≥ 0.
+        tol: the relative duality gap to reach, (P − D) / (½‖x‖²). scikit-learn has no such option. The default is 2e-8
+            in float64, at which scikit-learn's "lasso_cd" stops, and 1e-6 in float32.
 
     Returns:
-        (n_samples, n_components).
+        The codes (n_samples, n_components).
 
     Raises:
-        TypeError: not numbers, or with ``check_input=False`` not floating point; or a tensor that NumPy cannot take.
-        ValueError: no samples, values not finite, shapes do not fit, or an argument out of range.
+        TypeError: an argument does not hold numbers, or with ``check_input=False`` is not floating point; or NumPy
+            cannot read a tensor.
+        ValueError: there are no samples, values are not finite, shapes do not fit, or an argument is out of range.
 
     Warns:
-        sklearn.exceptions.ConvergenceWarning: some samples did not reach ``tol``, and how many.
+        sklearn.exceptions.ConvergenceWarning: samples did not reach ``tol``. The message says how many.
 
     Equivalent to::
 
@@ -185,50 +189,51 @@ def sparse_encode(
         X = check_array(X, order="C", dtype=DTYPES, input_name="X")
     else:
         dictionary, X = _unchecked("dictionary", dictionary), _unchecked("X", X)
-    _same_features(X, dictionary)
+    _require_same_features(X, dictionary)
     start = None
     if init is not None and algorithm == "lasso_cd":
         start = np.ascontiguousarray(init, dtype=X.dtype)
         expected = (X.shape[0], dictionary.shape[0])
         if start.shape != expected:
             raise ValueError(
-                f"init must be (n_samples, n_components), here {_checks.shape_text(expected)}, got "
+                f"init must have the shape (n_samples, n_components), here {_checks.shape_text(expected)}, got "
                 f"{_checks.shape_text(start.shape)}"
             )
-    prepared = _Prepared(dictionary.astype(X.dtype, copy=False), bool(positive))
-    return prepared.encode(X, penalty, max_iter, tol, start, callers=2)
+    solver = _Solver(dictionary.astype(X.dtype, copy=False), bool(positive))
+    return solver.encode(X, penalty, max_iter, tol, start, callers=2)
 
 
 class SparseCoder(decomposition.SparseCoder):
-    """Finds sparse codes of data in a fixed dictionary: scikit-learn's transformer, with the Lasso by fastunroll.
+    """The transformer of scikit-learn that computes sparse codes in a fixed dictionary. fastunroll solves the Lasso.
 
-    For ``transform_algorithm="lasso_cd"`` or ``"lasso_lars"`` each row x of the data gets the code c that minimises
-    ½‖x − c D‖² + α‖c‖₁; what depends on the dictionary D alone is computed once and kept until it changes. As in
-    scikit-learn the default is ``"omp"``, and like ``"lars"``, ``"threshold"`` and α = 0 it is scikit-learn itself
-    that computes it. Pipelines, parameter search, ``clone``, ``set_output`` and pickling work as for any transformer.
+    With ``transform_algorithm="lasso_cd"`` or ``"lasso_lars"``, each row x of the data gets the code c that minimises
+    ½‖x − c D‖² + α‖c‖₁. Everything that depends on the dictionary D alone is computed once and reused until D changes.
+    scikit-learn computes the other algorithms, among them its default ``"omp"``, and least squares (α = 0). Pipelines,
+    parameter search, ``clone``, ``set_output`` and pickling work as for any transformer.
 
     Args:
-        dictionary: D, (n_components, n_features), one atom a row.
+        dictionary: the dictionary D (n_components, n_features), one atom in each row.
         transform_algorithm: ``"lasso_cd"``, ``"lasso_lars"``, ``"lars"``, ``"omp"`` or ``"threshold"``.
-        transform_n_nonzero_coefs: for ``"lars"`` and ``"omp"``.
-        transform_alpha: α ≥ 0, 1 by default.
-        split_sign: put the negative part of the codes beside the positive one: 2 n_components features.
-        n_jobs: for what scikit-learn computes; the Lasso uses the threads of PyTorch.
-        positive_code: require c ≥ 0.
-        transform_max_iter: at most so many sweeps, of n_components steps each, a sample.
-        transform_tol: relative duality gap to reach; not in scikit-learn. See :func:`sparse_encode`.
+        transform_n_nonzero_coefs: the number of nonzeros, for ``"lars"`` and ``"omp"``.
+        transform_alpha: α ≥ 0. The default is 1.
+        split_sign: whether to return the positive and negative parts of the codes as 2 n_components features.
+        n_jobs: an option of scikit-learn's algorithms. The Lasso uses the threads of PyTorch.
+        positive_code: whether to require c ≥ 0.
+        transform_max_iter: the largest number of sweeps for a sample. A sweep has n_components steps.
+        transform_tol: the relative duality gap to reach, see :func:`sparse_encode`. scikit-learn has no such option.
 
     Attributes:
-        n_components_: number of atoms.
-        n_features_in_: number of features seen in ``fit``.
-        feature_names_in_: their names, if they had any.
+        n_components_: the number of atoms.
+        n_features_in_: the number of features seen in ``fit``.
+        feature_names_in_: the names of the features, if they have names.
 
     Raises:
-        TypeError: in ``fit`` and ``transform``: not numbers, or a tensor that NumPy cannot take.
-        ValueError: there too: no samples, values not finite, shapes do not fit, or a parameter out of range.
+        TypeError: in ``fit`` and ``transform``, if an argument does not hold numbers or NumPy cannot read a tensor.
+        ValueError: in ``fit`` and ``transform``, if there are no samples, values are not finite, shapes do not fit, or
+            a parameter is out of range.
 
     Warns:
-        sklearn.exceptions.ConvergenceWarning: some samples did not reach the tolerance, and how many.
+        sklearn.exceptions.ConvergenceWarning: samples did not reach the tolerance. The message says how many.
 
     Example::
 
@@ -268,10 +273,10 @@ class SparseCoder(decomposition.SparseCoder):
         self.transform_tol = transform_tol
 
     def fit(self, X: Any, y: Any = None) -> SparseCoder:
-        """Checks the parameters and the number of features; nothing is learned.
+        """Checks the parameters and the number of features. It learns nothing.
 
         Args:
-            X: (n_samples, n_features).
+            X: the samples (n_samples, n_features).
             y: not used.
 
         Returns:
@@ -282,14 +287,14 @@ class SparseCoder(decomposition.SparseCoder):
         return fitted
 
     def transform(self, X: Any, y: Any = None) -> Any:
-        """Sparse codes of the samples.
+        """Computes the sparse codes of samples.
 
         Args:
-            X: (n_samples, n_features).
+            X: the samples (n_samples, n_features).
             y: not used.
 
         Returns:
-            (n_samples, n_components), or twice as many columns with ``split_sign``; of X's precision.
+            The codes (n_samples, n_components) in the precision of X, or twice as many columns with ``split_sign``.
         """
         alpha = self.transform_alpha
         penalty = 1.0 if alpha is None else _checks.not_negative("transform_alpha", alpha)
@@ -300,21 +305,21 @@ class SparseCoder(decomposition.SparseCoder):
         tol = _positive_or_none("transform_tol", self.transform_tol)
         X = validate_data(self, X, reset=False, order="C", dtype=DTYPES)
         dictionary = check_array(dictionary, order="C", dtype=DTYPES, input_name="dictionary")
-        _same_features(X, dictionary)
-        prepared = _prepared(self, dictionary.astype(X.dtype, copy=False), bool(self.positive_code))
-        code = prepared.encode(X, penalty, max_iter, tol, None, callers=3)  # scikit-learn wraps transform
+        _require_same_features(X, dictionary)
+        solver = _solver_of(self, dictionary.astype(X.dtype, copy=False), bool(self.positive_code))
+        code = solver.encode(X, penalty, max_iter, tol, None, callers=3)  # scikit-learn wraps transform in a function
         return np.hstack([np.maximum(code, 0), np.maximum(-code, 0)]) if self.split_sign else code
 
 
-# Beside the estimators and not in them: transform must leave their attributes alone, and copies and pickles are of the
-# parameters only.
-_kept: WeakKeyDictionary[SparseCoder, _Prepared] = WeakKeyDictionary()
+# Solvers are not attributes of the estimators, because transform must not change attributes, and copies and pickles
+# must contain the parameters only.
+_solvers: WeakKeyDictionary[SparseCoder, _Solver] = WeakKeyDictionary()
 
 
-def _prepared(coder: SparseCoder, dictionary: Floats, positive: bool) -> _Prepared:
-    """The solver kept for an estimator, made anew if its dictionary or the constraint changed."""
-    kept = _kept.get(coder)
-    if kept is None or not kept.fits(dictionary, positive):
-        # A copy, so that a change of the dictionary in place is seen.
-        kept = _kept[coder] = _Prepared(dictionary.copy(), positive)
-    return kept
+def _solver_of(coder: SparseCoder, dictionary: Floats, positive: bool) -> _Solver:
+    """Returns the solver of an estimator. It makes a new solver if the dictionary or the constraint has changed."""
+    solver = _solvers.get(coder)
+    if solver is None or not solver.is_for(dictionary, positive):
+        # The solver stores a copy, so that a later comparison detects changes of the dictionary in place.
+        solver = _solvers[coder] = _Solver(dictionary.copy(), positive)
+    return solver

@@ -1,4 +1,4 @@
-"""Tables of numbers: rows that are mappings, and print as text."""
+"""Tables of numbers whose rows are dictionaries. ``print`` shows them as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _cell(value: Any) -> str:
 
 
 class Table(list[dict[str, Any]]):
-    """A list of rows, each a mapping from the names of columns to values."""
+    """A list of rows. Each row is a dictionary of values by the names of the columns."""
 
     def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         super().__init__(dict(row) for row in rows)
@@ -34,7 +34,7 @@ class Table(list[dict[str, Any]]):
         return "\n".join("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells)
 
     def markdown(self) -> str:
-        """As a table in Markdown."""
+        """Returns the table in Markdown."""
         head, *rows = self._cells()
         lines = [head, ["---:"] * len(head), *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,4 +1,4 @@
-"""The main job, start to end: compressed sensing of photographs with trained networks and classical solvers."""
+"""The demo: compressed sensing of photographs with trained networks and classical solvers, from start to end."""
 
 from .main import DemoError as DemoError
 from .main import run as run

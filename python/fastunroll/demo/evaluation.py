@@ -1,4 +1,4 @@
-"""What each method makes of the held-out photographs, and how long it takes."""
+"""Measures the quality and the time of each method on the held-out photographs."""
 
 from __future__ import annotations
 
@@ -21,25 +21,38 @@ from .sensing import Sensing
 
 @dataclass
 class Result:
-    """A method over all photographs: means, and each picture."""
+    """The results of a method: means over all photographs, and the picture of each.
+
+    Attributes:
+        method: the name of the method.
+        psnr: the mean PSNR in dB.
+        ssim: the mean SSIM.
+        kkt: the mean KKT residual.
+        objective: the mean Lasso objective.
+        ms_per_image: the time for a photograph in milliseconds.
+        pictures: the reconstructed photographs.
+        picture_psnr: the PSNR of each photograph in dB.
+        layer_psnr: the mean PSNR after each layer or iteration in dB; empty if it was not measured.
+        layer_kkt: the mean KKT residual after each layer or iteration.
+    """
 
     method: str
-    psnr: float  # dB
+    psnr: float
     ssim: float
     kkt: float
     objective: float
-    ms_an_image: float
+    ms_per_image: float
     pictures: list[Image]
     picture_psnr: list[float]
-    layer_psnr: list[float] = field(default_factory=list)  # dB, after each iteration or layer
+    layer_psnr: list[float] = field(default_factory=list)
     layer_kkt: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Median milliseconds of one native call and of the same network in eager PyTorch."""
+    """The median times of a native call and of the same computation in eager PyTorch, in milliseconds."""
 
-    what: str
+    task: str
     native_ms: float
     eager_ms: float
 
@@ -49,21 +62,24 @@ class Speed:
 
 
 def milliseconds(calls: Sequence[Callable[[], object]], seconds: float) -> list[float]:
-    """Median time of each call, run in turn for about so long, at least 3 times after a first that is not counted."""
+    """Returns the median time of each call in milliseconds.
+
+    It runs the calls in turn for about ``seconds``, at least 3 times, after a first run that does not count.
+    """
     times: list[list[float]] = [[] for _ in calls]
     for call in calls:
         call()
     end = time.perf_counter() + seconds
     while len(times[0]) < 3 or time.perf_counter() < end:
-        for call, own in zip(calls, times, strict=True):
+        for call, call_times in zip(calls, times, strict=True):
             start = time.perf_counter()
             call()
-            own.append(1e3 * (time.perf_counter() - start))
-    return [median(own) for own in times]
+            call_times.append(1e3 * (time.perf_counter() - start))
+    return [median(call_times) for call_times in times]
 
 
 class Evaluation:
-    """The held-out photographs, measured."""
+    """Evaluates methods on the measurements of the held-out photographs."""
 
     def __init__(self, images: Sequence[Photograph], sensing: Sensing) -> None:
         self.images, self.sensing = list(images), sensing
@@ -78,15 +94,22 @@ class Evaluation:
         return float(kkt_residual(x, self.y, self.sensing.A, self.sensing.lam).mean())
 
     @torch.no_grad()
-    def judge(
+    def evaluate(
         self, method: str, run: Callable[[], Tensor], layers: Callable[[], Tensor] | None = None, seconds: float = 0.3
     ) -> Result:
-        """Runs and times a method; ``layers`` gives all its iterates, (K, blocks, 256). Once only if seconds is 0."""
+        """Runs, measures and times a method.
+
+        Args:
+            method: the name of the method.
+            run: a function that returns the reconstructed coefficients (blocks, 256).
+            layers: a function that returns all iterates (K, blocks, 256).
+            seconds: how long to repeat the method for its time. With 0 it runs once.
+        """
         start = time.perf_counter()
         x = run()
-        took = 1e3 * (time.perf_counter() - start)
+        ms = 1e3 * (time.perf_counter() - start)
         if seconds:
-            (took,) = milliseconds([run], seconds)
+            (ms,) = milliseconds([run], seconds)
         pictures, psnr = self._psnr(x)
         ssim = [structural_similarity(p.pixels, q, data_range=1) for p, q in zip(self.images, pictures, strict=True)]
         iterates: Sequence[Tensor] = list(layers()) if layers else []
@@ -96,7 +119,7 @@ class Evaluation:
             mean(ssim),
             self._kkt(x),
             float(lasso_objective(x, self.y, self.sensing.A, self.sensing.lam).mean()),
-            took / len(self.images),
+            ms / len(self.images),
             pictures,
             psnr,
             [mean(self._psnr(z)[1]) for z in iterates],
@@ -104,32 +127,32 @@ class Evaluation:
         )
 
     def classical(self, converged: int) -> list[Result]:
-        """ISTA and FISTA at 16 iterations, FISTA at 16 with its own best λ, and FISTA converged."""
+        """Evaluates 16 iterations of ISTA and FISTA, 16 iterations of FISTA with its best λ, and converged FISTA."""
         A, y, lam, early = self.sensing.A, self.y, self.sensing.lam, self.sensing.lam_early
         return [
-            self.judge(
+            self.evaluate(
                 "ISTA@16",
                 lambda: ista(A, y, lam, iterations=16, step=1.0),
                 lambda: ista(A, y, lam, iterations=16, step=1.0, return_iterates=True),
             ),
-            self.judge(
+            self.evaluate(
                 "FISTA@16",
                 lambda: fista(A, y, lam, iterations=16, step=1.0),
                 lambda: fista(A, y, lam, iterations=16, step=1.0, return_iterates=True),
             ),
-            self.judge(f"FISTA@16, λ = {early}", lambda: fista(A, y, early, iterations=16, step=1.0)),
-            self.judge(
+            self.evaluate(f"FISTA@16, λ = {early}", lambda: fista(A, y, early, iterations=16, step=1.0)),
+            self.evaluate(
                 f"FISTA@{converged}, converged", lambda: fista(A, y, lam, iterations=converged, step=1.0), seconds=0
             ),
         ]
 
     def network(self, method: str, net: LISTA) -> Result:
-        """A trained network."""
-        return self.judge(method, lambda: net(self.y), lambda: net(self.y, return_layers=True))
+        """Evaluates a trained network."""
+        return self.evaluate(method, lambda: net(self.y), lambda: net(self.y, return_layers=True))
 
 
 def eager(net: LISTA, y: Tensor) -> Tensor:
-    """The network as it is written in plain PyTorch."""
+    """Runs the network in plain PyTorch."""
     x = y.new_zeros(*y.shape[:-1], net.n)
     for w1, w2, theta in zip(net.W1, net.W2, net.theta, strict=True):
         z = torch.nn.functional.linear(y, w1) + torch.nn.functional.linear(x, w2)
@@ -138,12 +161,14 @@ def eager(net: LISTA, y: Tensor) -> Tensor:
 
 
 def speed(net: LISTA, y: Tensor, batch: int, seconds: float) -> list[Speed]:
-    """One native call against eager PyTorch: all blocks forward, and a training step's forward and backward."""
+    """Times the native network and eager PyTorch: the forward pass of all blocks, and a training step of a batch."""
     y_train = y[:batch]
     with torch.no_grad():
         difference = (net(y) - eager(net, y)).norm() / eager(net, y).norm()
     if not difference < 1e-4:
-        raise RuntimeError(f"the native network differs from the eager one by {difference:.1e}: please report this")
+        raise RuntimeError(
+            f"the native network must equal the eager network, but differs by {difference:.1e}: please report this"
+        )
 
     def forward(run: Callable[[Tensor], Tensor]) -> Callable[[], object]:
         return torch.no_grad()(lambda: run(y))
@@ -151,10 +176,10 @@ def speed(net: LISTA, y: Tensor, batch: int, seconds: float) -> list[Speed]:
     def step(run: Callable[[Tensor], Tensor]) -> Callable[[], object]:
         return lambda: torch.autograd.grad(run(y_train).square().sum(), used)
 
-    used = [p for name, p in net.named_parameters() if name != "W2.0"]  # the first layer starts from zero
+    used = [p for name, p in net.named_parameters() if name != "W2.0"]  # the first layer multiplies x = 0 by W2
     runs = (net, lambda y: eager(net, y))
     pairs = [
         (f"forward, {len(y)} blocks", [forward(r) for r in runs]),
         (f"training step, {len(y_train)} blocks", [step(r) for r in runs]),
     ]
-    return [Speed(what, *milliseconds(calls, seconds)) for what, calls in pairs]
+    return [Speed(task, *milliseconds(calls, seconds)) for task, calls in pairs]

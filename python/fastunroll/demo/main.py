@@ -1,4 +1,4 @@
-"""The demo from start to end."""
+"""Runs the demo from start to end."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ QUICK = {"truth": Budget(300, 10.0), "kkt": Budget(600, 10.0)}
 
 
 class DemoError(Exception):
-    """The demo cannot run as asked. The message is one sentence."""
+    """The demo cannot run with these arguments. The message is one sentence."""
 
 
-def _writable(out: Path) -> None:
+def _require_writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".writable"
@@ -36,19 +36,20 @@ def _writable(out: Path) -> None:
 
 
 def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
-    """Trains, compares, prints a table, and writes a picture, the table, the figures and the weights into ``out``.
+    """Trains networks, compares them with classical solvers, and prints and writes the results.
 
     Args:
-        images: a folder of photographs to be judged by, or None for four of scikit-image's. Training uses others in
-            either case.
-        quick: train for seconds rather than for two minutes. Either ends earlier on a machine that is quick.
-        out: where results go; made if need be.
-        seed: of the measurement matrix, the training blocks and their order.
+        images: a folder of photographs for the comparison, or None for four photographs of scikit-image. Training
+            always uses other photographs.
+        quick: whether to train for seconds instead of two minutes. Training ends earlier on a fast machine.
+        out: the folder for the results: a figure, a table, the numbers as JSON, and the weights. It is created if it
+            does not exist.
+        seed: the seed of the measurement matrix, of the training blocks and of their order.
 
     Raises:
-        DemoError: the folder holds something else than pictures, or ``out`` cannot be written.
+        DemoError: the folder holds a file that is not a picture, or ``out`` cannot be written.
     """
-    _writable(out)
+    _require_writable(out)
     try:
         held_out = photographs.held_out() if images is None else photographs.from_folder(images)
     except ImageError as error:
@@ -56,8 +57,8 @@ def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
     budgets = QUICK if quick else BUDGETS
     converged = 1000 if quick else 3000
     print(
-        f"Photographs from a quarter of their measurements: 16×16 blocks, 64 random numbers each, λ = {Sensing.lam}.\n"
-        f"{backend()}\nCtrl-C ends the training and goes on to the results."
+        "The demo reconstructs photographs from a quarter of their measurements: 64 random numbers for each block of "
+        f"16×16 pixels, λ = {Sensing.lam}.\n{backend()}\nCtrl-C ends the training and continues with the results."
     )
     sensing = Sensing(seed)
     blocks = photographs.training_blocks(100_000, seed)
@@ -68,7 +69,7 @@ def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
         trained = train(net, recipe, sensing, blocks, budgets[name], seed)
         iterations[name] = trained.iterations
         if trained.interrupted:
-            print("Training was ended early: the results are those of the best weights so far.")
+            print("Training ended early. The results use the best weights so far.")
             break
     evaluation = Evaluation(held_out, sensing)
     results = evaluation.classical(converged)
@@ -87,5 +88,5 @@ def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
         "speed": [asdict(s) for s in speeds],
     }  # fmt: skip
     (out / "demo.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{text}\n\nMeans over {', '.join(p.name for p in held_out)}, which no network was trained on. "
-          f"Written to {out}: demo.png, demo.md, demo.json, lista-*.pt")  # fmt: skip
+    print(f"\n{text}\n\nThe numbers are means over {', '.join(p.name for p in held_out)}, which no network was trained "
+          f"on. The folder {out} has demo.png, demo.md, demo.json and lista-*.pt.")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Photographs, in grey from 0 to 1, and the blocks they are cut into."""
+"""Photographs in shades of grey from 0 to 1, and their blocks of 16×16 pixels."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from torch import Tensor
 
 Image = NDArray[np.float64]
 
-SIDE = 16  # of a block, in pixels
-LONGEST = 640  # a larger photograph of the user's is scaled down to this many pixels
+SIDE = 16  # the side of a block in pixels
+LONGEST = 640  # photographs of the user are scaled down until their longer side has at most this many pixels
 
-# All of these lie within scikit-image itself. No held-out picture, and no other view of one, is trained on.
+# The package scikit-image contains all of these. Training uses no held-out picture, and no other view of its scene.
 HELD_OUT = ("camera", "chelsea", "coffee", "coins")
 TRAINING = (
     "astronaut", "stereo_motorcycle", "rocket", "clock", "moon", "brick", "grass", "gravel", "immunohistochemistry",
@@ -28,12 +28,12 @@ TRAINING = (
 
 
 class ImageError(Exception):
-    """A picture, or a folder of them, that cannot be used. The message is one sentence."""
+    """A picture or a folder of pictures cannot be used. The message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A grey picture whose sides are multiples of a block's."""
+    """A grey picture whose sides are multiples of :data:`SIDE`."""
 
     name: str
     pixels: Image
@@ -43,45 +43,48 @@ class Photograph:
         return self.pixels.size // SIDE**2
 
     def blocks(self) -> Tensor:
-        """Its blocks, row by row: (blocks, 256)."""
+        """Returns the blocks of the picture, row by row, as a tensor (blocks, 256)."""
         h, w = self.pixels.shape
         tiles = self.pixels.reshape(h // SIDE, SIDE, w // SIDE, SIDE).swapaxes(1, 2)
         return torch.from_numpy(tiles.reshape(-1, SIDE**2).astype(np.float32))
 
     def assemble(self, blocks: Tensor) -> Image:
-        """A picture of the same size from other blocks, clipped to [0, 1]."""
+        """Returns a picture of the same size from other blocks, clipped to [0, 1]."""
         h, w = self.pixels.shape
         tiles = blocks.double().numpy().reshape(h // SIDE, w // SIDE, SIDE, SIDE).swapaxes(1, 2)
         return np.clip(tiles.reshape(h, w), 0, 1)
 
 
 def _grey(pixels: NDArray[np.generic]) -> Image:
-    """(h, w) or (h, w, 3) of any type, as grey from 0 to 1."""
+    """Returns pixels (h, w) or (h, w, 3) of any dtype as shades of grey (h, w) from 0 to 1."""
     return util.img_as_float64(color.rgb2gray(pixels) if pixels.ndim == 3 else pixels)
 
 
 def _cropped(name: str, pixels: Image) -> Photograph:
-    """The middle of the picture, of whole blocks."""
+    """Crops a picture around its centre to a multiple of the block size."""
     h, w = (s // SIDE * SIDE for s in pixels.shape)
     if h == 0 or w == 0:
-        raise ImageError(f"{name} is {pixels.shape[1]}x{pixels.shape[0]} pixels: at least {SIDE}x{SIDE} are needed")
+        raise ImageError(
+            f"{name} must have at least {SIDE}x{SIDE} pixels, got {pixels.shape[1]}x{pixels.shape[0]}: give a larger "
+            "picture"
+        )
     top, left = (pixels.shape[0] - h) // 2, (pixels.shape[1] - w) // 2
     return Photograph(name, np.ascontiguousarray(pixels[top : top + h, left : left + w]))
 
 
 def held_out() -> list[Photograph]:
-    """The photographs that the demo is judged by."""
+    """Returns the photographs on which the demo compares methods."""
     return [_cropped(name, _grey(getattr(data, name)())) for name in HELD_OUT]
 
 
 def from_folder(folder: Path) -> list[Photograph]:
-    """Every file of a folder, hidden ones aside, as a photograph.
+    """Reads every file of a folder, except for hidden files, as a photograph.
 
     Raises:
         ImageError: the folder cannot be read or is empty, or a file is not a picture.
     """
     if not folder.is_dir():
-        raise ImageError(f"{folder} is not a folder: give one that holds pictures")
+        raise ImageError(f"{folder} is not a folder: give a folder that holds pictures")
     paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     if not paths:
         raise ImageError(f"{folder} holds no files: put pictures into it")
@@ -92,11 +95,12 @@ def _read(path: Path) -> Photograph:
     try:
         with pillow.open(path) as file:
             picture = ImageOps.exif_transpose(file)
-            deep = picture.mode.startswith("I")  # 16 bits
-            pixels = np.asarray(picture, np.float64) / 65535 if deep else _grey(np.asarray(picture.convert("RGB")))
+            has_16_bits = picture.mode.startswith("I")
+            rgb = np.asarray(picture.convert("RGB"))
+            pixels = np.asarray(picture, np.float64) / 65535 if has_16_bits else _grey(rgb)
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path} cannot be read as a picture: no known format") from error
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:  # what broken pictures raise
+        raise ImageError(f"{path} cannot be read as a picture: its format is unknown") from error
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:  # raised for damaged pictures
         raise ImageError(f"{path} cannot be read as a picture: {error}") from error
     scale = LONGEST / max(pixels.shape)
     if scale < 1:
@@ -105,7 +109,7 @@ def _read(path: Path) -> Photograph:
 
 
 def training_pictures() -> list[Image]:
-    """The photographs that are trained on, in grey."""
+    """Returns the photographs for training in shades of grey."""
     return [
         _grey(np.asarray(p))
         for name in TRAINING
@@ -114,9 +118,10 @@ def training_pictures() -> list[Image]:
 
 
 def training_blocks(count: int, seed: int) -> Tensor:
-    """Blocks cut at random places out of the training photographs: (about count, 256).
+    """Cuts about ``count`` blocks at random positions out of the training photographs, as a tensor (blocks, 256).
 
-    They are taken at full and half size, mirrored and turned; a photograph gives as many as the root of its area.
+    Photographs are used at full and at half size, and blocks are mirrored and rotated at random. The number of blocks
+    of a photograph is proportional to the square root of its area.
     """
     pictures = training_pictures()
     pictures += [transform.rescale(p, 0.5, anti_aliasing=True) for p in pictures]
@@ -137,6 +142,6 @@ def _random_blocks(picture: Image, count: int, rng: np.random.Generator) -> NDAr
 
 
 def split(images: Sequence[Photograph], blocks: Tensor) -> list[Image]:
-    """Blocks of several photographs, one after the other, as pictures."""
+    """Assembles pictures from the consecutive blocks of several photographs."""
     parts = blocks.split([p.block_count for p in images])
     return [p.assemble(b) for p, b in zip(images, parts, strict=True)]

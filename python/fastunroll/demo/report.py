@@ -1,4 +1,4 @@
-"""The demo's table and picture."""
+"""The tables and the figure of the demo."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .photographs import SIDE, Photograph
 
 
 def table(results: Sequence[Result], speeds: Sequence[Speed]) -> str:
-    """Two tables in markdown: what each method reaches, and what the native calls save."""
+    """Returns two Markdown tables: the quality of each method, and the speedup of the native calls."""
     rows = [
         ("method", "PSNR dB", "SSIM", "KKT residual", "objective", "ms an image"),
         *(
-            (r.method, f"{r.psnr:.2f}", f"{r.ssim:.3f}", f"{r.kkt:.1e}", f"{r.objective:.4f}", f"{r.ms_an_image:.2f}")
+            (r.method, f"{r.psnr:.2f}", f"{r.ssim:.3f}", f"{r.kkt:.1e}", f"{r.objective:.4f}", f"{r.ms_per_image:.2f}")
             for r in results
         ),
     ]
     speed = [
         ("LISTA, all 16 layers", "native ms", "eager PyTorch ms", "times faster"),
-        *((s.what, f"{s.native_ms:.2f}", f"{s.eager_ms:.2f}", f"{s.ratio:.1f}") for s in speeds),
+        *((s.task, f"{s.native_ms:.2f}", f"{s.eager_ms:.2f}", f"{s.ratio:.1f}") for s in speeds),
     ]
     return _markdown(rows) + "\n\n" + _markdown(speed)
 
@@ -41,7 +41,7 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def figure(images: Sequence[Photograph], results: Sequence[Result], path: Path) -> None:
-    """Writes the first photograph by each method, whole and in detail, and the quality after each layer."""
+    """Writes a figure of the first photograph by each method, with a detail, and of the quality after each layer."""
     first = images[0]
     panels = [("original", first.pixels)]
     panels += [(f"{r.method}\n{r.picture_psnr[0]:.2f} dB", r.pictures[0]) for r in results]

@@ -1,4 +1,4 @@
-"""Training of the demo's two networks: one on the truth, one on the KKT residual alone."""
+"""Trains the two networks of the demo: with the photographs as ground truth, and on the KKT residual without them."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from ..nn import LISTA
 from .sensing import Sensing
 
 BATCH = 256
-CHECKED = 2048  # blocks that the loss is checked on, never trained on
+CHECKED = 2048  # held-out blocks, on which the loss is checked
 CHECK_EVERY = 100
 
-# From all layers (K, samples, n), measurements and truth, to one loss a layer (K,).
+# Maps the outputs of all layers (K, samples, n), the measurements and the truth to the losses of the layers (K,).
 LayerLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained."""
+    """The title, the loss and the learning rate of the thresholds for training a network. Matrices learn at 1e-3."""
 
     title: str
     loss: LayerLoss
-    theta_rate: float  # Adam's rate for the thresholds; the matrices have 1e-3
+    theta_rate: float
 
 
 def on_the_truth() -> Recipe:
-    """Learn the photographs themselves: the logarithm of the mean square error."""
+    """Returns the recipe for training with ground truth. The loss is the logarithm of the mean square error."""
 
     def loss(layers: Tensor, y: Tensor, x: Tensor) -> Tensor:
         return (layers - x).square().sum(-1).mean(-1).log()
@@ -43,7 +43,7 @@ def on_the_truth() -> Recipe:
 
 
 def on_the_kkt_residual(sensing: Sensing) -> Recipe:
-    """Learn to solve the Lasso problem, seeing measurements only: the mean KKT residual."""
+    """Returns the recipe for training on measurements alone. The loss is the mean KKT residual of the Lasso problem."""
 
     def loss(layers: Tensor, y: Tensor, x: Tensor) -> Tensor:
         return kkt_residual(layers, y.expand(layers.shape[0], *y.shape), sensing.A, sensing.lam).mean(-1)
@@ -53,7 +53,7 @@ def on_the_kkt_residual(sensing: Sensing) -> Recipe:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training ends with, whichever comes first."""
+    """The largest number of iterations and the longest time of a training. Training ends at the first of both."""
 
     iterations: int
     seconds: float
@@ -61,22 +61,23 @@ class Budget:
 
 @dataclass(frozen=True)
 class Trained:
-    """How far a training came, and whether it was Ctrl-C that ended it."""
+    """The number of iterations that a training has done, and whether Ctrl-C ended it."""
 
     iterations: int
     interrupted: bool
 
 
 def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: Budget, seed: int) -> Trained:
-    """Trains in place and leaves the best weights seen.
+    """Trains a network in place, and leaves the weights with the smallest loss.
 
-    Every layer is trained, the last one most (0.8 to the power of its distance from the end), so that the network can
-    be read layer by layer. Adam, with a warm-up and a cosine decay to 1 % as the budget is used up, of iterations or of
-    time; thresholds are kept ≥ 0. Where time is what ends it, the result depends on the machine.
+    The loss is a weighted sum over the outputs of all layers, so that each layer gives a useful reconstruction. A layer
+    j layers before the last has a weight proportional to 0.8^j. Adam's rates warm up and then decay along a cosine to
+    1 % at the end of the budget. Thresholds stay ≥ 0. If the time of the budget ends the training, the result depends
+    on the machine.
     """
-    begun = perf_counter()
+    start = perf_counter()
     generator = torch.Generator().manual_seed(seed)
-    checked, trained = sensing.coefficients(blocks[:CHECKED]), blocks[CHECKED:]
+    checked, training_blocks = sensing.coefficients(blocks[:CHECKED]), blocks[CHECKED:]
     weights = 0.8 ** torch.arange(net.layers - 1, -1, -1)
     weights /= weights.sum()
     optimizer = torch.optim.Adam(
@@ -86,8 +87,9 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
     )
 
     def spent(i: int) -> float:
-        # Where time does not run ahead clearly, iterations alone count, so that the result is the same every time.
-        of_iterations, of_time = i / budget.iterations, (perf_counter() - begun) / budget.seconds
+        """Returns the share of the budget that is spent after i iterations."""
+        # Time counts only if it is clearly ahead of the iterations. Otherwise results would differ from run to run.
+        of_iterations, of_time = i / budget.iterations, (perf_counter() - start) / budget.seconds
         return min(1.0, of_time if of_time > of_iterations + 0.05 else of_iterations)
 
     def rate(i: int) -> float:
@@ -101,10 +103,11 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
 
     best, best_weights = math.inf, copy.deepcopy(net.state_dict())
     bar = tqdm(range(budget.iterations), desc=recipe.title, unit="it", dynamic_ncols=True)
-    made, interrupted = 0, False
+    iterations, interrupted = 0, False
     try:
         for i in bar:
-            x = sensing.coefficients(trained[torch.randint(len(trained), (BATCH,), generator=generator)])
+            drawn = torch.randint(len(training_blocks), (BATCH,), generator=generator)
+            x = sensing.coefficients(training_blocks[drawn])
             optimizer.zero_grad()
             (losses(x) @ weights).backward()
             optimizer.step()
@@ -112,9 +115,9 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
             with torch.no_grad():
                 for theta in net.theta:
                     theta.clamp_(min=0)
-                made = i + 1
-                done = spent(made) == 1
-                if made % CHECK_EVERY == 0 or done:
+                iterations = i + 1
+                done = spent(iterations) == 1
+                if iterations % CHECK_EVERY == 0 or done:
                     loss = float(losses(checked)[-1])
                     bar.set_postfix(loss=f"{loss:.4g}")
                     if loss < best:
@@ -125,4 +128,4 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
         interrupted = True
     bar.close()
     net.load_state_dict(best_weights)
-    return Trained(made, interrupted)
+    return Trained(iterations, interrupted)

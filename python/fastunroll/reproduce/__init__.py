@@ -1,4 +1,4 @@
-"""``fastunroll reproduce``: trains the family and sets what it reaches beside what was published."""
+"""``fastunroll reproduce`` trains all networks and compares their errors with published errors."""
 
 from .run import reproduce as reproduce
 from .stored import ReproduceError as ReproduceError

@@ -1,4 +1,4 @@
-"""What a network, or an algorithm, reaches on a test set."""
+"""Measures the error of a network or an algorithm on a test set."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from torch import Tensor
 from .. import nn, solvers
 from ..data import Samples, SparseRecovery
 
-_FLOOR = 1e-10  # added to mean squares, so that a sample recovered to the last digit does not count for all the others
+_FLOOR = 1e-10  # added to mean squares, so that a sample with an error of almost zero does not dominate the mean in dB
 
 CLASSICAL = ("ISTA, λ = 0.1", "FISTA, λ = 0.1", "FISTA, λ = 0.05, 1000 iterations", "AMP")
 
 
 def errors(layers: Tensor, x: Tensor) -> dict[str, list[float]]:
-    """NMSE in dB of every layer, (K, samples, n): pooled, 10·log₁₀(Σ‖x̂ − x‖²/Σ‖x‖²), and the mean of all samples'."""
+    """Returns the NMSE in dB of every layer, from the outputs of the layers (K, samples, n).
+
+    "pooled" is 10·log₁₀(Σ‖x̂ − x‖²/Σ‖x‖²), and "per_sample" is the mean of the NMSE of the samples in dB.
+    """
     error, power = (layers - x).square().mean(-1).double(), x.square().mean(-1).double()
     pooled = 10 * torch.log10(error.sum(-1) / power.sum())
     each = 10 * torch.log10((error + _FLOOR) / (power + _FLOOR))
@@ -31,7 +34,7 @@ def of_network(net: nn.UnrolledNetwork, test: Samples) -> dict[str, list[float]]
 
 @torch.no_grad()
 def of_algorithm(name: str, problem: SparseRecovery, test: Samples, layers: int) -> dict[str, Any]:
-    """One of :data:`CLASSICAL`; of 1000 iterations only the last is kept."""
+    """Measures an algorithm of :data:`CLASSICAL`. Of 1000 iterations, only the last is measured."""
     A, (y, x) = problem.A, test
     assert x is not None
     if name == "AMP":

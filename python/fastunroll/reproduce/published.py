@@ -1,4 +1,4 @@
-"""Figures of the literature, in dB of NMSE at the last layer, and where they stand."""
+"""Published errors, as NMSE of the last layer in dB, with their sources."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """A figure, and where it stands."""
+    """A published NMSE in dB, and its source."""
 
     value: float
     source: str
 
 
-_L2O = "Open-L2O, Fig. 5 (256×512)"  # read off a plot, ±1 dB
+_L2O = "Open-L2O, Fig. 5 (256×512)"  # the value is read off a plot, ±1 dB
 _NA = "na-alista, log (50 nonzeros)"
 _LAMP = "Borgerding et al. 2017"
 

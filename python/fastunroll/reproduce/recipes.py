@@ -1,4 +1,4 @@
-"""How each network of the table starts and is trained."""
+"""The starting values and the training schedule of each network of the table."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ Schedule: TypeAlias = Callable[[float | None], Sequence[Stage]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network of the table.
+    """The recipe for a network of the table.
 
-    build: from the problem, and the network named ``after`` if there is one, trained before.
-    schedule: for a signal-to-noise ratio; no stages for a network whose numbers are searched.
+    Attributes:
+        build: makes the network from the problem and the trained network that ``after`` names, or None.
+        schedule: makes the stages for a signal-to-noise ratio. A network whose numbers are searched has no stages.
+        rates: the learning rates by the names of parameters.
+        size: the size (m, n) of the problem.
+        after: the name of the network that starts this network.
     """
 
     build: Build
@@ -40,11 +44,11 @@ def _fill(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 def _is_noisy(snr: float | None) -> bool:
-    """Whether errors end so high that thresholds have no way to fall."""
+    """Returns whether the noise is so large that the errors of late layers hardly fall."""
     return snr is not None and snr < 30
 
 
-def _always(stages: Sequence[Stage]) -> Schedule:
+def _for_any_noise(stages: Sequence[Stage]) -> Schedule:
     return lambda snr: stages
 
 
@@ -57,10 +61,10 @@ def _alista(selects: bool) -> Build:
     return build
 
 
-def _coupled(
+def _gradient_step_from_alista(
     make: Callable[[Tensor], nn.LISTACP | nn.GLISTA],
 ) -> Build:
-    """From ALISTA, its steps in the matrices."""
+    """Starts a network with a gradient step from ALISTA. The matrix of each layer is ALISTA's step times its W."""
 
     def build(p: SparseRecovery, alista: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
         assert isinstance(alista, nn.ALISTA)
@@ -72,10 +76,10 @@ def _coupled(
     return build
 
 
-def _direct(
+def _affine_step_from_alista(
     make: Callable[[Tensor], nn.LISTA | nn.LISTASS | nn.LFISTA],
 ) -> Build:
-    """From ALISTA, W₁ = t Wᵀ, W₂ = I − t WᵀA: the coupling that a good network needs. Without momentum."""
+    """Starts a network with an affine step from ALISTA: W₁ = t Wᵀ and W₂ = I − t WᵀA, and momenta of zero."""
 
     def build(p: SparseRecovery, alista: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
         assert isinstance(alista, nn.ALISTA)
@@ -112,7 +116,7 @@ def _lvamp(shrinkage: Shrinkage) -> Build:
 
 
 def _lamp(p: SparseRecovery, _: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
-    """One matrix, and the analytic one, where there is little noise; else matrices of each layer, from A."""
+    """Makes LAMP with a single matrix that starts as the analytic W, or, with much noise, a matrix for each layer."""
     if _is_noisy(p.snr):
         return nn.LAMP(p.A, layers=LAYERS)
     return nn.LAMP(p.A, layers=LAYERS, tied=True, start="analytic")
@@ -129,36 +133,38 @@ _NUMBERS = {"log_step": 5e-2, "log_theta": 5e-2}
 
 
 def _layerwise(inherits: bool) -> list[Stage]:
-    """Two numbers a layer: layer after layer, each perhaps from 0.8 times the threshold before."""
+    """Trains layer after layer. If ``inherits``, the threshold of a layer starts from 0.8 times the one before."""
     return [*layerwise(LAYERS, 60, 30, inherit={"log_theta": 0.8} if inherits else {}), *end_to_end(600, 0.2)]
 
 
 def _from_alista(steps: int) -> Schedule:
-    """At rates that gain where there is noise, then at such that gain where there is none: a stage never loses."""
-    return _always([stage for rate in (4.0, 1.0, 0.25) for stage in end_to_end(steps, rate)])
+    """Trains at falling rates. High rates help with noise, low rates without, and no stage increases the loss."""
+    return _for_any_noise([stage for rate in (4.0, 1.0, 0.25) for stage in end_to_end(steps, rate)])
 
 
 _PLAIN = "ALISTA (no selection)"
 
 RECIPES: dict[str, Recipe] = {
-    "StepLISTA": Recipe(lambda p, _: nn.StepLISTA(p.A, layers=LAYERS), _always(end_to_end(300)), {"log_step": 3e-2}),
-    _PLAIN: Recipe(_alista(False), _always(_layerwise(True)), _NUMBERS, LARGER),
+    "StepLISTA": Recipe(
+        lambda p, _: nn.StepLISTA(p.A, layers=LAYERS), _for_any_noise(end_to_end(300)), {"log_step": 3e-2}
+    ),
+    _PLAIN: Recipe(_alista(False), _for_any_noise(_layerwise(True)), _NUMBERS, LARGER),
     "LISTA": Recipe(
-        _direct(lambda A: nn.LISTA(A, layers=LAYERS)),
+        _affine_step_from_alista(lambda A: nn.LISTA(A, layers=LAYERS)),
         _from_alista(150),
         {"W1": 2e-5, "W2": 2e-5, "theta": 3e-5},
         LARGER,
         after=_PLAIN,
     ),
     "LISTACP": Recipe(
-        _coupled(lambda A: nn.LISTACP(A, layers=LAYERS)),
+        _gradient_step_from_alista(lambda A: nn.LISTACP(A, layers=LAYERS)),
         _from_alista(150),
         {"W": 5e-5, "log_theta": 5e-3},
         LARGER,
         after=_PLAIN,
     ),
     "LFISTA": Recipe(
-        _direct(lambda A: nn.LFISTA(A, layers=LAYERS)),
+        _affine_step_from_alista(lambda A: nn.LFISTA(A, layers=LAYERS)),
         _from_alista(150),
         {"W1": 2e-5, "W2": 2e-5, "log_theta": 3e-3, "beta": 3e-3},
         LARGER,
@@ -167,32 +173,32 @@ RECIPES: dict[str, Recipe] = {
     "ALISTA": Recipe(_alista(True), lambda snr: _layerwise(not _is_noisy(snr)), _NUMBERS),
     "TiLISTA": Recipe(_tilista, _from_alista(200), {"W": 3e-5, "log_step": 5e-3, "log_theta": 5e-3}, after="ALISTA"),
     "LISTACPSS": Recipe(
-        _coupled(lambda A: nn.LISTACPSS(A, layers=LAYERS)),
+        _gradient_step_from_alista(lambda A: nn.LISTACPSS(A, layers=LAYERS)),
         _from_alista(150),
         {"W": 3e-5, "log_theta": 3e-3},
         after="ALISTA",
     ),
     "LISTASS": Recipe(
-        _direct(lambda A: nn.LISTASS(A, layers=LAYERS)),
+        _affine_step_from_alista(lambda A: nn.LISTASS(A, layers=LAYERS)),
         _from_alista(150),
         {"W1": 2e-5, "W2": 2e-5, "log_theta": 3e-3},
         after="ALISTA",
     ),
     "GLISTA": Recipe(
-        _coupled(lambda A: nn.GLISTA(A, layers=LAYERS)),
+        _gradient_step_from_alista(lambda A: nn.GLISTA(A, layers=LAYERS)),
         _from_alista(100),
         {"W": 3e-5, "log_theta": 5e-3},
         after="ALISTA",
     ),
-    "HyperLISTA": Recipe(lambda p, _: nn.HyperLISTA(p.A, layers=LAYERS), _always([])),
-    "LAMP": Recipe(_lamp, _always(end_to_end(800)), {"W": 1e-3}),
-    "LAMP-BG (6 layers)": Recipe(_bernoulli_gaussian(6), _always(end_to_end(1200)), {"W": 1e-3}),
-    "LAMP-BG": Recipe(_bernoulli_gaussian(LAYERS), _always(end_to_end(500)), {"W": 5e-4}),
-    "LVAMP": Recipe(_lvamp("soft"), _always(end_to_end(500)), {}),
-    "LVAMP-BG": Recipe(_lvamp("bernoulli-gaussian"), _always(end_to_end(200)), {}),
+    "HyperLISTA": Recipe(lambda p, _: nn.HyperLISTA(p.A, layers=LAYERS), _for_any_noise([])),
+    "LAMP": Recipe(_lamp, _for_any_noise(end_to_end(800)), {"W": 1e-3}),
+    "LAMP-BG (6 layers)": Recipe(_bernoulli_gaussian(6), _for_any_noise(end_to_end(1200)), {"W": 1e-3}),
+    "LAMP-BG": Recipe(_bernoulli_gaussian(LAYERS), _for_any_noise(end_to_end(500)), {"W": 5e-4}),
+    "LVAMP": Recipe(_lvamp("soft"), _for_any_noise(end_to_end(500)), {}),
+    "LVAMP-BG": Recipe(_lvamp("bernoulli-gaussian"), _for_any_noise(end_to_end(200)), {}),
     "ADMMNet": Recipe(
         lambda p, _: nn.ADMMNet(p.A, layers=LAYERS, rho=0.3, lam=0.1),
-        _always(end_to_end(800)),
+        _for_any_noise(end_to_end(800)),
         {"log_rho": 5e-2, "log_theta": 5e-2, "log_eta": 2e-2},
     ),
 }

@@ -1,4 +1,4 @@
-"""The page and the figure of a reproduction, out of its results alone."""
+"""The page and the figure of a reproduction, which depend on its stored results alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _row(result: Result, several_seeds: bool) -> dict[str, Any]:
 
 
 def page(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
-    """In Markdown."""
+    """Returns the page of a reproduction in Markdown."""
     seeds = sorted({r["seed"] for r in results})
     shares = sorted({r["steps"] for r in results})
     minutes = sum(r["seconds"] for r in results) / 60
@@ -64,7 +64,7 @@ def page(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
 
 
 def plot(results: Sequence[Result], path: Path) -> None:
-    """NMSE, pooled, of every layer of every network: a panel for each setting; of the first seed."""
+    """Draws the pooled NMSE of every layer of every network for the first seed, with one panel for each setting."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -79,17 +79,17 @@ def plot(results: Sequence[Result], path: Path) -> None:
     for axes in panels[len(settings) :]:
         axes.set_axis_off()
     for axes, setting in zip(panels, settings, strict=False):
-        least = 0.0
+        lowest = 0.0
         for r in results:
             curve = r["layers"]["pooled"]
             if (r["setting"], r["seed"]) != (setting, seed) or len(curve) < 2:
                 continue
-            least = min(least, *curve)
+            lowest = min(lowest, *curve)
             classical = "step_ms" not in r
             axes.plot(
                 range(1, len(curve) + 1), curve, "--" if classical else "-", color=colors[r["name"]], label=r["name"]
             )
-        axes.set(title=SETTINGS[setting].title, xlabel="layer", ylabel="NMSE, dB (pooled)", ylim=(1.04 * least, 2))
+        axes.set(title=SETTINGS[setting].title, xlabel="layer", ylabel="NMSE, dB (pooled)", ylim=(1.04 * lowest, 2))
         axes.grid(color="0.93")
     handles = {label: h for axes in panels for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=8)

@@ -1,4 +1,4 @@
-"""The jobs of the table, one after another: each is trained, tested, and written down before the next begins."""
+"""Runs the jobs of the table one after another. Each job is trained, tested and stored before the next begins."""
 
 from __future__ import annotations
 
@@ -23,19 +23,28 @@ from .settings import LAYERS, SETTINGS, SIZE, USUAL
 from .speed import step_times
 from .stored import ReproduceError, read_results, read_weights, write_results, write_weights
 
-_TEST_SEED = 1000  # of test sets; training has small ones
-QUICK = 0.3  # share of the steps
+_TEST_SEED = 1000  # the seed of test sets; seeds of training are smaller
+QUICK = 0.3  # the share of training steps in a quick run
 
 
 @dataclass(frozen=True)
 class Job:
-    """A network, or a classical algorithm, in one setting, with one matrix."""
+    """A row of the table: a network or a classical algorithm in a setting.
+
+    Attributes:
+        name: the name of the network or algorithm.
+        setting: the name of the setting.
+        seed: the seed of the matrix A.
+        size: the size (m, n) of A.
+        steps: the share of the recipe's training steps.
+        tests: the number of test samples.
+    """
 
     name: str
     setting: str
     seed: int
     size: tuple[int, int]
-    steps: float  # share of the recipe's
+    steps: float
     tests: int
 
     @property
@@ -45,7 +54,7 @@ class Job:
 
     @property
     def file(self) -> str:
-        """A name for its files."""
+        """The name of the files of the job, without extension."""
         return "".join(c if c.isalnum() or c in "-." else "_" for c in self.key.replace(" | ", "-"))
 
     def schedule(self) -> list[Stage]:
@@ -53,7 +62,7 @@ class Job:
         return [replace(stage, steps=max(1, round(self.steps * stage.steps))) for stage in stages]
 
     def weight(self) -> int:
-        """Steps, for the bar; searching counts as so many."""
+        """Returns the length of the job on the progress bar, in training steps. A search counts like 500 steps."""
         if self.name not in RECIPES:
             return 5
         return sum(stage.steps for stage in self.schedule()) or round(500 * self.steps)
@@ -69,20 +78,20 @@ def _jobs(
             jobs += [Job(name, setting, seed, size or SIZE, share, tests) for name in CLASSICAL]
             for name in networks:
                 recipe = RECIPES[name]
-                own = size or recipe.size
+                chosen = size or recipe.size
                 if recipe.after is not None:
-                    jobs.append(Job(recipe.after, setting, seed, own, share, tests))
-                jobs.append(Job(name, setting, seed, own, share, tests))
+                    jobs.append(Job(recipe.after, setting, seed, chosen, share, tests))
+                jobs.append(Job(name, setting, seed, chosen, share, tests))
     return list(dict.fromkeys(jobs))
 
 
-def _searched(net: nn.HyperLISTA, problem: SparseRecovery, steps: float) -> None:
+def _search(net: nn.HyperLISTA, problem: SparseRecovery, steps: float) -> None:
     samples = fixed(problem, 4096 if steps == 1 else 512)
     search(net, samples, steps=max(1, round(40 * steps)))
 
 
 def _trained(job: Job, recipe: Recipe, problem: SparseRecovery, out: Path, bar: Any) -> tuple[nn.UnrolledNetwork, Any]:
-    """The network, and how it was before; from its weights if they are there."""
+    """Returns the trained network, and its errors before training. It loads the weights if they are stored."""
     before = None
     if recipe.after is not None:
         other = replace(job, name=recipe.after)
@@ -95,7 +104,7 @@ def _trained(job: Job, recipe: Recipe, problem: SparseRecovery, out: Path, bar: 
         return net, untrained
     unfinished = weights.with_suffix(".unfinished")
     if isinstance(net, nn.HyperLISTA):
-        _searched(net, problem, job.steps)
+        _search(net, problem, job.steps)
     else:
         history = train(
             net, problem, job.schedule(), rates=recipe.rates, seed=job.seed, checkpoint=unfinished, progress=bar
@@ -135,19 +144,28 @@ def reproduce(
     size: tuple[int, int] | None = None,
     quick: bool = False,
 ) -> str:
-    """Trains and tests networks, writes ``reproduction.json``, ``.md`` and ``.png`` into a folder; returns the page.
+    """Trains and tests networks, and returns the page with their errors.
 
-    What the folder holds already is not done again.
+    It writes ``reproduction.json``, ``reproduction.md`` and ``reproduction.png`` into the folder ``out``. Results that
+    the folder already holds are not computed again.
+
+    Args:
+        networks: names of networks, or None for all.
+        settings: names of settings, or None for the usual settings.
+        seeds: seeds of the matrix A.
+        out: the folder of the results.
+        size: the size (m, n) of A. The default is the size in the literature.
+        quick: whether to train with a share of the steps.
 
     Raises:
-        ReproduceError: an unknown network or setting, or a folder that cannot be used.
+        ReproduceError: a network or setting is unknown, or the folder cannot be used.
     """
     networks = list(RECIPES) if networks is None else networks
     settings = USUAL if settings is None else settings
     for kind, chosen, known in (("network", networks, RECIPES), ("setting", settings, SETTINGS)):
         for name in chosen:
             if name not in known:
-                raise ReproduceError(f"{name!r} is no {kind}: choose from {', '.join(known)}")
+                raise ReproduceError(f"{name!r} is not a {kind}: choose from {', '.join(known)}")
     try:
         (out / "weights").mkdir(parents=True, exist_ok=True)
         path = out / "reproduction.json"

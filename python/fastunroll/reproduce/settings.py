@@ -1,4 +1,4 @@
-"""The problems of the table: setup S of the literature, at several noise levels and conditions."""
+"""The problems of the table: the usual setup of the literature at several noise levels and condition numbers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from .. import data
 
 LAYERS = 16
-SIZE, LARGER = (250, 500), (256, 512)  # of LISTA-CPSS and ALISTA; of Open-L2O
+SIZE, LARGER = (250, 500), (256, 512)  # the sizes in the papers of LISTA-CPSS and ALISTA, and in that of Open-L2O
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured: x has 10 % nonzeros N(0, 1), A unit columns (or unit on average, if it has a condition)."""
+    """A setting of sparse recovery.
+
+    x has 10 % nonzeros from N(0, 1). A has columns of norm 1, or of root mean square norm 1 if it has a given condition
+    number.
+
+    Attributes:
+        title: the title in tables.
+        snr: the signal-to-noise ratio in dB, or None without noise.
+        condition: the condition number of A, or None for a Gaussian matrix.
+    """
 
     title: str
     snr: float | None

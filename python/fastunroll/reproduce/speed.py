@@ -1,4 +1,4 @@
-"""How long a training step takes, natively and in plain PyTorch."""
+"""Times a training step with the native kernels and in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _TURNS = 5
 
 
 def step_times(net: nn.UnrolledNetwork, problem: Problem, batch: int = 128) -> tuple[float, float]:
-    """Milliseconds of one training step of all layers, forward and backward: ours, and plain PyTorch's; medians.
+    """Returns the median times of a training step in milliseconds, with the native kernels and in plain PyTorch.
 
-    Plain PyTorch is :mod:`fastunroll.reference` in place of the kernels, and else the same program.
+    A training step is the forward and backward pass of all layers. In plain PyTorch, :mod:`fastunroll.reference` runs
+    in the place of the kernels.
     """
     y, x = problem.sample(batch, torch.Generator().manual_seed(0))
 
@@ -31,7 +32,7 @@ def step_times(net: nn.UnrolledNetwork, problem: Problem, batch: int = 128) -> t
         return 1e3 * (perf_counter() - start)
 
     ours, eager = [], []
-    for _ in range(_TURNS + 1):  # the first warms up
+    for _ in range(_TURNS + 1):  # the first turn warms up and does not count
         ours.append(step())
         with plain():
             eager.append(step())

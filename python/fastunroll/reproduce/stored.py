@@ -1,4 +1,4 @@
-"""What a folder of results holds from an earlier run: read with suspicion, written whole or not at all."""
+"""Reads the results and weights of earlier runs, with checks, and writes files that are complete or do not exist."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from .. import nn
 from .._files import read_json, read_tensors, write_whole
 
-_WRONG, _FIX = "is not a result of fastunroll reproduce", "give another --out"
+_NOT_A_RESULT, _FIX = "is not a result of fastunroll reproduce", "give another --out"
 _NUMBERS = (int, float)
 
 
 class ReproduceError(Exception):
-    """An argument that cannot be used. The message is one sentence."""
+    """An argument or a file of an earlier run cannot be used. The message is one sentence."""
 
 
 def _is_curve(found: object) -> bool:
-    """Whether ``found`` holds both errors of every layer."""
+    """Returns whether ``found`` holds the pooled and per-sample errors of every layer."""
     if not isinstance(found, dict) or not {"pooled", "per_sample"} <= found.keys():
         return False
     return all(isinstance(v, list) and v and all(type(x) in _NUMBERS for x in v) for v in found.values())
@@ -44,20 +44,20 @@ def _is_row(found: object) -> bool:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """The results of earlier jobs by their keys; none if there is no file.
+    """Returns the results of earlier jobs by their keys, and no results if there is no file.
 
     Raises:
-        ReproduceError: the file is something else, or is damaged.
+        ReproduceError: the file is not a file of results, or is damaged.
     """
     if not path.exists():
         return {}
     try:
-        content = read_json(path, _WRONG, _FIX)
+        content = read_json(path, _NOT_A_RESULT, _FIX)
     except (OSError, ValueError) as error:
         raise ReproduceError(str(error)) from None
     found = content.get("results") if isinstance(content, dict) else None
     if not (isinstance(found, dict) and all(map(_is_row, found.values()))):
-        raise ReproduceError(f"{path} {_WRONG}: {_FIX}")
+        raise ReproduceError(f"{path} {_NOT_A_RESULT}: {_FIX}")
     return found
 
 
@@ -67,10 +67,10 @@ def write_results(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_weights(net: nn.UnrolledNetwork, path: Path) -> None:
-    """Gives a network the weights of a file.
+    """Loads the weights of a file into a network.
 
     Raises:
-        ReproduceError: the file is something else, or is damaged.
+        ReproduceError: the file does not hold weights of this network, or is damaged.
     """
     wrong, fix = "does not hold the weights of this network", "delete it, or give another --out"
     own = net.state_dict()
