@@ -6,6 +6,8 @@ import copy
 import io
 import math
 import pickle
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import fastunroll as fu
@@ -159,3 +161,30 @@ def test_parameters_stay_positive() -> None:
     assert [t.item() for t in base.exponentials(logs)] == [0.5, 0.0]
     base.exponentials(logs)[1].backward()
     assert logs[1].grad == 0
+
+
+def python_calls(run: Callable[[], object]) -> int:
+    """How many Python functions a call runs."""
+    count = 0
+
+    def profile(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(profile)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_call_is_short(name: str) -> None:
+    """Few Python functions run before the native call: 20 to 25, and more where ADMM-Net multiplies y by Uᴴ first."""
+    net, y = moved(ALL[name](matrix())), torch.randn(B, M, dtype=torch.float64)
+    with torch.no_grad():
+        net(y)
+        found = python_calls(lambda: net(y))
+        assert found == python_calls(lambda: net(y))
+    assert found <= (100 if name.startswith("ADMMNet") else 30)

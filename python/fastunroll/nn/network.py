@@ -70,7 +70,7 @@ def tensors_of(module: nn.Module, names: Iterable[str]) -> list[Tensor] | None:
             found.append(held)
         elif type(held) is nn.ParameterList:
             entries = held._parameters
-            if tuple(entries) != _entry_names(len(held)):
+            if tuple(entries) != _entry_names(held._size):  # its length, without a call
                 return None
             found += entries.values()
         else:

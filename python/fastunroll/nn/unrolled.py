@@ -100,6 +100,7 @@ class Unrolled(nn.Module):
             entries = [nn.Parameter(torch.full((1,), v, dtype=dtype, device=place), name in learned) for v in logs]
             setattr(self, _stored(name), nn.ParameterList(entries))
         self.numbers = tuple(values)
+        self._lists = tuple(map(_stored, values))
 
     def forward(
         self,
@@ -126,7 +127,7 @@ class Unrolled(nn.Module):
             TypeError: ``y`` is not floating point, or dtypes differ.
             ValueError: ``y`` or ``x0`` does not fit, or is on another device.
         """
-        if operator is None and checkpoint is None and isinstance(return_layers, bool):
+        if operator is None and checkpoint is None and isinstance(return_layers, bool) and not ops.is_tracing():
             x = self._at_once(y, x0, return_layers)
             if x is not None:
                 return x
@@ -139,11 +140,13 @@ class Unrolled(nn.Module):
 
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
         """All layers by weights packed in an earlier call; None where arguments have to be checked or described."""
-        A, kernel = self.operator, self.prox.kernel
-        if type(A) is not Dense or kernel is None or type(self.prox).gain is not Proximal.gain:
+        A, prox = self.operator, self.prox
+        kernel = prox.kernel
+        if type(A) is not Dense or kernel is None or type(prox).gain is not Proximal.gain:
             return None
-        numbers = tensors_of(self, map(_stored, self.numbers))
-        if numbers is None or A.A.dim() != 2:
+        matrix = A.matrix
+        numbers = tensors_of(self, self._lists)
+        if numbers is None or matrix.dim() != 2:
             return None
         structure = A, type(self.scheme), kernel
         if self._structure != structure:
@@ -152,7 +155,7 @@ class Unrolled(nn.Module):
         if self._cache is None:
             return None
         describe = partial(self._compiled, y)
-        return self._cache.run([A.A, *numbers], describe, None, y, A.A.shape[0], x0, return_layers)
+        return self._cache.run([matrix, *numbers], describe, None, y, matrix.shape[0], x0, return_layers)
 
     def _compiled(self, y: Tensor) -> tuple[ops.NetworkSpec, ops.Parameters]:
         return compiled(require_batches(self._described(y, None), y, None, None)[0])

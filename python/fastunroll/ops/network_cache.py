@@ -12,7 +12,7 @@ from .backends import backend_for, backend_of, is_supported
 from .cache import CacheEntry
 from .network import Call, differentiable_network
 from .network_call import counts_of
-from .tensors import has_tangents, is_plain, is_tracing
+from .tensors import has_tangents, is_plain
 
 Describe = Callable[[], tuple[Any, Any]]
 
@@ -58,12 +58,14 @@ class NetworkCache:
     ) -> Tensor | None:  # fmt: skip
         """All layers; None if the caller has to check its arguments and to call :func:`network`.
 
+        Not for calls that are traced (:func:`is_tracing`).
+
         tensors: all tensors of which the network is made, always in the same order.
         describe: returns the spec and the parameters, when a tensor has changed.
         measure: computes the input of the layers from y, (..., m); None if y is that input.
         bfloat16: rounds float32 matrices to bfloat16 in calls that record no gradient.
         """
-        if not is_plain(y) or not (x0 is None or is_plain(x0)) or is_tracing() or has_tangents():
+        if not is_plain(y) or not (x0 is None or is_plain(x0)) or has_tangents():
             return None
         records = torch.is_grad_enabled() and (
             y.requires_grad or (x0 is not None and x0.requires_grad) or any(t.requires_grad for t in tensors)
@@ -105,9 +107,8 @@ class NetworkCache:
 def _describe(tensors: list[Tensor], describe: Describe) -> _Described | None:
     with torch.no_grad():
         spec, p = describe()
+    p = type(p)(*([t.contiguous() for t in group] for group in p))
     parameters = [t for group in p for t in group]
-    if not all(t.is_contiguous() for t in parameters):
-        return None
     y = parameters[0].new_empty(0, spec.sizes(p)[0])
     backend = backend_for(y.device, y.dtype)
     if backend is None or not spec.fits(p, y, None, None):
