@@ -127,7 +127,7 @@ def test_a_scan_with_a_learned_prior() -> None:
     loss = (found - x).abs().square().mean()
     loss.backward()
     learned = dict(net.named_parameters())
-    learned.pop("log_eta.7")  # no layer follows that would see it
+    learned.pop("eta.7")  # no layer follows that would see it
     assert all(p.grad is not None and p.grad.isfinite().all() for p in learned.values() if p.requires_grad)
     other = Fourier(1 - A.mask, A.maps)
     assert not torch.allclose(net(y), net(other(x), operator=other))
