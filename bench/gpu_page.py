@@ -43,8 +43,7 @@ gradient. float32 is as exact as float32: products are made of three of TF32. Wi
 `torch.backends.cuda.matmul.allow_tf32 = True` they are one of TF32, three times less work and 1e-3 off. bfloat16 and
 float16 tensors are stored as such and summed in float32.
 
-Before their first use in a process, a device's kernels are tried out on small networks against plain PyTorch. If they
-fail or disagree, plain PyTorch serves, and `fu.backend()` says why.
+`fastunroll info --check` compares a device's kernels with plain PyTorch on small networks, and says which disagree.
 
 Matrices that all layers share (tied networks, the classical solvers) stay in shared memory throughout where samples are
 few: 8 or 16 blocks have them between them.

@@ -1,4 +1,4 @@
-// How tensors arrive from Python: as addresses, the element type beside them.
+// Tensors arrive from Python as addresses, with their element type.
 #pragma once
 #include <pybind11/pybind11.h>
 

@@ -14,12 +14,12 @@
 #include <vector>
 
 #include "addresses.h"
-#include "bench.h"
 #include "bind_adaptive.h"
 #include "bind_cuda.h"
 #include "bind_iterations.h"
 #include "bind_lasso.h"
 #include "bind_spec.h"
+#include "cpu/kernels.h"
 #include "cpu/workspace.h"
 #include "fastunroll.h"
 #include "interruption.h"
@@ -56,9 +56,9 @@ class PackedWeights;
 // A network over parameters of Python tensors, which it does not own: valid while they stay where they are.
 class NetworkView {
  public:
-  NetworkView(bool is_double, NetworkSpec spec, int64_t m, int64_t n, const Arrays& W1, const Arrays& W2,
+  NetworkView(bool is_double, py::handle spec, int64_t m, int64_t n, const Arrays& W1, const Arrays& W2,
               const Arrays& step, const Arrays& theta, const Arrays& gain, const Arrays& beta)
-      : spec_(std::move(spec)), m_(m), n_(n) {
+      : spec_(spec), m_(m), n_(n) {
     const std::array<Arrays, 6> parameters = {W1, W2, step, theta, gain, beta};
     for (const Arrays& arrays : parameters)
       addresses_.insert(addresses_.end(), arrays.first.begin(), arrays.first.end());
@@ -225,7 +225,7 @@ void bind_network(py::module_& module) {
       .def("is_same", &Monitor::is_same)
       .def("is_current", &Monitor::is_current);
   py::class_<NetworkView>(module, "Network")
-      .def(py::init<bool, NetworkSpec, int64_t, int64_t, const Arrays&, const Arrays&, const Arrays&, const Arrays&,
+      .def(py::init<bool, py::handle, int64_t, int64_t, const Arrays&, const Arrays&, const Arrays&, const Arrays&,
                     const Arrays&, const Arrays&>(),
            py::arg("is_double"), py::arg("spec"), py::kw_only(), py::arg("m"), py::arg("n"), py::arg("W1"),
            py::arg("W2"), py::arg("step"), py::arg("theta"), py::arg("gain"), py::arg("beta"))

@@ -25,16 +25,16 @@ using Matrix = std::tuple<std::array<int64_t, 2>, Address, const PackedMatrix*, 
 // A network over parameters of Python tensors, which it does not own: valid while they stay where they are.
 class AdaptiveView {
  public:
-  AdaptiveView(bool is_double, AdaptiveSpec spec, int64_t m, int64_t n, int64_t saved_size, Address values,
-               int64_t value_count, std::vector<Matrix> matrices)
+  AdaptiveView(bool is_double, py::handle spec, const py::kwargs& kwargs)
       : is_double_(is_double),
-        spec_(std::move(spec)),
-        m_(m),
-        n_(n),
-        saved_size_(saved_size),
-        values_(values),
-        value_count_(value_count),
-        matrices_(std::move(matrices)) {}
+        spec_(spec),
+        packed_(kwargs["matrices"]),
+        matrices_(packed_.cast<std::vector<Matrix>>()) {
+    const Fields of(kwargs);
+    m_ = of.number<int64_t>("m"), n_ = of.number<int64_t>("n");
+    saved_size_ = of.number<int64_t>("saved_size"), value_count_ = of.number<int64_t>("value_count");
+    values_ = of.number<Address>("values");
+  }
 
   void forward(int64_t batch, int threads, Address y, Address x0, Address x, Address last, Address saved) const {
     with_network(batch, threads, y, x0, [&](const auto& net, auto zero) {
@@ -43,9 +43,13 @@ class AdaptiveView {
     });
   }
 
-  void backward(int64_t batch, int threads, Address y, Address x0, Address x, Address saved, Address grad,
-                bool every_layer, Address grad_y, Address grad_x0, Address grad_values,
-                const std::vector<Address>& grad_W) const {
+  void backward(int64_t batch, int threads, Address y, Address x0, const py::kwargs& kwargs) const {
+    const Fields of(kwargs);
+    const auto grad_W = of.number<std::vector<Address>>("grad_W");
+    const Address x = of.number<Address>("x"), saved = of.number<Address>("saved"), grad = of.number<Address>("grad"),
+                  grad_y = of.number<Address>("grad_y"), grad_x0 = of.number<Address>("grad_x0"),
+                  grad_values = of.number<Address>("grad_values");
+    const bool every_layer = of.number<bool>("every_layer");
     with_network(batch, threads, y, x0, [&](const auto& net, auto zero) {
       using T = decltype(zero);
       std::vector<T*> of_W;
@@ -100,20 +104,15 @@ class AdaptiveView {
   int64_t m_, n_, saved_size_;
   Address values_;
   int64_t value_count_;
+  py::object packed_;  // keeps the packed matrices alive
   std::vector<Matrix> matrices_;
 };
 
 }  // namespace
 
 void bind_adaptive(py::module_& module) {
-  using py::arg;
-  // Keeps the packed matrices alive, which are objects of Python.
   py::class_<AdaptiveView>(module, "AdaptiveNetwork")
-      .def(py::init<bool, AdaptiveSpec, int64_t, int64_t, int64_t, Address, int64_t, std::vector<Matrix>>(),
-           arg("is_double"), arg("spec"), py::kw_only(), arg("m"), arg("n"), arg("saved_size"), arg("values"),
-           arg("value_count"), arg("matrices"), py::keep_alive<1, 9>())
+      .def(py::init<bool, py::handle, const py::kwargs&>())
       .def("forward", &AdaptiveView::forward)
-      .def("backward", &AdaptiveView::backward, arg("batch"), arg("threads"), arg("y"), arg("x0"), py::kw_only(),
-           arg("x"), arg("saved"), arg("grad"), arg("every_layer"), arg("grad_y"), arg("grad_x0"), arg("grad_values"),
-           arg("grad_W"));
+      .def("backward", &AdaptiveView::backward);
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -15,14 +16,10 @@
 
 namespace py = pybind11;
 using namespace fastunroll;
-using py::arg;
 
 namespace {
 
-using Address = std::uintptr_t;
 using DeviceStream = std::pair<int, Address>;
-
-template <class T> T* pointer(Address a) { return reinterpret_cast<T*>(a); }
 
 void require_launched(const char* problem) {
   if (problem) throw std::runtime_error(std::string("CUDA refused to launch a kernel: ") + problem);
@@ -60,86 +57,62 @@ template <class Call> void with_element(int element, const Call& call) {
 
 cuda::Stream stream_of(const DeviceStream& s) { return {s.first, pointer<void>(s.second)}; }
 
-template <class T>
-cuda::Layer<T> layer_of(const NetworkSpec& spec, int64_t layer, int m, int n, Address theta, int theta_size,
-                        Address gain, Address beta) {
-  return {m,
-          n,
+template <class T> cuda::Layer<T> layer_of(const NetworkSpec& spec, const Fields& of) {
+  const auto& sizes = spec.support_sizes;
+  return {of.number<int>("m"),
+          of.number<int>("n"),
           int(spec.group),
-          int(spec.support_size(layer)),
+          sizes.empty() ? 0 : int(sizes[of.number<size_t>("layer")]),
           spec.prox,
           spec.scheme,
-          pointer<const T>(theta),
-          theta_size,
-          pointer<const T>(gain),
-          pointer<const T>(beta)};
+          of.array<const T>("theta"),
+          of.number<int>("theta_size"),
+          of.array<const T>("gain"),
+          of.array<const T>("beta")};
 }
 
-// The keywords that describe a layer; those of a kernel's arrays are the names of its struct.
-#define FASTUNROLL_LAYER \
-  arg("layer"), arg("m"), arg("n"), arg("theta"), arg("theta_size"), arg("gain"), arg("beta"), py::kw_only()
-
 void bind_layers(py::module_& module) {
-  module.def(
-      "end_layer",
-      [](int element, const DeviceStream& stream, int64_t batch, const NetworkSpec& spec, int64_t layer, int m, int n,
-         Address theta, int theta_size, Address gain, Address beta, Address z, Address step, Address start,
-         Address before, Address residual, Address y, Address next_beta, Address x, Address input, Address s,
-         Address dual_residual, Address selected) {
-        with_element(element, [&](auto zero) {
-          using T = decltype(zero);
-          return cuda::end_layer<T>(
-              stream_of(stream), batch,
-              {layer_of<T>(spec, layer, m, n, theta, theta_size, gain, beta), pointer<const T>(z),
-               pointer<const T>(step), pointer<const T>(start), pointer<const T>(before), pointer<const T>(residual),
-               pointer<const T>(y), pointer<const T>(next_beta), pointer<T>(x), pointer<T>(input), pointer<T>(s),
-               pointer<T>(dual_residual), pointer<uint8_t>(selected)});
-        });
-      },
-      arg("element"), arg("stream"), arg("batch"), arg("spec"), FASTUNROLL_LAYER, arg("z"), arg("step"), arg("start"),
-      arg("before"), arg("residual"), arg("y"), arg("next_beta"), arg("x"), arg("input"), arg("s"),
-      arg("dual_residual"), arg("selected"));
-  module.def(
-      "prox_gradient",
-      [](int element, const DeviceStream& stream, int64_t batch, const NetworkSpec& spec, int64_t layer, int m, int n,
-         Address theta, int theta_size, Address gain, Address beta, Address grad_x, Address grad_v, Address next_beta,
-         Address x, Address before, Address residual, Address dual_residual, Address selected, Address grad_s,
-         Address grad_z, Address grad_theta, Address grad_gain, Address grad_beta, Address grad_next_beta,
-         Address from_s, Address from_r) {
-        with_element(element, [&](auto zero) {
-          using T = decltype(zero);
-          using V = cuda::Computed<T>;
-          return cuda::prox_gradient<T>(
-              stream_of(stream), batch,
-              {layer_of<T>(spec, layer, m, n, theta, theta_size, gain, beta), pointer<const T>(grad_x),
-               pointer<const T>(grad_v), pointer<const T>(next_beta), pointer<const T>(x), pointer<const T>(before),
-               pointer<const T>(residual), pointer<const T>(dual_residual), pointer<const uint8_t>(selected),
-               pointer<T>(grad_s), pointer<T>(grad_z), pointer<V>(grad_theta), pointer<V>(grad_gain),
-               pointer<V>(grad_beta), pointer<V>(grad_next_beta), pointer<V>(from_s), pointer<V>(from_r)});
-        });
-      },
-      arg("element"), arg("stream"), arg("batch"), arg("spec"), FASTUNROLL_LAYER, arg("grad_x"), arg("grad_v"),
-      arg("next_beta"), arg("x"), arg("before"), arg("residual"), arg("dual_residual"), arg("selected"), arg("grad_s"),
-      arg("grad_z"), arg("grad_theta"), arg("grad_gain"), arg("grad_beta"), arg("grad_next_beta"), arg("from_s"),
-      arg("from_r"));
-  module.def(
-      "residual_gradient",
-      [](int element, const DeviceStream& stream, int64_t batch, int m, int step_size, Address Wz, Address residual,
-         Address step, Address from_s, Address from_r, Address grad_s, Address grad_y, Address grad_Av, Address stepped,
-         Address grad_step) {
-        with_element(element, [&](auto zero) {
-          using T = decltype(zero);
-          using V = cuda::Computed<T>;
-          return cuda::residual_gradient<T>(
-              stream_of(stream), batch,
-              {m, pointer<const T>(Wz), pointer<const T>(residual), pointer<const T>(step), step_size,
-               pointer<const V>(from_s), pointer<const V>(from_r), pointer<T>(grad_s), pointer<T>(grad_y),
-               pointer<T>(grad_Av), pointer<T>(stepped), pointer<V>(grad_step)});
-        });
-      },
-      arg("element"), arg("stream"), arg("batch"), py::kw_only(), arg("m"), arg("step_size"), arg("Wz"),
-      arg("residual"), arg("step"), arg("from_s"), arg("from_r"), arg("grad_s"), arg("grad_y"), arg("grad_Av"),
-      arg("stepped"), arg("grad_step"));
+  module.def("end_layer",
+             [](int element, const DeviceStream& stream, int64_t batch, py::handle spec, const py::kwargs& kwargs) {
+               const Fields of(kwargs);
+               with_element(element, [&](auto zero) {
+                 using T = decltype(zero);
+                 return cuda::end_layer<T>(
+                     stream_of(stream), batch,
+                     {layer_of<T>(NetworkSpec(spec), of), of.array<const T>("z"), of.array<const T>("step"),
+                      of.array<const T>("start"), of.array<const T>("before"), of.array<const T>("residual"),
+                      of.array<const T>("y"), of.array<const T>("next_beta"), of.array<T>("x"), of.array<T>("input"),
+                      of.array<T>("s"), of.array<T>("dual_residual"), of.array<uint8_t>("selected")});
+               });
+             });
+  module.def("prox_gradient", [](int element, const DeviceStream& stream, int64_t batch, py::handle spec,
+                                 const py::kwargs& kwargs) {
+    const Fields of(kwargs);
+    with_element(element, [&](auto zero) {
+      using T = decltype(zero);
+      using V = cuda::Computed<T>;
+      return cuda::prox_gradient<T>(
+          stream_of(stream), batch,
+          {layer_of<T>(NetworkSpec(spec), of), of.array<const T>("grad_x"), of.array<const T>("grad_v"),
+           of.array<const T>("next_beta"), of.array<const T>("x"), of.array<const T>("before"),
+           of.array<const T>("residual"), of.array<const T>("dual_residual"), of.array<const uint8_t>("selected"),
+           of.array<T>("grad_s"), of.array<T>("grad_z"), of.array<V>("grad_theta"), of.array<V>("grad_gain"),
+           of.array<V>("grad_beta"), of.array<V>("grad_next_beta"), of.array<V>("from_s"), of.array<V>("from_r")});
+    });
+  });
+  module.def("residual_gradient", [](int element, const DeviceStream& stream, int64_t batch, py::handle,
+                                     const py::kwargs& kwargs) {
+    const Fields of(kwargs);
+    with_element(element, [&](auto zero) {
+      using T = decltype(zero);
+      using V = cuda::Computed<T>;
+      return cuda::residual_gradient<T>(
+          stream_of(stream), batch,
+          {of.number<int>("m"), of.array<const T>("Wz"), of.array<const T>("residual"), of.array<const T>("step"),
+           of.number<int>("step_size"), of.array<const V>("from_s"), of.array<const V>("from_r"), of.array<T>("grad_s"),
+           of.array<T>("grad_y"), of.array<T>("grad_Av"), of.array<T>("stepped"), of.array<V>("grad_step")});
+    });
+  });
 }
 
 // A plan of ops/cuda/kernel_choice.py, read by field.
@@ -151,37 +124,35 @@ struct Plan {
         shape{field<int>(plan, "row_tiles"), field<int>(plan, "blocks"), field<bool>(plan, "weights_in_smem")} {}
 };
 
-// The layers of a fused network, with addresses of packed parameters.
+// The layers of a fused network, for calls with any batch.
 struct FusedLayers {
-  NetworkSpec spec;
-  int m, n;
-  Address first, second, step, theta, gain, beta;
-  int64_t first_stride, second_stride, step_stride, theta_stride;
+  cuda::FusedLayers<float> layers = {};  // the matrices are of the stored type
 
-  template <class T> cuda::FusedLayers<T> over(int64_t batch) const {
+  FusedLayers(py::handle of, int m, int n, const py::kwargs& kwargs) {
+    const NetworkSpec spec(of);
+    const Fields given(kwargs);
     const auto padded = [](int size) {
       return (size + cuda::fused_padding - 1) / cuda::fused_padding * cuda::fused_padding;
     };
-    return {batch,
-            int(spec.layers),
-            m,
-            n,
-            padded(m),
-            padded(n),
-            spec.linear != LinearStep::affine,
-            spec.scheme,
-            spec.prox,
-            int(spec.group),
-            pointer<const T>(first),
-            pointer<const T>(second),
-            first_stride,
-            second_stride,
-            pointer<const float>(step),
-            pointer<const float>(theta),
-            step_stride,
-            theta_stride,
-            pointer<const float>(gain),
-            pointer<const float>(beta)};
+    layers.layers = int(spec.layers), layers.group = int(spec.group), layers.scheme = spec.scheme;
+    layers.prox_kind = spec.prox, layers.is_gradient_step = spec.linear != LinearStep::affine;
+    layers.m = m, layers.n = n, layers.padded_m = padded(m), layers.padded_n = padded(n);
+    if (kwargs.empty()) return;  // to ask what could run
+    layers.first = given.array<float>("first"), layers.second = given.array<float>("second");
+    layers.step = given.array<float>("step"), layers.theta = given.array<float>("theta");
+    layers.gain = given.array<float>("gain"), layers.beta = given.array<float>("beta");
+    layers.first_stride = given.number<int64_t>("first_stride");
+    layers.second_stride = given.number<int64_t>("second_stride");
+    layers.step_stride = given.number<int64_t>("step_stride");
+    layers.theta_stride = given.number<int64_t>("theta_stride");
+  }
+
+  template <class T> cuda::FusedLayers<T> over(int64_t batch) const {
+    cuda::FusedLayers<T> of;
+    static_assert(sizeof of == sizeof layers, "they differ in the types of pointers alone");
+    std::memcpy(static_cast<void*>(&of), &layers, sizeof of);
+    of.batch = batch;
+    return of;
   }
 };
 
@@ -194,16 +165,7 @@ void bind_fused(py::module_& module) {
   module.attr("fused_padding") = cuda::fused_padding;
   module.attr("fused_warps") = cuda::fused_warps;
   py::class_<FusedLayers>(module, "FusedLayers", py::module_local())
-      .def(py::init([](const NetworkSpec& spec, int m, int n, Address first, Address second, Address step,
-                       Address theta, Address gain, Address beta, int64_t first_stride, int64_t second_stride,
-                       int64_t step_stride, int64_t theta_stride) {
-             return FusedLayers{spec,          m,           n,           first, second,
-                                step,          theta,       gain,        beta,  first_stride,
-                                second_stride, step_stride, theta_stride};
-           }),
-           arg("spec"), arg("m"), arg("n"), py::kw_only(), arg("first") = 0, arg("second") = 0, arg("step") = 0,
-           arg("theta") = 0, arg("gain") = 0, arg("beta") = 0, arg("first_stride") = 0, arg("second_stride") = 0,
-           arg("step_stride") = 0, arg("theta_stride") = 0);
+      .def(py::init<py::handle, int, int, const py::kwargs&>());
   module.def("max_active_clusters", [](const DeviceStream& stream, py::handle plan, bool gradient,
                                        const FusedLayers& layers) {
     const Plan how(plan);
@@ -227,26 +189,21 @@ void bind_fused(py::module_& module) {
       return cuda::fused_network(stream_of(stream), how.precision, how.shape, net);
     }));
   });
-  module.def(
-      "fused_gradient",
-      [](const DeviceStream& stream, py::handle plan, const FusedLayers& layers, int64_t batch, bool every_layer,
-         Address x, Address x0, Address saved, Address grad, Address grad_z, Address Wz, Address grad_x0,
-         Address grad_theta, Address grad_beta, Address grad_gain) {
-        const Plan how(plan);
-        require_launched(with_stored(how.precision == cuda::Precision::bfloat16, [&](auto zero) {
-          using T = decltype(zero);
-          const cuda::FusedBackward<T> net = {layers.over<T>(batch),     pointer<const T>(x),
-                                              pointer<const T>(x0),      pointer<const T>(saved),
-                                              pointer<const T>(grad),    every_layer,
-                                              pointer<T>(grad_z),        pointer<T>(Wz),
-                                              pointer<T>(grad_x0),       pointer<float>(grad_theta),
-                                              pointer<float>(grad_beta), pointer<float>(grad_gain)};
-          return cuda::fused_gradient(stream_of(stream), how.precision, how.shape, net);
-        }));
-      },
-      arg("stream"), arg("plan"), arg("layers"), arg("batch"), py::kw_only(), arg("every_layer"), arg("x"), arg("x0"),
-      arg("saved"), arg("grad"), arg("grad_z"), arg("Wz"), arg("grad_x0"), arg("grad_theta"), arg("grad_beta"),
-      arg("grad_gain"));
+  module.def("fused_gradient", [](const DeviceStream& stream, py::handle plan, const FusedLayers& layers, int64_t batch,
+                                  bool every_layer, const py::kwargs& kwargs) {
+    const Plan how(plan);
+    const Fields of(kwargs);
+    require_launched(with_stored(how.precision == cuda::Precision::bfloat16, [&](auto zero) {
+      using T = decltype(zero);
+      const cuda::FusedBackward<T> net = {layers.over<T>(batch),        of.array<const T>("x"),
+                                          of.array<const T>("x0"),      of.array<const T>("saved"),
+                                          of.array<const T>("grad"),    every_layer,
+                                          of.array<T>("grad_z"),        of.array<T>("Wz"),
+                                          of.array<T>("grad_x0"),       of.array<float>("grad_theta"),
+                                          of.array<float>("grad_beta"), of.array<float>("grad_gain")};
+      return cuda::fused_gradient(stream_of(stream), how.precision, how.shape, net);
+    }));
+  });
   // Copies arrays of one shape to padded arrays one after another: out[l][r][c] = arrays[l][r, c], zero elsewhere.
   module.def(
       "pack",
@@ -279,8 +236,8 @@ void bind_fused(py::module_& module) {
           });
         }));
       },
-      arg("stream"), py::kw_only(), arg("from_bfloat16"), arg("to_bfloat16"), arg("arrays"), arg("shape"),
-      arg("strides"), arg("out_shape"), arg("out_strides"), arg("out"));
+      py::arg("stream"), py::kw_only(), py::arg("from_bfloat16"), py::arg("to_bfloat16"), py::arg("arrays"),
+      py::arg("shape"), py::arg("strides"), py::arg("out_shape"), py::arg("out_strides"), py::arg("out"));
 }
 
 void bind_soft_threshold(py::module_& module) {

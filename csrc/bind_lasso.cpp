@@ -18,7 +18,7 @@ using namespace fastunroll;
 
 namespace {
 
-// What is kept for a matrix; the matrix itself is not needed any more.
+// A prepared matrix; the matrix itself is not needed any more.
 class BoundDictionary {
  public:
   BoundDictionary(bool is_double, std::array<int64_t, 2> shape, int threads, double ridge, Address a)
@@ -37,13 +37,13 @@ class BoundDictionary {
   bool is_current() const { return set_ == instruction_set(); }
 
   // Returns how many samples have not converged.
-  int64_t solve(int64_t batch, int threads, bool nonnegative, double tol, int64_t most_steps,
+  int64_t solve(int64_t batch, int threads, bool nonnegative, double tol, int64_t max_steps,
                 const std::array<Address, 4>& given, const std::array<Address, 3>& out) const {
     int64_t left = 0;
     interruptibly([&] {
       with_type(is_double_, [&](auto zero) {
         using T = decltype(zero);
-        lasso<T>({dictionary<T>(threads), batch, threads, nonnegative, T(tol), most_steps, pointer<const T>(given[0]),
+        lasso<T>({dictionary<T>(threads), batch, threads, nonnegative, T(tol), max_steps, pointer<const T>(given[0]),
                   pointer<const T>(given[1]), pointer<const T>(given[2]), pointer<const T>(given[3]),
                   Interruption::happened, pointer<T>(out[0]), pointer<T>(out[1]), pointer<int64_t>(out[2])});
         for (int64_t i = 0; i < batch; ++i) left += !(pointer<T>(out[1])[i] <= T(tol));
@@ -64,7 +64,7 @@ class BoundDictionary {
   std::unique_ptr<Block> prepared_;
 };
 
-// Lasso problems of a matrix whose columns are read where they lie: the caller keeps the matrix.
+// Lasso problems of a matrix whose columns are read in place: the caller keeps the matrix.
 class BoundColumns {
  public:
   // at: values; of a sparse matrix also where columns begin, and the row of each value. strides: of rows and columns.
@@ -72,8 +72,8 @@ class BoundColumns {
                std::array<int64_t, 2> strides, bool wide)
       : is_double_(is_double), shape_(shape), ridge_(ridge), at_(at), strides_(strides), wide_(wide) {}
 
-  // Returns how many samples have not converged; -1 where a working set would have more than `most_columns`.
-  int64_t solve(int64_t batch, int threads, bool nonnegative, double tol, int64_t most_steps, int64_t most_columns,
+  // Returns how many samples have not converged; -1 where a working set would have more than `max_columns`.
+  int64_t solve(int64_t batch, int threads, bool nonnegative, double tol, int64_t max_steps, int64_t max_columns,
                 const std::array<Address, 4>& given, const std::array<Address, 3>& out) {
     std::unique_ptr<ColumnStore> store = take();
     bool crowded = false;
@@ -89,7 +89,7 @@ class BoundColumns {
                            pointer<const void>(at_[1]),
                            pointer<const void>(at_[2]),
                            wide_};
-        lasso_columns<T>({a, ridge_, store.get(), batch, threads, nonnegative, tol, most_steps, most_columns,
+        lasso_columns<T>({a, ridge_, store.get(), batch, threads, nonnegative, tol, max_steps, max_columns,
                           pointer<const T>(given[0]), pointer<const T>(given[1]), pointer<const T>(given[2]),
                           pointer<const T>(given[3]), Interruption::happened, pointer<T>(out[0]), pointer<T>(out[1]),
                           pointer<int64_t>(out[2]), &crowded});
@@ -101,10 +101,10 @@ class BoundColumns {
   }
 
  private:
-  // What other calls have left, if none uses it now.
+  // The store of earlier calls, if no call uses it now.
   std::unique_ptr<ColumnStore> take() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const char* const set = instruction_set();  // which rounds sums, perhaps, in its own way
+    const char* const set = instruction_set();  // which may round sums differently
     if (set != set_) kept_.reset();
     set_ = set;
     return kept_ ? std::move(kept_) : std::make_unique<ColumnStore>();

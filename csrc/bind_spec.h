@@ -6,27 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "addresses.h"
 #include "network_spec.h"
 
 namespace fastunroll {
-
-struct NetworkSpec {
-  int64_t layers, group;
-  LinearStep linear;
-  Scheme scheme;
-  ProxKind prox;
-  std::vector<int64_t> support_sizes;  // a number for each layer, or none
-
-  int64_t support_size(int64_t layer) const { return support_sizes.empty() ? 0 : support_sizes[size_t(layer)]; }
-};
-
-struct AdaptiveSpec {
-  int64_t layers;
-  AdaptiveScheme scheme;
-  AdaptiveProx prox;
-  Gate gate;
-  std::vector<int64_t> support_sizes;
-};
 
 template <class T> T field(pybind11::handle from, const char* name) { return from.attr(name).cast<T>(); }
 
@@ -39,37 +22,46 @@ Enum choice(pybind11::handle from, const char* name, const char* const (&names)[
   throw pybind11::value_error(std::string(name) + " cannot be '" + given + "'");
 }
 
+struct NetworkSpec {
+  int64_t layers, group;
+  LinearStep linear;
+  Scheme scheme;
+  ProxKind prox;
+  std::vector<int64_t> support_sizes;  // a number for each layer, or none
+
+  explicit NetworkSpec(pybind11::handle spec)
+      : layers(field<int64_t>(spec, "layers")),
+        group(field<int64_t>(spec, "group")),
+        linear(choice<LinearStep>(spec, "linear", {"affine", "gradient", "gram"})),
+        scheme(choice<Scheme>(spec, "scheme", {"proximal_gradient", "fista", "admm", "amp"})),
+        prox(choice<ProxKind>(spec, "prox", {"identity", "soft", "nonnegative"})),
+        support_sizes(field<std::vector<int64_t>>(spec, "support_sizes")) {}
+};
+
+struct AdaptiveSpec {
+  int64_t layers;
+  AdaptiveScheme scheme;
+  AdaptiveProx prox;
+  Gate gate;
+  std::vector<int64_t> support_sizes;
+
+  explicit AdaptiveSpec(pybind11::handle spec)
+      : layers(field<int64_t>(spec, "layers")),
+        scheme(choice<AdaptiveScheme>(spec, "scheme", {"glista", "hyperlista", "lamp", "lvamp"})),
+        prox(choice<AdaptiveProx>(spec, "prox", {"soft", "bernoulli_gaussian"})),
+        gate(choice<Gate>(spec, "gate", {"relu", "inverse", "exponential", "sigmoid"})),
+        support_sizes(field<std::vector<int64_t>>(spec, "support_sizes")) {}
+};
+
+// Keyword arguments by the names of native structs: numbers, and addresses of arrays.
+class Fields {
+ public:
+  explicit Fields(const pybind11::kwargs& given) : given_(given) {}
+  template <class T> T number(const char* name) const { return given_[name].cast<T>(); }
+  template <class T> T* array(const char* name) const { return pointer<T>(number<Address>(name)); }
+
+ private:
+  const pybind11::kwargs& given_;
+};
+
 }  // namespace fastunroll
-
-namespace pybind11::detail {
-
-template <> struct type_caster<fastunroll::NetworkSpec> {
-  PYBIND11_TYPE_CASTER(fastunroll::NetworkSpec, const_name("NetworkSpec"));
-
-  bool load(handle from, bool) {
-    using namespace fastunroll;
-    value.layers = field<int64_t>(from, "layers");
-    value.group = field<int64_t>(from, "group");
-    value.linear = choice<LinearStep>(from, "linear", {"affine", "gradient", "gram"});
-    value.scheme = choice<Scheme>(from, "scheme", {"proximal_gradient", "fista", "admm", "amp"});
-    value.prox = choice<ProxKind>(from, "prox", {"identity", "soft", "nonnegative"});
-    value.support_sizes = field<std::vector<int64_t>>(from, "support_sizes");
-    return true;
-  }
-};
-
-template <> struct type_caster<fastunroll::AdaptiveSpec> {
-  PYBIND11_TYPE_CASTER(fastunroll::AdaptiveSpec, const_name("AdaptiveSpec"));
-
-  bool load(handle from, bool) {
-    using namespace fastunroll;
-    value.layers = field<int64_t>(from, "layers");
-    value.scheme = choice<AdaptiveScheme>(from, "scheme", {"glista", "hyperlista", "lamp", "lvamp"});
-    value.prox = choice<AdaptiveProx>(from, "prox", {"soft", "bernoulli_gaussian"});
-    value.gate = choice<Gate>(from, "gate", {"relu", "inverse", "exponential", "sigmoid"});
-    value.support_sizes = field<std::vector<int64_t>>(from, "support_sizes");
-    return true;
-  }
-};
-
-}  // namespace pybind11::detail

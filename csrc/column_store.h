@@ -1,10 +1,10 @@
-// Columns of a matrix that Lasso problems have asked for so far, and their Gram matrix: what is kept between problems.
+// The columns of a matrix that Lasso problems have used so far, and their Gram matrix, kept for later problems.
 #pragma once
 #include "cpu/workspace.h"
 
 namespace fastunroll {
 
-// A matrix (m, n) of which columns are wanted: rows side by side, columns side by side, or the nonzeros of each column.
+// A matrix (m, n) to read columns of: contiguous rows, contiguous columns, or the nonzeros of each column.
 template <class T> struct Columns {
   int64_t m, n;
   const T* values;

@@ -187,7 +187,7 @@ template <class T> struct AdaptiveBackward {
   T* const* grad_learned;  // glista, lamp: for each W
 };
 
-// A matrix that Lasso problems share, and what is kept for it: `prepared` has room for dictionary_size values.
+// A matrix that Lasso problems share; `prepared` has dictionary_size values.
 template <class T> struct Dictionary {
   int64_t m, n;
   int threads;
@@ -197,14 +197,14 @@ template <class T> struct Dictionary {
 };
 
 // min 1/2 |y - A x|^2 + lam sum w|x| + ridge/2 |x|^2 for each sample, until the duality gap, over |y|^2 / 2, is at most
-// `tol`, or `most_steps` have been taken.
+// `tol`, or `max_steps` have been taken.
 template <class T> struct Lasso {
   Dictionary<T> dictionary;
   int64_t batch;
   int threads;
   bool nonnegative;
   T tol;
-  int64_t most_steps;
+  int64_t max_steps;
   const T* y;        // (batch, m)
   const T* lam;      // (batch), positive
   const T* weights;  // (n), positive; or null for ones
@@ -215,8 +215,7 @@ template <class T> struct Lasso {
   int64_t* steps;  // (batch)
 };
 
-// Lasso problems of a few samples, or of more columns than a Gram matrix has room for; as Lasso. Sums are made in
-// double precision.
+// The same for a few samples, or for more columns than a Gram matrix can hold. Sums are made in double precision.
 template <class T> struct LassoColumns {
   Columns<T> a;
   double ridge;
@@ -225,8 +224,8 @@ template <class T> struct LassoColumns {
   int threads;
   bool nonnegative;
   double tol;
-  int64_t most_steps;
-  int64_t most_columns;  // of a working set
+  int64_t max_steps;
+  int64_t max_columns;  // of a working set
   const T *y, *lam, *weights, *x0;
   bool (*interrupted)();
   T *x, *gap;
@@ -269,8 +268,8 @@ template <class T> struct SoftThresholdBackward {
 template <class T> struct ProximalGradient {
   int64_t batch, m, n;
   int threads;
-  int64_t iterations;  // at most so many more of each sample
-  int64_t every;       // so many between two looks at the gap
+  int64_t iterations;  // at most this many more of each sample
+  int64_t every;       // iterations between two checks of the gap
   bool restarts, monotone;
   bool nonnegative;               // x >= 0, which holds for the x that are given
   T step, tol;                    // tol = 0: all iterations
@@ -286,8 +285,8 @@ template <class T> struct ProximalGradient {
   int64_t* made;                  // (batch): iterations, at first zero
 };
 
-// A step of ISTA or FISTA whose products others make: out = S(v - step slope), v = x + beta (x - other). Elements are
-// seen as (outer, middle, inner), theta depending on the middle index alone; S shrinks to what is >= 0 if so asked.
+// A step of ISTA or FISTA after the products with an operator: out = S(v - step slope), v = x + beta (x - other).
+// Elements are seen as (outer, middle, inner), theta depending on the middle index alone; `nonnegative` makes S >= 0.
 template <class T> struct StepAhead {
   int64_t outer, middle, inner;
   int threads;

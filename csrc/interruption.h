@@ -4,7 +4,7 @@
 #include <chrono>
 #include <new>
 
-// Asks the interpreter now and then whether Ctrl-C was pressed; the error it raises is left for the caller to throw.
+// Asks the interpreter from time to time whether Ctrl-C was pressed. The caller throws the error that it sets.
 class Interruption {
  public:
   Interruption() { asked = Clock::now(); }
@@ -21,7 +21,7 @@ class Interruption {
   inline static thread_local Clock::time_point asked;
 };
 
-// Does `work`, which gives up the interpreter's lock; throws what Ctrl-C raised meanwhile, or that memory is short.
+// Does `work`, which releases the lock of the interpreter. Throws the error of Ctrl-C, or that memory is short.
 template <class Work> void interruptibly(const Work& work) {
   Interruption watch;
   try {

@@ -1,4 +1,4 @@
-// Whether tensors are still the objects, and hold the values, that something was made of.
+// Monitors of tensors: whether they are still the same objects, with the same values.
 #pragma once
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -50,7 +50,7 @@ inline bool answer_of(PyObject* tensor, PyObject* method) {
   return answer == Py_True;
 }
 
-// Whether the memory of a tensor holds its values, row after row. Setting .data can change that, and nothing else.
+// Whether the memory of a tensor holds its values, row after row. Only setting .data can change that.
 inline bool lies_plainly(PyObject* tensor) {
   const TensorNames& names = TensorNames::get();
   return answer_of(tensor, names.is_contiguous) && !answer_of(tensor, names.is_neg) &&
@@ -59,9 +59,9 @@ inline bool lies_plainly(PyObject* tensor) {
 
 // A hash of values of a matrix in memory.
 //
-// A small matrix counts as a whole. Of a large one 8 pieces of 64 bytes count: at columns that follow the golden ratio,
+// The hash covers a small matrix, and 8 pieces of 64 bytes of a large one: at columns that follow the golden ratio,
 // and at rows that are spread over the matrix and fall into every residue class modulo 2, 3 and 4. An edit of a
-// quarter of the rows or of the columns, or of every second, third or fourth of them, therefore meets a piece.
+// quarter of the rows or of the columns, or of every second, third or fourth of them, therefore changes a piece.
 class Sample {
  public:
   Sample(int64_t rows, int64_t row_bytes) : rows_(rows), row_bytes_(row_bytes) {}
@@ -103,10 +103,11 @@ class Sample {
   int64_t rows_, row_bytes_;
 };
 
-// Takes note of tensors; each has (rows, bytes of a row) in memory that the processor reads, or (0, 0) elsewhere.
+// Records the identity and values of tensors. Each has (rows, bytes of a row), or (0, 0) if the processor cannot read
+// it.
 //
-// What is made of the tensors must be made after their watch: a change that happens meanwhile is then seen. Python's
-// lock must be held.
+// Values must be made of the tensors after their monitor, which then notices a change that happens meanwhile. The
+// caller holds the lock of Python.
 class Monitor {
  public:
   Monitor(const pybind11::list& tensors, const std::vector<std::pair<int64_t, int64_t>>& shapes) {
@@ -120,7 +121,7 @@ class Monitor {
     }
   }
 
-  // Whether these are the same objects at the same addresses, whatever their values. All tensors lay plainly at first.
+  // Whether these are the same objects at the same addresses, with any values. At first all tensors are contiguous.
   bool is_same(const pybind11::list& tensors) const {
     if (tensors.size() != monitored_.size()) return false;
     for (size_t i = 0; i < monitored_.size(); ++i)
@@ -132,7 +133,7 @@ class Monitor {
     return true;
   }
 
-  // Whether besides their version counters and the sample of their values are the same.
+  // Whether, besides, their version counters and the samples of their values are the same.
   bool is_current(const pybind11::list& tensors) const {
     if (!is_same(tensors)) return false;
     for (size_t i = 0; i < monitored_.size(); ++i)
@@ -151,7 +152,7 @@ class Monitor {
     uint64_t hash;
   };
 
-  // What a weak reference refers to, to be compared only: it may be gone.
+  // The object of a weak reference, only to compare it: it may be gone.
   static const PyObject* referent(PyObject* reference) {
 #if PY_VERSION_HEX >= 0x030D0000
     PyObject* found = nullptr;

@@ -23,7 +23,7 @@ class PackedMatrix {
     });
   }
 
-  // Whether as bfloat16.
+  // Whether it is rounded to bfloat16.
   bool bfloat16() const { return halved_; }
   // Null if the instruction set has changed since.
   template <class T> T* panels() const {

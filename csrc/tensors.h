@@ -5,7 +5,7 @@
 
 namespace fastunroll {
 
-// https://dmlc.github.io/dlpack, version 0: what travels in a capsule named "dltensor".
+// https://dmlc.github.io/dlpack, version 0: the content of a capsule named "dltensor".
 namespace dlpack {
 
 enum DeviceType : int32_t { cpu = 1 };
@@ -40,7 +40,7 @@ struct ManagedTensor {
 
 }  // namespace dlpack
 
-// Uninitialised. Large ones take memory that earlier ones gave back. Throws std::bad_alloc.
+// An uninitialised tensor. Large ones take memory that earlier ones gave back. Throws std::bad_alloc.
 dlpack::ManagedTensor* empty_tensor(bool is_double, std::vector<int64_t> shape);
 
 }  // namespace fastunroll

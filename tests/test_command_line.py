@@ -32,6 +32,17 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_info_checks_the_kernels() -> None:
+    assert "self-test        cpu: passed" in run("info", "--check").stdout.splitlines()
+
+
+def test_info_says_which_kernels_err(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("fastunroll._info.self_tests", lambda: {"cpu": None, "cuda:0": "its kernels fail"})
+    with pytest.raises(SystemExit, match="1"):
+        main(["info", "--check"])
+    assert capsys.readouterr().out.endswith("self-test        cpu: passed\nself-test        cuda:0: its kernels fail\n")
+
+
 def test_info() -> None:
     out = run("info")
     assert out.returncode == 0

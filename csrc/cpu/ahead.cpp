@@ -1,4 +1,4 @@
-// What an iteration of ISTA or FISTA does between the products with an operator, in one pass before and one after.
+// The steps of ISTA and FISTA between the products with an operator, in one pass before and one after.
 #include "cpu/runs.h"
 #include "cpu/simd.h"
 #include "cpu/threads.h"
@@ -41,7 +41,7 @@ template <class T> void residual_ahead(const ResidualAhead<T>& p) {
       const int64_t left = at + count - i;
       const Vector<T> residual = load_some(p.product + i, left) - load_some(p.y + i, left);
       const Vector<T> further = p.beta == 0 ? residual : ahead<T>(residual, load_some(p.before + i, left), beta);
-      store_some(p.residual + i, residual, left);  // perhaps in the place of the one before
+      store_some(p.residual + i, residual, left);  // may overwrite the residual before
       store_some(p.ahead + i, further, left);
     }
   });

@@ -1,4 +1,4 @@
-// What is kept for the matrix of Lasso problems, in one piece of memory.
+// A matrix prepared for Lasso problems, in one block of memory.
 #pragma once
 #include "cpu/support_factor.h"
 #include "fastunroll.h"

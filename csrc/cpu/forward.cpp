@@ -98,7 +98,7 @@ ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory) : a(
   tiles = cut(a.batch, tile_rows(net), together ? 1 : threads);
   if (!together && tiles.count < threads) threads = int(tiles.count);
 
-  const int64_t most = tiles.most_rows();
+  const int64_t most = tiles.max_rows();
   const bool second_state = net.state_size() > 0, has_input = net.scheme == Scheme::fista || net.scheme == Scheme::admm;
   tile_memory = memory.take<TileMemory<T>>(threads);
   scratch = memory.take<ProductScratch<T>>(threads);

@@ -1,9 +1,17 @@
-// What one instruction set provides.
+// The functions of one instruction set.
 #pragma once
-#include "bench.h"
 #include "fastunroll.h"
 
 namespace fastunroll {
+
+// Work to measure the machine by, for benchmarks alone: multiply-adds between registers or, with `rows`, with rows of a
+// cached block. roof() does it with numbers of the type of its second argument, and returns the number of operations.
+struct Roof {
+  int threads;
+  bool rows;
+  int64_t rounds;
+};
+template <class T> double roof(const Roof&, T);
 
 template <class T> struct Kernels {
   int64_t (*network_packed_size)(const Packing<T>&);

@@ -1,5 +1,5 @@
-// The k largest magnitudes of a row, exactly and without sorting: their least value is found by halving an interval of
-// bit patterns, which order non-negative numbers as the numbers do, and count as many vectors in each step.
+// The k largest magnitudes of a row, exactly and without sorting. Bisection over bit patterns, which order non-negative
+// numbers as the numbers do, finds the least of them.
 #pragma once
 #include "cpu/simd.h"
 
@@ -32,7 +32,7 @@ template <class T> Largest<T> largest(const T* magnitudes, int64_t count, int64_
   };
   if (k >= count) return {-1, 0};
   Bits low = 0, high = ~Simd<T>::sign_bit;  // at least k are as large as `low`, fewer are as large as `high`
-  int64_t above = 0;                        // so many are as large as `high`
+  int64_t above = 0;                        // the number of elements as large as `high`
   while (high - low > 1) {
     const Bits middle = low + (high - low) / 2;
     const int64_t found = at_least(middle);

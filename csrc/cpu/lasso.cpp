@@ -50,7 +50,7 @@ template <class T> class LassoTile {
         stride_y_(tile_stride<T>(m_)),
         words_(blocks(stride_, mask_bits)),
         p_(PreparedDictionary<T>::in(a_.dictionary.prepared, m_, n_)),
-        solver_({p_.gram, stride_}, most_columns(), a_.nonnegative, memory) {
+        solver_({p_.gram, stride_}, max_columns(), a_.nonnegative, memory) {
     T** const codes[] = {&x_, &r_, &c_, &scaled_, &best_};
     for (T** row : codes) *row = memory.take<T>(rows * stride_);
     T* const products[] = {r_, c_};  // which may end before the padding does
@@ -108,7 +108,7 @@ template <class T> class LassoTile {
   static constexpr T diverged = 2;
 
   // No solution need have more nonzeros than A has rows, unless there is a ridge.
-  int64_t most_columns() const {
+  int64_t max_columns() const {
     const int64_t enough = m_ + 32;
     return a_.dictionary.ridge > 0 || n_ < enough ? n_ : enough;
   }
@@ -241,12 +241,12 @@ template <class T> class LassoTile {
       of.best = gap;
       memcpy(best_ + i * stride_, x, size_t(stride_) * sizeof(T));
     }
-    return gap <= a_.tol || of.steps >= a_.most_steps || of.stalls > patience || !(gap <= diverged);
+    return gap <= a_.tol || of.steps >= a_.max_steps || of.stalls > patience || !(gap <= diverged);
   }
 
   // A start that is worth less than zero: its gap is large, or it went wrong later.
   bool leads_nowhere(const Progress<T>& of, bool done, bool at_first) const {
-    if (!of.is_started || of.best <= a_.tol || of.steps >= a_.most_steps) return false;
+    if (!of.is_started || of.best <= a_.tol || of.steps >= a_.max_steps) return false;
     return done || (at_first && of.best > worthless);
   }
 
@@ -288,7 +288,7 @@ template <class T> class LassoTile {
     Progress<T>& of = progress_[i];
     const int64_t row = i * stride_;
     of.steps += solver_.improve({x_ + row, r_ + row, c_ + row, limit_, one_over_limit_, of.energy},
-                                margin * a_.tol * of.energy / 2, &of.enough, a_.most_steps - of.steps, of.is_first);
+                                margin * a_.tol * of.energy / 2, &of.enough, a_.max_steps - of.steps, of.is_first);
     of.is_first = false;
   }
 
@@ -315,7 +315,7 @@ template <class T> void lasso(const Lasso<T>& a) {
   // Memory is taken here: where threads are at work, an exception could not be caught.
   Workspace memory;
   LassoTile<T>* const of_thread = memory.take<LassoTile<T>>(threads);
-  for (int t = 0; t < threads; ++t) new (of_thread + t) LassoTile<T>(a, tiles.most_rows(), memory);
+  for (int t = 0; t < threads; ++t) new (of_thread + t) LassoTile<T>(a, tiles.max_rows(), memory);
   Queue queue;
   bool stopped = false;
   int working = 0;

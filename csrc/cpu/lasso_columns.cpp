@@ -157,7 +157,7 @@ template <class T> void ColumnsLasso<T>::take_start(int64_t sample, Workspace& m
     const double s = kept_.scale()[j], v = s > 0 ? double(start[j]) / unit_ / s : 0;
     return v - v != 0 || (a_.nonnegative && v < 0) ? 0 : v;
   };
-  const int64_t enough = a_.a.m + 32, most = enough < a_.most_columns / 2 ? enough : a_.most_columns / 2;
+  const int64_t enough = a_.a.m + 32, most = enough < a_.max_columns / 2 ? enough : a_.max_columns / 2;
   int64_t count = 0;
   for (int64_t j = 0; j < a_.a.n && count <= most; ++j)
     if (value(j) != 0) chosen_[count++] = int32_t(j);
@@ -247,13 +247,13 @@ template <class T> void ColumnsLasso<T>::solve(int64_t sample) {
     }
     stalls = gap <= lowest / 2 ? 0 : stalls + 1;
     lowest = gap < lowest ? gap : lowest;
-    if (gap <= a_.tol || steps >= a_.most_steps || stalls > patience || !(gap <= 2)) break;
+    if (gap <= a_.tol || steps >= a_.max_steps || stalls > patience || !(gap <= 2)) break;
     interrupted_ = a_.interrupted && a_.interrupted();
     if (interrupted_) break;
     int64_t nonzeros = 0;
     for (int64_t i = 0; i < w_.count; ++i) nonzeros += w_.x[i] != 0;
     const int64_t fresh = choose(first > nonzeros ? first : nonzeros);
-    if (w_.count + fresh > a_.most_columns) {
+    if (w_.count + fresh > a_.max_columns) {
       *a_.crowded = true;
       break;
     }
@@ -274,7 +274,7 @@ template <class T> void ColumnsLasso<T>::solve(int64_t sample) {
     wanted =
         fresh ? (wanted > margin * a_.tol ? wanted : margin * a_.tol) : part * margin * (gap < a_.tol ? gap : a_.tol);
     steps += solver->solver.improve({w_.x, w_.r, w_.c, w_.limit, w_.one_over_limit, energy_}, wanted * energy_ / 2,
-                                    &enough, a_.most_steps - steps, w_.count == fresh);
+                                    &enough, a_.max_steps - steps, w_.count == fresh);
     gap = look();
   }
   finish(sample, best, steps);

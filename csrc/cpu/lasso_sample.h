@@ -29,9 +29,9 @@ template <class T> class SampleSolver {
 
   // Until the gap, as far as r tells, is at most `wanted`; returns the steps taken. Coordinate descent ends at moves
   // below `enough`, which is lowered for the next time. The first time it goes on for as long as it takes.
-  int64_t improve(const Sample<T>& s, T wanted, T* enough, int64_t most_steps, bool first) {
-    return nonnegative_ ? improve<true>(s, wanted, enough, most_steps, first)
-                        : improve<false>(s, wanted, enough, most_steps, first);
+  int64_t improve(const Sample<T>& s, T wanted, T* enough, int64_t max_steps, bool first) {
+    return nonnegative_ ? improve<true>(s, wanted, enough, max_steps, first)
+                        : improve<false>(s, wanted, enough, max_steps, first);
   }
 
  private:
@@ -41,17 +41,17 @@ template <class T> class SampleSolver {
 
   static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-  template <bool NonNegative> int64_t improve(const Sample<T>& s, T wanted, T* enough, int64_t most_steps, bool first) {
+  template <bool NonNegative> int64_t improve(const Sample<T>& s, T wanted, T* enough, int64_t max_steps, bool first) {
     int64_t steps = 0;
     entered_count_ = 0;
     if (first) {
-      steps += descend<NonNegative>(s, enough, least(4 * most_, most_steps));
+      steps += descend<NonNegative>(s, enough, least(4 * most_, max_steps));
     }
     take_support(s.x);
-    for (int round = 0; round < rounds && steps < most_steps; ++round) {
-      steps += newton(s, least(most_newton, most_steps - steps));
+    for (int round = 0; round < rounds && steps < max_steps; ++round) {
+      steps += newton(s, least(most_newton, max_steps - steps));
       if (gap(s) <= wanted) break;
-      const int64_t moves = descend<NonNegative>(s, enough, least(few_moves, most_steps - steps));
+      const int64_t moves = descend<NonNegative>(s, enough, least(few_moves, max_steps - steps));
       if (moves == 0) break;
       steps += moves;
       update_support(s.x);

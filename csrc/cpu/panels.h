@@ -1,5 +1,5 @@
-// Weights as the product kernels read them: panels of 8 vectors, so that the values a sample's nonzero x[k] is
-// multiplied with lie side by side, and 64 rows of a panel fill at most a level-1 cache.
+// Weights as the product kernels read them: panels of 8 vectors. The values that a nonzero x[k] is multiplied by are
+// neighbours in memory, and 64 rows of a panel fit in the level-1 cache.
 #pragma once
 #include "cpu/simd.h"
 #include "cpu/threads.h"
@@ -14,7 +14,7 @@ template <class T> constexpr int64_t block_size = block_rows * panel_width<T>;
 inline int64_t blocks(int64_t size, int64_t block) { return (size + block - 1) / block; }
 template <class T> inline int64_t padded(int64_t columns) { return blocks(columns, panel_width<T>) * panel_width<T>; }
 
-// A packed matrix that is kept begins with a flag that says whether it is finite.
+// A packed matrix begins with a flag that says whether it is finite.
 template <class T> constexpr int64_t packed_header = 64 / int64_t(sizeof(T));
 
 enum class Layout {
@@ -25,11 +25,11 @@ enum class Layout {
 // How the rows of a panel are read.
 enum class Read {
   whole,
-  cut,       // where the matrix ends, if it is not packed
+  cut,       // the last panel of a matrix that is not packed
   bfloat16,  // bfloat16, two vectors in one: the first in the upper halves, the second in the lower
 };
 
-// Vector j of a row; `left` columns are left of one that is cut.
+// Vector j of a row; a row that is cut has `left` columns.
 template <Read How, class T> inline Vector<T> row_vector(const T* row, int j, int64_t left) {
   if constexpr (How == Read::whole) return load(row + j * lanes<T>);
   if constexpr (How == Read::cut) return load_some(row + j * lanes<T>, left - j * lanes<T>);
@@ -45,8 +45,8 @@ template <class T> struct Block {
   bool finite;      // skipping a zero of x is exact only against finite weights
 };
 
-// The factor W of x W, (depth, columns): packed, or as the caller holds it. Then it is packed block by block as it is
-// used, or, if its rows lie as they are needed, read where it is: taken to be finite.
+// The factor W of x W, (depth, columns): packed, or as the caller holds it. A factor of the caller is packed block by
+// block when it is used; or read in place and taken to be finite, if its rows are in the order of panels.
 // Packed panel p holds W[k][p * width .. (p + 1) * width) for k = 0 .. depth - 1, padded with zeros.
 template <class T> struct Factor {
   int64_t depth, columns;
@@ -54,7 +54,7 @@ template <class T> struct Factor {
   bool finite;      // of the packed one
   const T* source;
   Layout layout;
-  bool far;               // not used a moment ago, so in no cache
+  bool far;               // not used recently, so in no cache
   bool bfloat16 = false;  // when packed
 
   static int64_t packed_size(int64_t depth, int64_t columns) { return depth * padded<T>(columns); }
@@ -144,7 +144,7 @@ template <class T> bool pack_panel(const Factor<T>& w, int64_t p, T* out) {
   return pack_block(w, p, 0, w.depth, out);
 }
 
-// Packs the sources of `count` factors of one shape into `memory`, one after another, the panels shared out between
+// Packs the sources of `count` factors of one shape into `memory`, one after another, the panels divided between
 // the threads.
 template <class T> void pack(Factor<T>* w, int64_t count, T* memory, int threads) {
   if (count == 0) return;

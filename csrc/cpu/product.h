@@ -1,4 +1,4 @@
-// x W for a tile of samples: the one product behind every operation, in three kernels that give the same bits.
+// x W for a tile of samples, the product behind every operation, in three kernels that give the same bits.
 //
 //   masked    steps through the nonzeros of x by a 64-bit mask for each sample and block of 64 rows of W. A block of
 //             64 rows by 8 vectors stays in the level-1 cache while all samples of the tile pass over it; a sample's
@@ -8,7 +8,7 @@
 //   dense     keeps 6 samples by a few vectors in registers over the whole depth.
 //
 // All add k in ascending order into one accumulator an output, starting from start(row, column), so that skipping
-// the zeros changes nothing. finish.store_at(row, column, accumulators) stores what comes out.
+// the zeros changes nothing. finish.store_at(row, column, accumulators) stores the result.
 #pragma once
 #include "cpu/panels.h"
 
@@ -16,7 +16,7 @@ namespace fastunroll::FASTUNROLL_SET {
 
 constexpr int mask_bits = block_rows;
 
-// The left factor: `count` rows of `depth` values, and where they are not zero.
+// The left factor: `count` rows of `depth` values, with masks of their nonzeros.
 template <class T> struct Rows {
   const T* data;
   int64_t stride;
@@ -57,8 +57,8 @@ template <class T> inline void mark_row(uint64_t* words, int64_t count, const T*
   }
 }
 
-// The bits of word q of a mask that stand for columns. Those that only pad a tile may hold the NaN of a sample, or what
-// memory held before: they are not counted, and not followed into memory.
+// The bits of word q of a mask that stand for columns. The padding of a tile may hold NaN or old memory: its bits are
+// not counted, and no kernel reads rows for them.
 inline uint64_t inside(int64_t q, int64_t columns) {
   const int64_t left = columns - q * mask_bits;
   return ~uint64_t(0) >> (left < mask_bits ? mask_bits - left : 0);
@@ -70,12 +70,13 @@ inline int64_t count_nonzeros(const uint64_t* masks, int64_t columns) {
   return count;
 }
 
-// The rows of word q that x has to meet.
+// The rows of word q by which a value of x is multiplied.
 template <class T> inline uint64_t rows_to_meet(const Rows<T>& x, int64_t r, int64_t q, int64_t depth, bool finite) {
   return x.masks && finite ? x.masks[r * x.words + q] & inside(q, depth) : inside(q, depth);
 }
 
-// sum += values[k] * row k of the block, for each k of the mask. A block that is cut has `left` columns.
+// sum += values[k] * row k of the block, for each k of the mask. The last block of a matrix that is not packed has
+// `left` columns.
 template <Read How, class T>
 inline void accumulate(Vector<T>* sum, const T* values, uint64_t mask, const T* block, int64_t stride, int64_t left) {
   for (; mask; mask &= mask - 1) {
@@ -87,7 +88,7 @@ inline void accumulate(Vector<T>* sum, const T* values, uint64_t mask, const T* 
   }
 }
 
-// Fetches the lines of `size` values that are row r's share, while there is arithmetic to do.
+// Prefetches a part of `size` values with row r, while arithmetic runs.
 template <class T> inline void fetch_ahead(const T* data, int64_t size, int64_t r, int64_t rows) {
   constexpr int64_t line = 64;
   const int64_t lines = size * int64_t(sizeof(T)) / line;
@@ -99,7 +100,7 @@ template <Read How> struct Reading {
   static constexpr Read value = How;
 };
 
-// Calls work with the way to read a panel of which `columns` are there.
+// Calls work with the way to read a panel of `columns` columns.
 template <class T, class Work> inline void with_reading(const Factor<T>& w, int64_t columns, const Work& work) {
   if constexpr (sizeof(T) == 4)
     if (w.panels && w.bfloat16) return work(Reading<Read::bfloat16>());
@@ -251,7 +252,7 @@ void product_dense(const Factor<T>& w, const Rows<T>& x, Range panels, const Pro
   }
 }
 
-// The share of x that is not zero.
+// The fraction of x that is not zero.
 template <class T> inline double density(const Rows<T>& x, int64_t depth) {
   if (!x.masks) return 1;
   int64_t nonzeros = 0;
@@ -260,7 +261,8 @@ template <class T> inline double density(const Rows<T>& x, int64_t depth) {
 }
 
 constexpr int64_t few_rows = 3;
-constexpr double streamed_below = 0.13;  // where blocks have too few nonzeros to be worth their accumulators' way
+constexpr double streamed_below =
+    0.13;  // below this density, blocks have too few nonzeros to move accumulators for them
 
 // `above` is the density from which the dense kernel is faster.
 template <class T, class Start, class Finish>

@@ -44,7 +44,7 @@ template <class T> void product(const Product<T>& p) {
   }
 
   const Tiles tiles = cut(p.batch, 64, p.threads);
-  const int64_t words = tile_words<T>(depth), most = tiles.most_rows();
+  const int64_t words = tile_words<T>(depth), most = tiles.max_rows();
   const int threads = int(p.threads < tiles.count ? p.threads : tiles.count);
   uint64_t* masks = memory.take<uint64_t>(threads * most * words);
   T* spill = memory.take<T>(threads * most * panel_width<T>);

@@ -1,13 +1,13 @@
 // ISTA and FISTA for the Lasso, until each sample has converged.
 //
-// A thread keeps a pool of samples in its cache. Every round it computes r = A x - y and g = A^T r for all of them,
-// two products that skip the zeros of x; sends those home that have converged; moves the others one iteration on; and
-// takes new samples into the places that have become free. So a sample that has converged costs nothing more, and the
-// products always find many rows.
+// A thread keeps a pool of samples in its cache. In every round it computes r = A x - y and g = A^T r for all of them,
+// two products that skip the zeros of x. It then removes the samples that have converged, advances the others by one
+// iteration, and fills free places with new samples. A sample that has converged costs nothing more, and the products
+// always have many rows.
 //
-// The gradient at the extrapolated point v = x + beta (x - other) is g + beta (g - g_other), as it is affine. Its
-// products would meet the nonzeros of two iterates; these meet those of x alone, and yield the objective and the gap
-// of x besides.
+// The gradient is affine: at the extrapolated point v = x + beta (x - other) it is g + beta (g - g_other). Products
+// with v would read the nonzeros of two iterates. Products with x read those of x alone, and yield its objective and
+// gap too.
 #include "cpu/prox.h"
 #include "cpu/row_sum.h"
 #include "cpu/threads.h"
@@ -16,7 +16,7 @@
 namespace fastunroll::FASTUNROLL_SET {
 namespace {
 
-// What one sample carries along.
+// The state of one sample.
 template <class T> struct Row {
   int64_t sample;
   int64_t left;  // iterations
@@ -24,7 +24,7 @@ template <class T> struct Row {
   double lowest;  // objective so far
   T scale;        // 1/2 |y|^2, or 1 if that is zero
   T gap;
-  bool fresh;     // not moved since it came
+  bool fresh;     // no iteration yet
   bool restarts;  // the last iteration went uphill
   bool finished;
 };
@@ -125,7 +125,7 @@ Solver<T>::Solver(const ProximalGradient<T>& arguments, Workspace& memory)
   }
 }
 
-// `size` values behind which the row is zero.
+// A row of `size` values, padded with zeros.
 template <class T> void copy_padded(T* row, const T* values, int64_t size, int64_t stride) {
   if (values) memcpy(row, values, size_t(size) * sizeof(T));
   const int64_t given = values ? size : 0;
@@ -279,7 +279,7 @@ template <class T> template <bool Accelerated, class Lam> void Solver<T>::step(P
   --row.left;
 }
 
-// The calling thread asks whether to go on, for all.
+// The calling thread asks whether to stop, for all threads.
 template <class T> void Solver<T>::ask(int rank) {
   if (rank == 0 && a.interrupted && a.interrupted()) __atomic_store_n(&stopped, true, __ATOMIC_RELAXED);
 }
@@ -314,7 +314,7 @@ template <class T> void Solver<T>::run() {
     __atomic_add_fetch(&working, 1, __ATOMIC_RELAXED);
     work(pools[team.rank], team.rank);
     __atomic_sub_fetch(&working, 1, __ATOMIC_RELAXED);
-    // Others may have long to go, and the calling thread alone can hear that they should stop.
+    // The others may still work for long, and only the calling thread can learn that they should stop.
     while (team.rank == 0 && __atomic_load_n(&working, __ATOMIC_RELAXED) > 0) {
       ask(0);
       let_others_run();

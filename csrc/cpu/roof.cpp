@@ -1,6 +1,6 @@
-// What the machine can do at best, to hold the kernels against: multiply-adds between registers, and multiply-adds
-// with rows of a block that lies in the level-1 cache, which is how the masked product reads its weights.
-#include "bench.h"
+// The peak speed of the machine, to compare kernels with: multiply-adds between registers, and multiply-adds with rows
+// of a block in the level-1 cache, which is how the masked product reads its weights.
+#include "cpu/kernels.h"
 #include "cpu/product.h"
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
@@ -11,7 +11,7 @@ namespace {
 template <class T> T multiply_registers(int64_t rounds) {
   constexpr int chains = vector_registers == 32 ? 24 : 12;
   Vector<T> sum[chains];
-  for (int j = 0; j < chains; ++j) sum[j] = broadcast(T(j));  // or they would all be one
+  for (int j = 0; j < chains; ++j) sum[j] = broadcast(T(j));  // else the compiler merges them
   const Vector<T> factor = broadcast(T(0.5)), one = broadcast(T(1));
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 24

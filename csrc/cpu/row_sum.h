@@ -7,7 +7,7 @@ namespace fastunroll::FASTUNROLL_SET {
 constexpr int row_chains = 16;
 template <class T> constexpr int row_parts = row_chains / lanes<T>;
 
-// Calls body(column, part) for the vectors of a row of `size` values and of what pads it to whole chains.
+// Calls body(column, part) for the vectors of a row of `size` values and of its padding to whole chains.
 template <class T, class Body> inline void along_row(int64_t size, const Body& body) {
   for (int64_t c = 0; c < size; c += row_chains)
     for (int j = 0; j < row_parts<T>; ++j) body(c + j * lanes<T>, j);
@@ -27,14 +27,14 @@ template <class T> struct RowSum {
   }
 };
 
-// Of rows that may end anywhere.
+// Sums of rows of any length.
 template <class T> inline T inner_product(const T* a, const T* b, int64_t count) {
   RowSum<T> sum;
   along_row<T>(count, [&](int64_t c, int j) { sum.add(j, load_some(a + c, count - c), load_some(b + c, count - c)); });
   return sum.total();
 }
 
-// Not finite where one is not: the bits of larger magnitudes, as integers, are larger.
+// The largest magnitude; not finite if a value is not. Larger magnitudes have larger bits, as integers.
 template <class T> inline T largest_magnitude(const T* a, int64_t count) {
   typename Simd<T>::Integer most{};
   for (int64_t i = 0; i < count; i += lanes<T>) {

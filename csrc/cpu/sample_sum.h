@@ -1,6 +1,6 @@
 // Sums over samples, out[i][j] = sum over b of g[b][i] x[b][j]: the gradients of weights.
 //
-// They are products too: g, transposed, times x. So they skip the zeros of g, split the rows of the output between
+// They are products of the transposed g with x. They skip the zeros of g, divide the rows of the output between
 // threads, and add samples in ascending order.
 #pragma once
 #include "cpu/tile.h"
@@ -10,7 +10,7 @@ namespace fastunroll::FASTUNROLL_SET {
 // Samples are put in place by runs that begin at a multiple of this.
 constexpr int64_t strip = 16;
 
-// g of up to `most` samples, transposed: a row for each of its columns, with the masks of its nonzeros.
+// g of up to `most` samples, transposed, with masks of its nonzeros.
 template <class T> struct Transposed {
   T* data;  // null if there is none
   uint64_t* masks;
@@ -54,11 +54,11 @@ template <class T> struct Transposed {
 };
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "masks are written by their bytes");
 
-// x of up to `most` samples as panels of so many rows.
+// x of up to `most` samples as panels, a row for each sample.
 template <class T> struct Stacked {
   T* data;  // null if there is none
   int64_t most, columns;
-  bool* finite;  // all values that were ever put: else zeros of g are not skipped, since 0 times NaN is NaN
+  bool* finite;  // whether all values are finite; otherwise zeros of g are not skipped, since 0 times NaN is NaN
 
   template <class Memory> static Stacked make(int64_t columns, int64_t most, Memory& memory) {
     bool* const finite = memory.template take<bool>(1);
@@ -66,7 +66,7 @@ template <class T> struct Stacked {
     return {memory.template take<T>(Factor<T>::packed_size(most, columns)), most, columns, finite};
   }
 
-  // The first `count` samples, if all that are put are so many.
+  // The first `count` samples, if there are no more.
   Factor<T> factor(int64_t count) const {
     return {count, columns, data, __atomic_load_n(finite, __ATOMIC_RELAXED), nullptr, Layout::by_depth, false};
   }
@@ -91,7 +91,7 @@ template <class T> struct Stacked {
 };
 
 // Writes the sum over `count` samples, at least one, to rows first .. last - 1 of out, (g.rows, x.columns); or adds it
-// to them. `scratch` has room for last - first rows.
+// to them. `scratch` holds last - first rows.
 template <class T>
 void sample_sum(const Transposed<T>& g, const Stacked<T>& x, int64_t count, int64_t first, int64_t last, bool add,
                 T* out, const ProductScratch<T>& scratch, double above) {

@@ -1,4 +1,4 @@
-// One vector register of the instruction set this file is compiled for: the only file with intrinsics.
+// Vector registers of the instruction set for which this file is compiled: the only file with intrinsics.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -51,8 +51,8 @@ template <class T> inline Vector<T> load(const T* p) {
 
 template <class T> inline void store(T* p, Vector<T> v) { __builtin_memcpy(p, &v, sizeof v); }
 
-// The first `count` lanes, which may be negative or more than there are; the others are zero when loaded, left alone
-// when stored.
+// The first `count` lanes, where `count` may be negative or exceed the lanes. Loads make the others zero, stores leave
+// them as they are.
 template <class T> inline Vector<T> load_some(const T* p, int64_t count) {
   if (count >= lanes<T>) return load(p);
   Vector<T> v{};
@@ -114,8 +114,7 @@ template <> inline Vector<float> multiply_add(Vector<float> a, Vector<float> b, 
 template <> inline Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<double> c) {
   return _mm512_fmadd_pd(a, b, c);
 }
-// A mask may be spilled in as many bytes as it has. GCC 12 has been seen to read more of them than it wrote; in a
-// general register, which this makes it be, all bits are there.
+// Moves a mask to a general register. GCC 12 may spill a mask in fewer bytes than it reads back.
 inline unsigned whole(unsigned mask) {
   __asm__("" : "+r"(mask));
   return mask;
@@ -196,7 +195,7 @@ template <class T> inline Vector<T> with_sign_of(Vector<T> g, Vector<T> x) {
 // g where x is not zero, else zero.
 template <class T> inline Vector<T> where_nonzero(Vector<T> x, Vector<T> g) { return x == 0 ? Vector<T>{} : g; }
 
-// Lane j of v[i] and lane i of v[j] change places, for a square of vectors.
+// Transposes a square of vectors.
 template <class T, int Half = lanes<T> / 2> inline void transpose(Vector<T>* v) {
 #if defined(__GNUC__) && !defined(__clang__)
   // Squares of Half by Half off the diagonal are exchanged, then those within each quarter.
@@ -224,7 +223,7 @@ template <class T, int Half = lanes<T> / 2> inline void transpose(Vector<T>* v) 
 #endif
 }
 
-// S_theta(z) = sign(z) max(|z| - theta, 0), elementwise; a NaN in either shows, and so does an infinite z under an
+// S_theta(z) = sign(z) max(|z| - theta, 0), elementwise; NaN in either stays NaN, and so does an infinite z under an
 // infinite theta. With theta < 0 every z but zero moves outward, as the formula says, so that the result is not zero
 // exactly where its derivative is one.
 template <class T> inline Vector<T> shrink(Vector<T> z, Vector<T> theta) {
@@ -232,7 +231,7 @@ template <class T> inline Vector<T> shrink(Vector<T> z, Vector<T> theta) {
   return size - limit <= 0 ? Vector<T>{} : with_sign_of<T>(size - theta, z);
 }
 
-// max(z - theta, 0), elementwise; a NaN in either shows.
+// max(z - theta, 0), elementwise; NaN in either stays NaN.
 template <class T> inline Vector<T> shrink_nonnegative(Vector<T> z, Vector<T> theta) {
   const Vector<T> moved = z - theta;
   return moved <= 0 ? Vector<T>{} : moved;

@@ -1,6 +1,6 @@
 // S_theta(x) for each element, and its gradient from its output.
 //
-// Sums over elements that share a threshold are made run by run in a fixed order, whatever the threads.
+// Sums over elements that share a threshold are made run by run in an order that does not depend on threads.
 #include "cpu/runs.h"
 #include "cpu/simd.h"
 #include "cpu/threads.h"
@@ -31,7 +31,7 @@ template <class T> void forward_run(const T* x, const T* theta, bool row, T* out
 template <class T> void forward_run_complex(const T* x, const T* theta, bool row, T* out, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     const T re = x[2 * i], im = x[2 * i + 1], t = theta[row ? i : 0], r = modulus(re, im);
-    const bool zero = r - (t < 0 ? 0 : t) <= 0;  // not where one is NaN, or both are infinite
+    const bool zero = r - (t < 0 ? 0 : t) <= 0;  // false if one is NaN, or both are infinite
     const T factor = zero ? 0 : (r - t) / r;
     out[2 * i] = zero ? 0 : re * factor;
     out[2 * i + 1] = zero ? 0 : im * factor;
@@ -41,7 +41,7 @@ template <class T> void forward_run_complex(const T* x, const T* theta, bool row
 // The gradient passes where the output is not zero; that of theta is minus the gradient along the sign.
 // `sums` takes one value an element if `row`, else one value in all.
 template <class T> void backward_run(const T* out, const T* grad, bool row, T* grad_x, T* sums, int64_t count) {
-  constexpr int partial = 64 / int(sizeof(T));  // so many sums run side by side, on every instruction set
+  constexpr int partial = 64 / int(sizeof(T));  // the number of sums side by side, on every instruction set
   T sum[partial] = {};
   for (int64_t i = 0; i < count; i += lanes<T>) {
     const int64_t left = count - i;
@@ -97,8 +97,8 @@ template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>& 
     else
       backward_run(p.out + at, p.grad + at, row, p.grad_x + at, sums, runs.length(i));
   };
-  // Sums of thresholds are made in parts, then part by part: along the inner axis a run is a part, along the middle
-  // axis so many lines are.
+  // Sums of thresholds are made in parts, which are then added in order. Along the inner axis a run is a part; along
+  // the middle axis a number of lines is.
   constexpr int64_t part_lines = 64;
   const int64_t parts = row ? (runs.outer + part_lines - 1) / part_lines * runs.each : runs.count();
   Workspace memory;

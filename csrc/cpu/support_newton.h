@@ -89,7 +89,7 @@ template <class T> void leave_out(const NewtonScratch<T>& s, int64_t position, i
 // Moves x on its support to where its signs hold, and updates r = c - Gx; returns the number of steps.
 template <class T>
 int64_t newton(const Gram<T>& gram, SupportFactor<T>& support, T* x, T* r, const T* limit, bool nonnegative,
-               const NewtonScratch<T>& s, int64_t most_steps) {
+               const NewtonScratch<T>& s, int64_t max_steps) {
   const int64_t members = support.count();
   for (int64_t i = 0; i < members; ++i) {
     const int32_t j = support.index()[i];
@@ -99,7 +99,7 @@ int64_t newton(const Gram<T>& gram, SupportFactor<T>& support, T* x, T* r, const
     s.limit[i] = limit[j];
   }
   int64_t steps = 0;
-  for (int64_t k; (k = support.count()) > 0 && steps < most_steps; ++steps) {
+  for (int64_t k; (k = support.count()) > 0 && steps < max_steps; ++steps) {
     const T fall = newton_step(support, s, k);
     if (!(fall > 0)) break;
     T curvature = fall;

@@ -4,26 +4,25 @@
 
 namespace fastunroll {
 
-// Where a team meets. Threads spin for a while, then let others run: a team is at work on one call, and waits are
-// short.
+// A barrier for a team. Threads spin for a while, then yield: waits are short, since a team works on one call.
 struct alignas(64) Meeting {
   int here = 0;
   alignas(64) int turn = 0;
   void wait(int size);
 };
 
-// The threads of one call, as one of them sees it. A team may be smaller than was asked for.
+// A thread's view of the threads of one call. A team may be smaller than requested.
 struct Team {
   int rank, size;
   Meeting* meeting;
-  // Until all of the team have come here.
+  // Waits for all threads of the team.
   void wait() const {
     if (size > 1) meeting->wait(size);
   }
 };
 
-// Runs work(what, team) on `threads` threads, the calling one being rank 0. In a forked child, on that one alone:
-// the others did not survive the fork.
+// Runs work(what, team) on `threads` threads, of which the calling one has rank 0. In a forked child, runs on that
+// thread alone, since the others do not survive the fork.
 void run_team(int threads, void (*work)(const void*, Team), const void* what);
 
 // Gives the processor to another thread for a moment.
@@ -38,7 +37,7 @@ template <class Work> void in_parallel(int threads, const Work& work) {
   run_team(threads, [](const void* w, Team team) { (*static_cast<const Work*>(w))(team); }, &work);
 }
 
-// Hands out 0, 1, 2, ... to whoever asks next.
+// Hands out 0, 1, 2, ... to threads that ask.
 class Queue {
  public:
   bool take(int64_t& item, int64_t count) {
@@ -50,7 +49,7 @@ class Queue {
   int64_t next_ = 0;
 };
 
-// One call of `item(i)` for each i below `count`, whoever is free; at most as many threads as items.
+// Calls `item(i)` once for each i below `count`, on any thread; uses no more threads than items.
 template <class Item> void for_each(int64_t count, int threads, const Item& item) {
   Queue queue;
   in_parallel(int(count < threads ? count : threads), [&](Team team) {

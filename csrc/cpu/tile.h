@@ -9,7 +9,7 @@ struct Tiles {
   int64_t batch, count;
   int64_t first(int64_t i) const { return batch * i / count; }
   int64_t rows(int64_t i) const { return first(i + 1) - first(i); }
-  int64_t most_rows() const { return blocks(batch, count); }
+  int64_t max_rows() const { return blocks(batch, count); }
 };
 
 // Tiles of at most `rows` samples, at least one for every thread.

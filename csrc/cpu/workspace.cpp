@@ -16,7 +16,7 @@ namespace {
 constexpr size_t alignment = 64;
 constexpr size_t huge_page = size_t(2) << 20;
 #ifdef __SANITIZE_ADDRESS__
-constexpr bool watched = true;  // every block an allocation of its own, as long as asked for: its ends are watched
+constexpr bool watched = true;  // every block is an allocation of exact size, so that sanitizers watch its ends
 #else
 constexpr bool watched = false;
 #endif
@@ -33,7 +33,7 @@ Block::Block(size_t size) {
   if (posix_memalign(&p, page, size_) != 0) throw std::bad_alloc();
   data_ = static_cast<char*>(p);
 #ifdef MADV_HUGEPAGE
-  if (page == huge_page) madvise(p, size_, MADV_HUGEPAGE);  // a wish: without it all is well, but slower
+  if (page == huge_page) madvise(p, size_, MADV_HUGEPAGE);  // only advice: without it all works, but slower
 #endif
 }
 
@@ -99,13 +99,13 @@ void give_back(Block block) noexcept {
 struct Workspace::Impl {
   Block main;                  // taken from this thread's kept memory, given back at the end
   size_t used = 0, total = 0;  // bytes of `main` handed out; bytes asked for in all
-  std::vector<Block> more;     // what did not fit
+  std::vector<Block> more;     // blocks that did not fit
 };
 
 Workspace::Workspace() : impl_(new Impl) { std::swap(impl_->main, kept); }
 
 Workspace::~Workspace() {
-  // A call that outgrew its memory leaves room for its like; this must not throw, so a failure keeps nothing.
+  // After a call that needed more memory, keeps enough for the next one. Keeps nothing on failure, and does not throw.
   if (!impl_->more.empty() && impl_->total <= kept_at_most) {
     impl_->main = Block();
     try {

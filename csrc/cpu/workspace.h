@@ -1,7 +1,7 @@
 // Scratch memory of one call. Blocks are 64-byte aligned, uninitialised, and given back together.
 //
-// Fresh pages cost more than the arithmetic done on them, so a thread keeps the memory of its largest call, up to
-// 256 MB, for the next ones, until it ends.
+// Fresh pages cost more than the arithmetic on them. A thread therefore keeps the memory of its largest call, up to 256
+// MB, for later calls, until it ends.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -24,8 +24,7 @@ class Block {
   size_t size_ = 0;
 };
 
-// A block of at least `size` bytes, of those given back if one fits. Fresh pages cost more than the arithmetic done on
-// them, so up to 512 MB are kept.
+// A block of at least `size` bytes, one that was given back if it fits. Up to 512 MB are kept.
 Block reused_block(size_t size);
 void give_back(Block block) noexcept;
 

@@ -21,47 +21,19 @@ Arrays = tuple[list[int], int]  # the arrays of a parameter, and the number of v
 
 class Network:
     def __init__(
-        self,
-        is_double: bool,
-        spec: NetworkSpec,
-        *,
-        m: int,
-        n: int,
-        W1: Arrays,
-        W2: Arrays,
-        step: Arrays,
-        theta: Arrays,
-        gain: Arrays,
-        beta: Arrays,
-    ) -> None: ...
+        self, is_double: bool, spec: NetworkSpec, *, m: int, n: int, W1: Arrays, W2: Arrays, step: Arrays,
+        theta: Arrays, gain: Arrays, beta: Arrays,
+    ) -> None: ...  # fmt: skip
     def is_at(self, tensors: list[Tensor]) -> bool: ...
     def wrong_gain(self) -> tuple[int, float]: ...
     def forward(
-        self,
-        batch: int,
-        threads: int,
-        packed: PackedWeights | None,
-        y: int,
-        x0: int,
-        s0: int,
-        x: int,
-        last: int,
-        s: int,
-        saved: int,
-        selected: int,
-    ) -> bool: ...
-    def backward(
-        self,
-        batch: int,
-        threads: int,
-        arrays: tuple[int, int, int, int, int],  # y, x0, s0, x, saved
-        grad: int,
-        every_layer: bool,
-        grad_s: int,
-        selected: int,
-        of_inputs: tuple[int, ...],
-        of_parameters: tuple[Arrays, ...],
-    ) -> None: ...
+        self, batch: int, threads: int, packed: PackedWeights | None, y: int, x0: int, s0: int, x: int, last: int,
+        s: int, saved: int, selected: int,
+    ) -> bool: ...  # fmt: skip
+    def backward(  # arrays: y, x0, s0, x, saved
+        self, batch: int, threads: int, arrays: tuple[int, int, int, int, int], grad: int, every_layer: bool,
+        grad_s: int, selected: int, of_inputs: tuple[int, ...], of_parameters: tuple[Arrays, ...],
+    ) -> None: ...  # fmt: skip
 
 class PackedWeights:
     def __init__(self, network: Network, threads: int, bfloat16: bool) -> None: ...
@@ -72,35 +44,15 @@ class PackedMatrix:
     ) -> None: ...
 
 class AdaptiveNetwork:
-    def __init__(
-        self,
-        is_double: bool,
-        spec: AdaptiveSpec,
-        *,
-        m: int,
-        n: int,
-        saved_size: int,
-        values: int,
-        value_count: int,
-        matrices: list[tuple[Any, ...]],  # shape, address, packed and packed adjoint PackedMatrix or None
-    ) -> None: ...
+    def __init__(  # matrices: shape, address, and a PackedMatrix of products and of adjoint products, or None
+        self, is_double: bool, spec: AdaptiveSpec, *, m: int, n: int, saved_size: int, values: int, value_count: int,
+        matrices: list[tuple[Any, ...]],
+    ) -> None: ...  # fmt: skip
     def forward(self, batch: int, threads: int, y: int, x0: int, x: int, last: int, saved: int) -> None: ...
     def backward(
-        self,
-        batch: int,
-        threads: int,
-        y: int,
-        x0: int,
-        *,
-        x: int,
-        saved: int,
-        grad: int,
-        every_layer: bool,
-        grad_y: int,
-        grad_x0: int,
-        grad_values: int,
-        grad_W: list[int],
-    ) -> None: ...
+        self, batch: int, threads: int, y: int, x0: int, *, x: int, saved: int, grad: int, every_layer: bool,
+        grad_y: int, grad_x0: int, grad_values: int, grad_W: list[int],
+    ) -> None: ...  # fmt: skip
 
 class Columns:
     def __init__(

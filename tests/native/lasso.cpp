@@ -55,24 +55,24 @@ template <class T> class Samples {
       for (int64_t j = 0; j < s.n; ++j) x0[s.n + j] = std::numeric_limits<T>::max() / 4;
   }
 
-  Found<T> solve(int threads, T tol, int64_t most_steps = 10000, bool (*interrupted)() = nullptr) const {
-    return way == Way::gram ? from_gram(threads, tol, most_steps, interrupted)
-                            : from_columns(threads, tol, most_steps, interrupted);
+  Found<T> solve(int threads, T tol, int64_t max_steps = 10000, bool (*interrupted)() = nullptr) const {
+    return way == Way::gram ? from_gram(threads, tol, max_steps, interrupted)
+                            : from_columns(threads, tol, max_steps, interrupted);
   }
 
-  Found<T> from_gram(int threads, T tol, int64_t most_steps, bool (*interrupted)()) const {
+  Found<T> from_gram(int threads, T tol, int64_t max_steps, bool (*interrupted)()) const {
     Dictionary<T> d{shape.m, shape.n, threads, T(kind.ridge), a.data(), nullptr};
     Array<T> prepared(size_t(dictionary_size(d)), std::numeric_limits<T>::quiet_NaN());
     d.prepared = prepared.data();
     dictionary_prepare(d);
     d.a = nullptr;  // it is not needed any more
     Found<T> f = room();
-    lasso<T>({d, shape.batch, threads, kind.nonnegative, tol, most_steps, data(y), data(lam), data(weights), data(x0),
+    lasso<T>({d, shape.batch, threads, kind.nonnegative, tol, max_steps, data(y), data(lam), data(weights), data(x0),
               interrupted, data(f.x), data(f.gap), data(f.steps)});
     return f;
   }
 
-  Found<T> from_columns(int threads, T tol, int64_t most_steps, bool (*interrupted)()) const {
+  Found<T> from_columns(int threads, T tol, int64_t max_steps, bool (*interrupted)()) const {
     const int64_t m = shape.m, n = shape.n;
     Array<T> values;
     std::vector<int32_t> first{0}, rows;
@@ -98,7 +98,7 @@ template <class T> class Samples {
     Found<T> f = room();
     // The second time columns are found where the first has left them.
     for (int turn = 0; turn < 2; ++turn)
-      lasso_columns<T>({columns, kind.ridge, &store, shape.batch, threads, kind.nonnegative, double(tol), most_steps,
+      lasso_columns<T>({columns, kind.ridge, &store, shape.batch, threads, kind.nonnegative, double(tol), max_steps,
                         1 << 20, data(y), data(lam), data(weights), data(x0), interrupted, data(f.x), data(f.gap),
                         data(f.steps), &crowded});
     CHECK(!crowded, "lasso: there was room");

@@ -146,7 +146,7 @@ class SignedSoftShrinkage(Shrinkage):
     """
 
     tensors = "log_alpha", "scale"
-    option = 0
+    prox = "soft"
 
     def __init__(self, alpha: Sequence[Tensor], scale: Sequence[Tensor]) -> None:
         super().__init__()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .. import ops, reference_adaptive
 from .._precision import own_precision
-from .network import UnrolledNetwork, tensors_of
+from .network import UnrolledNetwork
 
 Described = tuple[ops.AdaptiveSpec, list[Tensor], Tensor]
 
@@ -22,13 +24,7 @@ class AdaptiveNetwork(UnrolledNetwork):
         """The first layers as the kernels take them: their form, their matrices, and a row of values for each."""
         raise NotImplementedError
 
-    def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
-        tensors = tensors_of(self, self.tensors)
-        if not tensors:
-            return None
-        return self._prepared.run(tensors, self._described, None, y, self.m, x0, return_layers, self._weights == "bf16")
-
-    def _described(self) -> tuple[ops.AdaptiveSpec, ops.AdaptiveParameters]:
+    def _describe(self) -> tuple[Any, Any]:
         form, matrices, values = self._adaptive(self.layers)
         return form, ops.AdaptiveParameters.of(form, matrices, values)
 

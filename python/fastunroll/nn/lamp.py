@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -90,17 +90,14 @@ class LAMP(AdaptiveNetwork):
         """Whether its thresholds alone follow from the sample, as those of the other native networks do."""
         return isinstance(getattr(self, "shrinkage", None), SoftShrinkage)
 
-    def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
-        at_once = UnrolledNetwork._at_once if self._is_soft else AdaptiveNetwork._at_once
-        return at_once(self, y, x0, return_layers)
-
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         run = UnrolledNetwork._run if self._is_soft else AdaptiveNetwork._run
         return run(self, y, x0, depth, return_layers)
 
-    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
+    def _describe(self) -> tuple[Any, Any]:
+        if not isinstance(self.shrinkage, SoftShrinkage):
+            return super()._describe()
         form = ops.NetworkSpec(self.layers, "gradient", "amp")
-        assert isinstance(self.shrinkage, SoftShrinkage)
         alpha, scale = exponentials(self.shrinkage.log_alpha), exponentials(self.shrinkage.log_scale)
         # A gain is positive, but an exponential may underflow.
         scale = [s.real.clamp(min=torch.finfo(s.real.dtype).tiny) for s in scale]

@@ -56,7 +56,7 @@ class AdaptiveSpec:
         return {"glista": 2 * n + m, "hyperlista": 2 * n + 1, "lamp": m + n + 2, "lvamp": n + rank + 4}[self.scheme]
 
     def selected_size(self, n: int) -> int:
-        """The elements that the gradient needs to know as selected apart from what is saved: none."""
+        """The elements of which :class:`Outcome` records the selection: none, since saved values hold it."""
         return 0
 
     def fits(self, p: AdaptiveParameters, y: Tensor, x0: Tensor | None, s0: Tensor | None) -> bool:

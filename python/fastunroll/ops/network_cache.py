@@ -18,7 +18,7 @@ Describe = Callable[[], tuple[Any, Any]]
 
 
 class _Described:
-    """A module's network: the network of a backend, and what a call has to fit."""
+    """A module's network on a backend, with the sizes, dtype and device that a call has to fit."""
 
     __slots__ = ("backend", "counts", "device", "dtype", "has_raw_parameters", "m", "n", "network", "spec")
 

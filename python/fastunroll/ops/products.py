@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import reference
 from .backends import require_backend
-from .library import below_autograd, differentiate, operator, require
+from .library import below_autograd, differentiate, operator, require, untraced
 from .tensors import differentiable, have_same_dtype_and_device, is_batched, is_plain, is_tracing
 
 
@@ -69,17 +68,7 @@ differentiate(_product, _product_backward, _save_product)
 differentiate(_outer, _outer_backward, _save_outer)
 
 
-class _Product(torch.autograd.Function):
-    """The operator and its gradient for calls that torch does not trace: faster than what torch registers."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
-        _save_product(ctx, (x, A, adjoint, start), x)
-        with below_autograd():
-            out: Tensor = _product(x, A, adjoint, start)
-        return out
-
-    backward = staticmethod(_product_backward)
+_untraced_product = untraced(_product, _save_product, _product_backward)
 
 
 def product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
@@ -89,7 +78,8 @@ def product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor
     if is_batched(x, A, start):
         return reference.product(x, A, adjoint=adjoint, start=start)
     if differentiable(x, A, start):
-        return _Product.apply(x, A, adjoint, start)
+        out: Tensor = _untraced_product(x, A, adjoint, start)
+        return out
     if is_plain(x) and is_plain(A) and (start is None or is_plain(start)):
         return _compute(x, A, adjoint, start)  # without the dispatcher, which takes longer than a small product
     with below_autograd():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .backends import require_backend
-from .library import below_autograd, differentiate, operator, require
+from .library import below_autograd, differentiate, operator, require, untraced
 from .tensors import differentiable, is_batched, is_tracing
 
 
@@ -93,17 +93,7 @@ def _plain_backward(grad: Tensor, out: Tensor, theta: Tensor, *layout: int) -> t
 differentiate(_soft_threshold, _backward, _save)
 
 
-class _SoftThreshold(torch.autograd.Function):
-    """The operator and its gradient for calls that torch does not trace: faster than what torch registers."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, theta: Tensor, *layout: int) -> Tensor:
-        with below_autograd():
-            out: Tensor = _soft_threshold(x, theta, *layout)
-        _save(ctx, (x, theta, *layout), out)
-        return out
-
-    backward = staticmethod(_backward)
+_untraced = untraced(_soft_threshold, _save, _backward)
 
 
 def soft_threshold(x: Tensor, theta: Tensor, layout: tuple[int, int, int]) -> Tensor:
@@ -113,4 +103,5 @@ def soft_threshold(x: Tensor, theta: Tensor, layout: tuple[int, int, int]) -> Te
             return _soft_threshold(x, theta, *layout)
     if is_tracing():
         return _soft_threshold(x, theta, *layout)
-    return _SoftThreshold.apply(x, theta, *layout)
+    out: Tensor = _untraced(x, theta, *layout)
+    return out

@@ -1,1 +1,1 @@
-"""The CPU engine: what calls the native module for tensors in the processor's memory."""
+"""The CPU engine: the calls of the native module for tensors in the memory of the processor."""

@@ -14,11 +14,12 @@ from ..tensors import address, have_same_dtype_and_device, is_double
 
 @dataclass(frozen=True)
 class State:
-    """Where each sample is: what iterations change in place, and go on from.
+    """The state of each sample, from which iterations continue, and which they change in place.
 
-    x: (batch, n). made: (batch,), iterations. gap: (batch,), relative, infinite at first; a sample with a gap of at
-    most tol is left alone. With momentum, besides: other, (batch, n), the iterate that x is extrapolated from;
-    g_other, (batch, n), the gradient there; momentum, (batch, 3), t, β and the lowest objective in double precision.
+    x: (batch, n). made: the number of iterations, (batch,). gap: the relative duality gap, (batch,), at first infinite;
+    a sample whose gap is at most tol does not change. With momentum also other: the iterate from which x is
+    extrapolated, (batch, n); g_other: the gradient there, (batch, n); momentum: t, β and the lowest objective in double
+    precision, (batch, 3).
     """
 
     x: Tensor
@@ -30,7 +31,7 @@ class State:
 
     @staticmethod
     def begin(x0: Tensor, accelerated: bool) -> State:
-        """At ``x0``, which is copied."""
+        """The state before the first iteration, at a copy of ``x0``."""
         batch = x0.shape[0]
         gap, made = x0.new_full((batch,), torch.inf), torch.zeros(batch, dtype=torch.int64)
         x = x0.clone(memory_format=torch.contiguous_format)
@@ -88,9 +89,9 @@ def proximal_gradient(
     A: Tensor, y: Tensor, lam: Tensor, step: float, state: State, *, iterations: int, every: int, restarts: bool,
     monotone: bool, nonnegative: bool, tol: float,
 ) -> None:  # fmt: skip
-    """At most so many more iterations of each sample that has not converged. lam: (1 or batch, 1 or n).
+    """Advances each sample that has not converged by at most ``iterations``. lam: (1 or batch, 1 or n).
 
-    Over x ≥ 0 if ``nonnegative``, with a state that is.
+    ``nonnegative`` minimises over x ≥ 0, from a state that is ≥ 0.
     """
     _proximal_gradient(
         A, y, lam, step, iterations, every, restarts, monotone, nonnegative, tol, state.x, state.gap, state.made,

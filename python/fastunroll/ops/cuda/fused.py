@@ -107,7 +107,7 @@ def _gradients_of_segment(
         gain=sums(parts, need_gain),
     )
     module.fused_gradient(
-        stream_of(y), plan, packed.layers, batch, every_layer=grad.dim() == 3, x=address(x), x0=address(x0),
+        stream_of(y), plan, packed.layers, batch, grad.dim() == 3, x=address(x), x0=address(x0),
         saved=address(saved), grad=address(grad), grad_z=address(found.z), Wz=address(found.Wz),
         grad_x0=address(found.x0), grad_theta=address(found.theta), grad_beta=address(found.beta),
         grad_gain=address(found.gain),

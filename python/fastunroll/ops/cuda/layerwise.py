@@ -55,11 +55,11 @@ class Layers:
 
     def launch(self, kernel: str, k: int, **arrays: Tensor | None) -> None:
         """Runs a kernel for layer k over these arrays, as fastunroll_cuda.h names them."""
-        theta = self.theta(k)
+        theta, step = self.theta(k), self.step(k)
         getattr(self.module, kernel)(
             self.element, self.stream, self.batch, self.spec, layer=k, m=self.m, n=self.n, theta=address(theta),
-            theta_size=0 if theta is None else theta.numel(), gain=address(self.gain[k]), beta=address(self.beta[k]),
-            **{name: address(t) for name, t in arrays.items()},
+            theta_size=0 if theta is None else theta.numel(), step_size=0 if step is None else step.numel(),
+            gain=address(self.gain[k]), beta=address(self.beta[k]), **{k: address(t) for k, t in arrays.items()},
         )  # fmt: skip
 
     def empty(self, *shape: int) -> Tensor:
@@ -329,11 +329,9 @@ class _Backward:
         grad_Av = net.empty(net.batch, net.m)
         stepped = torch.empty_like(grad_Av) if of_W else None
         step_rows = self.gain_rows.new_empty(net.batch, step.numel()) if self.step and step is not None else None
-        net.module.residual_gradient(
-            net.element, net.stream, net.batch, m=net.m, step_size=0 if step is None else step.numel(), Wz=address(Wz),
-            residual=address(residual), step=address(step), from_s=address(self.from_s), from_r=address(self.from_r),
-            grad_s=address(grad_s), grad_y=address(self.grad_y), grad_Av=address(grad_Av), stepped=address(stepped),
-            grad_step=address(step_rows),
+        net.launch(
+            "residual_gradient", k, Wz=Wz, residual=residual, step=step, from_s=self.from_s, from_r=self.from_r,
+            grad_s=grad_s, grad_y=self.grad_y, grad_Av=grad_Av, stepped=stepped, grad_step=step_rows,
         )  # fmt: skip
         if step_rows is not None:
             self.step.add_rows(k, step_rows)

@@ -1,4 +1,4 @@
-"""How long each kernel took on a device: files that come with the package, or that ``fastunroll tune`` has written."""
+"""The times of kernels on a device, in files of the package or of ``fastunroll tune``."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Timings:
-    """What was measured on a device, and when."""
+    """The measurements on a device, with their date."""
 
     device: str
     date: str
     cases: tuple[Case, ...]
 
     def write(self, path: Path) -> None:
-        """Whole or not at all, whoever reads it meanwhile."""
+        """Writes the whole file or nothing, also while others read it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{os.getpid()}")
         try:
@@ -81,17 +81,17 @@ def _is_case(found: object) -> bool:
 
 
 def name_of(device: torch.device) -> str:
-    """As its driver calls it."""
+    """The name of a device by its driver."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def file_name(device: str) -> str:
-    """That of the timings of a device of this name."""
+    """The name of the file with the timings of a device."""
     return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-") + ".json"
 
 
 def own_folder() -> Path:
-    """Where ``fastunroll tune`` writes to; what lies there goes before what comes with the package."""
+    """The folder of ``fastunroll tune``. Its files take precedence over those of the package."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "fastunroll"
 
@@ -100,14 +100,14 @@ _known: dict[torch.device, Timings | None] = {}
 
 
 def of_device(device: torch.device) -> Timings | None:
-    """None if nothing has been measured there. Files are read once in a process."""
+    """The timings of a device; None if there are none. A process reads the files once."""
     if device not in _known:
         _known[device] = _read(device)
     return _known[device]
 
 
 def forget() -> None:
-    """So that files are read again."""
+    """Makes the next call read the files again."""
     _known.clear()
 
 
