@@ -35,7 +35,7 @@ def test_finishes_what_is_wrong_and_that_alone(wrong: float) -> None:
     A, y = samples(0)
     model = Half(A, wrong)
     result = certified(model, A, 0.3, 1e-6)(y)
-    assert result.finished.tolist() == [False, True] * 20
+    assert result.refined.tolist() == [False, True] * 20
     assert result.share == 0.5
     assert result.converged.all()
     assert (fu.solvers.duality_gap(result.x, y, A, 0.3) <= 1e-6).all()
@@ -49,7 +49,7 @@ def test_finishes_what_is_wrong_and_that_alone(wrong: float) -> None:
 def test_network_that_is_right_needs_no_solver() -> None:
     A, y = samples(1)
     result = certified(Half(A, 0.0), A, 0.3, 1e-6)(y)
-    assert not result.finished.any()
+    assert not result.refined.any()
     assert result.share == 0
 
 
@@ -60,7 +60,7 @@ def test_one_lambda_a_sample_and_leading_dimensions() -> None:
     net = fu.nn.LISTA(A, layers=3, lam=0.3)
     result = certified(net, solver, lambda y: 0.2 * solver.lambda_max(y), 1e-8)(y)
     assert result.x.shape == (3, 4, 60)
-    assert result.gap.shape == result.converged.shape == result.finished.shape == (3, 4)
+    assert result.gap.shape == result.converged.shape == result.refined.shape == (3, 4)
     lam = 0.2 * solver.lambda_max(y)
     assert (fu.solvers.duality_gap(result.x, y, A, lam[..., None]) <= 1e-8).all()
 
@@ -71,7 +71,7 @@ def test_the_better_of_network_and_solver() -> None:
     model = Half(A, 0.01)
     gap = fu.solvers.duality_gap(model(y), y, A, 0.3)
     result = certified(model, A, 0.3, 1e-12, max_iter=1)(y)
-    assert result.finished[1::2].all()
+    assert result.refined[1::2].all()
     assert (result.gap <= gap + 1e-15).all()
     assert torch.allclose(result.gap, fu.solvers.duality_gap(result.x, y, A, 0.3), atol=1e-14)
     worthless = certified(lambda y: 0.9 * model(y), fu.solvers.Lasso(A), 1e-30, 1e-12, max_iter=1)(y)

@@ -83,7 +83,7 @@ def test_gap_of_any_scale(scale: float) -> None:
     with pytest.warns(S.ConvergenceWarning, match="6 of 6 samples"):
         S.fista(A, y, lam, tol=1e-4, iterations=1)
     result = S.certified(lambda y: torch.zeros(6, 40), A, lambda y: lam[:, 0], 1e-4)(y)
-    assert result.finished.all()
+    assert result.refined.all()
     assert result.converged.all()
     assert gap(result.x, y, A, lam).max() <= 1.1e-4
 
