@@ -24,45 +24,48 @@ _WHAT = """\
 
 <!-- Made by bench/gpu_page.py from bench/results/gpu-*.json. -->
 
-Tensors on a CUDA device go to CUDA kernels where the package was built with nvcc 11.8 or later, on a machine
-with a GPU or with `FASTUNROLL_CUDA=1`, and the device has
-compute capability 8.0 or later. `fu.backend()` says whether it does, `fu.backend(verbose=True)` by which path which
-networks go, and `fastunroll info` what was found. Nothing else changes: the functions and modules are the same, on the
-current stream, without synchronisation, so that CUDA graphs capture them.
+CUDA kernels run tensors on a CUDA device if the device has compute capability 8.0 or later and the package was built
+for CUDA. The build needs nvcc 11.8 or later, and a GPU or `FASTUNROLL_CUDA=1`. `fu.backend()` says whether the kernels
+run, `fu.backend(verbose=True)` lists the path of each kind of network, and `fastunroll info` shows the devices. The
+functions and modules are the same as on the CPU. They run on the current stream without synchronisation, so CUDA graphs
+can capture them.
 
-| path | which networks | what it does |
+| path | networks | method |
 |---|---|---|
-| one launch | n ≤ 512 (and m ≤ 512 in the coupled form), float32 or bfloat16, groups of at most 2 (so complex numbers \
-too), no support selection; compute capability 9.0 or later, else n ≤ 128 | clusters of thread blocks keep the \
-iterates of some samples in shared memory through all layers |
-| layer by layer | all others, and float64 and float16 | products by torch, all between two products in one kernel |
+| one launch | n ≤ 512 (and m ≤ 512 with gradient steps), float32 or bfloat16, groups of at most 2 (complex numbers \
+are groups of 2), no support selection; compute capability 9.0 or later, else n ≤ 128 | clusters of thread blocks hold \
+the iterates of some samples in shared memory through all layers |
+| layer by layer | all others, and float64 and float16 | torch computes the products, and one kernel does everything \
+between two products |
 | plain PyTorch | `torch.func` transforms, forward-mode differentiation, older devices | as on any device |
 
-Gradients take the same paths, with sums over samples by torch; layer by layer where a second state is given or has a
-gradient. float32 is as exact as float32: products are made of three of TF32. With
-`torch.backends.cuda.matmul.allow_tf32 = True` they are one of TF32, three times less work and 1e-3 off. bfloat16 and
-float16 tensors are stored as such and summed in float32.
+Gradients take the same paths, and torch computes their sums over samples. Gradients of a second state go layer by
+layer. Products of float32 consist of three products of TF32, so they are as exact as float32. With
+`torch.backends.cuda.matmul.allow_tf32 = True` they are a single product of TF32, with a third of the work and an error
+of 1e-3. bfloat16 and float16 tensors are summed in float32.
 
 `fastunroll info --check` compares a device's kernels with plain PyTorch on small networks, and says which disagree.
 
-Matrices that all layers share (tied networks, the classical solvers) stay in shared memory throughout where samples are
-few: 8 or 16 blocks have them between them.
+Matrices that all layers share (in tied networks and classical solvers) stay in shared memory if there are few samples.
+8 or 16 thread blocks then divide the matrices among them.
 
-Which of the kernels for one launch serves, or whether layers go one by one, is decided by timings of the device:
-`fastunroll tune` takes them in a minute, of kernels that agree with the path layer by layer, and puts them into
-`~/.cache/fastunroll`; `fu.backend(verbose=True)` says what they led to. Where nothing was measured a rule decides: for
-n > 256, 16 blocks to 16 samples, or 8 that keep their matrices, as long as all run at once; else the fewest blocks that
-have room. Results change by rounding where timings lead to another kernel.
+Timings of the device decide which of the one-launch kernels runs, or whether layers run one by one. `fastunroll tune`
+measures them in a minute, for all kernels that agree with the layer-by-layer path, and stores them in
+`~/.cache/fastunroll`. `fu.backend(verbose=True)` shows the resulting choices. Without timings, a rule decides. For
+n > 256 it takes 16 blocks for 16 samples, or 8 blocks that hold their matrices, as long as all blocks run at once.
+Otherwise it takes the fewest blocks whose shared memory suffices. Another kernel changes the rounding of results.
 
-A sample's result does not depend on the batch it came in as long as the same kernel serves both; on the CPU it never
-does. Without gradients, matrices are laid out once and kept while no version counter moves: weights edited through
-`.data` are not noticed on a GPU, so edit under `torch.no_grad()`. A CUDA graph lays them out at each replay, and so
-sees new weights. Under autocast networks keep the precision of their weights: convert them for another.
+The result of a sample does not depend on its batch as long as the same kernel runs. On the CPU it never depends on the
+batch. Without gradients, matrices are packed once and reused while their version counters do not change. On a GPU,
+edits through `.data` are not noticed, so edit weights under `torch.no_grad()`. A CUDA graph packs the matrices at each
+replay, so it sees new weights. Under autocast, networks compute in the dtype of their weights. Convert the weights for
+another dtype.
 
-## Verified
-Every kernel also runs on the host, each thread a fiber, with fragment layouts, barriers and copies as a device has
-them: `make test` compares them with the reference so, forward and backward, and `make sanitize` runs them under the
-address and undefined-behaviour sanitizers. That does not show a missing memory fence, wrong PTX, or any time.
+## Tests
+Every kernel also runs in emulation on the host. Each thread is a fiber, and fragment layouts, barriers and copies are
+those of a device. `make test` compares the emulated kernels with the reference, forward and backward, and
+`make sanitize` runs them with the address and undefined-behaviour sanitizers. Emulation does not detect a missing
+memory fence or wrong PTX, and measures no times.
 """
 
 _TARGETS = [
@@ -89,13 +92,13 @@ def _time(contestant: dict[str, Any]) -> str:
 def _tables(record: dict[str, Any]) -> Iterator[str]:
     ceilings = [f"{c['ceiling']} {c['value']:.1f} {c['unit']}" for c in _measured(record, "ceilings")]
     if ceilings:
-        yield f"What the device can do, measured by torch in the same run: {', '.join(ceilings)}.\n"
+        yield f"torch measured the limits of the device in the same run: {', '.join(ceilings)}.\n"
     for stage, title in (("forward", "Forward, 16 layers"), ("solver", "FISTA")):
         cases = _measured(record, stage)
         if not cases:
             continue
         names = list(cases[0]["contestants"])
-        yield f"{title}: µs a call / a replay of a CUDA graph.\n"
+        yield f"{title}: µs for a call / for a replay of a CUDA graph.\n"
         yield f"| m, n | B | | {' | '.join(names)} | error |"
         yield "|---|---:|---|" + "---:|" * (len(names) + 1)
         for c in cases:
@@ -106,7 +109,7 @@ def _tables(record: dict[str, Any]) -> Iterator[str]:
         yield ""
     cases = _measured(record, "training")
     if cases:
-        yield "A training step, m = 250, n = 500, matrices of each layer's own: µs, and MB besides weights and data.\n"
+        yield "A training step, m = 250, n = 500, untied: µs, and MB besides weights and data.\n"
         yield "| B | | fastunroll | eager |"
         yield "|---:|---|---:|---:|"
         for c in cases:
@@ -117,7 +120,7 @@ def _tables(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _targets(record: dict[str, Any]) -> Iterator[str]:
-    yield "| n = 500, 16 layers, float32, matrices of each layer's own | against | at least | measured |"
+    yield "| n = 500, 16 layers, float32, untied | against | at least | measured |"
     yield "|---|---|---:|---:|"
     cases = {
         c["B"]: c["contestants"] for c in _measured(record, "forward")
@@ -133,20 +136,20 @@ def page() -> str:
     lines = [_WHAT]
     found = list(gpu.records())
     if not found:
-        lines.append("**No GPU has run any of it yet**: whether it is right there, and how fast, is not known.\n")
+        lines.append("**No GPU has run these kernels yet.** Their correctness and speed on a GPU are not known.\n")
     for _, record in found:
-        fresh = "the present sources" if record["sources"] == gpu.sources_hash() else "earlier sources than these"
-        lines.append(f"### {record['device']}, {record['date'][:10]}\nDriver {record['driver']}; of {fresh}.\n")
+        sources = "the present sources" if record["sources"] == gpu.sources_hash() else "earlier sources"
+        lines.append(f"### {record['device']}, {record['date'][:10]}\nDriver {record['driver']}, {sources}.\n")
         lines += [f"- {name}: {stage['status']}" for name, stage in record["stages"].items()]
         lines += ["", *_tables(record), *_targets(record), ""]
     lines.append(
-        "`make gpu` does all of this on your card in nine minutes, and writes the record this page is made of."
+        "`make gpu` runs all tests and measurements on your GPU in nine minutes, and writes the record of this page."
     )
     return "\n".join(lines) + "\n"
 
 
 def files() -> dict[Path, str]:
-    """What is made of the records, and where it lies."""
+    """Returns the files that are made from the records, as texts by their paths."""
     made = {PAGE: page()}
     for _, record in gpu.records():
         for found in _measured(record, "dispatch"):
@@ -159,7 +162,7 @@ def main() -> int:
     stale = [path for path, text in files().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:
         for path in stale:
-            print(f"{path.relative_to(gpu.ROOT)} is not that of the records: python bench/gpu_page.py")
+            print(f"{path.relative_to(gpu.ROOT)} does not fit the records: run python bench/gpu_page.py")
         return 1 if stale else 0
     for path in stale:
         path.parent.mkdir(exist_ok=True)

@@ -94,17 +94,17 @@ def _lista() -> fu.nn.LISTA:
     return fu.nn.LISTA(_matrix(), layers=LAYERS)
 
 
-def _coupled() -> fu.nn.LISTACPSS:
+def _lista_cpss() -> fu.nn.LISTACPSS:
     return fu.nn.LISTACPSS(_matrix(), layers=LAYERS)
 
 
 CALL: dict[str, Callable[[], Callable[[], object]]] = {
     "forward, LISTA": lambda: _forward(_lista()),
-    "forward, LISTACPSS": lambda: _forward(_coupled()),
+    "forward, LISTACPSS": lambda: _forward(_lista_cpss()),
     "forward, GLISTA": lambda: _forward(fu.nn.GLISTA(_matrix(), layers=LAYERS)),
     "forward, batches of 1 to 64": lambda: _batches(_lista()),
     "backward, LISTA": lambda: _backward(_lista()),
-    "backward, LISTACPSS": lambda: _backward(_coupled()),
+    "backward, LISTACPSS": lambda: _backward(_lista_cpss()),
     "training step, LISTA": lambda: _training(_lista()),
     "Lasso(A).solve, kept": lambda: _lasso(_matrix()),
     "lasso(A, y), A prepared anew": lambda: _lasso_anew(_matrix()),

@@ -33,11 +33,11 @@ def largest(size: Tensor, count: int) -> Tensor:
     return torch.zeros_like(size, dtype=torch.bool).scatter(-1, order[..., :count], True)
 
 
-def shrink(z: Tensor, theta: Tensor, passing: int = 0) -> Tensor:
+def shrink(z: Tensor, theta: Tensor, support_size: int = 0) -> Tensor:
     size = z.abs()
     # What is zero stays zero, also where θ is −∞; what is infinite under θ = ∞ is NaN.
     shrunk = torch.sgn(z) * torch.where(size - theta.clamp(min=0) <= 0, 0.0, size - theta)
-    return torch.where(largest(size, passing) & (size > theta), z, shrunk) if passing else shrunk
+    return torch.where(largest(size, support_size) & (size > theta), z, shrunk) if support_size else shrunk
 
 
 def selected(net: Any) -> list[int]:
@@ -78,12 +78,12 @@ _GAINS = {
 def twin(net: Any, y: Tensor, x0: Tensor | None = None) -> Tensor:
     """The output of every layer, (K, ..., n), from the present parameters of ``net``."""
     step = _STEPS[type(net).__name__]
-    passing = selected(net)
+    support_sizes = selected(net)
     x = y.new_zeros(*y.shape[:-1], net.n) if x0 is None else x0
     state: dict[str, Any] = {"before": x, "u": torch.zeros_like(x), "y": y}
     out = []
     for k in range(net.layers):
-        x, state["before"] = rounded(step(net, k, y, x, state, passing[k])), x
+        x, state["before"] = rounded(step(net, k, y, x, state, support_sizes[k])), x
         out.append(x)
     return torch.stack(out)
 
@@ -93,32 +93,32 @@ def of(values: Any, k: int) -> Any:
     return values[min(k, len(values) - 1)]
 
 
-def _lista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing: int) -> Tensor:
+def _lista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
     theta = net.theta[k] if hasattr(net, "theta") else net.log_theta[k].exp()
-    return shrink(y @ of(net.W1, k).mT + x @ of(net.W2, k).mT, theta, passing)
+    return shrink(y @ of(net.W1, k).mT + x @ of(net.W2, k).mT, theta, support_size)
 
 
-def _lfista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing: int) -> Tensor:
+def _lfista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
     v = x + net.beta[k] * (x - state["before"])
     return shrink(y @ of(net.W1, k).mT + v @ of(net.W2, k).mT, net.log_theta[k].exp())
 
 
-def _coupled(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing: int) -> Tensor:
+def _gradient_step(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
     z = x + (y - x @ net.A.mT) @ of(net.W, k).conj()
-    return shrink(z, net.log_theta[k].exp(), passing)
+    return shrink(z, net.log_theta[k].exp(), support_size)
 
 
-def _step_lista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing: int) -> Tensor:
+def _step_lista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
     t = net.log_step[k].exp()
     return shrink(x - t * ((x @ net.A.mT - y) @ net.A.conj()), net.lam * t)
 
 
-def _one_matrix(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing: int) -> Tensor:
+def _one_matrix(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
     z = x + net.log_step[k].exp() * ((y - x @ net.A.mT) @ net.W.conj())
-    return shrink(z, net.log_theta[k].exp(), passing)
+    return shrink(z, net.log_theta[k].exp(), support_size)
 
 
-def _admm_net(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing: int) -> Tensor:
+def _admm_net(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
     A, u = net.A, state["u"]
     if net.solve == "learned":
         W = net.W[k]
@@ -133,7 +133,7 @@ def _admm_net(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], pas
     return x
 
 
-def _lamp(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing: int) -> Tensor:
+def _lamp(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
     v = rounded(y - x @ net.A.mT + state.get("correction", 0.0))
     r = x + v @ of(net.W, k).conj()
     variance = v.abs().square().mean(-1, keepdim=True)
@@ -149,7 +149,7 @@ def _lamp(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing
     return x
 
 
-def _lvamp(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing: int) -> Tensor:
+def _lvamp(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
     s, Ut, Vt, n = net.s, net.Ut, net.Vt, net.n
     r2 = state.get("r2", x)
     v2 = state.get("v2", (y.square().sum(-1, keepdim=True) / s.square().sum()).clamp(1e-9, 1e9))
@@ -163,17 +163,17 @@ def _lvamp(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passin
     return x
 
 
-def _glista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing: int) -> Tensor:
+def _glista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
     larger = x * (1 + net.kappa[k] * _GAINS[net.gain](net.log_D[k].exp() * x.abs()))
     theta = net.log_theta[k].exp()
     z = larger + (y - larger @ net.A.mT) @ of(net.W, k)
-    found = shrink(z, theta, passing)
-    shrunk = ~(largest(z.abs(), passing) & (z.abs() > theta))
+    found = shrink(z, theta, support_size)
+    shrunk = ~(largest(z.abs(), support_size) & (z.abs() > theta))
     o = 1 - net.overshoot[k] * theta * shrunk / ((found - x).abs() + 0.1)
     return o * found + (1 - o) * x
 
 
-def _hyperlista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], passing: int) -> Tensor:
+def _hyperlista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
     A, n = net.A, net.n
     c1, c2, c3 = net.c.abs()
     mu, pinv, r = net.coherence, net.pinv, x @ A.mT - y
@@ -194,8 +194,8 @@ _STEPS = {
     "LAMP": _lamp,
     "LFISTA": _lfista,
     "LISTA": _lista,
-    "LISTACP": _coupled,
-    "LISTACPSS": _coupled,
+    "LISTACP": _gradient_step,
+    "LISTACPSS": _gradient_step,
     "LISTASS": _lista,
     "LVAMP": _lvamp,
     "StepLISTA": _step_lista,

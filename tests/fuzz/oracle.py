@@ -10,17 +10,21 @@ from torch import Tensor
 from twins import largest, of, rounded, shrink
 
 
-def _prox(z: Tensor, kind: str, theta: Tensor | None, group: int, passing: int) -> Tensor:
+def _prox(z: Tensor, kind: str, theta: Tensor | None, group: int, support_size: int) -> Tensor:
     if kind == "identity":
         return z
     assert theta is not None
-    if passing:
+    if support_size:
         theta = theta.clamp(min=0)
     if kind == "nonnegative":
-        kept = largest(torch.relu(z), passing) & (z > theta) if passing else torch.zeros_like(z, dtype=torch.bool)
+        kept = (
+            largest(torch.relu(z), support_size) & (z > theta)
+            if support_size
+            else torch.zeros_like(z, dtype=torch.bool)
+        )
         return torch.where(kept, z, torch.relu(z - theta))
     if group == 1:
-        return shrink(z, theta, passing)
+        return shrink(z, theta, support_size)
     groups = z.unflatten(-1, (-1, group))
     size = torch.linalg.vector_norm(groups, dim=-1)
     # A group without length has no direction. It becomes zero, by a constant: under a negative θ, which makes others
@@ -28,7 +32,7 @@ def _prox(z: Tensor, kind: str, theta: Tensor | None, group: int, passing: int) 
     zero = size - theta.clamp(min=0) <= 0
     unit = groups / torch.where(size == 0, 1.0, size)[..., None]
     shrunk = torch.where(zero[..., None], 0.0, unit * (size - theta)[..., None])
-    kept = largest(size, passing) & (size > theta)
+    kept = largest(size, support_size) & (size > theta)
     return torch.where(kept[..., None], groups, shrunk).flatten(-2)
 
 
@@ -49,7 +53,7 @@ def network(
     s0: Tensor | None,
     layers: int,
 ) -> tuple[Tensor, Tensor | None]:
-    """Every layer, and the second state after the last. The Gram form is the gradient step, multiplied out."""
+    """Returns the outputs of all layers and the last second state. The Gram matrix multiplies out the gradient step."""
     n = first[0].shape[0] if linear == "affine" else first[0].shape[1]
     x = y.new_zeros(*y.shape[:-1], n) if x0 is None else x0
     s: Any = s0

@@ -135,7 +135,7 @@ def _saved_elsewhere() -> Iterator[None]:
 
 
 def _depends(s: Subject, loss: Loss, names: list[str]) -> bool:
-    """Whether the result depends on these: with splitting not on the last layer's blend, which changes the state."""
+    """Returns whether the result depends on a parameter. ADMM's last eta changes only the second state."""
     with torch.enable_grad():
         asked = {k: t.detach().clone().requires_grad_(k in names) for k, t in s.leaves.items()}
         return loss(s.exact(asked)).requires_grad

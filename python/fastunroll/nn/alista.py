@@ -54,7 +54,7 @@ class ALISTA(OneMatrixNetwork):
         for k in range(layers):
             theta = log_theta[k].exp()
             z = x + log_step[k].exp() * (y - x @ A.mT) @ W.conj()
-            passes = fu.reference.largest(z.abs(), passing[k]) & (z.abs() > theta)
+            passes = fu.reference.largest(z.abs(), support_sizes[k]) & (z.abs() > theta)
             x = torch.where(passes, z, torch.sgn(z) * torch.relu(z.abs() - theta))
 
     Reference: Liu, Chen, Wang and Yin, *ALISTA: analytic weights are as good as learned weights in LISTA*, 2019.

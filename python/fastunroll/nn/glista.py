@@ -74,7 +74,7 @@ class GLISTA(AdaptiveNetwork):
         _checks.choice("gain", gain, GAINS)
         self.gain, self.tied = gain, _checks.flag("tied", tied)
         self.threshold, self.selection = threshold, selection
-        self._passing = schedule(selection, self.layers, self.n)
+        self._support_sizes = schedule(selection, self.layers, self.n)
         step = 1 / spectral_norm(A) ** 2
         theta = _checks.not_negative("lam", lam) * step
         self.register_buffer("A", A.clone())
@@ -86,14 +86,14 @@ class GLISTA(AdaptiveNetwork):
         )
 
     def _adaptive(self, depth: int) -> Described:
-        form = ops.AdaptiveSpec(depth, "glista", gate=self.gain, support_sizes=self._passing[:depth])
+        form = ops.AdaptiveSpec(depth, "glista", gate=self.gain, support_sizes=self._support_sizes[:depth])
         values = rows_of(depth, self.log_theta, self.log_D, self.kappa, self.overshoot, exponential=2)
         return form, [self.A, *first_of(self.W, depth)], values
 
     def _layer(self, k: int) -> dict[str, float]:
         row = {"threshold": float(self.log_theta[k].exp().mean()), "kappa": float(self.kappa[k])}
         row |= {"D": float(self.log_D[k].exp()), "overshoot": float(self.overshoot[k])}
-        return row | ({"support_size": float(self._passing[k])} if self._passing else {})
+        return row | ({"support_size": float(self._support_sizes[k])} if self._support_sizes else {})
 
     def extra_repr(self) -> str:
         options = f"gain={self.gain!r}, tied={self.tied}, threshold={self.threshold!r}, selection={self.selection}"

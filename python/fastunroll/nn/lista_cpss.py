@@ -38,7 +38,7 @@ class LISTACPSS(LISTACP):
         x = torch.zeros(*y.shape[:-1], n)
         for k in range(layers):
             z = x + (y - x @ A.mT) @ W[k].conj()
-            passes = fu.reference.largest(z.abs(), passing[k]) & (z.abs() > log_theta[k].exp())
+            passes = fu.reference.largest(z.abs(), support_sizes[k]) & (z.abs() > log_theta[k].exp())
             x = torch.where(passes, z, torch.sgn(z) * torch.relu(z.abs() - log_theta[k].exp()))
 
     Reference: Chen, Liu, Wang and Yin, *Theoretical linear convergence of unfolded ISTA*, 2018.

@@ -41,7 +41,7 @@ class LISTASS(UnrolledNetwork):
         x = torch.zeros(*y.shape[:-1], n)
         for k in range(layers):
             z = y @ W1[k].mT + x @ W2[k].mT
-            passes = fu.reference.largest(z.abs(), passing[k]) & (z.abs() > log_theta[k].exp())
+            passes = fu.reference.largest(z.abs(), support_sizes[k]) & (z.abs() > log_theta[k].exp())
             x = torch.where(passes, z, torch.sgn(z) * torch.relu(z.abs() - log_theta[k].exp()))
 
     Reference: Chen, Liu, Wang and Yin, *Theoretical linear convergence of unfolded ISTA*, 2018.
@@ -64,14 +64,14 @@ class LISTASS(UnrolledNetwork):
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
         self.tied, self.threshold, self.selection = _checks.flag("tied", tied), threshold, selection
-        self._passing = schedule(selection, self.layers, self.n)
+        self._support_sizes = schedule(selection, self.layers, self.n)
         w1, w2, step = ista_matrices(A)
         theta = _checks.not_negative("lam", lam) * step
         self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
 
     def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        form = ops.NetworkSpec(self.layers, support_sizes=self._passing)
+        form = ops.NetworkSpec(self.layers, support_sizes=self._support_sizes)
         return form, ops.Parameters([*self.W1], [*self.W2], (), exponentials(self.log_theta))
 
     def _matrix(self) -> Tensor:

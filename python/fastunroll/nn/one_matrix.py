@@ -21,12 +21,12 @@ class OneMatrixNetwork(UnrolledNetwork):
         self, A: Tensor, steps: Sequence[float], thetas: Sequence[float], selection: tuple[float, float] | None
     ) -> None:
         self.selection = selection
-        self._passing = schedule(selection, self.layers, self.n)
+        self._support_sizes = schedule(selection, self.layers, self.n)
         self.register_buffer("A", A.clone())
         self.log_step, self.log_theta = logarithms(steps, A), logarithms(thetas, A)
 
     def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        form = ops.NetworkSpec(self.layers, "gradient", support_sizes=self._passing)
+        form = ops.NetworkSpec(self.layers, "gradient", support_sizes=self._support_sizes)
         return form, ops.Parameters([self.A], [self.W], exponentials(self.log_step), exponentials(self.log_theta))
 
     def extra_repr(self) -> str:

@@ -39,7 +39,7 @@ class CertifiedResult:
         x: (..., n): the network's output where its gap was small enough, the solver's elsewhere, if that is better.
         gap: (...), relative duality gaps of x.
         converged: (...), whether the gap is at most the tolerance.
-        refined: (...), whether the solver had to finish the sample.
+        refined: (...), whether the solver had to refine the sample.
         iterations: (...), the solver's steps.
         share: of samples that the solver had to finish.
         seconds: what was spent, by part: "network", "gap" and "solver".
