@@ -60,14 +60,14 @@ def test_a_solver_that_is_prepared_by_two_threads(monkeypatch: pytest.MonkeyPatc
     A, y = torch.randn(20, 50), torch.randn(4, 20)
     solver, wanted = fu.solvers.Lasso(A), fu.solvers.Lasso(A.clone()).solve(y, 0.5).x
     solver.solve(y, 0.5)
-    is_current = lasso_prepared.Prepared.is_current
+    is_current = lasso_prepared.PreparedLasso.is_current
 
-    def forgotten(self: lasso_prepared.Prepared) -> bool:
+    def forgotten(self: lasso_prepared.PreparedLasso) -> bool:
         answer = is_current(self)
         solver._prepared = None
         return answer
 
-    monkeypatch.setattr(lasso_prepared.Prepared, "is_current", forgotten)
+    monkeypatch.setattr(lasso_prepared.PreparedLasso, "is_current", forgotten)
     assert torch.equal(solver.solve(y, 0.5).x, wanted)
 
 

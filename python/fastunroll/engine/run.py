@@ -60,7 +60,8 @@ def _compiled(
 
 def _gains(net: Layers) -> list[Tensor]:
     """The gain of each layer, times that of the proximal operator."""
-    of_prox = [factor for t in net.theta if (factor := net.prox.gain(t)) is not None]
+    factors = [net.prox.gain(t) for t in net.theta]
+    of_prox = [factor for factor in factors if factor is not None]
     if not of_prox or not net.gain:
         return of_prox or net.gain
     gain = _separate(net.gain)
