@@ -63,7 +63,6 @@ ARRAYS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Any]]] = {
 }
 CALLS: dict[str, Callable[[Any, Any, Any], Any]] = {
     **{name: call for name, call in SOLVERS.items() if name not in ("certified", "lasso")},
-    "amp": lambda A, y, x: S.amp(A, y, iterations=3, damping=0.5),
     "lasso": lambda A, y, x: S.lasso(A, y, 0.1, x0=x).x,
     "lasso_path": lambda A, y, x: S.lasso_path(A, y, lams=[0.2, 0.1])[1][1].gap,
     "certified": lambda A, y, x: S.certified(lambda y: torch.zeros(B, N), A, 0.1, 1e-3)(y).gap,

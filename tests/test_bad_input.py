@@ -188,7 +188,7 @@ BAD: dict[str, Refused] = {
     ),
     "A has three dimensions": (
         lambda: fu.gradient_step(x, y, A[None], 0.1), ValueError,
-        "A must be a matrix (m, n) with m, n ≥ 1, got shape (1, 250, 500)",
+        "A is (1, 250, 500), a matrix for each of 1 samples, so x must have the shape (..., 1, 500), got (",
     ),
     "A is empty": (
         lambda: fu.operators.Dense(A[:, :0]), ValueError,

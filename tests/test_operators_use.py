@@ -263,6 +263,30 @@ def test_refused(name: str) -> None:
     check_refused(BAD[name])
 
 
+def test_an_operator_that_states_its_matrix_is_one() -> None:
+    """To the last bit: it goes the way of the matrix."""
+
+    class Stated(lin.LinearOperator):
+        def __init__(self, A: Tensor) -> None:
+            super().__init__()
+            self.matrix = A
+
+        def forward(self, x: Tensor) -> Tensor:
+            raise AssertionError("the matrix is used")
+
+        adjoint = forward
+
+    A, y = some_matrix(torch.float32), torch.randn(4, M)
+    for call in (
+        lambda A: fu.solvers.fista(A, y, 0.1, tol=1e-3, iterations=1000),
+        lambda A: fu.solvers.lasso(A, y, 0.1).x,
+        lambda A: fu.gradient_step(torch.ones(4, N), y, A, 0.1),
+        lambda A: fu.losses.kkt_residual(torch.ones(4, N), y, A, 0.1),
+    ):
+        assert torch.equal(call(Stated(A)), call(A))
+        assert torch.equal(call(lin.Dense(A)), call(A))
+
+
 def test_masks_that_are_given_anew() -> None:
     """A network that is called with another mask each time sees it."""
     op, x = FourierMask(mask(torch.float64)), torch.randn(2, H, W, dtype=torch.complex128)

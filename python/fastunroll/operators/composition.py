@@ -40,7 +40,7 @@ class Adjoint(LinearOperator, differentiable=True):
         return self.operator.shape_in
 
     @property
-    def matrix(self) -> Tensor | None:
+    def matrix(self) -> Tensor | None:  # type: ignore[override]
         A = self.operator.matrix
         return None if A is None else A.mH
 
@@ -147,7 +147,7 @@ class Composed(_Several, differentiable=True):
         return self.parts[0].shape_out
 
     @property
-    def matrix(self) -> Tensor | None:
+    def matrix(self) -> Tensor | None:  # type: ignore[override]
         matrices = self._matrices()
         return None if matrices is None else reduce(operator.matmul, matrices)
 
@@ -198,7 +198,7 @@ class Sum(_Several, differentiable=True):
         return next((op.shape_out for op in self.parts if op.shape_out is not None), None)
 
     @property
-    def matrix(self) -> Tensor | None:
+    def matrix(self) -> Tensor | None:  # type: ignore[override]
         matrices = self._matrices()
         return None if matrices is None else reduce(operator.add, matrices)
 
@@ -260,7 +260,7 @@ class Scaled(LinearOperator, differentiable=True):
         return self.operator.shape_out
 
     @property
-    def matrix(self) -> Tensor | None:
+    def matrix(self) -> Tensor | None:  # type: ignore[override]
         A = self.operator.matrix
         return None if A is None else self._times(A)
 

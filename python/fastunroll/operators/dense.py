@@ -58,7 +58,7 @@ class Dense(LinearOperator, differentiable=True):
         return op
 
     @property
-    def matrix(self) -> Tensor:
+    def matrix(self) -> Tensor:  # type: ignore[override]
         return self.A
 
     @property

@@ -93,7 +93,7 @@ class LinearLayer(Dense, differentiable=True):
         self._factor = None
 
     @property
-    def matrix(self) -> Tensor:
+    def matrix(self) -> Tensor:  # type: ignore[override]
         return self.layer.weight
 
 

@@ -35,7 +35,7 @@ class LinearOperator(nn.Module):
         shape_in: the shape of one sample of x, or None where it is not stated.
         shape_out: the shape of one sample of y, or None.
         matrix: the dense matrix A, (m, n) or one for every sample (B, m, n), where the operator is one, else None. A
-            matrix is what fused kernels need.
+            matrix is what native kernels need: a subclass may state it, and functions then use it.
 
     Raises:
         AttributeError: a subclass does not call ``super().__init__()``.
@@ -61,6 +61,7 @@ class LinearOperator(nn.Module):
 
     shape_in: tuple[int, ...] | None = None
     shape_out: tuple[int, ...] | None = None
+    matrix: Tensor | None = None
     same_dtype = False  # whether x must have the dtype of the operator's tensors, as for a matrix
 
     def __init_subclass__(cls, *, differentiable: bool = False, **options: Any) -> None:
@@ -165,10 +166,6 @@ class LinearOperator(nn.Module):
         from .solve import solve
 
         return solve(self, b, rho)
-
-    @property
-    def matrix(self) -> Tensor | None:
-        return None
 
     @property
     def H(self) -> LinearOperator:

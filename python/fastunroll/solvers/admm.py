@@ -160,9 +160,10 @@ def admm(
     z⁺ = max(x̂ + u − λ/ρ, 0).
 
     Args:
-        A: (m, n); or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
-        y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. A NumPy
-            array, with a NumPy ``A``, gives a NumPy result.
+        A: (m, n), or a matrix for every sample (B, m, n); or any operator
+            (:func:`fastunroll.operators.as_operator`) for batches (B, ...).
+        y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. An array
+            of another library gives a result of its kind.
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
         rho: ρ > 0; by default the mean eigenvalue of AᴴA, ‖A‖_F²/n, of an operator estimated by one product and kept.
         relaxation: α between 0 and 2; above 1 it is over-relaxation.

@@ -81,9 +81,10 @@ def amp(
     others AMP can diverge: damp it, or use :func:`fista`.
 
     Args:
-        A: (m, n), real; or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
-        y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. A NumPy
-            array, with a NumPy ``A``, gives a NumPy result.
+        A: (m, n), real, or a matrix for every sample (B, m, n); or any operator
+            (:func:`fastunroll.operators.as_operator`) for batches (B, ...).
+        y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. An array
+            of another library gives a result of its kind.
         alpha: α > 0, one number. Larger is for sparser truths: between 1 and 2 as a rule.
         damping: β in (0, 1] of Rangan et al.: how much of each update of x and v is made; 1 is AMP undamped.
         iterations: how many, ≥ 1; with ``tol`` at most.

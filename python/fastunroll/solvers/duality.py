@@ -80,13 +80,14 @@ def duality_gap(
         x: (..., n); for an operator (B, ...).
         y: (..., m), with the leading shape of ``x``; for an operator (B, ...), or (..., *A.shape_out) where A
             states the shape of one sample.
-        A: (m, n), or an operator with ``A(x)`` and ``A.adjoint(y)``.
+        A: (m, n), or a matrix for every sample (B, m, n), or any operator
+            (:func:`fastunroll.operators.as_operator`).
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
         nonnegative: the gap of the problem over x ≥ 0: infinite where an x is negative.
         prox: of another R in the place of ‖x‖₁: :class:`fastunroll.prox.GroupL1`, whose dual norm is known.
 
     Returns:
-        (...), one value a sample; a NumPy array if ``y`` is one. Right for y of any scale, 1e-30 and 1e30 in single
+        (...), one value a sample; an array if ``y`` is one. Right for y of any scale, 1e-30 and 1e30 in single
         precision.
 
     Raises:

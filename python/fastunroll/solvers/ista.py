@@ -84,9 +84,10 @@ def ista(
     ``nonnegative`` x⁺ = max(x − t·Aᵀ(A x − y) − λt, 0). Of an operator an iteration is one product each with A and Aᴴ.
 
     Args:
-        A: (m, n), not zero; or an operator with ``A(x)`` and ``A.adjoint(y)`` for batches (B, ...).
-        y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. A NumPy
-            array, with a NumPy ``A``, gives a NumPy result.
+        A: (m, n), not zero, or a matrix for every sample (B, m, n); or any operator
+            (:func:`fastunroll.operators.as_operator`) for batches (B, ...).
+        y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. An array
+            of another library gives a result of its kind.
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
         iterations: how many, ≥ 1; with ``tol`` at most.
         step: t; by default 1/‖A‖², which costs an eigenvalue decomposition a call; with what follows

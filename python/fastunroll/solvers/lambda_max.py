@@ -20,10 +20,10 @@ def lambda_max(A: OperatorLike, Y: Tensor, *, nonnegative: bool = False) -> Any:
     ``0.1 * lambda_max(A, Y)[..., None]`` for a matrix, ``[..., None, None]`` for pictures.
 
     Args:
-        A: (m, n), finite, dense or a sparse matrix of SciPy or PyTorch; or an operator with ``A(x)`` and
-            ``A.adjoint(y)`` for batches (B, ...). Real or complex.
-        Y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. A NumPy
-            array, with a NumPy ``A``, gives a NumPy result.
+        A: (m, n), finite, dense or sparse, or a matrix for every sample (B, m, n); or any operator
+            (:func:`fastunroll.operators.as_operator`) for batches (B, ...). Real or complex.
+        Y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. An array
+            of another library gives a result of its kind.
         nonnegative: of the problem over x ≥ 0, where it is max(0, maxᵢ (Aᵀy)ᵢ).
 
     Returns:
