@@ -1,4 +1,4 @@
-// The words that describe a network, for the CPU and for devices alike.
+// The words that describe a network, for the CPU and for devices.
 #pragma once
 #include <cstdint>
 
