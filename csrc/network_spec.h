@@ -1,4 +1,4 @@
-// The words that describe a network. The CPU and devices share them.
+// The words that describe a network, for the CPU and for devices.
 #pragma once
 #include <cstdint>
 
