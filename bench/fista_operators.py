@@ -18,7 +18,7 @@ ITERATIONS, LAM, WIDTH = 100, 1e-3, 2.0
 
 
 class Blur:
-    """By a Gaussian; as a user writes it, without a norm."""
+    """A blur by a Gaussian, as a user writes it, without a norm."""
 
     def __init__(self, side: int) -> None:
         r = torch.arange(side) - side // 2

@@ -71,7 +71,7 @@ def stages(quick: bool) -> list[Stage]:
 
 
 def sources_hash() -> str:
-    """Of all that decides what the CUDA kernels do."""
+    """Returns a hash of all files that define the CUDA kernels."""
     digest = hashlib.sha256()
     files = [ROOT / "csrc" / "fastunroll.h", ROOT / "csrc" / "fastunroll_cuda.h", *(ROOT / "csrc" / "cuda").iterdir()]
     for path in sorted(files):
@@ -80,7 +80,7 @@ def sources_hash() -> str:
 
 
 def run_stage(stage: Stage) -> dict[str, Any]:
-    """Whether it went well, how long it took, the end of its output, and the JSON that measurements print."""
+    """Runs a stage, and returns its status, its time, the end of its output, and the JSON that it prints."""
     began, output, status = perf_counter(), "", "passed"
     for command in stage.commands:
         left = stage.seconds - (perf_counter() - began)
@@ -108,7 +108,7 @@ def run_stage(stage: Stage) -> dict[str, Any]:
 
 
 def device_name() -> str | None:
-    """As the driver calls the first one; None if there is no driver."""
+    """Returns the driver's name of the first device, or None if there is no driver."""
     if shutil.which("nvidia-smi") is None:
         return None
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -123,7 +123,7 @@ def records() -> Iterable[tuple[Path, dict[str, Any]]]:
 
 
 def check() -> None:
-    """Prints whether a GPU has verified what is here now. It is no error if none has."""
+    """Prints whether a GPU has verified the present sources. A missing record is not an error."""
     found = list(records())
     if not found:
         print("CUDA kernels: verified on no GPU yet")

@@ -46,7 +46,7 @@ def precision(name: str) -> Iterator[torch.dtype]:
 
 
 def of_calls(run: Run, seconds: float = 0.3) -> float:
-    """The median of calls, each waited for."""
+    """Returns the median time of calls that each wait for the device."""
     for _ in range(3):
         run()
     torch.cuda.synchronize()
@@ -61,7 +61,7 @@ def of_calls(run: Run, seconds: float = 0.3) -> float:
 
 
 def graph_of(run: Run) -> Run:
-    """Replays what one call launches."""
+    """Captures a call in a CUDA graph and returns a function that replays it."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -75,7 +75,7 @@ def graph_of(run: Run) -> Run:
 
 
 def of_replays(run: Run, seconds: float = 0.2) -> float:
-    """The median of replays of a graph, by the device's clock."""
+    """Returns the median time of replays of a CUDA graph, by the clock of the device."""
     replay = graph_of(run)
     samples: list[float] = []
     end = perf_counter() + seconds
@@ -90,7 +90,7 @@ def of_replays(run: Run, seconds: float = 0.2) -> float:
 
 
 def measured(contestants: dict[str, Run], exact: Tensor, tolerance: float) -> dict[str, Any]:
-    """Errors first, then times; who errs too much is not timed."""
+    """Measures errors first and then times. It does not time a contestant with too large an error."""
     found: dict[str, Any] = {}
     for name, run in contestants.items():
         try:
@@ -107,7 +107,7 @@ def measured(contestants: dict[str, Run], exact: Tensor, tolerance: float) -> di
 
 
 def network(m: int, n: int, tied: bool, dtype: torch.dtype) -> fu.nn.LISTA:
-    """ISTA's weights, a little off so that no two layers are the same."""
+    """Returns LISTA with the weights of ISTA and small changes, so that all layers differ."""
     torch.manual_seed(0)
     A = torch.randn(m, n, dtype=torch.float64)
     net = fu.nn.LISTA(A / A.norm(dim=0), layers=LAYERS, tied=tied, lam=0.2)
@@ -143,14 +143,14 @@ def ceilings(quick: bool) -> None:
 
 
 def dispatch(quick: bool) -> None:
-    """Which kernel serves which call is decided by this, from here on."""
+    """Times all kernels and stores the timings, by which the following calls choose their kernels."""
     found = tune(DEVICE, sizes=(512,), batches=(1, 64), precisions=("single",)) if quick else tune(DEVICE)
     found.write(timings.own_folder() / timings.file_name(found.device))
     say(**asdict(found))
 
 
 def forward(quick: bool) -> None:
-    """The cases that matter most come first."""
+    """Measures the most important cases first."""
     sizes = [(250, 500)] if quick else [(250, 500), (64, 256)]
     batches = (64, 5) if quick else (64, 1024, 65536, 1)
     for (m, n), name, tied, batch in product(sizes, PRECISIONS, (False, True), batches):
@@ -223,7 +223,7 @@ def solver(quick: bool) -> None:
 
 
 def _fista(A: Tensor, y: Tensor, step: float, iterations: int) -> Tensor:
-    """As people write it."""
+    """FISTA as people write it."""
     x = v = y.new_zeros(y.shape[0], A.shape[1])
     t = 1.0
     for _ in range(iterations):

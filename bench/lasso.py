@@ -21,8 +21,10 @@ from lasso_solver import SINGLES, Solver, contestant
 
 PER_SAMPLE, COMMON = "0.1 λ_max of each", "one for all"
 TOLERANCES = "1e-4", "1e-6"
-NEAR = 1.25  # of the tolerance: a median gap within it is as good, as solvers were tuned on a part of the samples
-OURS = 3.0  # seconds that a call of ours may take: all samples
+NEAR = (
+    1.25  # a median gap of at most 1.25 times the tolerance counts, because solvers are tuned on a part of the samples
+)
+OURS = 3.0  # largest time of a call of fastunroll in seconds, for all samples
 
 
 def _ours(problem: Problem, dtype: torch.dtype, tol: float) -> Solver:
@@ -66,7 +68,7 @@ def build(case: harness.Case, seed: int) -> harness.Comparison:
 
 
 def _cases(batches: dict[str, int]) -> list[harness.Case]:
-    """One sample alone has but one kind of λ."""
+    """A single sample has only one kind of λ."""
     kinds = [(name, lam, batch) for name, batch in batches.items() for lam in (PER_SAMPLE, COMMON)]
     kinds += [(name, PER_SAMPLE, 1) for name in batches]
     return [

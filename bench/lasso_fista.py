@@ -1,4 +1,4 @@
-"""FISTA with adaptive restart, as it is written in JAX and in PyTorch, until each sample's gap is small enough."""
+"""FISTA with adaptive restart in JAX and in PyTorch. It stops when the gap of each sample is small enough."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lasso_solver import Solver
 from torch import Tensor
 
 MISSING = None if find_spec("jax") else "JAX left out: not installed; pip install '.[bench]'"
-EVERY = 20  # iterations from one look at the gap to the next: a look costs as much as an iteration
+EVERY = 20  # iterations between two computations of the gap, which costs as much as an iteration
 MOST = 5000  # iterations
 # Samples and numbers of iterates a call, at most: few samples wait for the slowest, and iterates stay in the cache.
 CHUNK = 500, 400_000
-SINGLE = 1e-5  # tolerance from which single precision serves: at 1e-6 some samples never reach it
+SINGLE = 1e-5  # smallest tolerance for float32: with float32 some samples never reach 1e-6
 
 
 def _precision(tol: float) -> type:
@@ -37,7 +37,7 @@ def _read(found: Any, problem: Problem) -> Array:
 
 
 def jax(problem: Problem, tol: float) -> Solver:
-    """Iterates until the last sample of a chunk is done: shapes must not change."""
+    """Iterates until the last sample of a chunk has converged, because shapes must not change in JAX."""
     import jax
     import jax.numpy as jnp
 
@@ -122,7 +122,7 @@ def _solve(A: Tensor, step: float, tol: float, y: Tensor, lam: Tensor) -> Tensor
 
 
 def eager(problem: Problem, tol: float) -> Solver:
-    """In PyTorch; samples that are done leave the batch."""
+    """Runs FISTA in PyTorch. Converged samples leave the batch."""
     dtype, step = _precision(tol), _step(problem)
 
     def tensor(values: Array) -> Tensor:

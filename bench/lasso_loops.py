@@ -14,7 +14,7 @@ from lasso_problems import Problem
 from lasso_solver import Solver, loosest, unscaled, with_threads
 
 PACKAGES = "celer", "skglm"
-LOOSEST = 30  # times the gap, where tuning begins: looser, some samples stop far away although the median is near
+LOOSEST = 30  # tuning begins at 30 times the gap; with looser tolerances some samples stop far from the solution
 MISSING = [f"{p} left out: not installed; pip install '.[bench]'" for p in PACKAGES if not find_spec(p)]
 
 
@@ -28,7 +28,7 @@ def _loop(problem: Problem, model: Callable[..., Any], tol: float) -> Solver:
 
 
 def solvers(problem: Problem, tol: float, single: bool) -> dict[str, Solver]:
-    """celer in float64 only, as it stops early in float32; skglm is float64 whatever it is given."""
+    """Makes both contestants in float64. celer stops too early in float32, and skglm always computes in float64."""
     warnings.filterwarnings("ignore", module="(celer|skglm)")  # who does not converge is told from the gap
     found = {}
     for package in PACKAGES:

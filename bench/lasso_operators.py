@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 PACKAGES = "pylops", "pyproximal"
 MISSING = [f"{p} left out: not installed; pip install '.[bench]'" for p in PACKAGES if not find_spec(p)]
-MOST, EVERY = 5000, 20  # iterations; and how many there are from one look at the gap to the next, when tuning
-CHUNK = 50  # samples a call: quicker than one by one and than all at once
-SINGLE = 1e-5  # tolerance from which single precision serves
+MOST, EVERY = 5000, 20  # largest number of iterations, and iterations between two gaps in tuning
+CHUNK = 50  # samples in a call, which is faster than single samples and than all samples together
+SINGLE = 1e-5  # smallest tolerance for float32
 
 Iterate = Callable[..., Any]  # operator, y, iterations, callback or None: x
 
 
 class _Reached(Exception):
-    """The gap is small enough."""
+    """Raised when the gap is small enough."""
 
 
 def _pylops(step: float) -> Iterate:
@@ -66,7 +66,7 @@ def _load(problem: Problem, dtype: type) -> Any:
 
 
 def _iterations(problem: Problem, iterate: Iterate, dtype: type, tol: float) -> int:
-    """As many as bring the median gap to ``tol``."""
+    """Returns the number of iterations that brings the median gap to ``tol``."""
     probe, count = problem.part(0, PROBE[0]), 0
 
     def look(x: Any) -> None:
@@ -81,7 +81,7 @@ def _iterations(problem: Problem, iterate: Iterate, dtype: type, tol: float) -> 
 
 
 def solvers(problem: Problem, tol: float) -> dict[str, Solver]:
-    """Neither looks at a gap, or restarts. Both iterate alike, and so get as many iterations."""
+    """Makes both contestants. Both run the same iteration without restarts, and the same number of iterations."""
     if not find_spec("pylops"):  # pyproximal builds on it
         return {}
     dtype = np.float32 if tol >= SINGLE else np.float64

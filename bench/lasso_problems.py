@@ -16,9 +16,9 @@ PATCHES = "patches 64×256"
 NAMES = "gaussian 250×500", PATCHES, "gaussian 512×2048"
 BATCH = {"gaussian 250×500": 10000, PATCHES: 10000, "gaussian 512×2048": 2000}
 SHARE = 0.1  # λ over λ_max
-NOISE = 0.05  # standard deviation over that of A x
-SIDE, FLATTEST = 8, 0.02  # of patches: pixels, and the norm below which one counts as flat and is not drawn
-CHUNK = 1000  # samples whose gaps are computed at once
+NOISE = 0.05  # standard deviation of the noise relative to that of A x
+SIDE, FLATTEST = 8, 0.02  # the side of patches in pixels, and the smallest norm of a patch that is drawn
+CHUNK = 1000  # samples whose gaps are computed together
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _gaussian(m: int, n: int, nonzeros: int, count: int, random: np.random.Gener
 
 
 def _patches(count: int, random: np.random.Generator) -> tuple[Array, Array]:
-    """Of the photograph that everybody has; without their mean, and without those that are flat."""
+    """Returns patches of a photograph of scikit-image without their mean, and leaves out flat patches."""
     from skimage import data
 
     picture = data.camera() / 255.0

@@ -1,4 +1,4 @@
-"""Times one Lasso problem, everything included: what most people call, once for a matrix."""
+"""Times a single Lasso problem with a new matrix, including everything that the call does."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ PROBLEMS = {
 }
 SHARES = 0.1, 0.02, 0.005  # λ over λ_max
 TOL = 1e-6  # the gap, over ½‖y‖²
-NOISE = 0.1  # norm over that of A x
-NEAR = 1.25  # a gap of so many times the tolerance is as good: rivals measure it in another way
+NOISE = 0.1  # norm of the noise relative to that of A x
+NEAR = 1.25  # a gap of at most 1.25 times the tolerance counts, because rivals measure gaps in another way
 RIVALS = {"scikit-learn": "sklearn.linear_model", "celer": "celer", "skglm": "skglm"}
 MISSING = [f"{name} left out: not installed; pip install '.[bench]'" for name, m in RIVALS.items()
            if not find_spec(m.split(".")[0])]  # fmt: skip
 LEFT_OUT = [*MISSING, "adelie left out: it needs NumPy below 2, and with it another environment"]
-TIGHTER = 7  # times by √10 that a rival's tolerance is lowered, until its gap is within ours
-PASSES = 100_000  # at most, of rivals: at small λ they need more than they take of themselves
+TIGHTER = 7  # largest number of times that the tolerance of a rival is divided by √10 until its gap is small enough
+PASSES = 100_000  # largest number of passes of rivals, whose defaults are too small for small λ
 
 
 def problem(name: str, share: float, seed: int) -> Problem:
-    """One sample of 5 % nonzeros, for which λ is a share of λ_max."""
+    """Returns a problem of a sample with 5 % nonzeros, whose λ is a share of λ_max."""
     m, n, correlation = PROBLEMS[name]
     random = np.random.default_rng(seed)
     A = random.standard_normal((m, n))
@@ -64,7 +64,7 @@ def _rival(p: Problem, model: Callable[..., Any], tol: float) -> harness.Contest
 
 
 def _tuned(p: Problem, model: Callable[..., Any]) -> harness.Contestant:
-    """With the largest tolerance that leaves a gap within ours, since each measures it in its own way."""
+    """Returns a contestant with the largest tolerance whose gap is small enough. Each rival defines its tolerance."""
     for step in range(TIGHTER):
         rival = _rival(p, model, TOL * 10 ** (-step / 2))
         if float(p.gaps(rival.read(rival.run()))[0]) <= NEAR * TOL:

@@ -1,4 +1,4 @@
-"""scikit-learn: coordinate descent with the Gram matrix, and least angle regression."""
+"""The contestants of scikit-learn: coordinate descent with the Gram matrix, and least angle regression."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lasso_solver import Solver, loosest, unscaled, with_threads
 from numpy.typing import NDArray
 
 MISSING = None if find_spec("sklearn") else "scikit-learn left out: not installed; pip install '.[bench]'"
-MOST = 10000  # passes over the coordinates: coherent dictionaries need more than the usual 1000
+MOST = 10000  # largest number of passes over the coordinates; coherent dictionaries need more than the default 1000
 
 
 def _lasso(problem: Problem, dtype: type, tol: float) -> Solver:
-    """All samples are targets of one fit, with λ = 1."""
+    """Makes all samples the targets of a single fit with λ = 1."""
     from sklearn.linear_model import Lasso
 
     A: NDArray[Any] = np.asfortranarray(problem.A, dtype)

@@ -1,4 +1,4 @@
-"""What the Lasso benchmark asks of a solver, and how it becomes a contestant."""
+"""The interface of solvers in the Lasso benchmark, and the contestants made from them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 from harness import Contestant
 from lasso_problems import Array, Problem
 
-TURN = 0.25  # seconds
-FEWEST, SINGLES = 4, 32  # samples at least, and at most where they are solved one by one
-SIZINGS = 5  # at most, to find how many samples fit into a turn
-PROBE, TUNING = (32, 128), 0.3  # samples on which a solver is tuned, fewest and most, and seconds for them
-AIM = 0.8  # of the gap asked for, when tuning: the median of all samples is not quite that of those
-STEPS, REFINEMENTS = 14, 2  # of √10, from loose to tight, and then by halves
+TURN = 0.25  # time of a turn in seconds
+FEWEST, SINGLES = 4, 32  # fewest samples of a turn, and most samples of a turn that solves single samples
+SIZINGS = 5  # largest number of attempts to find the number of samples of a turn
+PROBE, TUNING = (32, 128), 0.3  # fewest and most samples for the tuning of a solver, and the time for them in seconds
+AIM = 0.8  # tuning aims at 0.8 times the gap, because the median of all samples differs from that of the tuned samples
+STEPS, REFINEMENTS = 14, 2  # tuning tightens the tolerance by factors √10, and then bisects
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Solver:
 
 
 def unscaled(found: Any, problem: Problem) -> Array:
-    """Solutions of what ``Problem.scaled`` gives."""
+    """Returns the solutions of ``Problem.scaled``."""
     return np.asarray(np.asarray(found, dtype=np.float64).reshape(len(problem), -1) * problem.lam[:, None])
 
 
@@ -61,7 +61,7 @@ def _parts(problem: Problem, chunk: int | None) -> Iterator[Problem]:
 
 
 def seconds(solver: Solver, problem: Problem) -> float:
-    """A sample, of the second call: the first may compile."""
+    """Returns the time for a sample in the second call, because the first call may compile."""
     data = [solver.load(problem)]
     solver.run(data)
     start = perf_counter()
@@ -70,7 +70,7 @@ def seconds(solver: Solver, problem: Problem) -> float:
 
 
 def contestant(solver: Solver, problem: Problem, single: bool) -> Contestant:
-    """Solves as many of the samples as fit into a turn: one by one, or as a batch."""
+    """Solves the samples that fit in a turn, one by one or as a batch."""
     most = min(len(problem), SINGLES) if single else len(problem)
     chunk = 1 if single else solver.chunk and min(solver.chunk, most)
     count = min(most, FEWEST)

@@ -1,4 +1,4 @@
-"""SPAMS: least angle regression in C++, the quickest rival."""
+"""The contestants of SPAMS, which is least angle regression in C++ and the fastest rival."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 MISSING = None if find_spec("spams") else "SPAMS left out: not installed; pip install '.[bench]'"
 
-TURN = 0.7  # seconds: long enough for DᵀD to be a small part
+TURN = 0.7  # time of a turn in seconds, long enough for DᵀD to be a small part
 
 
 def _read(found: Any, problem: Problem) -> Array:

@@ -24,10 +24,13 @@ HEAD = ["cases", "figure", "asked", "measured", "where", ""]
 
 @dataclass(frozen=True)
 class Target:
-    """In the cases where ``where`` holds: the quickest of ``rivals`` takes so many times as long as ours.
+    """A target: in the cases that fulfil ``where``, the fastest of ``rivals`` takes ``at_least`` times as long as ours.
 
-    single: whether samples come alone.
-    rivals: only those count whose median gap is what was asked for. Of one program, its precisions and variants.
+    Attributes:
+        where: the fields and values of the cases.
+        single: whether the cases solve single samples.
+        rivals: the precisions and variants of a program. A rival counts if its median gap reaches the tolerance.
+        at_least: the ratio of the times.
     """
 
     where: Mapping[str, Any]
@@ -40,7 +43,7 @@ class Target:
 
 
 def _targets() -> Iterator[Target]:
-    """Where no tolerance was named it is 1e-4, and for a single sample both."""
+    """Yields the targets. Their tolerance is 1e-4 by default, and both tolerances for a single sample."""
     asked = zip(NAMES, ((6, 5), (3, 3), (6, 4)), (14, 20, 20), (14, 30, 15), (6, 9, 6), (5, 5, 3), strict=True)
     for problem, spams, sklearn, encode, jax, single in asked:
         base: dict[str, Any] = {"problem": problem, "λ": EACH}
@@ -55,7 +58,7 @@ def _targets() -> Iterator[Target]:
 
 
 def _ratio(record: Mapping[str, Any], rivals: Sequence[str]) -> tuple[float, str] | None:
-    """Of the quickest, as its median time decides."""
+    """Returns the ratio of the rival with the smallest median time."""
     able = [r for r in rivals if r in record.get("ratios", {}) and record["checked"][r]["reached"]]
     if not able:
         return None
@@ -83,7 +86,7 @@ def _speed(target: Target, records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _missed(problem: str, records: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
-    """No time, so that it does not matter who else was at work."""
+    """Answers a target about errors. They do not depend on other programs, so disturbed cases count."""
     for name in OURS:
         found = [r for r in records if r["case"]["problem"] == problem and name in r.get("checked", {})]
         checked = [r["checked"][name] for r in found]

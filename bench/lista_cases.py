@@ -1,4 +1,4 @@
-"""What the LISTA benchmarks share: cases, the problem of each, and how much work it is."""
+"""The cases of the LISTA benchmarks, their problems, and their numbers of operations."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Size = tuple[int, int]
 SMALL, MEDIUM, LARGE = (64, 256), (250, 500), (512, 2048)
 BATCHES = 1, 16, 64, 256, 1024, 8192
 
-CLEARANCE = 5e-6  # above the rounding of float32 before a threshold, about 1e-6
-POOL = 512  # different samples; larger batches repeat them
+CLEARANCE = 5e-6  # smallest distance from a threshold; the rounding of float32 before a threshold is about 1e-6
+POOL = 512  # number of distinct samples; larger batches repeat them
 
 
 def grid(sizes: Sequence[Size], batches: Sequence[int], kinds: Sequence[str]) -> list[Case]:
-    """All combinations. Weights vary fastest: what is compiled for a shape serves all of them."""
+    """Returns all combinations. Weights vary fastest, because a compiled program fits all weights of a shape."""
     return [
         {"m": m, "n": n, "matrices": matrices, "B": batch, "weights": kind}
         for (m, n), matrices, batch, kind in product(sizes, ("tied", "untied"), batches, kinds)
@@ -61,7 +61,7 @@ def _problem(m: int, n: int, tied: bool, kind: str, seed: int) -> tuple[fu.nn.LI
 
 
 def problem(case: Case, seed: int) -> tuple[fu.nn.LISTA, Tensor, Tensor]:
-    """The network, signals x, and y = A x without noise."""
+    """Returns the network, the signals x, and y = A x without noise."""
     size = int(case["m"]), int(case["n"])
     model, x, y = _problem(*size, case["matrices"] == "tied", str(case["weights"]), seed)
     index = torch.arange(int(case["B"])) % POOL

@@ -1,4 +1,4 @@
-"""LISTA through torch.compile."""
+"""LISTA compiled by torch.compile."""
 
 from __future__ import annotations
 

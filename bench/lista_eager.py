@@ -30,7 +30,7 @@ def relu_relu(z: Tensor, theta: Tensor) -> Tensor:
 def eager(
     y: Tensor, w1: Sequence[Tensor], w2: Sequence[Tensor], theta: Sequence[Any], shrink: Shrink = sign_relu
 ) -> Tensor:
-    """LISTA from zero, written with care: no W₂ x in the first layer, and one W₁ y if tied."""
+    """Runs LISTA from zero, without W₂ x in the first layer, and with a single W₁ y if tied."""
     seen = F.linear(y, w1[0])
     x = shrink(seen, theta[0])
     for k in range(1, len(theta)):
@@ -51,7 +51,7 @@ def forward(model: fu.nn.LISTA, y: Tensor, shrink: Shrink = sign_relu) -> Contes
 
 
 def softshrink(model: fu.nn.LISTA, y: Tensor) -> Contestant:
-    """The quickest eager idiom. It takes no tensor: thresholds cannot be learned."""
+    """The fastest eager idiom. It takes a number and no tensor, so thresholds cannot learn."""
     w1, w2, theta = weights(model)
     numbers = [t.item() for t in theta]
 
@@ -67,13 +67,13 @@ def squared_error(x: Tensor, truth: Tensor) -> Tensor:
 
 
 def learned(model: fu.nn.LISTA) -> list[Tensor]:
-    """All parameters but the first W₂ of untied layers, which from zero has no effect."""
+    """Returns all parameters except for the first W₂ of untied layers, which has no effect without x0."""
     w1, w2, theta = weights(model)
     return [*w1, *(w2 if model.tied else w2[1:]), *theta]
 
 
 def step(model: fu.nn.LISTA, loss: Callable[[], Tensor]) -> Contestant:
-    """A training step short of the optimiser: loss and gradients, in buffers that it must find anew each time."""
+    """Returns a training step without the optimiser: the loss, and gradients in newly allocated buffers."""
     parameters = learned(model)
 
     def run() -> list[Tensor | None]:

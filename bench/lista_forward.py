@@ -1,4 +1,4 @@
-"""Times the forward pass of LISTA networks against what else runs them on a CPU."""
+"""Times the forward pass of LISTA networks against other programs that run them on a CPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lista_eager import eager, forward, softshrink, weights
 from lista_networks import WEIGHTS, density
 from torch import Tensor
 
-FEWER = 1, 64, 1024  # batches where what says less, or takes a third of a minute to compile, is measured too
+FEWER = 1, 64, 1024  # batches of the less important contestants and of those that take 20 seconds to compile
 
 
 def build(case: harness.Case, seed: int) -> harness.Comparison:

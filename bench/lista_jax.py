@@ -16,7 +16,7 @@ MISSING = None if find_spec("jax") else "JAX left out: not installed; pip instal
 
 
 def _columns(group: list[Tensor]) -> list[Any]:
-    """Transposed, as matrices are multiplied from the right in JAX, and quickest so."""
+    """Returns transposed weights, because JAX is fastest with matrices on the right."""
     import jax.numpy as jnp
 
     return [jnp.asarray(w.detach().numpy().T.copy()) for w in group]
@@ -44,7 +44,7 @@ def _weights(model: fu.nn.LISTA) -> tuple[list[Any], list[Any], list[Any]]:
 
 
 def forward(model: fu.nn.LISTA, y: Tensor) -> Contestant:
-    """Weights are arguments: as constants of the program they take as long, and as much memory again."""
+    """Compiles the network with weights as arguments. Constants take the same time and twice the memory."""
     import jax
 
     program = jax.jit(_network)

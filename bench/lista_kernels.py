@@ -20,7 +20,7 @@ SETS = [name for name in _fastunroll.compiled_instruction_sets() if name != "bas
 
 
 def _rounded(model: fu.nn.LISTA) -> fu.nn.LISTA:
-    """Computes what ``weights="bf16"`` does."""
+    """Returns a network with the matrices that ``weights="bf16"`` uses, rounded to bfloat16."""
     found = deepcopy(model)
     with torch.no_grad():
         for w in (*found.W1, *found.W2):

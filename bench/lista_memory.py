@@ -1,4 +1,4 @@
-"""Measures the peak memory of a LISTA training step, each contestant in a process of its own."""
+"""Measures the peak memory of a LISTA training step, each contestant in a separate process."""
 
 from __future__ import annotations
 

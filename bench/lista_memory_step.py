@@ -1,4 +1,4 @@
-"""One LISTA training step in a fresh process: prints by how many bytes the peak passes what was resident before."""
+"""Runs a LISTA training step in a new process, and prints the peak memory minus the resident memory before it."""
 
 from __future__ import annotations
 

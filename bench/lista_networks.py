@@ -13,18 +13,18 @@ SMALLEST_THETA = 1e-3
 
 
 def matrix(m: int, n: int, seed: int) -> Tensor:
-    """Gaussian with unit columns."""
+    """Returns a Gaussian matrix with columns of norm 1."""
     A = torch.randn(m, n, generator=torch.Generator().manual_seed(seed))
     return A / A.norm(dim=0)
 
 
 def signals(count: int, n: int, random: torch.Generator) -> Tensor:
-    """Normal values, one coordinate in ten."""
+    """Returns signals with 10 % nonzeros from N(0, 1)."""
     return torch.randn(count, n, generator=random) * (torch.rand(count, n, generator=random) < 0.1)
 
 
 def network(m: int, n: int, tied: bool, weights: str, seed: int) -> tuple[Tensor, fu.nn.LISTA]:
-    """A and a network for it; ``weights`` is one of WEIGHTS."""
+    """Returns A and a network. ``weights`` is a name of WEIGHTS."""
     A = matrix(m, n, seed)
     if weights == "trained":
         return A, _trained(A, tied, seed)

@@ -1,4 +1,4 @@
-"""LISTA on oneDNN's matrix products, through the operators that torch.compile itself uses for packed weights."""
+"""LISTA with the matrix products of oneDNN, through the operators that torch.compile uses for packed weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MISSING = (
 
 @torch.no_grad()
 def forward(model: fu.nn.LISTA, y: Tensor) -> Contestant:
-    """Weights packed once for this batch, the sum fused into the product, and fixed thresholds."""
+    """Makes a program with weights packed for this batch, sums fused into the products, and fixed thresholds."""
     ops = torch.ops.mkldnn
     w1, w2, theta = weights(model)
     packed1, packed2 = ([ops._reorder_linear_weight(w.detach(), len(y)) for w in group] for group in (w1, w2))

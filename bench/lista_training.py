@@ -1,4 +1,4 @@
-"""Times the gradients of LISTA networks in all their parameters against what else computes them on a CPU."""
+"""Times the gradients of LISTA networks in all parameters against other programs that compute them on a CPU."""
 
 from __future__ import annotations
 

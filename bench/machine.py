@@ -1,4 +1,4 @@
-"""When, where and with what a benchmark ran."""
+"""The machine, the versions and the date of a benchmark."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def give_threads(threads: int) -> None:
 
 
 class Others:
-    """What other programs took of the processors since this was made: measurements suffer by it."""
+    """Measures the share of the processors that other programs take, which disturbs measurements."""
 
     def __init__(self) -> None:
         self._start = self._now()
@@ -87,7 +87,7 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def circumstances(packages: Iterable[str]) -> dict[str, Any]:
-    """For the JSON file; ``packages`` are named with their versions where they are installed."""
+    """Returns the circumstances for the JSON file, with the versions of installed ``packages``."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": {"cpu": _cpu(), "cores": cores(), "system": f"{platform.system()} {platform.machine()}"},

@@ -1,4 +1,4 @@
-"""Measures how the resident memory of a process grows over 100,000 calls, each kind of call in a process of its own."""
+"""Measures how the resident memory of a process grows over 100,000 calls, with a process for each kind of call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 M, N, LAYERS, BATCH = 20, 40, 4, 4
 CALLS, QUICK_CALLS, WARM = 100_000, 3_000, 1_000
-FLAT = 2**20  # bytes, by which the memory of a run may differ between two looks, whatever the calls do
+FLAT = 2**20  # bytes by which the memory may differ between two measurements without any growth
 HEAD = "kind of call", "calls", "before, MiB", f"after {WARM}, MiB", "at the end, MiB", "growth, bytes a call", ""
 
 
@@ -58,7 +58,7 @@ def _training(net: fu.nn.UnrolledNetwork) -> Callable[[], object]:
 
 
 def _batches(net: fu.nn.UnrolledNetwork) -> Callable[[], object]:
-    """Batches of 1 to 64 samples by turns."""
+    """Alternates between batches of 1 to 64 samples."""
     ys = [torch.randn(batch, M) for batch in range(1, 65)]
     turns = iter(range(10**9))
 
@@ -119,7 +119,7 @@ def _resident() -> int:
 
 
 def _measure(kind: str, calls: int) -> dict[str, int]:
-    """In this process: resident bytes before, after the first calls, and at the end."""
+    """Returns the resident bytes of this process before the calls, after the first calls, and at the end."""
     torch.manual_seed(0)
     call = CALL[kind]()
     before = _resident()

@@ -37,7 +37,7 @@ VARIABLES = "FASTUNROLL_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY"
 
 @lru_cache(maxsize=1)
 def _problem(name: str, batch: int, seed: int) -> Problem:
-    """Programs of others are forgotten: after eight of one function torch.compile runs it eagerly."""
+    """Makes a problem and resets torch.compile, which runs a function eagerly after eight compiled programs."""
     torch._dynamo.reset()
     return Problem(name, batch, seed)
 
@@ -56,7 +56,7 @@ def _forward(model: Callable[[Tensor], Tensor], y: Tensor) -> harness.Contestant
 
 
 def _training(model: Callable[[Tensor], Tensor], net: nn.Module, y: Tensor, target: Tensor) -> harness.Contestant:
-    """A training step short of the optimiser. Of parameters of one name the gradients are compared as one."""
+    """Returns a training step without the optimiser. Gradients of parameters of the same name are compared together."""
     parameters = dict(net.named_parameters())
 
     def run() -> list[Tensor | None]:
@@ -91,7 +91,7 @@ def build(case: harness.Case, seed: int, compiled: bool) -> harness.Comparison:
 
 
 def _cases(names: Sequence[str], batches: Sequence[int], passes: Sequence[str]) -> list[harness.Case]:
-    """The pass varies fastest, then the iterates: what is made and compiled for a network and shape serves them all."""
+    """Returns the cases. Pass and iterates vary fastest, because they share the program of a network and shape."""
     return [
         {"network": name, "B": batch, "iterates": iterates, "pass": way}
         for name, batch, iterates, way in product(names, batches, ITERATES, passes)

@@ -1,4 +1,4 @@
-"""The networks of the benchmark of all of them, and the thresholds that make their iterates sparse or dense."""
+"""The networks of the benchmark of all networks, and the thresholds that make their iterates sparse or dense."""
 
 from __future__ import annotations
 
@@ -18,12 +18,19 @@ from torch import Tensor, nn
 M, N = 250, 500
 BATCHES = 1, 16, 64, 1024
 SPARSE = 0.12  # the share of nonzeros, over all layers and samples
-CLOSE, NEAR = 2e-3, 1e-2  # of that share: where its search ends, and what is near enough for other samples
-LOGARITHMS, MOST_TRIALS = (-9.0, 9.0), 60  # of the factors of thresholds among which the one for it is sought
-GAIN = 0.3  # of AMP and VAMP without thresholds, which diverge with a gain of 1
-NOISE = 0.03  # of the size of y: without noise some networks converge so far that gradients are rounding
-MORE = 15  # samples at least, beyond those of a batch, from which clear ones are taken
-PERTURBATIONS, ROUNDING, FAR = 2, 1e-6, 5e-4  # of y, and how far results may move, both relative
+CLOSE, NEAR = 2e-3, 1e-2  # largest deviations from that share: for the end of the search, and for other samples
+LOGARITHMS, MOST_TRIALS = (
+    (-9.0, 9.0),
+    60,
+)  # range of the logarithms of the factor of thresholds, and steps of its search
+GAIN = 0.3  # the gain of AMP and VAMP without thresholds, because they diverge with a gain of 1
+NOISE = 0.03  # relative to the size of y; without noise some networks converge until gradients are only rounding
+MORE = 15  # fewest extra samples, to replace samples that are too close to a threshold
+PERTURBATIONS, ROUNDING, FAR = (
+    2,
+    1e-6,
+    5e-4,
+)  # number and relative size of perturbations of y, and allowed change of results
 Net = Any  # one of ours, whose attributes depend on its kind
 
 
@@ -71,12 +78,12 @@ def _smaller_gain(net: Net) -> None:
 
 
 def _less_momentum(net: Net) -> None:
-    """It grows with the number of nonzeros, and would diverge."""
+    """Lowers the momentum, which grows with the number of nonzeros and would diverge."""
     net.c[1] *= SPARSE
 
 
 def _gates(A: Tensor) -> fu.nn.GLISTA:
-    """With gates that are open a little, as after training: those it starts with do nothing."""
+    """Makes GLISTA with slightly open gates, as after training. The gates of an untrained network have no effect."""
     net = fu.nn.GLISTA(A, layers=LAYERS)
     with torch.no_grad():
         for p in (*net.kappa, *net.overshoot):
@@ -189,7 +196,7 @@ class Problem:
 
 @torch.enable_grad()
 def _answer(model: nn.Module, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """x, and the gradient in y of its sum with weights."""
+    """Returns x, and the gradient in y of a weighted sum of x."""
     y = y.clone().requires_grad_()
     x = model(y)
     (gradient,) = torch.autograd.grad((x * weight).sum(), y)

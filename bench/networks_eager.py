@@ -1,4 +1,4 @@
-"""Every network as people write it in PyTorch: a module of each kind, which shares the parameters of ours.
+"""Every network as people write it in PyTorch, as a module that shares the parameters of the network of fastunroll.
 
 All are written with care. The first layer starts from zero, so it leaves out the product with x; the last layer leaves
 out what no layer needs any more. What depends on A alone is computed once, in ``__init__``.
@@ -21,7 +21,7 @@ def shrink(z: Tensor, theta: Tensor) -> Tensor:
 
 
 def select(z: Tensor, theta: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The soft threshold that lets the ``count`` largest magnitudes above θ pass, and where they are."""
+    """Shrinks all but the ``count`` largest magnitudes above θ, and also returns the mask of these."""
     size = z.abs()
     least = size.topk(count, dim=-1).values[..., -1:]
     passes = (size >= least) & (size > theta)
@@ -130,7 +130,7 @@ class StepLISTA(nn.Module):
 
 
 class OneMatrix(nn.Module):
-    """TiLISTA, and ALISTA, whose W is not learned."""
+    """TiLISTA and ALISTA. The W of ALISTA does not learn."""
 
     A: Tensor
     W: Tensor
@@ -155,7 +155,7 @@ class OneMatrix(nn.Module):
 
 
 class GLISTA(nn.Module):
-    """Of the gain relu(1 − D|x|)."""
+    """GLISTA with the gain relu(1 − D|x|)."""
 
     A: Tensor
 
@@ -307,7 +307,7 @@ class LVAMP(nn.Module):
 
 
 class ADMMNet(nn.Module):
-    """What the three ways to solve v = q + Wᵀ(y − A q) share; each says how, for k > 0 and from q = 0."""
+    """The base class of the three methods to solve v = q + Wᵀ(y − A q). Subclasses solve it for k > 0 and for q = 0."""
 
     A: Tensor
 
@@ -351,7 +351,7 @@ class LearnedADMMNet(ADMMNet):
 
 
 class FactorisedADMMNet(ADMMNet):
-    """A Cholesky factorisation a layer, which solves for the residuals of the samples."""
+    """Solves for the residuals of the samples with a Cholesky factorisation in each layer."""
 
     eye: Tensor
     gram: Tensor
@@ -368,7 +368,7 @@ class FactorisedADMMNet(ADMMNet):
 
 
 class ExactADMMNet(ADMMNet):
-    """By the singular value decomposition A = U diag(s) Vᵀ: y and residuals are coordinates in the columns of U."""
+    """Solves with A = U diag(s) Vᵀ. y and the residuals are coordinates with respect to the columns of U."""
 
     U: Tensor
     s: Tensor

@@ -1,4 +1,4 @@
-"""The page of the benchmark of all networks: what was set out to reach, and a table of every case."""
+"""The page of the benchmark of all networks, with its targets and a table of every case."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def _is(**fields: Any) -> Callable[[Record], bool]:
 
 
 def _sparse(batch: int, admm: bool) -> Callable[[Record], bool]:
-    """Forward cases with sparse iterates."""
+    """Returns the condition of forward cases with sparse iterates."""
     fits = _is(**{"pass": "forward", "iterates": "sparse", "B": batch})
     return lambda case: fits(case) and case["network"].startswith("ADMM") == admm
 
 
 @dataclass(frozen=True)
 class Target:
-    """In each of the cases, eager PyTorch takes at least that many times as long as ours."""
+    """A target: in each case, eager PyTorch takes at least ``at_least`` times as long as fastunroll."""
 
     what: str
     at_least: float
@@ -59,7 +59,7 @@ def _ratio(record: Record, rival: str) -> float:
 
 
 def targets(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Of each target how many cases met it, and which missed it. What was disturbed or failed answers nothing."""
+    """Returns for each target how many cases meet it, and which miss it. Disturbed and failed cases do not count."""
     records, answers = list(records), []
     for target in TARGETS:
         found = [r for r in records if target.concerns(r["case"])]
@@ -105,7 +105,7 @@ def _answers(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _overview(timed: Sequence[Record]) -> list[str]:
-    """Eager over ours: a row a network, a column a batch."""
+    """Returns a table of the time of eager PyTorch over that of fastunroll, with a row for each network."""
     lines, eager = [], figure("ratios", "eager", lambda found: ratio(found, median))
     for way in dict.fromkeys(r["case"]["pass"] for r in timed):
         here = [r for r in timed if r["case"]["pass"] == way]
@@ -164,7 +164,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def write(path: Path, result: Mapping[str, Any]) -> Path:
-    """Writes the page of the JSON file at ``path`` beside it."""
+    """Writes the page beside its JSON file at ``path``."""
     page = path.with_suffix(".md")
     page.write_text(markdown(result))
     return page

@@ -12,8 +12,8 @@ from typing import Any
 from plot import plot
 from text import LOAD_BOUND, digits, label, median, quartiles, ratio, table
 
-DISTURBED = 0.05  # share of the processors that other programs took, from which a reader is told
-NO_USAGE = argparse.SUPPRESS  # so that a bad flag is answered with one line
+DISTURBED = 0.05  # the page marks a case if other programs took at least this share of the processors
+NO_USAGE = argparse.SUPPRESS  # a wrong option then gives an error of one line
 KINDS = {"quick": " (quick: a smoke test, not a record)", "partial": " (some cases, not a record)", "full": ""}
 CHECKED = (
     "Median and largest; ✗ how many samples are above the tolerance, of how many looked at, as slow contestants get "
@@ -24,12 +24,12 @@ Column = tuple[str, Callable[[Record], str]]  # head, and what stands in the row
 
 
 def _contestants(timed: Sequence[Record]) -> list[str]:
-    """In order of appearance, ours first; not every rival takes part in every case."""
+    """Returns the contestants of all cases in order of appearance, with fastunroll first."""
     return list(dict.fromkeys(name for record in timed for name in record["measured"]))
 
 
 def figure(part: str, name: str, show: Callable[[Any], str]) -> Callable[[Record], str]:
-    """What stands in the row of a case: a dash where that is not there."""
+    """Returns the function that reads a cell from the record of a case, with a dash for a missing value."""
     return lambda record: show(record[part][name]) if name in record.get(part, {}) else "–"
 
 
@@ -39,13 +39,13 @@ def _error_text(found: Mapping[str, float]) -> str:
 
 
 def _share(record: Record, bound: float | None) -> str:
-    """Of the bound: the case's own, if it has one."""
+    """Returns the share of the peak performance, which a case may set as its bound."""
     bound = record["figures"].get("bound", bound)
     return f"{record['true_gflops'] / bound:.0%}" if bound and "true_gflops" in record else "–"
 
 
 def _table(timed: Sequence[Record], columns: Sequence[Column]) -> str:
-    """A row a case; columns without any entry are left out."""
+    """Returns a table with a row for each case. It leaves out empty columns."""
     fields = list(dict.fromkeys(f for r in timed for f in r["case"]))
     head = [*fields, *(name for name, _ in columns)]
     rows = [[*(str(r["case"].get(f, "–")) for f in fields), *(show(r) for _, show in columns)] for r in timed]
@@ -106,7 +106,7 @@ def _summary(timed: Sequence[Record]) -> list[str]:
 
 
 def troubles(cases: Sequence[Record]) -> list[str]:
-    """What was disturbed, and what failed."""
+    """Returns lines on disturbed and failed cases."""
     disturbed = [f"- {label(r['case'])}: {r['others']:.0%}" for r in cases if r.get("others", 0) > DISTURBED]
     failures = [f"- {label(r['case'])}: {r['failure']}" for r in cases if "failure" in r]
     lines = ["## Disturbed: the share of the processors that other programs took", "\n".join(disturbed)]
@@ -114,7 +114,7 @@ def troubles(cases: Sequence[Record]) -> list[str]:
 
 
 def machine_and_versions(result: Mapping[str, Any]) -> tuple[str, str]:
-    """A line of each."""
+    """Returns a line on the machine and a line on the versions."""
     machine, versions = result["machine"], ", ".join(f"{k} {v}" for k, v in result["versions"].items())
     where = f"- {result['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}"
     return where, f"- {versions}; BLAS: {result['blas']}"
@@ -160,7 +160,7 @@ def markdown(result: Mapping[str, Any], plot_name: str) -> str:
 
 
 def write(path: Path, result: Mapping[str, Any]) -> list[Path]:
-    """Writes the page, and the plot if it has one, of the JSON file at ``path`` beside it."""
+    """Writes the page, and the plot if there is one, beside the JSON file at ``path``."""
     page, picture = path.with_suffix(".md"), path.with_suffix(".png")
     page.write_text(markdown(result, picture.name))
     if not result["plot"] or not any("ratios" in r for r in result["cases"]):

@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Target:
-    """In the cases of a benchmark where ``where`` holds, a rival's median time or memory is that many times ours."""
+    """A target: in the cases that fulfil ``where``, a rival takes ``at_least`` times our time or memory."""
 
     benchmark: str
     where: Mapping[str, Any]

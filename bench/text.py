@@ -1,4 +1,4 @@
-"""How the pages of results write cases, numbers and rows."""
+"""Formats cases, numbers and rows for the pages of results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def label(fields: Mapping[str, Any]) -> str:
 
 
 def digits(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Returns a number with three significant digits, without an exponent."""
     if value == 0:
         return "0"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
@@ -25,7 +25,7 @@ def row(cells: Sequence[Any]) -> str:
 
 
 def table(head: Sequence[str], names: int, rows: Iterable[Sequence[str]]) -> str:
-    """Of which the first columns are names, and the others numbers."""
+    """Returns a Markdown table whose first columns are names and whose other columns are numbers."""
     rule = ["---" if i < names else "---:" for i in range(len(head))]
     return "\n".join(map(row, (head, rule, *rows)))
 
@@ -40,5 +40,5 @@ def quartiles(found: Mapping[str, float], scale: float = 1.0) -> str:
 
 
 def ratio(found: Mapping[str, float], show: Callable[[Mapping[str, float]], str] = quartiles) -> str:
-    """A rival's time over ours, a loss marked."""
+    """Returns the time of a rival over that of fastunroll, with a mark if fastunroll loses."""
     return ("▼ " if found["median"] < 1 else "") + show(found)
