@@ -31,7 +31,10 @@ def test_forms_of_a_layer() -> None:
     assert alista < amp < admm < fista < ista
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/iterations.md", "docs/operators.md", "docs/solvers.md", "docs/extending.md"])
+PAGES = ["README.md", "docs/extending.md", "docs/iterations.md", "docs/operators.md", "docs/solvers.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_snippets_of_pages(page: str) -> None:
     """Every Python block of a page runs, in order, as one program."""
     text = (EXAMPLES.parent / page).read_text(encoding="utf-8")

@@ -95,13 +95,13 @@ def test_the_pieces_of_a_blurred_picture() -> None:
         assert torch.allclose(found, wanted)
     result = fu.solvers.certified(lambda y: torch.zeros_like(y), A, 0.05, 1e-6)(y)
     assert result.converged.all()
-    assert result.finished.all()
+    assert result.refined.all()
     assert result.gap.max() <= 1e-6
     exact = fu.solvers.lasso(matrix, flat_y, 0.05, tol=1e-12).x
     assert torch.allclose(result.x.flatten(1), exact, atol=1e-2)
     assert "solver alone" in fu.solvers.certified(lambda y: torch.zeros_like(y), A, 0.05, 1e-3).compare(y)
     solver = fu.solvers.certified(lambda y: result.x, A, lambda y: torch.full((3,), 0.05, dtype=y.dtype), 1e-5)
-    assert not solver(y).finished.any()
+    assert not solver(y).refined.any()
 
 
 def test_a_report_of_a_network_over_an_operator() -> None:

@@ -274,13 +274,13 @@ def _lasso(
 
 
 def _weight(lam: Tensor | float, like: Tensor, n: int) -> Tensor:
-    """λ, one number or one a coordinate."""
+    """Returns λ, one number or one for each coordinate."""
     weight = _checks.threshold("lam", lam, like).detach()
     weight = weight.reshape(()) if weight.numel() == 1 else weight
     if weight.shape not in ((), (n,)) or bool((weight < 0).any()):
         raise ValueError(
-            f"lam must be one number ≥ 0 or one a coordinate, shape {_checks.shape_text((n,))}, got "
-            f"{'negative ones' if weight.shape in ((), (n,)) else _checks.shape_text(weight.shape)}"
+            f"lam must be a number ≥ 0 or a tensor of {_checks.shape_text((n,))} numbers ≥ 0, got "
+            f"{'negative numbers' if weight.shape in ((), (n,)) else f'shape {_checks.shape_text(weight.shape)}'}"
         )
     _require_finite("lam", weight)
     return weight
