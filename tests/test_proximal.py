@@ -219,6 +219,7 @@ def test_a_denoiser_gets_the_level_of_the_noise() -> None:
     assert seen == [0.5]
 
 
+A, Y = torch.randn(4, 6), torch.randn(2, 4)
 BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "no prox": (lambda: Proximal().prox(THETA, THETA), NotImplementedError, r"Proximal must define prox\(z, theta\)"),
     "no value": (lambda: prox.SupportSelection(2).value(THETA), NotImplementedError, "must define value"),
@@ -238,12 +239,24 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "pixels": (lambda: prox.TotalVariation().prox(torch.zeros(4), THETA), ValueError, "of pictures"),
     "no denoiser": (lambda: prox.Denoiser(3), TypeError, "a denoiser must be a module or a function"),  # type: ignore[arg-type]
     "another shape": (
-        lambda: prox.Denoiser(lambda z: z[:1]).prox(torch.zeros(2, 4), THETA), ValueError,
-        r"a denoiser must return the shape of its input, \(2, 4\), got \(1, 4\)",
+        lambda: prox.Denoiser(lambda z: z[:1])(torch.zeros(2, 4), THETA), ValueError,
+        r"Denoiser.prox must return the shape of z, \(2, 4\), got \(1, 4\)",
     ),
     "a tuple": (
-        lambda: prox.Denoiser(lambda z: (z, z)).prox(torch.zeros(2, 4), THETA), TypeError,  # type: ignore[arg-type,return-value]
-        "a denoiser must return a tensor, got tuple",
+        lambda: prox.Denoiser(lambda z: (z, z))(torch.zeros(2, 4), THETA), TypeError,  # type: ignore[arg-type,return-value]
+        "Denoiser.prox must return a tensor, got tuple",
+    ),
+    "another dtype": (
+        lambda: prox.Denoiser(lambda z: z.double())(torch.zeros(2, 4), THETA), TypeError,
+        r"Denoiser.prox must return the dtype of z, torch.float32, got torch.float64",
+    ),
+    "another shape in a network": (
+        lambda: fu.nn.Unrolled(fu.schemes.FISTA(), A, prox.Denoiser(lambda z: z[..., :2]), 3)(Y), ValueError,
+        r"Denoiser.prox must return the shape of z, \(2, 6\), got \(2, 2\)",
+    ),
+    "a list in a solver": (
+        lambda: fu.solvers.fista(A, Y, 0.1, prox=prox.Denoiser(lambda z: [z])), TypeError,  # type: ignore[arg-type,return-value]
+        "Denoiser.prox must return a tensor, got list",
     ),
     "density": (lambda: prox.BernoulliGaussian(1.5), ValueError, r"density must be in \(0, 1\)"),
 }  # fmt: skip

@@ -286,6 +286,17 @@ def test_half_precision_and_single() -> None:
     assert net.double()(y).dtype == DOUBLE
 
 
+def test_numbers_have_the_precision_of_the_data() -> None:
+    """Numbers are single where an operator states no precision, and data may be double."""
+    y = data("a pair of methods")
+    for scheme in SCHEMES.values():
+        net = fu.nn.Unrolled(scheme, Pair(matrix()), prox.Firm(), LAYERS, lam=0.05)
+        assert net.log_theta[0].dtype == torch.float32
+        assert net(y).dtype == DOUBLE
+        single = fu.nn.Unrolled(scheme, Pair(matrix().float()), prox.Firm(), LAYERS, lam=0.05, dtype=DOUBLE)
+        assert single(y.float()).dtype == torch.float32
+
+
 def test_why_layers_run_one_by_one() -> None:
     y = data("matrix")
     sentences = {

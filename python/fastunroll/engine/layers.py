@@ -218,20 +218,21 @@ def require_batches(
     net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None
 ) -> tuple[Layers, Tensor, Tensor | None, Tensor | None]:
     """The layers and batches, if they have one dtype and device and fit each other."""
-    if not net.is_dense:
-        _require_samples(net.first[0], y, x0)
-        return net, y, x0, s0
-    m, n = net.sizes
-    name, shape = ("W1" if isinstance(net.linear, AffineStep) else "A"), net.first[0].shape
-    _checks.columns("y", y, m, shape, name)
-    for label, t, size in (("x0", x0, n), ("s0", s0, m if isinstance(net.scheme, AMP) else n)):
-        if t is not None:
-            _checks.columns(label, _checks.tensor(label, t), size, shape, name)
-            _checks.same_batch(label, t, "y", y)
-    matrices = {f"matrix {i}": w for i, w in enumerate([*net.first, *net.second])}
-    *found, y, x0, s0 = _checks.require_same_dtype_and_device(**matrices, y=y, x0=x0, s0=s0)
+    first, second = net.first, net.second
+    if net.is_dense:
+        m, n = net.sizes
+        name, shape = ("W1" if isinstance(net.linear, AffineStep) else "A"), first[0].shape
+        _checks.columns("y", y, m, shape, name)
+        for label, t, size in (("x0", x0, n), ("s0", s0, m if isinstance(net.scheme, AMP) else n)):
+            if t is not None:
+                _checks.columns(label, _checks.tensor(label, t), size, shape, name)
+                _checks.same_batch(label, t, "y", y)
+        matrices = {f"matrix {i}": w for i, w in enumerate([*first, *second])}
+        *found, y, x0, s0 = _checks.require_same_dtype_and_device(**matrices, y=y, x0=x0, s0=s0)
+        first, second = found[: len(first)], found[len(first) :]
+    else:
+        _require_samples(first[0], y, x0)
     real = y.real.dtype if y.is_complex() else y.dtype
-    first, second = found[: len(net.first)], found[len(net.first) :]
     step, theta, gain = ([t.to(real) for t in group] for group in (net.step, net.theta, net.gain))
     numbers = {name: [t.to(real) for t in getattr(net.scheme, name)] for name in net.scheme.numbers}
     scheme = replace(net.scheme, **numbers)

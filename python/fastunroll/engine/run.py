@@ -92,7 +92,7 @@ def _stepwise(
 ) -> tuple[Tensor, Tensor | None]:
     step, prox, scheme = _linear(net), net.prox, net.scheme
     scheme = replace(scheme, **{name: _separate(getattr(scheme, name)) for name in scheme.numbers})
-    shrink = stepwise.Shrink(lambda k, z, theta: prox.at_layer(k).prox(z, theta), net.theta, _separate(net.gain))
+    shrink = stepwise.Shrink(lambda k, z, theta: prox.at_layer(k)(z, theta), net.theta, _separate(net.gain))
     with own_precision(y):
         if x0 is None:
             x0 = y.new_zeros(*y.shape[:-1], net.sizes[1]) if net.is_dense else torch.zeros_like(net.first[0].adjoint(y))

@@ -22,8 +22,7 @@ class Denoiser(Proximal):
             denoisers of deepinv do.
 
     Raises:
-        TypeError: ``module`` cannot be called, or returns something other than a tensor.
-        ValueError: its result has another shape than z.
+        TypeError: ``module`` cannot be called.
 
     Equivalent to ``module(z, theta ** 0.5) if noise_level else module(z)``.
 
@@ -38,14 +37,7 @@ class Denoiser(Proximal):
         self.noise_level = self.has_threshold = _checks.flag("noise_level", noise_level)
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
-        found = self.module(z, torch.as_tensor(theta).sqrt()) if self.noise_level else self.module(z)
-        if not isinstance(found, Tensor):
-            raise TypeError(f"a denoiser must return a tensor, got {type(found).__name__}")
-        if found.shape != z.shape:
-            raise ValueError(
-                f"a denoiser must return the shape of its input, {_checks.shape_text(z.shape)}, got "
-                f"{_checks.shape_text(found.shape)}"
-            )
+        found: Tensor = self.module(z, torch.as_tensor(theta).sqrt()) if self.noise_level else self.module(z)
         return found
 
     def extra_repr(self) -> str:

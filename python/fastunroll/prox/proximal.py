@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from .. import _checks
+
 
 class Kernel(NamedTuple):
     """The compiled proximal step that computes an operator inside the native engine.
@@ -92,4 +94,22 @@ class Proximal(nn.Module):
         return None
 
     def forward(self, z: Tensor, theta: Tensor) -> Tensor:
-        return self.prox(z, theta)
+        """:meth:`prox`, whose result must be like ``z``.
+
+        Raises:
+            TypeError: ``prox`` returns no tensor, or another dtype.
+            ValueError: ``prox`` returns another shape.
+        """
+        x: object = self.prox(z, theta)
+        name = f"{type(self).__name__}.prox"
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must return a tensor, got {type(x).__name__}")
+        if x.shape != z.shape:
+            raise ValueError(
+                f"{name} must return the shape of z, {_checks.shape_text(z.shape)}, got {_checks.shape_text(x.shape)}"
+            )
+        if x.dtype != z.dtype:
+            raise TypeError(
+                f"{name} must return the dtype of z, {z.dtype}, got {x.dtype}: convert it with .to(z.dtype)"
+            )
+        return x

@@ -108,7 +108,8 @@ class Problem:
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         """The proximal operator of θ·R."""
-        return self.prior.prox(z, theta)
+        found: Tensor = self.prior(z, theta)
+        return found
 
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x."""
