@@ -91,13 +91,13 @@ def tune(
 ) -> Timings:  # fmt: skip
     """Times every kernel that can run each kind of network, precision, size and batch, forward and backward.
 
-    One that disagrees with the path layer by layer is left out, and so will not be chosen.
+    A kernel whose result differs from the layer-by-layer result gets no timing, so no call chooses it.
 
     Raises:
-        RuntimeError: the device has no kernels to choose among.
+        RuntimeError: the device has no kernels.
     """
     if (why := problem(device)) is not None:
-        raise RuntimeError(f"there are no kernels to choose among: {why}")
+        raise RuntimeError(f"tune needs a device with kernels, but {why}")
     module = backend_of(device).module
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     allowed, state = torch.backends.cuda.matmul.allow_tf32, torch.random.get_rng_state()
