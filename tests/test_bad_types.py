@@ -177,17 +177,17 @@ OPTIONS: dict[str, Row] = {
     ),
     "selection": (
         SELECTION, option(selection=1.2), ValueError,
-        "selection must be two percentages, (more in each layer, at most), or None, got 1.2: the literature uses "
+        "selection must be two percentages, (growth per layer, maximum), or None, got 1.2: the literature uses "
         "(1.2, 13.0)",
     ),
     "selection, a word": (
         SELECTION, option(selection="ss"), ValueError,
-        "selection must be two percentages, (more in each layer, at most), or None, got 'ss': the literature uses "
+        "selection must be two percentages, (growth per layer, maximum), or None, got 'ss': the literature uses "
         "(1.2, 13.0)",
     ),
     "selection, a tensor": (
         SELECTION, option(selection=A_TENSOR), ValueError,
-        "selection must be two percentages, (more in each layer, at most), or None, got a tensor of shape (2,): the "
+        "selection must be two percentages, (growth per layer, maximum), or None, got a tensor of shape (2,): the "
         "literature uses (1.2, 13.0)",
     ),
     "shrinkage": (

@@ -158,7 +158,7 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "HyperLISTA, selection": (
         bad(hyperlista_alista, selection=3.0), ValueError,
-        "selection must be two percentages, (more in each layer, at most), or None, got 3.0: the literature uses "
+        "selection must be two percentages, (growth per layer, maximum), or None, got 3.0: the literature uses "
         "(1.2, 13.0)",
     ),
     "na-alista, no A": (bad(na_alista, drop=("A",)), ValueError, "na-alista does not store A: give A="),

@@ -252,5 +252,5 @@ def test_a_refused_launch_is_an_error() -> None:
 def test_backend_says_which_networks_get_which_kernels() -> None:
     assert "one launch" not in str(fu.backend())
     text = str(fu.backend(verbose=True))
-    for word in ("one launch", "one by one", "Plain PyTorch", "allow_tf32"):
+    for word in ("one launch", "layer by layer", "plain PyTorch", "allow_tf32"):
         assert word in text

@@ -229,5 +229,5 @@ def test_bf16_weights_keep_what_is_not_finite() -> None:
 def test_bf16_weights_refused() -> None:
     with pytest.raises(ValueError, match='weights must be "full" or "bf16", got \'fp8\''):
         fu.nn.LISTA(m=5, n=9, weights="fp8")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"rounds those of a float32 network, but they are torch\.float64"):
+    with pytest.raises(ValueError, match=r"needs a float32 network, but its weights are torch\.float64"):
         fu.nn.LISTA(m=5, n=9, weights="bf16").double()(torch.ones(5, dtype=torch.float64))

@@ -51,7 +51,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "selection": (
         lambda: nn.LISTACPSS(A, selection=(1.2, 113.0)), ValueError,
-        "selection must be two percentages, (more in each layer, at most), or None, got (1.2, 113.0): the literature "
+        "selection must be two percentages, (growth per layer, maximum), or None, got (1.2, 113.0): the literature "
         "uses (1.2, 13.0)",
     ),
     "decay": (lambda: nn.ALISTA(A, decay=1.5), ValueError, "decay must be in (0, 1], got 1.5"),

@@ -11,14 +11,14 @@ from .ops import backends as _backends
 from .ops.cuda import kernel_choice as _choice
 
 _PATHS = f"""\
-  All layers run in one launch for float32 and bfloat16, groups of at most 2, and up to {_choice.LARGEST} columns on
-    compute capability 9.0 or later. On older devices, blocks cannot share memory and the limit is 128 columns. A
-    product of float32 is three products of TF32, which are as exact as float32, or one product if
+  in one launch: float32 and bfloat16 networks with groups of at most 2 and up to {_choice.LARGEST} columns on compute
+    capability 9.0 or later. On older devices, blocks cannot share memory and the limit is 128 columns. A product of
+    float32 is three products of TF32, which are as exact as float32, or one product if
     torch.backends.cuda.matmul.allow_tf32 is set.
-  Layers run one by one, with products of torch, for larger networks, which do not fit in shared memory; for support
-    selection, which needs whole samples; for float64 and float16; and for gradients of the second state.
-  Plain PyTorch runs torch.func transforms and forward-mode differentiation, and on devices also GLISTA, HyperLISTA,
-    LVAMP and Bernoulli–Gaussian shrinkage."""
+  layer by layer, with products of torch: larger networks, which do not fit in shared memory; support selection, which
+    needs whole samples; float64 and float16; gradients of the second state.
+  plain PyTorch: torch.func transforms and forward-mode differentiation, and on devices also GLISTA, HyperLISTA, LVAMP
+    and Bernoulli–Gaussian shrinkage."""
 
 
 @dataclass(frozen=True)

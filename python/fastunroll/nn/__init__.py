@@ -1,4 +1,4 @@
-"""Unrolled networks and their layers: one architecture a file."""
+"""Unrolled networks and their layers. Each file has one architecture."""
 
 from .admm_net import ADMMNet as ADMMNet
 from .alista import ALISTA as ALISTA

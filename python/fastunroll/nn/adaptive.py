@@ -1,4 +1,4 @@
-"""Networks whose layers follow statistics of each sample, all of them in one native call."""
+"""The base class of networks whose layers depend on statistics of each sample. All layers run in one native call."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ Described = tuple[ops.AdaptiveSpec, list[Tensor], Tensor]
 
 
 class AdaptiveNetwork(UnrolledNetwork):
-    """A network of float16 or bfloat16 computes in float32, since its variances and thresholds need that range.
+    """A network whose layers depend on statistics of each sample.
 
-    Where a matrix other than W requires a gradient, as A may be made to, it goes through plain PyTorch.
+    With float16 or bfloat16 weights it computes in float32, because variances and thresholds need the range of float32.
+    If a matrix other than W requires a gradient, the network runs in plain PyTorch.
     """
 
     def _adaptive(self, depth: int) -> Described:
@@ -56,5 +57,5 @@ def rows_of(depth: int, *lists: nn.ParameterList, exponential: int = 0) -> Tenso
 
 
 def first_of(matrices: nn.ParameterList, depth: int) -> list[Tensor]:
-    """The matrices of the first layers, or the one that all share."""
+    """Returns the matrices of the first layers, or the matrix that all layers share."""
     return [matrices[k] for k in range(min(depth, len(matrices)))]

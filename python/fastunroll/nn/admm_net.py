@@ -1,4 +1,4 @@
-"""ADMM-Net: ADMM with learned penalties, thresholds and relaxation, and perhaps learned linear solves."""
+"""ADMM-Net: ADMM with learned penalties, thresholds and relaxation, and optionally with learned linear solves."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Solve = Literal["exact", "factorised", "learned"]
 
 
 def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
-    """W = (AAᴴ + ρI)⁻¹A by a Cholesky factorisation: the x-update of ADMM is q + Wᴴ(y − A q). Differentiable.
+    """Returns W = (AAᴴ + ρI)⁻¹A by a differentiable Cholesky factorisation. The linear step of ADMM is q + Wᴴ(y − A q).
 
-    NaN where there is no factorisation; zero where ρ is infinite, which only a limit says.
+    W is NaN if the factorisation fails. It is zero, the limit, if ρ is infinite.
     """
-    wide = A.to(torch.promote_types(A.dtype, torch.float32))  # there is none in half precision
+    wide = A.to(torch.promote_types(A.dtype, torch.float32))  # PyTorch cannot factorise in half precision
     eye = torch.eye(A.shape[0], dtype=wide.dtype, device=A.device)
     infinite = rho.isinf()
     with own_precision(A):
@@ -31,7 +31,7 @@ def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
 
 
 def decomposed(A: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    """U, s, Vᴴ and diag(s)Vᴴ of A = U diag(s) Vᴴ, by double precision; None where A is not finite."""
+    """Returns U, s, Vᴴ and diag(s)Vᴴ of A = U diag(s) Vᴴ, computed in double precision; None if A is not finite."""
     if not A.isfinite().all():
         return None
     exact = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
@@ -44,24 +44,26 @@ def decomposed(A: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
 class ADMMNet(UnrolledNetwork):
     """K layers of ADMM on ½‖A v − y‖² + λ‖x‖₁ with v = x, the scaled dual variable u, and learned ρ_k, η_k, θ_k.
 
-    v = argmin ½‖A v − y‖² + ρ/2‖v − q‖² at q = x − u; x⁺ = S_θ(v + u); u⁺ = u + η (v − x⁺). The output is x.
+    A layer computes v = argmin ½‖A v − y‖² + ρ/2‖v − q‖² with q = x − u, then x⁺ = S_θ(v + u), and then
+    u⁺ = u + η (v − x⁺). The output is x.
 
-    It starts as exactly ADMM: ρ as given, η = 1, θ = λ/ρ. The linear solve v = q + Wᵀ(y − A q), W = (AAᵀ + ρI)⁻¹A is
+    The network starts exactly as ADMM, with the given ρ, η = 1 and θ = λ/ρ. The linear solve is v = q + Wᵀ(y − A q)
+    with W = (AAᵀ + ρI)⁻¹A. The option ``solve`` has three methods:
 
-    - ``"exact"``: by the singular value decomposition of A, made once; ρ_k is learned at no cost;
-    - ``"factorised"``: the same, found again when A has changed; by a Cholesky factorisation of AAᵀ + ρ_k I for each
-      layer and call where A learns, or the network is compiled;
-    - ``"learned"``: W_k are parameters, which start from the factorised ones. ρ_k then has no further role.
+    - ``"exact"`` uses a singular value decomposition of A, which is computed once. Learning ρ_k costs nothing.
+    - ``"factorised"`` computes the decomposition again when A changes. If A learns, or if the network is compiled, it
+      computes a Cholesky factorisation of AAᵀ + ρ_k I for each layer and call.
+    - ``"learned"`` makes W_k parameters, which start from the factorised matrices. ρ_k has no effect after the start.
 
     Args:
-        A: (m, n), real or complex, finite and not zero.
-        layers: K ≥ 1.
-        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
+        A: the matrix (m, n), real or complex, finite and not zero.
+        layers: the number K ≥ 1 of layers.
+        lam: λ ≥ 0. Thresholds that start at θ = 0 do not learn.
         rho: ρ > 0.
         eta: η > 0, the relaxation of the dual step; ADMM converges for η < (1 + √5)/2.
-        solve: see above.
-        device: where it lives; that of ``A`` by default.
-        dtype: its real type; that of ``A`` by default.
+        solve: the method of the linear solve, see above.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the real dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
         A: (m, n), a buffer. For exact solves, with r = min(m, n): U (m, r), s (r,), Vh (r, n), A = U diag(s) Vh.

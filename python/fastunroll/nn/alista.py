@@ -1,4 +1,4 @@
-"""ALISTA: an analytic matrix; only a step and a threshold a layer are learned."""
+"""ALISTA: a network with an analytic matrix, which learns a step and a threshold for each layer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .one_matrix import OneMatrixNetwork
 
 
 def analytic_weights(A: Tensor) -> Tensor:
-    """W = (AAᴴ)⁻¹A with columns scaled so that w_iᴴa_i = 1: small |w_iᴴa_j| for i ≠ j, (m, n).
+    """Returns the analytic weights W (m, n) of ALISTA, which have a small coherence |w_iᴴa_j| for i ≠ j.
 
-    The minimum of ‖WᴴA‖_F under that constraint. Where A has not full row rank the pseudo-inverse takes the place of
-    the inverse; a zero column stays zero.
+    W minimises ‖WᴴA‖_F subject to w_iᴴa_i = 1. It is (AAᴴ)⁻¹A with scaled columns. If A does not have full row rank,
+    the pseudo-inverse replaces the inverse. A zero column stays zero.
     """
     exact = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
     W = torch.linalg.pinv(exact @ exact.mH, hermitian=True) @ exact
@@ -23,21 +23,21 @@ def analytic_weights(A: Tensor) -> Tensor:
 
 
 class ALISTA(OneMatrixNetwork):
-    """K layers x⁺ = P_θ(x + t Wᵀ(y − A x)) with W = :func:`analytic_weights` (A): 2K numbers are learned.
+    """K layers x⁺ = P_θ(x + t Wᵀ(y − A x)) with W = :func:`analytic_weights` (A). It learns 2K numbers.
 
-    P is the soft threshold that lets the largest p_k % pass. It starts with t_k = 1 and θ_k = λ·decay^k.
+    P is the soft threshold, but does not shrink the largest p_k %. It starts with t_k = 1 and θ_k = λ·decay^k.
 
     Args:
-        A: (m, n), real or complex, finite and not zero. W supposes columns of about unit norm.
-        layers: K ≥ 1.
+        A: the matrix (m, n), real or complex, finite and not zero. Its columns should have norms of about 1.
+        layers: the number K ≥ 1 of layers.
         lam: the first threshold, ≥ 0. From θ = 0 thresholds do not learn.
-        decay: of the thresholds it starts with, in (0, 1]. The less noise, the smaller: 0.8 suits a signal-to-noise
-            ratio of 40 dB, 0.7 data without noise.
-        selection: percentages (p, p_max): in layer k = 0, 1, … the min(p·(k + 1), p_max) % largest magnitudes that
-            exceed θ pass as they are. None for none.
-        W: the matrix, if not the analytic one.
-        device: where it lives; that of ``A`` by default.
-        dtype: its real type; that of ``A`` by default.
+        decay: the ratio of successive thresholds at the start, in (0, 1]. It should be smaller for less noise: 0.8 for
+            a signal-to-noise ratio of 40 dB, 0.7 for data without noise.
+        selection: the percentages (p, p_max) of support selection, or None for no selection. Layer k = 0, 1, … does
+            not shrink the min(p·(k + 1), p_max) % largest magnitudes if they exceed θ.
+        W: another matrix (m, n) in the place of the analytic weights.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the real dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
         A, W: (m, n), buffers.

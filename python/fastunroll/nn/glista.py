@@ -1,4 +1,4 @@
-"""GLISTA: LISTA with gates: a gain before each layer and an overshoot behind it."""
+"""GLISTA: LISTA with two gates in each layer, a gain before the layer and an overshoot after it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ Gain = Literal["relu", "inverse", "exponential", "sigmoid"]
 
 
 class GLISTA(AdaptiveNetwork):
-    """K layers x̃ = P_θ(g∘x + Wᵀ(y − A(g∘x))), x⁺ = o∘x̃ + (1 − o)∘x, of learned gates g and o.
+    """K layers x̃ = P_θ(g∘x + Wᵀ(y − A(g∘x))), x⁺ = o∘x̃ + (1 − o)∘x with learned gates g and o.
 
-    Thresholds make iterates too small. The gain g = 1 + κ·G(D|x|) makes them larger, those that are small most; the
-    overshoot o = 1 − a·θ c/(|x̃ − x| + 0.1), c = 1 where x̃ was shrunk and 0 where it passed, takes a step beyond. It
-    starts as :class:`LISTACPSS` does: κ = a = 0.
+    Thresholds make iterates too small, and the gates correct that. The gain g = 1 + κ·G(D|x|) enlarges x, and small
+    elements most. The overshoot o = 1 − a·θ c/(|x̃ − x| + 0.1) extends the step, where c is 1 for shrunk elements of x̃
+    and 0 for the others. The network starts as :class:`LISTACPSS`, with κ = a = 0.
 
     Args:
-        A: (m, n), real, finite and not zero.
-        layers: K ≥ 1.
-        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
+        A: the matrix (m, n), real, finite and not zero.
+        layers: the number K ≥ 1 of layers.
+        lam: λ ≥ 0. Thresholds that start at θ = 0 do not learn.
         gain: G(z) is ``"relu"``, relu(1 − z); ``"inverse"``, 0.2/(0.001 + z); ``"exponential"``, e^(−z); or
             ``"sigmoid"``, 1/(1 + e^z).
-        tied: share W between layers; all else is always a layer's own.
-        threshold: ``"scalar"`` for one threshold a layer, ``"vector"`` for one a coordinate and layer.
-        selection: percentages (p, p_max): in layer k = 0, 1, … the min(p·(k + 1), p_max) % largest magnitudes that
-            exceed θ pass as they are. None for none.
-        device: where it lives; that of ``A`` by default.
-        dtype: its type; that of ``A`` by default.
+        tied: whether all layers share W. Other parameters are never shared.
+        threshold: ``"scalar"`` for one threshold in each layer, ``"vector"`` for one threshold for each element of x.
+        selection: the percentages (p, p_max) of support selection, or None for no selection. Layer k = 0, 1, … does
+            not shrink the min(p·(k + 1), p_max) % largest magnitudes if they exceed θ.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
-        A: (m, n), a buffer.
+        A: the matrix (m, n), a buffer.
         W: K matrices (m, n), or one if tied.
         log_theta: K logarithms of θ, of shape (1,) or (n,).
         log_D: K logarithms of D, of shape (1,).

@@ -1,4 +1,4 @@
-"""HyperLISTA: three hyper-parameters in all; momentum, thresholds and supports follow from each sample."""
+"""HyperLISTA: a network with three numbers, which computes momenta, thresholds and supports from each sample."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from .network import starting_matrix
 
 
 class HyperLISTA(AdaptiveNetwork):
-    """K layers x⁺ = P_θ(x − Wᵀ(A x − y) + β (x − x_before)), of which three numbers c₁, c₂, c₃ decide everything.
+    """K layers x⁺ = P_θ(x − Wᵀ(A x − y) + β (x − x_before)) with only three parameters c₁, c₂, c₃.
 
-    With r = A x − y, e = ‖A⁺r‖₁, e₀ = ‖A⁺y‖₁, and μ the largest off-diagonal |WᵀA|, for each sample and layer:
-    θ = c₁ μ e, β = c₂ μ ‖x‖₀, and P lets the ⌊c₃·log(e₀/e)⌋ largest magnitudes that exceed θ pass unshrunk. It sees
-    measurements only, never the truth. The number that pass has no derivative, so c₃ is found by search, as the paper
-    finds all three: :func:`fastunroll.training.search`.
+    Let r = A x − y, e = ‖A⁺r‖₁, e₀ = ‖A⁺y‖₁, and let μ be the largest off-diagonal |WᵀA|. For each sample and layer,
+    θ = c₁ μ e and β = c₂ μ ‖x‖₀, and P does not shrink the ⌊c₃·log(e₀/e)⌋ largest magnitudes if they exceed θ. These
+    values depend on the measurements only. The support size has no derivative, so c₃ needs a search. The paper searches
+    all three numbers, and so does :func:`fastunroll.training.search`.
 
     Args:
-        A: (m, n), real, finite and not zero. W supposes columns of about unit norm.
-        layers: K ≥ 1.
-        c1: of thresholds, ≥ 0.
-        c2: of momentum, ≥ 0.
-        c3: of support selection, ≥ 0.
-        device: where it lives; that of ``A`` by default.
-        dtype: its type; that of ``A`` by default.
+        A: the matrix (m, n), real, finite and not zero. Its columns should have norms of about 1.
+        layers: the number K ≥ 1 of layers.
+        c1: the factor of thresholds, ≥ 0.
+        c2: the factor of momenta, ≥ 0.
+        c3: the factor of support sizes, ≥ 0.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
-        A, W, pinv, coherence: (m, n), (m, n), (n, m), (): buffers; W = :func:`fastunroll.nn.analytic_weights` (A), A⁺
-            and μ.
-        c: (3,), learned as it is; used as |c|.
+        A: the matrix (m, n), a buffer.
+        W: :func:`fastunroll.nn.analytic_weights` (A), a buffer (m, n).
+        pinv: the pseudo-inverse A⁺, a buffer (n, m).
+        coherence: μ, a buffer ().
+        c: c₁, c₂ and c₃, a parameter (3,). The network uses |c|.
 
     Raises:
         TypeError: A is not real floating point.

@@ -1,4 +1,4 @@
-"""One learned iteration of ISTA."""
+"""A learned iteration of ISTA as a layer."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .old_scalars import accept_old_scalars
 
 
 class ISTALayer(nn.Module):
-    """x⁺ = S_θ(x − t·Aᵀ(A x − y)) with learned step t and threshold θ, to build networks from.
+    """The layer x⁺ = S_θ(x − t·Aᵀ(A x − y)) with a learned step t and threshold θ, for your own networks.
 
-    It starts as one iteration of ISTA on ½‖A x − y‖² + λ‖x‖₁: t = 1/‖A‖², θ = λ·t. The layer keeps a copy of ``A``
-    as a buffer, not trained.
+    It starts as an iteration of ISTA on ½‖A x − y‖² + λ‖x‖₁, with t = 1/‖A‖² and θ = λ·t. The layer stores a copy of
+    ``A`` as a buffer, which does not learn.
 
     Args:
-        A: (m, n), real or complex, finite and not zero.
+        A: the matrix (m, n), real or complex, finite and not zero.
         lam: λ ≥ 0.
-        device: where parameters and A live; that of ``A`` by default.
-        dtype: their real type; that of ``A`` by default.
+        device: the device of the layer. The default is the device of ``A``.
+        dtype: the real dtype of the layer. The default is the dtype of ``A``.
 
     Attributes:
-        A: (m, n), a buffer.
+        A: the matrix (m, n), a buffer.
         step, theta: t and θ, of shape (1,).
 
     Raises:
@@ -61,7 +61,7 @@ class ISTALayer(nn.Module):
         accept_old_scalars(self)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """``x`` (..., n) and ``y`` (..., m) to the next iterate, (..., n)."""
+        """Maps ``x`` (..., n) and ``y`` (..., m) to the next iterate (..., n)."""
         return ista_step(x, y, self.A, self.step, self.theta)
 
     def extra_repr(self) -> str:

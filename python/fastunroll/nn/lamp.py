@@ -15,32 +15,36 @@ from .shrinkage import SoftShrinkage, shrinkage_of
 
 
 class LAMP(AdaptiveNetwork):
-    """K layers of AMP: r = x + Wᵀv, x⁺ = η(r; ‖v‖/√m), v⁺ = y − A x⁺ + b v with Onsager's term b = (n/m)·mean η′(r).
+    """K layers of AMP: r = x + Wᵀv, x⁺ = η(r; ‖v‖/√m), v⁺ = y − A x⁺ + b v with b = (n/m)·mean η′(r).
 
-    ``shrinkage="soft"``: η = s·S(r), of threshold α‖v‖₂/√m; the K layers are one native call. It starts as exactly AMP,
-    W = A and s = 1, for a matrix of unit columns. b is differentiated in s alone, since ‖x‖₀ is piecewise constant.
+    The term b v is the Onsager correction.
 
-    ``shrinkage="bernoulli-gaussian"``: η = E[x | r], for x that is zero but for a share ``density``, and there Gaussian
-    of variance ``power``; both are learned for each layer.
+    With ``shrinkage="soft"``, η = s·S_θ(r) with the threshold θ = α‖v‖₂/√m. For a matrix with columns of norm 1 the
+    network starts exactly as AMP, with W = A and s = 1. Gradients treat ‖x‖₀ in b as a constant, because it is
+    piecewise constant.
+
+    With ``shrinkage="bernoulli-gaussian"``, η = E[x | r] for an x whose elements are nonzero with the probability
+    ``density`` and then Gaussian with the variance ``power``. Each layer learns both numbers.
 
     Args:
         A: (m, n), finite and not zero; real for Bernoulli–Gaussian shrinkage.
-        layers: K ≥ 1.
+        layers: the number K ≥ 1 of layers.
         shrinkage: ``"soft"`` or ``"bernoulli-gaussian"``.
-        alpha: α > 0, thresholds in units of the noise. 1.1402 is the best for 10 % nonzeros and m = n/2.
-        density: share of nonzeros that Bernoulli–Gaussian shrinkage starts with, in (0, 1).
-        power: their variance, > 0.
-        start: ``"adjoint"`` for W = A, or ``"analytic"`` for :func:`fastunroll.nn.analytic_weights`, from where
-            training goes further.
-        tied: share W between layers; shrinkage is always a layer's own.
-        device: where it lives; that of ``A`` by default.
-        dtype: its real type; that of ``A`` by default.
+        alpha: the ratio α > 0 of thresholds to the noise level. 1.1402 is the best for 10 % nonzeros and m = n/2.
+        density: the share of nonzeros with which Bernoulli–Gaussian shrinkage starts, in (0, 1).
+        power: the variance of nonzeros with which Bernoulli–Gaussian shrinkage starts, > 0.
+        start: ``"adjoint"`` for W = A, or ``"analytic"`` for :func:`fastunroll.nn.analytic_weights`, from which
+            training reaches smaller errors.
+        tied: whether all layers share W. The shrinkage is never shared.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the real dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
-        A: (m, n), a buffer.
+        A: the matrix (m, n), a buffer.
         W: K matrices (m, n), or one if tied. In the paper B = Wᵀ.
-        shrinkage: with, if soft, K logarithms ``log_alpha`` and ``log_scale`` of α and s; else ``log_power`` of the
-            power and ``logit`` of density/(1 − density); of shape (1,).
+        shrinkage: a module with K parameters of shape (1,) in each of two lists. Soft shrinkage has the logarithms
+            ``log_alpha`` of α and ``log_scale`` of s. Bernoulli–Gaussian shrinkage has the logarithms ``log_power`` of
+            the power and ``logit`` of density/(1 − density).
 
     Raises:
         TypeError: A is not floating point, or complex with Bernoulli–Gaussian shrinkage.
@@ -87,7 +91,7 @@ class LAMP(AdaptiveNetwork):
 
     @property
     def _is_soft(self) -> bool:
-        """Whether its thresholds alone follow from the sample, as those of the other native networks do."""
+        """Whether the shrinkage is soft, so that the kernels for fixed shrinkage can run the network."""
         return isinstance(getattr(self, "shrinkage", None), SoftShrinkage)
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
@@ -99,7 +103,7 @@ class LAMP(AdaptiveNetwork):
             return super()._describe()
         form = ops.NetworkSpec(self.layers, "gradient", "amp")
         alpha, scale = exponentials(self.shrinkage.log_alpha), exponentials(self.shrinkage.log_scale)
-        # A gain is positive, but an exponential may underflow.
+        # A gain must be positive, but the exponential may underflow.
         scale = [s.real.clamp(min=torch.finfo(s.real.dtype).tiny) for s in scale]
         return form, ops.Parameters([self.A], [*self.W], (), alpha, scale)
 

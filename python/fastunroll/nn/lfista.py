@@ -12,25 +12,25 @@ from .network import Threshold, UnrolledNetwork, copies, exponentials, logarithm
 
 
 class LFISTA(UnrolledNetwork):
-    """K layers x⁺ = S_θ(W₁ y + W₂ v), v = x + β (x − x_before): momentum is a skip connection over a layer.
+    """K layers x⁺ = S_θ(W₁ y + W₂ v), v = x + β (x − x_before). The momentum β is a skip connection over a layer.
 
-    It starts as exactly FISTA on ½‖A x − y‖² + λ‖x‖₁: W₁ = Aᵀ/L, W₂ = I − AᵀA/L, θ = λ/L with L = ‖A‖², and
+    It starts exactly as FISTA on ½‖A x − y‖² + λ‖x‖₁: W₁ = Aᵀ/L, W₂ = I − AᵀA/L, θ = λ/L with L = ‖A‖², and
     β_k = (t_k − 1)/t_{k+1} with t₁ = 1, t_{k+1} = (1 + √(1 + 4 t_k²))/2.
 
     Args:
-        A: (m, n), real or complex, finite and not zero.
-        layers: K ≥ 1.
-        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
-        tied: share W₁ and W₂ between layers; thresholds and momentum are always a layer's own.
-        threshold: ``"scalar"`` for one threshold a layer, ``"vector"`` for one a coordinate and layer.
-        device: where it lives; that of ``A`` by default.
-        dtype: its real type; that of ``A`` by default.
+        A: the matrix (m, n), real or complex, finite and not zero.
+        layers: the number K ≥ 1 of layers.
+        lam: λ ≥ 0. Thresholds that start at θ = 0 do not learn.
+        tied: whether all layers share W₁ and W₂. Thresholds and momenta are never shared.
+        threshold: ``"scalar"`` for one threshold in each layer, ``"vector"`` for one threshold for each element of x.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the real dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
         W1: K matrices (n, m), or one if tied.
-        W2: K matrices (n, n), or one if tied. The first layer's takes effect only with ``x0``.
+        W2: K matrices (n, n), or one if tied. W₂ of the first layer has no effect without ``x0``.
         log_theta: K logarithms of θ, of shape (1,) or (n,).
-        beta: K numbers β, of shape (1,); any sign. The first has no effect: x_before is x0.
+        beta: K numbers β of any sign, of shape (1,). The first has no effect, because x_before is x0.
 
     Raises:
         TypeError: A is not floating point.

@@ -15,30 +15,30 @@ from .network import UnrolledNetwork, Weights, copies, starting_matrix, threshol
 
 
 class LISTA(UnrolledNetwork):
-    """K layers x⁺ = S_θ(W₁ y + W₂ x), run in one native call forward and backward.
+    """K layers x⁺ = S_θ(W₁ y + W₂ x), which run in one native call, forward and backward.
 
-    It starts as exactly ISTA on ½‖A x − y‖² + λ‖x‖₁, with L = ‖A‖²: W₁ = Aᵀ/L, W₂ = I − AᵀA/L, θ = λ/L. So an
-    untrained network returns the K-th iterate of ISTA from zero.
+    It starts exactly as ISTA on ½‖A x − y‖² + λ‖x‖₁, with L = ‖A‖², W₁ = Aᵀ/L, W₂ = I − AᵀA/L and θ = λ/L. An untrained
+    network returns the K-th iterate of ISTA from zero.
 
     Args:
-        A: (m, n), finite and not zero, where the network starts. Without it, give ``m`` and ``n``: it then starts from
-            a random matrix with unit columns.
-        m: rows of the random matrix.
-        n: columns of the random matrix.
-        layers: K ≥ 1.
+        A: the matrix (m, n) for the start, finite and not zero. Without it, give ``m`` and ``n``, and the network
+            starts from a random matrix with columns of norm 1.
+        m: the number of rows of the random matrix.
+        n: the number of columns of the random matrix.
+        layers: the number K ≥ 1 of layers.
         lam: λ ≥ 0.
-        tied: share W₁ and W₂ between layers; thresholds are always a layer's own.
-        threshold: ``"scalar"`` for one threshold a layer, ``"vector"`` for one a coordinate and layer.
-        weights: ``"bf16"`` for speed: a float32 network then computes, where no gradient is recorded, with W₁ and W₂
-            rounded to bfloat16, 8 bits each, in half the memory. Sums stay float32. Can be set later.
-        device: where parameters live; that of ``A`` by default.
-        dtype: their type; that of ``A`` by default.
+        tied: whether all layers share W₁ and W₂. Thresholds are never shared.
+        threshold: ``"scalar"`` for one threshold in each layer, ``"vector"`` for one threshold for each element of x.
+        weights: ``"full"``, or ``"bf16"`` for speed. With ``"bf16"``, a float32 network rounds W₁ and W₂ to bfloat16 (8
+            significant bits, half the memory) in calls without gradients. Sums stay float32. It can be set later.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
         W1: K matrices (n, m), or one if tied.
-        W2: K matrices (n, n), or one if tied. The first layer's takes effect only with ``x0``.
-        theta: K thresholds, of shape (1,) or (n,). They are learned as they are, and not as logarithms, so that the
-            network takes the place of those that people write; a negative one makes magnitudes larger.
+        W2: K matrices (n, n), or one if tied. W₂ of the first layer has no effect without ``x0``.
+        theta: K thresholds, of shape (1,) or (n,). They are not logarithms, so that the network can replace
+            hand-written LISTA networks. A negative threshold increases magnitudes.
 
     Raises:
         TypeError: A is not real floating point.
@@ -51,7 +51,7 @@ class LISTA(UnrolledNetwork):
             z = y @ W1[k].mT + x @ W2[k].mT
             x = torch.sign(z) * torch.relu(z.abs() - theta[k])
 
-    :class:`UnrolledNetwork` says when packed weights are kept from call to call, and which edits of weights it notices.
+    :class:`UnrolledNetwork` describes when calls reuse packed weights, and which edits of weights they notice.
 
     Reference: Gregor and LeCun, *Learning fast approximations of sparse coding*, 2010.
     """

@@ -1,4 +1,4 @@
-"""LISTACP: LISTA with coupled weights."""
+"""LISTACP: LISTA with a gradient step, which couples its two matrices through A."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from .selection import schedule
 
 
 class LISTACP(UnrolledNetwork):
-    """K layers x⁺ = S_θ(x + Wᵀ(y − A x)): LISTA whose matrices are coupled through A, which a good network needs.
+    """K layers x⁺ = S_θ(x + Wᵀ(y − A x)), which are LISTA with W₁ = Wᵀ and W₂ = I − WᵀA.
 
-    It starts as exactly ISTA on ½‖A x − y‖² + λ‖x‖₁: W = A/‖A‖², θ = λ/‖A‖².
+    The paper proves that the matrices of a convergent LISTA approach this coupling. The network starts exactly as ISTA
+    on ½‖A x − y‖² + λ‖x‖₁: W = A/‖A‖², θ = λ/‖A‖².
 
     Args:
-        A: (m, n), real or complex, finite and not zero.
-        layers: K ≥ 1.
-        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
-        tied: share W between layers; thresholds are always a layer's own.
-        threshold: ``"scalar"`` for one threshold a layer, ``"vector"`` for one a coordinate and layer.
-        device: where it lives; that of ``A`` by default.
-        dtype: its real type; that of ``A`` by default.
+        A: the matrix (m, n), real or complex, finite and not zero.
+        layers: the number K ≥ 1 of layers.
+        lam: λ ≥ 0. Thresholds that start at θ = 0 do not learn.
+        tied: whether all layers share W. Thresholds are never shared.
+        threshold: ``"scalar"`` for one threshold in each layer, ``"vector"`` for one threshold for each element of x.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the real dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
-        A: (m, n), a buffer.
+        A: the matrix (m, n), a buffer.
         W: K matrices (m, n), or one if tied.
         log_theta: K logarithms of θ, of shape (1,) or (n,).
 

@@ -11,20 +11,20 @@ from .selection import schedule
 
 
 class LISTACPSS(LISTACP):
-    """K layers x⁺ = P_θ(x + Wᵀ(y − A x)), where P shrinks by θ all but the largest p_k %, which are trusted.
+    """K layers x⁺ = P_θ(x + Wᵀ(y − A x)), where P does not shrink the largest p_k % of the elements.
 
-    Without selection it is :class:`LISTACP`, and starts as exactly ISTA; with it, as ISTA with support selection.
+    It starts as ISTA with support selection. Without selection it is :class:`LISTACP`, and starts exactly as ISTA.
 
     Args:
-        A: (m, n), real or complex, finite and not zero.
-        layers: K ≥ 1.
-        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
-        tied: share W between layers; thresholds are always a layer's own.
-        threshold: ``"scalar"`` for one threshold a layer, ``"vector"`` for one a coordinate and layer.
-        selection: percentages (p, p_max): in layer k = 0, 1, … the min(p·(k + 1), p_max) % largest magnitudes that
-            exceed θ pass as they are. None for none.
-        device: where it lives; that of ``A`` by default.
-        dtype: its real type; that of ``A`` by default.
+        A: the matrix (m, n), real or complex, finite and not zero.
+        layers: the number K ≥ 1 of layers.
+        lam: λ ≥ 0. Thresholds that start at θ = 0 do not learn.
+        tied: whether all layers share W. Thresholds are never shared.
+        threshold: ``"scalar"`` for one threshold in each layer, ``"vector"`` for one threshold for each element of x.
+        selection: the percentages (p, p_max) of support selection, or None for no selection. Layer k = 0, 1, … does
+            not shrink the min(p·(k + 1), p_max) % largest magnitudes if they exceed θ.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the real dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
         A, W, log_theta: as in :class:`LISTACP`.
@@ -57,7 +57,7 @@ class LISTACPSS(LISTACP):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(A, layers=layers, lam=lam, tied=tied, threshold=threshold, device=device, dtype=dtype)
-        schedule(selection, self.layers, self.n)  # refuses what is none
+        schedule(selection, self.layers, self.n)  # raises an exception if the selection is invalid
         self.selection = selection
 
     def extra_repr(self) -> str:

@@ -12,24 +12,25 @@ from .selection import schedule
 
 
 class LISTASS(UnrolledNetwork):
-    """K layers x⁺ = P_θ(W₁ y + W₂ x), where P shrinks by θ all but the largest p_k %, which are trusted.
+    """K layers x⁺ = P_θ(W₁ y + W₂ x), where P does not shrink the largest p_k % of the elements.
 
-    Without selection it starts as exactly ISTA on ½‖A x − y‖² + λ‖x‖₁: W₁ = Aᵀ/L, W₂ = I − AᵀA/L, θ = λ/L, L = ‖A‖².
+    Without selection it starts exactly as ISTA on ½‖A x − y‖² + λ‖x‖₁, with W₁ = Aᵀ/L, W₂ = I − AᵀA/L, θ = λ/L and
+    L = ‖A‖².
 
     Args:
-        A: (m, n), real or complex, finite and not zero.
-        layers: K ≥ 1.
-        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
-        tied: share W₁ and W₂ between layers; thresholds are always a layer's own.
-        threshold: ``"scalar"`` for one threshold a layer, ``"vector"`` for one a coordinate and layer.
-        selection: percentages (p, p_max): in layer k = 0, 1, … the min(p·(k + 1), p_max) % largest magnitudes that
-            exceed θ pass as they are. None for none.
-        device: where it lives; that of ``A`` by default.
-        dtype: its real type; that of ``A`` by default.
+        A: the matrix (m, n), real or complex, finite and not zero.
+        layers: the number K ≥ 1 of layers.
+        lam: λ ≥ 0. Thresholds that start at θ = 0 do not learn.
+        tied: whether all layers share W₁ and W₂. Thresholds are never shared.
+        threshold: ``"scalar"`` for one threshold in each layer, ``"vector"`` for one threshold for each element of x.
+        selection: the percentages (p, p_max) of support selection, or None for no selection. Layer k = 0, 1, … does
+            not shrink the min(p·(k + 1), p_max) % largest magnitudes if they exceed θ.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the real dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
         W1: K matrices (n, m), or one if tied.
-        W2: K matrices (n, n), or one if tied. The first layer's takes effect only with ``x0``.
+        W2: K matrices (n, n), or one if tied. W₂ of the first layer has no effect without ``x0``.
         log_theta: K logarithms of θ, of shape (1,) or (n,).
 
     Raises:

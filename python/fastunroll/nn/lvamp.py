@@ -14,40 +14,40 @@ from .adaptive import AdaptiveNetwork, Described, rows_of
 from .network import logarithms, starting_matrix
 from .shrinkage import shrinkage_of
 
-_RANK = 1e-6  # of the largest singular value, below which one counts as zero
-_LEAST_NOISE = 1e-8  # of the variance of the noise
+_RANK = 1e-6  # smaller singular values, relative to the largest, count as zero
+_LEAST_NOISE = 1e-8  # the smallest variance of the noise
 
 
 class LVAMP(AdaptiveNetwork):
-    """K layers of VAMP: a linear estimate and a shrinkage in turn, each of which subtracts what it was told before.
+    """K layers of VAMP, which alternate a linear estimate and a shrinkage. Each subtracts its input from its output.
 
-    With A = U diag(s) Vᵀ, from r₂ = 0 (or x0) and v₂ = ‖y‖²/Σs²::
+    With A = U diag(s) Vᵀ, starting from r₂ = 0 (or x0) and v₂ = ‖y‖²/Σs², a layer computes::
 
         c = s v₂/(s² v₂ + σ²),  1 − α₂ = Σ s c/n
         r₁ = r₂ + V(c ∘ (Uᵀy − s ∘ Vᵀr₂))/(1 − α₂),  v₁ = v₂ α₂/(1 − α₂)
         x = η(r₁; v₁),  α₁ = mean η′
         r₂ = (x − α₁ r₁)/(1 − α₁),  v₂ = v₁ α₁/(1 − α₁)
 
-    The output is x. Every α is kept in [½/n, 1 − ½/n] and every variance in [1e-9, 1e9], so nothing overflows.
-    σ² of the noise and the shrinkage are learned for each layer; both are as in :class:`LAMP`, and without training it
-    is VAMP. σ² is in the units of y², so LVAMP depends on the scale of y: bring y to the scale that nonzeros of x are
-    about 1.
+    The output is x. Every α is clamped to [½/n, 1 − ½/n] and every variance to [1e-9, 1e9], so nothing overflows. Each
+    layer learns the variance σ² of the noise and its shrinkage, see :class:`LAMP`. Without training, the network is
+    VAMP. σ² has the units of y², so LVAMP depends on the scale of y. Scale y such that nonzeros of x are about 1.
 
     Args:
-        A: (m, n), real, finite and not zero.
-        layers: K ≥ 1.
+        A: the matrix (m, n), real, finite and not zero.
+        layers: the number K ≥ 1 of layers.
         shrinkage: ``"soft"`` or ``"bernoulli-gaussian"``.
-        noise: σ² > 0, the variance of the noise in y; at least 1e-8 is taken.
-        alpha: > 0, soft thresholds in units of √v₁.
-        density: share of nonzeros that Bernoulli–Gaussian shrinkage starts with, in (0, 1).
-        power: their variance, > 0.
-        device: where it lives; that of ``A`` by default.
-        dtype: its type; that of ``A`` by default.
+        noise: the variance σ² > 0 of the noise in y. Smaller values than 1e-8 are raised to 1e-8.
+        alpha: the ratio of soft thresholds to √v₁, > 0.
+        density: the share of nonzeros with which Bernoulli–Gaussian shrinkage starts, in (0, 1).
+        power: the variance of nonzeros with which Bernoulli–Gaussian shrinkage starts, > 0.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
-        A, Ut, Vt, s: (m, n), (r, m), (r, n), (r,): buffers; r is the numerical rank.
+        A: the matrix (m, n), a buffer.
+        Ut, Vt, s: the singular value decomposition of A, buffers (r, m), (r, n) and (r,). r is the numerical rank.
         log_noise: K logarithms of σ², of shape (1,).
-        shrinkage: as in :class:`LAMP`.
+        shrinkage: see :class:`LAMP`.
 
     Raises:
         TypeError: A is not real floating point.

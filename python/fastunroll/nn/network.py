@@ -1,4 +1,4 @@
-"""What all unrolled networks share: how they start, run, and say what they have learned."""
+"""The base class of all unrolled networks, and functions that make their parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Weights = Literal["full", "bf16"]
 
 
 def logarithms(values: Iterable[float], like: Tensor, size: int = 1) -> nn.ParameterList:
-    """Parameters that stay positive: the logarithm of a value for each layer, of shape (size,)."""
+    """Returns a parameter of shape (size,) with the logarithm of each value, so that the values stay positive."""
     dtype = like.real.dtype if like.is_complex() else like.dtype
     logs = (math.log(value) if value > 0 else -math.inf for value in values)
     return nn.ParameterList(nn.Parameter(torch.full((size,), log, dtype=dtype, device=like.device)) for log in logs)
@@ -32,12 +32,12 @@ def exponentials(logs: nn.ParameterList) -> list[Tensor]:
 
 
 def copies(matrix: Tensor, count: int) -> nn.ParameterList:
-    """``count`` matrices that start as this one."""
+    """Returns a list of ``count`` parameters, each a copy of the matrix."""
     return nn.ParameterList(nn.Parameter(matrix.detach().clone().contiguous()) for _ in range(count))
 
 
 def starting_matrix(A: Tensor, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:
-    """The matrix that a network is made for: finite and not zero, of the device and dtype asked for."""
+    """Returns the matrix of a network on a device and in a dtype, after a check that it is finite and not zero."""
     dtype = _checks.floating_dtype(dtype)
     A = _checks.nonzero_matrix("A", A).detach()
     A = A.to(device=_checks.device(device), dtype=dtype.to_complex() if dtype is not None and A.is_complex() else dtype)
@@ -55,9 +55,10 @@ def _entry_names(count: int) -> tuple[str, ...]:
 
 
 def tensors_of(module: nn.Module, names: Iterable[str]) -> list[Tensor] | None:
-    """The parameters, buffers and entries of lists with these names; quickly, since it is asked in every call.
+    """Returns the parameters, buffers and entries of lists with these names. It is fast, because every call needs it.
 
-    None where something stands in the place of one, such as a parametrization or a pruned weight, and has to be asked.
+    It returns None if a name stands for something else, such as a parametrization or a pruned weight, which has to be
+    computed.
     """
     found: list[Any] = []
     for name in names:
@@ -82,13 +83,13 @@ def tensors_of(module: nn.Module, names: Iterable[str]) -> list[Tensor] | None:
 
 
 def rounded(p: ops.Parameters) -> ops.Parameters:
-    """With matrices rounded to bfloat16."""
+    """Returns the parameters with matrices rounded to bfloat16."""
     first, second = ([w.bfloat16().to(w.dtype) for w in group] for group in (p.W1, p.W2))
     return p._replace(W1=first, W2=second)
 
 
 def _frozen(p: ops.Parameters, depth: int) -> int:
-    """How many layers there are before the first that learns; one of ``depth`` is left in any case."""
+    """Returns the number of layers before the first layer that learns, at most ``depth`` − 1."""
     for k in range(depth - 1):
         if any(t.requires_grad for group in p.part(k, k + 1) for t in group):
             return k
@@ -96,24 +97,24 @@ def _frozen(p: ops.Parameters, depth: int) -> int:
 
 
 class UnrolledNetwork(nn.Module):
-    """K layers of an algorithm, whose parameters are learned. Each of its kinds says what a layer computes.
+    """The base class of networks with K layers of an algorithm. Each subclass defines the computation of a layer.
 
     Attributes:
-        layers: K.
-        m: measurements of a sample.
-        n: unknowns of a sample.
-        weights: ``"full"`` or, for speed, ``"bf16"``: a float32 network then computes, where no gradient is recorded,
-            with matrices rounded to bfloat16, 8 bits each, in half the memory. Sums stay float32. For networks whose
-            layers run in one native call.
-        tensors: the names of the parameters, buffers and lists that such a network is made of; none for others.
+        layers: the number K of layers.
+        m: the number of measurements of a sample.
+        n: the number of unknowns of a sample.
+        weights: ``"full"``, or ``"bf16"`` for speed. With ``"bf16"``, a float32 network rounds its matrices to bfloat16
+            (8 significant bits, half the memory) in calls without gradients. Sums stay float32. Only networks whose
+            layers run in one native call support it.
+        tensors: the names of the parameters, buffers and lists of a network that runs in one native call, else empty.
 
-    Without gradients the packed form of the weights is kept from call to call, as large as they are. In-place
-    operations, optimisers, ``load_state_dict`` and ``.to()`` are noticed. So are edits through ``.data`` or NumPy that
-    change all values of a matrix, a quarter of its rows or columns side by side, or every second, third or fourth of
-    them; make smaller edits under ``torch.no_grad()``, without ``.data``.
+    Calls without gradients reuse the packed weights of earlier calls, which take as much memory as the weights. They
+    notice in-place operations, optimisers, ``load_state_dict`` and ``.to()``. They also notice edits through ``.data``
+    or NumPy that change all values of a matrix, a quarter of its adjacent rows or columns, or every second, third or
+    fourth row or column. Make smaller edits under ``torch.no_grad()`` without ``.data``.
 
     Raises:
-        ValueError: K is no whole number ≥ 1.
+        ValueError: K is not an integer ≥ 1.
     """
 
     layers: int
@@ -130,11 +131,11 @@ class UnrolledNetwork(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name != "training" and "_prepared" in self.__dict__:  # the layers may be others now
+        if name != "training" and "_prepared" in self.__dict__:  # the assignment may have replaced a parameter
             self.__dict__["_prepared"] = self._prepare()
 
     def _prepare(self) -> Any:
-        """What is kept between calls, empty."""
+        """Returns an empty cache of packed weights."""
         return ops.NetworkCache()
 
     @property
@@ -145,7 +146,9 @@ class UnrolledNetwork(nn.Module):
     def weights(self, weights: Weights) -> None:
         _checks.choice("weights", weights, ("full", "bf16"))
         if weights == "bf16" and not self.tensors:
-            raise ValueError(f'weights="bf16" is for layers in one native call, which {type(self).__name__} has not')
+            raise ValueError(
+                f'weights must be "full" for {type(self).__name__}, which does not run in one native call, got "bf16"'
+            )
         self._weights = weights
 
     def forward(
@@ -154,13 +157,13 @@ class UnrolledNetwork(nn.Module):
         """Reconstructs x from ``y``.
 
         Args:
-            y: (..., m), with any leading shape.
-            x0: where to start, (..., n); zero by default.
-            return_layers: return the output of every layer.
-            depth: run so many layers only, the first.
+            y: the measurements (..., m), with any batch shape.
+            x0: the start (..., n). The default is zero.
+            return_layers: whether to return the outputs of all layers.
+            depth: the number of layers to run. The default is K.
 
         Returns:
-            (..., n), or (K, ..., n) with ``return_layers``.
+            The reconstruction (..., n), or the outputs of all layers (K, ..., n) with ``return_layers``.
 
         Raises:
             TypeError: ``y`` is not floating point, or has another dtype than the network.
@@ -169,8 +172,8 @@ class UnrolledNetwork(nn.Module):
         """
         if self._weights == "bf16" and self._matrix().dtype != torch.float32:
             raise ValueError(
-                f'weights="bf16" rounds those of a float32 network, but they are {self._matrix().dtype}: use .float() '
-                'or set weights to "full"'
+                f'weights="bf16" needs a float32 network, but its weights are {self._matrix().dtype}: use .float() or '
+                'set weights to "full"'
             )
         if depth is None and isinstance(return_layers, bool) and not ops.is_tracing():
             out = self._at_once(y, x0, return_layers)
@@ -185,7 +188,7 @@ class UnrolledNetwork(nn.Module):
         return self._run(y, x0, depth, return_layers)
 
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
-        """All layers in one native call; None where arguments need a check, or no kernel takes them as they are."""
+        """Runs all layers in one native call, or returns None if arguments need a check or no kernel supports them."""
         tensors = tensors_of(self, self.tensors) if self.tensors else None
         if not tensors:
             return None
@@ -195,23 +198,23 @@ class UnrolledNetwork(nn.Module):
         )
 
     def layers_summary(self) -> Table:
-        """What each layer has learned: a table, a row a layer, which prints as text."""
+        """Returns the parameters of the layers as a table with one row for each layer. ``print`` shows it as text."""
         with torch.no_grad():
             return Table({"layer": k, **self._layer(k)} for k in range(self.layers))
 
     def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        """The layers as the kernels take them; of networks that run in one call."""
+        """Returns the structure and the parameters of a network that runs in one native call."""
         raise NotImplementedError
 
     def _measured(self, y: Tensor) -> Tensor:
-        """What the layers see of y."""
+        """Returns the measurements that the layers use, which may be a linear function of y."""
         return y
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         with own_precision(y):  # autocast would have a parametrization make matrices of half precision
             form, p = self._describe()
         y = self._measured(y)
-        if y.is_complex():  # .to(dtype) of a module turns real parameters complex, or leaves them behind
+        if y.is_complex():  # .to(dtype) of a module makes real parameters complex, or does not convert them
             small = ([(t.real if t.is_complex() else t).to(y.real.dtype) for t in group] for group in p[2:])
             p = ops.Parameters(p.W1, p.W2, *small)
         if self._weights == "bf16" and not ops.differentiable(y, x0, *(t for group in p for t in group)):
@@ -220,7 +223,7 @@ class UnrolledNetwork(nn.Module):
         frozen = _frozen(p, depth) if learns and not torch.compiler.is_compiling() else 0
         if not frozen:
             return run(form.part(0, depth), p.part(0, depth), y, x0, keep=return_layers)[0]
-        # Layers that learn nothing, and that nothing before them learns from, need no gradient.
+        # The layers before the first layer that learns need no gradient.
         with torch.no_grad():
             first, s = run(form.part(0, frozen), p.part(0, frozen), y, x0, keep=return_layers)
         start, state = first[-1] if return_layers else first, None if form.scheme == "proximal_gradient" else s
@@ -228,7 +231,7 @@ class UnrolledNetwork(nn.Module):
         return torch.cat([first, x]) if return_layers else x
 
     def _layer(self, k: int) -> dict[str, float]:
-        """The meaning of a layer's parameters: those that are numbers, and the mean of those that are vectors."""
+        """Returns the parameters of a layer by name: numbers as they are, and vectors by their mean."""
         form, p = self._describe()
 
         def of(values: Sequence[Tensor]) -> float:
@@ -254,7 +257,7 @@ class UnrolledNetwork(nn.Module):
         return y, x0
 
     def _matrix(self) -> Tensor:
-        """One of its matrices, which says where and in which precision it works."""
+        """Returns a matrix of the network, whose device and dtype are those of the network."""
         A: Any = self.A
         assert isinstance(A, Tensor)
         return A

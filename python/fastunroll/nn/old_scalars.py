@@ -1,4 +1,4 @@
-"""State dicts in which a number is a tensor of shape (): modules now hold it as a parameter of shape (1,)."""
+"""Loads old state dicts, in which scalars have the shape (). Modules now store scalars in the shape (1,)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 def accept_old_scalars(module: nn.Module) -> None:
-    """Lets ``load_state_dict`` take a tensor of shape () for each parameter of shape (1,), of submodules too.
+    """Makes ``load_state_dict`` accept a tensor of shape () for each parameter of shape (1,), also in submodules.
 
-    Libraries that shard parameters refuse those of shape (), which versions before 0.2 had.
+    Versions before 0.2 stored scalars in the shape (), which libraries that shard parameters refuse.
     """
     module.register_load_state_dict_pre_hook(_reshape)
 

@@ -1,4 +1,4 @@
-"""What TiLISTA and ALISTA share: one W for all layers, learned or not, and a step and a threshold for each."""
+"""The base class of TiLISTA and ALISTA, which have one W for all layers, and a step and a threshold for each layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How LAMP and LVAMP estimate x from x plus Gaussian noise of known variance, with parameters for each layer."""
+"""The shrinkage of LAMP and LVAMP, which estimates x from x plus Gaussian noise of known variance."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Shrinkage(nn.Module):
     prox: str
 
     def values(self, depth: int) -> Tensor:
-        """(depth, 2): the two numbers of each of the first layers."""
+        """Returns the two numbers of each of the first layers, (depth, 2)."""
         raise NotImplementedError
 
     def layer(self, k: int) -> dict[str, float]:
-        """What layer k has learned."""
+        """Returns the parameters of layer k by name."""
         raise NotImplementedError
 
 
 class SoftShrinkage(Shrinkage):
-    """s·S_θ(r) with θ = α·√variance.
+    """The soft threshold s·S_θ(r) with θ = α·√variance.
 
     Attributes:
         log_alpha, log_scale: K logarithms of α and s, of shape (1,).
@@ -53,7 +53,7 @@ class SoftShrinkage(Shrinkage):
 
 
 class BernoulliGaussianShrinkage(Shrinkage):
-    """:func:`fastunroll.reference_adaptive.bernoulli_gaussian`.
+    """The conditional mean of a Bernoulli–Gaussian signal, :func:`fastunroll.reference_adaptive.bernoulli_gaussian`.
 
     Attributes:
         log_power, logit: K logarithms of the power of nonzeros, and of density/(1 − density), of shape (1,).

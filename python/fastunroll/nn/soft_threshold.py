@@ -13,14 +13,14 @@ from .old_scalars import accept_old_scalars
 
 
 class SoftThreshold(nn.Module):
-    """S_θ(x) = sign(x)·max(|x| − θ, 0) with a learned threshold.
+    """The soft threshold S_θ(x) = sign(x)·max(|x| − θ, 0) with a learned θ.
 
     Args:
-        theta: initial threshold, a number ≥ 0.
-        shape: shape of the learned threshold, which must broadcast with the input: ``(1,)`` for one number (default),
-            ``(n,)`` for one a coordinate, ``(channels, 1, 1)`` for one a channel.
-        device: where the parameter lives.
-        dtype: its type, real.
+        theta: the initial threshold, a number ≥ 0.
+        shape: the shape of the learned threshold, which must broadcast with the input: ``(1,)`` for a single threshold
+            (the default), ``(n,)`` for one threshold for each element, ``(channels, 1, 1)`` for one for each channel.
+        device: the device of the parameter.
+        dtype: the real dtype of the parameter.
 
     Raises:
         TypeError: ``theta`` is not a number, or ``dtype`` not real floating point.
@@ -49,7 +49,7 @@ class SoftThreshold(nn.Module):
         accept_old_scalars(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` of any shape that ``theta`` broadcasts with, real or complex."""
+        """Shrinks ``x``, real or complex, which has any shape that ``theta`` broadcasts with."""
         theta = self.theta
         return soft_threshold(x, theta.reshape(()) if theta.shape == (1,) else theta)
 

@@ -11,20 +11,20 @@ from .network import UnrolledNetwork, exponentials, logarithms, starting_matrix
 
 
 class StepLISTA(UnrolledNetwork):
-    """K layers x⁺ = S_{λt}(x − t Aᵀ(A x − y)), of which only the steps t_k are learned.
+    """K layers x⁺ = S_{λt}(x − t Aᵀ(A x − y)), which learn only their steps t_k.
 
-    Whatever the steps, each layer is a proximal gradient step on ½‖A x − y‖² + λ‖x‖₁, so a solution stays one. It
-    starts as exactly ISTA: t_k = 1/‖A‖².
+    With any steps, each layer is a proximal gradient step on ½‖A x − y‖² + λ‖x‖₁, so it does not change a solution. The
+    network starts exactly as ISTA, with t_k = 1/‖A‖².
 
     Args:
-        A: (m, n), real or complex, finite and not zero.
-        layers: K ≥ 1.
+        A: the matrix (m, n), real or complex, finite and not zero.
+        layers: the number K ≥ 1 of layers.
         lam: λ ≥ 0.
-        device: where it lives; that of ``A`` by default.
-        dtype: its real type; that of ``A`` by default.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the real dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
-        A: (m, n), a buffer.
+        A: the matrix (m, n), a buffer.
         log_step: K logarithms of t_k, of shape (1,).
 
     Raises:

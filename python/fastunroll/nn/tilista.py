@@ -1,4 +1,4 @@
-"""TiLISTA: one learned matrix, and a step and a threshold a layer."""
+"""TiLISTA: a network with one learned matrix, and a learned step and threshold for each layer."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from .one_matrix import OneMatrixNetwork
 
 
 class TiLISTA(OneMatrixNetwork):
-    """K layers x⁺ = P_θ(x + t Wᵀ(y − A x)) with one W for all layers, which is learned with t_k and θ_k.
+    """K layers x⁺ = P_θ(x + t Wᵀ(y − A x)), which learn one W for all layers, and t_k and θ_k for each layer.
 
-    P is the soft threshold that lets the largest p_k % pass. Without selection it starts as exactly ISTA: W = A,
+    P is the soft threshold, but does not shrink the largest p_k %. Without selection it starts as exactly ISTA: W = A,
     t_k = 1/‖A‖², θ_k = λ/‖A‖².
 
     Args:
-        A: (m, n), real or complex, finite and not zero.
-        layers: K ≥ 1.
-        lam: λ ≥ 0. From θ = 0 thresholds do not learn.
-        selection: percentages (p, p_max): in layer k = 0, 1, … the min(p·(k + 1), p_max) % largest magnitudes that
-            exceed θ pass as they are. None for none.
-        device: where it lives; that of ``A`` by default.
-        dtype: its real type; that of ``A`` by default.
+        A: the matrix (m, n), real or complex, finite and not zero.
+        layers: the number K ≥ 1 of layers.
+        lam: λ ≥ 0. Thresholds that start at θ = 0 do not learn.
+        selection: the percentages (p, p_max) of support selection, or None for no selection. Layer k = 0, 1, … does
+            not shrink the min(p·(k + 1), p_max) % largest magnitudes if they exceed θ.
+        device: the device of the network. The default is the device of ``A``.
+        dtype: the real dtype of the network. The default is the dtype of ``A``.
 
     Attributes:
-        A: (m, n), a buffer.
+        A: the matrix (m, n), a buffer.
         W: (m, n).
         log_step, log_theta: K logarithms of t_k and θ_k, of shape (1,).
 
