@@ -23,30 +23,31 @@ _POSITIVE = frozenset({"step", "theta", "rho", "tau", "sigma"})
 
 
 class Unrolled(nn.Module):
-    """K iterations of a classical algorithm on min ½‖A x − y‖² + λ·R(x) as K layers, whose numbers are learned.
+    """K iterations of a classical algorithm for min ½‖A x − y‖² + λ·R(x) as the K layers of a network.
 
-    The network starts as the algorithm itself: steps 1/‖A‖², thresholds λ/‖A‖², the scheme's own momenta. Then each
-    layer learns numbers of its own, and parameters of the operator and of the proximal operator are learned too.
+    The network starts as the algorithm: with the step 1/‖A‖², the threshold λ/‖A‖² and the momenta of the scheme. Each
+    layer learns its own step, threshold and momentum. Parameters of the operator and of the proximal operator are
+    learned too.
 
     Args:
         scheme: of :mod:`fastunroll.schemes`, such as ``fu.schemes.FISTA()``.
         operator: A, a matrix (m, n), or a linear operator with ``A(x)`` and ``A.adjoint(y)``.
         prox: of :mod:`fastunroll.prox`, such as ``fu.prox.L1()``, or your own :class:`fastunroll.prox.Proximal`.
         layers: K ≥ 1.
-        lam: λ ≥ 0, the weight of R to start with. With λ = 0 thresholds are zero, and stay it.
-        step: 1/‖A‖² by default, from ``A.norm()``.
-        learn: which numbers are learned, by name: all by default. ``()`` learns none. The others are parameters that
-            require no gradient.
-        device: where the numbers live; that of the operator by default.
-        dtype: their type; that of the operator by default, or PyTorch's.
+        lam: the weight λ ≥ 0 of R at the start. A threshold of zero does not learn.
+        step: the step at the start. The default is 1/‖A‖², from ``A.norm()``.
+        learn: the names of the numbers that are learned, such as ``("step", "theta")``. The default is all, and ``()``
+            learns none. Numbers that are not learned are parameters that require no gradient.
+        device: the device of the numbers. The default is the device of the operator.
+        dtype: the dtype of the numbers. The default is the real dtype of the operator, or the default of PyTorch.
 
     Attributes:
         scheme, operator, prox: the pieces.
         log_step, log_theta, beta, …: a list for each number of the scheme, K parameters of shape (1,). Numbers that
             stay positive are kept as logarithms.
 
-    All layers are one native call for matrices, compiled schemes and compiled proximal operators; else they run one by
-    one in PyTorch. :meth:`explain` says which.
+    All layers run in one native call if A is a matrix and the scheme and the proximal operator are compiled. Otherwise
+    they run one by one in PyTorch. :meth:`explain` says which, and why.
 
     Raises:
         TypeError: a piece is of another kind, or ``dtype`` is not real floating point.
