@@ -271,6 +271,13 @@ def test_checkpoints_change_nothing() -> None:
         assert a is None or torch.allclose(a, b, rtol=1e-12)
 
 
+def test_checkpoints_under_transforms() -> None:
+    """torch.func knows no checkpoints, so all layers are kept there."""
+    net, y = make("FISTA", "blur", "L1"), data("blur")
+    found = torch.func.grad(lambda y: net(y, checkpoint=1).square().sum())(y)
+    assert relative_error(found, torch.func.grad(lambda y: net(y).square().sum())(y)) < 1e-12
+
+
 def test_any_leading_shape() -> None:
     net, y = make("FISTA", "blur", "L1"), data("blur")
     assert torch.allclose(net(y[0]), net(y)[0])

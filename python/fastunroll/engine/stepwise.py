@@ -60,7 +60,9 @@ def run(
     if keep:
         out, s = layers(scheme, linear, shrink, data, x, s, 0, count)
         return torch.stack(out), s
-    size = segment if 0 < segment < count and torch.is_grad_enabled() else count
+    # The transforms of torch.func know no checkpoints: there, all layers are kept.
+    keeps_few = 0 < segment < count and torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active()
+    size = segment if keeps_few else count
     for first in range(0, count, size):
         part = scheme, linear, shrink, data, x, s, first, min(first + size, count)
         out, s = layers(*part) if size == count else checkpoint(layers, *part, use_reentrant=False)
