@@ -10,6 +10,7 @@ import pytest
 import torch
 from cases import relative_error
 from fastunroll import prox, schemes
+from problems import Opaque
 from torch import Tensor
 
 LAM, DOUBLE = 0.05, torch.float64
@@ -52,26 +53,13 @@ def problem() -> tuple[Tensor, Tensor]:
     return A, torch.randn(4, 18, generator=g, dtype=DOUBLE)
 
 
-class Operator:
-    """The matrix as an operator."""
-
-    def __init__(self, A: Tensor) -> None:
-        self.A = A
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x @ self.A.mT
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return y @ self.A
-
-
 @pytest.mark.parametrize("is_operator", [False, True], ids=["matrix", "operator"])
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", CONVEX)
 def test_a_solution_is_a_fixed_point(name: str, solver: str, is_operator: bool) -> None:
     A, y = problem()
     operator, history = CONVEX[name](), fu.solvers.History()
-    given = Operator(A) if is_operator else A
+    given = Opaque(A) if is_operator else A
     x = SOLVERS[solver](given, y, LAM, prox=operator, iterations=5000, tol=1e-9, history=history)
     moved = operator.prox(x - (x @ A.mT - y) @ A, torch.tensor(LAM, dtype=DOUBLE)) - x
     assert moved.norm() < 1e-4 * x.norm()

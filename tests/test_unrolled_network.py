@@ -12,6 +12,7 @@ import pytest
 import torch
 from cases import relative_error
 from fastunroll import prox, schemes
+from problems import Opaque
 from torch import Tensor
 
 M, N, LAYERS = 7, 12, 4
@@ -47,17 +48,8 @@ class Blur(fu.operators.LinearOperator):
         return torch.fft.irfft2(torch.fft.rfft2(b) / (power + rho), s=self.shape_in)
 
 
-class Pair:
-    """An operator that is no LinearOperator: what other libraries have."""
-
-    def __init__(self, A: Tensor) -> None:
-        self.A = A
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x @ self.A.mT
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return y @ self.A.conj()
+class Pair(Opaque):
+    """An operator that is no LinearOperator, like those of other libraries."""
 
     def norm(self) -> float:
         return float(torch.linalg.matrix_norm(self.A, 2))
