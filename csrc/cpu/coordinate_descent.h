@@ -14,8 +14,8 @@ template <class T> inline T soft(T z, T limit, bool nonnegative) {
 constexpr int row_unit = 4;       // vectors by which rows are padded
 constexpr int most_together = 4;  // coordinates that move between two passes over all
 
-// Of the coordinates that are equal modulo so many, the one that moves furthest is a candidate: with every instruction
-// set the same.
+// The number of classes of coordinates. A class holds the coordinates with the same remainder, and its candidate is the
+// coordinate that moves furthest. The candidates are the same with every instruction set.
 template <class T> constexpr int classes = 64 / int(sizeof(T));
 
 template <class T> struct Candidates {

@@ -63,8 +63,9 @@ def unrolled(
             of the shape of y.
         return_layers: return every layer.
         return_state: return the second state after the last layer too, with which another call can go on.
-        checkpoint: for gradients, keep every so many layers only, and compute the others again in the backward pass:
-            less memory for one more forward pass. The square root of K is a good number. Not with ``return_layers``.
+        checkpoint: the number of layers between two outputs that are kept for gradients. The backward pass computes the
+            other layers again: less memory for one more forward pass. The square root of K is a good number. Not with
+            ``return_layers``.
 
     Returns:
         (..., n), or (K, ..., n) with ``return_layers``; with ``return_state``, a pair.

@@ -25,7 +25,7 @@ def run(
 ) -> tuple[Tensor, Tensor | None]:
     """The last layer, (..., n), or with ``keep`` all of them, (K, ..., n); and the second state.
 
-    segment: with gradients, keep every so many layers only; 0 keeps all.
+    segment: the number of layers between two outputs that are kept for gradients; 0 keeps all.
     """
     engine = _compiled if net.unsupported_reason() is None else _stepwise
     return engine(net, y, x0, s0, keep, segment)

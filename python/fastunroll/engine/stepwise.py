@@ -53,7 +53,8 @@ def run(
 ) -> tuple[Tensor, Tensor | None]:
     """``count`` layers from x0: the last x, or all of them with ``keep``; and the second state.
 
-    segment: with gradients, keep every so many layers only, and compute the others again in the backward pass.
+    segment: the number of layers between two outputs that are kept for gradients; 0 keeps all. The backward pass
+        computes the other layers again.
     """
     data, x = linear.data(y), x0
     s = scheme.initial(x, y, linear) if s0 is None else s0

@@ -119,7 +119,8 @@ class Unrolled(nn.Module):
             x0: where to start; zero by default.
             return_layers: return the output of every layer.
             operator: another A for this call, such as the mask of this scan.
-            checkpoint: for gradients, keep every so many layers only, and compute the others again.
+            checkpoint: the number of layers between two outputs that are kept for gradients. The backward pass
+                computes the other layers again.
 
         Returns:
             x, or (K, ...) with ``return_layers``.

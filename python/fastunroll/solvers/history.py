@@ -120,7 +120,7 @@ class Monitor:
             self.bar.close()
 
     def report(self, iteration: int, x: Tensor, gap: Tensor, measure: Callable[[], dict[str, Tensor]]) -> bool:
-        """After so many iterations: whether to stop. gap: what is compared with tol, (B,)."""
+        """Reports the state after ``iteration`` iterations, and returns whether to stop. tol bounds ``gap``, (B,)."""
         if self.history is not None:
             self.history.add(iteration, {name: value.detach() for name, value in measure().items()})
         if self.progress:

@@ -256,7 +256,7 @@ class Lasso:
                 :meth:`lambda_max` is for it.
             tol: relative to ½‖y‖². What float32 does not reach is finished in double precision.
             x0: (..., n), where to start, such as the output of a network; zero by default.
-            max_iter: at most so many steps a sample.
+            max_iter: the largest number of steps for a sample.
 
         Returns:
             :class:`LassoResult`, with arrays of Y's kind.

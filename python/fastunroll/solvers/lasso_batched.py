@@ -78,7 +78,7 @@ def _newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
 
 
 def newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
-    """As ``_newton``, for samples whose supports no other could replace, so many at a time as fit into memory."""
+    """Runs ``_newton`` in parts that fit into memory, for the samples whose supports no other support could replace."""
     fits = (x != 0).sum(-1) <= (x.shape[1] if p.ridge > 0 else p.A.shape[0] + SUPPORT_SLACK)
     out = x.clone()
     rows = fits.nonzero()[:, 0]

@@ -117,7 +117,7 @@ def lasso(
         lam: λ > 0: a number, or one a sample (...).
         tol: relative duality gap (P − D) / (½‖y‖²) to reach.
         x0: (..., n), where to start.
-        max_iter: at most so many steps a sample.
+        max_iter: the largest number of steps for a sample.
         weights: w, (n,).
         nonnegative: require x ≥ 0.
         ridge: μ ≥ 0, of the elastic net.

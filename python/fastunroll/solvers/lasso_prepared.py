@@ -23,7 +23,7 @@ def is_supported(A: Tensor) -> bool:
 
 
 def pays(A: Tensor, samples: int) -> bool:
-    """Whether so many samples cost less with the Gram matrix of all columns than each by itself."""
+    """Whether this number of samples costs less with the Gram matrix of all columns than one by one."""
     n, size = A.shape[1], A.element_size()
     return A.layout == torch.strided and n**2 * size <= LARGEST_GRAM and samples * SHARE >= n * size
 
