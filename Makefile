@@ -87,7 +87,7 @@ bench: .venv/rivals
 	$(call measure,$(LAYERS),targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
 
 bench-solvers: .venv/rivals
-	$(call measure,lasso lasso_single,lasso_targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
+	$(call measure,lasso lasso_single fista_operators,lasso_targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
 
 bench-networks: .venv/rivals
 	$(BIN)/python bench/networks.py $(ARGS)
