@@ -29,6 +29,8 @@ from .network import network as network
 from .network_cache import NetworkCache as NetworkCache
 from .products import outer as outer
 from .products import product as product
+from .samples import plain_layers as plain_layers
+from .samples import sample_layers as sample_layers
 from .soft_threshold import soft_threshold as soft_threshold
 from .spec import NetworkSpec as NetworkSpec
 from .spec import Parameters as Parameters
