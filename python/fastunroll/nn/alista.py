@@ -6,15 +6,17 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..arrays import as_tensor, takes_arrays
 from .network import starting_matrix
 from .one_matrix import OneMatrixNetwork
 
 
+@takes_arrays("A")
 def analytic_weights(A: Tensor) -> Tensor:
     """Returns the analytic weights W (m, n) of ALISTA, which have a small coherence |w_iᴴa_j| for i ≠ j.
 
     W minimises ‖WᴴA‖_F subject to w_iᴴa_i = 1. It is (AAᴴ)⁻¹A with scaled columns. If A does not have full row rank,
-    the pseudo-inverse replaces the inverse. A zero column stays zero.
+    the pseudo-inverse replaces the inverse. A zero column stays zero. An array A gives an array of its kind.
     """
     exact = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
     W = torch.linalg.pinv(exact @ exact.mH, hermitian=True) @ exact
@@ -76,6 +78,7 @@ class ALISTA(OneMatrixNetwork):
         super().__init__(layers, *A.shape)
         decay = _checks.share("decay", decay)
         lam = _checks.not_negative("lam", lam)
+        W = as_tensor(W, "W")
         if W is not None and _checks.finite_matrix("W", W).shape != A.shape:
             raise ValueError(f"W must be {_checks.shape_text(A.shape)} as A is, got {_checks.shape_text(W.shape)}")
         self._start(A, [1.0] * layers, [lam * decay**k for k in range(layers)], selection)

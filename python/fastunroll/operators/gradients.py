@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from .. import arrays
 from .._checks import shape_text
 from .._precision import own_precision
 from ..ops.tensors import has_tangents
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
 Method = Callable[["LinearOperator", Tensor], Tensor]
 
 OTHER = {"forward": "adjoint", "adjoint": "forward"}
+
+
+def with_arrays(method: Method) -> Method:
+    """Returns ``method``, a product with a tensor, which also takes an array and answers in its kind."""
+
+    @wraps(method)
+    def product(self: LinearOperator, x: Tensor) -> Tensor:
+        if arrays.is_array(x):
+            return arrays.answered(partial(method, self), x)
+        return method(self, x)
+
+    return product
+
 
 _FIXES = {
     "NoneType": "a return is missing",
