@@ -190,7 +190,7 @@ def test_tuning_by_a_build_for_cuda_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], devices: int, why: str
 ) -> None:
     cuda = torch.device("cuda", 0)
-    monkeypatch.setitem(backends._backends, "cuda", CudaBackend(object()))
+    monkeypatch.setitem(backends.BACKENDS, "cuda", CudaBackend(object()))
     monkeypatch.setattr(_fastunroll, "cuda_devices", lambda: (devices, why))
     assert backends.problem(cuda) == fu.backend().cuda_problem == why
     with pytest.raises(SystemExit, match="2"):

@@ -86,7 +86,7 @@ class CachedLasso:
         does not converge gets the x of the smallest gap, whose objective is at most that of zero.
 
         Raises:
-            MemoryError: a solution has so many nonzeros that their Gram matrix has no room.
+            MemoryError: the Gram matrix of a solution's nonzeros does not fit into memory.
         """
         self._samples += len(y)
         p = self.problem

@@ -108,6 +108,7 @@ class Plain(Batch):
         self.residual = self.residual_at_v = p.start_residual
         self.slope: Tensor | None = p.start_slope
         self.iterate_before, self.residual_before = self.iterate, self.residual
+        self.finite = bool(p.y.isfinite().all())
         self.lowest = self.objective() if rule.monotone else None
         given = p.y, p.lam, rule.step, self.iterate, self.residual
         self.fused = p.A is None and p.is_lasso and not rule.by_sample and ops.is_step_supported(*given)
@@ -134,6 +135,11 @@ class Plain(Batch):
         if not isinstance(self.beta, float):
             return now + column(self.beta, now) * (now - before)
         return torch.lerp(before, now, 1 + self.beta) if self.beta else now
+
+    def extrapolated_residual(self) -> Tensor:
+        """r + β(r − r_before), the residual at v. An infinite residual stays infinite, where ∞ − ∞ is NaN."""
+        at_v = self.extrapolated(self.residual, self.residual_before)
+        return at_v if self.finite else torch.where(self.residual.isinf(), self.residual, at_v)
 
     def can_fuse(self, product: Tensor) -> bool:
         """Whether a native pass may read a product. After a product with a gradient, PyTorch makes all passes."""
@@ -165,7 +171,7 @@ class Plain(Batch):
             self.residual_before = self.residual
             self.residual = self.active.residual(following)
             self.gather_momentum(self.take_back() if rule.monotone else None, uphill)
-            self.residual_at_v = self.extrapolated(self.residual, self.residual_before)
+            self.residual_at_v = self.extrapolated_residual()
             return
         if rule.accelerated:
             self.gather_momentum()
@@ -180,7 +186,8 @@ class Plain(Batch):
             residual = product - self.p.y
         else:
             residual = self.active.residual(following)
-        self.residual, self.residual_at_v = residual, self.extrapolated(residual, self.residual)
+        self.residual, self.residual_before = residual, self.residual
+        self.residual_at_v = self.extrapolated_residual()
 
     def gather_momentum(self, rejected: Tensor | None = None, uphill: Tensor | None = None) -> None:
         """Computes β of the next iteration, for all samples or for each."""
