@@ -366,9 +366,9 @@ BAD: dict[str, Refused] = {
     "y of an operato": (
         lambda: fu.nn.Unrolled(schemes.FISTA(), Blur(), L1, 3)(torch.randn(3, 4, 4, dtype=DOUBLE)), ValueError, "5, 6",
     ),
-    "x0 of an operato": (
+    "x0 of an operator": (
         lambda: fu.nn.Unrolled(schemes.FISTA(), Blur(), L1, 3)(data("blu"), data("blu")[:2]), ValueError,
-        r"x0 must have the shape \(3, 5, 6\), with the samples of y, got \(2, 5, 6\)",
+        "x0 must have the shape (3, 5, 6), with the samples of y, got (2, 5, 6)",
     ),
     "both": (
         lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 3)(data("matrix"), None, True, checkpoint=1), ValueError,

@@ -240,11 +240,10 @@ def require_matrices(name: str, given: Tensor | Sequence[Tensor], shape: tuple[i
     found = listed(given)
     if not found:
         raise ValueError(f"{name} must hold a matrix, got an empty list")
-    if shape is None:
-        shape = _checks.matrix(name, found[0]).shape
-    if all(type(w) in (Tensor, torch.nn.Parameter) and w.shape == shape and w.is_floating_point() for w in found):
-        return shape  # quickly: every call of a network that learns comes here
-    rows, columns = shape
+    rows, columns = _checks.matrix(name, found[0]).shape if shape is None else shape
+    usual = (rows, columns)
+    if all(type(w) in (Tensor, torch.nn.Parameter) and w.shape == usual and w.is_floating_point() for w in found):
+        return usual  # quickly: every call of a network that learns comes here
     for k, w in enumerate(found):
         label = f"{name}[{k}]" if len(found) > 1 else name
         if _checks.matrix(label, w).shape != (rows, columns):

@@ -18,7 +18,7 @@ from ..engine.run import run_compiled
 from ..nn import ALISTA, LISTACP, LISTACPSS, LISTASS, StepLISTA, UnrolledNetwork
 from ..nn.adaptive import rows_of
 from ..nn.shrinkage import Shrinkage
-from ..prox import L1, SupportSelection, soft_threshold
+from ..prox import L1, Proximal, SupportSelection, soft_threshold
 from ..reference import largest
 from ..steps import GradientStep, listed
 from .stepwise import StepwiseNetwork
@@ -40,6 +40,7 @@ class Converted(StepwiseNetwork):
 
     step_sign: Tensor
     theta_sign: Tensor
+    prox: Proximal
     support_sizes: tuple[int, ...]
     one_call: bool
 
@@ -59,7 +60,7 @@ class Converted(StepwiseNetwork):
         if isinstance(linear, GradientStep) and linear.step is not None:
             step = [sign * t for sign, t in zip(self.step_sign, listed(linear.step), strict=True)]
             linear = GradientStep(linear.A, linear.W, step)
-        theta = [sign * t for sign, t in zip(self.theta_sign, pieces["theta"], strict=True)]
+        theta = [sign * t for sign, t in zip(self.theta_sign, pieces["theta"] or (), strict=True)]
         return {"scheme": pieces["scheme"], "linear": linear, "prox": self.prox, "theta": theta, "gain": None}
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:

@@ -65,9 +65,10 @@ class FusedLISTA(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor | list[Tensor]:
         """Maps y (..., m) to x (..., n), or to a list of the outputs of all layers."""
-        linear, options = AffineStep(self._W.weight, self._S.weight), {"return_layers": self._return_layers}
-        out = unrolled(y, linear, _L1, self._theta(), layers=self._layers, **options)
-        return list(out) if self._return_layers else out
+        linear, keep = AffineStep(self._W.weight, self._S.weight), self._return_layers
+        out = unrolled(y, linear, _L1, self._theta(), layers=self._layers, return_layers=keep)
+        assert isinstance(out, Tensor)  # and not a pair with a state
+        return list(out) if keep else out
 
     def _theta(self) -> list[Tensor]:
         """Returns 1 or K thresholds.

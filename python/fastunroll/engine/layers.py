@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, TypedDict
 
 import torch
@@ -151,7 +152,7 @@ def tensors(name: str, values: Values | None, like: Tensor) -> list[Tensor]:
     if values is None:
         return []
     several = [as_tensor(value, name) for value in listed(as_tensor(values, name))]
-    if not several or not all(isinstance(v, (int, float, Tensor)) for v in several):
+    if not several or not all(isinstance(v, (Real, Tensor)) for v in several):
         raise TypeError(
             f"{name} must be a number, a torch.Tensor, or a list of these with one for each layer, got "
             f"{_checks.shown(values)}"

@@ -17,8 +17,12 @@ def analytic_weights(A: Tensor) -> Tensor:
 
     W minimises ‖WᴴA‖_F subject to w_iᴴa_i = 1. It is (AAᴴ)⁻¹A with scaled columns. If A does not have full row rank,
     the pseudo-inverse replaces the inverse. A zero column stays zero. An array A gives an array of its kind.
+
+    Raises:
+        TypeError: A is not floating point.
+        ValueError: A is not a matrix.
     """
-    exact = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
+    exact = _checks.matrix("A", A).detach().to(torch.complex128 if A.is_complex() else torch.float64)
     W = torch.linalg.pinv(exact @ exact.mH, hermitian=True) @ exact
     scale = (W.conj() * exact).sum(0).real
     return torch.where(scale > 0, W / torch.where(scale > 0, scale, 1.0), 0.0).to(A.dtype)

@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import _checks
 from ..engine.layers import Pieces
 from ..operators.dense import spectral_norm
-from ..prox import L1
+from ..prox import L1, Proximal
 from ..schemes import ProximalGradient
 from ..steps import GradientStep
 from .network import UnrolledNetwork, exponentials, logarithms, starting_matrix
@@ -61,7 +61,7 @@ class StepLISTA(UnrolledNetwork):
     ) -> None:
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
-        self.prox = L1()
+        self.prox: Proximal = L1()
         self.lam = _checks.not_negative("lam", lam)
         self.register_buffer("A", A.clone())
         self.log_step = logarithms([1 / spectral_norm(A) ** 2] * layers, A)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .. import arrays
+from .. import _checks, arrays
 from .._checks import shape_text
 from .._precision import own_precision
 from ..ops.tensors import has_tangents
@@ -51,8 +51,8 @@ def with_gradient(name: str, method: Method) -> Method:
 
     @wraps(method)
     def product(self: LinearOperator, x: Tensor) -> Tensor:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"an operator takes a torch.Tensor, got {type(x).__name__}: use torch.as_tensor(x)")
+        if not (isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())):
+            _checks.tensor("x", x)  # raises
         with own_precision(x):
             if (torch.is_grad_enabled() and x.requires_grad) or has_tangents():
                 return _recorded(self, name, method, x)

@@ -91,16 +91,18 @@ class Proximal(nn.Module):
         """The factor by which the compiled proximal step is multiplied; None for 1."""
         return None
 
-    def forward(self, z: Tensor, theta: Tensor) -> Tensor:
+    def forward(self, z: Tensor, theta: Tensor | float) -> Tensor:
         """:meth:`prox`, whose result must be like ``z``. An array ``z`` gives an array of its kind.
 
         Raises:
-            TypeError: ``prox`` returns no tensor, or another dtype.
+            TypeError: ``z`` is not floating point, or ``prox`` returns no tensor, or another dtype.
             ValueError: ``prox`` returns another shape.
         """
         if is_array(z) or is_array(theta):
             found: Tensor = answered(self.forward, z=z, theta=theta)
             return found
+        _checks.tensor("z", z)
+        theta = theta if isinstance(theta, Tensor) else z.new_tensor(theta, dtype=z.dtype.to_real())
         x: object = self.prox(z, theta)
         name = f"{type(self).__name__}.prox"
         if not isinstance(x, Tensor):
