@@ -340,7 +340,7 @@ BAD: dict[str, Refused] = {
         lambda: fu.nn.Unrolled(schemes.FISTA, A, L1, 3), TypeError, "got the class FISTA: call it",  # type: ignore[arg-type]
     ),
     "prox": (lambda: fu.nn.Unrolled(schemes.FISTA(), A, 0.1, 3), TypeError, "prox must be a fu.prox.Proximal"),  # type: ignore[arg-type]
-    "operato": (lambda: fu.nn.Unrolled(schemes.FISTA(), "A", L1, 3), TypeError, "A must be a matrix"),
+    "operator": (lambda: fu.nn.Unrolled(schemes.FISTA(), "A", L1, 3), TypeError, "A must be a matrix"),
     "layers": (lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 0), ValueError, "layers must be a whole number ≥ 1"),
     "lam": (lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 3, lam=-1), ValueError, "lam must be"),
     "step": (lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 3, step=0.0), ValueError, "step must be"),
@@ -363,16 +363,16 @@ BAD: dict[str, Refused] = {
     "type of y": (
         lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 3)(torch.randn(3, 7)), TypeError, "must have one dtype",
     ),
-    "y of an operato": (
+    "y of an operator": (
         lambda: fu.nn.Unrolled(schemes.FISTA(), Blur(), L1, 3)(torch.randn(3, 4, 4, dtype=DOUBLE)), ValueError, "5, 6",
     ),
     "x0 of an operator": (
-        lambda: fu.nn.Unrolled(schemes.FISTA(), Blur(), L1, 3)(data("blu"), data("blu")[:2]), ValueError,
+        lambda: fu.nn.Unrolled(schemes.FISTA(), Blur(), L1, 3)(data("blur"), data("blur")[:2]), ValueError,
         "x0 must have the shape (3, 5, 6), with the samples of y, got (2, 5, 6)",
     ),
     "both": (
         lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 3)(data("matrix"), None, True, checkpoint=1), ValueError,
-        "use one or the othe",
+        "use one or the other",
     ),
 }  # fmt: skip
 
