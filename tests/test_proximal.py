@@ -235,7 +235,7 @@ BAD: dict[str, Refused] = {
     "selection of a box": (lambda: prox.SupportSelection(2, prox.Box()), TypeError, "prox must be L1"),
     "sizes without a layer": (
         lambda: prox.SupportSelection((1, 2)).prox(torch.zeros(2, 4), THETA), ValueError,
-        r"support_sizes must be one number outside of a network, got \(1, 2\): use prox.at_layer",
+        "support_sizes must be one number outside of a network, got (1, 2): use prox.at_layer",
     ),
     "pixels": (lambda: prox.TotalVariation().prox(torch.zeros(4), THETA), ValueError, "of pictures"),
     "no denoise": (lambda: prox.Denoiser(3), TypeError, "a denoiser must be a module or a function"),  # type: ignore[arg-type]
