@@ -181,9 +181,12 @@ BAD: dict[str, Refused] = {
         lambda: lin.LinearOperator()(X), TypeError,
         "a linear operator must have forward(x), which returns A x, but LinearOperator has none",
     ),
-    "an array": (
-        lambda: Haar()(np.ones((2, 2))), TypeError,
-        "an operator takes a torch.Tensor, got ndarray: use torch.as_tensor(x)",
+    "a list": (
+        lambda: Haar()([[1.0, 2.0]]), TypeError, "x must be a torch.Tensor, got list: use torch.as_tensor(x)",
+    ),
+    "whole numbers": (
+        lambda: Haar()(np.ones((2, 2), int)), TypeError,
+        "x must be floating point, got torch.int64: use x.float()",
     ),
     "an adjoint of another shape, as a gradient": (
         lambda: backward_of(WrongShape()), ValueError,

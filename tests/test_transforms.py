@@ -183,7 +183,7 @@ def test_packed_weights_know_a_tensor_from_its_address() -> None:
         for i in range(20):
             w1 = base.clone()
             w1[i, 7] += 100
-            out = fu.functional.lista(y, [w1], [W2], [torch.tensor(0.1)], layers=2)
+            out = fu.unrolled(y, fu.AffineStep(w1, W2), fu.prox.L1(), 0.1, layers=2)
             wanted = fu.reference.lista(y, [w1], [W2], [torch.tensor(0.1)], torch.zeros(3, 40), 2)[-1]
             assert torch.allclose(out, wanted, atol=1e-4)
             del w1

@@ -1,4 +1,4 @@
-"""Anything that is a linear operator, here or in another library, as a :class:`LinearOperator`."""
+"""Converts matrices, functions and operators of other libraries to a :class:`LinearOperator`."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .._precision import own_precision
+from ..arrays import as_tensor
 from ..products import product
 from .linear_operator import LinearOperator
 from .norm import spectral_norm as spectral_norm
@@ -38,10 +39,11 @@ class Dense(LinearOperator, differentiable=True):
 
     A: Tensor
     same_dtype = True
+    tensors = ("A",)  # what the native calls of networks read
 
     def __init__(self, A: Tensor, *, learn: bool = False) -> None:
         super().__init__()
-        A = _checks.finite_matrices("A", A).detach().clone()
+        A = _checks.finite_matrices("A", as_tensor(A, "A")).detach().clone()
         if _checks.flag("learn", learn):
             self.A = nn.Parameter(A)
         else:

@@ -1,4 +1,4 @@
-"""An operator as one of another library."""
+"""Converts an operator to operators of other libraries."""
 
 from __future__ import annotations
 

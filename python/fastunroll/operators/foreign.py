@@ -1,4 +1,4 @@
-"""Operators of other libraries: each class knows how one of them calls its products."""
+"""Operators of other libraries. Each class calls the products of one library."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .gradients import OTHER, with_gradient
+from .gradients import OTHER, with_arrays, with_gradient
 
 if TYPE_CHECKING:
     from .composition import Composed
@@ -65,15 +65,15 @@ class LinearOperator(nn.Module):
     same_dtype = False  # whether x must have the dtype of the operator's tensors, as for a matrix
 
     def __init_subclass__(cls, *, differentiable: bool = False, **options: Any) -> None:
-        """Gives ``forward`` and ``adjoint`` their gradients.
+        """Makes ``forward`` and ``adjoint`` take arrays, and gives them their gradients.
 
         differentiable: both are compositions of differentiable functions, which keep their own gradients.
         """
         super().__init_subclass__(**options)
-        for name in () if differentiable else OTHER:
+        for name in OTHER:
             method = cls.__dict__.get(name)
             if inspect.isfunction(method):
-                setattr(cls, name, with_gradient(name, method))
+                setattr(cls, name, with_arrays(method if differentiable else with_gradient(name, method)))
 
     def __getattr__(self, name: str) -> Any:
         if "_parameters" not in self.__dict__ and not name.startswith("__"):

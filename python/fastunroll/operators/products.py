@@ -1,4 +1,4 @@
-"""Products of a solver with an operator: which dimensions are the batch, and results of the shape they must have."""
+"""Products of solvers with an operator, with checks of the batch dimensions and of the shapes of results."""
 
 from __future__ import annotations
 
