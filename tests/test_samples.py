@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+import fastunroll as fu
 import pytest
 import torch
 from fastunroll import _fastunroll, ops
@@ -156,3 +157,42 @@ def test_compiled_and_batched() -> None:
     A, y, x0, *numbers = [t.detach() for t in values]
     many = torch.vmap(lambda y: ops.sample_layers(A, y, x0, *numbers, "soft"))(torch.stack([y, 2 * y]))
     torch.testing.assert_close(many[1], ops.plain_layers(A, 2 * y, x0, *numbers, "soft")[-2:])
+
+
+@pytest.mark.parametrize("scheme", [fu.schemes.ProximalGradient(), fu.schemes.FISTA()])
+@pytest.mark.parametrize("prior", [fu.prox.L1(), fu.prox.NonNegativeL1()])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_unrolled_networks_take_the_native_call(scheme: fu.schemes.Scheme, prior: Any, keeps: bool) -> None:
+    """Values and gradients of all numbers and of A are those of the layers one by one, which checkpoints ask for."""
+    A, y, *_ = arguments(3, 5, 9, 1, start=False, momentum=False, by_coordinate=False)
+    net = fu.nn.Unrolled(scheme, fu.operators.Dense(A, learn=True), prior, 4, lam=0.02, dtype=torch.float64)
+    assert net.explain(y) == "All 4 layers run in one native call."
+    found = net(y, return_layers=keeps)
+    one_by_one = net(y.unsqueeze(0), return_layers=keeps).squeeze(-3)
+    torch.testing.assert_close(found, one_by_one, rtol=1e-11, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(net(y, return_layers=keeps), found, rtol=0, atol=0)
+    parameters = [*net.parameters()]
+    for a, b in zip(
+        torch.autograd.grad(found.square().sum(), parameters, allow_unused=True),
+        torch.autograd.grad(one_by_one.square().sum(), parameters, allow_unused=True), strict=True,
+    ):  # fmt: skip
+        torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-10, atol=1e-11)
+
+
+def test_a_state_goes_on() -> None:
+    """A call with s0 continues another one."""
+    A, y, *_ = arguments(3, 5, 9, 1, start=False, momentum=False, by_coordinate=False)
+    pieces: dict[str, Any] = {"linear": fu.steps.GradientStep(fu.operators.Dense(A), step=0.3), "prox": fu.prox.L1()}
+    first = fu.unrolled(y, scheme=fu.schemes.FISTA([0.1, 0.2, 0.3]), theta=0.01, layers=3, return_state=True, **pieces)
+    x = fu.unrolled(y, scheme=fu.schemes.FISTA(0.4), theta=0.01, layers=1, x0=first[0], s0=first[1], **pieces)
+    whole = fu.unrolled(y, scheme=fu.schemes.FISTA([0.1, 0.2, 0.3, 0.4]), theta=0.01, layers=4, **pieces)
+    torch.testing.assert_close(x, whole, rtol=1e-11, atol=1e-12)
+
+
+def test_why_layers_run_one_by_one() -> None:
+    A, y, *_ = arguments(3, 5, 9, 1, start=False, momentum=False, by_coordinate=False)
+    net = fu.nn.Unrolled(fu.schemes.ADMM(), fu.operators.Dense(A), fu.prox.L1(), 2, dtype=torch.float64)
+    assert "only GradientStep(A) is compiled" in net.explain(y)
+    net = fu.nn.Unrolled(fu.schemes.FISTA(), fu.operators.Dense(A), fu.prox.Box(0, 1), 2, dtype=torch.float64)
+    assert "the proximal operator Box is not compiled with a matrix for every sample" in net.explain(y)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from .. import _checks, ops
 from ..arrays import as_tensor
-from ..operators import LinearOperator
+from ..operators import Dense, LinearOperator
 from ..operators.products import batch_shape
-from ..prox import Kernel, Proximal
+from ..prox import L1, Kernel, NonNegativeL1, Proximal
 from ..schemes import ADMM, AMP, FISTA, HQS, ProximalGradient, Scheme
 from ..steps import AffineStep, DataStep, GradientStep, Values, listed
 
@@ -64,8 +64,15 @@ class Layers:
         rows, columns = self.first[0].shape
         return (columns, rows) if isinstance(self.linear, AffineStep) else (rows, columns)
 
+    @property
+    def has_matrix_of_each_sample(self) -> bool:
+        """Whether A is (B, m, n), a matrix for every sample."""
+        return type(self.first[0]) is Dense and self.first[0].matrix.dim() == 3
+
     def unsupported_reason(self) -> str | None:
         """Why there are no compiled layers for these pieces; None where there are."""
+        if self.has_matrix_of_each_sample:
+            return self._unsupported_reason_of_samples()
         if not self.is_dense:
             return f"{type(self.first[0]).__name__} is an operator without a matrix"
         if type(self.scheme) not in SCHEMES:
@@ -74,6 +81,21 @@ class Layers:
             return f"the proximal operator {type(self.prox).__name__} is not compiled"
         if self.theta and self.theta[0].numel() > 1 and self.prox.gain(self.theta[0]) is not None:
             return f"the compiled {type(self.prox).__name__} has one threshold for all elements"
+        return None
+
+    def _unsupported_reason_of_samples(self) -> str | None:
+        """Why there are no compiled layers over a matrix for every sample."""
+        with_such = "with a matrix for every sample"
+        if not isinstance(self.linear, GradientStep) or self.linear.via != "residual":
+            return f"of the linear steps {with_such} only GradientStep(A) is compiled"
+        if type(self.scheme) not in (ProximalGradient, FISTA):
+            return f"the scheme {type(self.scheme).__name__} is not compiled {with_such}"
+        if type(self.prox) not in (L1, NonNegativeL1) or self.gain:
+            name = "a gain" if self.gain else f"the proximal operator {type(self.prox).__name__}"
+            return f"{name} is not compiled {with_such}"
+        n = self.first[0].matrix.shape[-1]
+        if any(t.numel() != self.theta[0].numel() or t.numel() not in (1, n) for t in self.theta):
+            return f"the layers {with_such} that are compiled have one threshold, or one for each element"
         return None
 
 

@@ -13,6 +13,7 @@ from .. import ops
 from .._precision import own_precision
 from ..operators import as_operator
 from ..products import product
+from ..schemes import FISTA
 from ..steps import AffineStep, DataStep
 from . import linear, stepwise
 from .layers import SCHEMES, Layers, support_sizes
@@ -27,6 +28,10 @@ def run(
     """
     if net.unsupported_reason() is not None:
         return _run_stepwise(net, y, x0, s0, keep, segment)
+    if net.has_matrix_of_each_sample:
+        if y.dim() != 2 or not ops.is_supported_on_cpu(y) or s0 is not None or segment:
+            return _run_stepwise(net, y, x0, s0, keep, segment)
+        return _run_samples(net, y, x0, keep)
     spec, p, multiplier = compiled(net)
     data = y if multiplier is None else product(y, multiplier, adjoint=True)
     return run_compiled(spec, p, data, x0, s0, keep=keep, segment=segment)
@@ -128,6 +133,25 @@ def _gains(net: Layers) -> list[Tensor]:
 def _separate(values: Sequence[Tensor]) -> list[Tensor]:
     """Splits one tensor with the values of all layers into one tensor for each layer."""
     return [*values[0].reshape(-1, 1)] if len(values) == 1 and values[0].numel() > 1 else [*values]
+
+
+def _run_samples(net: Layers, y: Tensor, x0: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
+    """Runs layers over a matrix for every sample, by their kernel: x, and the iterate before the last."""
+    A, y = net.first[0].arguments(y=y)
+    step, theta = _stacked(net.step or [y.new_ones(())], net.count).flatten(), _stacked(net.theta, net.count)
+    momenta: Any = net.scheme.beta if isinstance(net.scheme, FISTA) else None
+    beta = None if momenta is None else _stacked(_separate(momenta), net.count).flatten()
+    kernel = net.prox.kernel
+    assert kernel is not None
+    x = ops.sample_layers(A, y, x0, step, theta, beta, kernel.name, keep)
+    start = torch.zeros_like(x[-1]) if x0 is None else x0
+    return (x if keep else x[-1]), (x[-2] if len(x) > 1 else start)
+
+
+def _stacked(values: Sequence[Tensor], count: int) -> Tensor:
+    """The values of each layer as a row, (K, …), of one entry for all layers or one for each."""
+    rows = torch.stack([t.reshape(-1) for t in values])
+    return rows.expand(count, -1)
 
 
 def _linear(net: Layers) -> Any:

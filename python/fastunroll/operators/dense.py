@@ -71,7 +71,7 @@ class Dense(LinearOperator, differentiable=True):
     def shape_out(self) -> tuple[int, ...]:  # type: ignore[override]
         return (self.matrix.shape[-2],)
 
-    def _arguments(self, **values: Tensor) -> list[Tensor]:
+    def arguments(self, **values: Tensor) -> list[Tensor]:
         """The matrix and the batches, if they fit."""
         A = self.matrix
         for name, value in values.items():
@@ -82,7 +82,7 @@ class Dense(LinearOperator, differentiable=True):
 
     def forward(self, x: Tensor) -> Tensor:
         """A x for each sample: (..., n) to (..., m). Equivalent to ``x @ A.mT``, or ``(A @ x[..., None])[..., 0]``."""
-        A, x = self._arguments(x=x)
+        A, x = self.arguments(x=x)
         return products(x, A)
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -90,18 +90,18 @@ class Dense(LinearOperator, differentiable=True):
 
         Equivalent to ``y @ A.conj()``, or ``(A.mH @ y[..., None])[..., 0]``.
         """
-        A, y = self._arguments(y=y)
+        A, y = self.arguments(y=y)
         return products(y, A, adjoint=True)
 
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Aᴴ(A x − y), the gradient of ½‖A x − y‖²: (..., n). ``y`` has the leading shape of ``x``."""
-        A, x, y = self._arguments(x=x, y=y)
+        A, x, y = self.arguments(x=x, y=y)
         _checks.same_batch("x", x, "y", y)
         return products(products(x, A, start=-y), A, adjoint=True)
 
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x for each sample: (..., n)."""
-        A, x = self._arguments(x=x)
+        A, x = self.arguments(x=x)
         return products(products(x, A), A, adjoint=True)
 
     def norm(self) -> float:
@@ -117,7 +117,7 @@ class Dense(LinearOperator, differentiable=True):
         Raises:
             ValueError: shapes do not fit, ρ ≤ 0, or ρ is too small for double precision.
         """
-        A, b = self._arguments(b=b)
+        A, b = self.arguments(b=b)
         rho = rho_beside(rho, b).double()
         with own_precision(b):
             if torch.is_grad_enabled() and (A.requires_grad or rho.requires_grad):

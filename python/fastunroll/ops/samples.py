@@ -163,7 +163,8 @@ def _plain_gradients(
     ]
     with torch.enable_grad():
         wanted = [t for t, need in zip(leaves, needs, strict=True) if need]
-        x = plain_layers(*leaves, prox)
+        A, y, x0, step, theta, beta = leaves
+        x = plain_layers(A, y, x0, step, theta, beta, prox)
         found = iter(
             torch.autograd.grad(x, wanted, grad, create_graph=create_graph, allow_unused=True, materialize_grads=True)
         )
