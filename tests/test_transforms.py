@@ -105,7 +105,7 @@ def test_opcheck(name: str) -> None:
 
 
 def test_every_operator_is_checked() -> None:
-    names = {name.split(",")[0] for name in OPERATORS}
+    names = {name.split(",")[0] for name in OPERATORS} | {"fourier_filter", "coil_normal"}  # test_spectral.py
     assert names == {n.split("::")[1] for n in torch._C._dispatch_get_all_op_names() if "fastunroll::" in n}
 
 
@@ -328,7 +328,7 @@ def test_autocast_with_weights_of_several_dtypes() -> None:
     wanted = net(y)
     net.W2.bfloat16()
     net.theta.double()
-    with pytest.raises(TypeError, match=r"w1\[0\] is torch.float32 and w2\[0\] is torch.bfloat16"):
+    with pytest.raises(RuntimeError, match=r"one dtype, which net.to\(dtype\) changes for all"):
         net(y)
     with torch.autocast("cpu"):
         assert torch.allclose(net(y), wanted, atol=0.05)

@@ -223,6 +223,12 @@ class UnrolledNetwork(nn.Module):
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         with own_precision(y):  # autocast would have a parametrization make matrices of half precision
             spec, p, multiplier = self._describe()
+        if _checks.autocasts(y):  # which accepts parameters of several dtypes
+            matrices, numbers = (
+                [[t.to(dtype) for t in group] for group in groups]
+                for groups, dtype in ((p[:2], y.dtype), (p[2:], y.dtype.to_real()))
+            )
+            p = type(p)(*matrices, *numbers)
         y = y if multiplier is None else product(y, multiplier, adjoint=True)
         if y.is_complex():  # .to(dtype) of a module makes real parameters complex, or does not convert them
             small = ([(t.real if t.is_complex() else t).to(y.real.dtype) for t in group] for group in p[2:])
