@@ -72,6 +72,14 @@ OPERATORS = {
         torch.randn(3, 6), torch.full((3,), torch.inf), torch.zeros(3, dtype=torch.int64), torch.zeros(3, 6),
         torch.zeros(3, 6), torch.tensor([[1.0, 0.0, torch.inf]] * 3, dtype=torch.float64),
     ),
+    "sample_layers": lambda: (
+        torch.randn(3, 4, 6), torch.randn(3, 4), torch.randn(3, 6), torch.rand(2), torch.rand(2, 6), torch.rand(2),
+        "soft", 2, True,
+    ),
+    "sample_layers_backward": lambda: (
+        torch.randn(2, 3, 6), torch.randn(3, 4, 6), torch.randn(3, 4), None, torch.rand(2), torch.rand(2, 1), None,
+        "nonnegative", torch.randn(2, 3, 6), torch.randn(2, 3, 4), [True, True, False, True, True, False],
+    ),
     "network": lambda: (
         torch.randn(3, 4), torch.randn(3, 6), None,
         [torch.randn(4, 6), torch.randn(4, 6), torch.rand(3), torch.rand(2)],
@@ -246,6 +254,14 @@ def test_forward_mode_and_functional_transforms() -> None:
 
 
 MISUSED = {
+    "sample_layers": lambda: (
+        torch.randn(3, 4, 6), torch.randn(3, 4), torch.randn(2, 6), torch.rand(2), torch.rand(2, 6), None, "soft", 2,
+        True,
+    ),
+    "sample_layers_backward": lambda: (
+        torch.randn(2, 3, 6), torch.randn(3, 4, 6), torch.randn(3, 4), None, torch.rand(2), torch.rand(2, 1), None,
+        "soft", torch.randn(2, 3, 6), torch.randn(2, 3, 5), [True] * 6,
+    ),
     "proximal_gradient": lambda: (
         torch.randn(4, 6), torch.randn(3, 4), torch.rand(3, 1), 0.1, 5, 2, True, True, False, 1e-3,
         torch.randn(3, 5), torch.full((3,), torch.inf), torch.zeros(3, dtype=torch.int64), None, None, None,
