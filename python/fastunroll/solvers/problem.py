@@ -115,6 +115,15 @@ class Problem:
         """AᴴA x."""
         return self.adjoint(self.forward(x)) if self.products is None else self.products.normal(x)
 
+    @property
+    def is_collapsed(self) -> bool:
+        """Whether A is an operator whose AᴴA costs less than a product with A and one with Aᴴ."""
+        return self.operator is not None and self.operator.collapsed
+
+    def collapsed_gradient(self, x: Tensor) -> Tensor:
+        """AᴴA x − Aᴴy, the gradient without A x − y."""
+        return self.normal(x) - self.At_y if self.products is None else self.products.collapsed_gradient(x, self.At_y)
+
     def residual(self, x: Tensor) -> Tensor:
         """A x − y."""
         return self.forward(x) - self.y if self.A is None else product(x, self.A, start=-self.y)
