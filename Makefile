@@ -6,7 +6,7 @@
 # make fuzz CALLS=100000  random calls compared with plain PyTorch; or for SECONDS_=120; SEED= draws the same again
 # make cuda   compile the CUDA kernels for every architecture, or for ARCHITECTURES, where there is nvcc
 # make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
-# make bench-solvers  the same for the classical solvers, in 15 minutes
+# make bench-solvers  the same for the classical solvers, in 25 minutes
 # make bench-networks  every network against eager PyTorch and torch.compile, in 20 minutes
 # make gpu    build, test, sanitize and measure the CUDA kernels on this machine's GPU, in nine minutes
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
@@ -87,7 +87,7 @@ bench: .venv/rivals
 	$(call measure,$(LAYERS),targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
 
 bench-solvers: .venv/rivals
-	$(call measure,lasso lasso_single,lasso_targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
+	$(call measure,lasso lasso_single fista_operators,lasso_targets,,$(if $(findstring --filter,$(ARGS)),partial,full))
 
 bench-networks: .venv/rivals
 	$(BIN)/python bench/networks.py $(ARGS)

@@ -19,6 +19,7 @@
 #include "bind_iterations.h"
 #include "bind_lasso.h"
 #include "bind_spec.h"
+#include "bind_spectral.h"
 #include "cpu/kernels.h"
 #include "cpu/workspace.h"
 #include "fastunroll.h"
@@ -212,9 +213,9 @@ py::object capsule_of(dlpack::ManagedTensor* tensor) {
 }
 
 void bind_tensors(py::module_& module) {
-  module.def("empty", [](bool is_double, const std::vector<std::vector<int64_t>>& shapes) {
+  module.def("empty", [](bool is_double, bool is_complex, const std::vector<std::vector<int64_t>>& shapes) {
     py::list capsules(shapes.size());
-    for (size_t i = 0; i < shapes.size(); ++i) capsules[i] = capsule_of(empty_tensor(is_double, shapes[i]));
+    for (size_t i = 0; i < shapes.size(); ++i) capsules[i] = capsule_of(empty_tensor(is_double, is_complex, shapes[i]));
     return capsules;
   });
 }
@@ -336,5 +337,6 @@ PYBIND11_MODULE(_fastunroll, module) {
   bind_lasso(module);
   bind_iterations(module);
   bind_soft_threshold(module);
+  bind_spectral(module);
   bind_settings(module);
 }

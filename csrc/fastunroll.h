@@ -307,6 +307,34 @@ template <class T> struct ResidualAhead {
   T *residual, *ahead;
 };
 
+// The numbers d of products F^-1 diag(d) F x, where F is the discrete Fourier transform of an image (rows, columns), or
+// of each of its rows. No prime factor of rows and columns exceeds 31, and neither is 0.
+template <class T> struct Spectrum {
+  int64_t count, rows, columns;
+  bool real_images;  // d is the half of a spectrum, columns / 2 + 1 numbers a row, and F^-1 takes its Hermitian part
+  bool complex;      // d is pairs of T
+  bool of_rows;  // d is (count, columns) or its half, and F is the transform of each row; else (count, rows, columns)
+  int threads;
+  const T* d;
+  T* packed;  // as spectrum_pack leaves it: spectrum_packed_size values for each of the count
+};
+
+// y = F^-1 diag(d) F x - z, or the sum over coils of conj(S) F^-1 diag(d) F (S x) - z, for a batch of images. Every
+// image is computed for itself, in the same way whatever the threads.
+template <class T> struct FourierFilter {
+  Spectrum<T> spectrum;
+  int64_t batch;
+  int threads;
+  bool adjoint;    // conj(d) takes the place of d
+  int64_t repeat;  // image b has d number b / repeat % count
+  const T* x;      // (batch, rows, columns), pairs unless images are real
+  const T* z;      // as x, or null for zero
+  const T* maps;   // (map_count, coils, rows, columns), pairs; or null without coils
+  int64_t coils, map_count, map_repeat;
+  bool (*interrupted)();  // as in Forward
+  T* y;
+};
+
 // The matrices of a network laid out for Forward, network_packed_size values; to be done again when one of them or the
 // instruction set changes.
 template <class T> int64_t network_packed_size(const Packing<T>&);
@@ -329,6 +357,10 @@ template <class T> void step_ahead(const StepAhead<T>&);
 template <class T> void residual_ahead(const ResidualAhead<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
+// To be done again when d or the instruction set changes.
+template <class T> int64_t spectrum_packed_size(const Spectrum<T>&);
+template <class T> void spectrum_pack(const Spectrum<T>&);
+template <class T> void fourier_filter(const FourierFilter<T>&);
 
 // The instruction set in use: the best this processor has, unless FASTUNROLL_ISA or use_instruction_set says otherwise.
 const char* instruction_set();

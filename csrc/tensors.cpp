@@ -24,16 +24,17 @@ struct Owner {
 
 }  // namespace
 
-dlpack::ManagedTensor* empty_tensor(bool is_double, std::vector<int64_t> shape) {
+dlpack::ManagedTensor* empty_tensor(bool is_double, bool is_complex, std::vector<int64_t> shape) {
+  const size_t number_size = (is_double ? sizeof(double) : sizeof(float)) * (is_complex ? 2 : 1);
   auto owner = std::make_unique<Owner>();
   owner->shape = std::move(shape);
-  owner->size = is_double ? sizeof(double) : sizeof(float);
+  owner->size = number_size;
   for (const int64_t length : owner->shape) owner->size *= size_t(length);
   owner->block = owner->size >= large ? reused_block(owner->size) : Block(owner->size ? owner->size : 1);
   owner->managed = {{owner->block.data(),
                      {dlpack::cpu, 0},
                      int32_t(owner->shape.size()),
-                     {dlpack::floating, uint8_t(is_double ? 64 : 32), 1},
+                     {is_complex ? dlpack::complex : dlpack::floating, uint8_t(8 * number_size), 1},
                      owner->shape.data(),
                      nullptr,
                      0},

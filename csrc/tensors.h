@@ -9,7 +9,7 @@ namespace fastunroll {
 namespace dlpack {
 
 enum DeviceType : int32_t { cpu = 1 };
-enum TypeCode : uint8_t { floating = 2 };
+enum TypeCode : uint8_t { floating = 2, complex = 5 };
 
 struct Device {
   DeviceType type;
@@ -41,6 +41,6 @@ struct ManagedTensor {
 }  // namespace dlpack
 
 // An uninitialised tensor. Large ones take memory that earlier ones gave back. Throws std::bad_alloc.
-dlpack::ManagedTensor* empty_tensor(bool is_double, std::vector<int64_t> shape);
+dlpack::ManagedTensor* empty_tensor(bool is_double, bool is_complex, std::vector<int64_t> shape);
 
 }  // namespace fastunroll

@@ -36,7 +36,7 @@ def alista() -> fu.nn.ALISTA:
 
 
 def left_at(path: Path, after: int) -> dict[str, Any]:
-    """The content of a checkpoint of a training that ended after so many steps."""
+    """The content of a checkpoint of a training that ended after the given number of steps."""
 
     def stop(done: int) -> None:
         if done >= after:

@@ -1,19 +1,10 @@
 // The steps of ISTA and FISTA between the products with an operator, in one pass before and one after.
+#include "cpu/extrapolate.h"
 #include "cpu/runs.h"
-#include "cpu/simd.h"
 #include "cpu/threads.h"
 #include "fastunroll.h"
 
 namespace fastunroll::FASTUNROLL_SET {
-namespace {
-
-// now + beta (now - before)
-template <class T> inline Vector<T> ahead(Vector<T> now, Vector<T> before, Vector<T> beta) {
-  return multiply_add(beta, now - before, now);
-}
-
-}  // namespace
-
 template <class T> void step_ahead(const StepAhead<T>& p) {
   const Runs runs(p.outer, p.middle, p.inner);
   const Vector<T> beta = broadcast(p.beta), back = broadcast(-p.step);
@@ -40,7 +31,7 @@ template <class T> void residual_ahead(const ResidualAhead<T>& p) {
     for (int64_t i = at; i < at + count; i += lanes<T>) {
       const int64_t left = at + count - i;
       const Vector<T> residual = load_some(p.product + i, left) - load_some(p.y + i, left);
-      const Vector<T> further = p.beta == 0 ? residual : ahead<T>(residual, load_some(p.before + i, left), beta);
+      const Vector<T> further = p.beta == 0 ? residual : affine_ahead<T>(residual, load_some(p.before + i, left), beta);
       store_some(p.residual + i, residual, left);  // may overwrite the residual before
       store_some(p.ahead + i, further, left);
     }

@@ -116,6 +116,10 @@ template <class T> int64_t adaptive_saved_size(const AdaptiveNetwork<T>& a) {
 template int64_t adaptive_saved_size(const AdaptiveNetwork<float>&);
 template int64_t adaptive_saved_size(const AdaptiveNetwork<double>&);
 
+template <class T> int64_t spectrum_packed_size(const Spectrum<T>& s) { return active<T>().spectrum_packed_size(s); }
+template int64_t spectrum_packed_size(const Spectrum<float>&);
+template int64_t spectrum_packed_size(const Spectrum<double>&);
+
 template <class T> double roof(const Roof& a, T zero) { return active<T>().roof(a, zero); }
 template double roof(const Roof&, float);
 template double roof(const Roof&, double);
@@ -136,6 +140,8 @@ FASTUNROLL_DISPATCH(step_ahead, StepAhead)
 FASTUNROLL_DISPATCH(residual_ahead, ResidualAhead)
 FASTUNROLL_DISPATCH(soft_threshold, SoftThreshold)
 FASTUNROLL_DISPATCH(soft_threshold_backward, SoftThresholdBackward)
+FASTUNROLL_DISPATCH(spectrum_pack, Spectrum)
+FASTUNROLL_DISPATCH(fourier_filter, FourierFilter)
 
 const char* instruction_set() { return choice().set.load()->name; }
 const char* instruction_set_reason() { return choice().reason; }

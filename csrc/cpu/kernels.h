@@ -35,6 +35,9 @@ template <class T> struct Kernels {
   void (*residual_ahead)(const ResidualAhead<T>&);
   void (*soft_threshold)(const SoftThreshold<T>&);
   void (*soft_threshold_backward)(const SoftThresholdBackward<T>&);
+  int64_t (*spectrum_packed_size)(const Spectrum<T>&);
+  void (*spectrum_pack)(const Spectrum<T>&);
+  void (*fourier_filter)(const FourierFilter<T>&);
 };
 
 struct InstructionSet {

@@ -8,6 +8,7 @@
 // The gradient is affine: at the extrapolated point v = x + beta (x - other) it is g + beta (g - g_other). Products
 // with v would read the nonzeros of two iterates. Products with x read those of x alone, and yield its objective and
 // gap too.
+#include "cpu/extrapolate.h"
 #include "cpu/prox.h"
 #include "cpu/row_sum.h"
 #include "cpu/threads.h"
@@ -265,8 +266,8 @@ template <class T> template <bool Accelerated, class Lam> void Solver<T>::step(P
     const Vector<T> now = load(x + c);
     Vector<T> v = now, slope = load(g + c);
     if constexpr (Accelerated) {
-      v = multiply_add(beta, now - load(other + c), now);
-      slope = multiply_add(beta, slope - load(g_other + c), slope);
+      v = ahead<T>(now, load(other + c), beta);
+      slope = affine_ahead<T>(slope, load(g_other + c), beta);
     }
     const Vector<T> moved = multiply_add(back, slope, v), theta = lam(c) * a.step;
     const Vector<T> next = a.nonnegative ? shrink_nonnegative<T>(moved, theta) : shrink<T>(moved, theta);

@@ -196,7 +196,7 @@ template <class T> inline Vector<T> with_sign_of(Vector<T> g, Vector<T> x) {
 template <class T> inline Vector<T> where_nonzero(Vector<T> x, Vector<T> g) { return x == 0 ? Vector<T>{} : g; }
 
 // Transposes a square of vectors.
-template <class T, int Half = lanes<T> / 2> inline void transpose(Vector<T>* v) {
+template <class T, int Half = lanes<T> / 2> __attribute__((always_inline)) inline void transpose(Vector<T>* v) {
 #if defined(__GNUC__) && !defined(__clang__)
   // Squares of Half by Half off the diagonal are exchanged, then those within each quarter.
   typename Simd<T>::Integer first, second;

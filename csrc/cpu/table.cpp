@@ -24,6 +24,9 @@ template <class T> void step_ahead(const StepAhead<T>&);
 template <class T> void residual_ahead(const ResidualAhead<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
+template <class T> int64_t spectrum_packed_size(const Spectrum<T>&);
+template <class T> void spectrum_pack(const Spectrum<T>&);
+template <class T> void fourier_filter(const FourierFilter<T>&);
 
 #define FASTUNROLL_TEXT_(x) #x
 #define FASTUNROLL_TEXT(x) FASTUNROLL_TEXT_(x)
@@ -49,7 +52,10 @@ template <class T> constexpr Kernels<T> all() {
           step_ahead,
           residual_ahead,
           soft_threshold,
-          soft_threshold_backward};
+          soft_threshold_backward,
+          spectrum_packed_size,
+          spectrum_pack,
+          fourier_filter};
 }
 
 extern const InstructionSet kernels;

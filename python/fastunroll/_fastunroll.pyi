@@ -85,7 +85,7 @@ class Dictionary:
         out: Sequence[int],
     ) -> int: ...
 
-def empty(is_double: bool, shapes: Sequence[Sequence[int]]) -> list[Any]: ...  # DLPack capsules
+def empty(is_double: bool, is_complex: bool, shapes: Sequence[Sequence[int]]) -> list[Any]: ...  # DLPack capsules
 def product(
     is_double: bool,
     shape: tuple[int, int, int],
@@ -140,6 +140,17 @@ def soft_threshold_backward(
     grad_x: int,
     grad_theta: int,
 ) -> None: ...
+
+class PackedSpectrum:
+    def __init__(  # shape: count, rows, columns
+        self, is_double: bool, shape: tuple[int, int, int], real_images: bool, complex: bool, of_rows: bool,
+        threads: int, d: int,
+    ) -> None: ...  # fmt: skip
+    def apply(  # maps: coils, number of sets of maps, images in a row with the same set. tensors: x, z, maps, y
+        self, batch: int, threads: int, adjoint: bool, repeat: int, maps: tuple[int, int, int],
+        tensors: tuple[int, int, int, int],
+    ) -> bool: ...  # fmt: skip
+
 def instruction_set() -> str: ...
 def instruction_set_reason() -> str: ...
 def compiled_instruction_sets() -> list[str]: ...

@@ -89,7 +89,7 @@ def main() -> int:
     parser.add_argument("--call", type=int, help="run this call alone, in this process, and say what it draws")
     parser.add_argument("--first", type=int, default=0, help="the first call")
     parser.add_argument("--calls", type=int, default=10**9, help="how many")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no slice after so many")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no slice after this time")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes at a time")
     parser.add_argument("--deaths", action="store_true", help="fail only where a process died; print the rest")
     parser.add_argument("--here", action="store_true", help="run the calls in this process, and print JSON")

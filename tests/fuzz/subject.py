@@ -27,7 +27,7 @@ class Subject:
     exact: the same in plain PyTorch, of the same tensors in double precision.
     lead: the leading shape of samples; None where the result is not one for each sample.
     of_samples: the names of leaves whose leading shape is that of the samples.
-    layers: the result has so many layers in its first dimension; 0 for none.
+    layers: the number of layers in the first dimension of the result; 0 for none.
     native: kernels serve it, which promise the same bits whatever the circumstances.
     module: the module that ``run`` calls.
     constants: what ``exact`` takes besides, in double precision: nobody asks for its gradient.

@@ -137,7 +137,7 @@ def _saved_elsewhere() -> Iterator[None]:
 def _depends(s: Subject, loss: Loss, names: list[str]) -> bool:
     """Returns whether the result depends on a parameter. ADMM's last eta changes only the second state."""
     with torch.enable_grad():
-        asked = {k: t.detach().clone().requires_grad_(k in names) for k, t in s.leaves.items()}
+        asked = {k: t.clone().requires_grad_(k in names) for k, t in s.widened().items()}
         return loss(s.exact(asked)).requires_grad
 
 
@@ -146,6 +146,8 @@ def grad(d: Draw, s: Subject) -> None:
     names, leaves = _asked(d, s)
     run = _clothed(d, s)
     how = d.pick("backward", ["plain", "checkpoint", "reentrant", "saved elsewhere", "twice"], [8, 1, 1, 1, 1])
+    if how == "reentrant" and not _depends(s, loss, names):
+        how = "plain"  # PyTorch refuses to go back where nothing requires a gradient
     if how in ("checkpoint", "reentrant"):
         keys = list(leaves)
         out = checkpoint(

@@ -79,6 +79,7 @@ void test_lasso();
 void test_proximal_gradient();
 void test_ahead();
 void test_soft_threshold();
+void test_spectral();
 void test_callers();
 void test_interruption();
 void test_primitives();

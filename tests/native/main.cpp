@@ -27,6 +27,7 @@ const Test tests[] = {
     {"proximal_gradient", test_proximal_gradient},
     {"ahead", test_ahead},
     {"soft_threshold", test_soft_threshold},
+    {"spectral", test_spectral},
     {"callers", test_callers},
     {"interruption", test_interruption},
     {"primitives", test_primitives},

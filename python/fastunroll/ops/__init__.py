@@ -32,6 +32,9 @@ from .products import product as product
 from .soft_threshold import soft_threshold as soft_threshold
 from .spec import NetworkSpec as NetworkSpec
 from .spec import Parameters as Parameters
+from .spectral import coil_normal as coil_normal
+from .spectral import fourier_diagonal as fourier_diagonal
+from .spectral import fourier_normal as fourier_normal
 from .tensors import differentiable as differentiable
 from .tensors import is_plain as is_plain
 from .tensors import is_tracing as is_tracing

@@ -13,7 +13,7 @@ from .. import _fastunroll
 from .cpu.backend import CpuBackend
 from .cuda.backend import CudaBackend
 from .library import require
-from .tensors import must_be_plain
+from .tensors import must_be_plain, real_dtype
 
 _backends: dict[str, CpuBackend | CudaBackend] = {"cpu": CpuBackend()}
 if _fastunroll.cuda_compiled and torch.version.cuda is not None:
@@ -56,13 +56,13 @@ def is_supported(x: Tensor, *, complex_too: bool = False) -> bool:
     """
     if must_be_plain():
         return False
-    dtype = x.dtype.to_real() if complex_too and x.is_complex() else x.dtype
+    dtype = real_dtype(x) if complex_too else x.dtype
     return backend_for(x.device, dtype) is not None
 
 
-def is_supported_on_cpu(x: Tensor) -> bool:
+def is_supported_on_cpu(x: Tensor, *, complex_too: bool = False) -> bool:
     """Whether the CPU engine has kernels for this tensor; some algorithms have kernels there alone."""
-    return isinstance(_backends.get(x.device.type), CpuBackend) and is_supported(x)
+    return isinstance(_backends.get(x.device.type), CpuBackend) and is_supported(x, complex_too=complex_too)
 
 
 def saves_residuals(t: Tensor) -> bool:

@@ -1,32 +1,254 @@
-"""Products that are diagonal in Fourier space: circular blurs, masks of the Fourier transform, coils.
+"""Operators that are diagonal in Fourier space, over the last two axes: F⁻¹ diag(d) F x.
 
-Each is one call for a batch of pictures (..., H, W). Diagonals are in the order of ``torch.fft``, (H, W), or
-(H, W//2 + 1) as ``torch.fft.rfft2`` has it where x is real, with the leading axes of x or none.
+F is the two-dimensional discrete Fourier transform, and d has the order of :mod:`torch.fft`. Images are complex, and d
+is (H, W); or they are real, and d is the half (H, W // 2 + 1) of a spectrum that :func:`torch.fft.rfft2` returns.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from .._precision import own_precision
+from .backends import is_supported_on_cpu
+from .cpu import spectral as cpu
+from .library import below_autograd, differentiate, operator, require, untraced
+from .tensors import differentiable, is_batched, is_plain, is_tracing, real_dtype
+
 
 def fourier_diagonal(x: Tensor, d: Tensor) -> Tensor:
-    """F⁻¹ diag(d) F x. For real x, d has the symmetry of a spectrum of real numbers, and the result is real."""
-    if x.numel() == 0:
-        return x * 0
-    if x.is_complex():
-        return torch.fft.ifft2(d * torch.fft.fft2(x))
-    return torch.fft.irfft2(d * torch.fft.rfft2(x), s=x.shape[-2:])
+    """F⁻¹ diag(d) F x, such as a circular convolution, for each image of a batch.
+
+    Equivalent to::
+
+        ifft2(d * fft2(x))                        # complex x
+        irfft2(d * rfft2(x), s=x.shape[-2:])      # real x
+
+    Args:
+        x: images, (..., H, W), real or complex.
+        d: (H, W) for complex images, (H, W // 2 + 1) for real images; real or complex. d may have leading axes, which
+            broadcast with those of x: one d for each image.
+
+    Returns:
+        (..., H, W), real where x is real.
+    """
+    return _filter(x, d, None, False)
 
 
 def fourier_normal(x: Tensor, h: Tensor, z: Tensor | None = None) -> Tensor:
-    """Fᴴ diag(h) F x − z, with an h that is real."""
-    product = fourier_diagonal(x, h)
-    return product if z is None else product - z
+    """F⁻¹ diag(h) F x − z, the gradient Aᴴ(A x − y) of a blur or of Fourier samples, with z = Aᴴ y.
+
+    h is |k̂|² for a circular blur with the transfer function k̂, and the squared mask for an orthonormal F.
+
+    Equivalent to::
+
+        fourier_diagonal(x, h) - z
+
+    Args:
+        x: images, (..., H, W), real or complex.
+        h: as d of :func:`fourier_diagonal`.
+        z: (..., H, W), of the dtype of x; None for zero.
+
+    Returns:
+        (..., H, W), of the dtype of x.
+    """
+    return _filter(x, h, z, False)
 
 
 def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None) -> Tensor:
-    """Σ_c conj(S_c) Fᴴ diag(h) F (S_c x) − z, with maps S (C, H, W), or (..., C, H, W) with the leading axes of x."""
-    h = h if h.dim() == 2 else h.unsqueeze(-3)
-    product = (maps.conj() * fourier_diagonal(maps * x.unsqueeze(-3), h)).sum(-3)
-    return product if z is None else product - z
+    """Σ_c conj(S_c) F⁻¹ diag(h) F (S_c x) − z, the gradient Aᴴ(A x − y) of Fourier samples of several coils.
+
+    Equivalent to::
+
+        k = fft2(maps * x.unsqueeze(-3)) * h.unsqueeze(-3)
+        (maps.conj() * ifft2(k)).sum(-3) - z
+
+    Args:
+        x: images, (..., H, W), complex.
+        maps: the sensitivities S_c, (C, H, W), complex. Leading axes broadcast with those of x.
+        h: real, (H, W). Leading axes broadcast with those of x.
+        z: (..., H, W), complex; None for zero.
+
+    Returns:
+        (..., H, W), complex.
+    """
+    return _coils(x, maps, h, z)
+
+
+def _fits(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
+    """Whether the kernels take these images and this spectrum."""
+    rows, columns = x.shape[-2:]
+    width = columns if x.is_complex() else columns // 2 + 1
+    return (
+        x.numel() > 0
+        and cpu.is_fft_length(rows)
+        and cpu.is_fft_length(columns)
+        and d.shape[-2:] in ((rows, width), (1, width))
+        and _broadcasts(d.shape[:-2], x.shape[:-2])
+        and real_dtype(d) == real_dtype(x)
+        and d.device == x.device
+        and (z is None or (z.shape == x.shape and z.dtype == x.dtype and z.device == x.device))
+    )
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether a shape broadcasts to another one, which stays as it is."""
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
+
+
+def _fits_coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
+    return (
+        x.is_complex()
+        and not h.is_complex()
+        and _fits(x, h, z)
+        and maps.dim() >= 3
+        and maps.shape[-2:] == x.shape[-2:]
+        and maps.shape[-3] > 0
+        and _broadcasts(maps.shape[:-3], x.shape[:-2])
+        and maps.dtype == x.dtype
+        and maps.device == x.device
+    )
+
+
+def _fake(x: Tensor, *others: object) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@operator("fourier_filter(Tensor x, Tensor d, Tensor? z, bool adjoint) -> Tensor", _fake)
+def _fourier_filter(x: Tensor, d: Tensor, z: Tensor | None, adjoint: bool) -> Tensor:
+    require(is_supported_on_cpu(x, complex_too=True) and _fits(x, d, z), "fourier_filter")
+    return cpu.fourier_filter(x, d, z, adjoint)
+
+
+@operator("coil_normal(Tensor x, Tensor maps, Tensor h, Tensor? z) -> Tensor", _fake)
+def _coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
+    require(is_supported_on_cpu(x, complex_too=True) and _fits_coils(x, maps, h, z), "coil_normal")
+    return cpu.coil_normal(x, maps, h, z)
+
+
+def _save_filter(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, d, _, ctx.adjoint = inputs
+    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, d)
+
+
+def _filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, d = ctx.saved_tensors
+    need_x, need_d, need_z, _ = ctx.needs_input_grad
+    return (
+        _filter(grad, d, None, not ctx.adjoint) if need_x else None,
+        _spectrum_gradient(x, grad, d, ctx.adjoint) if need_d else None,
+        -grad if need_z else None,
+        None,
+    )
+
+
+def _spectrum_gradient(x: Tensor, grad: Tensor, d: Tensor, adjoint: bool) -> Tensor:
+    """The gradient of d: conj(F x) · F g / (H W), where each number of half a spectrum counts as often as it occurs."""
+    if x.is_complex():
+        product = torch.fft.fft2(x).conj() * torch.fft.fft2(grad)
+    else:
+        product = torch.fft.rfft2(x).conj() * torch.fft.rfft2(grad)
+        product = torch.cat([product[..., :1], product[..., 1:] * _occurrences(x)], -1)
+    product = (product.conj() if adjoint else product) / (x.shape[-2] * x.shape[-1])
+    return (product if d.is_complex() else product.real).sum_to_size(d.shape)
+
+
+def _occurrences(x: Tensor) -> Tensor:
+    """Two for each column 1, 2, ... of half a spectrum, but one for the last where the number of columns is even."""
+    columns = x.shape[-1]
+    return torch.where(2 * torch.arange(1, columns // 2 + 1, device=x.device) == columns, 1.0, 2.0).to(x.dtype)
+
+
+def _save_coils(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, maps, h, _ = inputs
+    ctx.save_for_backward(x if any(ctx.needs_input_grad[1:3]) else None, maps, h)
+
+
+def _coils_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, maps, h = ctx.saved_tensors
+    need_x, need_maps, need_h, need_z = ctx.needs_input_grad
+    return (
+        _coils(grad, maps, h, None) if need_x else None,
+        _maps_gradient(x, maps, h, grad) if need_maps else None,
+        _coil_spectrum_gradient(x, maps, h, grad) if need_h else None,
+        -grad if need_z else None,
+    )
+
+
+def _maps_gradient(x: Tensor, maps: Tensor, h: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of S: conj(x) P S g + conj(g) P S x with P = F⁻¹ diag(h) F."""
+    x, grad, h = x.unsqueeze(-3), grad.unsqueeze(-3), h.unsqueeze(-3)
+    found = x.conj() * _filter(maps * grad, h, None, False) + grad.conj() * _filter(maps * x, h, None, False)
+    return found.sum_to_size(maps.shape)
+
+
+def _coil_spectrum_gradient(x: Tensor, maps: Tensor, h: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of h: the real part of Σ_c conj(F S_c x) · F S_c g / (H W)."""
+    product = torch.fft.fft2(maps * x.unsqueeze(-3)).conj() * torch.fft.fft2(maps * grad.unsqueeze(-3))
+    return (product.real.sum(-3) / (x.shape[-2] * x.shape[-1])).sum_to_size(h.shape)
+
+
+differentiate(_fourier_filter, _filter_backward, _save_filter)
+differentiate(_coil_normal, _coils_backward, _save_coils)
+
+_untraced_filter = untraced(_fourier_filter, _save_filter, _filter_backward)
+_untraced_coils = untraced(_coil_normal, _save_coils, _coils_backward)
+
+
+def _filter(x: Tensor, d: Tensor, z: Tensor | None, adjoint: bool) -> Tensor:
+    """F⁻¹ diag(d) F x − z, with conj(d) in the place of d if ``adjoint``."""
+    if is_batched(x, d, z) or not is_supported_on_cpu(x, complex_too=True) or not _fits(x, d, z):
+        return _plain_filter(x, d.conj() if adjoint else d, z)
+    return _call(_fourier_filter, _untraced_filter, cpu.fourier_filter, x, d, z, adjoint)
+
+
+def _coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
+    supported = not is_batched(x, maps, h, z) and is_supported_on_cpu(x, complex_too=True)
+    if not supported or not _fits_coils(x, maps, h, z):
+        return _plain_coils(x, maps, h, z)
+    return _call(_coil_normal, _untraced_coils, cpu.coil_normal, x, maps, h, z)
+
+
+def _call(overload: Any, recorded: Any, compute: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """The operator, on the shortest way that keeps what torch traces or differentiates."""
+    tensors = [t for t in arguments if isinstance(t, Tensor)]
+    out: Tensor
+    if is_tracing():
+        out = overload(*arguments)
+    elif differentiable(*tensors):
+        out = recorded(*arguments)
+    elif all(map(is_plain, tensors)):
+        out = compute(*arguments)  # without the dispatcher, which takes longer than a small image
+    else:
+        with below_autograd():
+            out = overload(*arguments)
+    return out
+
+
+def _plain_filter(x: Tensor, d: Tensor, z: Tensor | None) -> Tensor:
+    with own_precision(x):
+        if 0 in x.shape[:-2]:
+            y = _of_empty_batch(x, d)
+        elif x.is_complex():
+            y = torch.fft.ifft2(d * torch.fft.fft2(x))
+        else:
+            y = torch.fft.irfft2(d * torch.fft.rfft2(x), s=x.shape[-2:])
+        return y if z is None else y - z
+
+
+def _plain_coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
+    with own_precision(x):
+        if 0 in x.shape[:-2]:
+            y = _of_empty_batch(x, maps, h)
+        else:
+            k = torch.fft.fft2(maps * x.unsqueeze(-3)) * h.unsqueeze(-3)
+            y = (maps.conj() * torch.fft.ifft2(k)).sum(-3)
+        return y if z is None else y - z
+
+
+def _of_empty_batch(x: Tensor, *others: Tensor) -> Tensor:
+    """What :mod:`torch.fft` refuses to compute: no image, with gradients of zero for all arguments."""
+    return x * sum(t.abs().sum() for t in others)

@@ -47,6 +47,14 @@ def ready(t: Tensor) -> Tensor:
     return t.resolve_conj().resolve_neg().contiguous()
 
 
+_REAL_DTYPES = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}
+
+
+def real_dtype(t: Tensor) -> torch.dtype:
+    """The dtype of the real part, which ``dtype.to_real()`` is too, but not where torch.compile traces."""
+    return _REAL_DTYPES.get(t.dtype, t.dtype)
+
+
 def is_double(t: Tensor) -> bool:
     return t.dtype in (torch.float64, torch.complex128)
 

@@ -86,7 +86,7 @@ class PreparedLasso:
         the steps. A sample that does not converge gets the x of least gap: its objective is at most that of zero.
 
         Raises:
-            MemoryError: a solution has so many nonzeros that their Gram matrix has no room.
+            MemoryError: the Gram matrix of a solution's nonzeros does not fit into memory.
         """
         self._samples += len(y)
         p = self.problem

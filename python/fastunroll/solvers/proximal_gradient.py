@@ -108,6 +108,7 @@ class Plain(Batch):
         self.residual = self.sought = p.start_residual
         self.slope: Tensor | None = p.start_slope
         self.iterate_other, self.residual_other = self.iterate, self.residual
+        self.finite = bool(p.y.isfinite().all())
         self.lowest = self.objective() if rule.monotone else None
         given = p.y, p.lam, rule.step, self.iterate, self.residual
         self.fused = p.A is None and p.is_lasso and not rule.by_sample and ops.is_step_supported(*given)
@@ -134,6 +135,11 @@ class Plain(Batch):
         if not isinstance(self.beta, float):
             return now + column(self.beta, now) * (now - other)
         return torch.lerp(other, now, 1 + self.beta) if self.beta else now
+
+    def residual_at_v(self) -> Tensor:
+        """The residual at v, by those at x and o. Where y is infinite all three are, and ∞ − ∞ would be no number."""
+        ahead = self.ahead(self.residual, self.residual_other)
+        return ahead if self.finite else torch.where(self.residual.isinf(), self.residual, ahead)
 
     def takes(self, product: Tensor) -> bool:
         """Whether a native pass may read it: from a product on that needs a gradient all goes through PyTorch."""
@@ -163,7 +169,7 @@ class Plain(Batch):
             self.residual_other = self.residual
             self.residual = self.active.residual(following)
             self.gather_momentum(self.take_back() if rule.monotone else None, uphill)
-            self.sought = self.ahead(self.residual, self.residual_other)
+            self.sought = self.residual_at_v()
             return
         if rule.accelerated:
             self.gather_momentum()
@@ -176,7 +182,8 @@ class Plain(Batch):
             residual = product - self.p.y
         else:
             residual = self.active.residual(following)
-        self.residual, self.sought = residual, self.ahead(residual, self.residual)
+        self.residual, self.residual_other = residual, self.residual
+        self.sought = self.residual_at_v()
 
     def gather_momentum(self, rejected: Tensor | None = None, uphill: Tensor | None = None) -> None:
         """The β of the next iteration: of all, or of each sample."""

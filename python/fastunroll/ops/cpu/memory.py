@@ -30,7 +30,7 @@ def available_memory() -> int | None:
 
 
 def empty(shapes: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:
-    """Uninitialised tensors on the CPU, float32 or float64. Several cost little more than one.
+    """Uninitialised tensors on the CPU, real or complex, of 32 or 64 bits. Several cost little more than one.
 
     Raises:
         MemoryError: there is not enough memory. Linux grants more than it has, and later kills the process.
@@ -41,7 +41,7 @@ def empty(shapes: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:
         if available is not None and size > available:
             raise MemoryError(_too_large(shapes, dtype, available))
     try:
-        capsules = _fastunroll.empty(dtype is torch.float64, shapes)
+        capsules = _fastunroll.empty(dtype.to_real() is torch.float64, dtype.is_complex, shapes)
     except MemoryError:
         raise MemoryError(_too_large(shapes, dtype, None)) from None
     return [from_dlpack(c) for c in capsules]
