@@ -1,4 +1,4 @@
-"""Operators of imaging in solvers and networks: the same results by AᴴA x − Aᴴy, with as many products as that takes."""
+"""Operators of imaging in solvers and networks: the same results by AᴴA x − Aᴴy, with fewer products."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from .stack import Stack as Stack
 from .wavelet import Wavelet as Wavelet
 
 __all__ = [
-    "DCT", "Adjoint", "BlockDCT", "Blocks", "Blur", "Composed", "Convolution", "Dense", "Downsample", "Fourier", "Gradient",
-    "Identity", "LinearOperator", "Mask", "MultiCoilFourier", "Scaled", "Stack", "Sum", "Wavelet", "as_operator", "check",
+    "DCT", "Adjoint", "BlockDCT", "Blocks", "Blur", "Composed", "Convolution", "Dense", "Downsample", "Fourier",
+    "Gradient", "Identity", "LinearOperator", "Mask", "MultiCoilFourier", "Scaled", "Stack", "Sum", "Wavelet",
+    "as_operator", "check",
 ]  # fmt: skip

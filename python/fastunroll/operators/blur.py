@@ -29,9 +29,9 @@ class Blur(FourierDiagonal):
     - ``"constant"``: by zeros (SciPy's ``mode="constant"``).
     - ``"valid"``: not at all. y has the (H − h + 1, W − w + 1) pixels that need none beyond the border.
 
-    All are computed by Fourier transforms. Aᴴ y is the correlation with the conjugate kernel, followed by the adjoint of
-    the continuation. ‖A‖ = max|k̂| for circular blurs of a stated ``shape``. In all other cases :meth:`norm` is an upper
-    bound that does not depend on the picture: Σ|k| for kernels ≥ 0, which circular blurs attain.
+    Fourier transforms compute all of them. Aᴴ y is the correlation with the conjugate kernel, followed by the adjoint
+    of the continuation. ‖A‖ = max|k̂| for circular blurs of a stated ``shape``. In all other cases :meth:`norm` is an
+    upper bound that does not depend on the picture: Σ|k| for kernels ≥ 0, which circular blurs attain.
 
     Args:
         kernel: k, (h, w), or one a channel or one a sample, (..., h, w), whose leading dimensions broadcast with those
@@ -70,8 +70,8 @@ class Blur(FourierDiagonal):
         self.boundary = boundary
         if shape is not None:
             self.shape_in = _checks.shape("shape", shape)
-            of_y = self._boundary(self.shape_in).measured(self.shape_in[-2:])
-            self.shape_out = (*self.shape_in[:-2], *of_y)
+            *channels, H, W = self.shape_in
+            self.shape_out = (*channels, *self._boundary((H, W)).measured((H, W)))
 
     @property
     def is_shared(self) -> bool:
@@ -116,7 +116,7 @@ class Blur(FourierDiagonal):
         return kept("power", self.kernel, grid, half, lambda: squared_modulus(spectrum(self.kernel, grid, half)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The blurred pictures k ∗ x: (..., H, W) to (..., H, W), or to (..., H − h + 1, W − w + 1) for valid boundaries."""
+        """The blurred pictures k ∗ x: (..., H, W) to (..., H, W), or (..., H − h + 1, W − w + 1) where valid."""
         x = self.samples(x)
         boundary, shape = self._boundary(tuple(x.shape)), (x.shape[-2], x.shape[-1])
         d = self._spectrum(x, boundary.grid(shape))

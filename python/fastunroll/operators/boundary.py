@@ -1,7 +1,8 @@
 """How a picture goes on beyond its border: what a blur needs before and after the product with the spectrum.
 
 A blur is A = C K E: E continues a picture on the grid of the Fourier transforms, K is a circular blur there, and C cuts
-out the pixels that are measured. Each class has E, C and their adjoints, for kernels (h, w) with the centre (h//2, w//2).
+out the pixels that are measured. Each class has E, C and their adjoints, for kernels (h, w) with the centre
+(h//2, w//2).
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ def as_operator(obj: Any, name: str = "A") -> LinearOperator:
             - a sparse matrix of PyTorch or SciPy;
             - a ``scipy.sparse.linalg.LinearOperator`` or an operator of PyLops (``matvec``, ``rmatvec``);
             - a linear operator of SigPy (``ishape``, ``oshape``, ``H``), whose ``N`` is AᴴA;
-            - a linear physics of DeepInverse (``A``, ``A_adjoint``). Of its classes Blur, BlurFFT, MRI, MultiCoilMRI and
-              Inpainting the kernel, mask and maps go into the operators of this package, which compute the same faster;
+            - a linear physics of DeepInverse (``A``, ``A_adjoint``). The kernel, mask and maps of its classes Blur,
+              BlurFFT, MRI, MultiCoilMRI and Inpainting go into the operators of this package, which are faster;
             - an operator of MRpro, whose products are tuples of one tensor, and whose ``gram`` is AᴴA;
             - a ``torch.nn.Linear`` without a bias;
             - a pair of functions ``(A, adjoint)``;

@@ -24,8 +24,8 @@ class Convolution(PictureOperator):
     :meth:`norm` is an upper bound for maps of any size, from the spectra of the filters.
 
     Args:
-        filters: d, (C, h, w), or (C, d, h, w) for volumes. Real, finite. A tensor that requires a gradient is used as it
-            is, and gets its gradient.
+        filters: d, (C, h, w), or (C, d, h, w) for volumes. Real, finite. A tensor that requires a gradient is used as
+            it is, and gets its gradient.
         stride: s ≥ 1.
         shape: the shape of one sample of x, (C, H, W), if it is to be stated.
         learn: make the filters a parameter.

@@ -114,7 +114,7 @@ class Downsample(PictureOperator):
         return float(self._folded(wide, (self.shape_in[-2], self.shape_in[-1]), False).max().sqrt())
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
-        """(AᴴA + ρI)⁻¹ b = (b − Aᴴ(A Aᴴ + ρI)⁻¹A b)/ρ, in closed form for circular blurs, else by conjugate gradients."""
+        """(AᴴA + ρI)⁻¹ b = (b − Aᴴ(A Aᴴ + ρI)⁻¹A b)/ρ for circular blurs, else by conjugate gradients."""
         if not self.blur.collapsed:
             return super().solve(b, rho)
         rho = rho_beside(rho, b)

@@ -25,9 +25,11 @@ def as_mask(mask: Tensor) -> Tensor:
 def mask_power(mask: Tensor, shape: tuple[int, int], centered: bool, real: bool) -> Tensor:
     """The h of AᴴA = F⁻¹ diag(h) F for a mask m and pictures (H, W): m², without the shift of a centred transform.
 
-    Of real pictures AᴴA is the real part, so that h is the mean of m²(k) and m²(−k), at the frequencies of ``rfft2``.
+    h is (1, W) for columns. Of real pictures AᴴA is the real part, so that h is the mean of m²(k) and m²(−k), at the
+    frequencies of ``rfft2``.
     """
-    h = mask.square().expand(*mask.shape[:-2], *shape)
+    h = torch.atleast_2d(mask).square()
+    h = h.expand(*h.shape[:-1], shape[1])
     h = torch.fft.ifftshift(h, (-2, -1)) if centered else h
     if real:
         h = ((h + mirrored(h)) / 2)[..., : shape[1] // 2 + 1]
@@ -108,8 +110,8 @@ class Fourier(FourierDiagonal):
     @torch.no_grad()
     def norm(self) -> float:
         """max|m|; for real pictures the root of the largest mean of m²(k) and m²(−k)."""
-        mask = torch.atleast_2d(self.mask.detach().double())
-        return float(mask_power(mask, (mask.shape[-2], mask.shape[-1]), self.centered, self.real).max().sqrt())
+        mask = self.mask.detach().double()
+        return float(mask_power(mask, (1, mask.shape[-1]), self.centered, self.real).max().sqrt())
 
     def extra_repr(self) -> str:
         return f"mask={shape_text(self.mask.shape)}, centered={self.centered}, real={self.real}"

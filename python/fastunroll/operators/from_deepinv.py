@@ -31,7 +31,7 @@ def of_deepinv(physics: Any) -> LinearOperator | None:
 class DeepinvBlur(Blur):
     """A blur of pictures (B, C, H, W)."""
 
-    is_shared = False  # type: ignore[assignment]  # the first dimension alone is the batch
+    is_shared = False  # the first dimension alone is the batch
 
 
 def _blur(physics: Any, boundary: str) -> LinearOperator | None:

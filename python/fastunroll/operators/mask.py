@@ -18,8 +18,9 @@ class Mask(PictureOperator):
     Aᴴ y = conj(m) · y, AᴴA = |m|², ‖A‖ = max|m|, and (AᴴA + ρI)⁻¹ b = b/(|m|² + ρ).
 
     Args:
-        mask: m, (H, W), or of any shape that broadcasts with that of x, such as one a sample, (B, 1, H, W). Real, complex,
-            or True and False. Finite. A tensor that requires a gradient is used as it is, and gets its gradient.
+        mask: m, (H, W), or of any shape that broadcasts with that of x, such as one a sample, (B, 1, H, W). Real,
+            complex, or True and False. Finite. A tensor that requires a gradient is used as it is, and gets its
+            gradient.
         learn: make the mask a parameter.
 
     Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
@@ -15,8 +17,8 @@ from .wavelet_filters import SCALING_FILTERS
 class Wavelet(Orthonormal):
     """The orthonormal wavelet transform of pictures on L levels, with periodic boundaries: W x.
 
-    The coefficients have the shape of the picture, in Mallat's layout: the approximation of the last level comes first in
-    each direction, and the details of each level surround it. Aᴴ is the inverse transform, AᴴA = I and ‖A‖ = 1.
+    The coefficients have the shape of the picture, in Mallat's layout: the approximation of the last level comes first
+    in each direction, and the details of each level surround it. Aᴴ is the inverse transform, AᴴA = I and ‖A‖ = 1.
     Coefficients equal those of PyWavelets.
 
     Args:
@@ -66,27 +68,36 @@ class Wavelet(Orthonormal):
 
     def forward(self, x: Tensor) -> Tensor:
         """The wavelet coefficients of pictures: (..., H, W)."""
-        return self._levels("x", x, analyse, range(self.levels))
+        return self._levels("x", x, self._analyse)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """The pictures of wavelet coefficients: (..., H, W)."""
-        return self._levels("y", y, synthesise, reversed(range(self.levels)))
+        return self._levels("y", y, self._synthesise)
 
-    def _levels(self, name: str, x: Tensor, step: object, levels: object) -> Tensor:
-        """A step of each level, on the part of the picture that holds its approximation."""
+    def _levels(self, name: str, x: Tensor, transform: Callable[[Tensor, Tensor, int], Tensor]) -> Tensor:
         x = self.pictures(name, x)
         self._require_sides(tuple(x.shape))
+        if x.numel() == 0:
+            return x * 1
         bank = filter_bank(self.name, x)
+        return on_real_and_imaginary(lambda x: transform(x, bank, self.levels), x)
 
-        def real(x: Tensor) -> Tensor:
-            sides = x.shape[-self.picture_dims :]
-            x = x.clone()
-            for level in levels:  # type: ignore[attr-defined]
-                part = x[(..., *(slice(n >> level) for n in sides))]
-                part.copy_(step(part, bank, self.picture_dims))  # type: ignore[operator]
-            return x
+    def _analyse(self, x: Tensor, bank: Tensor, levels: int) -> Tensor:
+        """One level on the whole picture, then the other levels on its approximation."""
+        c = analyse(x, bank, self.picture_dims)
+        return c if levels == 1 else with_corner(c, self._analyse(self._corner(c), bank, levels - 1))
 
-        return on_real_and_imaginary(real, x) if x.numel() else x * 1
+    def _synthesise(self, c: Tensor, bank: Tensor, levels: int) -> Tensor:
+        """The inverse: the other levels make the approximation, and one level makes the whole picture of it."""
+        if levels > 1:
+            c = with_corner(c, self._synthesise(self._corner(c), bank, levels - 1))
+        return synthesise(c, bank, self.picture_dims)
+
+    def _corner(self, c: Tensor) -> Tensor:
+        """The approximation: the first half along each axis."""
+        for axis in range(-self.picture_dims, 0):
+            c = c.narrow(axis, 0, c.shape[axis] // 2)
+        return c
 
     def extra_repr(self) -> str:
         return f"{self.name!r}, levels={self.levels}, dims={self.picture_dims}"
@@ -98,6 +109,16 @@ def filter_bank(name: str, like: Tensor) -> Tensor:
     signs = torch.ones_like(low)
     signs[1::2] = -1
     return torch.stack([low, signs * low.flip(0)])
+
+
+def with_corner(c: Tensor, corner: Tensor) -> Tensor:
+    """``c`` with ``corner`` in the place of its first entries along each axis. Both tensors stay as they are."""
+    sides = corner.shape
+    for axis in range(-1, -c.dim() - 1, -1):
+        if sides[axis] != c.shape[axis]:
+            rest = c[tuple(slice(n) for n in sides[:axis])].narrow(axis, sides[axis], c.shape[axis] - sides[axis])
+            corner = torch.cat([corner, rest], axis)
+    return corner
 
 
 def analyse(x: Tensor, bank: Tensor, dims: int) -> Tensor:

@@ -88,9 +88,9 @@ _VECTORS = "iterate", "residual"
 class Plain(Batch):
     """The same in PyTorch: any device and type, operators, and gradients.
 
-    An iteration costs a product each with A and Aᴴ. As A v − y is affine, at v = x + β(x − o) it is r + β(r − r_o): so A is
-    applied to x, whose objective is needed besides, and Aᴴ to the residual at v. A gap takes Aᴴ once more. What lies
-    between the products of an operator is one native pass each, where there are kernels.
+    An iteration costs a product each with A and Aᴴ. As A v − y is affine, at v = x + β(x − o) it is r + β(r − r_o): so
+    A is applied to x, whose objective is needed besides, and Aᴴ to the residual at v. A gap takes Aᴴ once more. What
+    lies between the products of an operator is one native pass each, where there are kernels.
     """
 
     state = ("residual", "sought", "slope", *(f"{name}_other" for name in _VECTORS), "t", "beta", "lowest")
