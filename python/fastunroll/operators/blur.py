@@ -99,9 +99,10 @@ class Blur(FourierDiagonal):
 
     def _of_kernel(self, name: str, x: Tensor) -> Tensor:
         """Pictures that fit the type of the kernel and its samples."""
-        x = self.pictures(name, x, self.kernel)
-        require_fit("kernel", self.kernel, name, x, (*self.kernel.shape[:-2], "H", "W"))
-        if self.kernel.is_complex() and not x.is_complex():
+        kernel = self.kernel
+        x = self.pictures(name, x, kernel)
+        require_fit("kernel", kernel, name, x, (*kernel.shape[:-2], "H", "W"))
+        if kernel.is_complex() and not x.is_complex():
             raise TypeError(f"a complex kernel takes complex pictures, got {name} of {x.dtype}: use {name}.cfloat()")
         return x
 

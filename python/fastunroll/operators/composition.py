@@ -227,11 +227,11 @@ class Sum(_Several, differentiable=True):
 
     @property
     def dims_in(self) -> int | None:
-        return _common(op.dims_in for op in self.parts)
+        return _common(op.dims_in for op in self.parts) if self.shape_in is None else len(self.shape_in)
 
     @property
     def dims_out(self) -> int | None:
-        return _common(op.dims_out for op in self.parts)
+        return _common(op.dims_out for op in self.parts) if self.shape_out is None else len(self.shape_out)
 
     @property
     def matrix(self) -> Tensor | None:  # type: ignore[override]

@@ -7,24 +7,20 @@ from torch import Tensor
 
 from .._precision import own_precision
 from ..ops.spectral import fourier_diagonal, fourier_normal
-from .pictures import PictureOperator, with_axes_of
+from .pictures import PictureOperator, samples_of, with_axes_of
 from .solve import rho_beside
 
 
 class FourierDiagonal(PictureOperator):
     """A picture operator with AᴴA = F⁻¹ diag(h) F: what its normal operator, its gradient and its solve are.
 
-    A subclass has :meth:`power`, which returns h, and :meth:`samples`, which checks x.
+    A subclass has :meth:`power`, which returns h, and ``samples``, which checks x.
     """
 
     collapsed = True
 
     def power(self, x: Tensor) -> Tensor:
         """H for pictures like x, (..., H, W) real and ≥ 0, or (..., H, W//2 + 1) where x is real."""
-        raise NotImplementedError
-
-    def samples(self, x: Tensor) -> Tensor:
-        """``x`` as the operator takes it."""
         raise NotImplementedError
 
     def normal(self, x: Tensor) -> Tensor:
@@ -37,7 +33,7 @@ class FourierDiagonal(PictureOperator):
         if torch.is_grad_enabled() and (x.requires_grad or At_y.requires_grad):
             return super().collapsed_gradient(x, At_y)
         with own_precision(x):
-            x, At_y = self.samples(x), self.samples(At_y)
+            x, At_y = samples_of(self, x, At_y)
             return fourier_normal(x, with_axes_of(self.power(x), x), At_y)
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:

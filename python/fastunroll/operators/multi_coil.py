@@ -10,7 +10,7 @@ from .._checks import shape_text
 from .._precision import own_precision
 from ..ops.spectral import coil_normal
 from .fourier import as_mask, mask_power
-from .pictures import PictureOperator, require_fit, with_axes_of
+from .pictures import PictureOperator, require_fit, samples_of, with_axes_of
 from .spectra import fourier, inverse_fourier, kept, squared_modulus
 
 
@@ -128,7 +128,7 @@ class MultiCoilFourier(PictureOperator):
         if torch.is_grad_enabled() and (x.requires_grad or At_y.requires_grad):
             return super().collapsed_gradient(x, At_y)
         with own_precision(x):
-            x, At_y = self.samples(x), self.samples(At_y)
+            x, At_y = samples_of(self, x, At_y)
             return coil_normal(x, self._maps(x), self._power(x), At_y)
 
     @torch.no_grad()

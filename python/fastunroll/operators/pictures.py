@@ -33,6 +33,10 @@ class PictureOperator(LinearOperator):
     def is_shared(self) -> bool:
         return True
 
+    def samples(self, x: Tensor) -> Tensor:
+        """``x`` as the operator takes it."""
+        return self.pictures("x", x)
+
     @property
     def dims_in(self) -> int | None:
         if self.shape_in is not None:
@@ -97,6 +101,12 @@ class Orthonormal(PictureOperator):
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """b/(1 + ρ)."""
         return b / (1 + rho_beside(rho, b))
+
+
+def samples_of(op: PictureOperator, x: Tensor, At_y: Tensor) -> tuple[Tensor, Tensor]:
+    """X and Aᴴy as an operator takes them. Where their types and shapes are the same one check does for both."""
+    x = op.samples(x)
+    return x, (At_y if At_y.shape == x.shape and At_y.dtype == x.dtype else op.samples(At_y))
 
 
 def require_fit(name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequence[int | str]) -> None:
