@@ -89,6 +89,22 @@ def test_fista_is_the_same_by_the_normal_operator(name: str, options: str) -> No
         assert history[0].kkt == pytest.approx(history[1].kkt, abs=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore::fastunroll.warn.ConvergenceWarning")
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+@pytest.mark.parametrize("options", [{}, {"restart": True}, {"tol": 1e-3, "iterations": 60}], ids=str)
+@pytest.mark.parametrize("name", operators())
+def test_a_measurement_that_is_not_finite_spoils_its_sample_alone(
+    name: str, options: dict[str, Any], bad: float
+) -> None:
+    op = operators()[name]
+    y = data(op)
+    broken = y.clone()
+    broken[1].view(-1)[5] = bad
+    found, wanted = (S.fista(op, values, 0.05, step=0.1, **options) for values in (broken, y))
+    assert torch.allclose(found[::2], wanted[::2], atol=1e-12)
+    assert not bool(found[1].abs().isfinite().all())
+
+
 @pytest.mark.parametrize("solver", ["ista", "fista"])
 def test_an_iteration_is_one_product_with_the_normal_operator(solver: str) -> None:
     op = Counted(operators()["blur"], True)
