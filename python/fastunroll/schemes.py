@@ -44,9 +44,12 @@ class Scheme:
     Attributes:
         has_state: whether there is a second state.
         numbers: the names of its numbers, of which each layer has one.
+        needs_residual: whether a step uses y itself, as ``linear.residual`` does. Where it does not, operators whose
+            AᴴA is cheap compute Aᴴy once for all layers.
     """
 
     has_state: ClassVar[bool] = False
+    needs_residual: ClassVar[bool] = True
     numbers: ClassVar[tuple[str, ...]] = ()
 
     def with_defaults(self, layers: int) -> Scheme:
@@ -80,6 +83,8 @@ class ProximalGradient(Scheme):
     sparsity constraint*, 2004.
     """
 
+    needs_residual: ClassVar[bool] = False
+
     def step(
         self, k: int, x: Tensor, s: Tensor | None, data: Tensor, linear: Linear, shrink: Shrink
     ) -> tuple[Tensor, Tensor | None]:
@@ -104,6 +109,7 @@ class FISTA(Scheme):
     """
 
     has_state: ClassVar[bool] = True
+    needs_residual: ClassVar[bool] = False
     numbers: ClassVar[tuple[str, ...]] = ("beta",)
 
     beta: Values | None = None
@@ -142,6 +148,7 @@ class ADMM(Scheme):
     """
 
     has_state: ClassVar[bool] = True
+    needs_residual: ClassVar[bool] = False
     numbers: ClassVar[tuple[str, ...]] = ("eta",)
 
     eta: Values = 1.0

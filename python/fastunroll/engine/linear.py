@@ -105,6 +105,22 @@ class OperatorGradient(Gradient):
         return z
 
 
+class CollapsedGradient:
+    """The same of an operator whose AᴴA is cheaper than two products: Aᴴy is computed once for all layers."""
+
+    def __init__(self, A: Any, step: Sequence[Tensor]) -> None:
+        self.A, self.t = A, step
+
+    def data(self, y: Tensor) -> Tensor:
+        found: Tensor = self.A.adjoint(y)
+        return found
+
+    def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
+        slope = self.A.collapsed_gradient(v, data)
+        z: Tensor = v - at(self.t, k) * slope if self.t else v - slope
+        return z
+
+
 class Gram:
     """z = v + t ∘ (Wᴴy − G v)."""
 

@@ -165,6 +165,8 @@ def _linear(net: Layers) -> Any:
     if net.linear.via == "gram":
         G = linear.Matrix(net.linear.gram_matrix) if net.is_dense else first[0].normal
         return linear.Gram((second or first)[0].adjoint, G, net.step)
+    if not net.is_dense and first[0].collapsed and not net.scheme.needs_residual:
+        return linear.CollapsedGradient(first[0], net.step)
     return (linear.Gradient if net.is_dense else linear.OperatorGradient)(first, second, net.step)
 
 

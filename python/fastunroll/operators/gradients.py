@@ -1,4 +1,4 @@
-"""The gradients of a linear operator: the backward pass of A is Aᴴ, and that of Aᴴ is A."""
+"""The gradients of a linear operator: the backward pass of A is Aᴴ, that of Aᴴ is A, and that of AᴴA is AᴴA."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Method = Callable[["LinearOperator", Tensor], Tensor]
 
-OTHER = {"forward": "adjoint", "adjoint": "forward"}
+OTHER = {"forward": "adjoint", "adjoint": "forward", "normal": "normal"}
 
 
 def with_arrays(method: Method) -> Method:
@@ -44,7 +44,7 @@ _FIXES = {
 
 
 def with_gradient(name: str, method: Method) -> Method:
-    """Returns ``method``, a ``forward`` or ``adjoint`` of a user, with the other one as its backward pass.
+    """Returns ``method``, a ``forward``, ``adjoint`` or ``normal`` of a user, with its adjoint as the backward pass.
 
     The method runs as it is where no gradient is recorded.
     """

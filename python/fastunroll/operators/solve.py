@@ -107,7 +107,7 @@ def solve(op: LinearOperator, b: Tensor, rho: Tensor | float) -> Tensor:
 
 
 def _solve(op: LinearOperator, b: Tensor, rho: Tensor) -> Tensor:
-    dims = max(1, b.dim() - 1) if op.shape_in is None else len(op.shape_in)
+    dims = max(1, b.dim() - 1) if op.dims_in is None else op.dims_in
     event = b.shape[b.dim() - dims :]
     flat = b.reshape(math.prod(b.shape[: b.dim() - len(event)]), *event)
 

@@ -146,14 +146,14 @@ class Plain(Batch):
         self.fused = self.fused and ops.is_plain(product) and not product.requires_grad
         return self.fused
 
-    def proximal_step(self, slope: Tensor) -> Tensor:
-        """P(v − t·slope) at v = x + β(x − x_before)."""
+    def proximal_step(self, slope: Tensor, v: Tensor | None = None) -> Tensor:
+        """P(v − t·slope) at v = x + β(x − x_before), which is given where it is known."""
         x, before, active = self.iterate, self.iterate_before, self.active
         if self.can_fuse(slope):
             return ops.extrapolated_step(
                 x, before, slope, self.theta, self.layout, self.step, self.beta, active.nonnegative
             )
-        v = self.extrapolated(x, before)
+        v = self.extrapolated(x, before) if v is None else v
         moved = torch.sub(v, slope, alpha=self.step) if isinstance(self.step, float) else v - self.step * slope
         return active.prox(moved, active.lam * self.rule.step)
 
@@ -215,8 +215,42 @@ class Plain(Batch):
         return measures(self.p, self.x.detach())
 
 
+class Collapsed(Plain):
+    """The same for operators whose AᴴA is cheaper than a product each with A and Aᴴ: circular blurs, Fourier samples.
+
+    The gradient at v is AᴴA v − Aᴴy, with Aᴴy computed once. A x − y is computed only where a gap or an objective is
+    asked for, as a product with A, since ½⟨x, AᴴA x − 2Aᴴy⟩ + ½‖y‖² would lose the digits of a small residual.
+    """
+
+    @property
+    def known_residual(self) -> None:
+        return None
+
+    def measured_gap(self) -> Tensor:
+        active, x = self.active, self.iterate
+        residual = active.residual(x)
+        return distance(active, x, residual, active.adjoint(residual))
+
+    def move(self) -> None:
+        x = self.iterate
+        v = self.extrapolated(x, self.iterate_before)
+        slope = self.active.collapsed_gradient(v) if self.slope is None else self.slope
+        following = self.proximal_step(slope, v)
+        uphill = inner(v - following, following - x).detach() > 0 if self.rule.restart else None
+        self.iterate, self.slope = following, None
+        if self.rule.accelerated:
+            self.iterate_before = x
+            self.gather_momentum(uphill=uphill)
+
+
+def _engine(p: Problem, rule: Rule) -> type[Native | Plain]:
+    if Native.is_supported(p, rule):
+        return Native
+    return Collapsed if p.is_collapsed and not rule.monotone else Plain
+
+
 def run(p: Problem, rule: Rule, monitor: Monitor) -> Tensor:
     """Runs the iterations that ``monitor`` asks for. Returns x (..., n), with the leading shape of y."""
     p = p.in_units()
-    engine = Native if Native.is_supported(p, rule) else Plain
+    engine = _engine(p, rule)
     return run_monitored(p, monitor, lambda: engine(p, rule, monitor))
