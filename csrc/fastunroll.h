@@ -11,6 +11,7 @@
 
 #include "column_store.h"
 #include "network_spec.h"
+#include "sample_layers.h"
 
 namespace fastunroll {
 
@@ -335,37 +336,6 @@ template <class T> struct FourierFilter {
   T* y;
 };
 
-// Layers over a matrix for each sample: v = x + beta (x - before), r = y - A v, x = P(v + step A^T r). The first layer
-// has before = x.
-template <class T> struct SampleLayers {
-  int64_t batch, m, n, layers;
-  int64_t thetas;  // 1, or n: the values of theta of each layer
-  int threads;
-  ProxKind prox_kind;
-  const T* a;                    // (batch, m, n)
-  const T *step, *theta, *beta;  // (layers), (layers, thetas), (layers); beta is null for zero
-  const T* x0;                   // (batch, n), or null for zero
-  bool (*interrupted)();         // as in Forward
-};
-
-template <class T> struct SampleForward {
-  SampleLayers<T> of;
-  int64_t kept;
-  const T* y;    // (batch, m)
-  T* x;          // (kept, batch, n): the last layers
-  T* residuals;  // (layers, batch, m), or null
-};
-
-// The gradients, from those of all layers. The ones of step, theta and beta are those of each sample. A gradient that
-// nobody needs is null.
-template <class T> struct SampleBackward {
-  SampleLayers<T> of;
-  const T *x, *residuals;  // those of Forward, where all layers are kept
-  const T* grad;           // (layers, batch, n)
-  T *a, *y, *x0;           // as what they are the gradients of
-  T *step, *theta, *beta;  // (layers, batch), (layers, batch, thetas), (layers, batch)
-};
-
 // The matrices of a network laid out for Forward, network_packed_size values; to be done again when one of them or the
 // instruction set changes.
 template <class T> int64_t network_packed_size(const Packing<T>&);
@@ -392,8 +362,6 @@ template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&)
 template <class T> int64_t spectrum_packed_size(const Spectrum<T>&);
 template <class T> void spectrum_pack(const Spectrum<T>&);
 template <class T> void fourier_filter(const FourierFilter<T>&);
-template <class T> void sample_forward(const SampleForward<T>&);
-template <class T> void sample_backward(const SampleBackward<T>&);
 
 // The instruction set in use: the best this processor has, unless FASTUNROLL_ISA or use_instruction_set says otherwise.
 const char* instruction_set();

@@ -105,27 +105,11 @@ class OperatorGradient(Gradient):
         return z
 
 
-class CollapsedGradient:
-    """The same of an operator whose AᴴA is cheaper than two products: Aᴴy is computed once for all layers."""
+class _OfAdjoint:
+    """A step whose layers take Aᴴy in the place of y."""
 
-    def __init__(self, A: Any, step: Sequence[Tensor]) -> None:
-        self.A, self.t = A, step
-
-    def data(self, y: Tensor) -> Tensor:
-        found: Tensor = self.A.adjoint(y)
-        return found
-
-    def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
-        slope = self.A.collapsed_gradient(v, data)
-        z: Tensor = v - at(self.t, k) * slope if self.t else v - slope
-        return z
-
-
-class Gram:
-    """z = v + t ∘ (Wᴴy − G v)."""
-
-    def __init__(self, adjoint: Any, G: Any, step: Sequence[Tensor]) -> None:
-        self.adjoint, self.G, self.t = adjoint, G, step
+    def __init__(self, adjoint: Any) -> None:
+        self.adjoint = adjoint
 
     def data(self, y: Tensor) -> Tensor:
         found: Tensor = self.adjoint(y)
@@ -134,24 +118,39 @@ class Gram:
     def zero(self, y: Tensor, data: Tensor) -> Tensor:
         return torch.zeros_like(data)
 
+
+class CollapsedGradient(_OfAdjoint):
+    """The same of an operator whose AᴴA is cheaper than two products: Aᴴy is computed once for all layers."""
+
+    def __init__(self, A: Any, step: Sequence[Tensor]) -> None:
+        super().__init__(A.adjoint)
+        self.A, self.t = A, step
+
+    def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
+        slope = self.A.collapsed_gradient(v, data)
+        z: Tensor = v - at(self.t, k) * slope if self.t else v - slope
+        return z
+
+
+class Gram(_OfAdjoint):
+    """z = v + t ∘ (Wᴴy − G v)."""
+
+    def __init__(self, adjoint: Any, G: Any, step: Sequence[Tensor]) -> None:
+        super().__init__(adjoint)
+        self.G, self.t = G, step
+
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
         r = data - self.G(v)
         z: Tensor = v + (at(self.t, k) * r if self.t else r)
         return z
 
 
-class Data:
+class Data(_OfAdjoint):
     """z = (AᴴA + ρI)⁻¹(Aᴴy + ρ v)."""
 
     def __init__(self, A: Any, rho: Sequence[Tensor]) -> None:
+        super().__init__(A.adjoint)
         self.A, self.rho = A, rho
-
-    def data(self, y: Tensor) -> Tensor:
-        found: Tensor = self.A.adjoint(y)
-        return found
-
-    def zero(self, y: Tensor, data: Tensor) -> Tensor:
-        return torch.zeros_like(data)
 
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
         rho = at(self.rho, k)
