@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from typing import Any
 
@@ -210,3 +211,27 @@ def test_the_objective_keeps_its_digits() -> None:
     history = S.History()
     S.fista(op, op(x), 1e-6, iterations=500, history=history)
     assert history.objective[-1] == pytest.approx(1e-4, rel=0.01)
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "valid"])
+def test_conjugate_gradients_keep_samples_apart(boundary: str) -> None:
+    """A sample has the bits that it has alone, beside one that is solved at once, and one that is NaN."""
+    random = torch.Generator().manual_seed(0)
+    op = fu.operators.Blur(torch.rand(3, 3, generator=random) / 9, boundary)
+    b = torch.randn(4, 12, 13, generator=random)
+    b[0] = op.normal(b[0])
+    b[3, 0, 0] = torch.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        together, alone = op.solve(b, 0.05), op.solve(b[1:2], 0.05)
+    assert torch.equal(together[1:2], alone)
+    assert together[:3].isfinite().all()
+    assert together[3].isnan().any()
+
+
+@pytest.mark.parametrize(
+    "op", [fu.operators.Fourier(torch.eye(8)), fu.operators.Downsample(2), fu.operators.Gradient(), fu.operators.DCT()]
+)
+def test_solve_keeps_rho_beside_half_precision(op: fu.operators.LinearOperator) -> None:
+    b = torch.randn(8, 8, generator=torch.Generator().manual_seed(0)).half()
+    assert torch.equal(op.solve(b, 1e-8), op.solve(b.float(), 1e-8))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fastunroll as fu
@@ -296,3 +297,14 @@ def test_masks_that_are_given_anew() -> None:
     before = op(x)
     op.mask = 2 * op.mask
     assert torch.equal(op(x), 2 * before)
+
+
+def test_threads_solve_with_their_own_rho() -> None:
+    op, b = fu.operators.Dense(torch.randn(20, 30, dtype=torch.float64)), torch.randn(4, 30, dtype=torch.float64)
+    wanted = {rho: op.solve(b, rho) for rho in (0.1, 10.0)}
+
+    def solve(rho: float) -> bool:
+        return all(torch.allclose(op.solve(b, rho), wanted[rho]) for _ in range(150))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(solve, wanted))

@@ -196,3 +196,47 @@ def test_why_layers_run_one_by_one() -> None:
     assert "only GradientStep(A) is compiled" in net.explain(y)
     net = fu.nn.Unrolled(fu.schemes.FISTA(), fu.operators.Dense(A), fu.prox.Box(0, 1), 2, dtype=torch.float64)
     assert "the proximal operator Box is not compiled with a matrix for every sample" in net.explain(y)
+
+
+def test_a_threshold_for_each_sample_is_none_for_each_element() -> None:
+    """θ of shape (B, 1) broadcasts with the batch, also where B = n."""
+    random = torch.Generator().manual_seed(3)
+    A, y = torch.randn(4, 3, 4, generator=random), torch.randn(4, 3, generator=random)
+    theta = torch.tensor([[0.0], [0.1], [0.2], [0.3]])
+
+    def layers(rows: slice) -> Tensor:
+        step = fu.GradientStep(fu.operators.Dense(A[rows]), step=0.05)
+        return fu.unrolled(y[rows], step, fu.prox.L1(), theta[rows], layers=3)
+
+    torch.testing.assert_close(layers(slice(0, 4)), torch.cat([layers(slice(i, i + 1)) for i in range(4)]))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"x0": torch.zeros(3, 9)}, "dtype"),
+        ({"s0": torch.zeros(3, 8, dtype=torch.float64)}, "s0"),
+        ({"s0": torch.zeros(9, dtype=torch.float64)}, "s0"),
+        ({"s0": "a"}, "s0 must be a torch.Tensor"),
+    ],
+)
+def test_refused_in_a_sentence(names: dict[str, Any], message: str) -> None:
+    A, y, *_ = arguments(3, 5, 9, 1, start=False, momentum=False, by_coordinate=False)
+    step = fu.GradientStep(fu.operators.Dense(A), step=0.1)
+    with pytest.raises((TypeError, ValueError), match=message):
+        fu.unrolled(y, step, fu.prox.L1(), 0.1, layers=2, scheme=fu.schemes.FISTA(0.3), **names)
+
+
+def test_autocast_keeps_the_precision_of_the_matrices() -> None:
+    A, y, *_ = arguments(3, 5, 9, 1, start=False, momentum=False, by_coordinate=False, dtype=torch.float32)
+    net = fu.nn.Unrolled(fu.schemes.FISTA(), fu.operators.Dense(A), fu.prox.L1(), 3)
+
+    expected = net(y.bfloat16().float())
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(net(y.bfloat16()), expected)
+
+
+def test_explain_knows_the_batch() -> None:
+    A, y, *_ = arguments(3, 5, 9, 1, start=False, momentum=False, by_coordinate=False)
+    net = fu.nn.Unrolled(fu.schemes.FISTA(), fu.operators.Dense(A), fu.prox.L1(), 3)
+    assert "only real batches (B, m)" in net.explain(y.expand(2, 3, 5))

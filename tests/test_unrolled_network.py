@@ -365,3 +365,27 @@ def test_compiled_layers_follow_every_change() -> None:
             change()
         assert is_right(), k
         assert is_right(), k
+
+
+class Sevens(prox.L1):
+    """A proximal operator that overrides what its base has a kernel for."""
+
+    def prox(self, z: Tensor, theta: Tensor) -> Tensor:
+        return torch.full_like(z, 7.0)
+
+
+@pytest.mark.parametrize("A", [matrix(), torch.stack([matrix()] * 3)])
+def test_an_overridden_prox_is_called(A: Tensor) -> None:
+    y = torch.randn(3, M, dtype=DOUBLE)
+    net = fu.nn.Unrolled(schemes.FISTA(), A, Sevens(), 2, dtype=DOUBLE)
+    assert torch.equal(net(y), torch.full((3, N), 7.0, dtype=DOUBLE))
+    assert "Sevens is not compiled" in net.explain(y)
+
+
+def test_a_network_changes_no_matrix_of_the_user() -> None:
+    A = matrix()
+    net = fu.nn.Unrolled(schemes.FISTA(), A, prox.L1(), 2)
+    net.load_state_dict(fu.nn.Unrolled(schemes.FISTA(), torch.ones_like(A), prox.L1(), 2).state_dict())
+    assert torch.equal(A, matrix())
+    learned = fu.nn.Unrolled(schemes.FISTA(), torch.nn.Parameter(matrix()), prox.L1(), 2)
+    assert "operator.A" in dict(learned.named_parameters())

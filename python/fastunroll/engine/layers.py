@@ -15,7 +15,7 @@ from ..arrays import as_tensor
 from ..operators import Dense, LinearOperator
 from ..operators.products import batch_shape
 from ..prox import L1, Kernel, NonNegativeL1, Proximal
-from ..schemes import ADMM, AMP, FISTA, HQS, ProximalGradient, Scheme
+from ..schemes import ADMM, AMP, FISTA, HQS, PrimalDual, ProximalGradient, Scheme
 from ..steps import AffineStep, DataStep, GradientStep, Values, listed
 
 LinearStep = AffineStep | GradientStep | DataStep
@@ -61,7 +61,7 @@ class Layers:
     @property
     def sizes(self) -> tuple[int, int]:
         """m and n of matrices."""
-        rows, columns = self.first[0].shape
+        rows, columns = map(int, self.first[0].shape)  # torch.jit.trace makes tensors of them
         return (columns, rows) if isinstance(self.linear, AffineStep) else (rows, columns)
 
     @property
@@ -94,7 +94,7 @@ class Layers:
             name = "a gain" if self.gain else f"the proximal operator {type(self.prox).__name__}"
             return f"{name} is not compiled {with_such}"
         n = self.first[0].matrix.shape[-1]
-        if any(t.numel() != self.theta[0].numel() or t.numel() not in (1, n) for t in self.theta):
+        if any(t.shape not in ((), (1,), (n,)) or t.numel() != self.theta[0].numel() for t in self.theta):
             return f"the layers {with_such} that are compiled have one threshold, or one for each element"
         return None
 
@@ -202,7 +202,7 @@ def _require_real(name: str, values: Sequence[Tensor], count: int, like: Tensor)
 
 def _require_sizes(name: str, values: Sequence[Tensor], sizes: set[int]) -> None:
     for t in values:
-        if t.numel() not in sizes or t.numel() != values[0].numel():
+        if int(t.numel()) not in sizes or t.numel() != values[0].numel():
             raise ValueError(
                 f"{name} must hold {' or '.join(map(str, sorted(sizes)))} value(s), as many in every layer, got shape "
                 f"{_checks.shape_text(t.shape)}"
@@ -251,6 +251,19 @@ def _require_samples(A: LinearOperator, y: Tensor, x0: Tensor | None) -> None:
         )
 
 
+def _beside_matrices(
+    net: Layers, A: Tensor, y: Tensor, x0: Tensor | None, s0: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The batches, if they fit a matrix for every sample, in its dtype."""
+    if s0 is not None:
+        _checks.columns(
+            "s0", _checks.tensor("s0", s0), A.shape[-2 if isinstance(net.scheme, PrimalDual) else -1], A.shape
+        )
+        _checks.same_batch("s0", s0, "y", y)
+    _, y, *others = _checks.require_same_dtype_and_device(A=A, y=y, x0=x0, s0=s0)
+    return y, others[0], others[1]
+
+
 def require_batches(
     net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None
 ) -> tuple[Layers, Tensor, Tensor | None, Tensor | None]:
@@ -269,6 +282,8 @@ def require_batches(
         first, second = found[: len(first)], found[len(first) :]
     else:
         _require_samples(first[0], y, x0)
+        if net.has_matrix_of_each_sample:
+            y, x0, s0 = _beside_matrices(net, first[0].matrix, y, x0, s0)
     real = y.real.dtype if y.is_complex() else y.dtype
     step, theta, gain = ([t.to(real) for t in group] for group in (net.step, net.theta, net.gain))
     numbers = {name: [t.to(real) for t in getattr(net.scheme, name)] for name in net.scheme.numbers}

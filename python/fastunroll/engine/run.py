@@ -29,7 +29,7 @@ def run(
     if net.unsupported_reason() is not None:
         return _run_stepwise(net, y, x0, s0, keep, segment)
     if net.has_matrix_of_each_sample:
-        if y.dim() != 2 or not ops.is_supported_on_cpu(y) or s0 is not None or segment:
+        if not is_batch_of_samples(y) or s0 is not None or segment:
             return _run_stepwise(net, y, x0, s0, keep, segment)
         return _run_samples(net, y, x0, keep)
     spec, p, multiplier = compiled(net)
@@ -133,6 +133,11 @@ def _gains(net: Layers) -> list[Tensor]:
 def _separate(values: Sequence[Tensor]) -> list[Tensor]:
     """Splits one tensor with the values of all layers into one tensor for each layer."""
     return [*values[0].reshape(-1, 1)] if len(values) == 1 and values[0].numel() > 1 else [*values]
+
+
+def is_batch_of_samples(y: Tensor) -> bool:
+    """Whether the kernel of layers over a matrix for every sample takes y: (B, m), real, on the CPU."""
+    return y.dim() == 2 and ops.is_supported_on_cpu(y)
 
 
 def _run_samples(net: Layers, y: Tensor, x0: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:

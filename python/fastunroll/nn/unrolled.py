@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import _checks, ops
 from ..arrays import answered, is_array
 from ..engine.layers import Layers, Pieces, describe, require_batches
-from ..engine.run import Compiled, compiled, run
+from ..engine.run import Compiled, compiled, is_batch_of_samples, run
 from ..operators import Dense, LinearOperator, as_operator
 from ..prox import Proximal
 from ..schemes import Scheme
@@ -87,7 +87,7 @@ class Unrolled(nn.Module):
         if not isinstance(prox, Proximal):
             raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_kind(prox)}")
         self.layers, self.scheme, self.prox = _checks.count("layers", layers), scheme, prox
-        self.operator = as_operator(operator)
+        self.operator = _own(operator)
         lam = _checks.not_negative("lam", lam)
         start = _step(self.operator) if step is None else _checks.positive("step", step)
         values = scheme.starting_values(self.layers, lam, start)
@@ -156,7 +156,7 @@ class Unrolled(nn.Module):
         tensors = tensors_of(self, self.tensors)
         if tensors is None or tensors[0].dim() != 2:
             return None
-        structure = A, type(self.scheme), kernel
+        structure = A, type(self.scheme), kernel, self.layers
         if self._structure != structure:
             is_compiled = self._described(y, None).unsupported_reason() is None
             self.__dict__.update(_structure=structure, _cache=ops.NetworkCache() if is_compiled else None)
@@ -169,7 +169,10 @@ class Unrolled(nn.Module):
 
     def explain(self, y: Tensor) -> str:
         """One sentence: whether all layers of this network are one native call for a batch like ``y``, or why not."""
-        reason = self._described(y, None).unsupported_reason()
+        net = self._described(y, None)
+        reason = net.unsupported_reason()
+        if reason is None and net.has_matrix_of_each_sample and not is_batch_of_samples(y):
+            reason = "with a matrix for every sample only real batches (B, m) on the CPU have kernels"
         if reason is None and not ops.is_supported(y, complex_too=True):
             reason = f"there are no kernels for {y.dtype} on {y.device.type} devices"
         if reason is None:
@@ -218,6 +221,15 @@ def _step(A: LinearOperator) -> float:
     if not 0 < norm < math.inf:
         raise ValueError(f"A must have a norm that is finite and not zero for a step size, got {norm!r}: give step")
     return norm**-2
+
+
+def _own(operator: Any) -> LinearOperator:
+    """The operator; of a matrix one with a copy, so that the network changes no tensor of the user."""
+    is_matrix = isinstance(operator, Tensor) and operator.layout == torch.strided
+    learns = isinstance(operator, nn.Parameter)
+    if (is_matrix and (learns or not operator.requires_grad)) or (not callable(operator) and is_array(operator)):
+        return Dense(operator, learn=learns)
+    return as_operator(operator)
 
 
 def _stored(name: str) -> str:

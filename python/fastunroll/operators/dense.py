@@ -124,9 +124,10 @@ class Dense(LinearOperator, differentiable=True):
                 factorised = Factorised(A)
                 L = factorised.cholesky(rho)
             else:
-                if self._factor is None or not self._factor.holds(A, rho):
-                    self._factor = _Factor(A, rho)
-                factorised, L = self._factor.factorised, self._factor.L
+                factor = self._factor  # read once: another thread may put its own there
+                if factor is None or not factor.holds(A, rho):
+                    factor = self._factor = _Factor(A, rho)
+                factorised, L = factor.factorised, factor.L
             wide = b.to(factorised.wide.dtype)
             if A.dim() > 2:
                 x = factorised.solve(wide.unsqueeze(-1), L, rho).squeeze(-1)

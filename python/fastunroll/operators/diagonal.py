@@ -38,8 +38,7 @@ class FourierDiagonal(PictureOperator):
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """(AᴴA + ρI)⁻¹ b = F⁻¹(F b / (h + ρ)): one transform and its inverse. Differentiable in all of them."""
-        rho = rho_beside(rho, b)
         with own_precision(b):
             b = self.samples(b)
-            h = self.power(b)
+            h, rho = self.power(b), rho_beside(rho, b)
             return fourier_diagonal(b, with_axes_of(1 / (h + rho.to(h.dtype)), b))

@@ -87,9 +87,9 @@ class Gradient(PictureOperator):
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """(DᵀD + ρI)⁻¹ b by the cosine transform: (..., H, W)."""
-        rho = rho_beside(rho, b)
         with own_precision(b):
             b = self.pictures("b", b)
+            rho = rho_beside(rho, b)
             axes = range(-self.picture_dims, 0)
             eigenvalues = torch.zeros((), dtype=b.dtype.to_real(), device=b.device)
             for axis in axes:

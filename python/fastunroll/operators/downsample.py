@@ -117,9 +117,9 @@ class Downsample(PictureOperator):
         """(AᴴA + ρI)⁻¹ b = (b − Aᴴ(A Aᴴ + ρI)⁻¹A b)/ρ for circular blurs, else by conjugate gradients."""
         if not self.blur.collapsed:
             return super().solve(b, rho)
-        rho = rho_beside(rho, b)
         with own_precision(b):
             b = self.blur.samples(b)
+            rho = rho_beside(rho, b)
             self._require_sides(tuple(b.shape))
             h = self._folded(self.blur.kernel, (b.shape[-2], b.shape[-1]), not b.is_complex())
             small = self(b)

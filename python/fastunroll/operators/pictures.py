@@ -100,6 +100,7 @@ class Orthonormal(PictureOperator):
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """b/(1 + ρ)."""
+        b = self.samples(b)
         return b / (1 + rho_beside(rho, b))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -56,6 +56,12 @@ class Proximal(nn.Module):
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         """prox_θ(z), of the shape and dtype of ``z``; θ ≥ 0 broadcasts with ``z``."""
         raise NotImplementedError(f"{type(self).__name__} must define prox(z, theta)")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A class that overrides ``prox`` has no kernel but its own: that of its base computes another operator."""
+        super().__init_subclass__(**options)
+        if "prox" in cls.__dict__ and "kernel" not in cls.__dict__:
+            cls.kernel = None
 
     def value(self, x: Tensor) -> Tensor:
         """R(x) of each sample, (B, ...) to (B,)."""
