@@ -111,8 +111,8 @@ def takes_arrays(argument: str) -> Callable[[Function], Function]:
     return decorate
 
 
-# Types that are no arrays. The check is quick, because every call makes it.
-_NO_ARRAYS = frozenset({Tensor, torch.nn.Parameter, float, int, bool, type(None)})
+# Types that are no arrays. The check is quick, because every call makes it. PyTorch 2.6 cannot compile it by a set.
+_NO_ARRAYS = (Tensor, torch.nn.Parameter, float, int, bool, type(None))
 
 
 def _has_arrays(values: Iterable[Any]) -> bool:
