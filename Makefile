@@ -8,6 +8,7 @@
 # make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
 # make bench-solvers  the same for the classical solvers, in 25 minutes
 # make bench-networks  every network against eager PyTorch and torch.compile, in 20 minutes
+# make bench-operators  gradients of imaging operators, and networks over a matrix for every sample, in 4 minutes
 # make gpu    build, test, sanitize and measure the CUDA kernels on this machine's GPU, in nine minutes
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
 # make test-oldest  test that wheel with the oldest PyTorch and NumPy that are promised: downloads 3 GB
@@ -23,7 +24,7 @@ DEVELOPMENT := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
   --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=native
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
-.PHONY: demo test test-oldest sanitize sanitize-python fuzz cuda gpu lint format bench bench-solvers bench-networks bench-quick wheel-check clean
+.PHONY: demo test test-oldest sanitize sanitize-python fuzz cuda gpu lint format bench bench-solvers bench-networks bench-operators bench-quick wheel-check clean
 
 demo: $(if $(wildcard .venv/built),.venv/built,.venv/demo)
 	$(BIN)/fastunroll demo $(ARGS)
@@ -91,6 +92,9 @@ bench-solvers: .venv/rivals
 
 bench-networks: .venv/rivals
 	$(BIN)/python bench/networks.py $(ARGS)
+
+bench-operators: .venv/rivals
+	status=0; for b in operators samples; do $(BIN)/python bench/$$b.py $(ARGS) || status=1; done; exit $$status
 
 bench-quick: .venv/rivals
 	$(call measure,$(LAYERS),targets,--quick,quick)

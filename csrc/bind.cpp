@@ -18,6 +18,7 @@
 #include "bind_cuda.h"
 #include "bind_iterations.h"
 #include "bind_lasso.h"
+#include "bind_samples.h"
 #include "bind_spec.h"
 #include "bind_spectral.h"
 #include "cpu/kernels.h"
@@ -337,6 +338,7 @@ PYBIND11_MODULE(_fastunroll, module) {
   bind_lasso(module);
   bind_iterations(module);
   bind_soft_threshold(module);
+  bind_samples(module);
   bind_spectral(module);
   bind_settings(module);
 }

@@ -11,6 +11,7 @@
 
 #include "column_store.h"
 #include "network_spec.h"
+#include "sample_layers.h"
 
 namespace fastunroll {
 

@@ -15,7 +15,7 @@ from fastunroll.ops.cuda.device import describe
 NO_GPU = backends.problem(torch.device("cuda", 0))
 DEVICES = ["emulated"] if NO_GPU else ["emulated", "cuda"]
 # Of the GPU, if there is one: processors, and whether blocks can share memory.
-DEVICE_FACTS = None if NO_GPU else describe(backends.backend_of(torch.device("cuda")).module, torch.device("cuda", 0))
+DEVICE_FACTS = None if NO_GPU else describe(backends.BACKENDS["cuda"].module, torch.device("cuda", 0))
 
 
 @contextmanager

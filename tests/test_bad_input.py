@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import fastunroll as fu
-import numpy as np
 import pytest
 import torch
 from refusals import Refused, check_refused
 
-A = torch.randn(250, 500)
+A, L1 = torch.randn(250, 500), fu.prox.L1()
 NAN = A.clone()
 NAN[3, 4] = float("nan")
 x, y = torch.randn(3, 500), torch.randn(3, 250)
@@ -148,7 +147,7 @@ BAD: dict[str, Refused] = {
         "theta must broadcast with x, but theta is (7,) and x is (3, 500)",
     ),
     "threshold of another type": (
-        lambda: fu.soft_threshold(x, np.ones(500)), TypeError, "theta must be a number or a torch.Tensor, got ndarray",
+        lambda: fu.soft_threshold(x, "0.1"), TypeError, "theta must be a number or a torch.Tensor, got str",  # type: ignore[arg-type]
     ),
     "sparse": (
         lambda: fu.operators.Dense(A.to_sparse()), TypeError,
@@ -169,12 +168,8 @@ BAD: dict[str, Refused] = {
         lambda: fu.nn.LISTA(A, dtype=torch.int32), TypeError, "dtype must be real floating point, got torch.int32",
     ),
     "weights of another type": (
-        lambda: fu.functional.lista(y, [A.T], [np.eye(500)], [torch.tensor(0.1)], layers=2), TypeError,
-        "w2[0] must be a torch.Tensor, got ndarray: use torch.as_tensor(w2[0])",
-    ),
-    "thresholds in a column": (
-        lambda: fu.functional.lista(y, [A.T], [torch.eye(500)], [torch.rand(500, 1)], layers=2), ValueError,
-        "theta must have one value a layer or n = 500 values in every layer, got shape (500, 1) in layer 0",
+        lambda: fu.AffineStep([A.T], ["W2"]), TypeError,  # type: ignore[list-item]
+        "W2 must be a torch.Tensor, got str: use torch.as_tensor(W2)",
     ),
     "lambda that does not broadcast": (
         lambda: fu.losses.kkt_residual(x, y, A, torch.rand(7)), ValueError,
@@ -242,16 +237,15 @@ BAD: dict[str, Refused] = {
         ".to()",
     ),
     "number of weights": (
-        lambda: fu.functional.lista(y, [A.T] * 2, [torch.eye(500)] * 3, [torch.tensor(0.1)], layers=2), ValueError,
-        "w2 must have 1 entry or one a layer (2), got 3",
+        lambda: fu.unrolled(y, fu.AffineStep([A.T] * 2, [torch.eye(500)] * 3), L1, 0.1, layers=2), ValueError,
+        "W2 must have 1 entry or one for each layer (2), got 3",
     ),
     "shape of weights": (
-        lambda: fu.functional.lista(y, [A.T], [torch.eye(499)], [torch.tensor(0.1)], layers=2), ValueError,
-        "w2[0] must be (500, 500) as w1[0] is (500, 250), got (499, 499)",
+        lambda: fu.AffineStep(A.T, torch.eye(499)), ValueError, "W2 must be (500, 500), got (499, 499)",
     ),
     "shape of thresholds": (
-        lambda: fu.functional.lista(y, [A.T], [torch.eye(500)], [torch.rand(3)], layers=2), ValueError,
-        "theta must have one value a layer or n = 500 values in every layer, got shape (3,) in layer 0",
+        lambda: fu.unrolled(y, fu.AffineStep(A.T, torch.eye(500)), L1, torch.rand(3), layers=2), ValueError,
+        "theta must hold 1 or 500 value(s), as many in every layer, got shape (3,)",
     ),
     "solver's y": (
         lambda: fu.solvers.ista(A, x, 0.1), ValueError,

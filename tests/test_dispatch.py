@@ -45,7 +45,7 @@ def _plan(n: int, batch: int, gradient: bool = False, kind: str = "untied", laye
             NetworkSpec(layers),
             Parameters([torch.zeros(n, n // 2)] * len(second), second, theta=[torch.zeros(1)]),
         )
-    return kernel_choice.plan(backends.backend_of(y.device).module, form, p, y, gradient=gradient)
+    return kernel_choice.plan(backends.BACKENDS[y.device.type].module, form, p, y, gradient=gradient)
 
 
 _CASE = Case("untied", "single", False, 128, 64, {"16 samples on 1 blocks": 9.0, "16 samples on 4 blocks": 3.0})
@@ -141,7 +141,7 @@ def test_tuning_times_each_kernel_and_leaves_all_as_it_was(cache: Path) -> None:
 
 def _examples() -> list[str]:
     device = torch.device("cpu")
-    return kernel_choice.examples(backends.backend_of(device).module, device)
+    return kernel_choice.examples(backends.BACKENDS[device.type].module, device)
 
 
 def test_examples_say_how_and_what(cache: Path) -> None:
@@ -190,7 +190,7 @@ def test_tuning_by_a_build_for_cuda_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], devices: int, why: str
 ) -> None:
     cuda = torch.device("cuda", 0)
-    monkeypatch.setitem(backends._backends, "cuda", CudaBackend(object()))
+    monkeypatch.setitem(backends.BACKENDS, "cuda", CudaBackend(object()))
     monkeypatch.setattr(_fastunroll, "cuda_devices", lambda: (devices, why))
     assert backends.problem(cuda) == fu.backend().cuda_problem == why
     with pytest.raises(SystemExit, match="2"):

@@ -11,7 +11,7 @@ import fastunroll as fu
 import numpy as np
 import pytest
 import torch
-from fastunroll.solvers import lasso_prepared
+from fastunroll.solvers import lasso_cached
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -314,7 +314,7 @@ def test_without_a_gram_matrix(monkeypatch: pytest.MonkeyPatch, dtype: type, tol
         options = {"weights": np.linspace(0.5, 2, 70).astype(dtype)}
     p = sparse(30, 70, 20, dtype, **options)
     native = p.solver().solve(p.Y, p.lam, tol=tol)
-    monkeypatch.setattr(lasso_prepared, "is_supported", lambda A: False)
+    monkeypatch.setattr(lasso_cached, "is_supported", lambda A: False)
     plain = p.solver().solve(p.Y, p.lam, tol=tol)
     check(p, plain, tol)
     assert (plain.iterations != native.iterations).any()
@@ -328,7 +328,7 @@ def test_without_a_gram_matrix(monkeypatch: pytest.MonkeyPatch, dtype: type, tol
 def test_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain PyTorch takes samples some at a time, and so gathers columns."""
     p = sparse(30, 70, 50, nonnegative=True)
-    monkeypatch.setattr(lasso_prepared, "is_supported", lambda A: False)
+    monkeypatch.setattr(lasso_cached, "is_supported", lambda A: False)
     whole = p.solver().solve(p.Y, p.lam, tol=1e-8)
     monkeypatch.setattr("fastunroll.solvers.lasso_batched.CHUNK", 1000)
     parts = p.solver().solve(p.Y, p.lam, tol=1e-8)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from fastunroll.solvers import lasso_prepared
+from fastunroll.solvers import lasso_cached
 from hypothesis import given
 from test_lasso import Problem, check, problems
 
@@ -121,7 +121,7 @@ def test_no_copy(layout: str) -> None:
     given = {**LAYOUTS, **SPARSE}[layout](A)
     solver = fu.solvers.Lasso(given)
     solver.solve(y, lam)
-    held = solver._prepared._columns._held[0]  # type: ignore[union-attr]
+    held = solver._cached._columns._held[0]  # type: ignore[union-attr]
     at = given.data if sp.issparse(given) else given
     assert held.data_ptr() == at.__array_interface__["data"][0]
 
@@ -235,10 +235,10 @@ def test_threads_share_what_is_kept() -> None:
 def test_which_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first samples from columns, the others from the Gram matrix, as soon as it pays; or as one asks for."""
     A, y, lam = _wide(40, 512)
-    monkeypatch.setattr(lasso_prepared, "SHARE", 1024)  # of 4096 bytes: a fourth sample pays
+    monkeypatch.setattr(lasso_cached, "SHARE", 1024)  # of 4096 bytes: a fourth sample pays
 
     def has_gram(solver: fu.solvers.Lasso) -> bool:
-        return solver._prepared._dictionary is not None  # type: ignore[union-attr]
+        return solver._cached._dictionary is not None  # type: ignore[union-attr]
 
     solver = fu.solvers.Lasso(A)
     found = []
@@ -301,7 +301,7 @@ def test_refused_for_sparse() -> None:
 def test_no_memory_for_a_dense_solution(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said before the memory is gone."""
     A, y, lam = _wide(200, 3000)
-    monkeypatch.setattr(lasso_prepared, "most_columns", lambda m, n: 90)
+    monkeypatch.setattr(lasso_cached, "most_columns", lambda m, n: 90)
     with pytest.raises(MemoryError, match=r"more than about 90 nonzeros, .*: use a larger lam"):
         fu.solvers.lasso(A, y, lam / 1000)
     assert bool(fu.solvers.lasso(A, y, 10 * lam).converged)

@@ -8,7 +8,7 @@ from typing import Any
 import fastunroll as fu
 import numpy as np
 import pytest
-from fastunroll.solvers import lasso_prepared
+from fastunroll.solvers import lasso_cached
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,7 +76,7 @@ def test_nothing_is_worse_than_zero(
 ) -> None:
     """However small λ and however bad the start: the gap between x = 0 and the dual point 0 is 1."""
     if plain:
-        monkeypatch.setattr(lasso_prepared, "LARGEST_GRAM", 0)
+        monkeypatch.setattr(lasso_cached, "LARGEST_GRAM", 0)
     rng = np.random.default_rng(0)
     A, Y = (rng.standard_normal(shape).astype(dtype) for shape in ((30, 60), (12, 30)))
     x0 = None if start is None else (start * np.abs(rng.standard_normal((12, 60)))).astype(dtype)
@@ -115,7 +115,7 @@ def test_units(columns: int, rows: int, plain: bool, dtype: type) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if plain:  # whose columns have no scales of their own
             columns = max(-largest // 3, min(columns, largest // 3))
-            patch.setattr(lasso_prepared, "LARGEST_GRAM", 0)
+            patch.setattr(lasso_cached, "LARGEST_GRAM", 0)
         solver = fu.solvers.Lasso((A * 10.0**columns).astype(dtype))
         y = (Y * 10.0**rows).astype(dtype)
         result = solver.solve(y, np.array(0.1, dtype) * solver.lambda_max(y))
@@ -139,7 +139,7 @@ def test_a_solution_that_is_no_number() -> None:
 def test_wrong_start(monkeypatch: pytest.MonkeyPatch, value: float, plain: bool) -> None:
     """Of no consequence: it is dropped."""
     if plain:
-        monkeypatch.setattr(lasso_prepared, "LARGEST_GRAM", 0)
+        monkeypatch.setattr(lasso_cached, "LARGEST_GRAM", 0)
     rng = np.random.default_rng(0)
     A, Y = rng.standard_normal((30, 60)).astype(np.float32), rng.standard_normal((4, 30)).astype(np.float32)
     x0 = np.zeros((4, 60), np.float32)

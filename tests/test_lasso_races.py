@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from fastunroll import sklearn as coding
-from fastunroll.solvers import lasso_batched, lasso_prepared
+from fastunroll.solvers import lasso_batched, lasso_cached
 from torch import Tensor
 
 # What is made of a matrix, and what the solver reads of it only where that is made.
 MADE: dict[str, tuple[Any, str, bool, torch.dtype]] = {
-    "native": (lasso_prepared.ops, "Dictionary", False, torch.float64),
-    "plain": (lasso_prepared, "Batched", True, torch.float64),
+    "native": (lasso_cached.ops, "Dictionary", False, torch.float64),
+    "plain": (lasso_cached, "Batched", True, torch.float64),
     "in double precision": (lasso_batched.Problem, "double", False, torch.float32),
 }
 
@@ -45,7 +45,7 @@ def test_update_while_a_matrix_is_packed(monkeypatch: pytest.MonkeyPatch, name: 
     weights.abs_().add_(0.5)
     changed: Tensor = {"A": A, "weights": weights}[of]
     if plain:
-        monkeypatch.setattr(lasso_prepared, "LARGEST_GRAM", 0)
+        monkeypatch.setattr(lasso_cached, "LARGEST_GRAM", 0)
     solver = fu.solvers.Lasso(A, weights=weights)
     with monkeypatch.context() as patch:
         wrapped = interrupted(getattr(owner, attribute), lambda: changed.mul_(2), first)
@@ -60,14 +60,14 @@ def test_a_solver_that_is_prepared_by_two_threads(monkeypatch: pytest.MonkeyPatc
     A, y = torch.randn(20, 50), torch.randn(4, 20)
     solver, wanted = fu.solvers.Lasso(A), fu.solvers.Lasso(A.clone()).solve(y, 0.5).x
     solver.solve(y, 0.5)
-    is_current = lasso_prepared.PreparedLasso.is_current
+    is_current = lasso_cached.CachedLasso.is_current
 
-    def forgotten(self: lasso_prepared.PreparedLasso) -> bool:
+    def forgotten(self: lasso_cached.CachedLasso) -> bool:
         answer = is_current(self)
-        solver._prepared = None
+        solver._cached = None
         return answer
 
-    monkeypatch.setattr(lasso_prepared.PreparedLasso, "is_current", forgotten)
+    monkeypatch.setattr(lasso_cached.CachedLasso, "is_current", forgotten)
     assert torch.equal(solver.solve(y, 0.5).x, wanted)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from callers import check_callers
-from fastunroll.solvers import lasso_prepared
+from fastunroll.solvers import lasso_cached
 from fastunroll.solvers.lasso_batched import Batched, Problem
 from test_processes import interrupt, run
 from torch import Tensor
@@ -24,7 +24,7 @@ from torch import Tensor
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How problems are solved: in native code, or without a Gram matrix."""
     if request.param == "plain":
-        monkeypatch.setattr(lasso_prepared, "LARGEST_GRAM", 0)
+        monkeypatch.setattr(lasso_cached, "LARGEST_GRAM", 0)
     return str(request.param)
 
 

@@ -56,7 +56,10 @@ def test_gradcheck(case: Case) -> None:
         x0, weights = (rest[0], rest[1:]) if case.starts else (None, rest)
         w1, w2 = weights[: counts[0]], weights[counts[0] : counts[0] + counts[1]]
         theta = weights[counts[0] + counts[1] :]
-        return fu.functional.lista(y, w1, w2, theta, x0, layers=case.layers, return_layers=True)
+        linear = fu.AffineStep([*w1], [*w2])
+        found = fu.unrolled(y, linear, fu.prox.L1(), [*theta], layers=case.layers, x0=x0, return_layers=True)
+        assert isinstance(found, torch.Tensor)
+        return found
 
     assert torch.autograd.gradcheck(run, p.leaves)
 

@@ -75,8 +75,8 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "c1": (lambda: nn.HyperLISTA(A, c1=-1), ValueError, "c1 must be a finite number ≥ 0, got -1"),
     "y": (lambda: NET(Y[:, 1:]), ValueError, SIZES),
     "y of a network without A": (lambda: nn.LISTASS(A, layers=2)(Y[:, 1:]), ValueError, SIZES),
-    "y in NumPy": (
-        lambda: NET(Y.numpy()), TypeError, "y must be a torch.Tensor, got ndarray: use torch.as_tensor(y)",
+    "y in a list": (
+        lambda: NET(Y.tolist()), TypeError, "y must be a torch.Tensor, got list: use torch.as_tensor(y)",
     ),
     "y of another type": (
         lambda: NET(Y.double()), TypeError,

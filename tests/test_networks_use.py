@@ -16,7 +16,7 @@ import torch
 from cases import relative_error
 from fastunroll.nn import network as base
 from networks import ALL, COMPLEX, B, K, M, N, matrix, moved
-from torch import nn
+from torch import Tensor, nn
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -179,12 +179,19 @@ def python_calls(run: Callable[[], object]) -> int:
     return count
 
 
-@pytest.mark.parametrize("name", ALL)
+SCHEMES = {s: getattr(fu.schemes, s)() for s in ("ProximalGradient", "FISTA", "ADMM", "HQS", "AMP")}
+NETWORKS: dict[str, Callable[[Tensor], nn.Module]] = ALL | {
+    f"Unrolled-{name}": lambda A, scheme=scheme: fu.nn.Unrolled(scheme, A, fu.prox.L1(), K)
+    for name, scheme in SCHEMES.items()
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_call_is_short(name: str) -> None:
-    """Few Python functions run before the native call: 20 to 25, and more where ADMM-Net multiplies y by Uᴴ first."""
-    net, y = moved(ALL[name](matrix())), torch.randn(B, M, dtype=torch.float64)
+    """At most 20 Python functions run, from the call of the network to its native call."""
+    net, y = moved(NETWORKS[name](matrix())), torch.randn(B, M, dtype=torch.float64)
     with torch.no_grad():
         net(y)
         found = python_calls(lambda: net(y))
         assert found == python_calls(lambda: net(y))
-    assert found <= (100 if name.startswith("ADMMNet") else 30)
+    assert found <= 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fastunroll as fu
@@ -181,9 +182,12 @@ BAD: dict[str, Refused] = {
         lambda: lin.LinearOperator()(X), TypeError,
         "a linear operator must have forward(x), which returns A x, but LinearOperator has none",
     ),
-    "an array": (
-        lambda: Haar()(np.ones((2, 2))), TypeError,
-        "an operator takes a torch.Tensor, got ndarray: use torch.as_tensor(x)",
+    "a list": (
+        lambda: Haar()([[1.0, 2.0]]), TypeError, "x must be a torch.Tensor, got list: use torch.as_tensor(x)",
+    ),
+    "whole numbers": (
+        lambda: Haar()(np.ones((2, 2), int)), TypeError,
+        "x must be floating point, got torch.int64: use x.float()",
     ),
     "an adjoint of another shape, as a gradient": (
         lambda: backward_of(WrongShape()), ValueError,
@@ -293,3 +297,14 @@ def test_masks_that_are_given_anew() -> None:
     before = op(x)
     op.mask = 2 * op.mask
     assert torch.equal(op(x), 2 * before)
+
+
+def test_threads_solve_with_their_own_rho() -> None:
+    op, b = fu.operators.Dense(torch.randn(20, 30, dtype=torch.float64)), torch.randn(4, 30, dtype=torch.float64)
+    wanted = {rho: op.solve(b, rho) for rho in (0.1, 10.0)}
+
+    def solve(rho: float) -> bool:
+        return all(torch.allclose(op.solve(b, rho), wanted[rho]) for _ in range(150))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(solve, wanted))

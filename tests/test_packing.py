@@ -12,7 +12,7 @@ import fastunroll as fu
 import pytest
 import torch
 from fastunroll import _fastunroll
-from fastunroll.engine import native
+from fastunroll.engine import run
 from fastunroll.ops import cache
 from forms import SMALL, Form, build
 from networks import ALL, COMPLEX, Network, matrix
@@ -103,7 +103,7 @@ def test_changed_numbers_leave_packed_weights_as_they_are(name: str, packs: Coun
 @pytest.mark.parametrize("name", COMPLEX)
 def test_complex_matrices_are_expanded_once(name: str, packs: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     expand = Counter()
-    monkeypatch.setattr(native, "_as_pairs", expand.of(native._as_pairs))
+    monkeypatch.setattr(run, "_as_pairs", expand.of(run._as_pairs))
     net, y = COMPLEX[name](matrix(dtype=torch.complex128)), torch.randn(2, 11, dtype=torch.complex128)
     with torch.no_grad():
         wanted = net(y)

@@ -142,6 +142,8 @@ FASTUNROLL_DISPATCH(soft_threshold, SoftThreshold)
 FASTUNROLL_DISPATCH(soft_threshold_backward, SoftThresholdBackward)
 FASTUNROLL_DISPATCH(spectrum_pack, Spectrum)
 FASTUNROLL_DISPATCH(fourier_filter, FourierFilter)
+FASTUNROLL_DISPATCH(sample_forward, SampleForward)
+FASTUNROLL_DISPATCH(sample_backward, SampleBackward)
 
 const char* instruction_set() { return choice().set.load()->name; }
 const char* instruction_set_reason() { return choice().reason; }

@@ -38,6 +38,8 @@ template <class T> struct Kernels {
   int64_t (*spectrum_packed_size)(const Spectrum<T>&);
   void (*spectrum_pack)(const Spectrum<T>&);
   void (*fourier_filter)(const FourierFilter<T>&);
+  void (*sample_forward)(const SampleForward<T>&);
+  void (*sample_backward)(const SampleBackward<T>&);
 };
 
 struct InstructionSet {

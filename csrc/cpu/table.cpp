@@ -27,6 +27,8 @@ template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&)
 template <class T> int64_t spectrum_packed_size(const Spectrum<T>&);
 template <class T> void spectrum_pack(const Spectrum<T>&);
 template <class T> void fourier_filter(const FourierFilter<T>&);
+template <class T> void sample_forward(const SampleForward<T>&);
+template <class T> void sample_backward(const SampleBackward<T>&);
 
 #define FASTUNROLL_TEXT_(x) #x
 #define FASTUNROLL_TEXT(x) FASTUNROLL_TEXT_(x)
@@ -55,7 +57,9 @@ template <class T> constexpr Kernels<T> all() {
           soft_threshold_backward,
           spectrum_packed_size,
           spectrum_pack,
-          fourier_filter};
+          fourier_filter,
+          sample_forward,
+          sample_backward};
 }
 
 extern const InstructionSet kernels;

@@ -1,4 +1,4 @@
-"""What every public function asks of its arguments. A refusal is one sentence: the rule, what broke it, the fix."""
+"""Checks of arguments. An error is one sentence: the rule, what broke it, and the fix."""
 
 from __future__ import annotations
 

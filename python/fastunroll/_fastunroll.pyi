@@ -151,6 +151,24 @@ class PackedSpectrum:
         tensors: tuple[int, int, int, int],
     ) -> bool: ...  # fmt: skip
 
+def sample_forward(  # shape: batch, m, n, layers, values of theta. tensors: A, step, theta, beta, x0
+    is_double: bool,
+    shape: tuple[int, ...],
+    threads: int,
+    prox: int,
+    tensors: tuple[int, int, int, int, int],
+    kept: int,
+    results: tuple[int, int, int],  # y, x, residuals
+) -> None: ...
+def sample_backward(  # saved: x, residuals, the gradient of x. gradients: of A, y, x0, step, theta, beta
+    is_double: bool,
+    shape: tuple[int, ...],
+    threads: int,
+    prox: int,
+    tensors: tuple[int, int, int, int, int],
+    saved: tuple[int, int, int],
+    gradients: tuple[int, ...],
+) -> None: ...
 def instruction_set() -> str: ...
 def instruction_set_reason() -> str: ...
 def compiled_instruction_sets() -> list[str]: ...

@@ -1,4 +1,4 @@
-"""Autocast and the plain operations that run where there is no kernel."""
+"""Keeps autocast away from the plain operations that run if there is no kernel."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from . import _checks
 
 
 def own_precision(x: Tensor) -> AbstractContextManager[None]:
-    """Plain operations in the dtype of their arguments, autocast or not."""
+    """A context in which plain operations keep the dtype of their arguments, with autocast or without."""
     return torch.autocast(x.device.type, enabled=False) if _checks.autocasts(x) else nullcontext()

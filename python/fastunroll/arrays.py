@@ -1,4 +1,4 @@
-"""Arrays of NumPy, JAX, CuPy and others in; arrays of the same kind out."""
+"""Converts arrays of NumPy, JAX, CuPy and other libraries to tensors, and results back to arrays of the same kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def is_array(value: object) -> bool:
-    """Whether it is an array of another library, which has ``__dlpack__`` or ``__array__``; a number is none."""
+    """Whether a value is an array of another library, with ``__dlpack__`` or ``__array__``, and not a number."""
     if isinstance(value, np.ndarray):
         return True
     if isinstance(value, (Tensor, float, int, complex, np.generic)) or value is None:
@@ -25,7 +25,7 @@ def is_array(value: object) -> bool:
 
 
 def from_array(array: Any, name: str = "array") -> Tensor:
-    """As a tensor; a copy only where PyTorch cannot share it: read-only, backwards, or of the other byte order.
+    """The array as a tensor. It is copied only if PyTorch cannot share its memory, such as that of a read-only array.
 
     Raises:
         TypeError: PyTorch has no such numbers, or cannot take the array from where it is.
@@ -66,11 +66,25 @@ def like_array(value: Tensor, given: object) -> Any:
     return value.cpu().numpy()
 
 
+def as_tensor(value: Any, name: str) -> Any:
+    """An array as a tensor; anything else as it is."""
+    return from_array(value, name) if is_array(value) else value
+
+
 def answer(found: Any, given: object) -> Any:
-    """A result in the kind of ``given``: tensors of it become arrays where that is one."""
+    """A result in the kind of ``given``: its tensors become arrays if ``given`` is an array."""
     if not is_array(given):
         return found
+    if type(found) is tuple:
+        return tuple(answer(entry, given) for entry in found)
     return like_array(found, given) if isinstance(found, Tensor) else found
+
+
+def answered(function: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """The result of ``function`` for arguments of which some are arrays, in the kind of the first."""
+    tensors = [as_tensor(value, "x") for value in given]
+    found = function(*tensors, **{name: as_tensor(value, name) for name, value in options.items()})
+    return answer(found, next(chain(given, options.values())))
 
 
 def takes_arrays(argument: str) -> Callable[[Function], Function]:
@@ -88,8 +102,8 @@ def takes_arrays(argument: str) -> Callable[[Function], Function]:
             callback = options.get("callback")
             if callable(callback) and is_array(given):
                 options["callback"] = lambda iteration, x: callback(iteration, like_array(x, given))
-            tensors = [_tensor(name, value) for name, value in zip(chain(names, repeat("")), args, strict=False)]
-            found = function(*tensors, **{name: _tensor(name, value) for name, value in options.items()})
+            tensors = [as_tensor(value, name) for name, value in zip(chain(names, repeat("")), args, strict=False)]
+            found = function(*tensors, **{name: as_tensor(value, name) for name, value in options.items()})
             return answer(found, given)
 
         return wrapper  # type: ignore[return-value]
@@ -97,13 +111,9 @@ def takes_arrays(argument: str) -> Callable[[Function], Function]:
     return decorate
 
 
-# What is no array, at a glance: the question comes before every call.
-_NO_ARRAYS = frozenset({Tensor, torch.nn.Parameter, float, int, bool, type(None)})
+# Types that are no arrays. The check is quick, because every call makes it. PyTorch 2.6 cannot compile it by a set.
+_NO_ARRAYS = (Tensor, torch.nn.Parameter, float, int, bool, type(None))
 
 
 def _has_arrays(values: Iterable[Any]) -> bool:
     return any(type(value) not in _NO_ARRAYS and is_array(value) for value in values)
-
-
-def _tensor(name: str, value: Any) -> Any:
-    return from_array(value, name) if is_array(value) else value

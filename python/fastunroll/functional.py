@@ -1,15 +1,12 @@
-"""Iterations of unrolled algorithms as functions: one step, K steps of a solver, K layers of a network."""
+"""Iterations of algorithms as functions: one step, and K steps of a solver."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
 from . import _checks, ops
 from .arrays import takes_arrays
-from .engine.native import run
+from .engine.run import run_compiled
 from .operators.convert import OperatorLike, matrix_or_operator
 from .operators.linear_operator import LinearOperator
 from .operators.products import gradient, sample_shape
@@ -40,7 +37,7 @@ def arguments(x: Tensor, y: Tensor, A: OperatorLike) -> tuple[Tensor, Tensor, Te
 
 def _step(x: Tensor, y: Tensor, A: Tensor, step: Tensor, theta: Tensor | None) -> Tensor:
     form = ops.NetworkSpec(1, linear="gradient", prox="identity" if theta is None else "soft")
-    return run(form, ops.Parameters([A], [], [step], [] if theta is None else [theta]), y, x)[0]
+    return run_compiled(form, ops.Parameters([A], [], [step], [] if theta is None else [theta]), y, x)[0]
 
 
 @takes_arrays("x")
@@ -128,97 +125,4 @@ def ista(
     beta = [] if momentum is None else [momentum.to(step)]
     if x0 is not None:
         x0 = x0.expand(*y.shape[:-1], A.shape[1])
-    return run(form, ops.Parameters([A], [], [step], [theta], [], beta), y, x0, keep=keep)[0]
-
-
-Weights = Sequence[Tensor]
-
-
-def _weights_fit(w1: Weights, w2: Weights, theta: Weights, layers: int) -> bool:
-    """Whether nothing is wrong with the weights: quickly, since it is asked in every call."""
-    try:
-        n, m = w1[0].shape
-        return (
-            {len(w1), len(w2), len(theta)} <= {1, layers}
-            and {w.shape for w in w1} == {(n, m)}
-            and {w.shape for w in w2} == {(n, n)}
-            and len({(t.dtype, t.device, t.layout) for group in (w1, w2, theta) for t in group}) == 1
-            and {t.shape for t in theta} in ({()}, {(1,)}, {(n,)})
-            and w1[0].layout == torch.strided
-            and w1[0].is_floating_point()
-            and n * m > 0
-        )
-    except (AttributeError, IndexError, ValueError):  # something is no tensor, or no matrix
-        return False
-
-
-def _fitting_weights(w1: Weights, w2: Weights, theta: Weights, layers: int) -> tuple[Weights, Weights, Weights]:
-    """Says what is wrong with the weights; under autocast, brings those of several dtypes to that of the first."""
-    for name, group in (("w1", w1), ("w2", w2), ("theta", theta)):
-        if len(group) not in (1, layers):
-            raise ValueError(f"{name} must have 1 entry or one a layer ({layers}), got {len(group)}")
-    n, m = _checks.matrix("w1[0]", w1[0]).shape
-    for name, group, shape in (("w1", w1, (n, m)), ("w2", w2, (n, n))):
-        for k, w in enumerate(group):
-            if _checks.matrix(f"{name}[{k}]", w).shape != shape:
-                raise ValueError(
-                    f"{name}[{k}] must be {_checks.shape_text(shape)} as w1[0] is {_checks.shape_text((n, m))}, "
-                    f"got {_checks.shape_text(w.shape)}"
-                )
-    for k, t in enumerate(theta):
-        if _checks.tensor(f"theta[{k}]", t).shape not in ((), (1,), (n,)) or t.numel() != theta[0].numel():
-            raise ValueError(
-                f"theta must have one value a layer or n = {n} values in every layer, got shape "
-                f"{_checks.shape_text(t.shape)} in layer {k}"
-            )
-    groups = {"w1": w1, "w2": w2, "theta": theta}
-    one = _checks.require_same_dtype_and_device(
-        **{f"{name}[{k}]": t for name, group in groups.items() for k, t in enumerate(group)}
-    )
-    return one[: len(w1)], one[len(w1) : -len(theta)], one[-len(theta) :]
-
-
-def lista(
-    y: Tensor,
-    w1: Sequence[Tensor],
-    w2: Sequence[Tensor],
-    theta: Sequence[Tensor],
-    x0: Tensor | None = None,
-    *,
-    layers: int,
-    return_layers: bool = False,
-) -> Tensor:
-    """K layers x⁺ = S_θ(W₁ y + W₂ x) in one native call, differentiable in every argument.
-
-    Args:
-        y: (..., m).
-        w1: 1 or K matrices (n, m); one is shared by all layers.
-        w2: 1 or K matrices (n, n).
-        theta: 1 or K thresholds of 1 or n values.
-        x0: (..., n), or None for zero.
-        layers: K ≥ 1.
-        return_layers: return every layer, (K, ..., n), rather than the last.
-
-    Raises:
-        TypeError: not floating point, complex, or dtypes differ.
-        ValueError: shapes do not fit, devices differ, or a list has neither 1 nor K entries.
-
-    Equivalent to::
-
-        for k in range(layers):
-            z = y @ w1[k].mT + x @ w2[k].mT
-            x = torch.sign(z) * torch.relu(z.abs() - theta[k])
-
-    Reference: Gregor and LeCun, *Learning fast approximations of sparse coding*, 2010.
-    """
-    layers = _checks.count("layers", layers)
-    if not _weights_fit(w1, w2, theta, layers):
-        w1, w2, theta = _fitting_weights(w1, w2, theta, layers)
-    n, m = w1[0].shape
-    _checks.columns("y", _checks.tensor("y", y), m, (n, m), "W1")
-    if x0 is not None:
-        _checks.columns("x0", _checks.tensor("x0", x0), n, (n, n), "W2")
-        _checks.same_batch("x0", x0, "y", y)
-    _, y, x0 = _checks.require_same_dtype_and_device(W1=w1[0], y=y, x0=x0)
-    _checks.real("y", y)
-    return run(ops.NetworkSpec(layers), ops.Parameters(w1, w2, (), theta), y, x0, keep=return_layers)[0]
+    return run_compiled(form, ops.Parameters([A], [], [step], [theta], [], beta), y, x0, keep=keep)[0]

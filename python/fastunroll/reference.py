@@ -1,11 +1,11 @@
-"""Every operation in plain PyTorch: the specification, the oracle of the tests, and what runs where there is no kernel.
+"""Every operation in plain PyTorch: the specification, the oracle of the tests, and the fallback without kernels.
 
 Samples come first: ``y`` is (..., m), ``x`` is (..., n), ``A`` is (m, n).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -105,6 +105,39 @@ def norm(x: Tensor) -> Tensor:
     return scale * torch.linalg.vector_norm(x / scale, dim=-1, keepdim=True)
 
 
+LinearStep = Callable[[Tensor], Tensor]  # z of v
+ProximalStep = Callable[..., Tensor]  # gain·prox_θ(z) of z, with the threshold θ·scale for prox(z, scale)
+
+
+def fista_layer(
+    x: Tensor, before: Tensor, beta: Tensor, linear: LinearStep, prox: ProximalStep
+) -> tuple[Tensor, Tensor]:
+    """One layer of FISTA: x⁺, and the iterate before it."""
+    return prox(linear(x + beta * (x - before))), x
+
+
+def admm_layer(x: Tensor, dual: Tensor, eta: Tensor, linear: LinearStep, prox: ProximalStep) -> tuple[Tensor, Tensor]:
+    """One layer of ADMM: x⁺, and the scaled dual variable after it."""
+    z = linear(x - dual)
+    x = prox(z + dual)
+    return x, dual + eta * (z - x)
+
+
+def amp_layer(
+    x: Tensor, correction: Tensor, residual: LinearStep, along: Callable[[Tensor, Tensor], Tensor],
+    prox: ProximalStep, gain: Tensor | float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """One layer of AMP: x⁺, and the Onsager correction of the next residual.
+
+    residual: y − A x of x. along: x + Wᴴr of x and r.
+    """
+    r = residual(x) + correction
+    m = r.shape[-1]
+    x = prox(along(x, r), norm(r) / m**0.5)
+    count = (x != 0).sum(dim=-1, keepdim=True).to(r.real.dtype)
+    return x, gain * count / m * r
+
+
 def network(
     y: Tensor,
     W1: Sequence[Tensor],
@@ -140,37 +173,35 @@ def network(
 
     gain, beta = ([*v[0]] if len(v) == 1 and v[0].numel() > 1 else v for v in (gain, beta))
 
-    x, iterates = x0, []
-    s = s0
+    def layer(k: int, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        scale_of_prox = of(gain, k) if gain else 1.0
+
+        def residual(v: Tensor) -> Tensor:
+            return y - v @ of(W1, k).mT
+
+        def along(v: Tensor, r: Tensor) -> Tensor:
+            r = of(step, k) * r if step else r
+            return v + (r if linear == "gram" else r @ of(W2 or W1, k).conj())
+
+        def linear_step(v: Tensor) -> Tensor:
+            return y @ of(W1, k).mT + v @ of(W2, k).mT if linear == "affine" else along(v, residual(v))
+
+        def prox_step(z: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+            t = of(theta, k) * scale if theta else z.real.new_zeros(())
+            return proximal_step(z, prox, t, scale_of_prox, group, support_sizes[k] if support_sizes else 0)
+
+        if scheme == "fista":
+            return fista_layer(x, s, of(beta, k), linear_step, prox_step)
+        if scheme == "admm":
+            return admm_layer(x, s, of(beta, k), linear_step, prox_step)
+        if scheme == "amp":
+            return amp_layer(x, s, residual, along, prox_step, scale_of_prox)
+        return prox_step(linear_step(x)), s
+
+    x, s, iterates = x0, s0, []
     if s is None:
         s = x0 if scheme == "fista" else torch.zeros_like(y) if scheme == "amp" else torch.zeros_like(x0)
     for k in range(layers):
-        v = x
-        if scheme == "fista":
-            v = x + of(beta, k) * (x - s)
-        elif scheme == "admm":
-            v = x - s
-        scale: Tensor | float = 1.0
-        residual = y
-        if linear != "affine":
-            residual = y - v @ of(W1, k).mT
-            if scheme == "amp":
-                residual = residual + s
-                scale = norm(residual) / y.shape[-1] ** 0.5
-            stepped = of(step, k) * residual if step else residual
-            z = v + (stepped if linear == "gram" else stepped @ of(W2 or W1, k).conj())
-        else:
-            z = y @ of(W1, k).mT + v @ of(W2, k).mT
-        before, g = x, of(gain, k) if gain else 1.0
-        t = of(theta, k) * scale if theta else z.real.new_zeros(())
-        support_size = support_sizes[k] if support_sizes else 0
-        x = proximal_step(z + s if scheme == "admm" else z, prox, t, g, group, support_size)
-        if scheme == "fista":
-            s = before
-        elif scheme == "admm":
-            s = s + of(beta, k) * (z - x)
-        elif scheme == "amp":
-            count = (x != 0).sum(dim=-1, keepdim=True).to(residual.real.dtype)
-            s = g * count / y.shape[-1] * residual
+        x, s = layer(k, x, s)
         iterates.append(x)
     return torch.stack(iterates), s

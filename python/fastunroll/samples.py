@@ -1,4 +1,4 @@
-"""Numbers of each sample of a batch (B, ...)."""
+"""Sums, norms and numbers of each sample of a batch (B, ...)."""
 
 from __future__ import annotations
 

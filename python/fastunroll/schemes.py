@@ -1,13 +1,15 @@
-"""The schemes of the field: how an iterate follows from the last by a linear step and a proximal step.
+"""The schemes of the literature, which compute an iterate from the last one by a linear step and a proximal step.
 
-A scheme is what K layers repeat. Its :meth:`Scheme.step` is one layer in plain PyTorch, and the specification of the
-compiled layers.
+Each layer of a network is one :meth:`Scheme.step`, in plain PyTorch. The steps of compiled schemes are functions of
+:mod:`fastunroll.reference`, the specification of the kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, ClassVar
 
 import torch
@@ -20,14 +22,19 @@ Linear = Any  # fastunroll.engine.linear: a linear step whose arguments have bee
 Shrink = Callable[..., Tensor]  # shrink(k, z, scale=1): the proximal step of layer k, of threshold θ_k·scale
 
 
-def beck_teboulle(layers: int) -> list[float]:
+def momenta() -> Iterator[float]:
     """The momentum of each iteration of FISTA, (t_{k−1} − 1)/t_k with t₀ = 1 and t_k = (1 + √(1 + 4t²_{k−1}))/2."""
-    t, momenta = 1.0, [0.0]
-    while len(momenta) < layers:
+    yield 0.0
+    t = 1.0
+    while True:
         following = (1 + (1 + 4 * t * t) ** 0.5) / 2
-        momenta.append((t - 1) / following)
+        yield (t - 1) / following
         t = following
-    return momenta[:layers]
+
+
+def beck_teboulle(layers: int) -> list[float]:
+    """The :func:`momenta` of the first iterations."""
+    return [*islice(momenta(), layers)]
 
 
 @dataclass(frozen=True)
@@ -37,9 +44,12 @@ class Scheme:
     Attributes:
         has_state: whether there is a second state.
         numbers: the names of its numbers, of which each layer has one.
+        needs_residual: whether a step uses y itself, as ``linear.residual`` does. Where it does not, operators whose
+            AᴴA is cheap compute Aᴴy once for all layers.
     """
 
     has_state: ClassVar[bool] = False
+    needs_residual: ClassVar[bool] = True
     numbers: ClassVar[tuple[str, ...]] = ()
 
     def with_defaults(self, layers: int) -> Scheme:
@@ -60,7 +70,7 @@ class Scheme:
         """The numbers of each layer with which it is the classical algorithm, by name; ``step`` is 1/‖A‖²."""
         raise NotImplementedError
 
-    def pieces(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
+    def with_numbers(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
         """The linear step and the scheme that have these numbers; ``theta`` is left to the proximal step."""
         raise NotImplementedError
 
@@ -73,6 +83,8 @@ class ProximalGradient(Scheme):
     sparsity constraint*, 2004.
     """
 
+    needs_residual: ClassVar[bool] = False
+
     def step(
         self, k: int, x: Tensor, s: Tensor | None, data: Tensor, linear: Linear, shrink: Shrink
     ) -> tuple[Tensor, Tensor | None]:
@@ -81,13 +93,13 @@ class ProximalGradient(Scheme):
     def starting_values(self, layers: int, lam: float, step: float) -> dict[str, list[float]]:
         return {"step": [step] * layers, "theta": [lam * step] * layers}
 
-    def pieces(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
+    def with_numbers(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
         return GradientStep(A, step=values["step"]), self
 
 
 @dataclass(frozen=True)
 class FISTA(Scheme):
-    """The same from a point ahead, v = x + β·(x − x_before): FISTA, LFISTA. The second state is x_before.
+    """x⁺ = P(z), with z the linear step at v = x + β·(x − x_before): FISTA, LFISTA. The second state is x_before.
 
     Args:
         beta: β, one number, a list with one for each layer, or one tensor of K values; by default those of Beck and
@@ -97,6 +109,7 @@ class FISTA(Scheme):
     """
 
     has_state: ClassVar[bool] = True
+    needs_residual: ClassVar[bool] = False
     numbers: ClassVar[tuple[str, ...]] = ("beta",)
 
     beta: Values | None = None
@@ -111,14 +124,14 @@ class FISTA(Scheme):
         self, k: int, x: Tensor, s: Tensor | None, data: Tensor, linear: Linear, shrink: Shrink
     ) -> tuple[Tensor, Tensor | None]:
         assert s is not None
-        v = x + entry(self.beta, k) * (x - s)
-        return shrink(k, linear(k, v, data)), x
+        beta = entry(self.beta, k)
+        return reference.fista_layer(x, s, beta, lambda v: linear(k, v, data), lambda z: shrink(k, z))
 
     def starting_values(self, layers: int, lam: float, step: float) -> dict[str, list[float]]:
         beta = _numbers("beta", self.with_defaults(layers).beta, layers)
         return {"step": [step] * layers, "theta": [lam * step] * layers, "beta": beta}
 
-    def pieces(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
+    def with_numbers(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
         return GradientStep(A, step=values["step"]), FISTA(values["beta"])
 
 
@@ -135,6 +148,7 @@ class ADMM(Scheme):
     """
 
     has_state: ClassVar[bool] = True
+    needs_residual: ClassVar[bool] = False
     numbers: ClassVar[tuple[str, ...]] = ("eta",)
 
     eta: Values = 1.0
@@ -146,15 +160,14 @@ class ADMM(Scheme):
         self, k: int, x: Tensor, s: Tensor | None, data: Tensor, linear: Linear, shrink: Shrink
     ) -> tuple[Tensor, Tensor | None]:
         assert s is not None
-        z = linear(k, x - s, data)
-        x = shrink(k, z + s)
-        return x, s + entry(self.eta, k) * (z - x)
+        eta = entry(self.eta, k)
+        return reference.admm_layer(x, s, eta, lambda v: linear(k, v, data), lambda z: shrink(k, z))
 
     def starting_values(self, layers: int, lam: float, step: float) -> dict[str, list[float]]:
         eta = _numbers("eta", self.eta, layers)
         return {"rho": [1 / step] * layers, "theta": [lam * step] * layers, "eta": eta}
 
-    def pieces(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
+    def with_numbers(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
         return DataStep(A, values["rho"]), ADMM(values["eta"])
 
 
@@ -171,7 +184,7 @@ class HQS(ProximalGradient):
     def starting_values(self, layers: int, lam: float, step: float) -> dict[str, list[float]]:
         return {"rho": [1 / step] * layers, "theta": [lam * step] * layers}
 
-    def pieces(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
+    def with_numbers(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
         return DataStep(A, values["rho"]), self
 
 
@@ -201,17 +214,15 @@ class AMP(Scheme):
         self, k: int, x: Tensor, s: Tensor | None, data: Tensor, linear: Linear, shrink: Shrink
     ) -> tuple[Tensor, Tensor | None]:
         assert s is not None
-        m = data.shape[-1]
-        r = linear.residual(k, x, data) + s
-        z = linear.along(k, x, r)
-        x, gain = shrink(k, z, reference.norm(r) / m**0.5), shrink.gain(k)  # type: ignore[attr-defined]
-        count = (x != 0).sum(dim=-1, keepdim=True).to(r.real.dtype)
-        return x, gain * count / m * r
+        return reference.amp_layer(
+            x, s, lambda v: linear.residual(k, v, data), partial(linear.along, k), partial(shrink, k),
+            shrink.gain(k),  # type: ignore[attr-defined]
+        )  # fmt: skip
 
     def starting_values(self, layers: int, lam: float, step: float) -> dict[str, list[float]]:
         return {"theta": [self.alpha] * layers}
 
-    def pieces(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
+    def with_numbers(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
         return GradientStep(A), self
 
 
@@ -253,7 +264,7 @@ class PrimalDual(Scheme):
         omega = _numbers("omega", self.omega, layers)
         return {"tau": [root] * layers, "sigma": [root] * layers, "theta": [lam * root] * layers, "omega": omega}
 
-    def pieces(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
+    def with_numbers(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
         return GradientStep(A, step=values["tau"]), PrimalDual(values["sigma"], values["omega"])
 
 

@@ -1,15 +1,18 @@
-"""The linear step of a layer: how z follows from the iterate v and the measurements y, before the proximal step."""
+"""The linear steps of layers. A linear step computes z from the iterate v and the measurements y."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from . import _checks, ops
+from ._precision import own_precision
+from .arrays import as_tensor
 from .operators import as_operator
 from .products import product
 
@@ -39,8 +42,13 @@ class AffineStep:
     W2: Tensor | Sequence[Tensor]
 
     def __post_init__(self) -> None:
+        _replace_arrays(self, "W1", "W2")
         n = require_matrices("W1", self.W1, None)[0]
         require_matrices("W2", self.W2, (n, n))
+
+    def operands(self) -> tuple[list[Any], list[Any], Values | None]:
+        """The matrices W₁ and W₂ of all layers. There is no step size."""
+        return listed(self.W1), listed(self.W2), None
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class GradientStep:
 
     def __post_init__(self) -> None:
         _checks.choice("via", self.via, ("residual", "gram"))
+        _replace_arrays(self, "W", *(["A"] if isinstance(self.A, (list, tuple)) else []))
         if not _are_matrices(self.A):
             operator = as_operator(self.A)
             matrix = operator.matrix
@@ -94,6 +103,10 @@ class GradientStep:
     def is_dense(self) -> bool:
         """Whether A is a matrix, or a list of matrices."""
         return _are_matrices(self.A)
+
+    def operands(self) -> tuple[list[Any], list[Any], Values | None]:
+        """The matrices A and W of all layers, or the operator; and the step sizes."""
+        return listed(self.A) if self.is_dense else [self.A], [] if self.W is None else listed(self.W), self.step
 
     def _pair(self) -> tuple[Tensor, Tensor]:
         (A,), (W,) = listed(self.A), listed(self.W)
@@ -117,18 +130,102 @@ class GradientStep:
 class DataStep:
     """The linear step z = argmin ½‖A z − y‖² + ρ/2·‖z − v‖² = (AᴴA + ρI)⁻¹(Aᴴy + ρ v): that of ADMM and of HQS.
 
-    It is ``A.solve(b, rho)``: in closed form for operators that have one, else by conjugate gradients.
+    For a matrix it is a gradient step of the singular value decomposition A = U diag(s) Vᴴ, which is computed once:
+    z = v + V (s/(s² + ρ) ∘ (Uᴴy − diag(s)Vᴴv)). Another ρ costs nothing. If A learns, it is a gradient step
+    z = v + Wᴴ(y − A v) with W = (AAᴴ + ρI)⁻¹A, and each layer computes a Cholesky factorisation. For an operator it is
+    ``A.solve(b, rho)``, which is in closed form for operators that have one, else by conjugate gradients.
 
     Args:
         A: (m, n), or a linear operator.
         rho: ρ > 0, one number, or a list with one for each layer.
+        svd: the decomposition of the matrix A, if it is known.
     """
 
     A: Operator
     rho: Values
+    svd: SVD | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "A", as_operator(self.A))
+        if not (isinstance(self.A, Tensor) and self.A.layout == torch.strided and self.A.dim() == 2):
+            object.__setattr__(self, "A", as_operator(self.A))
+
+    @property
+    def matrix(self) -> Tensor | None:
+        """A, if it is a matrix or an operator that has one."""
+        matrix: Tensor | None = self.A if isinstance(self.A, Tensor) else self.A.matrix
+        return matrix if matrix is not None and matrix.dim() == 2 else None
+
+    def operands(self) -> tuple[list[Any], list[Any], Values | None]:
+        """The matrix A or the operator, no W, and ρ."""
+        matrix = self.matrix
+        return [self.A if matrix is None else matrix], [], self.rho
+
+    def as_gradient_steps(
+        self, A: Tensor, rho: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor | None]:
+        """B, W and t of the gradient steps z = v + Wᴴ(t ∘ (Mᴴy − B v)) that equal it for a matrix A; and M, or None."""
+        svd = _svd_of(A) if self.svd is None else self.svd
+        if svd is None:
+            return [A], [solving_matrix(A, r) for r in rho], [], None
+        s = svd.s.to(torch.promote_types(svd.s.dtype, torch.float32))
+        step = [(s / (s.square() + (r.real if r.is_complex() else r))).to(svd.s.dtype) for r in rho]
+        return [svd.sVh], [svd.Vh], step, svd.U
+
+
+class SVD(NamedTuple):
+    """The singular value decomposition A = U diag(s) Vᴴ of a matrix (m, n), with r = min(m, n).
+
+    U: (m, r). s: (r,). Vh: Vᴴ, (r, n). sVh: diag(s)Vᴴ, (r, n).
+    """
+
+    U: Tensor
+    s: Tensor
+    Vh: Tensor
+    sVh: Tensor
+
+    @staticmethod
+    def of(A: Tensor) -> SVD | None:
+        """The decomposition, computed in double precision; None if A is not finite."""
+        if not A.isfinite().all():
+            return None
+        exact = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
+        U, s, Vh = torch.linalg.svd(exact, full_matrices=False)
+        real = A.real.dtype if A.is_complex() else A.dtype
+        U, Vh, sVh = (t.to(A.dtype).contiguous() for t in (U, Vh, s[:, None] * Vh))
+        return SVD(U, s.to(real), Vh, sVh)
+
+
+def _svd_of(A: Tensor) -> SVD | None:
+    """The decomposition of A, kept while A does not change; None if A learns or is not finite, or if torch traces."""
+    if ops.is_tracing() or ops.differentiable(A) or not (ops.is_plain(A) and A.is_contiguous()):
+        return None
+    with torch.inference_mode(False), torch.no_grad():  # kept for calls of any mode
+        return ops.cached("singular values", [A], lambda: SVD.of(A))
+
+
+def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
+    """W = (AAᴴ + ρI)⁻¹A by a differentiable Cholesky factorisation.
+
+    W is NaN if the factorisation fails. It is zero, the limit, if ρ is infinite.
+    """
+    wide = A.to(torch.promote_types(A.dtype, torch.float32))  # PyTorch cannot factorise in half precision
+    eye = torch.eye(A.shape[0], dtype=wide.dtype, device=A.device)
+    infinite = rho.isinf()
+    with own_precision(A):
+        factor, failed = torch.linalg.cholesky_ex(wide @ wide.mH + torch.where(infinite, 1, rho) * eye)
+        W = torch.cholesky_solve(wide, torch.where(failed == 0, factor, math.nan))
+    return torch.where(infinite, 0, W).to(A.dtype).contiguous()
+
+
+def _replace_arrays(step: object, *names: str) -> None:
+    """Makes arrays, and those in lists, tensors."""
+    for name in names:
+        value = getattr(step, name)
+        if isinstance(value, (list, tuple)):
+            if not all(isinstance(entry, Tensor) for entry in value):
+                object.__setattr__(step, name, [as_tensor(entry, name) for entry in value])
+        elif not isinstance(value, Tensor):
+            object.__setattr__(step, name, as_tensor(value, name))
 
 
 def _are_matrices(A: object) -> bool:
@@ -143,7 +240,10 @@ def require_matrices(name: str, given: Tensor | Sequence[Tensor], shape: tuple[i
     found = listed(given)
     if not found:
         raise ValueError(f"{name} must hold a matrix, got an empty list")
-    rows, columns = shape or _checks.matrix(name, found[0]).shape
+    rows, columns = _checks.matrix(name, found[0]).shape if shape is None else shape
+    usual = (rows, columns)
+    if all(type(w) in (Tensor, torch.nn.Parameter) and w.shape == usual and w.is_floating_point() for w in found):
+        return usual  # quickly: every call of a network that learns comes here
     for k, w in enumerate(found):
         label = f"{name}[{k}]" if len(found) > 1 else name
         if _checks.matrix(label, w).shape != (rows, columns):

@@ -1,4 +1,4 @@
-"""Measures the kernels of a device against each other, so that calls choose among them by what was found."""
+"""Measures the kernels of a device, so that calls choose the fastest."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .ops.backends import backend_of, problem
+from .ops.backends import BACKENDS, problem
 from .ops.cuda import kernel_choice
+from .ops.cuda.backend import CudaBackend
 from .ops.cuda.timings import Case, Timings, name_of
 from .ops.network import _network, _network_backward, network
 from .ops.network_call import counts_of, encode
@@ -96,9 +97,10 @@ def tune(
     Raises:
         RuntimeError: the device has no kernels.
     """
-    if (why := problem(device)) is not None:
-        raise RuntimeError(f"tune needs a device with kernels, but {why}")
-    module = backend_of(device).module
+    backend, why = BACKENDS.get(device.type), problem(device)
+    if why is not None or not isinstance(backend, CudaBackend):
+        raise RuntimeError(f"tune needs a device with kernels, but {why or 'the CPU has one kernel for each case'}")
+    module = backend.module
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     allowed, state = torch.backends.cuda.matmul.allow_tf32, torch.random.get_rng_state()
     cases = []

@@ -1,4 +1,4 @@
-"""Samples in units of their own, so that no square of them overflows or vanishes."""
+"""The unit of each sample. In its own unit, no square of a sample overflows or vanishes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Unrolled algorithms of every form: K layers of a linear step and a proximal step in one native call."""
+"""K layers of any unrolled algorithm as a function, with a scheme, a linear step and a proximal operator."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from . import _checks
+from .arrays import takes_arrays
 from .engine.layers import LinearStep, describe, require_batches
 from .engine.run import run
 from .prox import Proximal
@@ -12,6 +13,7 @@ from .schemes import ProximalGradient, Scheme
 from .steps import Values
 
 
+@takes_arrays("y")
 def unrolled(
     y: Tensor,
     linear: LinearStep,
@@ -44,9 +46,9 @@ def unrolled(
     plug and play                                   ``DataStep(A, ρ)`` and ``fu.prox.Denoiser(network)``
     =============================================== ==================================================
 
-    All layers are one native call where A, W, W₁ and W₂ are matrices, the scheme is :class:`ProximalGradient`,
-    :class:`FISTA`, :class:`ADMM` or :class:`AMP`, and the proximal operator is compiled. In other cases the layers run
-    one by one in PyTorch.
+    All layers run in one native call if A, W, W₁ and W₂ are matrices, the scheme is :class:`ProximalGradient`,
+    :class:`FISTA`, :class:`ADMM`, :class:`HQS` or :class:`AMP`, and the proximal operator is compiled. Otherwise the
+    layers run one by one in PyTorch. A network of :mod:`fastunroll.nn` states its pieces by ``net.pieces()``.
 
     Args:
         y: (..., m); for an operator a batch (B, ...), or (..., *A.shape_out) where A states the shape of one sample.
@@ -68,7 +70,7 @@ def unrolled(
             ``return_layers``.
 
     Returns:
-        (..., n), or (K, ..., n) with ``return_layers``; with ``return_state``, a pair.
+        (..., n), or (K, ..., n) with ``return_layers``; with ``return_state``, a pair. Arrays where ``y`` is one.
 
     Raises:
         TypeError: not floating point, complex where only reals are defined, dtypes differ, or a piece is of another
@@ -85,7 +87,8 @@ def unrolled(
     _checks.flag("return_state", return_state)
     _checks.tensor("y", y)
     scheme = ProximalGradient() if scheme is None else scheme
-    net = describe(y, linear, prox, theta, gain, scheme, layers)
+    pieces = {"scheme": scheme, "linear": linear, "prox": prox, "theta": theta, "gain": gain}
+    net = describe(y, pieces, layers)
     segment = 0 if checkpoint is None else _checks.count("checkpoint", checkpoint)
     if segment and return_layers:
         raise ValueError("checkpoint keeps few layers and return_layers all of them: use one or the other")

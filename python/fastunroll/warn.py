@@ -1,4 +1,4 @@
-"""What solvers warn of, at the line that called them."""
+"""Warnings of solvers, which point to the line of the caller."""
 
 from __future__ import annotations
 

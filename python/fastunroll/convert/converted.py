@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
-from ..engine.native import run
+from ..engine.layers import Pieces
+from ..engine.run import run_compiled
 from ..nn import ALISTA, LISTACP, LISTACPSS, LISTASS, StepLISTA, UnrolledNetwork
 from ..nn.adaptive import rows_of
 from ..nn.shrinkage import Shrinkage
-from ..prox import soft_threshold
+from ..prox import L1, Proximal, SupportSelection, soft_threshold
 from ..reference import largest
+from ..steps import GradientStep, listed
 from .stepwise import StepwiseNetwork
 
 
@@ -38,6 +40,7 @@ class Converted(StepwiseNetwork):
 
     step_sign: Tensor
     theta_sign: Tensor
+    prox: Proximal
     support_sizes: tuple[int, ...]
     one_call: bool
 
@@ -48,15 +51,17 @@ class Converted(StepwiseNetwork):
         ones = torch.ones_like(self.theta_sign[:, 0])
         self.register_buffer("step_sign", torch.stack([torch.sign(t.reshape(())) for t in step]) if step else ones)
         self.support_sizes = support_sizes if any(support_sizes) else ()
+        self.prox = SupportSelection(support_sizes) if self.support_sizes else L1()
         self.one_call = self._is_one_call()
 
-    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        spec, p = super()._describe()
-        step = [sign * t for sign, t in zip(self.step_sign, p.step, strict=True)] if p.step else p.step
-        theta = [sign * t for sign, t in zip(self.theta_sign, p.theta, strict=True)]
-        # torch.compile of PyTorch 2.6 cannot trace dataclasses.replace.
-        spec = ops.NetworkSpec(spec.layers, spec.linear, spec.scheme, spec.prox, spec.group, self.support_sizes)
-        return spec, ops.Parameters(p.W1, p.W2, step, theta, p.gain, p.beta)
+    def pieces(self) -> Pieces:
+        pieces = super().pieces()
+        linear = pieces["linear"]
+        if isinstance(linear, GradientStep) and linear.step is not None:
+            step = [sign * t for sign, t in zip(self.step_sign, listed(linear.step), strict=True)]
+            linear = GradientStep(linear.A, linear.W, step)
+        theta = [sign * t for sign, t in zip(self.theta_sign, pieces["theta"] or (), strict=True)]
+        return {"scheme": pieces["scheme"], "linear": linear, "prox": self.prox, "theta": theta, "gain": None}
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         if self.one_call:
@@ -68,13 +73,13 @@ class Converted(StepwiseNetwork):
         return not self.support_sizes or bool((self.theta_sign > 0).all())
 
     def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
-        spec, p = self._describe()
+        spec, p, _ = self._describe()
         real = y.real.dtype if y.is_complex() else y.dtype
         linear = ops.NetworkSpec(1, spec.linear, prox="identity")
         for k in range(self.layers):
             layer = p.part(k, k + 1)
             W1, W2 = ([w.to(y.dtype) for w in group] for group in (layer.W1, layer.W2))
-            z, _ = run(linear, ops.Parameters(W1, W2, [t.to(real) for t in layer.step]), y, x)
+            z, _ = run_compiled(linear, ops.Parameters(W1, W2, [t.to(real) for t in layer.step]), y, x)
             x = self._shrunk(k, z, self._threshold(layer.theta[0].to(real), x))
             yield x
 

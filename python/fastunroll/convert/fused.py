@@ -9,14 +9,16 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from ..functional import lista
 from ..nn import SoftThreshold
-from ..prox import soft_threshold
+from ..prox import L1, soft_threshold
+from ..steps import AffineStep
+from ..unrolling import unrolled
 
 # Names of attributes that may hold the number of layers.
 _LAYER_ATTRIBUTES = ("max_iter", "max_iters", "max_iterations", "num_iter", "numIter", "n_iter", "num_layers",
                      "n_layers", "layers", "T", "K")  # fmt: skip
 _MAX_LAYERS = 10_000  # a larger number counts something else, such as steps of training
+_L1 = L1()
 _THRESHOLD_WORDS = ("shrink", "soft", "theta", "thr", "lamb")
 
 
@@ -63,9 +65,10 @@ class FusedLISTA(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor | list[Tensor]:
         """Maps y (..., m) to x (..., n), or to a list of the outputs of all layers."""
-        weights = [self._W.weight], [self._S.weight], self._theta()
-        out = lista(y, *weights, layers=self._layers, return_layers=self._return_layers)
-        return list(out) if self._return_layers else out
+        linear, keep = AffineStep(self._W.weight, self._S.weight), self._return_layers
+        out = unrolled(y, linear, _L1, self._theta(), layers=self._layers, return_layers=keep)
+        assert isinstance(out, Tensor)  # and not a pair with a state
+        return list(out) if keep else out
 
     def _theta(self) -> list[Tensor]:
         """Returns 1 or K thresholds.

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import _checks
+from ..arrays import takes_arrays
 from ..nn import UnrolledNetwork
 from . import adopty, alista, own, pytorch, tensorflow
 from .source import Source, as_tensor, is_finite, listed, pattern, read
@@ -117,6 +118,7 @@ _UNSUPPORTED = (
 )  # fmt: skip
 
 
+@takes_arrays("mapping")
 def load_lista(
     mapping: Mapping[str, Any] | str | os.PathLike[str], A: Tensor | None = None, **options: Any
 ) -> UnrolledNetwork:

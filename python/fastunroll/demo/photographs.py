@@ -14,6 +14,8 @@ from PIL import ImageOps, UnidentifiedImageError
 from skimage import color, data, transform, util
 from torch import Tensor
 
+from ..operators import Blocks
+
 Image = NDArray[np.float64]
 
 SIDE = 16  # the side of a block in pixels
@@ -42,17 +44,18 @@ class Photograph:
     def block_count(self) -> int:
         return self.pixels.size // SIDE**2
 
+    @property
+    def _to_blocks(self) -> Blocks:
+        return Blocks(SIDE, shape=self.pixels.shape)
+
     def blocks(self) -> Tensor:
         """Returns the blocks of the picture, row by row, as a tensor (blocks, 256)."""
-        h, w = self.pixels.shape
-        tiles = self.pixels.reshape(h // SIDE, SIDE, w // SIDE, SIDE).swapaxes(1, 2)
-        return torch.from_numpy(tiles.reshape(-1, SIDE**2).astype(np.float32))
+        return self._to_blocks(torch.from_numpy(self.pixels)).float()
 
     def assemble(self, blocks: Tensor) -> Image:
         """Returns a picture of the same size from other blocks, clipped to [0, 1]."""
-        h, w = self.pixels.shape
-        tiles = blocks.double().numpy().reshape(h // SIDE, w // SIDE, SIDE, SIDE).swapaxes(1, 2)
-        return np.clip(tiles.reshape(h, w), 0, 1)
+        pixels: Image = self._to_blocks.adjoint(blocks.double()).clamp(0, 1).numpy()
+        return pixels
 
 
 def _grey(pixels: NDArray[np.generic]) -> Image:

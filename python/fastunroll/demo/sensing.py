@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.fft import idctn
 from torch import Tensor
 
+from ..operators import BlockDCT
 from .photographs import SIDE
 
 MEASUREMENTS = 64  # for each block of 256 pixels, a quarter
@@ -28,9 +28,9 @@ class Sensing:
     def __init__(self, seed: int) -> None:
         pixels = SIDE**2
         rows = np.linalg.qr(np.random.default_rng(seed).standard_normal((pixels, MEASUREMENTS)))[0].T
-        atoms = idctn(np.eye(pixels).reshape(-1, SIDE, SIDE), axes=(1, 2), norm="ortho").reshape(pixels, pixels)
-        self.atoms = torch.from_numpy(atoms).float()  # Dᵀ, whose row i is the block of coefficient i
-        self.A = torch.from_numpy(rows @ atoms.T).float()
+        atoms = BlockDCT(SIDE).adjoint(torch.eye(pixels, dtype=torch.float64)[:, None]).flatten(1)
+        self.atoms = atoms.float()  # Dᵀ, whose row i is the block of coefficient i
+        self.A = (torch.from_numpy(rows) @ atoms.mT).float()
 
     def coefficients(self, blocks: Tensor) -> Tensor:
         """Maps pixels (..., 256) to coefficients (..., 256)."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..arrays import takes_arrays
 from ..losses import kkt_residual, lasso_objective, nmse_db
 from ..nn import UnrolledNetwork
 from ..operators.convert import OperatorLike, matrix_or_operator
@@ -44,6 +45,7 @@ class _Lasso:
     x: Tensor  # has the type of x
 
 
+@takes_arrays("y")
 def report(
     model: Callable[..., Tensor],
     y: Tensor,

@@ -1,5 +1,5 @@
-"""The engine: a description of K layers becomes one native call, or a loop in PyTorch where no kernel can run it.
+"""The engine: it runs K layers in one native call, or one by one in PyTorch if no kernel can run them.
 
-``layers.py`` checks the pieces that a user gives, and describes K layers. ``run.py`` is the entrance, and chooses the
-way. ``native.py`` calls the compiled layers. ``stepwise.py`` runs layers one by one, by the steps of ``linear.py``.
+``layers.py`` checks the pieces of a network, and describes its layers. ``run.py`` is the entrance, and runs compiled
+layers. ``stepwise.py`` runs the others, by the linear steps of ``linear.py``.
 """

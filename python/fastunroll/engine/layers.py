@@ -1,27 +1,43 @@
-"""K layers as the engine runs them: the pieces of a user, checked, with lists of tensors for the numbers."""
+"""The description of K layers that the engine runs, and the checks of a user's pieces."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from numbers import Real
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from .. import _checks, ops
-from ..operators import LinearOperator
+from ..arrays import as_tensor
+from ..operators import Dense, LinearOperator
 from ..operators.products import batch_shape
-from ..prox import Kernel, Proximal
-from ..schemes import ADMM, AMP, FISTA, ProximalGradient, Scheme
+from ..prox import L1, Kernel, NonNegativeL1, Proximal
+from ..schemes import ADMM, AMP, FISTA, HQS, PrimalDual, ProximalGradient, Scheme
 from ..steps import AffineStep, DataStep, GradientStep, Values, listed
 
 LinearStep = AffineStep | GradientStep | DataStep
+_LINEAR_STEPS = AffineStep, GradientStep, DataStep
+
+# The schemes that are compiled, with their names in NetworkSpec.
+SCHEMES = {ProximalGradient: "proximal_gradient", HQS: "proximal_gradient", FISTA: "fista", ADMM: "admm", AMP: "amp"}
+
+
+class Pieces(TypedDict):
+    """The pieces of K layers: arguments of :func:`fastunroll.unrolled`."""
+
+    scheme: Scheme
+    linear: LinearStep
+    prox: Proximal
+    theta: list[Tensor] | None
+    gain: list[Tensor] | None
 
 
 @dataclass
 class Layers:
-    """K layers of arguments that fit each other.
+    """K layers of pieces that fit each other.
 
     first, second: the matrices of the linear step, W1 and W2 or A and W; an operator is alone in ``first``. step: t,
     or ρ of a data step. The numbers of the scheme are lists of tensors.
@@ -45,16 +61,21 @@ class Layers:
     @property
     def sizes(self) -> tuple[int, int]:
         """m and n of matrices."""
-        rows, columns = self.first[0].shape
+        rows, columns = map(int, self.first[0].shape)  # torch.jit.trace makes tensors of them
         return (columns, rows) if isinstance(self.linear, AffineStep) else (rows, columns)
+
+    @property
+    def has_matrix_of_each_sample(self) -> bool:
+        """Whether A is (B, m, n), a matrix for every sample."""
+        return type(self.first[0]) is Dense and self.first[0].matrix.dim() == 3
 
     def unsupported_reason(self) -> str | None:
         """Why there are no compiled layers for these pieces; None where there are."""
-        if isinstance(self.linear, DataStep):
-            return "the linear step solves a system of equations"
+        if self.has_matrix_of_each_sample:
+            return self._unsupported_reason_of_samples()
         if not self.is_dense:
             return f"{type(self.first[0]).__name__} is an operator without a matrix"
-        if type(self.scheme) not in (ProximalGradient, FISTA, ADMM, AMP):
+        if type(self.scheme) not in SCHEMES:
             return f"the scheme {type(self.scheme).__name__} is not compiled"
         if self.prox.kernel is None:
             return f"the proximal operator {type(self.prox).__name__} is not compiled"
@@ -62,24 +83,56 @@ class Layers:
             return f"the compiled {type(self.prox).__name__} has one threshold for all elements"
         return None
 
+    def _unsupported_reason_of_samples(self) -> str | None:
+        """Why there are no compiled layers over a matrix for every sample."""
+        with_such = "with a matrix for every sample"
+        if not isinstance(self.linear, GradientStep) or self.linear.via != "residual":
+            return f"of the linear steps {with_such} only GradientStep(A) is compiled"
+        if type(self.scheme) not in (ProximalGradient, FISTA):
+            return f"the scheme {type(self.scheme).__name__} is not compiled {with_such}"
+        if type(self.prox) not in (L1, NonNegativeL1) or self.gain:
+            name = "a gain" if self.gain else f"the proximal operator {type(self.prox).__name__}"
+            return f"{name} is not compiled {with_such}"
+        n = self.first[0].matrix.shape[-1]
+        if any(t.shape not in ((), (1,), (n,)) or t.numel() != self.theta[0].numel() for t in self.theta):
+            return f"the layers {with_such} that are compiled have one threshold, or one for each element"
+        return None
 
-def describe(
-    y: Tensor, linear: LinearStep, prox: Proximal, theta: Values | None, gain: Values | None, scheme: Scheme, count: int
-) -> Layers:
-    """The pieces of a user as layers, if they fit each other and y."""
+
+def layers_of(pieces: Pieces, count: int) -> Layers:
+    """The layers of pieces that are known to fit, and whose numbers are lists of tensors."""
+    linear = pieces["linear"]
+    first, second, step = linear.operands()
+    steps: Any = [] if step is None else step
+    theta, gain = pieces["theta"] or [], pieces["gain"] or []
+    return Layers(count, linear, first, second, steps, pieces["prox"], theta, gain, pieces["scheme"])
+
+
+def describe(y: Tensor, pieces: Any, count: int) -> Layers:
+    """The layers of the pieces of a user, :class:`Pieces` of any numbers, if they fit each other and y."""
+    scheme, linear, prox = pieces["scheme"], pieces["linear"], pieces["prox"]
     if not isinstance(scheme, Scheme):
         raise TypeError(f"scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got {type(scheme).__name__}")
-    first, second, step = _operands(linear, y, count)
+    if not isinstance(linear, _LINEAR_STEPS):
+        raise TypeError(
+            f"linear must be AffineStep(W1, W2), GradientStep(A) or DataStep(A, rho), got {type(linear).__name__}"
+        )
+    first, second, step = linear.operands()
+    for name, matrices in zip(
+        ("W1", "W2") if isinstance(linear, AffineStep) else ("A", "W"), (first, second), strict=True
+    ):
+        _require_count(name, matrices, count)
     if not isinstance(prox, Proximal):
         raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {type(prox).__name__}")
-    thresholds, gains = tensors("theta", theta, y), tensors("gain", gain, y)
+    steps = tensors(_step_name(linear), step, y)
+    thresholds, gains = (tensors(name, pieces[name], y) for name in ("theta", "gain"))
     if prox.has_threshold != bool(thresholds):
         wrong = "has a threshold: give theta" if prox.has_threshold else "has no threshold: leave out theta"
         raise ValueError(f"{type(prox).__name__} {wrong}")
     scheme = scheme.with_defaults(count)
     numbers = {name: tensors(name, getattr(scheme, name), y) for name in scheme.numbers}
-    net = Layers(count, linear, first, second, step, prox, thresholds, gains, replace(scheme, **numbers))
-    if isinstance(scheme, AMP) and not (net.is_dense and isinstance(linear, GradientStep) and not step):
+    net = Layers(count, linear, first, second, steps, prox, thresholds, gains, replace(scheme, **numbers))
+    if isinstance(scheme, AMP) and not (net.is_dense and isinstance(linear, GradientStep) and not steps):
         raise ValueError("AMP needs a gradient step by matrices without a step size: GradientStep(A, W)")
     if isinstance(scheme, AMP) and linear.via == "gram":  # type: ignore[union-attr]
         raise ValueError('AMP needs the residual y − A x, which via="gram" does not make: leave out via')
@@ -87,29 +140,13 @@ def describe(
     return net
 
 
-def _operands(linear: LinearStep, y: Tensor, count: int) -> tuple[list[Any], list[Any], list[Tensor]]:
-    """The matrices or the operator of a linear step, and its step sizes."""
-    if isinstance(linear, AffineStep):
-        first, second, step = listed(linear.W1), listed(linear.W2), []
-    elif isinstance(linear, GradientStep):
-        first = listed(linear.A) if linear.is_dense else [linear.A]
-        second, step = [] if linear.W is None else listed(linear.W), tensors("step", linear.step, y)
-    elif isinstance(linear, DataStep):
-        first, second, step = [linear.A], [], tensors("rho", linear.rho, y)
-    else:
-        raise TypeError(
-            f"linear must be AffineStep(W1, W2), GradientStep(A) or DataStep(A, rho), got {type(linear).__name__}"
-        )
-    names = ("W1", "W2") if isinstance(linear, AffineStep) else ("A", "W")
-    for name, matrices in zip(names, (first, second), strict=True):
-        _require_count(name, matrices, count)
-    return first, second, step
+def _step_name(linear: LinearStep) -> str:
+    return "rho" if isinstance(linear, DataStep) else "step"
 
 
 def _require_numbers(net: Layers, numbers: dict[str, list[Tensor]], y: Tensor) -> None:
     """Checks how many numbers there are, and of which sizes."""
-    count, kernel = net.count, net.prox.kernel
-    name = "rho" if isinstance(net.linear, DataStep) else "step"
+    count, kernel, name = net.count, net.prox.kernel, _step_name(net.linear)
     for what, values in {name: net.step, "theta": net.theta}.items():
         _require_real(what, values, count, y)
     for what, values in {"gain": net.gain, **numbers}.items():
@@ -121,7 +158,7 @@ def _require_numbers(net: Layers, numbers: dict[str, list[Tensor]], y: Tensor) -
     if net.is_dense:
         m, n = net.sizes
         is_gram = isinstance(net.linear, GradientStep) and net.linear.via == "gram"
-        _require_sizes("step", net.step, {1, n if is_gram else m})
+        _require_sizes(name, net.step, {1} if isinstance(net.linear, DataStep) else {1, n if is_gram else m})
         if kernel is not None:
             if n % kernel.group:
                 raise ValueError(f"the group size must divide the number of unknowns, {n}, but it is {kernel.group}")
@@ -136,8 +173,8 @@ def tensors(name: str, values: Values | None, like: Tensor) -> list[Tensor]:
     """A list with one entry, or one for each layer; numbers become tensors of the real type of ``like``."""
     if values is None:
         return []
-    several = listed(values)
-    if not several or not all(isinstance(v, (int, float, Tensor)) for v in several):
+    several = [as_tensor(value, name) for value in listed(as_tensor(values, name))]
+    if not several or not all(isinstance(v, (Real, Tensor)) for v in several):
         raise TypeError(
             f"{name} must be a number, a torch.Tensor, or a list of these with one for each layer, got "
             f"{_checks.shown(values)}"
@@ -165,7 +202,7 @@ def _require_real(name: str, values: Sequence[Tensor], count: int, like: Tensor)
 
 def _require_sizes(name: str, values: Sequence[Tensor], sizes: set[int]) -> None:
     for t in values:
-        if t.numel() not in sizes or t.numel() != values[0].numel():
+        if int(t.numel()) not in sizes or t.numel() != values[0].numel():
             raise ValueError(
                 f"{name} must hold {' or '.join(map(str, sorted(sizes)))} value(s), as many in every layer, got shape "
                 f"{_checks.shape_text(t.shape)}"
@@ -173,13 +210,13 @@ def _require_sizes(name: str, values: Sequence[Tensor], sizes: set[int]) -> None
 
 
 def _require_scalars(name: str, values: Sequence[Tensor], count: int, like: Tensor) -> None:
-    """One value for all layers, or one for each layer: in tensors of their own, or in one tensor."""
+    """Refuses a number that is neither one value for all layers nor one for each, in one tensor or several."""
     _require_real(name, values, count, like)
     _require_sizes(name, values, {1, count} if len(values) == 1 else {1})
 
 
 def _require_positive(gain: list[Tensor]) -> None:
-    """Reads the values, but not while something compiles, traces or captures the call."""
+    """Refuses gains ≤ 0. While torch compiles, traces or captures the call, values cannot be read."""
     if not gain or gain[0].is_meta or ops.is_tracing() or ops.is_capturing(gain[0].device):
         return
     for g in gain:
@@ -188,7 +225,7 @@ def _require_positive(gain: list[Tensor]) -> None:
 
 
 def support_sizes(kernel: Kernel, count: int) -> tuple[int, ...]:
-    """How many elements or groups each layer leaves unshrunk; none if empty."""
+    """The number of elements or groups that each layer does not shrink; empty if all shrink."""
     given = kernel.support_sizes
     if given is None:
         return ()
@@ -214,6 +251,19 @@ def _require_samples(A: LinearOperator, y: Tensor, x0: Tensor | None) -> None:
         )
 
 
+def _beside_matrices(
+    net: Layers, A: Tensor, y: Tensor, x0: Tensor | None, s0: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The batches, if they fit a matrix for every sample, in its dtype."""
+    if s0 is not None:
+        _checks.columns(
+            "s0", _checks.tensor("s0", s0), A.shape[-2 if isinstance(net.scheme, PrimalDual) else -1], A.shape
+        )
+        _checks.same_batch("s0", s0, "y", y)
+    _, y, *others = _checks.require_same_dtype_and_device(A=A, y=y, x0=x0, s0=s0)
+    return y, others[0], others[1]
+
+
 def require_batches(
     net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None
 ) -> tuple[Layers, Tensor, Tensor | None, Tensor | None]:
@@ -232,6 +282,8 @@ def require_batches(
         first, second = found[: len(first)], found[len(first) :]
     else:
         _require_samples(first[0], y, x0)
+        if net.has_matrix_of_each_sample:
+            y, x0, s0 = _beside_matrices(net, first[0].matrix, y, x0, s0)
     real = y.real.dtype if y.is_complex() else y.dtype
     step, theta, gain = ([t.to(real) for t in group] for group in (net.step, net.theta, net.gain))
     numbers = {name: [t.to(real) for t in getattr(net.scheme, name)] for name in net.scheme.numbers}

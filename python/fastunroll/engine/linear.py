@@ -1,6 +1,7 @@
 """The linear steps of :mod:`fastunroll.steps` as the stepwise engine calls them: one layer k at a time.
 
-``data(y)`` is what the layers need of the measurements, made once; ``step(k, v, data)`` is z.
+``data(y)`` is what the layers need of the measurements, made once; ``step(k, v, data)`` is z. ``zero(y, data)`` is
+x = 0, the start of the layers where no other is given.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..products import product
 
 
 def at(values: Sequence[Any], k: int) -> Any:
-    """The entry of layer k: a list of one entry is shared by all layers."""
+    """The entry of layer k. All layers share a list of one entry."""
     return values[min(k, len(values) - 1)]
 
 
@@ -33,9 +35,9 @@ class Matrix:
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         return self.adjoint(product(x, self.A, start=-y))
 
-    @property
-    def shape_in(self) -> tuple[int, ...]:
-        return (self.A.shape[1],)
+    def zero(self, y: Tensor) -> Tensor:
+        """x = 0 for each sample."""
+        return y.new_zeros(*y.shape[:-1], self.A.shape[1])
 
 
 class Affine:
@@ -46,6 +48,10 @@ class Affine:
 
     def data(self, y: Tensor) -> Tensor:
         return y
+
+    def zero(self, y: Tensor, data: Tensor) -> Tensor:
+        found: Tensor = self.W2[0].zero(y)
+        return found
 
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
         z: Tensor = at(self.W1, k)(data) + at(self.W2, k)(v)
@@ -60,6 +66,10 @@ class Gradient:
 
     def data(self, y: Tensor) -> Tensor:
         return y
+
+    def zero(self, y: Tensor, data: Tensor) -> Tensor:
+        found: Tensor = self.A[0].zero(y)
+        return found
 
     def residual(self, k: int, v: Tensor, data: Tensor) -> Tensor:
         """y − A v."""
@@ -76,23 +86,58 @@ class Gradient:
 
 
 class OperatorGradient(Gradient):
-    """The same of an operator, by ``A.gradient``, which may be cheaper than a product each way."""
+    """The gradient step of an operator, by ``A.gradient``, which may be cheaper than a product with A and one with Aᴴ.
+
+    Only the product Aᴴy tells the shape and the dtype of x. It is the negative gradient at zero too, so the first layer
+    of a network that starts there takes no further product.
+    """
+
+    _zero: Tensor | None = None
+
+    def zero(self, y: Tensor, data: Tensor) -> Tensor:
+        self._At_y: Tensor = self.A[0].adjoint(y)
+        self._zero = torch.zeros_like(self._At_y)
+        return self._zero
 
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
-        slope = at(self.A, k).gradient(v, data)
+        slope = -self._At_y if v is self._zero else at(self.A, k).gradient(v, data)
         z: Tensor = v - at(self.t, k) * slope if self.t else v - slope
         return z
 
 
-class Gram:
-    """z = v + t ∘ (Wᴴy − G v)."""
+class _OfAdjoint:
+    """A step whose layers take Aᴴy in the place of y."""
 
-    def __init__(self, adjoint: Any, G: Any, step: Sequence[Tensor]) -> None:
-        self.adjoint, self.G, self.t = adjoint, G, step
+    def __init__(self, adjoint: Any) -> None:
+        self.adjoint = adjoint
 
     def data(self, y: Tensor) -> Tensor:
         found: Tensor = self.adjoint(y)
         return found
+
+    def zero(self, y: Tensor, data: Tensor) -> Tensor:
+        return torch.zeros_like(data)
+
+
+class CollapsedGradient(_OfAdjoint):
+    """The same of an operator whose AᴴA is cheaper than two products: Aᴴy is computed once for all layers."""
+
+    def __init__(self, A: Any, step: Sequence[Tensor]) -> None:
+        super().__init__(A.adjoint)
+        self.A, self.t = A, step
+
+    def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
+        slope = self.A.collapsed_gradient(v, data)
+        z: Tensor = v - at(self.t, k) * slope if self.t else v - slope
+        return z
+
+
+class Gram(_OfAdjoint):
+    """z = v + t ∘ (Wᴴy − G v)."""
+
+    def __init__(self, adjoint: Any, G: Any, step: Sequence[Tensor]) -> None:
+        super().__init__(adjoint)
+        self.G, self.t = G, step
 
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
         r = data - self.G(v)
@@ -100,15 +145,12 @@ class Gram:
         return z
 
 
-class Data:
+class Data(_OfAdjoint):
     """z = (AᴴA + ρI)⁻¹(Aᴴy + ρ v)."""
 
     def __init__(self, A: Any, rho: Sequence[Tensor]) -> None:
+        super().__init__(A.adjoint)
         self.A, self.rho = A, rho
-
-    def data(self, y: Tensor) -> Tensor:
-        found: Tensor = self.A.adjoint(y)
-        return found
 
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
         rho = at(self.rho, k)

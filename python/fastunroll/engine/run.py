@@ -1,61 +1,123 @@
-"""The entrance of the engine: all layers in one native call where they are compiled, else one by one."""
+"""The entrance of the engine. It runs all layers in one native call if they are compiled, else one by one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import ops
 from .._precision import own_precision
+from ..operators import as_operator
 from ..products import product
-from ..schemes import ADMM, AMP, FISTA, ProximalGradient
-from ..steps import AffineStep, DataStep, GradientStep
-from . import linear, native, stepwise
-from .layers import Layers, support_sizes
-
-_SCHEMES = {ProximalGradient: "proximal_gradient", FISTA: "fista", ADMM: "admm", AMP: "amp"}
+from ..schemes import FISTA
+from ..steps import AffineStep, DataStep
+from . import linear, stepwise
+from .layers import SCHEMES, Layers, support_sizes
 
 
 def run(
     net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, *, keep: bool = False, segment: int = 0
 ) -> tuple[Tensor, Tensor | None]:
-    """The last layer, (..., n), or with ``keep`` all of them, (K, ..., n); and the second state.
+    """Returns the last layer, (..., n), or with ``keep`` all layers, (K, ..., n), and the second state.
 
     segment: the number of layers between two outputs that are kept for gradients; 0 keeps all.
     """
-    engine = _compiled if net.unsupported_reason() is None else _stepwise
-    return engine(net, y, x0, s0, keep, segment)
+    if net.unsupported_reason() is not None:
+        return _run_stepwise(net, y, x0, s0, keep, segment)
+    if net.has_matrix_of_each_sample:
+        if not is_batch_of_samples(y) or s0 is not None or segment:
+            return _run_stepwise(net, y, x0, s0, keep, segment)
+        return _run_samples(net, y, x0, keep)
+    spec, p, multiplier = compiled(net)
+    data = y if multiplier is None else product(y, multiplier, adjoint=True)
+    return run_compiled(spec, p, data, x0, s0, keep=keep, segment=segment)
 
 
-def compiled(net: Layers) -> tuple[ops.NetworkSpec, ops.Parameters]:
-    """Compiled layers as the kernels take them."""
+class Compiled(NamedTuple):
+    """Layers as the kernels take them. With a multiplier M, the layers take Mᴴy in the place of y."""
+
+    spec: ops.NetworkSpec
+    parameters: ops.Parameters
+    multiplier: Tensor | None
+
+
+def compiled(net: Layers) -> Compiled:
+    """Layers for which :meth:`Layers.unsupported_reason` is None, as the kernels take them."""
     kernel = net.prox.kernel
     assert kernel is not None
-    kind, first, second = "gradient", net.first, net.second
+    step_kind, first, second, step, multiplier = "gradient", net.first, net.second, net.step, None
     if isinstance(net.linear, AffineStep):
-        kind = "affine"
-    elif _is_gram(net):
-        kind, first, second = "gram", [net.linear.gram_matrix], []  # type: ignore[union-attr]
+        step_kind = "affine"
+    elif isinstance(net.linear, DataStep):
+        first, second, step, multiplier = net.linear.as_gradient_steps(first[0], step)
+    elif net.linear.via == "gram":
+        step_kind, first, second, multiplier = "gram", [net.linear.gram_matrix], [], (second or first)[0]
     sizes = support_sizes(kernel, net.count)
-    spec = ops.NetworkSpec(net.count, kind, _SCHEMES[type(net.scheme)], kernel.name, kernel.group, sizes)
+    spec = ops.NetworkSpec(net.count, step_kind, SCHEMES[type(net.scheme)], kernel.name, kernel.group, sizes)
     numbers = [t for name in net.scheme.numbers for t in getattr(net.scheme, name)]
-    return spec, ops.Parameters(first, second, net.step, net.theta, _gains(net), numbers)
+    return Compiled(spec, ops.Parameters(first, second, step, net.theta, _gains(net), numbers), multiplier)
 
 
-def _is_gram(net: Layers) -> bool:
-    return isinstance(net.linear, GradientStep) and net.linear.via == "gram"
-
-
-def _compiled(
-    net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
+def run_compiled(
+    spec: ops.NetworkSpec,
+    p: ops.Parameters,
+    y: Tensor,
+    x0: Tensor | None,
+    s0: Tensor | None = None,
+    *,
+    keep: bool = False,
+    segment: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    spec, p = compiled(net)
-    data = product(y, (net.second or net.first)[0], adjoint=True) if _is_gram(net) else y
-    return native.run(spec, p, data, x0, s0, keep=keep, segment=segment)
+    """Runs layers whose arguments fit each other, by the kernels, or by the reference if there are none.
+
+    Returns x, (K, ..., n) if ``keep``, else (..., n), and the second state.
+    """
+    m, n = spec.sizes(p)
+    lead = y.shape[:-1]
+    if not ops.is_supported(y, complex_too=True):
+        with own_precision(y):
+            x, s = spec.reference(p, y, x0, s0)
+        return x if keep else x[-1], s
+    x0, s0 = (None if t is None else t.reshape(-1, t.shape[-1]) for t in (x0, s0))
+    x, s = _network(spec, p, y.reshape(-1, m), x0, s0, keep, segment)
+    return x.reshape((spec.layers, *lead, n) if keep else (*lead, n)), s.reshape(*lead, s.shape[-1])
+
+
+def _as_pairs(matrix: Tensor) -> Tensor:
+    """The real matrix (2m, 2n) of pairs (re, im) that computes the product with a complex matrix (m, n)."""
+    re, im = matrix.real, matrix.imag
+    rows = torch.stack([torch.stack([re, -im], dim=-1), torch.stack([im, re], dim=-1)], dim=-3)
+    return rows.flatten(-2).flatten(0, 1)
+
+
+def _pairs_of(matrix: Tensor) -> Tensor:
+    """:func:`_as_pairs` of a matrix. Without gradients it is kept until the matrix changes."""
+    if ops.is_tracing() or ops.differentiable(matrix) or not (ops.is_plain(matrix) and matrix.is_contiguous()):
+        return _as_pairs(matrix)
+    return ops.cached("pairs", [matrix], lambda: _as_pairs(matrix.detach()))
+
+
+def _pairs(x: Tensor) -> Tensor:
+    return torch.view_as_real(x.resolve_conj()).flatten(-2)
+
+
+def _network(
+    spec: ops.NetworkSpec, p: ops.Parameters, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
+) -> tuple[Tensor, Tensor]:
+    """Runs flat batches through the native operator. Complex numbers become pairs of reals that shrink together."""
+    if not y.is_complex():
+        return ops.network(spec, p, y, x0, s0, keep, segment)
+    step = [t if t.numel() == 1 else t.repeat_interleave(2) for t in p.step]
+    # The scale |r|₂/√m of AMP's threshold sees twice as many rows.
+    theta = [t * 2**0.5 for t in p.theta] if spec.scheme == "amp" else p.theta
+    real = p._replace(W1=[*map(_pairs_of, p.W1)], W2=[*map(_pairs_of, p.W2)], step=step, theta=theta)
+    start, state = (None if t is None else _pairs(t) for t in (x0, s0))
+    x, s = ops.network(spec.of_pairs(), real, _pairs(y), start, state, keep, segment)
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2))), torch.view_as_complex(s.unflatten(-1, (-1, 2)))
 
 
 def _gains(net: Layers) -> list[Tensor]:
@@ -69,8 +131,32 @@ def _gains(net: Layers) -> list[Tensor]:
 
 
 def _separate(values: Sequence[Tensor]) -> list[Tensor]:
-    """One entry for each layer, where one tensor holds the values of all layers."""
+    """Splits one tensor with the values of all layers into one tensor for each layer."""
     return [*values[0].reshape(-1, 1)] if len(values) == 1 and values[0].numel() > 1 else [*values]
+
+
+def is_batch_of_samples(y: Tensor) -> bool:
+    """Whether the kernel of layers over a matrix for every sample takes y: (B, m), real, on the CPU."""
+    return y.dim() == 2 and ops.is_supported_on_cpu(y)
+
+
+def _run_samples(net: Layers, y: Tensor, x0: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
+    """Runs layers over a matrix for every sample, by their kernel: x, and the iterate before the last."""
+    A, y = net.first[0].arguments(y=y)
+    step, theta = _stacked(net.step or [y.new_ones(())], net.count).flatten(), _stacked(net.theta, net.count)
+    momenta: Any = net.scheme.beta if isinstance(net.scheme, FISTA) else None
+    beta = None if momenta is None else _stacked(_separate(momenta), net.count).flatten()
+    kernel = net.prox.kernel
+    assert kernel is not None
+    x = ops.sample_layers(A, y, x0, step, theta, beta, kernel.name, keep)
+    start = torch.zeros_like(x[-1]) if x0 is None else x0
+    return (x if keep else x[-1]), (x[-2] if len(x) > 1 else start)
+
+
+def _stacked(values: Sequence[Tensor], count: int) -> Tensor:
+    """The values of each layer as a row, (K, …), of one entry for all layers or one for each."""
+    rows = torch.stack([t.reshape(-1) for t in values])
+    return rows.expand(count, -1)
 
 
 def _linear(net: Layers) -> Any:
@@ -80,20 +166,20 @@ def _linear(net: Layers) -> Any:
     if isinstance(net.linear, AffineStep):
         return linear.Affine(first, second)
     if isinstance(net.linear, DataStep):
-        return linear.Data(first[0], net.step)
+        return linear.Data(as_operator(net.linear.A), net.step)
     if net.linear.via == "gram":
         G = linear.Matrix(net.linear.gram_matrix) if net.is_dense else first[0].normal
         return linear.Gram((second or first)[0].adjoint, G, net.step)
+    if not net.is_dense and first[0].collapsed and not net.scheme.needs_residual:
+        return linear.CollapsedGradient(first[0], net.step)
     return (linear.Gradient if net.is_dense else linear.OperatorGradient)(first, second, net.step)
 
 
-def _stepwise(
+def _run_stepwise(
     net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
 ) -> tuple[Tensor, Tensor | None]:
     step, prox, scheme = _linear(net), net.prox, net.scheme
     scheme = replace(scheme, **{name: _separate(getattr(scheme, name)) for name in scheme.numbers})
     shrink = stepwise.Shrink(lambda k, z, theta: prox.at_layer(k)(z, theta), net.theta, _separate(net.gain))
     with own_precision(y):
-        if x0 is None:
-            x0 = y.new_zeros(*y.shape[:-1], net.sizes[1]) if net.is_dense else torch.zeros_like(net.first[0].adjoint(y))
         return stepwise.run(scheme, step, shrink, y, x0, s0, net.count, keep=keep, segment=segment)

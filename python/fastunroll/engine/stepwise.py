@@ -1,4 +1,4 @@
-"""Layers one by one in PyTorch: what runs where no kernel can, and the specification of the kernels."""
+"""Runs layers one by one in PyTorch, for all pieces that are not compiled."""
 
 from __future__ import annotations
 
@@ -44,19 +44,20 @@ def run(
     linear: Any,
     shrink: Shrink,
     y: Tensor,
-    x0: Tensor,
+    x0: Tensor | None,
     s0: Tensor | None,
     count: int,
     *,
     keep: bool = False,
     segment: int = 0,
 ) -> tuple[Tensor, Tensor | None]:
-    """``count`` layers from x0: the last x, or all of them with ``keep``; and the second state.
+    """Runs ``count`` layers from x0, or from zero. Returns the last x, or every x with ``keep``, and the second state.
 
     segment: the number of layers between two outputs that are kept for gradients; 0 keeps all. The backward pass
         computes the other layers again.
     """
-    data, x = linear.data(y), x0
+    data = linear.data(y)
+    x = linear.zero(y, data) if x0 is None else x0
     s = scheme.initial(x, y, linear) if s0 is None else s0
     if keep:
         out, s = layers(scheme, linear, shrink, data, x, s, 0, count)

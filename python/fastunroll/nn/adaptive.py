@@ -25,9 +25,9 @@ class AdaptiveNetwork(UnrolledNetwork):
         """The first layers as the kernels take them: their form, their matrices, and a row of values for each."""
         raise NotImplementedError
 
-    def _describe(self) -> tuple[Any, Any]:
+    def _describe(self) -> tuple[Any, Any, Tensor | None]:
         form, matrices, values = self._adaptive(self.layers)
-        return form, ops.AdaptiveParameters.of(form, matrices, values)
+        return form, ops.AdaptiveParameters.of(form, matrices, values), None
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         with own_precision(y):

@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .. import _checks, ops
-from .._precision import own_precision
-from ..products import product
+from .. import _checks
+from ..engine.layers import Pieces
+from ..prox import L1
+from ..schemes import ADMM
+from ..steps import SVD, DataStep, GradientStep, solving_matrix
 from .network import UnrolledNetwork, copies, exponentials, logarithms, starting_matrix
 
 Solve = Literal["exact", "factorised", "learned"]
-
-
-def solving_matrix(A: Tensor, rho: Tensor) -> Tensor:
-    """Returns W = (AAᴴ + ρI)⁻¹A by a differentiable Cholesky factorisation. The linear step of ADMM is q + Wᴴ(y − A q).
-
-    W is NaN if the factorisation fails. It is zero, the limit, if ρ is infinite.
-    """
-    wide = A.to(torch.promote_types(A.dtype, torch.float32))  # PyTorch cannot factorise in half precision
-    eye = torch.eye(A.shape[0], dtype=wide.dtype, device=A.device)
-    infinite = rho.isinf()
-    with own_precision(A):
-        factor, failed = torch.linalg.cholesky_ex(wide @ wide.mH + torch.where(infinite, 1, rho) * eye)
-        W = torch.cholesky_solve(wide, torch.where(failed == 0, factor, math.nan))
-    return torch.where(infinite, 0, W).to(A.dtype).contiguous()
-
-
-def decomposed(A: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    """Returns U, s, Vᴴ and diag(s)Vᴴ of A = U diag(s) Vᴴ, computed in double precision; None if A is not finite."""
-    if not A.isfinite().all():
-        return None
-    exact = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
-    U, s, Vh = torch.linalg.svd(exact, full_matrices=False)
-    real = A.real.dtype if A.is_complex() else A.dtype
-    of = [t.to(A.dtype).contiguous() for t in (U, Vh, s[:, None] * Vh)]
-    return of[0], s.to(real), of[1], of[2]
 
 
 class ADMMNet(UnrolledNetwork):
@@ -111,52 +87,32 @@ class ADMMNet(UnrolledNetwork):
         lam = _checks.not_negative("lam", lam)
         rho, eta = _checks.positive("rho", rho), _checks.positive("eta", eta)
         _checks.choice("solve", solve, ("exact", "factorised", "learned"))
-        self.solve = solve
+        self.solve, self.prox = solve, L1()
         self.register_buffer("A", A.clone())
         if solve == "exact":
-            values = decomposed(A)
-            assert values is not None  # a starting matrix is finite
-            for name, value in zip(("U", "s", "Vh", "sVh"), values, strict=True):
+            svd = SVD.of(A)
+            assert svd is not None  # a starting matrix is finite
+            for name, value in svd._asdict().items():
                 self.register_buffer(name, value)
         if solve == "learned":
             exact = A.to(torch.complex128 if A.is_complex() else torch.float64)
             self.W = copies(solving_matrix(exact, torch.tensor(rho, dtype=torch.float64)).to(A.dtype), layers)
         else:
             self.log_rho = logarithms([rho] * layers, A)
-        of_solve = {"exact": ("sVh", "Vh", "s", "log_rho"), "factorised": ("A", "log_rho"), "learned": ("A", "W")}
+        of_solve = {"exact": ("U", "sVh", "Vh", "s", "log_rho"), "factorised": ("A", "log_rho"), "learned": ("A", "W")}
         self.tensors = (*of_solve[solve], "log_theta", "log_eta")
         self.log_eta = logarithms([eta] * layers, A)
         self.log_theta = logarithms([lam / rho] * layers, A)
 
-    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        form = ops.NetworkSpec(self.layers, "gradient", "admm")
-        theta, eta = exponentials(self.log_theta), exponentials(self.log_eta)
+    def pieces(self) -> Pieces:
+        linear: GradientStep | DataStep
         if self.solve == "learned":
-            return form, ops.Parameters([self.A], [*self.W], (), theta, (), eta)
-        rho = exponentials(self.log_rho)
-        found = self._decomposition()
-        if found is None:
-            return form, ops.Parameters([self.A], [solving_matrix(self.A, r) for r in rho], (), theta, (), eta)
-        _, s, Vh, sVh = found
-        wide = s.to(torch.promote_types(s.dtype, torch.float32))
-        step = [(wide / (wide.square() + (r.real if r.is_complex() else r))).to(s.dtype) for r in rho]
-        return form, ops.Parameters([sVh], [Vh], step, theta, (), eta)
-
-    def _decomposition(self) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-        """U, s, Vᴴ and diag(s)Vᴴ; None where every layer and call factorises anew: where A learns or is not finite, and
-        in what compiles or traces this.
-        """
-        if self.solve == "exact":
-            return self.U, self.s, self.Vh, self.sVh
-        A = self.A
-        if ops.is_tracing() or ops.differentiable(A) or not (ops.is_plain(A) and A.is_contiguous()):
-            return None
-        with torch.inference_mode(False), torch.no_grad():  # kept for calls of any mode
-            return ops.cached("singular values", [A], lambda: decomposed(A))
-
-    def _measured(self, y: Tensor) -> Tensor:
-        found = None if self.solve == "learned" else self._decomposition()
-        return y if found is None else product(y, found[0], adjoint=True)
+            linear = GradientStep(self.A, [*self.W])
+        else:
+            svd = SVD(self.U, self.s, self.Vh, self.sVh) if self.solve == "exact" else None
+            linear = DataStep(self.A, exponentials(self.log_rho), svd)
+        scheme, theta = ADMM(exponentials(self.log_eta)), exponentials(self.log_theta)
+        return {"scheme": scheme, "linear": linear, "prox": self.prox, "theta": theta, "gain": None}
 
     def _layer(self, k: int) -> dict[str, float]:
         rho = {} if self.solve == "learned" else {"rho": float(self.log_rho[k].exp())}

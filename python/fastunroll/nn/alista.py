@@ -6,17 +6,23 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..arrays import as_tensor, takes_arrays
 from .network import starting_matrix
 from .one_matrix import OneMatrixNetwork
 
 
+@takes_arrays("A")
 def analytic_weights(A: Tensor) -> Tensor:
     """Returns the analytic weights W (m, n) of ALISTA, which have a small coherence |w_iᴴa_j| for i ≠ j.
 
     W minimises ‖WᴴA‖_F subject to w_iᴴa_i = 1. It is (AAᴴ)⁻¹A with scaled columns. If A does not have full row rank,
-    the pseudo-inverse replaces the inverse. A zero column stays zero.
+    the pseudo-inverse replaces the inverse. A zero column stays zero. An array A gives an array of its kind.
+
+    Raises:
+        TypeError: A is not floating point.
+        ValueError: A is not a matrix.
     """
-    exact = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
+    exact = _checks.matrix("A", A).detach().to(torch.complex128 if A.is_complex() else torch.float64)
     W = torch.linalg.pinv(exact @ exact.mH, hermitian=True) @ exact
     scale = (W.conj() * exact).sum(0).real
     return torch.where(scale > 0, W / torch.where(scale > 0, scale, 1.0), 0.0).to(A.dtype)
@@ -76,6 +82,7 @@ class ALISTA(OneMatrixNetwork):
         super().__init__(layers, *A.shape)
         decay = _checks.share("decay", decay)
         lam = _checks.not_negative("lam", lam)
+        W = as_tensor(W, "W")
         if W is not None and _checks.finite_matrix("W", W).shape != A.shape:
             raise ValueError(f"W must be {_checks.shape_text(A.shape)} as A is, got {_checks.shape_text(W.shape)}")
         self._start(A, [1.0] * layers, [lam * decay**k for k in range(layers)], selection)

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 from .. import _checks, ops
+from ..engine.layers import Pieces
+from ..prox import L1
+from ..schemes import AMP
+from ..steps import GradientStep
 from .adaptive import AdaptiveNetwork, Described, first_of
 from .alista import analytic_weights
 from .network import UnrolledNetwork, copies, exponentials, starting_matrix
@@ -88,6 +92,8 @@ class LAMP(AdaptiveNetwork):
         self.register_buffer("A", A.clone())
         self.W = copies(A if start == "adjoint" else analytic_weights(A), 1 if tied else layers)
         self.shrinkage = shrinkage_of(shrinkage, self.layers, A, alpha, density, power)
+        if self._is_soft:
+            self.prox = L1()
 
     @property
     def _is_soft(self) -> bool:
@@ -98,14 +104,17 @@ class LAMP(AdaptiveNetwork):
         run = UnrolledNetwork._run if self._is_soft else AdaptiveNetwork._run
         return run(self, y, x0, depth, return_layers)
 
-    def _describe(self) -> tuple[Any, Any]:
+    def pieces(self) -> Pieces:
         if not isinstance(self.shrinkage, SoftShrinkage):
-            return super()._describe()
-        form = ops.NetworkSpec(self.layers, "gradient", "amp")
+            return super().pieces()
         alpha, scale = exponentials(self.shrinkage.log_alpha), exponentials(self.shrinkage.log_scale)
         # A gain must be positive, but the exponential may underflow.
-        scale = [s.real.clamp(min=torch.finfo(s.real.dtype).tiny) for s in scale]
-        return form, ops.Parameters([self.A], [*self.W], (), alpha, scale)
+        gain = [s.real.clamp(min=torch.finfo(s.real.dtype).tiny) for s in scale]
+        linear = GradientStep(self.A, [*self.W])
+        return {"scheme": AMP(), "linear": linear, "prox": self.prox, "theta": alpha, "gain": gain}
+
+    def _describe(self) -> tuple[Any, Any, Tensor | None]:
+        return (UnrolledNetwork if self._is_soft else AdaptiveNetwork)._describe(self)
 
     def _adaptive(self, depth: int) -> Described:
         form = ops.AdaptiveSpec(depth, "lamp", self.shrinkage.prox)

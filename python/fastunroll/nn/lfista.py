@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import _checks, ops
-from ..solvers.fista import beck_teboulle
+from .. import _checks
+from ..engine.layers import Pieces
+from ..prox import L1
+from ..schemes import FISTA, beck_teboulle
+from ..steps import AffineStep
 from .ista_matrices import ista_matrices
 from .network import Threshold, UnrolledNetwork, copies, exponentials, logarithms, starting_matrix, threshold_size
 
@@ -62,19 +65,24 @@ class LFISTA(UnrolledNetwork):
     ) -> None:
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
+        self.prox = L1()
         self.tied, self.threshold = _checks.flag("tied", tied), threshold
         w1, w2, step = ista_matrices(A)
         theta = _checks.not_negative("lam", lam) * step
         self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
         like = self.log_theta[0].detach()
-        self.beta = nn.ParameterList(nn.Parameter(like.new_tensor([beta])) for beta in beck_teboulle(layers).tolist())
+        self.beta = nn.ParameterList(nn.Parameter(like.new_tensor([beta])) for beta in beck_teboulle(layers))
 
-    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        theta = exponentials(self.log_theta)
-        return ops.NetworkSpec(self.layers, scheme="fista"), ops.Parameters(
-            [*self.W1], [*self.W2], (), theta, (), [*self.beta]
-        )
+    def pieces(self) -> Pieces:
+        scheme, linear = FISTA([*self.beta]), AffineStep([*self.W1], [*self.W2])
+        return {
+            "scheme": scheme,
+            "linear": linear,
+            "prox": self.prox,
+            "theta": exponentials(self.log_theta),
+            "gain": None,
+        }
 
     def _matrix(self) -> Tensor:
         return self.W1[0]

@@ -7,9 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .. import _checks, ops
-from .._precision import own_precision
-from ..functional import lista
+from .. import _checks
+from ..engine.layers import Pieces
+from ..prox import L1
+from ..schemes import ProximalGradient
+from ..steps import AffineStep
 from .ista_matrices import ista_matrices
 from .network import UnrolledNetwork, Weights, copies, starting_matrix, threshold_size
 
@@ -84,6 +86,7 @@ class LISTA(UnrolledNetwork):
         A = starting_matrix(A, device, dtype)
         _checks.real("A", A)
         super().__init__(layers, *A.shape)
+        self.prox = L1()
         self.tied, self.threshold, self.weights = _checks.flag("tied", tied), threshold, weights
         size = threshold_size(threshold, self.n)
 
@@ -93,15 +96,9 @@ class LISTA(UnrolledNetwork):
             nn.Parameter(torch.full((size,), lam * step, device=A.device, dtype=A.dtype)) for _ in range(layers)
         )
 
-    def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
-        if depth < self.layers or self._weights == "bf16":
-            return super()._run(y, x0, depth, return_layers)
-        with own_precision(y):  # autocast would have a parametrization make matrices of half precision
-            p = self._describe()[1]
-        return lista(y, p.W1, p.W2, p.theta, x0, layers=depth, return_layers=return_layers)
-
-    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        return ops.NetworkSpec(self.layers), ops.Parameters([*self.W1], [*self.W2], (), [*self.theta])
+    def pieces(self) -> Pieces:
+        linear = AffineStep([*self.W1], [*self.W2])
+        return {"scheme": ProximalGradient(), "linear": linear, "prox": self.prox, "theta": [*self.theta], "gain": None}
 
     def _matrix(self) -> Tensor:
         return self.W1[0]

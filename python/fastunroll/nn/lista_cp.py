@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _checks, ops
+from .. import _checks
+from ..engine.layers import Pieces
 from ..operators.dense import spectral_norm
+from ..schemes import ProximalGradient
+from ..steps import GradientStep
 from .network import Threshold, UnrolledNetwork, copies, exponentials, logarithms, starting_matrix, threshold_size
-from .selection import schedule
+from .selection import threshold_with
 
 
 class LISTACP(UnrolledNetwork):
@@ -63,6 +66,7 @@ class LISTACP(UnrolledNetwork):
     ) -> None:
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
+        self.prox = threshold_with(self.selection, self.layers, self.n)
         self.tied, self.threshold = _checks.flag("tied", tied), threshold
         step = 1 / spectral_norm(A) ** 2
         theta = _checks.not_negative("lam", lam) * step
@@ -70,9 +74,15 @@ class LISTACP(UnrolledNetwork):
         self.W = copies(step * A, 1 if tied else layers)
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
 
-    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        form = ops.NetworkSpec(self.layers, "gradient", support_sizes=schedule(self.selection, self.layers, self.n))
-        return form, ops.Parameters([self.A], [*self.W], (), exponentials(self.log_theta))
+    def pieces(self) -> Pieces:
+        scheme, linear = ProximalGradient(), GradientStep(self.A, [*self.W])
+        return {
+            "scheme": scheme,
+            "linear": linear,
+            "prox": self.prox,
+            "theta": exponentials(self.log_theta),
+            "gain": None,
+        }
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, tied={self.tied}, threshold={self.threshold!r}"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .lista_cp import LISTACP
 from .network import Threshold
-from .selection import schedule
+from .selection import threshold_with
 
 
 class LISTACPSS(LISTACP):
@@ -57,8 +57,7 @@ class LISTACPSS(LISTACP):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(A, layers=layers, lam=lam, tied=tied, threshold=threshold, device=device, dtype=dtype)
-        schedule(selection, self.layers, self.n)  # raises an exception if the selection is invalid
-        self.selection = selection
+        self.selection, self.prox = selection, threshold_with(selection, self.layers, self.n)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, selection={self.selection}"

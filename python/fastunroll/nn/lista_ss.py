@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _checks, ops
+from .. import _checks
+from ..engine.layers import Pieces
+from ..schemes import ProximalGradient
+from ..steps import AffineStep
 from .ista_matrices import ista_matrices
 from .network import Threshold, UnrolledNetwork, copies, exponentials, logarithms, starting_matrix, threshold_size
-from .selection import schedule
+from .selection import threshold_with
 
 
 class LISTASS(UnrolledNetwork):
@@ -65,15 +68,21 @@ class LISTASS(UnrolledNetwork):
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
         self.tied, self.threshold, self.selection = _checks.flag("tied", tied), threshold, selection
-        self._support_sizes = schedule(selection, self.layers, self.n)
+        self.prox = threshold_with(selection, self.layers, self.n)
         w1, w2, step = ista_matrices(A)
         theta = _checks.not_negative("lam", lam) * step
         self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
 
-    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        form = ops.NetworkSpec(self.layers, support_sizes=self._support_sizes)
-        return form, ops.Parameters([*self.W1], [*self.W2], (), exponentials(self.log_theta))
+    def pieces(self) -> Pieces:
+        scheme, linear = ProximalGradient(), AffineStep([*self.W1], [*self.W2])
+        return {
+            "scheme": scheme,
+            "linear": linear,
+            "prox": self.prox,
+            "theta": exponentials(self.log_theta),
+            "gain": None,
+        }
 
     def _matrix(self) -> Tensor:
         return self.W1[0]

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from .. import _checks, ops
 from .._precision import own_precision
-from ..engine.native import run
+from ..arrays import answered, as_tensor, is_array
+from ..engine.layers import Pieces, layers_of
+from ..engine.run import compiled, run_compiled
+from ..products import product
 from ..table import Table
 from .old_scalars import accept_old_scalars
 
@@ -39,7 +42,7 @@ def copies(matrix: Tensor, count: int) -> nn.ParameterList:
 def starting_matrix(A: Tensor, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:
     """Returns the matrix of a network on a device and in a dtype, after a check that it is finite and not zero."""
     dtype = _checks.floating_dtype(dtype)
-    A = _checks.nonzero_matrix("A", A).detach()
+    A = _checks.nonzero_matrix("A", as_tensor(A, "A")).detach()
     A = A.to(device=_checks.device(device), dtype=dtype.to_complex() if dtype is not None and A.is_complex() else dtype)
     return A.resolve_conj().resolve_neg().contiguous()
 
@@ -126,17 +129,13 @@ class UnrolledNetwork(nn.Module):
         super().__init__()
         self.layers, self.m, self.n = _checks.count("layers", layers), m, n
         self._weights: Weights = "full"
-        self._prepared = self._prepare()
+        self._cache = ops.NetworkCache()
         accept_old_scalars(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name != "training" and "_prepared" in self.__dict__:  # the assignment may have replaced a parameter
-            self.__dict__["_prepared"] = self._prepare()
-
-    def _prepare(self) -> Any:
-        """Returns an empty cache of packed weights."""
-        return ops.NetworkCache()
+        if name != "training" and "_cache" in self.__dict__:  # the assignment may have replaced a parameter
+            self.__dict__["_cache"] = ops.NetworkCache()
 
     @property
     def weights(self) -> Weights:
@@ -157,7 +156,7 @@ class UnrolledNetwork(nn.Module):
         """Reconstructs x from ``y``.
 
         Args:
-            y: the measurements (..., m), with any batch shape.
+            y: the measurements (..., m), with any batch shape. An array of another library gives a result of its kind.
             x0: the start (..., n). The default is zero.
             return_layers: whether to return the outputs of all layers.
             depth: the number of layers to run. The default is K.
@@ -179,6 +178,8 @@ class UnrolledNetwork(nn.Module):
             out = self._at_once(y, x0, return_layers)
             if out is not None:
                 return out
+        if is_array(y) or is_array(x0):
+            return answered(self.forward, y=y, x0=x0, return_layers=return_layers, depth=depth)
         _checks.unsharded(self)
         y, x0 = self._checked(y, x0)
         _checks.flag("return_layers", return_layers)
@@ -192,28 +193,43 @@ class UnrolledNetwork(nn.Module):
         tensors = tensors_of(self, self.tensors) if self.tensors else None
         if not tensors:
             return None
-        measure = None if type(self)._measured is UnrolledNetwork._measured else self._measured
-        return self._prepared.run(
-            tensors, self._describe, measure, y, self.m, x0, return_layers, self._weights == "bf16"
-        )
+        return self._cache.run(tensors, self._describe, y, x0, return_layers, self._weights == "bf16")
 
     def layers_summary(self) -> Table:
         """Returns the parameters of the layers as a table with one row for each layer. ``print`` shows it as text."""
         with torch.no_grad():
             return Table({"layer": k, **self._layer(k)} for k in range(self.layers))
 
-    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        """Returns the structure and the parameters of a network that runs in one native call."""
-        raise NotImplementedError
+    def pieces(self) -> Pieces:
+        """Returns the scheme, the linear step, the proximal operator and the numbers of the layers.
 
-    def _measured(self, y: Tensor) -> Tensor:
-        """Returns the measurements that the layers use, which may be a linear function of y."""
-        return y
+        They are arguments of :func:`fastunroll.unrolled`, which computes the same from them, to the bit.
+
+        Raises:
+            NotImplementedError: the layers depend on statistics of each sample, as those of GLISTA, HyperLISTA and
+                LVAMP do, so that no scheme of :mod:`fastunroll.schemes` describes them.
+
+        Equivalent to::
+
+            net(y)
+            fu.unrolled(y, **net.pieces(), layers=net.layers)
+        """
+        raise NotImplementedError(f"no scheme of fu.schemes describes the layers of {type(self).__name__}")
+
+    def _describe(self) -> tuple[Any, Any, Tensor | None]:
+        """Returns the structure and the parameters for the kernels, and M if the layers take Mᴴy in the place of y."""
+        return compiled(layers_of(self.pieces(), self.layers))
 
     def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
         with own_precision(y):  # autocast would have a parametrization make matrices of half precision
-            form, p = self._describe()
-        y = self._measured(y)
+            spec, p, multiplier = self._describe()
+        if _checks.autocasts(y):  # which accepts parameters of several dtypes
+            matrices, numbers = (
+                [[t.to(dtype) for t in group] for group in groups]
+                for groups, dtype in ((p[:2], y.dtype), (p[2:], y.dtype.to_real()))
+            )
+            p = type(p)(*matrices, *numbers)
+        y = y if multiplier is None else product(y, multiplier, adjoint=True)
         if y.is_complex():  # .to(dtype) of a module makes real parameters complex, or does not convert them
             small = ([(t.real if t.is_complex() else t).to(y.real.dtype) for t in group] for group in p[2:])
             p = ops.Parameters(p.W1, p.W2, *small)
@@ -222,28 +238,28 @@ class UnrolledNetwork(nn.Module):
         learns = ops.differentiable(*(t for group in p for t in group)) and not ops.differentiable(y, x0)
         frozen = _frozen(p, depth) if learns and not torch.compiler.is_compiling() else 0
         if not frozen:
-            return run(form.part(0, depth), p.part(0, depth), y, x0, keep=return_layers)[0]
+            return run_compiled(spec.part(0, depth), p.part(0, depth), y, x0, keep=return_layers)[0]
         # The layers before the first layer that learns need no gradient.
         with torch.no_grad():
-            first, s = run(form.part(0, frozen), p.part(0, frozen), y, x0, keep=return_layers)
-        start, state = first[-1] if return_layers else first, None if form.scheme == "proximal_gradient" else s
-        x, _ = run(form.part(frozen, depth), p.part(frozen, depth), y, start, state, keep=return_layers)
+            first, s = run_compiled(spec.part(0, frozen), p.part(0, frozen), y, x0, keep=return_layers)
+        start, state = first[-1] if return_layers else first, None if spec.scheme == "proximal_gradient" else s
+        x, _ = run_compiled(spec.part(frozen, depth), p.part(frozen, depth), y, start, state, keep=return_layers)
         return torch.cat([first, x]) if return_layers else x
 
     def _layer(self, k: int) -> dict[str, float]:
         """Returns the parameters of a layer by name: numbers as they are, and vectors by their mean."""
-        form, p = self._describe()
+        spec, p, _ = self._describe()
 
         def of(values: Sequence[Tensor]) -> float:
             value = values[min(k, len(values) - 1)]
             return float(
-                value.reshape(-1)[k] if len(values) == 1 and 1 < value.numel() == form.layers else value.mean()
+                value.reshape(-1)[k] if len(values) == 1 and 1 < value.numel() == spec.layers else value.mean()
             )
 
-        beta = {"fista": "momentum", "admm": "relaxation"}.get(form.scheme, "")
+        beta = {"fista": "momentum", "admm": "relaxation"}.get(spec.scheme, "")
         named = {"step": p.step, "threshold": p.theta, "gain": p.gain, beta: p.beta}
         row = {name: of(values) for name, values in named.items() if values}
-        return row | ({"support_size": float(form.support_sizes[k])} if form.support_sizes else {})
+        return row | ({"support_size": float(spec.support_sizes[k])} if spec.support_sizes else {})
 
     def _checked(self, y: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor | None]:
         shape = self.m, self.n

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .. import ops
+from ..engine.layers import Pieces
+from ..schemes import ProximalGradient
+from ..steps import GradientStep
 from .network import UnrolledNetwork, exponentials, logarithms
-from .selection import schedule
+from .selection import threshold_with
 
 
 class OneMatrixNetwork(UnrolledNetwork):
@@ -20,14 +22,19 @@ class OneMatrixNetwork(UnrolledNetwork):
     def _start(
         self, A: Tensor, steps: Sequence[float], thetas: Sequence[float], selection: tuple[float, float] | None
     ) -> None:
-        self.selection = selection
-        self._support_sizes = schedule(selection, self.layers, self.n)
+        self.selection, self.prox = selection, threshold_with(selection, self.layers, self.n)
         self.register_buffer("A", A.clone())
         self.log_step, self.log_theta = logarithms(steps, A), logarithms(thetas, A)
 
-    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
-        form = ops.NetworkSpec(self.layers, "gradient", support_sizes=self._support_sizes)
-        return form, ops.Parameters([self.A], [self.W], exponentials(self.log_step), exponentials(self.log_theta))
+    def pieces(self) -> Pieces:
+        scheme, linear = ProximalGradient(), GradientStep(self.A, self.W, exponentials(self.log_step))
+        return {
+            "scheme": scheme,
+            "linear": linear,
+            "prox": self.prox,
+            "theta": exponentials(self.log_theta),
+            "gain": None,
+        }
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, selection={self.selection}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Real
 
 from .. import _checks
+from ..prox import L1, Proximal, SupportSelection
 
 
 def schedule(selection: tuple[float, float] | None, layers: int, n: int) -> tuple[int, ...]:
@@ -19,3 +20,9 @@ def schedule(selection: tuple[float, float] | None, layers: int, n: int) -> tupl
         )
     growth, maximum = selection
     return tuple(round(min(growth * (k + 1), maximum) / 100 * n) for k in range(layers))
+
+
+def threshold_with(selection: tuple[float, float] | None, layers: int, n: int) -> Proximal:
+    """Returns the soft threshold with support selection, or without it if ``selection`` is None."""
+    support_sizes = schedule(selection, layers, n)
+    return SupportSelection(support_sizes) if support_sizes else L1()

@@ -5,8 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _checks, ops
+from .. import _checks
+from ..engine.layers import Pieces
 from ..operators.dense import spectral_norm
+from ..prox import L1, Proximal
+from ..schemes import ProximalGradient
+from ..steps import GradientStep
 from .network import UnrolledNetwork, exponentials, logarithms, starting_matrix
 
 
@@ -57,15 +61,15 @@ class StepLISTA(UnrolledNetwork):
     ) -> None:
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
+        self.prox: Proximal = L1()
         self.lam = _checks.not_negative("lam", lam)
         self.register_buffer("A", A.clone())
         self.log_step = logarithms([1 / spectral_norm(A) ** 2] * layers, A)
 
-    def _describe(self) -> tuple[ops.NetworkSpec, ops.Parameters]:
+    def pieces(self) -> Pieces:
         step = exponentials(self.log_step)
-        return ops.NetworkSpec(self.layers, "gradient"), ops.Parameters(
-            [self.A], [], step, [self.lam * t for t in step]
-        )
+        scheme, linear, theta = ProximalGradient(), GradientStep(self.A, step=step), [self.lam * t for t in step]
+        return {"scheme": scheme, "linear": linear, "prox": self.prox, "theta": theta, "gain": None}
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, lam={self.lam:g}"

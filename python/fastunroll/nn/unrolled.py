@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks, ops
-from ..engine.layers import Layers, describe, require_batches
-from ..engine.run import compiled, run
+from ..arrays import answered, is_array
+from ..engine.layers import Layers, Pieces, describe, require_batches
+from ..engine.run import Compiled, compiled, is_batch_of_samples, run
 from ..operators import Dense, LinearOperator, as_operator
 from ..prox import Proximal
 from ..schemes import Scheme
@@ -86,7 +87,7 @@ class Unrolled(nn.Module):
         if not isinstance(prox, Proximal):
             raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_kind(prox)}")
         self.layers, self.scheme, self.prox = _checks.count("layers", layers), scheme, prox
-        self.operator = as_operator(operator)
+        self.operator = _own(operator)
         lam = _checks.not_negative("lam", lam)
         start = _step(self.operator) if step is None else _checks.positive("step", step)
         values = scheme.starting_values(self.layers, lam, start)
@@ -101,7 +102,7 @@ class Unrolled(nn.Module):
             entries = [nn.Parameter(torch.full((1,), v, dtype=dtype, device=place), name in learned) for v in logs]
             setattr(self, _stored(name), nn.ParameterList(entries))
         self.numbers = tuple(values)
-        self._lists = tuple(map(_stored, values))
+        self.tensors = ("operator", *map(_stored, values))
 
     def forward(
         self,
@@ -116,6 +117,7 @@ class Unrolled(nn.Module):
 
         Args:
             y: (..., m); for an operator a batch (B, ...), or (..., *A.shape_out) where A states the shape of a sample.
+                An array of another library gives a result of its kind.
             x0: where to start; zero by default.
             return_layers: return the output of every layer.
             operator: another A for this call, such as the mask of this scan.
@@ -129,10 +131,14 @@ class Unrolled(nn.Module):
             TypeError: ``y`` is not floating point, or dtypes differ.
             ValueError: ``y`` or ``x0`` does not fit, or is on another device.
         """
-        if operator is None and checkpoint is None and isinstance(return_layers, bool) and not ops.is_tracing():
+        usual = operator is None and checkpoint is None and isinstance(return_layers, bool) and isinstance(y, Tensor)
+        if usual and not ops.is_tracing():
             x = self._at_once(y, x0, return_layers)
             if x is not None:
                 return x
+        if is_array(y) or is_array(x0):
+            options = {"return_layers": return_layers, "operator": operator, "checkpoint": checkpoint}
+            return answered(self.forward, y=y, x0=x0, **options)
         keep = _checks.flag("return_layers", return_layers)
         segment = 0 if checkpoint is None else _checks.count("checkpoint", checkpoint)
         if segment and keep:
@@ -142,29 +148,31 @@ class Unrolled(nn.Module):
 
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
         """All layers by weights packed in an earlier call; None where arguments have to be checked or described."""
-        A, prox = self.operator, self.prox
+        A: Any = self._modules["operator"]
+        prox: Any = self._modules["prox"]
         kernel = prox.kernel
         if type(A) is not Dense or kernel is None or type(prox).gain is not Proximal.gain:
             return None
-        matrix = A.matrix
-        numbers = tensors_of(self, self._lists)
-        if numbers is None or matrix.dim() != 2:
+        tensors = tensors_of(self, self.tensors)
+        if tensors is None or tensors[0].dim() != 2:
             return None
-        structure = A, type(self.scheme), kernel
+        structure = A, type(self.scheme), kernel, self.layers
         if self._structure != structure:
             is_compiled = self._described(y, None).unsupported_reason() is None
             self.__dict__.update(_structure=structure, _cache=ops.NetworkCache() if is_compiled else None)
         if self._cache is None:
             return None
-        describe = partial(self._compiled, y)
-        return self._cache.run([matrix, *numbers], describe, None, y, matrix.shape[0], x0, return_layers)
+        return self._cache.run(tensors, partial(self._compiled, y), y, x0, return_layers)
 
-    def _compiled(self, y: Tensor) -> tuple[ops.NetworkSpec, ops.Parameters]:
+    def _compiled(self, y: Tensor) -> Compiled:
         return compiled(require_batches(self._described(y, None), y, None, None)[0])
 
     def explain(self, y: Tensor) -> str:
         """One sentence: whether all layers of this network are one native call for a batch like ``y``, or why not."""
-        reason = self._described(y, None).unsupported_reason()
+        net = self._described(y, None)
+        reason = net.unsupported_reason()
+        if reason is None and net.has_matrix_of_each_sample and not is_batch_of_samples(y):
+            reason = "with a matrix for every sample only real batches (B, m) on the CPU have kernels"
         if reason is None and not ops.is_supported(y, complex_too=True):
             reason = f"there are no kernels for {y.dtype} on {y.device.type} devices"
         if reason is None:
@@ -184,12 +192,21 @@ class Unrolled(nn.Module):
         stored = {name: [*getattr(self, _stored(name))] for name in self.numbers}
         return {name: [t.exp() for t in of] if name in _POSITIVE else of for name, of in stored.items()}
 
+    def pieces(self, operator: Any = None) -> Pieces:
+        """The scheme, the linear step, the proximal operator and the numbers of all layers.
+
+        ``fu.unrolled(y, **net.pieces(), layers=net.layers)`` is ``net(y)``.
+
+        Args:
+            operator: another A, such as the mask of this scan.
+        """
+        values = self.values()
+        linear, scheme = self.scheme.with_numbers(self.operator if operator is None else as_operator(operator), values)
+        return {"scheme": scheme, "linear": linear, "prox": self.prox, "theta": values.get("theta"), "gain": None}
+
     def _described(self, y: Tensor, operator: Any) -> Layers:
         _checks.tensor("y", y)
-        A = self.operator if operator is None else as_operator(operator)
-        values = self.values()
-        linear, scheme = self.scheme.pieces(A, values)
-        return describe(y, linear, self.prox, values.get("theta"), None, scheme, self.layers)
+        return describe(y, self.pieces(operator), self.layers)
 
     def extra_repr(self) -> str:
         return f"scheme={type(self.scheme).__name__}, layers={self.layers}"
@@ -204,6 +221,15 @@ def _step(A: LinearOperator) -> float:
     if not 0 < norm < math.inf:
         raise ValueError(f"A must have a norm that is finite and not zero for a step size, got {norm!r}: give step")
     return norm**-2
+
+
+def _own(operator: Any) -> LinearOperator:
+    """The operator; of a matrix one with a copy, so that the network changes no tensor of the user."""
+    is_matrix = isinstance(operator, Tensor) and operator.layout == torch.strided
+    learns = isinstance(operator, nn.Parameter)
+    if (is_matrix and (learns or not operator.requires_grad)) or (not callable(operator) and is_array(operator)):
+        return Dense(operator, learn=learns)
+    return as_operator(operator)
 
 
 def _stored(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What is wrong with an operator, in sentences."""
+"""Checks an operator, and says in sentences what is wrong with it."""
 
 from __future__ import annotations
 

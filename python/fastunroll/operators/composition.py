@@ -1,12 +1,12 @@
-"""Operators made of operators: products, sums, multiples, adjoints, and the identity."""
+"""Operators made of several operators: products, sums and adjoints."""
 
 from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from functools import reduce
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from .. import _checks
 from .dense import Dense
 from .linear_operator import LinearOperator
 from .norm import lanczos_bound
+from .scaled import require_operator
 from .solve import rho_beside
 
 
@@ -29,7 +30,7 @@ class Adjoint(LinearOperator, differentiable=True):
 
     def __init__(self, op: LinearOperator) -> None:
         super().__init__()
-        self.operator = _require(op)
+        self.operator = require_operator(op)
 
     @property
     def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]
@@ -38,6 +39,14 @@ class Adjoint(LinearOperator, differentiable=True):
     @property
     def shape_out(self) -> tuple[int, ...] | None:  # type: ignore[override]
         return self.operator.shape_in
+
+    @property
+    def dims_in(self) -> int | None:
+        return self.operator.dims_out
+
+    @property
+    def dims_out(self) -> int | None:
+        return self.operator.dims_in
 
     @property
     def matrix(self) -> Tensor | None:  # type: ignore[override]
@@ -86,7 +95,7 @@ class _Several(LinearOperator, differentiable=True):
             raise ValueError(f"{type(self).__name__} must have at least one operator, got none")
         found: list[LinearOperator] = []
         for op in operators:  # those of the same kind are taken apart
-            found += op.parts if isinstance(op, _Several) and type(op) is type(self) else [_require(op)]
+            found += op.parts if isinstance(op, _Several) and type(op) is type(self) else [require_operator(op)]
         self.operators = nn.ModuleList(found)
 
     @property
@@ -147,6 +156,19 @@ class Composed(_Several, differentiable=True):
         return self.parts[0].shape_out
 
     @property
+    def dims_in(self) -> int | None:
+        return self.parts[-1].dims_in
+
+    @property
+    def dims_out(self) -> int | None:
+        return self.parts[0].dims_out
+
+    @property
+    def collapsed(self) -> bool:  # type: ignore[override]
+        """Whether A has an AᴴA that costs less than two products."""
+        return self.parts[0].collapsed
+
+    @property
     def matrix(self) -> Tensor | None:  # type: ignore[override]
         matrices = self._matrices()
         return None if matrices is None else reduce(operator.matmul, matrices)
@@ -163,6 +185,12 @@ class Composed(_Several, differentiable=True):
     def adjoint(self, y: Tensor) -> Tensor:
         """Cᴴ ⋯ BᴴAᴴ y."""
         return reduce(lambda value, op: op.adjoint(value), self.parts, y)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Cᴴ ⋯ Bᴴ AᴴA B ⋯ C x."""
+        first, *others = self.parts
+        inner = reduce(lambda value, op: op(value), reversed(others), x)
+        return reduce(lambda value, op: op.adjoint(value), others, first.normal(inner))
 
     def stated_norm(self) -> float | None:
         """‖A‖ ‖B‖ ⋯ ‖C‖ ≥ ‖A B ⋯ C‖, if a formula gives each."""
@@ -198,6 +226,14 @@ class Sum(_Several, differentiable=True):
         return next((op.shape_out for op in self.parts if op.shape_out is not None), None)
 
     @property
+    def dims_in(self) -> int | None:
+        return _common(op.dims_in for op in self.parts) if self.shape_in is None else len(self.shape_in)
+
+    @property
+    def dims_out(self) -> int | None:
+        return _common(op.dims_out for op in self.parts) if self.shape_out is None else len(self.shape_out)
+
+    @property
     def matrix(self) -> Tensor | None:  # type: ignore[override]
         matrices = self._matrices()
         return None if matrices is None else reduce(operator.add, matrices)
@@ -221,127 +257,7 @@ class Sum(_Several, differentiable=True):
         return None if norms is None else sum(norms)
 
 
-class Scaled(LinearOperator, differentiable=True):
-    """c·A of an operator A and a number c, which ``c * A`` returns.
-
-    Args:
-        op: A.
-        factor: c, real or complex; a tensor of one value, to which gradients go; or a parameter, which learns.
-
-    Raises:
-        TypeError: ``op`` is no :class:`LinearOperator`, or ``factor`` no number.
-        ValueError: ``factor`` is a tensor of several values.
-    """
-
-    def __init__(self, op: LinearOperator, factor: complex | Tensor) -> None:
-        super().__init__()
-        if isinstance(op, Scaled) and not isinstance(op.factor, Tensor) and not isinstance(factor, Tensor):
-            op, factor = op.operator, op.factor * factor
-        self.operator: LinearOperator = _require(op)
-        if isinstance(factor, Tensor):
-            if factor.numel() != 1:
-                raise ValueError(
-                    f"the factor of an operator must be one number, got shape {_checks.shape_text(factor.shape)}"
-                )
-        elif isinstance(factor, bool) or not isinstance(factor, (int, float, complex)):
-            raise TypeError(f"the factor of an operator must be a number, got {_checks.shown(factor)}")
-        self.factor: Any
-        if isinstance(factor, Tensor) and not isinstance(factor, nn.Parameter):
-            self.register_buffer("factor", factor)
-        else:
-            self.factor = factor
-
-    @property
-    def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]
-        return self.operator.shape_in
-
-    @property
-    def shape_out(self) -> tuple[int, ...] | None:  # type: ignore[override]
-        return self.operator.shape_out
-
-    @property
-    def matrix(self) -> Tensor | None:  # type: ignore[override]
-        A = self.operator.matrix
-        return None if A is None else self._times(A)
-
-    def _times(self, value: Tensor, conjugate: bool = False) -> Tensor:
-        factor = self.factor
-        if isinstance(factor, Tensor):
-            return (factor.conj() if conjugate else factor).reshape(()) * value
-        return (factor.conjugate() if conjugate else factor) * value
-
-    def forward(self, x: Tensor) -> Tensor:
-        """c·A x."""
-        return self._times(self.operator(x))
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """c̄·Aᴴ y."""
-        return self._times(self.operator.adjoint(y), conjugate=True)
-
-    def stated_norm(self) -> float | None:
-        """|c|·‖A‖, if a formula gives it."""
-        norm = self.operator.stated_norm()
-        return None if norm is None else abs(complex(self.factor)) * norm
-
-    def norm(self) -> float:
-        """|c|·‖A‖."""
-        return abs(complex(self.factor)) * self.operator.norm()
-
-    @property
-    def solves(self) -> bool:
-        return self.operator.solves
-
-    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
-        """(|c|²AᴴA + ρI)⁻¹ b = (AᴴA + ρ/|c|² I)⁻¹ b/|c|², where A has a solve; of c = 0 it is b/ρ."""
-        square = abs(self.factor) ** 2
-        if not self.operator.solves or not float(square):
-            return super().solve(b, rho)
-        return self.operator.solve(b, rho / square) / square
-
-    def extra_repr(self) -> str:
-        return f"factor={complex(self.factor) if isinstance(self.factor, Tensor) else self.factor:.6g}"
-
-
-class Identity(LinearOperator, differentiable=True):
-    """The identity x ↦ x, for samples of any shape.
-
-    Args:
-        shape: of one sample, if it is to be stated.
-
-    Raises:
-        ValueError: ``shape`` is no shape.
-    """
-
-    def __init__(self, shape: tuple[int, ...] | None = None) -> None:
-        super().__init__()
-        self.shape_in = self.shape_out = None if shape is None else _checks.shape("shape", shape)
-
-    @property
-    def H(self) -> LinearOperator:
-        """The identity."""
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        """X itself."""
-        return x
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """Y itself."""
-        return y
-
-    def norm(self) -> float:
-        """1."""
-        return 1.0
-
-    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
-        """b/(1 + ρ)."""
-        return b / (1 + rho_beside(rho, b))
-
-
-def _require(op: object) -> LinearOperator:
-    if not isinstance(op, LinearOperator):
-        raise TypeError(
-            f"an operator must be a fu.operators.LinearOperator, got {type(op).__name__}: use "
-            "fu.operators.as_operator(op)"
-        )
-    return op
+def _common(dims: Iterable[int | None]) -> int | None:
+    """The number of dimensions that all operators state; None where one of them states none."""
+    found = set(dims)
+    return found.pop() if len(found) == 1 else None

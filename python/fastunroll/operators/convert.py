@@ -1,4 +1,4 @@
-"""Anything that is a linear operator, here or in another library, as a :class:`LinearOperator`."""
+"""Converts matrices, functions and operators of other libraries to a :class:`LinearOperator`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from .. import _checks
 from ..arrays import from_array, is_array
 from .dense import Dense
-from .foreign import DeepinvOperator, LinearLayer, MatvecOperator, SigpyOperator, SparseMatrix, Wrapped
+from .foreign import DeepinvOperator, GramOperator, LinearLayer, MatvecOperator, SigpyOperator, SparseMatrix, Wrapped
+from .from_deepinv import of_deepinv
 from .linear_operator import LinearOperator
 
 OperatorLike: TypeAlias = Any  # what as_operator takes
@@ -31,9 +32,10 @@ def as_operator(obj: Any, name: str = "A") -> LinearOperator:
             - a matrix (m, n), or one for every sample (B, m, n): a tensor, without a copy, or a NumPy array;
             - a sparse matrix of PyTorch or SciPy;
             - a ``scipy.sparse.linalg.LinearOperator`` or an operator of PyLops (``matvec``, ``rmatvec``);
-            - a linear operator of SigPy (``ishape``, ``oshape``, ``H``);
-            - a linear physics of DeepInverse (``A``, ``A_adjoint``);
-            - an operator of MRpro, whose products are tuples of one tensor;
+            - a linear operator of SigPy (``ishape``, ``oshape``, ``H``), whose ``N`` is AᴴA;
+            - a linear physics of DeepInverse (``A``, ``A_adjoint``). The kernel, mask and maps of its classes Blur,
+              BlurFFT, MRI, MultiCoilMRI and Inpainting go into the operators of this package, which are faster;
+            - an operator of MRpro, whose products are tuples of one tensor, and whose ``gram`` is AᴴA;
             - a ``torch.nn.Linear`` without a bias;
             - a pair of functions ``(A, adjoint)``;
             - any object with ``A(x)`` and ``A.adjoint(y)``; its ``shape_in``, ``shape_out`` and ``norm()`` are used
@@ -64,7 +66,7 @@ def as_operator(obj: Any, name: str = "A") -> LinearOperator:
     if hasattr(obj, "tocsc"):
         return SparseMatrix(_of_scipy_sparse(obj, name))
     if callable(getattr(obj, "A_adjoint", None)) and callable(getattr(obj, "A", None)):
-        return DeepinvOperator(obj)
+        return of_deepinv(obj) or DeepinvOperator(obj)
     if hasattr(obj, "ishape") and hasattr(obj, "oshape") and hasattr(obj, "H"):
         return SigpyOperator(obj)
     if callable(getattr(obj, "matvec", None)) and callable(getattr(obj, "rmatvec", None)):
@@ -72,7 +74,8 @@ def as_operator(obj: Any, name: str = "A") -> LinearOperator:
     if is_array(obj):
         return Dense.of(_checks.matrices(name, from_array(obj, name)))
     if callable(obj) and callable(getattr(obj, "adjoint", None)):
-        return Wrapped(obj, unpacks=_is_of("mrpro", obj))
+        is_of_mrpro = _is_of("mrpro", obj)
+        return (GramOperator if is_of_mrpro and hasattr(obj, "gram") else Wrapped)(obj, unpacks=is_of_mrpro)
     if callable(obj):
         raise TypeError(f"an operator must have A.adjoint(y) besides A(x), but {type(obj).__name__} has no adjoint")
     raise TypeError(f"{name} must be {FORMS}, got {type(obj).__name__}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .._precision import own_precision
+from ..arrays import as_tensor
 from ..products import product
 from .linear_operator import LinearOperator
 from .norm import spectral_norm as spectral_norm
@@ -38,10 +39,11 @@ class Dense(LinearOperator, differentiable=True):
 
     A: Tensor
     same_dtype = True
+    tensors = ("A",)  # what the native calls of networks read
 
     def __init__(self, A: Tensor, *, learn: bool = False) -> None:
         super().__init__()
-        A = _checks.finite_matrices("A", A).detach().clone()
+        A = _checks.finite_matrices("A", as_tensor(A, "A")).detach().clone()
         if _checks.flag("learn", learn):
             self.A = nn.Parameter(A)
         else:
@@ -69,7 +71,7 @@ class Dense(LinearOperator, differentiable=True):
     def shape_out(self) -> tuple[int, ...]:  # type: ignore[override]
         return (self.matrix.shape[-2],)
 
-    def _arguments(self, **values: Tensor) -> list[Tensor]:
+    def arguments(self, **values: Tensor) -> list[Tensor]:
         """The matrix and the batches, if they fit."""
         A = self.matrix
         for name, value in values.items():
@@ -80,7 +82,7 @@ class Dense(LinearOperator, differentiable=True):
 
     def forward(self, x: Tensor) -> Tensor:
         """A x for each sample: (..., n) to (..., m). Equivalent to ``x @ A.mT``, or ``(A @ x[..., None])[..., 0]``."""
-        A, x = self._arguments(x=x)
+        A, x = self.arguments(x=x)
         return products(x, A)
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -88,18 +90,18 @@ class Dense(LinearOperator, differentiable=True):
 
         Equivalent to ``y @ A.conj()``, or ``(A.mH @ y[..., None])[..., 0]``.
         """
-        A, y = self._arguments(y=y)
+        A, y = self.arguments(y=y)
         return products(y, A, adjoint=True)
 
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Aᴴ(A x − y), the gradient of ½‖A x − y‖²: (..., n). ``y`` has the leading shape of ``x``."""
-        A, x, y = self._arguments(x=x, y=y)
+        A, x, y = self.arguments(x=x, y=y)
         _checks.same_batch("x", x, "y", y)
         return products(products(x, A, start=-y), A, adjoint=True)
 
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x for each sample: (..., n)."""
-        A, x = self._arguments(x=x)
+        A, x = self.arguments(x=x)
         return products(products(x, A), A, adjoint=True)
 
     def norm(self) -> float:
@@ -115,16 +117,17 @@ class Dense(LinearOperator, differentiable=True):
         Raises:
             ValueError: shapes do not fit, ρ ≤ 0, or ρ is too small for double precision.
         """
-        A, b = self._arguments(b=b)
+        A, b = self.arguments(b=b)
         rho = rho_beside(rho, b).double()
         with own_precision(b):
             if torch.is_grad_enabled() and (A.requires_grad or rho.requires_grad):
                 factorised = Factorised(A)
                 L = factorised.cholesky(rho)
             else:
-                if self._factor is None or not self._factor.holds(A, rho):
-                    self._factor = _Factor(A, rho)
-                factorised, L = self._factor.factorised, self._factor.L
+                factor = self._factor  # read once: another thread may put its own there
+                if factor is None or not factor.holds(A, rho):
+                    factor = self._factor = _Factor(A, rho)
+                factorised, L = factor.factorised, factor.L
             wide = b.to(factorised.wide.dtype)
             if A.dim() > 2:
                 x = factorised.solve(wide.unsqueeze(-1), L, rho).squeeze(-1)

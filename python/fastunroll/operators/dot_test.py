@@ -1,4 +1,4 @@
-"""Whether the adjoint of an operator is its adjoint: what steps, gaps and residuals of a solver rest on."""
+"""The dot test of solvers: whether ``A.adjoint`` is the adjoint of A, on which steps and duality gaps depend."""
 
 from __future__ import annotations
 

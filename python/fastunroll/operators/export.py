@@ -1,4 +1,4 @@
-"""An operator as one of another library."""
+"""Converts an operator to operators of other libraries."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import _checks
 from ..arrays import from_array
+from .channels import RealChannels
 from .linear_operator import LinearOperator
 
 
@@ -55,6 +56,9 @@ def to_scipy(op: LinearOperator, shape_in: tuple[int, ...] | None, dtype: Any) -
 def to_deepinv(op: LinearOperator) -> Any:
     """``op`` as a ``deepinv.physics.LinearPhysics``; see the method."""
     from deepinv.physics import LinearPhysics
+
+    if any(getattr(part, "takes_complex", False) for part in op.modules()):
+        op = RealChannels(op)
 
     class Physics(LinearPhysics):
         """The products of a :class:`fastunroll.operators.LinearOperator`."""

@@ -1,4 +1,4 @@
-"""An operator of pictures as one of vectors."""
+"""An operator of pictures as an operator of vectors."""
 
 from __future__ import annotations
 

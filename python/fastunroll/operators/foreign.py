@@ -1,4 +1,4 @@
-"""Operators of other libraries: each class knows how one of them calls its products."""
+"""Operators of other libraries. Each class calls the products of one library."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Wrapped(LinearOperator):
         self.obj, self.unpacks = obj, unpacks
 
     def product_name(self, method: str) -> str:
-        return "A(x)" if method == "forward" else "A.adjoint(y)"
+        return {"forward": "A(x)", "adjoint": "A.adjoint(y)"}.get(method, f"A.{method}")
 
     @property
     def source(self) -> Any:
@@ -62,6 +62,16 @@ class Wrapped(LinearOperator):
 
     def extra_repr(self) -> str:
         return "" if isinstance(self.obj, nn.Module) else type(self.obj).__name__
+
+
+class GramOperator(Wrapped):
+    """An operator of MRpro, with its own AᴴA: ``gram``."""
+
+    collapsed = True
+
+    def normal(self, x: Tensor) -> Tensor:
+        """AᴴA x, as the operator's ``gram`` computes it."""
+        return self._one(self.obj.gram(x))
 
 
 class DeepinvOperator(LinearOperator):
@@ -194,7 +204,9 @@ class MatvecOperator(NumpyOperator):
 
 
 class SigpyOperator(NumpyOperator):
-    """A linear operator of SigPy, which takes one sample at a time."""
+    """A linear operator of SigPy, which takes one sample at a time, and has its own AᴴA: ``N``."""
+
+    collapsed = True
 
     def __init__(self, linop: Any) -> None:
         super().__init__(tuple(linop.ishape), tuple(linop.oshape))
@@ -205,13 +217,17 @@ class SigpyOperator(NumpyOperator):
         return self.linop
 
     def product_name(self, method: str) -> str:
-        return f"{type(self.linop).__name__}{'' if method == 'forward' else '.H'}"
+        return f"{type(self.linop).__name__}{ {'adjoint': '.H', 'normal': '.N'}.get(method, '') }"
 
     def forward(self, x: Tensor) -> Tensor:
         return self._through("x", _each(self.linop), x, self.shape_in, self.shape_out)
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self._through("y", _each(self.linop.H), y, self.shape_out, self.shape_in)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """AᴴA x, as the operator's ``N`` computes it."""
+        return self._through("x", _each(self.linop.N), x, self.shape_in, self.shape_in)
 
 
 def _each(product: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[NDArray[Any]], NDArray[Any]]:

@@ -1,15 +1,16 @@
-"""The gradients of a linear operator: the backward pass of A is Aᴴ, and that of Aᴴ is A."""
+"""The gradients of a linear operator: the backward pass of A is Aᴴ, that of Aᴴ is A, and that of AᴴA is AᴴA."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from .. import _checks, arrays
 from .._checks import shape_text
 from .._precision import own_precision
 from ..ops.tensors import has_tangents
@@ -19,7 +20,20 @@ if TYPE_CHECKING:
 
 Method = Callable[["LinearOperator", Tensor], Tensor]
 
-OTHER = {"forward": "adjoint", "adjoint": "forward"}
+OTHER = {"forward": "adjoint", "adjoint": "forward", "normal": "normal"}
+
+
+def with_arrays(method: Method) -> Method:
+    """Returns ``method``, a product with a tensor, which also takes an array and answers in its kind."""
+
+    @wraps(method)
+    def product(self: LinearOperator, x: Tensor) -> Tensor:
+        if arrays.is_array(x):
+            return arrays.answered(partial(method, self), x)
+        return method(self, x)
+
+    return product
+
 
 _FIXES = {
     "NoneType": "a return is missing",
@@ -30,15 +44,15 @@ _FIXES = {
 
 
 def with_gradient(name: str, method: Method) -> Method:
-    """Returns ``method``, a ``forward`` or ``adjoint`` of a user, with the other one as its backward pass.
+    """Returns ``method``, a ``forward``, ``adjoint`` or ``normal`` of a user, with its adjoint as the backward pass.
 
     The method runs as it is where no gradient is recorded.
     """
 
     @wraps(method)
     def product(self: LinearOperator, x: Tensor) -> Tensor:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"an operator takes a torch.Tensor, got {type(x).__name__}: use torch.as_tensor(x)")
+        if not (isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())):
+            _checks.tensor("x", x)  # raises
         with own_precision(x):
             if (torch.is_grad_enabled() and x.requires_grad) or has_tangents():
                 return _recorded(self, name, method, x)

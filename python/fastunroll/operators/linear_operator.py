@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .gradients import OTHER, with_gradient
+from .gradients import OTHER, with_arrays, with_gradient
 
 if TYPE_CHECKING:
     from .composition import Composed
@@ -36,6 +36,8 @@ class LinearOperator(nn.Module):
         shape_out: the shape of one sample of y, or None.
         matrix: the dense matrix A, (m, n) or one for every sample (B, m, n), where the operator is one, else None. A
             matrix is what native kernels need: a subclass may state it, and functions then use it.
+        collapsed: whether AᴴA x costs less than A x and Aᴴ y together. Solvers and networks then compute Aᴴy once, and
+            AᴴA x − Aᴴy in each iteration.
 
     Raises:
         AttributeError: a subclass does not call ``super().__init__()``.
@@ -62,18 +64,19 @@ class LinearOperator(nn.Module):
     shape_in: tuple[int, ...] | None = None
     shape_out: tuple[int, ...] | None = None
     matrix: Tensor | None = None
+    collapsed: bool = False
     same_dtype = False  # whether x must have the dtype of the operator's tensors, as for a matrix
 
     def __init_subclass__(cls, *, differentiable: bool = False, **options: Any) -> None:
-        """Gives ``forward`` and ``adjoint`` their gradients.
+        """Makes ``forward``, ``adjoint`` and a ``normal`` of the class take arrays, and gives them their gradients.
 
-        differentiable: both are compositions of differentiable functions, which keep their own gradients.
+        differentiable: they are compositions of differentiable functions, which keep their own gradients.
         """
         super().__init_subclass__(**options)
-        for name in () if differentiable else OTHER:
+        for name in OTHER:
             method = cls.__dict__.get(name)
             if inspect.isfunction(method):
-                setattr(cls, name, with_gradient(name, method))
+                setattr(cls, name, with_arrays(method if differentiable else with_gradient(name, method)))
 
     def __getattr__(self, name: str) -> Any:
         if "_parameters" not in self.__dict__ and not name.startswith("__"):
@@ -81,6 +84,16 @@ class LinearOperator(nn.Module):
                 f"{type(self).__name__}.__init__ must call super().__init__() before anything else, but it does not"
             )
         return super().__getattr__(name)
+
+    @property
+    def dims_in(self) -> int | None:
+        """The number of dimensions of one sample of x, if it is known."""
+        return None if self.shape_in is None else len(self.shape_in)
+
+    @property
+    def dims_out(self) -> int | None:
+        """The number of dimensions of one sample of y, if it is known."""
+        return None if self.shape_out is None else len(self.shape_out)
 
     def product_name(self, method: str) -> str:
         """What messages call a product: "Blur.forward"."""
@@ -105,7 +118,13 @@ class LinearOperator(nn.Module):
 
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Aᴴ(A x − y), the gradient of ½‖A x − y‖²: (..., *shape_in)."""
+        if self.collapsed:
+            return self.collapsed_gradient(x, self.adjoint(y))
         return self.adjoint(self(x) - y)
+
+    def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
+        """AᴴA x − Aᴴy, the same gradient from Aᴴy, which an iteration computes once: (..., *shape_in)."""
+        return self.normal(x) - At_y
 
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x: (..., *shape_in)."""
@@ -206,7 +225,7 @@ class LinearOperator(nn.Module):
 
     def __mul__(self, factor: complex | Tensor) -> LinearOperator:
         """c·A for a number c."""
-        from .composition import Scaled
+        from .scaled import Scaled
 
         return Scaled(self, factor)
 
@@ -238,6 +257,7 @@ class LinearOperator(nn.Module):
         """The operator as a ``deepinv.physics.LinearPhysics``: ``A``, ``A_adjoint``, ``A_adjoint_A`` and ``prox_l2``.
 
         x and y have the shapes that the operator takes: those of DeepInverse, (B, C, H, W), where (B, C) are a batch.
+        Complex pictures are (B, 2, H, W) there, with the real and the imaginary part as channels.
 
         Raises:
             ImportError: DeepInverse is not installed.

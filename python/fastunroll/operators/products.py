@@ -1,4 +1,4 @@
-"""Products of a solver with an operator: which dimensions are the batch, and results of the shape they must have."""
+"""Products of solvers with an operator, with checks of the batch dimensions and of the shapes of results."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ from .linear_operator import LinearOperator
 
 
 def batch_shape(op: LinearOperator, y: Tensor) -> tuple[int, ...]:
-    """The dimensions of y that count samples: all before ``shape_out``, or the first where none is stated."""
-    event = op.shape_out
+    """The dimensions of y that count samples: all before those of one sample, or the first where these are unknown."""
+    event, dims = op.shape_out, op.dims_out
+    if event is None and dims is not None:
+        if y.dim() < dims:
+            raise ValueError(
+                f"y must have {dims} dimensions for a sample of {type(op).__name__}, and any before them, got "
+                f"{shape_text(y.shape)}"
+            )
+        return tuple(y.shape[: y.dim() - dims])
     if event is None:
         if y.dim() < 2:
             raise ValueError(
@@ -71,6 +78,18 @@ class Products:
                 f"A.normal(x) must be a tensor of the shape of x, {shape_text(x.shape)}, got {_got(found)}"
             )
         return _alike("A.normal(x)", found, self.y, x.dtype)
+
+    def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
+        """AᴴA x − Aᴴy, of the shape of x."""
+        found = called("A.collapsed_gradient", self.op.collapsed_gradient, x, At_y)
+        if _fits(found, x, self.y):
+            return cast(Tensor, found)
+        if not isinstance(found, Tensor) or found.shape != x.shape:
+            raise ValueError(
+                f"A.collapsed_gradient(x, At_y) must be a tensor of the shape of x, {shape_text(x.shape)}, got "
+                f"{_got(found)}"
+            )
+        return _alike("A.collapsed_gradient(x, At_y)", found, self.y, x.dtype)
 
     def _first(self, found: object) -> Tensor:
         count = self.y.shape[0]

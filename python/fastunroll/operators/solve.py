@@ -70,17 +70,19 @@ def conjugate_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Steps towards the solution of apply(x) = b for each sample, until all residuals are at most ``tol``·‖b‖.
 
-    A sample that is solved stays where it is. Returns x, (B, ...), and which samples have reached ``tol``, (B,).
+    A sample that is solved stays where it is, so that no sample depends on others. Returns x, (B, ...), and which
+    samples have reached ``tol``, (B,).
     """
     r = b - apply(x)
     direction, square = r, inner(r, r)
     limit = tol**2 * inner(b, b)
     for _ in range(steps):
-        if tol and bool((square <= limit).all()):
+        active = square > limit  # not where a sample is NaN
+        if tol and not bool(active.any()):
             break
         moved = apply(direction)
         curvature = inner(direction, moved)
-        length = torch.where(curvature > 0, square / torch.where(curvature > 0, curvature, 1.0), 0.0)
+        length = torch.where(active & (curvature > 0), square / torch.where(curvature > 0, curvature, 1.0), 0.0)
         x, r = x + column(length, x) * direction, r - column(length, x) * moved
         before, square = square, inner(r, r)
         ratio = torch.where(before > 0, square / torch.where(before > 0, before, 1.0), 0.0)
@@ -107,7 +109,7 @@ def solve(op: LinearOperator, b: Tensor, rho: Tensor | float) -> Tensor:
 
 
 def _solve(op: LinearOperator, b: Tensor, rho: Tensor) -> Tensor:
-    dims = max(1, b.dim() - 1) if op.shape_in is None else len(op.shape_in)
+    dims = max(1, b.dim() - 1) if op.dims_in is None else op.dims_in
     event = b.shape[b.dim() - dims :]
     flat = b.reshape(math.prod(b.shape[: b.dim() - len(event)]), *event)
 

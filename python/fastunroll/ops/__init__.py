@@ -21,14 +21,16 @@ from .cpu.lasso import Samples as Samples
 from .cpu.memory import available_memory as available_memory
 from .cpu.proximal_gradient import State as State
 from .cpu.proximal_gradient import proximal_gradient as proximal_gradient
+from .cpu.steps import extrapolated_residual as extrapolated_residual
+from .cpu.steps import extrapolated_step as extrapolated_step
 from .cpu.steps import is_step_supported as is_step_supported
-from .cpu.steps import residual_ahead as residual_ahead
-from .cpu.steps import step_ahead as step_ahead
 from .cuda.device import is_capturing as is_capturing
 from .network import network as network
 from .network_cache import NetworkCache as NetworkCache
 from .products import outer as outer
 from .products import product as product
+from .samples import plain_layers as plain_layers
+from .samples import sample_layers as sample_layers
 from .soft_threshold import soft_threshold as soft_threshold
 from .spec import NetworkSpec as NetworkSpec
 from .spec import Parameters as Parameters
@@ -39,4 +41,4 @@ from .tensors import differentiable as differentiable
 from .tensors import is_plain as is_plain
 from .tensors import is_tracing as is_tracing
 from .tensors import plain as plain
-from .tensors import ready as ready
+from .tensors import resolved as resolved

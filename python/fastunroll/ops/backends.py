@@ -1,4 +1,4 @@
-"""The backends: the kernels that a tensor's device and dtype have."""
+"""The backends, which have the kernels of each type of device."""
 
 from __future__ import annotations
 
@@ -15,19 +15,15 @@ from .cuda.backend import CudaBackend
 from .library import require
 from .tensors import must_be_plain, real_dtype
 
-_backends: dict[str, CpuBackend | CudaBackend] = {"cpu": CpuBackend()}
+# By type of device, whether the backend can be used or not.
+BACKENDS: dict[str, CpuBackend | CudaBackend] = {"cpu": CpuBackend()}
 if _fastunroll.cuda_compiled and torch.version.cuda is not None:
-    _backends["cuda"] = CudaBackend(_fastunroll.cuda)
-
-
-def backend_of(device: torch.device) -> Any:
-    """The backend for this type of device, whether it can be used or not; None if there is none."""
-    return _backends.get(device.type)
+    BACKENDS["cuda"] = CudaBackend(_fastunroll.cuda)
 
 
 def problem(device: torch.device) -> str | None:
     """Why this device has no kernels that can be used; None if it has."""
-    backend = _backends.get(device.type)
+    backend = BACKENDS.get(device.type)
     if backend is not None:
         return backend.problem(device)
     if device.type == "cuda":
@@ -38,7 +34,7 @@ def problem(device: torch.device) -> str | None:
 
 def backend_for(device: torch.device, dtype: torch.dtype) -> Any:
     """The backend with kernels for this device and real dtype; None if there is none."""
-    backend = _backends.get(device.type)
+    backend = BACKENDS.get(device.type)
     return backend if backend is not None and dtype in backend.dtypes and backend.problem(device) is None else None
 
 
@@ -62,21 +58,21 @@ def is_supported(x: Tensor, *, complex_too: bool = False) -> bool:
 
 def is_supported_on_cpu(x: Tensor, *, complex_too: bool = False) -> bool:
     """Whether the CPU engine has kernels for this tensor; some algorithms have kernels there alone."""
-    return isinstance(_backends.get(x.device.type), CpuBackend) and is_supported(x, complex_too=complex_too)
+    return isinstance(BACKENDS.get(x.device.type), CpuBackend) and is_supported(x, complex_too=complex_too)
 
 
 def saves_residuals(t: Tensor) -> bool:
     """Whether networks on this tensor's device save the residuals of their layers for the gradient."""
-    backend = _backends.get(t.device.type)
+    backend = BACKENDS.get(t.device.type)
     return backend is not None and backend.saves_residuals
 
 
 @contextmanager
 def emulated(module: Any) -> Iterator[None]:
     """For tests: tensors of the CPU go to ``module``, which runs the kernels of a device on the host."""
-    before = _backends["cpu"]
-    _backends["cpu"] = CudaBackend(module)
+    before = BACKENDS["cpu"]
+    BACKENDS["cpu"] = CudaBackend(module)
     try:
         yield
     finally:
-        _backends["cpu"] = before
+        BACKENDS["cpu"] = before

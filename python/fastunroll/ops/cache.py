@@ -1,4 +1,4 @@
-"""Values made of tensors, such as packed weights, cached for as long as the tensors do not change.
+"""A cache of values that are computed from tensors, such as packed weights, until the tensors change.
 
 A tensor counts as unchanged while it is the same object at the same address, with the same version counter and the
 same sample of values. In-place operations, optimisers, ``load_state_dict`` and ``.to()`` change one of these. The
@@ -30,23 +30,21 @@ def _shape(t: Tensor) -> tuple[int, int]:
 
 
 class CacheEntry(Generic[T]):
-    """A value, and the tensors that it was made of. It never changes, so threads may share it."""
+    """A value, and the tensors that it was made of. It never changes, so threads may share it.
 
-    __slots__ = ("_monitor", "value", "version")
+    is_current: whether these are the tensors it was made of, unchanged.
+    is_same: whether these are the tensors it was made of, whatever their values are now.
+    """
+
+    __slots__ = ("is_current", "is_same", "value", "version")
 
     def __init__(self, tensors: list[Tensor], make: Callable[[], T], version: int = 0) -> None:
         self.version = version
         # The monitor reads versions before the data, so the next call notices a change while the value is made.
-        self._monitor = _fastunroll.Monitor(tensors, [_shape(t) for t in tensors])
+        monitor = _fastunroll.Monitor(tensors, [_shape(t) for t in tensors])
+        self.is_current: Callable[[list[Tensor]], bool] = monitor.is_current
+        self.is_same: Callable[[list[Tensor]], bool] = monitor.is_same
         self.value = make()
-
-    def is_current(self, tensors: list[Tensor]) -> bool:
-        """Whether these are the tensors it was made of, unchanged."""
-        return self._monitor.is_current(tensors)
-
-    def is_same(self, tensors: list[Tensor]) -> bool:
-        """Whether these are the tensors it was made of, whatever their values are now."""
-        return self._monitor.is_same(tensors)
 
 
 _registry: dict[tuple[int, Hashable], CacheEntry[Any]] = {}

@@ -1,4 +1,4 @@
-"""The shortest way into the kernels, for modules: a call costs microseconds."""
+"""The cache of a module's network, with which a call takes microseconds on its way to the kernels."""
 
 from __future__ import annotations
 
@@ -8,38 +8,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backends import backend_for, backend_of, is_supported
+from .backends import BACKENDS, backend_for, is_supported
 from .cache import CacheEntry
 from .network import Call, differentiable_network
 from .network_call import counts_of
 from .tensors import has_tangents, is_plain
 
-Describe = Callable[[], tuple[Any, Any]]
+Describe = Callable[[], tuple[Any, Any, Tensor | None]]
 
 
 class _Described:
-    """A module's network on a backend, with the sizes, dtype and device that a call has to fit."""
+    """A module's network on a backend, with the sizes, dtype and device that a call has to fit.
 
-    __slots__ = ("backend", "counts", "device", "dtype", "has_raw_parameters", "m", "n", "network", "spec")
+    m: the columns of y. multiply: the function y ↦ Mᴴy whose result the layers take in the place of y, or None.
+    """
 
-    def __init__(self, backend: Any, network: Any, tensors: list[Tensor]) -> None:
+    __slots__ = ("backend", "counts", "device", "dtype", "has_raw_parameters", "m", "multiply", "n", "network", "spec")
+
+    def __init__(self, backend: Any, network: Any, multiplier: Tensor | None, tensors: list[Tensor]) -> None:
         self.backend, self.network, self.spec = backend, network, network.spec
         self.m, self.n, self.counts = network.m, network.n, counts_of(network.p)
+        self.multiply: Callable[[Tensor], Tensor] | None = None
+        if multiplier is not None:
+            self.m, self.multiply = multiplier.shape[0], backend.adjoint_product(multiplier)
         parameters = [t for group in network.p for t in group]
         self.dtype, self.device = parameters[0].dtype, parameters[0].device
         # Whether the parameters are the module's tensors themselves, and none was computed from them.
-        self.has_raw_parameters = len(parameters) == len(tensors) and all(
-            a is b for a, b in zip(parameters, tensors, strict=True)
-        )
+        are_equally_many = multiplier is None and len(parameters) == len(tensors)
+        self.has_raw_parameters = are_equally_many and all(a is b for a, b in zip(parameters, tensors, strict=True))
 
-    def takes(self, y: Tensor, m: int, x0: Tensor | None) -> bool:
+    def takes(self, y: Tensor, x0: Tensor | None) -> bool:
         """Whether y has m columns, x0 fits y, and both have the network's dtype and device."""
         return (
             y.dtype is self.dtype
             and y.device == self.device
             and y.dim() > 0
-            and y.shape[-1] == m
-            and self.backend is backend_of(y.device)
+            and y.shape[-1] == self.m
+            and self.backend is BACKENDS.get(y.device.type)
             and (x0 is None or (x0.dtype is y.dtype and x0.device == y.device and x0.shape == (*y.shape[:-1], self.n)))
         )
 
@@ -53,16 +58,16 @@ class NetworkCache:
         self._entry: CacheEntry[_Described | None] | None = None
 
     def run(
-        self, tensors: list[Tensor], describe: Describe, measure: Callable[[Tensor], Tensor] | None, y: Tensor, m: int,
-        x0: Tensor | None, return_layers: bool, bfloat16: bool = False,
+        self, tensors: list[Tensor], describe: Describe, y: Tensor, x0: Tensor | None, return_layers: bool,
+        bfloat16: bool = False,
     ) -> Tensor | None:  # fmt: skip
         """All layers; None if the caller has to check its arguments and to call :func:`network`.
 
         Not for calls that are traced (:func:`is_tracing`).
 
         tensors: all tensors of which the network is made, always in the same order.
-        describe: returns the spec and the parameters, when a tensor has changed.
-        measure: computes the input of the layers from y, (..., m); None if y is that input.
+        describe: returns, when a tensor has changed, the spec, the parameters, and a matrix M if the layers take Mᴴy in
+            the place of y.
         bfloat16: rounds float32 matrices to bfloat16 in calls that record no gradient.
         """
         if not is_plain(y) or not (x0 is None or is_plain(x0)) or has_tangents():
@@ -71,12 +76,12 @@ class NetworkCache:
             y.requires_grad or (x0 is not None and x0.requires_grad) or any(t.requires_grad for t in tensors)
         )
         net = self._described(tensors, describe, records)
-        if net is None or not net.takes(y, m, x0):
+        if net is None or not net.takes(y, x0):
             return None
         if records and not (net.has_raw_parameters and net.network.records_gradients):
             return None
-        y = y if measure is None else measure(y)
         y, x0 = y.contiguous(), None if x0 is None else x0.contiguous()
+        y = y if net.multiply is None else net.multiply(y)
         if not records:
             found: Tensor | None = net.network.run(y, x0, return_layers, bfloat16)
             return found
@@ -106,7 +111,7 @@ class NetworkCache:
 
 def _describe(tensors: list[Tensor], describe: Describe) -> _Described | None:
     with torch.no_grad():
-        spec, p = describe()
+        spec, p, multiplier = describe()
     p = type(p)(*([t.contiguous() for t in group] for group in p))
     parameters = [t for group in p for t in group]
     y = parameters[0].new_empty(0, spec.sizes(p)[0])
@@ -114,4 +119,4 @@ def _describe(tensors: list[Tensor], describe: Describe) -> _Described | None:
     if backend is None or not spec.fits(p, y, None, None):
         return None
     network = backend.network(spec, p)
-    return None if network is None else _Described(backend, network, tensors)
+    return None if network is None else _Described(backend, network, multiplier, tensors)

@@ -1,4 +1,4 @@
-"""What the operators and the backends of networks agree on: specs as numbers, results, and shapes."""
+"""The interface between the operators and the backends of networks: specs as numbers, results and their shapes."""
 
 from __future__ import annotations
 

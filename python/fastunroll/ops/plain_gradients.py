@@ -1,4 +1,4 @@
-"""The gradient of a network by plain PyTorch, for second derivatives and batches of gradients."""
+"""The gradient of a network in plain PyTorch, for second derivatives and batches of gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions about tensors that every operator asks: their memory, their dtypes, and what torch does with them now."""
+"""Properties of tensors that every operator checks: memory, dtype, and whether torch traces or differentiates them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def is_plain(t: object) -> bool:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def ready(t: Tensor) -> Tensor:
+def resolved(t: Tensor) -> Tensor:
     """The tensor with contiguous values, and with postponed negations and conjugations carried out."""
     return t.resolve_conj().resolve_neg().contiguous()
 

@@ -1,4 +1,4 @@
-"""The mean of sparse Gaussian numbers, given their sum with noise."""
+"""The conditional mean of Bernoulli–Gaussian numbers, given their sum with Gaussian noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups of neighbours that shrink together."""
+"""The group ℓ₁ norm, by which groups of neighbours shrink together."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class GroupL1(Proximal):
         return (lam * self._norms(x) - inner).flatten(1).sum(1)
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> Kernel:  # type: ignore[override]
         return Kernel("soft", group=self.size)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""The ℓ₁ norm, alone, over x ≥ 0, and with a square: soft thresholds."""
+"""The ℓ₁ norm, its versions for x ≥ 0 and with a square (elastic net), and no prior at all."""
 
 from __future__ import annotations
 
@@ -28,16 +28,13 @@ class Identity(Proximal):
     """R(x) = 0: prox_θ(z) = z, under any θ."""
 
     has_threshold = False
+    kernel = Kernel("identity")
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         return z
 
     def value(self, x: Tensor) -> Tensor:
         return _sum(torch.zeros_like(x.abs()))
-
-    @property
-    def kernel(self) -> Kernel:
-        return Kernel("identity")
 
 
 class L1(Proximal):
@@ -47,6 +44,8 @@ class L1(Proximal):
 
     Reference: Daubechies, Defrise and De Mol 2004.
     """
+
+    kernel = Kernel("soft")
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         return soft_threshold(z, theta)
@@ -69,16 +68,14 @@ class L1(Proximal):
     def fenchel_gap(self, x: Tensor, c: Tensor, lam: Tensor) -> Tensor:
         return _sum(lam * x.abs() - ((x.conj() * c).real if x.is_complex() else x * c))
 
-    @property
-    def kernel(self) -> Kernel:
-        return Kernel("soft")
-
 
 class NonNegativeL1(L1):
     """R(x) = ‖x‖₁ over x ≥ 0, else infinite: prox_θ(z) = max(z − θ, 0). For real numbers.
 
     Equivalent to ``torch.relu(z - theta)``.
     """
+
+    kernel = Kernel("nonnegative")
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         _checks.real("z", z)
@@ -96,10 +93,6 @@ class NonNegativeL1(L1):
     def fenchel_gap(self, x: Tensor, c: Tensor, lam: Tensor) -> Tensor:
         return torch.where(_is_negative(x), torch.inf, super().fenchel_gap(x, c, lam))
 
-    @property
-    def kernel(self) -> Kernel:
-        return Kernel("nonnegative")
-
 
 class ElasticNet(Proximal):
     """R(x) = ‖x‖₁ + γ/2·‖x‖²: prox_θ(z) = S_θ(z)/(1 + γθ).
@@ -115,6 +108,8 @@ class ElasticNet(Proximal):
     Reference: Zou and Hastie, *Regularization and variable selection via the elastic net*, 2005.
     """
 
+    kernel = Kernel("soft")
+
     def __init__(self, gamma: float = 1.0) -> None:
         super().__init__()
         self.gamma = _checks.not_negative("gamma", gamma)
@@ -127,10 +122,6 @@ class ElasticNet(Proximal):
 
     def gain(self, theta: Tensor) -> Tensor:
         return 1 / (1 + self.gamma * theta)
-
-    @property
-    def kernel(self) -> Kernel:
-        return Kernel("soft")
 
     def extra_repr(self) -> str:
         return f"gamma={self.gamma:g}"

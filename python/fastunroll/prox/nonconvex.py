@@ -1,4 +1,4 @@
-"""Thresholds that leave large elements unbiased: proximal operators of functions that are not convex."""
+"""Thresholds that do not shrink large elements, the proximal operators of functions that are not convex; and boxes."""
 
 from __future__ import annotations
 

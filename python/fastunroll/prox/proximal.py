@@ -1,13 +1,14 @@
-"""What a proximal operator is: the prior of an inverse problem, as an algorithm uses it."""
+"""The base class of proximal operators, by which algorithms use the prior of an inverse problem."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from .. import _checks
+from ..arrays import answered, is_array
 
 
 class Kernel(NamedTuple):
@@ -15,8 +16,8 @@ class Kernel(NamedTuple):
 
     name: ``"soft"``, ``"nonnegative"`` or ``"identity"``.
     group: how many neighbours shrink together.
-    support_sizes: how many of the largest elements or groups each layer leaves unshrunk: one number, or one for each
-    layer; None if all shrink.
+    support_sizes: the number of largest elements or groups that a layer does not shrink, one for all layers or one for
+    each; None if all shrink.
     """
 
     name: str
@@ -44,15 +45,23 @@ class Proximal(nn.Module):
 
     Attributes:
         has_threshold: whether θ has an effect.
+        kernel: the compiled step that equals :meth:`prox`, or None. Layers then run one by one in PyTorch.
 
     Reference: Parikh and Boyd, *Proximal algorithms*, 2014.
     """
 
     has_threshold: bool = True
+    kernel: Kernel | None = None
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         """prox_θ(z), of the shape and dtype of ``z``; θ ≥ 0 broadcasts with ``z``."""
         raise NotImplementedError(f"{type(self).__name__} must define prox(z, theta)")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A class that overrides ``prox`` has no kernel but its own: that of its base computes another operator."""
+        super().__init_subclass__(**options)
+        if "prox" in cls.__dict__ and "kernel" not in cls.__dict__:
+            cls.kernel = None
 
     def value(self, x: Tensor) -> Tensor:
         """R(x) of each sample, (B, ...) to (B,)."""
@@ -88,18 +97,18 @@ class Proximal(nn.Module):
         """The factor by which the compiled proximal step is multiplied; None for 1."""
         return None
 
-    @property
-    def kernel(self) -> Kernel | None:
-        """The compiled step that equals ``prox``, or None: layers then run one by one in PyTorch."""
-        return None
-
-    def forward(self, z: Tensor, theta: Tensor) -> Tensor:
-        """:meth:`prox`, whose result must be like ``z``.
+    def forward(self, z: Tensor, theta: Tensor | float) -> Tensor:
+        """:meth:`prox`, whose result must be like ``z``. An array ``z`` gives an array of its kind.
 
         Raises:
-            TypeError: ``prox`` returns no tensor, or another dtype.
+            TypeError: ``z`` is not floating point, or ``prox`` returns no tensor, or another dtype.
             ValueError: ``prox`` returns another shape.
         """
+        if is_array(z) or is_array(theta):
+            found: Tensor = answered(self.forward, z=z, theta=theta)
+            return found
+        _checks.tensor("z", z)
+        theta = theta if isinstance(theta, Tensor) else z.new_tensor(theta, dtype=z.dtype.to_real())
         x: object = self.prox(z, theta)
         name = f"{type(self).__name__}.prox"
         if not isinstance(x, Tensor):

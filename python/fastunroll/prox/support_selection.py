@@ -1,4 +1,4 @@
-"""Proximal steps that leave the largest elements as they are."""
+"""Proximal steps that do not shrink the largest elements."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class SupportSelection(Proximal):
         return reference.proximal_step(z, name, theta, 1.0, group, self.support_sizes)
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> Kernel:  # type: ignore[override]
         inner = self.threshold.kernel
         assert inner is not None
         return Kernel(inner.name, inner.group, self.support_sizes)

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from .. import _checks, ops, reference
+from ..arrays import takes_arrays
 
 _HALF = (torch.float16, torch.bfloat16)
 
 
+@takes_arrays("x")
 def soft_threshold(x: Tensor, theta: Tensor | float) -> Tensor:
     r"""The soft threshold S_θ(x) = sign(x)·max(|x| − θ, 0), the proximal operator of θ‖x‖₁.
 
@@ -22,7 +24,7 @@ def soft_threshold(x: Tensor, theta: Tensor | float) -> Tensor:
         theta: a number ≥ 0, or a real tensor of any shape that broadcasts with ``x``.
 
     Returns:
-        A tensor of the broadcast shape with the dtype of ``x``.
+        A tensor of the broadcast shape with the dtype of ``x``; an array where ``x`` is one.
 
     Raises:
         TypeError: ``x`` is not a floating-point or complex tensor.

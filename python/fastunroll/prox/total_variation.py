@@ -1,4 +1,4 @@
-"""Total variation: pictures of few edges."""
+"""Total variation, a prior for pictures with few edges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classical solvers, batched: one algorithm a file."""
+"""Classical solvers for batches of samples. Each file has one algorithm."""
 
 from ..warn import AdjointWarning as AdjointWarning
 from ..warn import ConvergenceWarning as ConvergenceWarning

@@ -1,4 +1,4 @@
-"""ADMM for the Lasso: a linear system and a threshold by turns."""
+"""ADMM, which alternates a linear system and a proximal step."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Solve = Callable[[Tensor, Tensor], Tensor]
 
 
 class Corrected(Factorised):
-    """x = argmin ½‖A x − y‖² + ρ/2‖x − w‖² for a matrix, factorised once for each ρ: w + Kᴴ(y − A w)."""
+    """The linear step of a matrix, argmin ½‖A x − y‖² + ρ/2‖x − w‖² = w + Kᴴ(y − A w). Each ρ is factorised once."""
 
     def __call__(self, p: Problem, w: Tensor, x: Tensor) -> Tensor:
         return w - product(p.residual(w), self.K, adjoint=True)
 
 
 class Solved:
-    """The same for an operator: by a solve of the user or its own, or by conjugate gradients from the x before."""
+    """The linear step of an operator, by the user's or its own solve, or by conjugate gradients from x."""
 
     def __init__(self, p: Problem, solve: Solve | None, steps: int) -> None:
         assert p.operator is not None
@@ -63,7 +63,7 @@ class Solved:
 
 
 class Iterations(Batch):
-    """x, z and u of each sample; ρ of all."""
+    """The iterations of ADMM, with x, z and u of each sample, and one ρ for all samples."""
 
     state = ("u", "solution", "before")
 
@@ -100,7 +100,7 @@ class Iterations(Batch):
         return distance(active, z, residual, active.adjoint(residual))
 
     def balance(self) -> None:
-        """Doubles or halves ρ where one residual is ten times the other; in the first half, to come to rest."""
+        """Doubles or halves ρ if one residual is ten times the other, in the first half of the iterations."""
         with torch.no_grad():
             moves = self.solution - self.iterate, self.iterate - self.before
             self.primal, moved = (torch.linalg.vector_norm(self.active.in_users_units(move)) for move in moves)
@@ -114,13 +114,13 @@ class Iterations(Batch):
             self.set_rho(self.rho * factor)
 
     def measures(self) -> dict[str, Tensor]:
-        """What a history holds."""
+        """Returns the numbers that a history stores."""
         with torch.no_grad():
             return {**measures(self.p, self.x), "rho": self.rho, "primal": self.primal, "dual": self.dual}
 
 
 def mean_eigenvalue(p: Problem) -> Tensor:
-    """That of AᴴA, ‖A‖_F²/n: of an operator an estimate, from A applied to random signs, made once."""
+    """The mean eigenvalue of AᴴA, ‖A‖_F²/n. That of an operator is estimated once, by A applied to random signs."""
     with torch.no_grad():
         if p.A is not None:
             return p.A.abs().double().square().sum() / p.A.shape[1]

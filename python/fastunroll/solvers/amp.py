@@ -1,4 +1,4 @@
-"""AMP: a threshold, and a correction of what it does to the residual."""
+"""Approximate message passing (AMP), a thresholding algorithm with a correction of the residual."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _checks, ops
 from ..arrays import takes_arrays
-from ..engine.native import run
+from ..engine.run import run_compiled
 from ..operators.convert import OperatorLike
 from ..prox import soft_threshold
 from ..samples import column, norm, safe_divisor
@@ -23,7 +23,7 @@ DIVERGENCE = Divergence(
 
 
 class Iterations(Batch):
-    """x and the corrected residual v of each sample."""
+    """The iterations of AMP, with x and the corrected residual v of each sample."""
 
     state = ("v", "before")
 
@@ -54,7 +54,7 @@ class Iterations(Batch):
         return norm(self.iterate - self.before) / safe_divisor(norm(self.iterate))
 
     def measures(self) -> dict[str, Tensor]:
-        """What a history holds."""
+        """Returns the numbers that a history stores."""
         sizes = self.p.in_users_units(self.sizes)
         return {"residual": sizes, "threshold": self.theta(sizes)}
 
@@ -73,7 +73,7 @@ def amp(
     progress: bool = False,
     history: History | None = None,
 ) -> Tensor:
-    """Approximate message passing: sparse recovery from y = A x + noise in few iterations, for matrices it is made for.
+    """Approximate message passing recovers a sparse x from y = A x + noise in few iterations, for random matrices A.
 
     θ = α‖v‖₂/√m, x⁺ = S_θ(x + Aᵀv), v⁺ = y − A x⁺ + (‖x⁺‖₀/m) v, from v = y − A x₀. The last term is Onsager's
     correction; because of it x + Aᵀv is the truth plus white Gaussian noise of deviation ‖v‖₂/√m, and θ is α times
@@ -130,7 +130,7 @@ def amp(
     p = p.in_units()
     if p.A is not None and damping == 1 and monitor.tol == 0 and not monitor.is_observed:
         form = ops.NetworkSpec(monitor.iterations, linear="gradient", scheme="amp")
-        x = run(form, ops.Parameters([p.A], [], [], [factor]), p.y, p.x0)[0]
+        x = run_compiled(form, ops.Parameters([p.A], [], [], [factor]), p.y, p.x0)[0]
         monitor.divergence.warn(monitor.name, monitor.divergence.of(p, x))
         return p.restore(x)
     require_values(p, alpha)

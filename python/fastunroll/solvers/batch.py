@@ -1,4 +1,4 @@
-"""A batch of samples that iterate until each has converged, in plain PyTorch."""
+"""Iterations of a batch of samples in plain PyTorch. A sample stops when it has converged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .problem import Problem
 
 
 class Run(Protocol):
-    """Samples that iterate; see :class:`Batch`."""
+    """The iterations of a batch of samples. See :class:`Batch`."""
 
     @property
     def x(self) -> Tensor: ...
@@ -27,18 +27,18 @@ class Run(Protocol):
     def iterations(self) -> Tensor: ...
 
     def advance(self, count: int) -> bool:
-        """So many iterations more; whether all samples have converged."""
+        """Runs ``count`` more iterations. Returns whether all samples have converged."""
 
     @property
     def known_residual(self) -> Tensor | None:
-        """A x − y of the samples that have not converged, among those of all, if it is known."""
+        """A x − y of all samples, if it is known, else None."""
 
     def measures(self) -> dict[str, Tensor]:
-        """What a history holds."""
+        """Returns the numbers that a history stores."""
 
 
 def run_monitored(p: Problem, monitor: Monitor, begin: Callable[[], Run]) -> Tensor:
-    """The iterations that ``monitor`` asks for: x, in the leading shape and the units of y."""
+    """Runs the iterations that ``monitor`` asks for. Returns x, in the leading shape and the units of y."""
     with own_precision(p.y), monitor:
         run = begin()
         run_blocks(monitor, run.advance, lambda done: monitor.report(done, p.restore(run.x), run.gap, run.measures))
@@ -50,19 +50,20 @@ def run_monitored(p: Problem, monitor: Monitor, begin: Callable[[], Run]) -> Ten
 
 
 class Batch:
-    """The state of all samples, moved on by blocks: out of place, so that it is differentiable by unrolling.
+    """The iterates of all samples, which advance in blocks of iterations.
 
-    Samples of a matrix that have converged are left out of what follows. An operator may hold something for each sample
-    and always gets all of them: there, the iterates of the converged ones are put aside.
+    All operations are out of place, so that autograd can differentiate the iterations. With a matrix, samples that have
+    converged are left out of further iterations. An operator may hold data for each sample, so it always gets all
+    samples, and the iterates of converged samples are stored.
 
-    A subclass has ``move()``, which makes an iteration, ``measured_gap()``, what it compares with tol, and names in
-    ``state`` what each sample carries along besides its iterate, where it is a tensor.
+    A subclass defines ``move()``, one iteration, and ``measured_gap()``, the number that is compared with tol. Its
+    ``state`` names the tensors that each sample has besides its iterate.
 
     Attributes:
-        gap, made: (B,), of all samples: what is compared with tol, infinite at first and where nobody asks;
-            iterations.
-        active: the problem of the samples that go on.
-        iterate: where they are.
+        gap: (B,), the number of each sample that is compared with tol. It is infinite if it has not been measured.
+        iterations: (B,), the number of iterations of each sample.
+        active: the problem of the samples that have not converged.
+        iterate: (B, ...), the iterates of these samples.
     """
 
     state: tuple[str, ...] = ()
@@ -72,20 +73,20 @@ class Batch:
         self.iterate = self.kept = p.start()
         self.gap = torch.full((p.batch,), torch.inf, dtype=p.y.abs().dtype, device=p.y.device)
         self.iterations = torch.zeros(p.batch, dtype=torch.int64, device=p.y.device)
-        self.rows = torch.arange(p.batch, device=p.y.device)  # which samples go on
+        self.rows = torch.arange(p.batch, device=p.y.device)  # the numbers of the active samples
 
     def move(self) -> None:
-        """One iteration of the samples that go on."""
+        """Makes one iteration of the active samples."""
         raise NotImplementedError
 
     def measured_gap(self) -> Tensor:
-        """Of the samples that go on; not differentiated."""
+        """The gap of the active samples, without gradient."""
         raise NotImplementedError
 
     @property
     def x(self) -> Tensor:
-        """Of all samples."""
-        if self.tol == 0:  # nothing rests
+        """The iterates of all samples."""
+        if self.tol == 0:  # no sample stops
             return self.iterate
         if self.p.A is None:
             return torch.where(column(self.converged(), self.iterate), self.kept, self.iterate)
@@ -96,11 +97,11 @@ class Batch:
         return None
 
     def converged(self) -> Tensor:
-        """Which samples have."""
+        """Which samples have converged, (B,)."""
         return (self.gap <= self.tol) & (self.tol > 0)
 
     def advance(self, count: int) -> bool:
-        """So many iterations more; whether all samples have converged."""
+        """Runs ``count`` more iterations. Returns whether all samples have converged."""
         if not self.asked:
             for _ in range(count if self.p.batch else 1):
                 self.move()
@@ -121,7 +122,7 @@ class Batch:
         return self.tol > 0 and bool(self.converged().all())
 
     def drop_converged(self) -> bool:
-        """Measures, if anybody asks, and leaves out what has converged; whether that is all."""
+        """Measures gaps, if they are needed, and leaves out converged samples. Returns whether all have converged."""
         if not self.asked:
             return False
         with torch.no_grad():

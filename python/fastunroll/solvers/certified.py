@@ -1,4 +1,4 @@
-"""The speed of a network with the guarantee of a solver."""
+"""Networks with a certificate: a duality gap for each output, and a solver for outputs that miss the tolerance."""
 
 from __future__ import annotations
 

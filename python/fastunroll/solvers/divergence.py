@@ -1,4 +1,4 @@
-"""Whether iterations went away from the solution rather than towards it."""
+"""Detects samples whose iterations diverged."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from .problem import Problem, can_be_read
 
 @dataclass(frozen=True)
 class Divergence:
-    """How a solver that diverged is known.
+    """The test for divergence of a solver.
 
-    rise: the largest objective that a run has which converges, over that of zero or of its start. fix: what to do.
+    rise: the largest ratio of the final objective to the objective of zero, or of the start, in a run that converges.
+    fix: the advice of the warning.
     """
 
     rise: float
     fix: str
 
     def of(self, p: Problem, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Which samples diverged, (B,): of finite data x (B, ...) has an objective that rose, or is no number.
+        """Which samples diverged, (B,). Their data are finite, but the objective of x has risen or is NaN.
 
-        residual: A x − y, if it is known.
+        x: (B, ...). residual: A x − y, if it is known.
         """
         if not (can_be_read(p.y) and p.prior.has_value):
             return torch.zeros(p.batch, dtype=torch.bool)
@@ -47,7 +48,7 @@ class Divergence:
         return diverged
 
     def warn(self, name: str, diverged: Tensor) -> None:
-        """One sentence, if any sample did."""
+        """Warns in one sentence if a sample diverged."""
         if bool(diverged.any()):
             warn(
                 f"{name}: {int(diverged.sum())} of {diverged.numel()} samples diverged, to an objective above that of "

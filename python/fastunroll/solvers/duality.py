@@ -1,4 +1,4 @@
-"""How far at most an objective is from its minimum: the duality gap of the Lasso."""
+"""The duality gap, which bounds the distance of an objective from its minimum."""
 
 from __future__ import annotations
 

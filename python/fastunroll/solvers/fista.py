@@ -1,9 +1,6 @@
-"""FISTA: ISTA with Nesterov's momentum."""
+"""The fast iterative shrinkage-thresholding algorithm (FISTA), which is ISTA with Nesterov's momentum."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
 import torch
@@ -12,26 +9,15 @@ from torch import Tensor
 from ..arrays import takes_arrays
 from ..operators.convert import OperatorLike
 from ..prox import Proximal
+from ..schemes import momenta
 from .history import Callback, History, Monitor
 from .ista import solve
 from .proximal_gradient import DIVERGENCE
 
 
-def _momenta() -> Iterator[float]:
-    yield 0.0
-    t = 1.0
-    while True:
-        following = (1 + (1 + 4 * t * t) ** 0.5) / 2
-        yield (t - 1) / following
-        t = following
-
-
-def beck_teboulle(iterations: int) -> Tensor:
-    """The momentum of each iteration, (t_{k−1} − 1)/t_k with t₀ = 1 and t_k = (1 + √(1 + 4 t_{k−1}²))/2; first 0.
-
-    (iterations,), in double precision.
-    """
-    return torch.from_numpy(np.fromiter(islice(_momenta(), iterations), np.float64, iterations))
+def _momenta(iterations: int) -> Tensor:
+    """The momenta of Beck and Teboulle, (iterations,), in double precision."""
+    return torch.from_numpy(np.fromiter(momenta(), np.float64, iterations))
 
 
 @takes_arrays("y")
@@ -112,4 +98,4 @@ def fista(
     problems*, 2009); O'Donoghue and Candès, *Adaptive restart for accelerated gradient schemes*, 2015.
     """
     monitor = Monitor("fista", DIVERGENCE, iterations, tol, callback, progress, history)
-    return solve(A, y, lam, step, x0, beck_teboulle, monitor, return_iterates, restart, monotone, nonnegative, prox)
+    return solve(A, y, lam, step, x0, _momenta, monitor, return_iterates, restart, monotone, nonnegative, prox)

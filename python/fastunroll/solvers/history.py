@@ -1,4 +1,4 @@
-"""What a run of a solver leaves behind, and what it shows on the way."""
+"""The history of a solver's run, and the monitor that fills it and calls callbacks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .divergence import Divergence
 
 Callback: TypeAlias = Callable[[int, Any], Any]
 
-EVERY = 10  # iterations between two looks at the samples
+EVERY = 10  # iterations between two measurements of the samples
 
 
 @dataclass(frozen=True)
 class Samples:
-    """The end of a run, with the leading shape of y: one value a sample.
+    """The results of a run, one value for each sample, with the leading shape of y.
 
-    gap: what was compared with ``tol``: the relative duality gap; of AMP, the relative change of the last iteration.
-    iterations: how many were made. converged: whether the gap is at most ``tol``.
+    gap: the number that was compared with ``tol``, the relative duality gap; for AMP, the relative change of the last
+    iteration. iterations: the number of iterations. converged: whether the gap is at most ``tol``.
     """
 
     gap: Tensor
@@ -36,12 +36,12 @@ class Samples:
 
 @dataclass
 class History:
-    """A record of one call: give it to a solver as ``history=``, which fills it anew.
+    """The record of one call of a solver, which fills it if it is given as ``history=``.
 
-    Lists have an entry for each look at the samples, every 10 iterations; numbers are means over samples. A solver
-    leaves lists that it has nothing for empty.
+    Each list has an entry for every 10th iteration. Entries are means over samples. Lists of quantities that a solver
+    does not have stay empty.
 
-    iteration: after how many iterations. objective, gap, kkt: ½‖A x − y‖² + λ‖x‖₁, the relative duality gap
+    iteration: the iterations before the entry. objective, gap, kkt: ½‖A x − y‖² + λ‖x‖₁, the relative duality gap
     (:func:`duality_gap`) and the KKT residual (:func:`fastunroll.losses.kkt_residual`), of ISTA, FISTA and ADMM.
     rho, primal, dual: ADMM's ρ, ‖x − z‖ and ρ‖z − z_before‖. residual, threshold: AMP's ‖v‖ and θ.
     samples: :class:`Samples`, or None before the end.
@@ -59,21 +59,21 @@ class History:
     samples: Samples | None = None
 
     def clear(self) -> None:
-        """As new."""
+        """Empties the record."""
         for f in fields(self):
             setattr(self, f.name, None if f.name == "samples" else [])
 
     def add(self, iteration: int, values: dict[str, Tensor]) -> None:
-        """One look at the samples."""
+        """Adds an entry to each list of ``values``."""
         self.iteration.append(iteration)
         for name, value in values.items():
             getattr(self, name).append(float(value.double().mean()))
 
 
 class Monitor:
-    """Runs blocks of iterations and, between them, keeps the user informed: history, callback, progress bar.
+    """Fills the history, calls the callback and moves the progress bar between blocks of iterations.
 
-    One is made from the arguments of a solver, which it checks.
+    It is made from the arguments of a solver, and checks them.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class Monitor:
 
     @property
     def is_observed(self) -> bool:
-        """Whether anybody wants to look between iterations."""
+        """Whether there is a history, a callback or a progress bar."""
         return self.callback is not None or self.history is not None or self.progress
 
     @property
     def measures(self) -> bool:
-        """Whether anybody asks for what is compared with tol."""
+        """Whether gaps have to be measured."""
         return self.tol > 0 or self.history is not None
 
     def __enter__(self) -> Monitor:
@@ -133,12 +133,12 @@ class Monitor:
             self.ended = bool(answer)
         return self.ended
 
-    def finish(self, gap: Tensor, made: Tensor, diverged: Tensor, lead: tuple[int, ...]) -> None:
-        """At the end: never hides that a sample has not converged."""
+    def finish(self, gap: Tensor, iterations: Tensor, diverged: Tensor, lead: tuple[int, ...]) -> None:
+        """Stores the results of the run, and warns of samples that have not converged."""
         gap = gap.detach()
         converged = (gap <= self.tol) & (self.tol > 0)
         if self.history is not None:
-            self.history.samples = Samples(gap.reshape(lead), made.reshape(lead), converged.reshape(lead))
+            self.history.samples = Samples(gap.reshape(lead), iterations.reshape(lead), converged.reshape(lead))
         diverged = diverged & ~converged
         if bool(diverged.any()):
             self.divergence.warn(self.name, diverged)
@@ -155,12 +155,12 @@ class Monitor:
             )
 
 
-def run_blocks(monitor: Monitor, block: Callable[[int], bool], look: Callable[[int], bool]) -> None:
-    """Runs ``block(iterations)`` until it returns True, all have converged, or ``look(iteration)`` says so."""
+def run_blocks(monitor: Monitor, block: Callable[[int], bool], report: Callable[[int], bool]) -> None:
+    """Runs ``block(iterations)`` until it, or ``report(iteration)``, returns True."""
     done = 0
     while done < monitor.iterations:
         size = min(EVERY if monitor.is_observed else monitor.iterations, monitor.iterations - done)
         converged = block(size)
         done += size
-        if (monitor.is_observed and look(done)) or converged:
+        if (monitor.is_observed and report(done)) or converged:
             return

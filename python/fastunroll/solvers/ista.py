@@ -1,4 +1,4 @@
-"""ISTA: the iteration that LISTA unrolls."""
+"""The iterative shrinkage-thresholding algorithm (ISTA), which LISTA unrolls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From which λ on zero is the solution."""
+"""The smallest λ for which zero is the solution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Lasso, solved to a certified gap."""
+"""The Lasso for many samples of one matrix, solved to a certified duality gap."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..operators.foreign import SparseMatrix
 from ..products import product
 from .implicit import attach
 from .lasso_batched import Problem
+from .lasso_cached import CachedLasso, pays
 from .lasso_path import WARM, progression
-from .lasso_prepared import PreparedLasso, pays
 from .problem import require_seen
 from .sparse import adjoint_product, is_sparse, refuse_gradients, sparse_matrix
 
@@ -27,7 +27,7 @@ Array = TypeVar("Array", Tensor, NDArray[np.floating[Any]])
 
 @dataclass(frozen=True)
 class LassoResult:
-    """What ``lasso`` returns: tensors, or NumPy arrays where it was given some.
+    """The result of :func:`lasso`, with tensors, or with arrays if it was given arrays.
 
     Attributes:
         x: (..., n), the solutions.
@@ -87,23 +87,23 @@ class Lasso:
     Greedy coordinate descent finds the support roughly, Newton's method with an updated Cholesky factor solves on it
     exactly, and the duality gap is computed from A. Two ways lead there, and agree to ``tol``:
 
-    - *From all columns*: the Gram matrix of A is made once and kept; a small problem then costs microseconds.
-    - *From those that matter*: a few columns of A are solved by themselves, in double precision, and others join them
-      until none violates its constraint. Their Gram matrix is kept too. The first samples go this way, as long as all
-      they cost is less than the Gram matrix of all columns would.
+    - *From all columns*: the Gram matrix of A is computed once and kept. A small problem then takes microseconds.
+    - *From a working set*: the problem is solved for a few columns of A, in double precision, and columns that violate
+      their constraint join them until none does. The Gram matrix of these columns is kept too. The first samples are
+      solved in this way, as long as they cost less than the Gram matrix of all columns.
 
-    Samples are independent: in native code, which batch one comes in, the number of threads and the instruction set
-    change no bit of its result, active the same way.
+    Samples are independent. In native code the batch of a sample, the number of threads and the instruction set change
+    no bit of its result.
 
     Args:
         A: (m, n), float32 or float64, finite; a tensor or a NumPy array, its rows or its columns side by side, or a
-            sparse matrix of SciPy or PyTorch, or an operator that has a matrix. What has its columns in order is not
-            copied. Zero and duplicate columns are allowed. It must not change while the object is used.
+            sparse matrix of SciPy or PyTorch, or an operator that has a matrix. A matrix whose rows or columns are
+            contiguous is not copied. Zero and duplicate columns are allowed. Do not change it while the object is used.
         weights: w, (n,), positive and finite; ones by default.
         nonnegative: require x ≥ 0.
         ridge: μ ≥ 0; positive, the problem is the elastic net and its solution unique.
-        gram: whether to go from the Gram matrix of all columns: True, False, or None, which decides by the number of
-            samples and never makes one of more than 1 GiB. A sparse A has none.
+        gram: whether to use the Gram matrix of all columns. None decides by the number of samples, and never computes
+            a Gram matrix of more than 1 GiB. A sparse A has no Gram matrix.
 
     Raises:
         TypeError: not real floating point of single or double precision.
@@ -152,7 +152,7 @@ class Lasso:
                 raise ValueError("weights must be finite and > 0: leave out columns of A that must not be used")
         nonnegative, ridge = _checks.flag("nonnegative", nonnegative), _checks.not_negative("ridge", ridge)
         self._problem = Problem(matrix, w, nonnegative, ridge)
-        self._prepared: PreparedLasso | None = None
+        self._cached: CachedLasso | None = None
 
     @property
     def A(self) -> Tensor:
@@ -171,8 +171,8 @@ class Lasso:
         return self._problem.ridge
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is kept is not pickled or copied: it is made anew."""
-        return {**self.__dict__, "_prepared": None}
+        """A copy does not have the cached Gram matrix."""
+        return {**self.__dict__, "_cached": None}
 
     def _samples(self, Y: Array) -> Tensor:
         y = _tensor("Y", Y)
@@ -181,7 +181,7 @@ class Lasso:
         return converted
 
     def _lam(self, lam: object, y: Tensor) -> Tensor:
-        """λ as one number a sample, (samples,)."""
+        """λ of each sample, (samples,)."""
         if isinstance(lam, (int, float)):
             range_ = torch.finfo(y.dtype)
             if not range_.tiny <= lam <= range_.max:
@@ -209,7 +209,7 @@ class Lasso:
         return value.reshape(-1) if value.numel() == samples else value.reshape(()).expand(samples)
 
     def _usable(self, lam: Tensor, y: Tensor) -> Tensor:
-        """λ (or one number), where some are not usable: that is refused, unless its sample has x = 0 or NaN anyway."""
+        """λ of each sample. An unusable λ is refused, unless x of its sample is 0 or NaN for every λ."""
         range_ = torch.finfo(lam.dtype)
         usable = (lam >= range_.tiny) & (lam <= range_.max)
         sound = torch.isfinite(y).all(-1) & y.any(-1)
@@ -250,11 +250,11 @@ class Lasso:
         A derivative is as exact as ``tol`` lets x be.
 
         Args:
-            Y: (..., m), a tensor or NumPy array of A's dtype. A sample with NaN or infinity gets x = NaN, and
-                ``converged`` says no.
-            lam: λ > 0: a number, or one a sample, (...) or (..., 1). It may be 0 or NaN for a sample that is, as
-                :meth:`lambda_max` is for it.
-            tol: relative to ½‖y‖². What float32 does not reach is finished in double precision.
+            Y: (..., m), a tensor or array of A's dtype. If a sample holds NaN or infinity, its x is NaN and its
+                ``converged`` is False.
+            lam: λ > 0, one number, or one for each sample, (...) or (..., 1). It may be 0 or NaN for samples that are
+                zero or hold NaN, as :meth:`lambda_max` is.
+            tol: the relative duality gap, (P − D)/(½‖y‖²). If float32 does not reach it, double precision does.
             x0: (..., n), where to start, such as the output of a network; zero by default.
             max_iter: the largest number of steps for a sample.
 
@@ -278,11 +278,11 @@ class Lasso:
             refuse_gradients(y, lams, self.weights)
         flat = y.reshape(-1, self.A.shape[0])
         require_seen(flat, lams, start)
-        prepared = self._prepared  # another thread may replace it
-        if prepared is None or not prepared.is_current():
-            prepared = self._prepared = PreparedLasso(self._problem.detach(), self._gram)
+        cached = self._cached  # another thread may replace it
+        if cached is None or not cached.is_current():
+            cached = self._cached = CachedLasso(self._problem.detach(), self._gram)
         with torch.no_grad():
-            x, gap, iterations = prepared.solve(flat.detach(), lams.detach(), tol, start, max_iter)
+            x, gap, iterations = cached.solve(flat.detach(), lams.detach(), tol, start, max_iter)
         if not is_sparse(self.A):
             x = attach(x, self.A, flat, lams, self.weights, self.ridge)
         converged = gap <= tol

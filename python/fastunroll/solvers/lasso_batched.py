@@ -1,4 +1,4 @@
-"""The Lasso in plain PyTorch, on any device: FISTA with restarts, then Newton steps on the support."""
+"""The Lasso in plain PyTorch on any device, by FISTA with restarts and Newton steps on the support."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..prox import L1, NonNegativeL1
 from ..units import units
 from .support import Supports, parts
 
-BLOCK = 20  # iterations between two looks at the gap
+BLOCK = 20  # iterations between two measurements of the gap
 NEWTON_AFTER = 40  # iterations before supports are tried
 CHUNK = 1 << 25  # values of one array of codes at a time
-PATIENCE = 25  # blocks that do not halve the gap, before a sample is given up
+PATIENCE = 25  # the blocks without half the gap after which a sample stops
 MAX_WARM_START_GAP = 0.02  # a start with a larger gap makes more work than it saves
 SUPPORT_SLACK = 32  # nonzeros more than A has rows: no solution need have as many
 STEP_MARGIN = 1.0001  # for the rounding of products
@@ -24,7 +24,7 @@ STEP_MARGIN = 1.0001  # for the rounding of products
 
 @dataclass(frozen=True)
 class Problem:
-    """What all samples share: min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖²."""
+    """The problem min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖² without y and λ, which all samples share."""
 
     A: Tensor
     weights: Tensor | None
@@ -43,10 +43,10 @@ class Problem:
 
 
 def gap_and_gradient(p: Problem, x: Tensor, y: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-    """Relative duality gaps, with the best scaling of the residual as dual point; and r = Aᵀ(y − A x) − μ x.
+    """Relative duality gaps, whose dual point is the residual times the best factor s; and r = Aᵀ(y − A x) − μ x.
 
-    gap = ½(1 − s)²‖R‖² + Σ (λwⱼ|xⱼ| − s xⱼ rⱼ), where R = y − A x (and −√μ x, the rows that a ridge adds): the
-    difference of primal and dual with what cancels left out.
+    gap = ½(1 − s)²‖R‖² + Σ (λwⱼ|xⱼ| − s xⱼ rⱼ), where R is y − A x, with the rows −√μ x that a ridge adds. This is the
+    difference of the primal and the dual objective without the terms that cancel.
     """
     residual = y - x @ p.A.mT
     r = residual @ p.A - p.ridge * x
@@ -61,7 +61,7 @@ def gap_and_gradient(p: Problem, x: Tensor, y: Tensor, limit: Tensor) -> tuple[T
 
 
 def _newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
-    """x after a Newton step on its support, kept where no sign changes and else up to where the first one would."""
+    """x after a Newton step on its support, which is shortened so that no sign changes."""
     equations = Supports(p.A, x)
     inside, before = equations.inside, equations.gather(x)
     diagonal = equations.gram.diagonal(dim1=-2, dim2=-1)
@@ -89,9 +89,9 @@ def newton(p: Problem, x: Tensor, r: Tensor, limit: Tensor) -> Tensor:
 
 
 class Batched:
-    """A problem solved without its Gram matrix, and what depends on its matrix alone.
+    """The solver of a problem without its Gram matrix.
 
-    Gaps are measured in double precision, which no setting of a device rounds further: they are certificates.
+    Gaps are measured in double precision, which no setting of a device rounds, because they are certificates.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -103,10 +103,7 @@ class Batched:
     def solve(
         self, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, n), relative gaps (B,) and iterations (B,), each sample until its gap is at most ``tol``.
-
-        A sample that is done is left out of all further work.
-        """
+        """x (B, n), relative gaps (B,) and iterations (B,). Each sample stops when its gap is at most ``tol``."""
         unit = units(y)  # no square overflows, or vanishes
         y, lam = y / unit[:, None], lam / unit
         if x0 is not None:
@@ -117,8 +114,8 @@ class Batched:
             some = slice(first, first + rows)
             found.append(self._solve(y[some], lam[some], tol, None if x0 is None else x0[some], max_iter))
         x, gap, iterations = (torch.cat(some) for some in zip(*found, strict=True))
-        worthless = gap > 1  # the gap between x = 0 and the dual point 0 is 1
-        x[worthless], gap[worthless] = 0.0, 1.0
+        loses_to_zero = gap > 1  # the gap between x = 0 and the dual point 0 is 1
+        x[loses_to_zero], gap[loses_to_zero] = 0.0, 1.0
         x = x * unit[:, None]
         return x, torch.where(torch.isfinite(x).all(-1), gap, torch.nan), iterations
 
@@ -127,7 +124,7 @@ class Batched:
         return gap.to(y), r.to(y)
 
     def _start(self, x0: Tensor, y: Tensor, limit: Tensor) -> Tensor:
-        """x0 where it is of use, else zero."""
+        """x0 if its gap is small enough to save work, else zero."""
         if self.problem.nonnegative:
             x0 = x0.clamp_min(0)
         return torch.where((self._measure(x0, y, limit)[0] <= MAX_WARM_START_GAP)[:, None], x0, 0.0)

@@ -1,4 +1,4 @@
-"""The Lasso in one call: of one matrix, or of a matrix for every sample."""
+"""The Lasso as one function call, for one matrix or for a matrix for every sample."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LassoOfMatrices:
         return y
 
     def _each(self, value: Any, name: str, y: Tensor, columns: int | None = None) -> list[Any]:
-        """What each solver is given of a value for each sample, or of one for all."""
+        """The value of each solver, from one value for all samples or one for each."""
         value = from_array(value, name) if is_array(value) else value
         if not isinstance(value, Tensor) or value.dim() == 0:
             return [value] * len(self.solvers)
@@ -45,7 +45,7 @@ class LassoOfMatrices:
         return list(self._apart(value, y).unbind(1))
 
     def _apart(self, value: Tensor, y: Tensor) -> Tensor:
-        """(..., *batch of A, more) as (rest, matrices, more)."""
+        """Reshapes (..., *batch of A, more) to (rest, matrices, more)."""
         lead = len(self.shape) - 2
         rest = y.shape[: y.dim() - 1 - lead]
         more = value.shape[y.dim() - 1 :]
@@ -58,7 +58,7 @@ class LassoOfMatrices:
         return answer(torch.stack(found, 1).reshape(y.shape[:-1]), Y)
 
     def solve(self, Y: Any, lam: Any, *, tol: float, x0: Any = None, max_iter: int) -> LassoResult:
-        """As :meth:`Lasso.solve`, sample by sample."""
+        """:meth:`Lasso.solve` of each sample and its matrix."""
         y = self._samples(Y)
         starts = self._each(x0, "x0", y, self.shape[-1])
         parts = zip(self.solvers, self._apart(y, y).unbind(1), self._each(lam, "lam", y), starts, strict=True)
@@ -75,7 +75,7 @@ class LassoOfMatrices:
     def path(
         self, Y: Any, *, lams: Any, count: int, least: float, tol: float, max_iter: int
     ) -> tuple[Any, list[LassoResult]]:
-        """As :meth:`Lasso.path`, each solution from the one before."""
+        """:meth:`Lasso.path` of each sample. Each λ starts from the solution of the last λ."""
         if lams is None:
             lams = progression(self.lambda_max(self._samples(Y)), count, least)
             lams = answer(lams, Y)
@@ -108,15 +108,15 @@ def lasso(
 ) -> LassoResult:
     """min ½‖A x − y‖² + λ Σ wⱼ|xⱼ| + ½μ‖x‖² for each sample y, to a certified duality gap.
 
-    For several calls with one A keep a :class:`Lasso`, which says all about the arguments: its Gram matrix is then
-    computed once.
+    :class:`Lasso` explains the arguments. For several calls with one A keep a :class:`Lasso`, which computes the Gram
+    matrix once.
 
     Args:
         A: (m, n), or a matrix for every sample (B, m, n).
         Y: (..., m), or (..., B, m).
-        lam: λ > 0: a number, or one a sample (...).
-        tol: relative duality gap (P − D) / (½‖y‖²) to reach.
-        x0: (..., n), where to start.
+        lam: λ > 0, one number, or one for each sample (...).
+        tol: the relative duality gap (P − D) / (½‖y‖²) at which a sample stops.
+        x0: the start (..., n).
         max_iter: the largest number of steps for a sample.
         weights: w, (n,).
         nonnegative: require x ≥ 0.

@@ -1,4 +1,4 @@
-"""A falling sequence of λ."""
+"""A geometric sequence of λ, for regularisation paths."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ WARM = 3  # samples, each started from the solution of the λ before, cost as mu
 
 
 def progression(largest: Tensor, count: int, least: float) -> Tensor:
-    """``count`` values, (count, ...), in geometric progression from λ_max of each sample to ``least`` times that.
+    """``count`` values, (count, ...), in geometric progression from λ_max of each sample to ``least``·λ_max.
 
-    From 1 where that is 0 or NaN: x = 0 or NaN for any λ then.
+    The progression starts from 1 if λ_max is 0 or NaN, because x is then 0 or NaN for every λ.
 
     Raises:
         ValueError: ``count`` < 1, or ``least`` is not between 0 and 1.

@@ -115,6 +115,15 @@ class Problem:
         """AᴴA x."""
         return self.adjoint(self.forward(x)) if self.products is None else self.products.normal(x)
 
+    @property
+    def is_collapsed(self) -> bool:
+        """Whether A is an operator whose AᴴA costs less than a product with A and one with Aᴴ."""
+        return self.operator is not None and self.operator.collapsed
+
+    def collapsed_gradient(self, x: Tensor) -> Tensor:
+        """AᴴA x − Aᴴy, the gradient without A x − y."""
+        return self.normal(x) - self.At_y if self.products is None else self.products.collapsed_gradient(x, self.At_y)
+
     def residual(self, x: Tensor) -> Tensor:
         """A x − y."""
         return self.forward(x) - self.y if self.A is None else product(x, self.A, start=-self.y)
@@ -202,11 +211,12 @@ def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor 
     leading = batch_shape(op, _checks.tensor("y", y))
     y = y.reshape(math.prod(leading), *y.shape[len(leading) :]).contiguous()
     lam = _checks.threshold("lam", lam, y)
-    if x0 is not None:
-        _, x0 = _checks.require_same_dtype_and_device(y=y, **{start: _checks.tensor(start, x0)})
     products = Products(op, y)
     with own_precision(y):
         At_y = products.adjoint(y).clone()  # an operator may write its next result to the same place
+    if x0 is not None:  # x may be real where y is complex
+        like = {"y" if At_y.dtype == y.dtype else "A.adjoint(y)": At_y}
+        _, x0 = _checks.require_same_dtype_and_device(**like, **{start: _checks.tensor(start, x0)})
     full = (*leading, *At_y.shape[1:])
     if x0 is not None and x0.shape != full:
         raise ValueError(

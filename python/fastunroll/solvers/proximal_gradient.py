@@ -38,7 +38,7 @@ class Rule:
 
 
 class Native:
-    """All iterations in one native call, or a block of them: the CPU, a real matrix."""
+    """Blocks of iterations as native calls, for a real matrix on the CPU."""
 
     def __init__(self, p: Problem, rule: Rule, monitor: Monitor) -> None:
         assert p.A is not None
@@ -48,7 +48,7 @@ class Native:
 
     @staticmethod
     def is_supported(p: Problem, rule: Rule) -> bool:
-        """Whether it can do this."""
+        """Whether the native code supports this problem."""
         tensors = (p.A, p.y, p.lam, p.x0, rule.step)
         return p.A is not None and p.is_lasso and ops.is_supported_on_cpu(p.y) and not ops.differentiable(*tensors)
 
@@ -62,14 +62,14 @@ class Native:
 
     @property
     def iterations(self) -> Tensor:
-        return self.state.made
+        return self.state.iterations
 
     @property
     def known_residual(self) -> None:
         return None
 
     def advance(self, count: int) -> bool:
-        """So many iterations more; whether all have converged."""
+        """Runs ``count`` more iterations. Returns whether all samples have converged."""
         ops.proximal_gradient(
             self.matrix, self.p.y, self.lam, float(self.rule.step), self.state, iterations=count, every=EVERY,
             restarts=self.rule.restart, monotone=self.rule.monotone, nonnegative=self.p.nonnegative,
@@ -78,7 +78,7 @@ class Native:
         return self.tol > 0 and bool((self.gap <= self.tol).all())
 
     def measures(self) -> dict[str, Tensor]:
-        """What a history holds."""
+        """Returns the numbers that a history stores."""
         return measures(self.p, self.x)
 
 
@@ -86,28 +86,28 @@ _VECTORS = "iterate", "residual"
 
 
 class Plain(Batch):
-    """The same in PyTorch: any device and type, operators, and gradients.
+    """The iterations in PyTorch, for any device and dtype, operators, and gradients.
 
-    A product each with A and Aᴴ an iteration. As A v − y is affine, at v = x + β(x − o) it is r + β(r − r_o): so A is
-    applied to x, whose objective is needed besides, and Aᴴ to the residual at v. A gap takes Aᴴ once more. What lies
-    between the products of an operator is one native pass each, where there are kernels.
+    An iteration takes one product with A and one with Aᴴ. A v − y is affine, so at v = x + β(x − x_before) it is
+    r + β(r − r_before). A is applied to x, because the objective needs A x too, and Aᴴ to the residual at v. A gap
+    takes another product with Aᴴ. Between the products of an operator there is one native pass, if there are kernels.
     """
 
-    state = ("residual", "sought", "slope", *(f"{name}_other" for name in _VECTORS), "t", "beta", "lowest")
+    state = ("residual", "residual_at_v", "slope", *(f"{name}_before" for name in _VECTORS), "t", "beta", "lowest")
 
     def __init__(self, p: Problem, rule: Rule, monitor: Monitor) -> None:
         super().__init__(p, monitor)
         self.rule = rule
-        # Numbers wherever they serve: PyTorch multiplies by them in the same pass in which it adds.
+        # Python numbers, if possible, because PyTorch multiplies by them in the pass in which it adds.
         self.step: Any = rule.step if rule.step.requires_grad else float(rule.step)
         self.t: Any = 1.0
         self.beta: Any = 0.0
         if rule.by_sample:
             self.t, self.beta = torch.ones_like(self.gap), torch.zeros_like(self.gap)
         # The residuals at the iterate and at v, and the gradient there, if it is known.
-        self.residual = self.sought = p.start_residual
+        self.residual = self.residual_at_v = p.start_residual
         self.slope: Tensor | None = p.start_slope
-        self.iterate_other, self.residual_other = self.iterate, self.residual
+        self.iterate_before, self.residual_before = self.iterate, self.residual
         self.finite = bool(p.y.isfinite().all())
         self.lowest = self.objective() if rule.monotone else None
         given = p.y, p.lam, rule.step, self.iterate, self.residual
@@ -130,63 +130,67 @@ class Plain(Batch):
         slope = active.adjoint(self.residual) if self.slope is None else self.slope
         return distance(active, self.iterate, self.residual, slope)
 
-    def ahead(self, now: Tensor, other: Tensor) -> Tensor:
-        """now + β(now − other)."""
+    def extrapolated(self, now: Tensor, before: Tensor) -> Tensor:
+        """now + β(now − before)."""
         if not isinstance(self.beta, float):
-            return now + column(self.beta, now) * (now - other)
-        return torch.lerp(other, now, 1 + self.beta) if self.beta else now
+            return now + column(self.beta, now) * (now - before)
+        return torch.lerp(before, now, 1 + self.beta) if self.beta else now
 
-    def residual_at_v(self) -> Tensor:
-        """The residual at v, by those at x and o. Where y is infinite all three are, and ∞ − ∞ would be no number."""
-        ahead = self.ahead(self.residual, self.residual_other)
-        return ahead if self.finite else torch.where(self.residual.isinf(), self.residual, ahead)
+    def extrapolated_residual(self) -> Tensor:
+        """r + β(r − r_before), the residual at v. An infinite residual stays infinite, where ∞ − ∞ is NaN."""
+        at_v = self.extrapolated(self.residual, self.residual_before)
+        return at_v if self.finite else torch.where(self.residual.isinf(), self.residual, at_v)
 
-    def takes(self, product: Tensor) -> bool:
-        """Whether a native pass may read it: from a product on that needs a gradient all goes through PyTorch."""
+    def can_fuse(self, product: Tensor) -> bool:
+        """Whether a native pass may read a product. After a product with a gradient, PyTorch makes all passes."""
         self.fused = self.fused and ops.is_plain(product) and not product.requires_grad
         return self.fused
 
-    def stepped(self, slope: Tensor) -> Tensor:
-        """P(v − t·slope) at v = x + β(x − o)."""
-        x, other, active = self.iterate, self.iterate_other, self.active
-        if self.takes(slope):
-            return ops.step_ahead(x, other, slope, self.theta, self.layout, self.step, self.beta, active.nonnegative)
-        v = self.ahead(x, other)
+    def proximal_step(self, slope: Tensor, v: Tensor | None = None) -> Tensor:
+        """P(v − t·slope) at v = x + β(x − x_before), which is given where it is known."""
+        x, before, active = self.iterate, self.iterate_before, self.active
+        if self.can_fuse(slope):
+            return ops.extrapolated_step(
+                x, before, slope, self.theta, self.layout, self.step, self.beta, active.nonnegative
+            )
+        v = self.extrapolated(x, before) if v is None else v
         moved = torch.sub(v, slope, alpha=self.step) if isinstance(self.step, float) else v - self.step * slope
         return active.prox(moved, active.lam * self.rule.step)
 
     def move(self) -> None:
         rule, x = self.rule, self.iterate
-        following = self.stepped(self.active.adjoint(self.sought) if self.slope is None else self.slope)
+        following = self.proximal_step(self.active.adjoint(self.residual_at_v) if self.slope is None else self.slope)
         uphill = None
         if rule.restart:
-            v = self.ahead(x, self.iterate_other)
+            v = self.extrapolated(x, self.iterate_before)
             uphill = inner(v - following, following - x).detach() > 0
         self.iterate, self.slope = following, None
         if rule.accelerated:
-            self.iterate_other = x
+            self.iterate_before = x
         if rule.by_sample:
-            self.residual_other = self.residual
+            self.residual_before = self.residual
             self.residual = self.active.residual(following)
             self.gather_momentum(self.take_back() if rule.monotone else None, uphill)
-            self.sought = self.residual_at_v()
+            self.residual_at_v = self.extrapolated_residual()
             return
         if rule.accelerated:
             self.gather_momentum()
         if self.p.A is None:
             product = self.active.forward(following)
-            if self.takes(product):
+            if self.can_fuse(product):
                 own = self.residual is not self.p.start_residual  # and no operator has seen it
-                self.residual, self.sought = ops.residual_ahead(product, self.p.y, self.residual, self.beta, own)
+                self.residual, self.residual_at_v = ops.extrapolated_residual(
+                    product, self.p.y, self.residual, self.beta, own
+                )
                 return
             residual = product - self.p.y
         else:
             residual = self.active.residual(following)
-        self.residual, self.residual_other = residual, self.residual
-        self.sought = self.residual_at_v()
+        self.residual, self.residual_before = residual, self.residual
+        self.residual_at_v = self.extrapolated_residual()
 
     def gather_momentum(self, rejected: Tensor | None = None, uphill: Tensor | None = None) -> None:
-        """The β of the next iteration: of all, or of each sample."""
+        """Computes β of the next iteration, for all samples or for each."""
         t = (1 + (1 + 4 * self.t**2) ** 0.5) / 2
         self.beta = (self.t - 1 if rejected is None else torch.where(rejected, -self.t, self.t - 1)) / t
         self.t = t
@@ -194,25 +198,59 @@ class Plain(Batch):
             self.beta, self.t = torch.where(uphill, 0.0, self.beta), torch.where(uphill, 1.0, t)
 
     def take_back(self) -> Tensor:
-        """Iterates by which the objective rises, but for rounding, change places with the ones before: which ones."""
+        """Swaps iterates that raise the objective by more than rounding with the iterates before. Returns which."""
         assert self.lowest is not None
         found = self.objective()
         rejected = found > self.lowest * (1 + 4 * torch.finfo(found.dtype).eps)
         self.lowest = torch.where(found < self.lowest, found, self.lowest)
         for name in _VECTORS:
-            now, other = getattr(self, name), getattr(self, f"{name}_other")
+            now, before = getattr(self, name), getattr(self, f"{name}_before")
             back = column(rejected, now)
-            setattr(self, name, torch.where(back, other, now))
-            setattr(self, f"{name}_other", torch.where(back, now, other))
+            setattr(self, name, torch.where(back, before, now))
+            setattr(self, f"{name}_before", torch.where(back, now, before))
         return rejected
 
     def measures(self) -> dict[str, Tensor]:
-        """What a history holds."""
+        """Returns the numbers that a history stores."""
         return measures(self.p, self.x.detach())
 
 
+class Collapsed(Plain):
+    """The same for operators whose AᴴA is cheaper than a product each with A and Aᴴ: circular blurs, Fourier samples.
+
+    The gradient at v is AᴴA v − Aᴴy, with Aᴴy computed once. A x − y is computed only where a gap or an objective is
+    asked for, as a product with A, since ½⟨x, AᴴA x − 2Aᴴy⟩ + ½‖y‖² would lose the digits of a small residual.
+    """
+
+    @property
+    def known_residual(self) -> None:
+        return None
+
+    def measured_gap(self) -> Tensor:
+        active, x = self.active, self.iterate
+        residual = active.residual(x)
+        return distance(active, x, residual, active.adjoint(residual))
+
+    def move(self) -> None:
+        x = self.iterate
+        v = self.extrapolated(x, self.iterate_before)
+        slope = self.active.collapsed_gradient(v) if self.slope is None else self.slope
+        following = self.proximal_step(slope, v)
+        uphill = inner(v - following, following - x).detach() > 0 if self.rule.restart else None
+        self.iterate, self.slope = following, None
+        if self.rule.accelerated:
+            self.iterate_before = x
+            self.gather_momentum(uphill=uphill)
+
+
+def _engine(p: Problem, rule: Rule) -> type[Native | Plain]:
+    if Native.is_supported(p, rule):
+        return Native
+    return Collapsed if p.is_collapsed and not rule.monotone else Plain
+
+
 def run(p: Problem, rule: Rule, monitor: Monitor) -> Tensor:
-    """The iterations that ``monitor`` asks for: (..., n), with the leading shape of y."""
+    """Runs the iterations that ``monitor`` asks for. Returns x (..., n), with the leading shape of y."""
     p = p.in_units()
-    engine = Native if Native.is_supported(p, rule) else Plain
+    engine = _engine(p, rule)
     return run_monitored(p, monitor, lambda: engine(p, rule, monitor))

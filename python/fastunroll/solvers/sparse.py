@@ -1,4 +1,4 @@
-"""Sparse matrices, of SciPy or of PyTorch, by columns."""
+"""Sparse matrices of SciPy and PyTorch, converted to compressed columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_GRADIENT = "a solution for a sparse A has no gradient: use a dense A, or call
 
 
 def is_sparse(value: object) -> bool:
-    """Whether it is a sparse matrix."""
+    """Whether a value is a sparse matrix."""
     return hasattr(value, "tocsc") or (isinstance(value, Tensor) and value.layout != torch.strided)
 
 

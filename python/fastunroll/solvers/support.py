@@ -1,4 +1,4 @@
-"""Linear equations on the supports of sparse samples, all of one A."""
+"""Linear equations on the supports of sparse samples that share A."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Supports:
         self.gram = columns @ columns.mT
 
     def add_to_diagonal(self, value: Tensor | float) -> None:
-        """To that of each support; the padding gets ones, so that the matrices are not singular for it."""
+        """Adds a value to the diagonal of each support. The padding gets ones, so that no matrix is singular."""
         self.gram.diagonal(dim1=-2, dim2=-1).add_(torch.where(self.inside, value, 1.0))
 
     def gather(self, values: Tensor) -> Tensor:
-        """(B, n) to (B, largest support)."""
+        """The values on each support, (B, n) to (B, largest support)."""
         return torch.where(self.inside, values.gather(1, self._index), 0.0)
 
     def scatter(self, values: Tensor, n: int) -> Tensor:
-        """The reverse, zero elsewhere."""
+        """The reverse of :meth:`gather`, with zeros off the support."""
         return values.new_zeros(len(values), n).scatter(1, self._index, torch.where(self.inside, values, 0.0))
 
 
 def parts(A: Tensor, x: Tensor) -> Iterator[slice]:
-    """So many samples at a time that their columns of A and their Gram matrices fit into memory."""
+    """Slices of samples whose columns of A and Gram matrices fit into memory."""
     support = int((x != 0).sum(-1).max()) if x.numel() else 0
     rows = max(1, CHUNK // max(1, support * max(support, A.shape[0])))
     for first in range(0, len(x), rows):

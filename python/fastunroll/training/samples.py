@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..arrays import as_tensor
 from ..data import Problem, Samples, fixed
 
 _SAMPLE_CALL = "data.sample(count, generator)"
@@ -24,7 +25,7 @@ def checked_samples(name: str, given: Any) -> Samples:
         raise TypeError(
             f"{name} must be a pair (y, x), got {_checks.shown(given)}: use (y, None) for measurements alone"
         )
-    y, x = given
+    y, x = (as_tensor(values, name) for values in given)
     _checks.tensor(f"y of {name}", y)
     if y.dim() < 2:
         raise ValueError(f"y of {name} must be (count, m), got shape {_checks.shape_text(y.shape)}: use y[None]")

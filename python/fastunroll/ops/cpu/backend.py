@@ -13,7 +13,7 @@ from ..spec import NetworkSpec
 from ..tensors import is_double
 from .adaptive import CpuAdaptiveNetwork
 from .network import CpuNetwork
-from .products import outer, product
+from .products import AdjointProduct, outer, product
 
 _NETWORKS: dict[type, Any] = {NetworkSpec: CpuNetwork, AdaptiveSpec: CpuAdaptiveNetwork}
 
@@ -26,6 +26,7 @@ class CpuBackend:
     network = staticmethod(lambda spec, p: _NETWORKS[type(spec)](spec, p))
     product = staticmethod(product)
     outer = staticmethod(outer)
+    adjoint_product = AdjointProduct
 
     def problem(self, device: torch.device) -> str | None:
         """Why this device has no kernels that can be used; None, since it has."""

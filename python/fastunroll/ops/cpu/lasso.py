@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ... import _fastunroll
 from ..library import require
-from ..tensors import address, have_same_dtype_and_device, is_double, ready
+from ..tensors import address, have_same_dtype_and_device, is_double, resolved
 
 
 class Samples(NamedTuple):
@@ -23,7 +23,7 @@ class Samples(NamedTuple):
     tol: float
     max_steps: int
 
-    def ready(
+    def native_arguments(
         self, shape: tuple[int, int], dtype: torch.dtype
     ) -> tuple[list[Tensor | None], tuple[Tensor, Tensor, Tensor]]:
         """The arguments as native code takes them, and memory for the results: x, gaps and steps."""
@@ -32,16 +32,16 @@ class Samples(NamedTuple):
         require(fits and self.y.shape == (count, m) and self.lam.shape == (count,), "lasso")
         require(self.weights is None or self.weights.shape == (n,), "lasso")
         require(self.x0 is None or self.x0.shape == (count, n), "lasso")
-        given = [None if t is None else ready(t) for t in (self.y, self.lam, self.weights, self.x0)]
+        given = [None if t is None else resolved(t) for t in (self.y, self.lam, self.weights, self.x0)]
         return given, (self.y.new_empty(count, n), self.y.new_empty(count), torch.empty(count, dtype=torch.int64))
 
 
 class Dictionary:
-    """A matrix A (m, n) on the CPU, prepared for the native solver: norms, Gram matrix, packed copies."""
+    """A matrix A (m, n) on the CPU with what the native solver computes from it: norms, Gram matrix, packed copies."""
 
     def __init__(self, A: Tensor, ridge: float) -> None:
         self.shape, self.dtype = (A.shape[0], A.shape[1]), A.dtype
-        A = ready(A)
+        A = resolved(A)
         self._native = _fastunroll.Dictionary(is_double(A), self.shape, torch.get_num_threads(), ridge, A.data_ptr())
 
     def is_current(self) -> bool:
@@ -50,7 +50,7 @@ class Dictionary:
 
     def solve(self, p: Samples) -> tuple[Tensor, Tensor, Tensor, int]:
         """x (B, n), relative gaps (B,), steps (B,) and the number of gaps above ``tol``."""
-        given, results = p.ready(self.shape, self.dtype)
+        given, results = p.native_arguments(self.shape, self.dtype)
         left = self._native.solve(
             len(p.y), torch.get_num_threads(), p.nonnegative, p.tol, p.max_steps,
             [*map(address, given)], [*map(address, results)],
@@ -59,7 +59,7 @@ class Dictionary:
 
 
 class Columns:
-    """A matrix (m, n) on the CPU of which the native solver reads single columns, and keeps copies of them.
+    """A matrix (m, n) on the CPU. The native solver reads single columns of it, and keeps copies of them.
 
     A: contiguous rows or columns, or ``torch.sparse_csc`` with ascending rows. A matrix of any other layout is copied.
     """
@@ -83,7 +83,7 @@ class Columns:
 
         The last value is −1 if a solution needs more than ``max_columns`` columns; x is incomplete then.
         """
-        given, results = p.ready(self.shape, self.dtype)
+        given, results = p.native_arguments(self.shape, self.dtype)
         left = self._native.solve(
             len(p.y), torch.get_num_threads(), p.nonnegative, p.tol, p.max_steps, max_columns,
             [*map(address, given)], [*map(address, results)],

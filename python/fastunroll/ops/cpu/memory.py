@@ -44,7 +44,7 @@ def empty(shapes: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:
         capsules = _fastunroll.empty(dtype.to_real() is torch.float64, dtype.is_complex, shapes)
     except MemoryError:
         raise MemoryError(_too_large(shapes, dtype, None)) from None
-    return [from_dlpack(c) for c in capsules]
+    return list(map(from_dlpack, capsules))
 
 
 def empty_outcome(spec: Any, p: Any, y: Tensor, return_layers: bool, save_for_backward: bool) -> Outcome:

@@ -30,6 +30,31 @@ def packed_matrix(A: Tensor, adjoint: bool, bfloat16: bool = False) -> Any:
     )  # fmt: skip
 
 
+class AdjointProduct:
+    """The function y ↦ Aᵀy for contiguous batches of any leading shape: (..., m) to (..., n).
+
+    The packed matrix of each instruction set is kept, because looking it up takes longer than a small product.
+    """
+
+    __slots__ = ("_A", "_is_double", "_packed")
+
+    def __init__(self, A: Tensor) -> None:
+        self._A, self._is_double = A.contiguous(), is_double(A)
+        self._packed: dict[str, Any] = {}
+
+    def __call__(self, y: Tensor) -> Tensor:
+        A, kind = self._A, _fastunroll.instruction_set()
+        if kind not in self._packed:
+            self._packed[kind] = packed_matrix(A, True)
+        m, n = A.shape
+        out = y.new_empty(*y.shape[:-1], n)
+        _fastunroll.product(
+            self._is_double, (y.numel() // m, m, n), torch.get_num_threads(), True,
+            A.data_ptr(), self._packed[kind], y.data_ptr(), 0, out.data_ptr(),
+        )  # fmt: skip
+        return out
+
+
 def product(x: Tensor, A: Tensor, adjoint: bool, start: Tensor | None) -> Tensor:
     packed = packed_matrix(A, adjoint)
     x, A, start = x.contiguous(), A.contiguous(), contiguous_or_none(start)

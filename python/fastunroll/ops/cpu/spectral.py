@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ... import _fastunroll
 from ..cache import cached
-from ..tensors import address, is_double, is_plain, ready
+from ..tensors import address, is_double, is_plain, resolved
 from .memory import empty
 
 _LARGEST_PRIME = 31
@@ -45,7 +45,7 @@ def _packed(d: Tensor, is_real: bool, shape: tuple[int, int, int], of_rows: bool
     """The packed spectrum of d, which is cached while d does not change."""
 
     def pack() -> Any:
-        values = ready(d)
+        values = resolved(d)
         return _fastunroll.PackedSpectrum(
             is_double(d), shape, is_real, d.is_complex(), of_rows, torch.get_num_threads(), values.data_ptr()
         )
@@ -80,8 +80,8 @@ def _filter(x: Tensor, d: Tensor, z: Tensor | None, maps: Tensor | None, adjoint
     coils, map_count, map_repeat = 0, 1, 1
     if maps is not None:
         maps, map_count, map_repeat = _expanded(maps, batch_shape, 3)
-        maps, coils = ready(maps), maps.shape[-3]
-    x, z = ready(x), None if z is None else ready(z)
+        maps, coils = resolved(maps), maps.shape[-3]
+    x, z = resolved(x), None if z is None else resolved(z)
     (y,) = empty([x.shape], x.dtype)
     while not _packed(d, not x.is_complex(), (count, rows, columns), of_rows).apply(
         math.prod(batch_shape), torch.get_num_threads(), adjoint, repeat, (coils, map_count, map_repeat),

@@ -25,30 +25,32 @@ def is_step_supported(*tensors: Tensor) -> bool:
     )
 
 
-def step_ahead(
-    x: Tensor, other: Tensor, slope: Tensor, theta: Tensor, layout: tuple[int, int, int],
+def extrapolated_step(
+    x: Tensor, before: Tensor, gradient: Tensor, theta: Tensor, layout: tuple[int, int, int],
     step: float, beta: float, nonnegative: bool,
 ) -> Tensor:  # fmt: skip
-    """P(v − step·slope) at v = x + β(x − other), of the shape of x. P shrinks by θ; ``nonnegative`` makes it ≥ 0.
+    """P(v − step·gradient) at v = x + β(x − before), of the shape of x. P shrinks by θ; ``nonnegative`` makes it ≥ 0.
 
     ``layout`` is x as (outer, middle, inner), where θ has ``middle`` contiguous values.
     """
-    x, other, slope = x.contiguous(), other.contiguous(), slope.contiguous()
+    x, before, gradient = x.contiguous(), before.contiguous(), gradient.contiguous()
     out = torch.empty_like(x)
     _fastunroll.step_ahead(
         is_double(x), layout, torch.get_num_threads(), nonnegative, beta, step,
-        (x.data_ptr(), other.data_ptr(), slope.data_ptr(), theta.data_ptr(), out.data_ptr()),
+        (x.data_ptr(), before.data_ptr(), gradient.data_ptr(), theta.data_ptr(), out.data_ptr()),
     )  # fmt: skip
     return out
 
 
-def residual_ahead(product: Tensor, y: Tensor, before: Tensor, beta: float, replaces: bool) -> tuple[Tensor, Tensor]:
+def extrapolated_residual(
+    product: Tensor, y: Tensor, before: Tensor, beta: float, replaces: bool
+) -> tuple[Tensor, Tensor]:
     """r = product − y and r + β(r − before), for a contiguous y. ``replaces`` writes r to the memory of ``before``."""
     product, before = product.contiguous(), before.contiguous()
     residual = before if replaces else torch.empty_like(y)
-    ahead = torch.empty_like(y)
+    extrapolated = torch.empty_like(y)
     _fastunroll.residual_ahead(
         is_double(y), y.numel(), torch.get_num_threads(), beta,
-        (product.data_ptr(), y.data_ptr(), before.data_ptr(), residual.data_ptr(), ahead.data_ptr()),
+        (product.data_ptr(), y.data_ptr(), before.data_ptr(), residual.data_ptr(), extrapolated.data_ptr()),
     )  # fmt: skip
-    return residual, ahead
+    return residual, extrapolated

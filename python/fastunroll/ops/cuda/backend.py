@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -45,6 +46,15 @@ class CudaBackend:
         with own_precision(x):
             matrix = A if adjoint else A.mT
             return torch.mm(x, matrix) if start is None else torch.addmm(start, x, matrix)
+
+    def adjoint_product(self, A: Tensor) -> Callable[[Tensor], Tensor]:
+        """The function y ↦ Aᵀy for batches of any leading shape."""
+
+        def multiply(y: Tensor) -> Tensor:
+            with own_precision(y):
+                return torch.matmul(y, A)
+
+        return multiply
 
     def outer(self, g: Tensor, x: Tensor) -> Tensor:
         with own_precision(x):

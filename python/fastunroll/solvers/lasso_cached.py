@@ -1,4 +1,4 @@
-"""A Lasso problem with all that depends on its matrix alone, solved in native code or in plain PyTorch."""
+"""The Lasso of one matrix in native code or plain PyTorch, with a cache of the matrices that are computed from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .lasso_batched import Batched, Problem
 # One sample from columns takes about as long as this many bytes of each row of the Gram matrix of all columns. Measured
 # from 64×256 to 500×5000.
 SHARE = 680
-FEW_COLUMNS = 2048  # whose Gram matrix any memory has room for
+FEW_COLUMNS = 2048  # the Gram matrix of so few columns fits into any memory
 LARGEST_GRAM = 1 << 30  # bytes; beyond, no Gram matrix of all columns is made
 
 
@@ -42,13 +42,13 @@ def most_columns(m: int, n: int) -> int:
 
 
 def _versions(problem: Problem) -> list[int]:
-    """How often each array was changed in place; of inference tensors that is not known."""
+    """The version counter of each array, and −1 for inference tensors, which have none."""
     arrays = (problem.A, problem.weights)
     return [-1 if array is None or array.is_inference() else array._version for array in arrays]
 
 
 def _sums(values: Tensor) -> Tensor:
-    """Over rows, in an order that depends on nothing else."""
+    """The sum of each row, in an order that depends on nothing else."""
     return product(values, values.new_ones(1, values.shape[1]))[:, 0]
 
 
@@ -57,10 +57,10 @@ def _objective(p: Problem, x: Tensor, y: Tensor, limit: Tensor) -> Tensor:
     return _sums(product(x, p.A, start=-y).square()) / 2 + _sums(limit * x.abs() + p.ridge / 2 * x.square())
 
 
-class PreparedLasso:
-    """A problem and what is kept for it.
+class CachedLasso:
+    """A Lasso problem, with the Gram matrices that its solutions share.
 
-    gram: whether to make the Gram matrix of all columns; None makes it for a sample by which it pays.
+    gram: whether to use the Gram matrix of all columns. None uses it as soon as there are enough samples.
     """
 
     def __init__(self, problem: Problem, gram: bool | None = None) -> None:
@@ -70,10 +70,10 @@ class PreparedLasso:
         self._versions = _versions(problem)
         self._dictionary: ops.Dictionary | None = None
         self._batched: Batched | None = None
-        self._double: PreparedLasso | None = None
+        self._double: CachedLasso | None = None
 
     def is_current(self) -> bool:
-        """Whether it was made for the instruction set in use, and nothing was changed in place since."""
+        """Whether the cache is for the present instruction set, and the matrix has not changed in place."""
         current = self._dictionary is None or self._dictionary.is_current()
         return current and _versions(self.problem) == self._versions
 
@@ -82,8 +82,8 @@ class PreparedLasso:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, n), relative gaps (B,) and steps (B,) for y (B, m) and λ (B,).
 
-        Where single precision does not suffice for ``tol``, the work is finished in double precision, with half of
-        the steps. A sample that does not converge gets the x of least gap: its objective is at most that of zero.
+        If single precision does not reach ``tol``, double precision continues with half of the steps. A sample that
+        does not converge gets the x of the smallest gap, whose objective is at most that of zero.
 
         Raises:
             MemoryError: the Gram matrix of a solution's nonzeros does not fit into memory.
@@ -106,7 +106,7 @@ class PreparedLasso:
         return x, gap, steps
 
     def _from_columns(self, samples: ops.Samples) -> tuple[Tensor, Tensor, Tensor]:
-        """From those columns that matter."""
+        """Solves from a working set of columns."""
         columns = self._columns  # another thread may drop it
         if columns is None:
             columns = self._columns = ops.Columns(self.problem.A, self.problem.ridge)
@@ -122,7 +122,7 @@ class PreparedLasso:
     def _solve(
         self, y: Tensor, lam: Tensor, tol: float, x0: Tensor | None, max_iter: int
     ) -> tuple[Tensor, Tensor, Tensor, int]:
-        """In the precision of y; and how many gaps are not within ``tol``."""
+        """Solves in the precision of y. The last result is the number of gaps above ``tol``."""
         p = self.problem
         if is_supported(p.A):
             if self._dictionary is None:
@@ -138,12 +138,12 @@ class PreparedLasso:
     def _in_double(
         self, y: Tensor, lam: Tensor, tol: float, x0: Tensor, max_iter: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As ``solve``, from x0, calculated in double precision.
+        """Solves from x0 in double precision.
 
-        The gap is that between the rounded x and the dual point of what it was rounded from.
+        The gap is the one between the rounded x and the dual point of x before rounding.
         """
         if self._double is None or not self._double.is_current():
-            self._double = PreparedLasso(self.problem.double(), gram=True)
+            self._double = CachedLasso(self.problem.double(), gram=True)
         p = self._double.problem
         y, lam = y.double(), lam.double()
         exact, gap, steps = self._double.solve(y, lam, tol / 2, x0.double(), max_iter)

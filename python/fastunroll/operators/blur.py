@@ -1,0 +1,174 @@
+"""Blurs: the convolution of pictures with a kernel, with four boundary conditions."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .._checks import shape_text
+from ..ops.spectral import fourier_diagonal
+from .boundary import BOUNDARIES, Boundary
+from .diagonal import FourierDiagonal
+from .linear_operator import LinearOperator
+from .pictures import require_fit, with_axes_of
+from .spectra import kept, largest_modulus, spectrum, squared_modulus
+
+
+class Blur(FourierDiagonal):
+    """A blur y = k ∗ x: the convolution of pictures with a kernel.
+
+    y[i] = Σ_a k[a] x[i − a + c] in each direction, with the centre c = (h//2, w//2) of a kernel (h, w), also where h or
+    w is even, as in SciPy. Beyond its border a picture is continued as ``boundary`` says:
+
+    - ``"circular"``: periodically (``mode="wrap"`` of ``scipy.ndimage.convolve``). Then A = F⁻¹ diag(k̂) F, and
+      :meth:`gradient`, :meth:`normal` and :meth:`solve` each cost one Fourier transform and its inverse.
+    - ``"reflect"``: by reflection at the edge of the last pixel (SciPy's ``mode="reflect"``).
+    - ``"constant"``: by zeros (SciPy's ``mode="constant"``).
+    - ``"valid"``: not at all. y has the (H − h + 1, W − w + 1) pixels that need none beyond the border.
+
+    Fourier transforms compute all of them. Aᴴ y is the correlation with the conjugate kernel, followed by the adjoint
+    of the continuation. ‖A‖ = max|k̂| for circular blurs of a stated ``shape``. In all other cases :meth:`norm` is an
+    upper bound that does not depend on the picture: Σ|k| for kernels ≥ 0, which circular blurs attain.
+
+    Args:
+        kernel: k, (h, w), or one a channel or one a sample, (..., h, w), whose leading dimensions broadcast with those
+            of x: (B, h, w) for x (B, H, W), (B, 1, h, w) for x (B, C, H, W). Real or complex, finite. A tensor that
+            requires a gradient is used as it is, and gets its gradient.
+        boundary: ``"circular"``, ``"reflect"``, ``"constant"`` or ``"valid"``.
+        shape: the shape of one sample of x, such as (H, W), if it is to be stated.
+        learn: make the kernel a parameter.
+
+    Raises:
+        TypeError: the kernel is not floating point, or complex where x is real.
+        ValueError: the kernel is not finite or larger than the picture, ``boundary`` is unknown, or shapes do not fit.
+
+    Example::
+
+        blur = fu.operators.Blur(kernel)
+        y = blur(x)                                    # (..., H, W)
+        x = fu.solvers.fista(blur, y, 0.01, prox=fu.prox.TotalVariation())
+
+    Equivalent to::
+
+        torch.from_numpy(scipy.ndimage.convolve(x.numpy(), kernel.numpy(), mode="wrap"))
+    """
+
+    kernel: Tensor
+
+    def __init__(
+        self, kernel: Tensor, boundary: str = "circular", *, shape: tuple[int, ...] | None = None, learn: bool = False
+    ) -> None:
+        super().__init__()
+        _checks.tensor("kernel", kernel)
+        if kernel.dim() < 2 or 0 in kernel.shape:
+            raise ValueError(f"kernel must be (h, w), or (..., h, w), with h, w ≥ 1, got {shape_text(kernel.shape)}")
+        _checks.choice("boundary", boundary, BOUNDARIES)
+        self.keep("kernel", kernel, learn)
+        self.boundary = boundary
+        if shape is not None:
+            self.shape_in = _checks.shape("shape", shape)
+            *channels, H, W = self.shape_in
+            self.shape_out = (*channels, *self._boundary((H, W)).measured((H, W)))
+
+    @property
+    def is_shared(self) -> bool:
+        return self.kernel.dim() == 2
+
+    @property
+    def collapsed(self) -> bool:  # type: ignore[override]
+        """Whether the boundary is circular."""
+        return self.boundary == "circular"
+
+    @property
+    def solves(self) -> bool:
+        return self.collapsed
+
+    def _boundary(self, shape: tuple[int, ...]) -> Boundary:
+        """The boundary for pictures (..., H, W), which must be at least as large as the kernel."""
+        found = BOUNDARIES[self.boundary](self.kernel.shape[-2], self.kernel.shape[-1])
+        found.require_size(shape)
+        return found
+
+    def samples(self, x: Tensor) -> Tensor:
+        x = self._of_kernel("x", x)
+        self._boundary(tuple(x.shape))
+        return x
+
+    def _of_kernel(self, name: str, x: Tensor) -> Tensor:
+        """Pictures that fit the type of the kernel and its samples."""
+        kernel = self.kernel
+        x = self.pictures(name, x, kernel)
+        require_fit("kernel", kernel, name, x, (*kernel.shape[:-2], "H", "W"))
+        if kernel.is_complex() and not x.is_complex():
+            raise TypeError(f"a complex kernel takes complex pictures, got {name} of {x.dtype}: use {name}.cfloat()")
+        return x
+
+    def _spectrum(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """k̂ on the grid, for pictures like x."""
+        half = not x.is_complex()
+        return kept("spectrum", self.kernel, grid, half, partial(spectrum, self.kernel, grid, half))
+
+    def power(self, x: Tensor) -> Tensor:
+        """|k̂|² for circular blurs of pictures like x."""
+        grid, half = (x.shape[-2], x.shape[-1]), not x.is_complex()
+        return kept("power", self.kernel, grid, half, lambda: squared_modulus(spectrum(self.kernel, grid, half)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The blurred pictures k ∗ x: (..., H, W) to (..., H, W), or (..., H − h + 1, W − w + 1) where valid."""
+        x = self.samples(x)
+        boundary, shape = self._boundary(tuple(x.shape)), (x.shape[-2], x.shape[-1])
+        d = self._spectrum(x, boundary.grid(shape))
+        return boundary.crop(fourier_diagonal(boundary.extend(x), with_axes_of(d, x)), shape)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """The correlation with k, followed by the adjoint of the continuation: back to (..., H, W)."""
+        y = self._of_kernel("y", y)
+        boundary = BOUNDARIES[self.boundary](self.kernel.shape[-2], self.kernel.shape[-1])
+        shape = boundary.picture((y.shape[-2], y.shape[-1]))
+        boundary.require_size(shape)
+        d = self._spectrum(y, boundary.grid(shape)).conj()
+        return boundary.extend_adjoint(fourier_diagonal(boundary.crop_adjoint(y, shape), with_axes_of(d, y)), shape)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """AᴴA x: one transform and its inverse for circular blurs, else A and Aᴴ."""
+        return super().normal(x) if self.collapsed else LinearOperator.normal(self, x)
+
+    def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
+        """AᴴA x − Aᴴy."""
+        return (
+            super().collapsed_gradient(x, At_y) if self.collapsed else LinearOperator.collapsed_gradient(self, x, At_y)
+        )
+
+    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """(AᴴA + ρI)⁻¹ b: F⁻¹(F b/(|k̂|² + ρ)) for circular blurs, else by conjugate gradients."""
+        return super().solve(b, rho) if self.collapsed else LinearOperator.solve(self, b, rho)
+
+    @torch.no_grad()
+    def norm(self) -> float:
+        """max|k̂| for circular blurs of a stated shape, else an upper bound: Σ|k| for kernels ≥ 0.
+
+        The blur of a reflected picture by a symmetric kernel is symmetric again, so that cosine transforms diagonalise
+        A. By other kernels ‖A‖² is at most the largest sum of a row of |A| times the largest sum of a column.
+        """
+        kernel = self.kernel.detach()
+        if self.collapsed and self.shape_in is not None:
+            wide = kernel.to(torch.complex128 if kernel.is_complex() else torch.float64)
+            return float(spectrum(wide, (self.shape_in[-2], self.shape_in[-1]), False).abs().max())
+        if self.boundary != "reflect" or _is_symmetric(kernel):
+            return float(largest_modulus(kernel).max())
+        modulus = kernel.abs().double()
+        h, w = modulus.shape[-2:]
+        columns = Blur(modulus, "reflect").adjoint(modulus.new_ones(*modulus.shape[:-2], 2 * h, 2 * w))
+        return float((columns.amax((-2, -1)) * modulus.sum((-2, -1))).max().sqrt())
+
+    def extra_repr(self) -> str:
+        return f"kernel={shape_text(self.kernel.shape)}, boundary={self.boundary!r}"
+
+
+def _is_symmetric(kernel: Tensor) -> bool:
+    """Whether kernels are symmetric about their centre in each direction."""
+    odd = kernel.shape[-2] % 2 == kernel.shape[-1] % 2 == 1
+    return odd and torch.equal(kernel, kernel.flip(-2)) and torch.equal(kernel, kernel.flip(-1))

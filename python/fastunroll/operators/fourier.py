@@ -1,0 +1,117 @@
+"""Samples of the Fourier transform of pictures: Cartesian magnetic resonance imaging with one coil."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .._checks import shape_text
+from .diagonal import FourierDiagonal
+from .pictures import require_fit
+from .spectra import fourier, inverse_fourier, kept, mirrored
+
+
+def as_mask(mask: Tensor) -> Tensor:
+    """A mask of weights, (W,) or (..., H, W), if it is one; True and False become 1 and 0."""
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool:
+        mask = mask.to(torch.get_default_dtype())
+    _checks.real("mask", _checks.tensor("mask", mask))
+    if mask.dim() < 1 or 0 in mask.shape:
+        raise ValueError(f"mask must be (H, W), columns (W,) or (..., H, W), got shape {shape_text(mask.shape)}")
+    return mask
+
+
+def mask_power(mask: Tensor, shape: tuple[int, int], centered: bool, real: bool) -> Tensor:
+    """The h of AᴴA = F⁻¹ diag(h) F for a mask m and pictures (H, W): m², without the shift of a centred transform.
+
+    h is (1, W) for columns. Of real pictures AᴴA is the real part, so that h is the mean of m²(k) and m²(−k), at the
+    frequencies of ``rfft2``.
+    """
+    h = torch.atleast_2d(mask).square()
+    h = h.expand(*h.shape[:-1], shape[1])
+    h = torch.fft.ifftshift(h, (-2, -1)) if centered else h
+    if real:
+        h = ((h + mirrored(h)) / 2)[..., : shape[1] // 2 + 1]
+    return h.contiguous()
+
+
+class Fourier(FourierDiagonal):
+    """Samples of the Fourier transform, y = m · F x: k-space of a magnetic resonance scan with a Cartesian mask m.
+
+    F is orthonormal. ``centered`` puts the frequency zero and the origin of pictures at (H//2, W//2), as fastMRI,
+    SigPy, DeepInverse and MRpro do. Aᴴ y = Fᴴ(m · y), AᴴA = Fᴴ diag(m²) F, where the shifts cancel, and ‖A‖ = max|m|.
+    :meth:`gradient`, :meth:`normal` and :meth:`solve` each cost one Fourier transform and its inverse.
+
+    Args:
+        mask: m, real weights or True and False: (H, W); columns (W,); or one a sample, (B, H, W) or (B, 1, W), whose
+            leading dimensions broadcast with those of x. Finite. A tensor that requires a gradient is used as it is,
+            and gets its gradient.
+        centered: whether the frequency zero and the origin are in the middle.
+        real: whether x is real. Then Aᴴ y is the real part of Fᴴ(m · y).
+        learn: make the mask a parameter.
+
+    Raises:
+        TypeError: the mask is complex or not of numbers, or x is complex with ``real``.
+        ValueError: the mask is not finite, or its shape does not fit that of x.
+
+    Example::
+
+        scan = fu.operators.Fourier(mask)
+        y = scan(x)                                    # (..., H, W), complex
+        x = fu.solvers.fista(scan, y, 0.001, prox=fu.prox.TotalVariation())
+
+    Equivalent to::
+
+        mask * fftshift(fft2(ifftshift(x, dim=(-2, -1)), norm="ortho"), dim=(-2, -1))
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor, centered: bool = True, *, real: bool = False, learn: bool = False) -> None:
+        super().__init__()
+        self.keep("mask", as_mask(mask), learn)
+        self.centered, self.real = _checks.flag("centered", centered), _checks.flag("real", real)
+        if self.mask.dim() == 2 and 1 not in self.mask.shape:
+            self.shape_in = self.shape_out = tuple(self.mask.shape)
+
+    @property
+    def is_shared(self) -> bool:
+        return self.mask.dim() < 3
+
+    @property
+    def takes_complex(self) -> bool:
+        """Whether x is complex."""
+        return not self.real
+
+    def samples(self, x: Tensor) -> Tensor:
+        x = self.pictures("x", x, self.mask)
+        require_fit("mask", self.mask, "x", x, self.mask.shape)
+        if self.real and x.is_complex():
+            raise TypeError(f"Fourier(real=True) takes real pictures, got x of {x.dtype}: leave out real=True")
+        return x if self.real else x.to(x.dtype.to_complex())
+
+    def power(self, x: Tensor) -> Tensor:
+        """m², in the order of ``torch.fft``."""
+        shape, centered, real = (x.shape[-2], x.shape[-1]), self.centered, self.real
+        return kept(("mask", centered), self.mask, shape, real, lambda: mask_power(self.mask, shape, centered, real))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """M · F x: pictures (..., H, W) to complex samples (..., H, W)."""
+        return self.mask * fourier(self.samples(x), self.centered)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Fᴴ(m · y): samples (..., H, W) to pictures (..., H, W)."""
+        y = self.pictures("y", y, self.mask)
+        require_fit("mask", self.mask, "y", y, self.mask.shape)
+        x = inverse_fourier(self.mask * y, self.centered)
+        return x.real if self.real else x
+
+    @torch.no_grad()
+    def norm(self) -> float:
+        """max|m|; for real pictures the root of the largest mean of m²(k) and m²(−k)."""
+        mask = self.mask.detach().double()
+        return float(mask_power(mask, (1, mask.shape[-1]), self.centered, self.real).max().sqrt())
+
+    def extra_repr(self) -> str:
+        return f"mask={shape_text(self.mask.shape)}, centered={self.centered}, real={self.real}"

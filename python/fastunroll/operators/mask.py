@@ -1,0 +1,86 @@
+"""Weights of pixels: inpainting, and any other diagonal matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .._checks import shape_text
+from .pictures import PictureOperator, require_fit
+from .solve import rho_beside
+from .spectra import squared_modulus
+
+
+class Mask(PictureOperator):
+    """The product y = m · x of pictures with weights: inpainting where the weights are 0 and 1.
+
+    Aᴴ y = conj(m) · y, AᴴA = |m|², ‖A‖ = max|m|, and (AᴴA + ρI)⁻¹ b = b/(|m|² + ρ).
+
+    Args:
+        mask: m, (H, W), or of any shape that broadcasts with that of x, such as one a sample, (B, 1, H, W). Real,
+            complex, or True and False. Finite. A tensor that requires a gradient is used as it is, and gets its
+            gradient.
+        learn: make the mask a parameter.
+
+    Raises:
+        TypeError: the mask is not of numbers, or complex where x is real.
+        ValueError: the mask is not finite, or its shape does not fit that of x.
+
+    Example::
+
+        known = torch.rand(64, 64) < 0.5
+        x = fu.solvers.fista(fu.operators.Mask(known), known * picture, 0.01, prox=fu.prox.TotalVariation())
+
+    Equivalent to: ``mask * x``.
+    """
+
+    mask: Tensor
+    collapsed = True
+
+    def __init__(self, mask: Tensor, *, learn: bool = False) -> None:
+        super().__init__()
+        if isinstance(mask, Tensor) and mask.dtype == torch.bool:
+            mask = mask.to(torch.get_default_dtype())
+        _checks.tensor("mask", mask)
+        if mask.dim() < 2 or 0 in mask.shape:
+            raise ValueError(f"mask must be (H, W) or (..., H, W), got shape {shape_text(mask.shape)}")
+        self.keep("mask", mask, learn)
+        if mask.dim() == 2 and 1 not in mask.shape:
+            self.shape_in = self.shape_out = tuple(mask.shape)
+
+    @property
+    def is_shared(self) -> bool:
+        return self.mask.dim() == 2
+
+    def _samples(self, name: str, x: Tensor) -> Tensor:
+        x = self.pictures(name, x, self.mask)
+        require_fit("mask", self.mask, name, x, self.mask.shape)
+        if self.mask.is_complex() and not x.is_complex():
+            raise TypeError(f"a complex mask takes complex pictures, got {name} of {x.dtype}: use {name}.cfloat()")
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """M · x: (..., H, W)."""
+        return self.mask * self._samples("x", x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Conj(m) · y: (..., H, W)."""
+        return self.mask.conj() * self._samples("y", y)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """|m|² · x: (..., H, W)."""
+        return squared_modulus(self.mask) * self._samples("x", x)
+
+    @torch.no_grad()
+    def norm(self) -> float:
+        """max|m|."""
+        return float(self.mask.detach().abs().max())
+
+    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """b/(|m|² + ρ): (..., H, W)."""
+        b = self._samples("b", b)
+        return b / (squared_modulus(self.mask) + rho_beside(rho, b))
+
+    def extra_repr(self) -> str:
+        return f"mask={shape_text(self.mask.shape)}"

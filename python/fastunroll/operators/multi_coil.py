@@ -1,0 +1,141 @@
+"""Magnetic resonance imaging with several coils."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .._checks import shape_text
+from .._precision import own_precision
+from ..ops.spectral import coil_normal
+from .fourier import as_mask, mask_power
+from .pictures import PictureOperator, require_fit, samples_of, with_axes_of
+from .spectra import fourier, inverse_fourier, kept, squared_modulus
+
+
+class MultiCoilFourier(PictureOperator):
+    """Samples of the Fourier transform as several coils see them, y_c = m · F(S_c x): parallel imaging.
+
+    S are the sensitivity maps of C coils. Aᴴ y = Σ_c conj(S_c) Fᴴ(m · y_c) and AᴴA x = Σ_c conj(S_c) Fᴴ(m² · F(S_c x)),
+    where the shifts of centred transforms cancel. ‖A‖² ≤ max m² · max Σ_c|S_c|², which :meth:`norm` returns: maps need
+    not be normalised. :meth:`solve` is by conjugate gradients.
+
+    Args:
+        mask: m, as :class:`Fourier` takes it: (H, W); columns (W,); or one a sample, (B, H, W) or (B, 1, W).
+        maps: S, (C, H, W), or one set a sample, (B, C, H, W). Complex or real, finite. Tensors that require a gradient
+            are used as they are, and get their gradients.
+        centered: whether the frequency zero and the origin of pictures are in the middle, as :class:`Fourier` has it.
+        learn_mask: make the mask a parameter.
+        learn_maps: make the maps a parameter.
+
+    Raises:
+        TypeError: the mask is complex, or types differ.
+        ValueError: the mask or the maps are not finite, or their shapes do not fit each other or that of x.
+
+    Example::
+
+        scan = fu.operators.MultiCoilFourier(mask, maps)
+        y = scan(x)                                    # (..., H, W) to (..., C, H, W), complex
+        x = fu.solvers.fista(scan, y, 0.001, prox=fu.prox.TotalVariation())
+
+    Equivalent to::
+
+        mask * fftshift(fft2(ifftshift(maps * x[..., None, :, :], dim=(-2, -1)), norm="ortho"), dim=(-2, -1))
+
+    Reference: Pruessmann, Weiger, Scheidegger and Boesiger, *SENSE: sensitivity encoding for fast MRI*, 1999.
+    """
+
+    mask: Tensor
+    maps: Tensor
+    collapsed = True
+    takes_complex = True
+    channel_dims = (0, 1)
+
+    def __init__(
+        self,
+        mask: Tensor,
+        maps: Tensor,
+        centered: bool = True,
+        *,
+        learn_mask: bool = False,
+        learn_maps: bool = False,
+    ) -> None:
+        super().__init__()
+        mask, maps = as_mask(mask), _checks.tensor("maps", maps)
+        if maps.dim() < 3 or 0 in maps.shape:
+            raise ValueError(f"maps must be (C, H, W), or (B, C, H, W), got shape {shape_text(maps.shape)}")
+        if mask.dtype != maps.dtype.to_real():
+            raise TypeError(
+                f"mask and maps must have one precision, but the mask is {mask.dtype} and the maps are {maps.dtype}: "
+                "convert one with .to()"
+            )
+        require_fit("mask", mask, "maps", maps, mask.shape[-2:])
+        self.keep("mask", mask, learn_mask)
+        self.keep("maps", maps.to(maps.dtype.to_complex()), learn_maps)
+        self.centered = _checks.flag("centered", centered)
+        if self.is_shared:
+            self.shape_in, self.shape_out = tuple(maps.shape[-2:]), tuple(maps.shape)
+
+    @property
+    def is_shared(self) -> bool:
+        return self.mask.dim() < 3 and self.maps.dim() == 3
+
+    @property
+    def mask_of_coils(self) -> Tensor:
+        """The mask as it broadcasts with samples (..., C, H, W)."""
+        return self.mask if self.mask.dim() < 3 else self.mask.unsqueeze(-3)
+
+    def samples(self, x: Tensor) -> Tensor:
+        """``x`` as the operator takes it."""
+        x = self.pictures("x", x, self.mask)
+        require_fit("mask", self.mask, "x", x, self.mask.shape)
+        require_fit("maps", self.maps, "x", x, (*self.maps.shape[:-3], *self.maps.shape[-2:]))
+        return x.to(x.dtype.to_complex())
+
+    def _power(self, x: Tensor) -> Tensor:
+        shape, centered = (x.shape[-2], x.shape[-1]), self.centered
+        h = kept(("mask", centered), self.mask, shape, False, lambda: mask_power(self.mask, shape, centered, False))
+        return with_axes_of(h, x)
+
+    def _maps(self, x: Tensor) -> Tensor:
+        return with_axes_of(self.maps, x, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """M · F(S_c x) for each coil: pictures (..., H, W) to samples (..., C, H, W)."""
+        x = self.samples(x)
+        return self.mask_of_coils * fourier(self.maps * x.unsqueeze(-3), self.centered)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Σ_c conj(S_c) Fᴴ(m · y_c): samples (..., C, H, W) to pictures (..., H, W)."""
+        y = self.pictures("y", y, self.mask, channels=1)
+        require_fit("mask", self.mask, "y", y, self.mask_of_coils.shape)
+        if y.shape[-3] != self.maps.shape[-3]:
+            raise ValueError(
+                f"maps are {shape_text(self.maps.shape)}, so y must have the shape (..., {self.maps.shape[-3]}, H, W), "
+                f"with the coils before the pictures, got {shape_text(y.shape)}"
+            )
+        require_fit("maps", self.maps, "y", y, self.maps.shape)
+        return (self.maps.conj() * inverse_fourier(self.mask_of_coils * y, self.centered)).sum(-3)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Σ_c conj(S_c) Fᴴ(m² · F(S_c x)): (..., H, W)."""
+        x = self.samples(x)
+        return coil_normal(x, self._maps(x), self._power(x))
+
+    def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
+        """AᴴA x − Aᴴy, in one call for all coils."""
+        if torch.is_grad_enabled() and (x.requires_grad or At_y.requires_grad):
+            return super().collapsed_gradient(x, At_y)
+        with own_precision(x):
+            x, At_y = samples_of(self, x, At_y)
+            return coil_normal(x, self._maps(x), self._power(x), At_y)
+
+    @torch.no_grad()
+    def norm(self) -> float:
+        """max|m| · √(max Σ_c|S_c|²), an upper bound."""
+        sensitivity = squared_modulus(self.maps.detach().to(torch.complex128)).sum(-3).max().sqrt()
+        return float(self.mask.detach().double().abs().max() * sensitivity)
+
+    def extra_repr(self) -> str:
+        return f"mask={shape_text(self.mask.shape)}, maps={shape_text(self.maps.shape)}, centered={self.centered}"

@@ -1,0 +1,139 @@
+"""What the operators of pictures share: the checks of their arguments, and the tensors that they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks
+from .._checks import shape_text
+from .linear_operator import LinearOperator
+from .solve import rho_beside
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class PictureOperator(LinearOperator):
+    """A linear operator on pictures (..., H, W), real or complex. All dimensions before (H, W) are a batch.
+
+    Attributes:
+        picture_dims: the number of dimensions of a picture: 2, or 3 for volumes (..., D, H, W).
+        channel_dims: the number of dimensions that a sample of x, and one of y, has before those of a picture.
+        is_shared: whether all samples of a batch have the same A, and not each a kernel, mask or map of its own.
+    """
+
+    picture_dims: int = 2
+    channel_dims: tuple[int, int] = (0, 0)
+    axes: ClassVar[str] = "DHW"
+
+    @property
+    def is_shared(self) -> bool:
+        return True
+
+    def samples(self, x: Tensor) -> Tensor:
+        """``x`` as the operator takes it."""
+        return self.pictures("x", x)
+
+    @property
+    def dims_in(self) -> int | None:
+        if self.shape_in is not None:
+            return len(self.shape_in)
+        return self.picture_dims + self.channel_dims[0] if self.is_shared else None
+
+    @property
+    def dims_out(self) -> int | None:
+        if self.shape_out is not None:
+            return len(self.shape_out)
+        return self.picture_dims + self.channel_dims[1] if self.is_shared else None
+
+    def keep(self, name: str, value: Tensor, learn: bool) -> None:
+        """Keeps a finite tensor: as a parameter, as it is where it requires a gradient, or as a buffer."""
+        if not value.is_meta and not _checks.all_finite(value):
+            raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
+        if _checks.flag("learn", learn):
+            setattr(self, name, nn.Parameter(value.detach().clone().contiguous()))
+        else:
+            self.register_buffer(name, value if value.requires_grad else value.detach().clone().contiguous())
+
+    def pictures(self, name: str, x: Tensor, beside: Tensor | None = None, channels: int = 0) -> Tensor:
+        """``x`` if it is a batch of pictures of the device and precision of ``beside``; half precision is converted.
+
+        channels: the number of dimensions that a sample has before those of a picture.
+        """
+        _checks.tensor(name, x)
+        dims = self.picture_dims + channels
+        if x.dim() < dims or 0 in x.shape[x.dim() - dims :]:
+            wanted = ", ".join(["..."] + ["C"] * channels + [*self.axes[-self.picture_dims :]])
+            raise ValueError(
+                f"{self.product_name('forward' if name == 'x' else 'adjoint')} takes pictures ({wanted}) with at least "
+                f"one pixel, got {name} of shape {shape_text(x.shape)}"
+            )
+        if beside is None:
+            return x.float() if x.dtype in _HALF else x
+        _checks.same_device(name, x, beside)
+        real = beside.dtype.to_real()
+        if x.dtype in _HALF:
+            return x.to(real)
+        if x.dtype.to_real() != real:
+            raise TypeError(
+                f"{name} must have the precision of the {type(self).__name__}, {real}, got {x.dtype}: convert one with "
+                ".to()"
+            )
+        return x
+
+
+class Orthonormal(PictureOperator):
+    """A picture operator with AᴴA = I, such as an orthonormal transform."""
+
+    collapsed = True
+
+    def normal(self, x: Tensor) -> Tensor:
+        """X itself, as AᴴA = I."""
+        return x
+
+    def norm(self) -> float:
+        """1."""
+        return 1.0
+
+    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """b/(1 + ρ)."""
+        b = self.samples(b)
+        return b / (1 + rho_beside(rho, b))
+
+
+def samples_of(op: PictureOperator, x: Tensor, At_y: Tensor) -> tuple[Tensor, Tensor]:
+    """X and Aᴴy as an operator takes them. Where their types and shapes are the same one check does for both."""
+    x = op.samples(x)
+    return x, (At_y if At_y.shape == x.shape and At_y.dtype == x.dtype else op.samples(At_y))
+
+
+def require_fit(name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequence[int | str]) -> None:
+    """Refuses a tensor that holds something for each pixel or sample where ``shape`` does not broadcast to that of x.
+
+    A dimension of ``shape`` that is a name fits any.
+    """
+    sizes = zip(reversed(shape), reversed(x.shape), strict=False)
+    if len(shape) > x.dim() or not all(isinstance(size, str) or size in (1, of_x) for size, of_x in sizes):
+        raise ValueError(
+            f"{name} is {shape_text(value.shape)}, so {x_name} must have the shape {shape_text(('...', *shape))}, got "
+            f"{shape_text(x.shape)}"
+        )
+
+
+def with_axes_of(d: Tensor, x: Tensor, dims: int = 2) -> Tensor:
+    """A diagonal, (H, W) or one for each sample, with the leading axes of x in the second case."""
+    axes = x.shape[:-2]
+    return d if d.dim() == dims or d.shape[:-dims] == axes else d.expand(*axes, *d.shape[-dims:])
+
+
+def on_real_and_imaginary(product: object, x: Tensor) -> Tensor:
+    """A real linear map of real tensors, applied to the real and the imaginary part of a complex x in one call."""
+    assert callable(product)
+    if not x.is_complex():
+        found: Tensor = product(x)
+        return found
+    parts = product(torch.stack([x.real, x.imag]))
+    return torch.complex(parts[0], parts[1])

@@ -1,0 +1,154 @@
+"""Multiples of an operator, and the identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from .. import _checks
+from .linear_operator import LinearOperator
+from .solve import rho_beside
+
+
+class Scaled(LinearOperator, differentiable=True):
+    """c·A of an operator A and a number c, which ``c * A`` returns.
+
+    Args:
+        op: A.
+        factor: c, real or complex; a tensor of one value, to which gradients go; or a parameter, which learns.
+
+    Raises:
+        TypeError: ``op`` is no :class:`LinearOperator`, or ``factor`` no number.
+        ValueError: ``factor`` is a tensor of several values.
+    """
+
+    def __init__(self, op: LinearOperator, factor: complex | Tensor) -> None:
+        super().__init__()
+        if isinstance(op, Scaled) and not isinstance(op.factor, Tensor) and not isinstance(factor, Tensor):
+            op, factor = op.operator, op.factor * factor
+        self.operator: LinearOperator = require_operator(op)
+        if isinstance(factor, Tensor):
+            if factor.numel() != 1:
+                raise ValueError(
+                    f"the factor of an operator must be one number, got shape {_checks.shape_text(factor.shape)}"
+                )
+        elif isinstance(factor, bool) or not isinstance(factor, (int, float, complex)):
+            raise TypeError(f"the factor of an operator must be a number, got {_checks.shown(factor)}")
+        self.factor: Any
+        if isinstance(factor, Tensor) and not isinstance(factor, nn.Parameter):
+            self.register_buffer("factor", factor)
+        else:
+            self.factor = factor
+
+    @property
+    def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return self.operator.shape_in
+
+    @property
+    def shape_out(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return self.operator.shape_out
+
+    @property
+    def dims_in(self) -> int | None:
+        return self.operator.dims_in
+
+    @property
+    def dims_out(self) -> int | None:
+        return self.operator.dims_out
+
+    @property
+    def collapsed(self) -> bool:  # type: ignore[override]
+        """Whether that of A costs less than two products."""
+        return self.operator.collapsed
+
+    @property
+    def matrix(self) -> Tensor | None:  # type: ignore[override]
+        A = self.operator.matrix
+        return None if A is None else self._times(A)
+
+    def _times(self, value: Tensor, conjugate: bool = False) -> Tensor:
+        factor = self.factor
+        if isinstance(factor, Tensor):
+            return (factor.conj() if conjugate else factor).reshape(()) * value
+        return (factor.conjugate() if conjugate else factor) * value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """c·A x."""
+        return self._times(self.operator(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """c̄·Aᴴ y."""
+        return self._times(self.operator.adjoint(y), conjugate=True)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """|c|²·AᴴA x."""
+        return self._times(self._times(self.operator.normal(x)), conjugate=True)
+
+    def stated_norm(self) -> float | None:
+        """|c|·‖A‖, if a formula gives it."""
+        norm = self.operator.stated_norm()
+        return None if norm is None else abs(complex(self.factor)) * norm
+
+    def norm(self) -> float:
+        """|c|·‖A‖."""
+        return abs(complex(self.factor)) * self.operator.norm()
+
+    @property
+    def solves(self) -> bool:
+        return self.operator.solves
+
+    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """(|c|²AᴴA + ρI)⁻¹ b = (AᴴA + ρ/|c|² I)⁻¹ b/|c|², where A has a solve; of c = 0 it is b/ρ."""
+        square = abs(self.factor) ** 2
+        if not self.operator.solves or not float(square):
+            return super().solve(b, rho)
+        return self.operator.solve(b, rho / square) / square
+
+    def extra_repr(self) -> str:
+        return f"factor={complex(self.factor) if isinstance(self.factor, Tensor) else self.factor:.6g}"
+
+
+class Identity(LinearOperator, differentiable=True):
+    """The identity x ↦ x, for samples of any shape.
+
+    Args:
+        shape: of one sample, if it is to be stated.
+
+    Raises:
+        ValueError: ``shape`` is no shape.
+    """
+
+    def __init__(self, shape: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.shape_in = self.shape_out = None if shape is None else _checks.shape("shape", shape)
+
+    @property
+    def H(self) -> LinearOperator:
+        """The identity."""
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X itself."""
+        return x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Y itself."""
+        return y
+
+    def norm(self) -> float:
+        """1."""
+        return 1.0
+
+    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """b/(1 + ρ)."""
+        return b / (1 + rho_beside(rho, b))
+
+
+def require_operator(op: object) -> LinearOperator:
+    if not isinstance(op, LinearOperator):
+        raise TypeError(
+            f"an operator must be a fu.operators.LinearOperator, got {type(op).__name__}: use "
+            "fu.operators.as_operator(op)"
+        )
+    return op

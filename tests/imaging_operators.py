@@ -1,0 +1,205 @@
+"""The operators of imaging, one table for all of their tests: every boundary, kind of mask, size and option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import fastunroll as fu
+import torch
+from torch import Tensor
+
+lin = fu.operators
+Size = tuple[int, int]
+EACH = 2  # samples, where each has a kernel, mask or map of its own
+COILS = 3
+
+
+def random(dtype: torch.dtype, *shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(1))
+
+
+def real(dtype: torch.dtype, *shape: int) -> Tensor:
+    return random(dtype.to_real(), *shape)
+
+
+def positive(dtype: torch.dtype, *shape: int) -> Tensor:
+    return real(dtype, *shape).abs() / 4
+
+
+def binary(dtype: torch.dtype, *shape: int) -> Tensor:
+    return (real(dtype, *shape) > -0.3).to(dtype.to_real())
+
+
+def kernel(dtype: torch.dtype, *shape: int) -> Tensor:
+    """Positive in one half of the table, of both signs in the other: by the parity of a side."""
+    return positive(dtype, *shape) if shape[-1] % 2 else real(dtype, *shape) / 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """make: the operator for a dtype of x and a size of pictures. takes: the x for which it is defined.
+
+    sample: the shape of one sample of x. exact: whether its norm is ‖A‖ and no larger bound. each: whether each sample
+    has something of its own. slack: how much larger than ‖A‖ the norm may be.
+    """
+
+    make: Callable[[torch.dtype, Size], Any]
+    takes: str = "either"
+    sizes: tuple[Size, ...] = ((9, 7), (8, 12))
+    sample: Callable[[Size], tuple[int, ...]] = lambda size: size
+    exact: bool = False
+    each: bool = False
+    slack: float = 1.6
+
+    @property
+    def dtypes(self) -> list[torch.dtype]:
+        every = torch.float32, torch.float64, torch.complex64, torch.complex128
+        return [d for d in every if self.takes == "either" or d.is_complex == (self.takes == "complex")]
+
+    @property
+    def batches(self) -> list[tuple[int, ...]]:
+        return [(EACH,), (3, EACH)] if self.each else [(), (1,), (2, 3), (0,)]
+
+
+def blurs() -> dict[str, Case]:
+    cases = {}
+    for boundary in ("circular", "reflect", "constant", "valid"):
+        for name, shape in {"odd": (3, 5), "even": (4, 2), "of a row": (1, 3)}.items():
+            cases[f"Blur, {boundary}, {name} kernel"] = Case(
+                lambda dtype, size, b=boundary, s=shape: lin.Blur(kernel(dtype, *s), b), slack=2.5
+            )
+        cases[f"Blur, {boundary}, a kernel for each sample"] = Case(
+            lambda dtype, size, b=boundary: lin.Blur(kernel(dtype, EACH, 3, 3), b), each=True
+        )
+        cases[f"Blur, {boundary}, learned"] = Case(
+            lambda dtype, size, b=boundary: lin.Blur(kernel(dtype, 2, 3), b, learn=True), slack=2.5
+        )
+        cases[f"Blur, {boundary}, complex kernel"] = Case(
+            lambda dtype, size, b=boundary: lin.Blur(random(dtype, 3, 4), b), "complex", slack=2.5
+        )
+        cases[f"Blur, {boundary}, stated shape"] = Case(
+            lambda dtype, size, b=boundary: lin.Blur(kernel(dtype, 4, 4), b, shape=size),
+            exact=boundary == "circular", slack=2.5,
+        )  # fmt: skip
+    return cases
+
+
+def volume(size: Size) -> tuple[int, int, int]:
+    return 4, *size
+
+
+DYADIC = ((8, 12), (4, 4))
+OPERATORS: dict[str, Case] = {
+    **blurs(),
+    "Fourier": Case(lambda dtype, size: lin.Fourier(positive(dtype, *size)), "complex", exact=True),
+    "Fourier, not centred": Case(
+        lambda dtype, size: lin.Fourier(binary(dtype, *size), centered=False), "complex", exact=True
+    ),
+    "Fourier, columns": Case(lambda dtype, size: lin.Fourier(binary(dtype, size[1])), "complex", exact=True),
+    "Fourier, rows": Case(lambda dtype, size: lin.Fourier(binary(dtype, size[0], 1)), "complex", exact=True),
+    "Fourier, a mask for each sample": Case(
+        lambda dtype, size: lin.Fourier(binary(dtype, EACH, *size)), "complex", each=True, exact=True
+    ),
+    "Fourier, columns for each sample": Case(
+        lambda dtype, size: lin.Fourier(positive(dtype, EACH, 1, size[1])), "complex", each=True, exact=True
+    ),
+    "Fourier, learned": Case(
+        lambda dtype, size: lin.Fourier(positive(dtype, *size), learn=True), "complex", exact=True
+    ),
+    "Fourier, real": Case(lambda dtype, size: lin.Fourier(positive(dtype, *size), real=True), "real", exact=True),
+    "Fourier, real, not centred": Case(
+        lambda dtype, size: lin.Fourier(binary(dtype, *size), False, real=True), "real", exact=True
+    ),
+    "Fourier, real, columns": Case(
+        lambda dtype, size: lin.Fourier(positive(dtype, size[1]), real=True), "real", exact=True
+    ),
+    "Fourier, real, learned columns for each sample": Case(
+        lambda dtype, size: lin.Fourier(positive(dtype, EACH, 1, size[1]), real=True, learn=True),
+        "real",
+        each=True,
+        exact=True,
+    ),
+    "MultiCoilFourier": Case(
+        lambda dtype, size: lin.MultiCoilFourier(binary(dtype, *size), random(dtype, COILS, *size)), "complex"
+    ),
+    "MultiCoilFourier, columns, not centred, learned": Case(
+        lambda dtype, size: lin.MultiCoilFourier(
+            positive(dtype, size[1]), random(dtype, COILS, *size), False, learn_mask=True, learn_maps=True
+        ),
+        "complex",
+        slack=2.5,  # the largest weight and the largest sensitivity meet nowhere
+    ),
+    "MultiCoilFourier, a mask for each sample": Case(
+        lambda dtype, size: lin.MultiCoilFourier(binary(dtype, EACH, *size), random(dtype, COILS, *size)),
+        "complex",
+        each=True,
+    ),
+    "MultiCoilFourier, maps for each sample": Case(
+        lambda dtype, size: lin.MultiCoilFourier(binary(dtype, size[1]), random(dtype, EACH, COILS, *size)),
+        "complex",
+        each=True,
+    ),
+    "Mask": Case(lambda dtype, size: lin.Mask(binary(dtype, *size)), exact=True),
+    "Mask, learned": Case(lambda dtype, size: lin.Mask(positive(dtype, *size), learn=True), exact=True),
+    "Mask, complex": Case(lambda dtype, size: lin.Mask(random(dtype, *size)), "complex", exact=True),
+    "Mask, for each sample": Case(lambda dtype, size: lin.Mask(binary(dtype, EACH, *size)), each=True, exact=True),
+    "Downsample": Case(lambda dtype, size: lin.Downsample(2, kernel(dtype, 3, 3)), sizes=((8, 12), (6, 10)), slack=6),
+    "Downsample, stated shape": Case(
+        lambda dtype, size: lin.Downsample(3, kernel(dtype, 2, 3), shape=size), sizes=((9, 15), (6, 12)), exact=True
+    ),
+    "Downsample, reflect": Case(
+        lambda dtype, size: lin.Downsample(2, kernel(dtype, 3, 4), "reflect"), sizes=DYADIC, slack=8
+    ),
+    "Downsample, valid, learned": Case(
+        lambda dtype, size: lin.Downsample(2, kernel(dtype, 2, 2), "valid", learn=True),
+        sizes=((9, 7), (5, 13)),
+        slack=6,
+    ),
+    "Downsample, learned": Case(
+        lambda dtype, size: lin.Downsample(2, kernel(dtype, 3, 3), learn=True), sizes=((8, 12),), slack=6
+    ),
+    "Wavelet, haar": Case(lambda dtype, size: lin.Wavelet("haar"), sizes=DYADIC, exact=True),
+    "Wavelet, two levels": Case(lambda dtype, size: lin.Wavelet("db4", 2), sizes=DYADIC, exact=True),
+    "Wavelet, volumes": Case(lambda dtype, size: lin.Wavelet("sym4", 2, 3), sizes=DYADIC, sample=volume, exact=True),
+    "DCT": Case(lambda dtype, size: lin.DCT(), exact=True),
+    "DCT, volumes": Case(lambda dtype, size: lin.DCT(3), sizes=((3, 5), (2, 4)), sample=volume, exact=True),
+    "Blocks": Case(lambda dtype, size: lin.Blocks(3, shape=size), sizes=((9, 6), (12, 6)), exact=True),
+    "BlockDCT": Case(lambda dtype, size: lin.BlockDCT(4), sizes=((8, 8), (12, 12)), exact=True),
+    "Gradient": Case(lambda dtype, size: lin.Gradient(), slack=1.1),
+    "Gradient, stated shape": Case(lambda dtype, size: lin.Gradient(shape=size), exact=True),
+    "Gradient, volumes": Case(lambda dtype, size: lin.Gradient(3), sizes=((3, 5), (2, 4)), sample=volume, slack=1.3),
+    "Convolution": Case(
+        lambda dtype, size: lin.Convolution(real(dtype, COILS, 3, 2)), sample=lambda size: (COILS, *size), slack=1.3
+    ),
+    "Convolution, stride, learned": Case(
+        lambda dtype, size: lin.Convolution(real(dtype, COILS, 3, 5), 2, learn=True),
+        sizes=((4, 3), (5, 4)),
+        sample=lambda size: (COILS, *size),
+        slack=1.6,
+    ),
+    "Convolution, volumes": Case(
+        lambda dtype, size: lin.Convolution(real(dtype, 2, 2, 3, 2)),
+        sizes=((3, 4),),
+        sample=lambda size: (2, 3, *size),
+        slack=1.6,
+    ),
+    "Stack": Case(
+        lambda dtype, size: lin.Stack(lin.Blur(kernel(dtype, 3, 3)), lin.Mask(binary(dtype, *size))), slack=2
+    ),
+    "Blur of wavelet coefficients": Case(
+        lambda dtype, size: lin.Blur(kernel(dtype, 3, 3)) @ lin.Wavelet("db2", 2).H, sizes=DYADIC, slack=2
+    ),
+    "Fourier of cosine coefficients": Case(
+        lambda dtype, size: 0.5 * lin.Fourier(binary(dtype, *size)) @ lin.DCT().H, "complex", slack=2
+    ),
+}
+
+ALL = [(name, dtype, size) for name, case in OPERATORS.items() for dtype in case.dtypes for size in case.sizes]
+DOUBLE = [row for row in ALL if row[1] in (torch.float64, torch.complex128)]
+FIRST = [row for row in DOUBLE if row[2] == OPERATORS[row[0]].sizes[0]]  # in double precision, of one size
+
+
+def samples(case: Case, dtype: torch.dtype, size: Size, batch: tuple[int, ...]) -> Tensor:
+    return torch.randn(*batch, *case.sample(size), dtype=dtype)
