@@ -35,11 +35,13 @@ demo: $(if $(wildcard .venv/built),.venv/built,.venv/demo)
 test: .venv/built
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
+# The emulated kernels of devices run in one thread, beside the others. What threads share is the same for all sets.
 sanitize: .venv/tools
-	$(call sanitized,address,address$(comma)undefined,all,native_tests)
-	$(FRESH_IS_NAN)1 build/sanitize/address/native_tests
+	$(call sanitized,address,address$(comma)undefined,native,native_tests)
 	$(call sanitized,thread,thread,baseline,native_tests)
-	build/sanitize/thread/native_tests
+	$(FRESH_IS_NAN)1 build/sanitize/address/native_tests layerwise fused & \
+	$(FRESH_IS_NAN)1 build/sanitize/address/native_tests -layerwise -fused && \
+	build/sanitize/thread/native_tests && wait $$!
 
 # Builds $(4) in build/sanitize/$(1) with the sanitizers $(2), for the instruction sets $(3).
 comma := ,
@@ -58,7 +60,7 @@ runtime = $(shell $(CXX) -print-file-name=$(1))
 SANITIZED = OMP_NUM_THREADS=2 LD_PRELOAD="$(call runtime,libasan.so) $(call runtime,libstdc++.so.6)" $(FRESH_IS_NAN)0 \
   PYTHONPATH=$(CURDIR)/tests/sanitize FASTUNROLL_MODULE=$$(echo $(CURDIR)/build/sanitize/address/_fastunroll*.so)
 sanitize-python: .venv/built
-	$(call sanitized,address,address$(comma)undefined,all,_fastunroll)
+	$(call sanitized,address,address$(comma)undefined,native,_fastunroll)
 	$(SANITIZED) $(BIN)/python -m pytest -q tests/test_bad_input.py
 	cd tests && $(SANITIZED) $(CURDIR)/$(BIN)/python -m fuzz --calls 400 --deaths $(SEED:%=--seed %)
 
