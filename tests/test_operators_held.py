@@ -124,9 +124,8 @@ def test_something_for_each_sample(name: str, dtype: torch.dtype, size: Size) ->
     for A in (op, *stated, 0.5 * op, op @ lin.Identity(size)):
         one, several = (A(samples(case, dtype, size, lead)) for lead in ((EACH,), (3, EACH)))
         for solver in (solvers.fista, solvers.ista, solvers.admm):
-            options = (
-                {"rho": 0.5, "adaptive": False, "inner_iterations": 99} if solver is solvers.admm else {"step": 0.01}
-            )
+            own = {"rho": 0.5, "adaptive": False, "inner_iterations": 99} if solver is solvers.admm else {"step": 0.01}
+            options = own | {"iterations": 3}
             found = solver(A, several, 0.01, **options)
             assert found.shape == A.adjoint(several).shape
             wanted = torch.stack([solver(A, y, 0.01, **options) for y in several])
