@@ -18,6 +18,7 @@
 #include "bind_cuda.h"
 #include "bind_iterations.h"
 #include "bind_lasso.h"
+#include "bind_pictures.h"
 #include "bind_samples.h"
 #include "bind_spec.h"
 #include "bind_spectral.h"
@@ -339,6 +340,7 @@ PYBIND11_MODULE(_fastunroll, module) {
   bind_iterations(module);
   bind_soft_threshold(module);
   bind_samples(module);
+  bind_pictures(module);
   bind_spectral(module);
   bind_settings(module);
 }

@@ -64,7 +64,7 @@ def distance(found: Tensor, wanted: Tensor) -> float:
 
 
 def is_native(case: Case, arguments: Sequence[Tensor]) -> bool:
-    fits: Callable[..., bool] = spectral._fits_coils if case.coils else spectral._fits
+    fits: Callable[..., bool] = spectral.fits_coils if case.coils else spectral.fits
     return fits(*arguments)
 
 

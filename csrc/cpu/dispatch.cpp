@@ -144,6 +144,8 @@ FASTUNROLL_DISPATCH(spectrum_pack, Spectrum)
 FASTUNROLL_DISPATCH(fourier_filter, FourierFilter)
 FASTUNROLL_DISPATCH(sample_forward, SampleForward)
 FASTUNROLL_DISPATCH(sample_backward, SampleBackward)
+FASTUNROLL_DISPATCH(picture_forward, PictureForward)
+FASTUNROLL_DISPATCH(picture_backward, PictureBackward)
 
 const char* instruction_set() { return choice().set.load()->name; }
 const char* instruction_set_reason() { return choice().reason; }

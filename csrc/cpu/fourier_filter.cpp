@@ -4,26 +4,11 @@
 // are fewer images than threads: rows, then strips of columns, then rows. A strip or a group of rows is the same work
 // for whichever thread does it.
 #include "cpu/complex_pairs.h"
-#include "cpu/fourier_image.h"
-#include "cpu/spectrum.h"
-#include "cpu/threads.h"
+#include "cpu/filter_image.h"
 #include "cpu/workspace.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 namespace {
-
-// A batch of images as vectors of values of a row.
-template <class T> struct Pixels {
-  int64_t rows, width;  // in values
-  int64_t at(int64_t row, int64_t i) const { return row * width + i; }
-  // `whole` says whether the row goes on to the end of the vector; else it may end before.
-  template <int Whole> Vector<T> get(const T* image, int64_t row, int64_t i, Constant<Whole>) const {
-    return Whole ? load(image + at(row, i)) : load_some(image + at(row, i), width - i);
-  }
-  template <int Whole> void put(T* image, int64_t row, int64_t i, Vector<T> v, Constant<Whole>) const {
-    Whole ? store(image + at(row, i), v) : store_some(image + at(row, i), v, width - i);
-  }
-};
 
 template <class T> struct TakeImage {
   Pixels<T> pixels;
@@ -70,73 +55,6 @@ template <class T> struct GiveCoil {
   }
 };
 
-// What a thread works in: strips that a team may share, a line, and a column.
-template <class T> struct Scratch {
-  T *strips, *line, *column;
-};
-
-// The strip with column 0 of real images, whose two columns have separate factors: C[k] becomes a C[k] + b conj(C[-k]).
-template <class T, Multiplier Kind>
-void filter_column_0(const Fft<T>& down, T* strip, LaneGain<T, Kind> gain, const T* second, T* column) {
-  forward(down, strip);
-  for (int64_t p = 0; p < down.size; ++p) {
-    const int64_t frequency = down.frequencies[p], mirrored = down.positions[frequency ? down.size - frequency : 0];
-    const T re = strip[mirrored * point_size<T>], im = -strip[mirrored * point_size<T> + lanes<T>];
-    const T b_re = Kind == Multiplier::real ? second[p] : second[2 * p];
-    const T b_im = Kind == Multiplier::real        ? 0
-                   : Kind == Multiplier::conjugate ? -second[2 * p + 1]
-                                                   : second[2 * p + 1];
-    column[2 * p] = b_re * re - b_im * im;
-    column[2 * p + 1] = b_re * im + b_im * re;
-  }
-  multiply(strip, 0, down.size, gain);
-  for (int64_t p = 0; p < down.size; ++p) {
-    strip[p * point_size<T>] += column[2 * p];
-    strip[p * point_size<T> + lanes<T>] += column[2 * p + 1];
-  }
-  inverse(down, strip);
-}
-
-template <class T, Multiplier Kind, class Take, class Give>
-void filter_image(const FourierImage<T>& image, Team team, const Scratch<T>& scratch, const T* d, const Take& take,
-                  const Give& give) {
-  for (int64_t g = team.rank; g < image.groups; g += team.size) {
-    image.read_rows(g, take, scratch.line);
-    forward(image.along, scratch.line);
-    image.put_rows(g, scratch.line, scratch.strips);
-  }
-  team.wait();
-  constexpr int64_t parts = Kind == Multiplier::real ? 1 : 2;
-  const int64_t of_strip = parts * image.rows * lanes<T>;
-  for (int64_t s = team.rank; s < image.strips; s += team.size) {
-    T* strip = scratch.strips + s * image.strip_size;
-    const LaneGain<T, Kind> gain{d + s * of_strip};
-    if (s == 0 && image.is_folded())
-      filter_column_0(image.down, strip, gain, d + image.strips * of_strip, scratch.column);
-    else
-      filter(image.down, strip, gain);
-  }
-  team.wait();
-  for (int64_t g = team.rank; g < image.groups; g += team.size) {
-    image.get_rows(g, scratch.strips, scratch.line);
-    inverse(image.along, scratch.line);
-    image.write_rows(g, give, scratch.line);
-  }
-  team.wait();
-}
-
-// F is the transform of each row.
-template <class T, Multiplier Kind, class Take, class Give>
-void filter_rows(const FourierImage<T>& image, Team team, const Scratch<T>& scratch, const T* d, const Take& take,
-                 const Give& give) {
-  for (int64_t g = team.rank; g < image.groups; g += team.size) {
-    image.read_rows(g, take, scratch.line);
-    filter(image.along, scratch.line, PointGain<T, Kind>{d});
-    image.write_rows(g, give, scratch.line);
-  }
-  team.wait();
-}
-
 template <class T, Multiplier Kind> struct Batch {
   const FourierFilter<T>& p;
   const FourierImage<T>& image;
@@ -145,14 +63,11 @@ template <class T, Multiplier Kind> struct Batch {
   template <class Take, class Give>
   void apply(Team team, const Scratch<T>& scratch, int64_t sample, const Take& take, const Give& give) const {
     const T* d = p.spectrum.packed + sample / p.repeat % p.spectrum.count * packed_size;
-    if (p.spectrum.of_rows)
-      filter_rows<T, Kind>(image, team, scratch, d, take, give);
-    else
-      filter_image<T, Kind>(image, team, scratch, d, take, give);
+    filter_either<T, Kind>(image, team, scratch, p.spectrum.of_rows, d, take, give);
   }
 
   void operator()(Team team, const Scratch<T>& scratch, int64_t sample) const {
-    const Pixels<T> pixels{image.rows, image.is_real ? image.columns : 2 * image.columns};
+    const Pixels<T> pixels{image.rows, image.width()};
     const int64_t size = pixels.rows * pixels.width;
     const T *x = p.x + sample * size, *z = p.z ? p.z + sample * size : nullptr;
     T* y = p.y + sample * size;

@@ -40,6 +40,8 @@ template <class T> struct Kernels {
   void (*fourier_filter)(const FourierFilter<T>&);
   void (*sample_forward)(const SampleForward<T>&);
   void (*sample_backward)(const SampleBackward<T>&);
+  void (*picture_forward)(const PictureForward<T>&);
+  void (*picture_backward)(const PictureBackward<T>&);
 };
 
 struct InstructionSet {

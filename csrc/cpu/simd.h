@@ -104,6 +104,7 @@ template <class T> inline Vector<T> broadcast(T x) { return x - Vector<T>{}; }
 
 // a * b + c with one rounding, on every processor that has the instruction.
 template <class V> inline V multiply_add(V a, V b, V c);
+template <class V> inline V square_root(V v);
 // Bit i says that lane i is not zero; a NaN is not zero.
 template <class V> inline unsigned nonzero_bits(V v);
 
@@ -114,6 +115,8 @@ template <> inline Vector<float> multiply_add(Vector<float> a, Vector<float> b, 
 template <> inline Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<double> c) {
   return _mm512_fmadd_pd(a, b, c);
 }
+template <> inline Vector<float> square_root(Vector<float> v) { return _mm512_maskz_sqrt_ps(0xffff, v); }
+template <> inline Vector<double> square_root(Vector<double> v) { return _mm512_maskz_sqrt_pd(0xff, v); }
 // Moves a mask to a general register. GCC 12 may spill a mask in fewer bytes than it reads back.
 inline unsigned whole(unsigned mask) {
   __asm__("" : "+r"(mask));
@@ -132,6 +135,8 @@ template <> inline Vector<float> multiply_add(Vector<float> a, Vector<float> b, 
 template <> inline Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<double> c) {
   return _mm256_fmadd_pd(a, b, c);
 }
+template <> inline Vector<float> square_root(Vector<float> v) { return _mm256_sqrt_ps(v); }
+template <> inline Vector<double> square_root(Vector<double> v) { return _mm256_sqrt_pd(v); }
 template <> inline unsigned nonzero_bits(Vector<float> v) {
   return unsigned(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
 }
@@ -147,6 +152,11 @@ template <class V> inline V multiply_add(V a, V b, V c) {
 #else
   return a * b + c;
 #endif
+}
+template <class V> inline V square_root(V v) {
+  for (unsigned i = 0; i < sizeof(V) / sizeof(v[0]); ++i)
+    v[i] = sizeof(v[0]) == 4 ? __builtin_sqrtf(v[i]) : __builtin_sqrt(v[i]);
+  return v;
 }
 template <class V> inline unsigned nonzero_bits(V v) {
   unsigned bits = 0;

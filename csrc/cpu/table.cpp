@@ -29,6 +29,8 @@ template <class T> void spectrum_pack(const Spectrum<T>&);
 template <class T> void fourier_filter(const FourierFilter<T>&);
 template <class T> void sample_forward(const SampleForward<T>&);
 template <class T> void sample_backward(const SampleBackward<T>&);
+template <class T> void picture_forward(const PictureForward<T>&);
+template <class T> void picture_backward(const PictureBackward<T>&);
 
 #define FASTUNROLL_TEXT_(x) #x
 #define FASTUNROLL_TEXT(x) FASTUNROLL_TEXT_(x)
@@ -59,7 +61,9 @@ template <class T> constexpr Kernels<T> all() {
           spectrum_pack,
           fourier_filter,
           sample_forward,
-          sample_backward};
+          sample_backward,
+          picture_forward,
+          picture_backward};
 }
 
 extern const InstructionSet kernels;

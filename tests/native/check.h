@@ -80,6 +80,7 @@ void test_proximal_gradient();
 void test_ahead();
 void test_soft_threshold();
 void test_spectral();
+void test_pictures();
 void test_callers();
 void test_interruption();
 void test_primitives();

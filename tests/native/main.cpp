@@ -28,6 +28,7 @@ const Test tests[] = {
     {"ahead", test_ahead},
     {"soft_threshold", test_soft_threshold},
     {"spectral", test_spectral},
+    {"pictures", test_pictures},
     {"callers", test_callers},
     {"interruption", test_interruption},
     {"primitives", test_primitives},

@@ -13,10 +13,12 @@ from torch import Tensor
 from .. import _checks, ops
 from ..arrays import as_tensor
 from ..operators import Dense, LinearOperator
+from ..operators.pictures import PictureOperator
 from ..operators.products import batch_shape, has_shape_in
 from ..prox import L1, Kernel, NonNegativeL1, Proximal
 from ..schemes import ADMM, AMP, FISTA, HQS, ProximalGradient, Scheme
 from ..steps import AffineStep, DataStep, GradientStep, Values, listed
+from . import pictures
 
 LinearStep = AffineStep | GradientStep | DataStep
 _LINEAR_STEPS = AffineStep, GradientStep, DataStep
@@ -69,10 +71,17 @@ class Layers:
         """Whether A is (B, m, n), a matrix for every sample."""
         return type(self.first[0]) is Dense and len(self.first[0].own_batch) == 1
 
+    @property
+    def is_of_pictures(self) -> bool:
+        """Whether A is an operator on pictures."""
+        return isinstance(self.first[0], PictureOperator)
+
     def unsupported_reason(self) -> str | None:
         """Why there are no compiled layers for these pieces; None where there are."""
         if self.has_matrix_of_each_sample:
             return self._unsupported_reason_of_samples()
+        if self.is_of_pictures:
+            return pictures.unsupported_reason(self)
         if not self.is_dense:
             return f"{type(self.first[0]).__name__} is an operator without a matrix"
         if type(self.scheme) not in SCHEMES:
@@ -153,7 +162,7 @@ def _require_numbers(net: Layers, numbers: dict[str, list[Tensor]], y: Tensor) -
         _require_scalars(what, values, count, y)
     if kernel is not None:
         support_sizes(kernel, count)
-        if kernel.name == "nonnegative" and y.is_complex():
+        if kernel.name == "nonnegative" and y.is_complex() and not net.is_of_pictures:
             raise ValueError(f"{type(net.prox).__name__} is defined for real numbers, but y is {y.dtype}")
     if net.is_dense:
         m, n = net.sizes

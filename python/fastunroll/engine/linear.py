@@ -21,6 +21,17 @@ def at(values: Sequence[Any], k: int) -> Any:
     return values[min(k, len(values) - 1)]
 
 
+def separate(values: Sequence[Tensor]) -> list[Tensor]:
+    """Splits one tensor with the values of all layers into one tensor for each layer."""
+    return [*values[0].reshape(-1, 1)] if len(values) == 1 and values[0].numel() > 1 else [*values]
+
+
+def stacked(values: Sequence[Tensor], count: int) -> Tensor:
+    """The values of each layer as a row, (K, …), of one entry for all layers or one for each."""
+    rows = torch.stack([t.reshape(-1) for t in values])
+    return rows.expand(count, -1)
+
+
 class Matrix:
     """A matrix as an operator, for batches of samples (..., n)."""
 

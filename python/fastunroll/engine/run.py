@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,19 +15,24 @@ from ..operators.products import Products
 from ..products import product
 from ..schemes import FISTA
 from ..steps import AffineStep, DataStep, GradientStep
-from . import linear, stepwise
+from . import linear, pictures, stepwise
 from .layers import SCHEMES, Layers, support_sizes
 
 
 def run(
-    net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, *, keep: bool = False, segment: int = 0
-) -> tuple[Tensor, Tensor | None]:
+    net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, *, keep: bool = False, segment: int = 0,
+    wants_state: bool = True,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Returns the last layer, (..., n), or with ``keep`` all layers, (K, ..., n), and the second state.
 
-    segment: the number of layers between two outputs that are kept for gradients; 0 keeps all.
+    segment: the number of layers between two outputs that are kept for gradients; 0 keeps all. wants_state: whether
+        the second state is returned for sure.
     """
     if net.unsupported_reason() is not None:
         return _run_stepwise(net, y, x0, s0, keep, segment)
+    if net.is_of_pictures:
+        found = None if s0 is not None else _run_pictures(net, y, x0, keep, wants_state)
+        return _run_stepwise(net, y, x0, s0, keep, segment) if found is None else found
     if net.has_matrix_of_each_sample:
         if not is_batch_of_samples(y) or s0 is not None or segment:
             return _run_stepwise(net, y, x0, s0, keep, segment)
@@ -127,13 +131,8 @@ def _gains(net: Layers) -> list[Tensor]:
     of_prox = [factor for factor in factors if factor is not None]
     if not of_prox or not net.gain:
         return of_prox or net.gain
-    gain = _separate(net.gain)
+    gain = linear.separate(net.gain)
     return [linear.at(of_prox, k) * linear.at(gain, k) for k in range(max(len(of_prox), len(gain)))]
-
-
-def _separate(values: Sequence[Tensor]) -> list[Tensor]:
-    """Splits one tensor with the values of all layers into one tensor for each layer."""
-    return [*values[0].reshape(-1, 1)] if len(values) == 1 and values[0].numel() > 1 else [*values]
 
 
 def is_batch_of_samples(y: Tensor) -> bool:
@@ -144,9 +143,10 @@ def is_batch_of_samples(y: Tensor) -> bool:
 def _run_samples(net: Layers, y: Tensor, x0: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
     """Runs layers over a matrix for every sample, by their kernel: x, and the iterate before the last."""
     A, y = net.first[0].arguments(y=y)
-    step, theta = _stacked(net.step or [y.new_ones(())], net.count).flatten(), _stacked(net.theta, net.count)
+    step = linear.stacked(net.step or [y.new_ones(())], net.count).flatten()
+    theta = linear.stacked(net.theta, net.count)
     momenta: Any = net.scheme.beta if isinstance(net.scheme, FISTA) else None
-    beta = None if momenta is None else _stacked(_separate(momenta), net.count).flatten()
+    beta = None if momenta is None else linear.stacked(linear.separate(momenta), net.count).flatten()
     kernel = net.prox.kernel
     assert kernel is not None
     x = ops.sample_layers(A, y, x0, step, theta, beta, kernel.name, keep)
@@ -154,10 +154,19 @@ def _run_samples(net: Layers, y: Tensor, x0: Tensor | None, keep: bool) -> tuple
     return (x if keep else x[-1]), (x[-2] if len(x) > 1 else start)
 
 
-def _stacked(values: Sequence[Tensor], count: int) -> Tensor:
-    """The values of each layer as a row, (K, …), of one entry for all layers or one for each."""
-    rows = torch.stack([t.reshape(-1) for t in values])
-    return rows.expand(count, -1)
+def _run_pictures(
+    net: Layers, y: Tensor, x0: Tensor | None, keep: bool, wants_state: bool
+) -> tuple[Tensor, Tensor | None] | None:
+    """Runs layers over pictures by their kernel: x, and the iterate before the last. None if it does not take them.
+
+    It computes all layers again for gradients, as ``segment`` asks for.
+    """
+    of_state = wants_state and isinstance(net.scheme, FISTA)
+    x = pictures.run(net, y, x0, net.count if keep else min(net.count, 2) if of_state else 1)
+    if x is None:
+        return None
+    start = torch.zeros_like(x[-1]) if x0 is None else x0
+    return (x if keep else x[-1]), ((x[-2] if len(x) > 1 else start) if of_state else None)
 
 
 def _linear(net: Layers, y: Tensor, x0: Tensor | None) -> Any:
@@ -192,7 +201,7 @@ def _run_stepwise(
     net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
 ) -> tuple[Tensor, Tensor | None]:
     step, prox, scheme = _linear(net, y, x0), net.prox, net.scheme
-    scheme = replace(scheme, **{name: _separate(getattr(scheme, name)) for name in scheme.numbers})
-    shrink = stepwise.Shrink(lambda k, z, theta: prox.at_layer(k)(z, theta), net.theta, _separate(net.gain))
+    scheme = replace(scheme, **{name: linear.separate(getattr(scheme, name)) for name in scheme.numbers})
+    shrink = stepwise.Shrink(lambda k, z, theta: prox.at_layer(k)(z, theta), net.theta, linear.separate(net.gain))
     with own_precision(y):
         return stepwise.run(scheme, step, shrink, y, x0, s0, net.count, keep=keep, segment=segment)

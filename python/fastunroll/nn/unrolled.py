@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .. import _checks, ops
 from ..arrays import answered, is_array
 from ..computed_weights import ComputesLists
+from ..engine import pictures
 from ..engine.layers import Layers, Pieces, describe, require_batches
 from ..engine.run import Compiled, compiled, is_batch_of_samples, run
 from ..operators import Dense, LinearOperator, as_operator
@@ -48,8 +49,12 @@ class Unrolled(ComputesLists):
         log_step, log_theta, beta, …: a list for each number of the scheme, K parameters of shape (1,). Numbers that
             stay positive are kept as logarithms.
 
-    All layers run in one native call if A is a matrix and the scheme and the proximal operator are compiled. Otherwise
-    they run one by one in PyTorch. :meth:`explain` says which, and why.
+    All layers run in one native call if A is a matrix and the scheme and the proximal operator are compiled. They do
+    for pictures too: on the CPU, with ``ProximalGradient`` or ``FISTA``, a circular ``Blur``, ``Fourier``,
+    ``MultiCoilFourier`` or ``Mask`` that does not learn, and ``TotalVariation``, ``L1``, ``NonNegativeL1``, ``Box`` or
+    ``Identity``. One picture then passes all layers before the next one, and the backward pass computes its layers
+    again, so that memory does not grow with batch × layers. All other layers run one by one in PyTorch. :meth:`explain`
+    says which way a call goes, and why.
 
     Raises:
         TypeError: a piece is of another kind, or ``dtype`` is not real floating point.
@@ -145,7 +150,7 @@ class Unrolled(ComputesLists):
         if segment and keep:
             raise ValueError("checkpoint keeps few layers and return_layers all of them: use one or the other")
         net, y, x0, _ = require_batches(self._described(y, operator), y, x0, None)
-        return run(net, y, x0, None, keep=keep, segment=segment)[0]
+        return run(net, y, x0, None, keep=keep, segment=segment, wants_state=False)[0]
 
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
         """All layers by weights packed in an earlier call; None where arguments have to be checked or described."""
@@ -174,6 +179,8 @@ class Unrolled(ComputesLists):
         reason = net.unsupported_reason()
         if reason is None and net.has_matrix_of_each_sample and not is_batch_of_samples(y):
             reason = "with a matrix for every sample only real batches (B, m) on the CPU have kernels"
+        if reason is None and net.is_of_pictures:
+            reason = pictures.refused_reason(net.first[0], y)
         if reason is None and not ops.is_supported(y, complex_too=True):
             reason = f"there are no kernels for {y.dtype} on {y.device.type} devices"
         if reason is None:

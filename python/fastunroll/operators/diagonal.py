@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .._precision import own_precision
 from ..ops.spectral import fourier_diagonal, fourier_normal
-from .pictures import PictureOperator, samples_of, with_axes_of
+from .pictures import NormalParts, PictureOperator, samples_of, with_axes_of
 from .solve import rho_beside
 
 
@@ -27,6 +27,10 @@ class FourierDiagonal(PictureOperator):
         """AᴴA x = F⁻¹(h · F x): one transform and its inverse."""
         x = self.samples(x)
         return fourier_normal(x, with_axes_of(self.power(x), x))
+
+    def normal_parts(self, x: Tensor) -> NormalParts:
+        """AᴴA for pictures like x, as compiled layers take it."""
+        return NormalParts("fourier", with_axes_of(self.power(x), x))
 
     def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
         """AᴴA x − Aᴴy = F⁻¹(h · F x) − Aᴴy."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from ..arrays import as_tensor
-from .pictures import PictureOperator, require_fit, single
+from .pictures import NormalParts, PictureOperator, require_fit, single
 from .solve import rho_beside
 from .spectra import squared_modulus
 
@@ -73,6 +73,10 @@ class Mask(PictureOperator):
     def normal(self, x: Tensor) -> Tensor:
         """|m|² · x: (..., H, W)."""
         return squared_modulus(single(self.mask)) * self._samples("x", x)
+
+    def normal_parts(self, x: Tensor) -> NormalParts:
+        """AᴴA for pictures like x, as compiled layers take it."""
+        return NormalParts("weights", squared_modulus(single(self.mask)))
 
     @torch.no_grad()
     def norm(self) -> float:

@@ -11,7 +11,7 @@ from .._precision import own_precision
 from ..arrays import as_tensor
 from ..ops.spectral import coil_normal
 from .fourier import as_mask, mask_power
-from .pictures import PictureOperator, require_fit, samples_of, single, with_axes_of
+from .pictures import NormalParts, PictureOperator, require_fit, samples_of, single, with_axes_of
 from .spectra import fourier, inverse_fourier, kept, squared_modulus
 
 
@@ -125,6 +125,10 @@ class MultiCoilFourier(PictureOperator):
         """Σ_c conj(S_c) Fᴴ(m² · F(S_c x)): (..., H, W)."""
         x = self.samples(x)
         return coil_normal(x, self._maps(x), self._power(x))
+
+    def normal_parts(self, x: Tensor) -> NormalParts:
+        """AᴴA for pictures like x, as compiled layers take it."""
+        return NormalParts("fourier", self._power(x), self._maps(x))
 
     def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
         """AᴴA x − Aᴴy, in one call for all coils."""

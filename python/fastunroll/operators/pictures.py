@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,17 @@ from .linear_operator import LinearOperator, require_stated
 from .solve import rho_beside
 
 _HALF = (torch.float16, torch.bfloat16)
+
+
+class NormalParts(NamedTuple):
+    """What AᴴA v is made of, for compiled layers.
+
+    normal: ``"fourier"`` for F⁻¹ diag(h) F v, or with maps for its sum over coils; ``"weights"`` for h · v.
+    """
+
+    normal: str
+    h: Tensor
+    maps: Tensor | None = None
 
 
 class PictureOperator(LinearOperator):

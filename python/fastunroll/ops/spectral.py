@@ -78,7 +78,7 @@ def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None) -> 
     return _coils(x, maps, h, z)
 
 
-def _fits(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
+def fits(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
     """Whether the kernels take these images and this spectrum."""
     rows, columns = x.shape[-2:]
     width = columns if x.is_complex() else columns // 2 + 1
@@ -87,27 +87,27 @@ def _fits(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
         and cpu.is_fft_length(rows)
         and cpu.is_fft_length(columns)
         and d.shape[-2:] in ((rows, width), (1, width))
-        and _broadcasts(d.shape[:-2], x.shape[:-2])
+        and broadcasts(d.shape[:-2], x.shape[:-2])
         and real_dtype(d) == real_dtype(x)
         and d.device == x.device
         and (z is None or (z.shape == x.shape and z.dtype == x.dtype and z.device == x.device))
     )
 
 
-def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     """Whether a shape broadcasts to another one, which stays as it is."""
     return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
 
 
-def _fits_coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
+def fits_coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
     return (
         x.is_complex()
         and not h.is_complex()
-        and _fits(x, h, z)
+        and fits(x, h, z)
         and maps.dim() >= 3
         and maps.shape[-2:] == x.shape[-2:]
         and maps.shape[-3] > 0
-        and _broadcasts(maps.shape[:-3], x.shape[:-2])
+        and broadcasts(maps.shape[:-3], x.shape[:-2])
         and maps.dtype == x.dtype
         and maps.device == x.device
     )
@@ -119,13 +119,13 @@ def _fake(x: Tensor, *others: object) -> Tensor:
 
 @operator("fourier_filter(Tensor x, Tensor d, Tensor? z, bool adjoint) -> Tensor", _fake)
 def _fourier_filter(x: Tensor, d: Tensor, z: Tensor | None, adjoint: bool) -> Tensor:
-    require(is_supported_on_cpu(x, complex_too=True) and _fits(x, d, z), "fourier_filter")
+    require(is_supported_on_cpu(x, complex_too=True) and fits(x, d, z), "fourier_filter")
     return cpu.fourier_filter(x, d, z, adjoint)
 
 
 @operator("coil_normal(Tensor x, Tensor maps, Tensor h, Tensor? z) -> Tensor", _fake)
 def _coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
-    require(is_supported_on_cpu(x, complex_too=True) and _fits_coils(x, maps, h, z), "coil_normal")
+    require(is_supported_on_cpu(x, complex_too=True) and fits_coils(x, maps, h, z), "coil_normal")
     return cpu.coil_normal(x, maps, h, z)
 
 
@@ -200,14 +200,14 @@ _untraced_coils = untraced(_coil_normal, _save_coils, _coils_backward)
 
 def _filter(x: Tensor, d: Tensor, z: Tensor | None, adjoint: bool) -> Tensor:
     """F⁻¹ diag(d) F x − z, with conj(d) in the place of d if ``adjoint``."""
-    if is_batched(x, d, z) or not is_supported_on_cpu(x, complex_too=True) or not _fits(x, d, z):
+    if is_batched(x, d, z) or not is_supported_on_cpu(x, complex_too=True) or not fits(x, d, z):
         return _plain_filter(x, d.conj() if adjoint else d, z)
     return _call(_fourier_filter, _untraced_filter, cpu.fourier_filter, x, d, z, adjoint)
 
 
 def _coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
     supported = not is_batched(x, maps, h, z) and is_supported_on_cpu(x, complex_too=True)
-    if not supported or not _fits_coils(x, maps, h, z):
+    if not supported or not fits_coils(x, maps, h, z):
         return _plain_coils(x, maps, h, z)
     return _call(_coil_normal, _untraced_coils, cpu.coil_normal, x, maps, h, z)
 

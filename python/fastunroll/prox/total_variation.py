@@ -6,29 +6,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..reference_pictures import differences, total_variation
 from .proximal import Proximal
-
-
-def differences(x: Tensor) -> Tensor:
-    """D x: what each pixel lacks of its neighbour below and of its neighbour to the right; zero at the last ones.
-
-    (..., H, W) to (2, ..., H, W).
-    """
-    down, right = torch.zeros_like(x), torch.zeros_like(x)
-    down[..., :-1, :] = x[..., 1:, :] - x[..., :-1, :]
-    right[..., :-1] = x[..., 1:] - x[..., :-1]
-    return torch.stack([down, right])
-
-
-def differences_adjoint(p: Tensor) -> Tensor:
-    """Dᵀ p: (2, ..., H, W) to (..., H, W)."""
-    down, right = p
-    x = torch.zeros_like(down)
-    x[..., :-1, :] -= down[..., :-1, :]
-    x[..., 1:, :] += down[..., :-1, :]
-    x[..., :-1] -= right[..., :-1]
-    x[..., 1:] += right[..., :-1]
-    return x
 
 
 class TotalVariation(Proximal):
@@ -64,24 +43,10 @@ class TotalVariation(Proximal):
         if z.dim() < 2:
             raise ValueError(f"total variation is of pictures (..., H, W), got shape {_checks.shape_text(z.shape)}")
         theta = torch.as_tensor(theta, dtype=z.real.dtype if z.is_complex() else z.dtype, device=z.device)
-        p = q = torch.zeros_like(torch.stack([z, z]))
-        t = 1.0
-        for _ in range(self.inner_iterations):
-            found = _projected(q + differences(z - differences_adjoint(q)) / 8, theta)
-            following = (1 + (1 + 4 * t * t) ** 0.5) / 2
-            p, q, t = found, found + (t - 1) / following * (found - p), following
-        return z - differences_adjoint(p)
+        return total_variation(z, theta, self.inner_iterations)
 
     def value(self, x: Tensor) -> Tensor:
         return torch.linalg.vector_norm(differences(x), dim=0).flatten(1).sum(1)
 
     def extra_repr(self) -> str:
         return f"inner_iterations={self.inner_iterations}"
-
-
-def _projected(p: Tensor, theta: Tensor) -> Tensor:
-    """p, where it is longer than θ shortened to θ."""
-    square = p.abs().square().sum(0)
-    longer = square > theta * theta
-    length = torch.where(longer, square, torch.ones_like(square)).sqrt()  # no slope of √0
-    return torch.where(longer, p * (theta / length), p)

@@ -41,7 +41,7 @@ def repetition(shape: Sequence[int], batch_shape: Sequence[int]) -> tuple[int, i
     return math.prod(full[first:last]), math.prod(batch_shape[last:])
 
 
-def _packed(d: Tensor, is_real: bool, shape: tuple[int, int, int], of_rows: bool) -> Any:
+def packed(d: Tensor, is_real: bool, shape: tuple[int, int, int], of_rows: bool) -> Any:
     """The packed spectrum of d, which is cached while d does not change."""
 
     def pack() -> Any:
@@ -55,7 +55,7 @@ def _packed(d: Tensor, is_real: bool, shape: tuple[int, int, int], of_rows: bool
     return cached(("spectrum", is_real, shape, _fastunroll.instruction_set()), [d], pack)
 
 
-def _expanded(t: Tensor, batch_shape: Sequence[int], event: int) -> tuple[Tensor, int, int]:
+def expanded(t: Tensor, batch_shape: Sequence[int], event: int) -> tuple[Tensor, int, int]:
     """t with leading axes that repeat regularly, and how they do: :func:`repetition`."""
     found = repetition(t.shape[:-event], batch_shape)
     if found is None:
@@ -75,15 +75,15 @@ def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
 
 def _filter(x: Tensor, d: Tensor, z: Tensor | None, maps: Tensor | None, adjoint: bool) -> Tensor:
     *batch_shape, rows, columns = x.shape
-    d, count, repeat = _expanded(d, batch_shape, 2)
+    d, count, repeat = expanded(d, batch_shape, 2)
     of_rows = d.shape[-2] == 1
     coils, map_count, map_repeat = 0, 1, 1
     if maps is not None:
-        maps, map_count, map_repeat = _expanded(maps, batch_shape, 3)
+        maps, map_count, map_repeat = expanded(maps, batch_shape, 3)
         maps, coils = resolved(maps), maps.shape[-3]
     x, z = resolved(x), None if z is None else resolved(z)
     (y,) = empty([x.shape], x.dtype)
-    while not _packed(d, not x.is_complex(), (count, rows, columns), of_rows).apply(
+    while not packed(d, not x.is_complex(), (count, rows, columns), of_rows).apply(
         math.prod(batch_shape), torch.get_num_threads(), adjoint, repeat, (coils, map_count, map_repeat),
         (x.data_ptr(), address(z), address(maps), y.data_ptr()),
     ):  # fmt: skip

@@ -1,0 +1,94 @@
+#include "bind_pictures.h"
+
+#include <pybind11/stl.h>
+
+#include "bind_spec.h"
+#include "interruption.h"
+#include "packed_spectrum.h"
+
+namespace py = pybind11;
+using namespace fastunroll;
+
+namespace {
+
+// The layers by the names of their fields; the size and the type of the pictures are those of the spectrum, where there
+// is one.
+template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, const Fields& fields) {
+  Spectrum<T> spectrum{};
+  if (packed) {
+    spectrum = packed->get<T>();
+  } else {
+    spectrum.rows = fields.number<int64_t>("rows");
+    spectrum.columns = fields.number<int64_t>("columns");
+    spectrum.real_images = fields.number<bool>("real_images");
+  }
+  const PictureNormal<T> normal{spectrum,
+                                fields.array<const T>("weights"),
+                                fields.number<int64_t>("count"),
+                                fields.number<int64_t>("repeat"),
+                                fields.array<const T>("maps"),
+                                fields.number<int64_t>("coils"),
+                                fields.number<int64_t>("map_count"),
+                                fields.number<int64_t>("map_repeat")};
+  const PictureProx<T> prox{PicturePrior(fields.number<int>("prior")), T(fields.number<double>("low")),
+                            T(fields.number<double>("high")), fields.number<int64_t>("iterations")};
+  return {fields.number<int64_t>("batch"),
+          fields.number<int64_t>("layers"),
+          fields.number<int>("threads"),
+          normal,
+          prox,
+          fields.array<const T>("step"),
+          fields.array<const T>("theta"),
+          fields.array<const T>("beta"),
+          fields.array<const T>("z"),
+          fields.array<const T>("x0"),
+          Interruption::happened};
+}
+
+// Calls work(layers, fields, zero). Does nothing and returns false if the spectrum was packed for another instruction
+// set.
+template <class Work>
+bool with_layers(bool is_double, const PackedSpectrum* packed, const py::kwargs& given, const Work& work) {
+  if (packed && !packed->is_current()) return false;
+  const Fields fields(given);
+  const auto call = [&](auto zero) {
+    const auto call_native = work(layers_of<decltype(zero)>(packed, fields), fields, zero);
+    interruptibly([&] {
+      py::gil_scoped_release release;
+      call_native();
+    });
+  };
+  is_double ? call(0.0) : call(0.0f);
+  return true;
+}
+
+bool forward(bool is_double, const PackedSpectrum* packed, const py::kwargs& given) {
+  return with_layers(is_double, packed, given, [](const auto& layers, const Fields& fields, auto zero) {
+    using T = decltype(zero);
+    const PictureForward<T> p{layers, fields.number<int64_t>("kept"), fields.array<T>("x")};
+    return [p] { picture_forward(p); };
+  });
+}
+
+bool backward(bool is_double, const PackedSpectrum* packed, const py::kwargs& given) {
+  return with_layers(is_double, packed, given, [](const auto& layers, const Fields& fields, auto zero) {
+    using T = decltype(zero);
+    const PictureBackward<T> p{layers,
+                               fields.number<int64_t>("kept"),
+                               fields.array<const T>("grad"),
+                               fields.array<T>("to_z"),
+                               fields.array<T>("to_x0"),
+                               fields.array<T>("to_step"),
+                               fields.array<T>("to_theta"),
+                               fields.array<T>("to_beta")};
+    return [p] { picture_backward(p); };
+  });
+}
+
+}  // namespace
+
+// The spectrum of the normal operator, or None where it has weights; then the layers by their fields.
+void bind_pictures(py::module_& module) {
+  module.def("picture_forward", forward);
+  module.def("picture_backward", backward);
+}

@@ -1,0 +1,314 @@
+// All layers over pictures, and their gradient: one picture after another, so that it stays in the cache.
+//
+// The gradient computes the layers of a picture again, and keeps their results for that picture alone. A thread takes
+// one picture at a time. Threads share the pictures that are left at the end: bands of rows, of which each row is the
+// same work for whichever thread does it. Nothing depends on other pictures.
+#include "cpu/extrapolate.h"
+#include "cpu/normal.h"
+#include "cpu/picture_prox.h"
+#include "cpu/total_variation.h"
+#include "cpu/workspace.h"
+#include "fastunroll.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+namespace {
+
+// v = x + beta (x - before), or x without `before`.
+template <class T> struct Ahead {
+  const T *x, *before;
+  int64_t stride;
+  Vector<T> beta;
+  Vector<T> at(int64_t place) const {
+    const Vector<T> now = load(x + place);
+    return before ? ahead<T>(now, load(before + place), beta) : now;
+  }
+  template <class W> FASTUNROLL_INLINE Vector<T> operator()(int64_t row, int64_t i, W) const {
+    return at(row * stride + i);
+  }
+};
+
+// u = v - step (H v - z)
+template <class T> struct Descend {
+  Ahead<T> v;
+  Pixels<T> pixels;
+  const T* z;
+  Vector<T> step;
+  T* u;
+  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t row, int64_t i, Vector<T> product, W whole) const {
+    return multiply_add(-step, product - pixels.get(z, row, i, whole), v(row, i, whole));
+  }
+  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> value, W) const {
+    store(u + row * v.stride + i, value);
+  }
+};
+
+template <class T> struct Store {
+  T* to;
+  int64_t stride;
+  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t, int64_t, Vector<T> value, W) const { return value; }
+  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> value, W) const {
+    store(to + row * stride + i, value);
+  }
+};
+
+// What a thread of a team works in. The pictures, the strips of a transform and sums are the team's.
+template <class T> struct Room {
+  Team team;
+  Scratch<T> fourier;
+  T *variation, *kept;  // of total variation, and its q
+  T* own;               // a picture
+  T *coils, *pictures;  // a sum over coils; pictures one after another
+  double* sums;         // of the rows
+  bool asks;            // whether the thread may ask if the call is interrupted
+  int* is_stopped;
+};
+
+template <class T> struct Layers {
+  const PictureLayers<T>& p;
+  Grid<T> grid;
+  Normal<T> normal;
+  PixelProx<T> pixel_prox;
+  const T* momenta;  // of total variation
+
+  Layers(const PictureLayers<T>& layers, const Grid<T>& grid, const FourierImage<T>* image, const T* momenta)
+      : p(layers),
+        grid(grid),
+        normal{layers.normal, grid, image},
+        pixel_prox{layers.prox, !layers.normal.spectrum.real_images},
+        momenta(momenta) {}
+
+  bool has_variation() const { return p.prox.prior == PicturePrior::total_variation; }
+  bool prox_needs_input() const { return has_variation() || pixel_prox.needs_input(); }
+  T theta(int64_t k) const { return p.theta ? p.theta[k] : 0; }
+  int64_t values() const { return grid.rows * grid.width; }
+  T* picture(const Room<T>& room, int64_t i) const { return room.pictures + i * grid.size(); }
+  Band band(const Room<T>& room) const { return Band::of(room.team, grid.rows); }
+
+  // Whether the call ends here, for the whole team.
+  bool stops(const Room<T>& room) const {
+    if (room.asks && p.interrupted && p.interrupted()) __atomic_store_n(room.is_stopped, 1, __ATOMIC_RELAXED);
+    room.team.wait();
+    return __atomic_load_n(room.is_stopped, __ATOMIC_RELAXED);
+  }
+  void start(int64_t number, const Room<T>& room, T* x) const {
+    grid.copy_in(band(room), p.x0 ? p.x0 + number * values() : nullptr, x);
+    room.team.wait();
+  }
+  Ahead<T> ahead_of(int64_t k, const T* x, const T* before) const {
+    return {x, p.beta ? before : nullptr, grid.stride, broadcast(p.beta ? p.beta[k] : T(0))};
+  }
+  // u may take the place of `before`.
+  void gradient_step(int64_t k, int64_t number, const Room<T>& room, const T* x, const T* before, T* u) const {
+    const Ahead<T> v = ahead_of(k, x, before);
+    const Pixels<T> pixels{grid.rows, grid.width};
+    normal.apply(room.team, room.fourier, room.coils, number, v,
+                 Descend<T>{v, pixels, p.z + number * values(), broadcast(p.step[k]), u});
+  }
+  template <class Work> void with_variation(const Room<T>& room, const Work& work) const {
+    if (p.normal.spectrum.real_images)
+      work(TotalVariation<T, false>(grid, p.prox.iterations, momenta, room.variation));
+    else
+      work(TotalVariation<T, true>(grid, p.prox.iterations, momenta, room.variation));
+  }
+  // Layer k, from x and the iterate before, in whose place the next one may come. `u` is room for a picture.
+  void layer(int64_t k, int64_t number, const Room<T>& room, const T* x, const T* before, T* u, T* next) const {
+    gradient_step(k, number, room, x, before, has_variation() ? u : next);
+    if (has_variation())
+      with_variation(room, [&](auto variation) { variation.forward(band(room), u, next, theta(k)); });
+    else
+      pixel_prox.apply(grid, band(room), theta(k), next);
+    room.team.wait();
+  }
+  // From the gradient of x = P(u) to that of u, in its place. Returns the gradient of theta.
+  double prox_backward(int64_t k, const Room<T>& room, const T* u, const T* x, T* grad) const {
+    const Band rows = band(room);
+    if (has_variation()) {
+      with_variation(room, [&](auto variation) {
+        variation.keep(rows, u, theta(k), room.kept);
+        variation.backward(rows, grad, room.own, theta(k), room.kept, room.sums);
+      });
+      room.team.wait();
+      grid.each(rows, [&](int64_t row, int64_t c) { store(grid.at(grad, row, c), load(grid.at(room.own, row, c))); });
+    } else {
+      pixel_prox.backward(grid, rows, theta(k), pixel_prox.needs_input() ? u : x, grad, room.sums);
+    }
+    room.team.wait();
+    return (has_variation() ? 1 : -1) * total(room.sums, grid.rows);
+  }
+};
+
+template <class T>
+void forward_picture(const PictureForward<T>& p, const Layers<T>& of, const Room<T>& room, int64_t i) {
+  T *x = of.picture(room, 0), *other = of.picture(room, 1), *const u = of.picture(room, 2);
+  of.start(i, room, x);
+  for (int64_t k = 0; k < p.of.layers; ++k) {
+    if (of.stops(room)) return;
+    of.layer(k, i, room, x, k > 0 ? other : x, u, other);
+    T* const before = x;
+    x = other, other = before;
+    const int64_t place = k - (p.of.layers - p.kept);
+    if (place >= 0) of.grid.copy_out(of.band(room), x, p.x + (place * p.of.batch + i) * of.values());
+  }
+  room.team.wait();
+}
+
+// With the gradient u' of u: that of step is <u', z> - <H u', v>, of z step u', and of v u' - step H u'.
+template <class T>
+void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Room<T>& room, int64_t i) {
+  const Grid<T>& grid = of.grid;
+  const Band rows = of.band(room);
+  const int64_t layers = p.of.layers, batch = p.of.batch, values = of.values();
+  T *const grad = of.picture(room, 0), *const grad_before = of.picture(room, 1), *const u = of.picture(room, 2);
+  const auto x = [&](int64_t k) { return of.picture(room, 3 + (k > 0 ? k : 0)); };  // that layer k starts from
+  const auto write = [&](T* to, int64_t k, double value) {
+    if (to && room.team.rank == 0) to[k * batch + i] = T(value);
+  };
+  of.start(i, room, x(0));
+  for (int64_t k = 0; k < layers - of.prox_needs_input(); ++k) {
+    if (of.stops(room)) return;
+    of.layer(k, i, room, x(k), x(k - 1), u, x(k + 1));
+  }
+  grid.clear(rows, grad);
+  grid.clear(rows, grad_before);
+  for (int64_t k = layers - 1; k >= 0; --k) {
+    if (of.stops(room)) return;
+    const int64_t place = k - (layers - p.kept);
+    if (place >= 0) {
+      const T* from = p.grad + (place * batch + i) * values;
+      grid.each(rows, [&](int64_t row, int64_t c) {
+        T* const at = grid.at(grad, row, c);
+        store(at, load(at) + grid.get(from, row, c));
+      });
+    }
+    room.team.wait();
+    if (of.prox_needs_input()) of.gradient_step(k, i, room, x(k), x(k - 1), u);
+    write(p.theta, k, of.prox_backward(k, room, u, x(k + 1), grad));
+    of.normal.apply(room.team, room.fourier, room.coils, i, Ahead<T>{grad, nullptr, grid.stride, {}},
+                    Store<T>{u, grid.stride});
+    const T *z = p.of.z + i * values, *now = x(k), *before = x(k - 1);
+    T* const to_z = p.z ? p.z + i * values : nullptr;
+    const Ahead<T> v = of.ahead_of(k, now, before);
+    const Vector<T> step = broadcast(p.of.step[k]), beta = v.beta;
+    RowSums<T> to_step{room.sums}, to_beta{room.sums + grid.rows};
+    grid.each(rows, [&](int64_t row, int64_t c) {
+      const int64_t here = row * grid.stride + c;
+      const Vector<T> of_u = load(grad + here), product = load(u + here);
+      to_step.add(of_u, grid.get(z, row, c));
+      to_step.add(-product, v.at(here));
+      if (to_z) {
+        const Vector<T> sum = k + 1 < layers ? grid.get(to_z, row, c) : Vector<T>{};
+        grid.put(to_z, row, c, multiply_add(step, of_u, sum));
+      }
+      const Vector<T> of_v = multiply_add(-step, product, of_u);
+      store(grad + here, load(grad_before + here) + (v.before ? multiply_add(beta, of_v, of_v) : of_v));
+      if (v.before) {
+        to_beta.add(of_v, load(now + here) - load(before + here));
+        store(grad_before + here, -beta * of_v);
+      }
+      if (c + lanes<T> < grid.stride) return;
+      to_step.end_row(row);
+      to_beta.end_row(row);
+    });
+    room.team.wait();
+    write(p.step, k, total(room.sums, grid.rows));
+    write(p.beta, k, total(room.sums + grid.rows, grid.rows));
+  }
+  if (p.x0)  // which is the iterate before itself, too
+    grid.each(rows, [&](int64_t row, int64_t c) {
+      grid.put(p.x0 + i * values, row, c, load(grid.at(grad, row, c)) + load(grid.at(grad_before, row, c)));
+    });
+  room.team.wait();
+}
+
+// The momenta of total variation: (t - 1) / t+ with t+ = (1 + sqrt(1 + 4 t^2)) / 2, from t = 1 on.
+template <class T> void beck_teboulle(int64_t count, T* momenta) {
+  double t = 1;
+  for (int64_t i = 0; i < count; ++i) {
+    const double following = (1 + __builtin_sqrt(1 + 4 * t * t)) / 2;
+    momenta[i] = T((t - 1) / following);
+    t = following;
+  }
+}
+
+// Memory for each thread of a call.
+template <class T> struct Parts {
+  T* data;
+  int64_t size;
+  Parts(Workspace& memory, int64_t size, int threads) : data(memory.take<T>(size * threads)), size(size) {}
+  T* operator[](int thread) const { return data + thread * size; }
+};
+
+// Calls work(layers, room, number) for each picture, by a thread alone or by a team. `pictures`: how many the work
+// keeps. `goes_back`: whether it is the gradient.
+template <class T, class Work>
+void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, const Work& work) {
+  if (p.batch == 0) return;
+  const Spectrum<T>& size = p.normal.spectrum;
+  const Grid<T> grid{size.rows, size.real_images ? size.columns : 2 * size.columns};
+  const auto with_image = [&](const FourierImage<T>* image) {
+    constexpr int64_t least_work = 1 << 13;  // pixels for which another thread is worth its start
+    const int64_t most = p.batch * size.rows * size.columns / least_work + 1;
+    const int threads = int(most < p.threads ? most : p.threads);
+    const bool varies = p.prox.prior == PicturePrior::total_variation;
+    const int64_t iterations = varies ? p.prox.iterations : 0;
+    Workspace memory;
+    T* momenta = memory.take<T>(iterations);
+    beck_teboulle(iterations, momenta);
+    const Layers<T> layers(p, grid, image, momenta);
+    // For each thread a part of each.
+    const Parts<T> strips(memory, layers.normal.strips_size(), threads),
+        lines(memory, layers.normal.line_size(), threads), columns(memory, layers.normal.column_size(), threads),
+        coils(memory, layers.normal.sum_size(), threads),
+        variations(memory, varies ? TotalVariation<T, false>::memory_size(grid, iterations) : 0, threads),
+        kept(memory, goes_back && varies ? TotalVariation<T, false>::kept_size(grid, iterations) : 0, threads),
+        own(memory, goes_back && varies ? grid.size() : 0, threads), all(memory, pictures * grid.size(), threads);
+    const Parts<double> sums(memory, 2 * grid.rows, threads);
+    Queue queue;
+    const int64_t alone = p.batch / threads * threads;
+    int is_stopped = 0;
+    in_parallel(threads, [&](Team team) {
+      const int rank = team.rank;
+      const auto room = [&](Team of, int owner) {
+        return Room<T>{of,
+                       {strips[owner], lines[rank], columns[rank]},
+                       variations[rank],
+                       kept[rank],
+                       own[rank],
+                       coils[owner],
+                       all[owner],
+                       sums[owner],
+                       rank == 0,
+                       &is_stopped};
+      };
+      const Room<T> of_thread = room({0, 1, nullptr}, rank), of_team = room(team, 0);
+      for (int64_t number; !__atomic_load_n(&is_stopped, __ATOMIC_RELAXED) && queue.take(number, alone);)
+        work(layers, of_thread, number);
+      team.wait();
+      for (int64_t number = alone; number < p.batch; ++number) work(layers, of_team, number);
+    });
+  };
+  if (p.normal.weights) return with_image(nullptr);
+  const FourierImage<T> image(size.rows, size.columns, size.real_images);
+  with_image(&image);
+}
+
+}  // namespace
+
+template <class T> void picture_forward(const PictureForward<T>& p) {
+  for_pictures(p.of, 3, false, [&](const Layers<T>& layers, const Room<T>& room, int64_t number) {
+    forward_picture(p, layers, room, number);
+  });
+}
+
+template <class T> void picture_backward(const PictureBackward<T>& p) {
+  for_pictures(p.of, p.of.layers + 4, true, [&](const Layers<T>& layers, const Room<T>& room, int64_t number) {
+    backward_picture(p, layers, room, number);
+  });
+}
+
+template void picture_forward(const PictureForward<float>&);
+template void picture_forward(const PictureForward<double>&);
+template void picture_backward(const PictureBackward<float>&);
+template void picture_backward(const PictureBackward<double>&);
+
+}  // namespace fastunroll::FASTUNROLL_SET

@@ -1,0 +1,61 @@
+// Layers over pictures, and their gradient.
+#pragma once
+#include <cstdint>
+
+#include "spectrum.h"
+
+namespace fastunroll {
+
+// The normal operator H = A^H A: F^-1 diag(h) F with a real h, the sum of conj(S) F^-1 diag(h) F S over coils, or a
+// product with weights.
+template <class T> struct PictureNormal {
+  Spectrum<T> spectrum;  // packed, with the size and the type of the pictures
+  const T* weights;      // (count, rows, columns), a pair for each complex pixel, in the place of the spectrum; or null
+  int64_t count, repeat;  // picture b has weights or spectrum b / repeat % count
+  const T* maps;          // (map_count, coils, rows, columns), pairs; or null without coils
+  int64_t coils, map_count, map_repeat;
+};
+
+enum class PicturePrior { identity, soft, nonnegative, box, total_variation };
+
+// P: what lies outside [low, high] moves to its ends (box); the proximal operator of total variation, by `iterations`
+// of accelerated projected gradients.
+template <class T> struct PictureProx {
+  PicturePrior prior;
+  T low, high;
+  int64_t iterations;
+};
+
+// Layers x = P(v - step (H v - z)), v = x + beta (x - before). The first layer has before = x. Complex pictures are
+// pairs of T; P then shrinks their moduli.
+template <class T> struct PictureLayers {
+  int64_t batch, layers;
+  int threads;
+  PictureNormal<T> normal;
+  PictureProx<T> prox;
+  const T *step, *theta, *beta;  // (layers); theta is null where P has none, beta for zero
+  const T* z;                    // (batch, rows, columns): A^H y
+  const T* x0;                   // as z, or null for zero
+  bool (*interrupted)();         // as in Forward
+};
+
+template <class T> struct PictureForward {
+  PictureLayers<T> of;
+  int64_t kept;
+  T* x;  // (kept, batch, rows, columns): the last layers
+};
+
+// The gradients, from those of the layers that Forward keeps. The layers of a picture are computed again. The gradients
+// of step, theta and beta are those of each picture. One that nobody needs is null.
+template <class T> struct PictureBackward {
+  PictureLayers<T> of;
+  int64_t kept;
+  const T* grad;           // (kept, batch, rows, columns)
+  T *z, *x0;               // as what they are the gradients of
+  T *step, *theta, *beta;  // (layers, batch)
+};
+
+template <class T> void picture_forward(const PictureForward<T>&);
+template <class T> void picture_backward(const PictureBackward<T>&);
+
+}  // namespace fastunroll

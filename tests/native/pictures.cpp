@@ -1,0 +1,149 @@
+// Layers over pictures: memory, threads and the gradient, which is compared with differences of values.
+#include "check.h"
+#include "fastunroll.h"
+
+namespace fastunroll::testing {
+namespace {
+
+struct Shape {
+  int64_t rows, columns;
+  bool is_real, of_rows, has_weights;
+  int64_t batch, layers, coils;  // no coils: 0
+
+  int64_t parts() const { return is_real ? 1 : 2; }
+  int64_t values() const { return rows * columns * parts(); }
+  std::string text() const {
+    return std::to_string(rows) + "x" + std::to_string(columns) + (is_real ? " real" : " complex") +
+           (has_weights ? ", weights" : "") + (of_rows ? ", of rows" : "") + ", " + std::to_string(coils) + " coils";
+  }
+};
+
+template <class T> struct Problem {
+  Shape s;
+  PicturePrior prior;
+  int64_t kept;
+  Array<T> z, x0, d, packed, maps, step, theta, beta, weights;
+
+  Problem(const Shape& shape, PicturePrior prior) : s(shape), prior(prior), kept(shape.layers > 1 ? 2 : 1) {
+    Random random(uint64_t(s.rows * 1000 + s.columns));
+    z = random.normals<T>(s.batch * s.values(), 1);
+    x0 = random.normals<T>(int64_t(z.size()), 1);
+    const int64_t width = s.is_real ? s.columns / 2 + 1 : s.columns;
+    d = random.normals<T>(s.has_weights ? s.values() : (s.of_rows ? 1 : s.rows) * width, 0.5);
+    maps = random.normals<T>(2 * s.coils * s.rows * s.columns, 0.5);
+    for (Array<T>* numbers : {&step, &theta, &beta}) *numbers = random.normals<T>(s.layers, 0.2);
+    for (T& t : theta) t = T(std::abs(double(t)));
+    weights = random.normals<T>(kept * s.batch * s.values(), 1);  // of the results, in the loss
+  }
+
+  PictureLayers<T> layers(int threads) {
+    Spectrum<T> spectrum{1, s.rows, s.columns, s.is_real, false, s.of_rows, 1, d.data(), nullptr};
+    if (!s.has_weights) {
+      packed.assign(size_t(spectrum_packed_size(spectrum)), T(0));
+      spectrum.packed = packed.data();
+      spectrum_pack(spectrum);
+    }
+    const PictureNormal<T> normal{
+        spectrum, s.has_weights ? d.data() : nullptr, 1, 1, s.coils ? maps.data() : nullptr, s.coils, 1, 1};
+    const bool has_theta = prior != PicturePrior::identity && prior != PicturePrior::box;
+    return {s.batch,
+            s.layers,
+            threads,
+            normal,
+            {prior, T(-0.3), T(0.8), 3},
+            step.data(),
+            has_theta ? theta.data() : nullptr,
+            beta.data(),
+            z.data(),
+            x0.data(),
+            nullptr};
+  }
+
+  Array<T> found(int threads) {
+    Array<T> x(weights.size());
+    picture_forward<T>({layers(threads), kept, x.data()});
+    return x;
+  }
+  double loss() {
+    const Array<T> x = found(1);
+    double sum = 0;
+    for (size_t i = 0; i < x.size(); ++i) sum += double(x[i]) * double(weights[i]);
+    return sum;
+  }
+  // z, x0, step, theta, beta: those of numbers summed over the pictures.
+  Array<T> gradients(int threads) {
+    const PictureLayers<T> of = layers(threads);
+    Array<T> to_z(z.size()), to_x0(z.size()), numbers[3];
+    for (Array<T>& n : numbers) n.assign(size_t(s.layers * s.batch), T(0));
+    picture_backward<T>({of, kept, weights.data(), to_z.data(), to_x0.data(), numbers[0].data(),
+                         of.theta ? numbers[1].data() : nullptr, numbers[2].data()});
+    Array<T> all = to_z;
+    all.insert(all.end(), to_x0.begin(), to_x0.end());
+    for (const Array<T>& n : numbers)
+      for (int64_t k = 0; k < s.layers; ++k) {
+        T sum = 0;
+        for (int64_t b = 0; b < s.batch; ++b) sum += n[size_t(k * s.batch + b)];
+        all.push_back(sum);
+      }
+    return all;
+  }
+};
+
+// The gradient along a random direction of all arguments, by values.
+void compare_with_differences(Problem<double>& problem, const std::string& what) {
+  const Array<double> gradient = problem.gradients(1);
+  Array<double>* const arguments[] = {&problem.z, &problem.x0, &problem.step, &problem.theta, &problem.beta};
+  Random random(3);
+  Array<double> direction = random.normals<double>(int64_t(gradient.size()), 1);
+  double along = 0;
+  for (size_t i = 0; i < gradient.size(); ++i) along += gradient[i] * direction[i];
+  const auto moved = [&](double by) {
+    size_t at = 0;
+    for (Array<double>* argument : arguments)
+      for (double& value : *argument) value += by * direction[at++];
+  };
+  constexpr double least = 1e-7;
+  moved(least);
+  const double above = problem.loss();
+  moved(-2 * least);
+  const double below = problem.loss();
+  moved(least);
+  const double wanted = (above - below) / (2 * least);
+  CHECK(std::abs(along - wanted) <= 1e-4 * (1 + std::abs(wanted)), what + ": gradient");
+}
+
+template <class T> void compare(const Shape& shape, PicturePrior prior) {
+  const Settings restored;
+  for (const char* set : usable_sets()) {
+    use_instruction_set(set);
+    Problem<T> problem(shape, prior);
+    const std::string what = std::string("pictures ") + set + " " + type_name<T> + " " + shape.text() + ", prior " +
+                             std::to_string(int(prior));
+    const Array<T> x = problem.found(1), gradients = problem.gradients(1);
+    CHECK(same_bits(problem.found(3), x) && same_bits(problem.gradients(3), gradients), what + ": threads");
+    if constexpr (sizeof(T) == 8) compare_with_differences(problem, what);
+  }
+}
+
+}  // namespace
+
+void test_pictures() {
+  for (PicturePrior prior : {PicturePrior::identity, PicturePrior::soft, PicturePrior::nonnegative, PicturePrior::box,
+                             PicturePrior::total_variation}) {
+    const bool any = prior != PicturePrior::nonnegative && prior != PicturePrior::box;  // complex, too
+    for (bool is_real : {true, false}) {
+      if (!is_real && !any) continue;
+      for (bool of_rows : {false, true}) {
+        compare<double>({7, 18, is_real, of_rows, false, 4, 3, 0}, prior);
+        compare<float>({1, 1, is_real, of_rows, false, 2, 1, 0}, prior);
+      }
+      compare<double>({5, 9, is_real, false, true, 4, 2, 0}, prior);
+      compare<float>({33, 20, is_real, false, true, 2, 2, 0}, prior);
+    }
+    if (any) compare<double>({6, 10, false, false, false, 3, 2, 3}, prior);
+    compare<float>({99, 100, true, false, false, 4, 2, 0}, prior);  // threads share a picture
+    compare<float>({140, 85, true, false, true, 1, 3, 0}, prior);
+  }
+}
+
+}  // namespace fastunroll::testing

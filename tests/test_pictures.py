@@ -1,0 +1,278 @@
+"""All layers over pictures in one native call, against the same layers in PyTorch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from fastunroll import _fastunroll, ops
+from fastunroll.ops import PictureLayers
+from torch import Tensor
+
+LEARNED = "z", "x0", "step", "theta", "beta"
+PRIORS = "identity", "soft", "nonnegative", "box", "total_variation"
+REAL_PRIORS = "nonnegative", "box"
+# The normal operators of real and of complex pictures: the shape of h for pictures (B, H, W), and the number of coils.
+NORMALS: dict[str, tuple[bool, Any, int]] = {
+    "blur": (False, lambda B, H, W: (H, W // 2 + 1), 0),
+    "a blur for each picture": (False, lambda B, H, W: (B, H, W // 2 + 1), 0),
+    "rows": (False, lambda B, H, W: (1, W // 2 + 1), 0),
+    "weights": (False, lambda B, H, W: (H, W), 0),
+    "weights for each picture": (False, lambda B, H, W: (B, 1, W), 0),
+    "scan": (True, lambda B, H, W: (H, W), 0),
+    "a scan for each picture": (True, lambda B, H, W: (B, H, W), 0),
+    "columns": (True, lambda B, H, W: (1, W), 0),
+    "complex weights": (True, lambda B, H, W: (H, 1), 0),
+    "coils": (True, lambda B, H, W: (H, W), 3),
+    "coils, columns for each picture": (True, lambda B, H, W: (B, 1, W), 2),
+}
+CASES = [
+    (normal, prior) for normal, prior in product(NORMALS, PRIORS) if not (NORMALS[normal][0] and prior in REAL_PRIORS)
+]
+SHAPES = (1, 1, 1), (2, 1, 7), (2, 9, 1), (2, 3, 2), (3, 7, 10), (2, 18, 13), (1, 33, 35)
+
+
+def layers(
+    normal: str, prior: str, shape: tuple[int, int, int] = (2, 5, 6), count: int = 3, *, momentum: bool = True,
+    start: bool = True, iterations: int = 4, dtype: torch.dtype = torch.float64, seed: int = 0,
+) -> PictureLayers:  # fmt: skip
+    is_complex, of_h, coils = NORMALS[normal]
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*size: int, kind: torch.dtype = torch.float64) -> Tensor:
+        return torch.randn(*size, dtype=kind, generator=random)
+
+    pictures = torch.complex128 if is_complex else torch.float64
+    z, x0 = draw(*shape, kind=pictures), draw(*shape, kind=pictures)
+    h, maps = draw(*of_h(*shape)).abs(), draw(coils, *shape[1:], kind=pictures) / coils**0.5 if coils else None
+    numbers = 0.2 + 0.1 * draw(count).abs(), 0.3 + 0.1 * draw(count).abs(), draw(count) / 4
+    step, theta, beta = (t.to(dtype) for t in numbers)
+    z, x0, maps = (None if t is None else t.to(dtype.to_complex() if is_complex else dtype) for t in (z, x0, maps))
+    return PictureLayers(
+        z, x0 if start else None, h.to(dtype), maps, step, None if prior in ("identity", "box") else theta,
+        beta if momentum else None, "weights" if "weights" in normal else "fourier", prior, -0.4, 0.9, iterations,
+    )  # fmt: skip
+
+
+def learning(p: PictureLayers) -> PictureLayers:
+    found = {name: getattr(p, name) for name in LEARNED}
+    return p._replace(**{name: None if t is None else t.clone().requires_grad_() for name, t in found.items()})
+
+
+def leaves(p: PictureLayers) -> dict[str, Tensor]:
+    return {name: t for name in LEARNED if (t := getattr(p, name)) is not None}
+
+
+def gradients(x: Tensor, p: PictureLayers) -> dict[str, Tensor]:
+    weights = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    found = leaves(p)
+    loss = (x * weights.conj()).real.sum()
+    zero_without = {"allow_unused": True, "materialize_grads": True}
+    return dict(zip(found, torch.autograd.grad(loss, [*found.values()], **zero_without), strict=True))
+
+
+def assert_same_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float = 1e-9) -> None:
+    for name, a in found.items():
+        scale = max(float(wanted[name].abs().max()), 1.0)
+        torch.testing.assert_close(
+            a, wanted[name], rtol=0, atol=tolerance * scale, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.fixture(params=_fastunroll.compiled_instruction_sets())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = _fastunroll.instruction_set()
+    try:
+        _fastunroll.use_instruction_set(request.param)
+    except ValueError as error:
+        pytest.skip(str(error))
+    yield request.param
+    _fastunroll.use_instruction_set(before)
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize(("normal", "prior"), CASES)
+@pytest.mark.parametrize(("momentum", "start"), [(True, True), (True, False), (False, True)])
+def test_values_and_gradients(normal: str, prior: str, momentum: bool, start: bool) -> None:
+    for shape in SHAPES if momentum and start else SHAPES[4:5]:
+        p = layers(normal, prior, shape, momentum=momentum, start=start)
+        assert ops.fits_pictures(p)
+        native, plain = learning(p), learning(p)
+        x, wanted = ops.picture_layers(native, 3), ops.plain_picture_layers(plain)
+        torch.testing.assert_close(x, wanted, rtol=1e-11, atol=1e-12)
+        assert_same_gradients(gradients(x, native), gradients(wanted, plain))
+        last = learning(p)
+        x = ops.picture_layers(last)
+        torch.testing.assert_close(x, wanted[-1:], rtol=1e-11, atol=1e-12)
+        again = learning(p)
+        assert_same_gradients(gradients(x, last), gradients(ops.plain_picture_layers(again)[-1:], again))
+
+
+@pytest.mark.parametrize(("normal", "prior"), CASES)
+def test_single_precision(normal: str, prior: str) -> None:
+    p = layers(normal, prior, (2, 18, 13), dtype=torch.float32)
+    wide = layers(normal, prior, (2, 18, 13))
+    native, plain = learning(p), learning(wide)
+    x, wanted = ops.picture_layers(native), ops.plain_picture_layers(plain)[-1:]
+    torch.testing.assert_close(x.to(wanted.dtype), wanted, rtol=0, atol=2e-5)
+    found = {name: t.to(getattr(wide, name).dtype) for name, t in gradients(x, native).items()}
+    weights = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1)).to(wanted.dtype)
+    of = leaves(plain)
+    expected = torch.autograd.grad((wanted * weights.conj()).real.sum(), [*of.values()], materialize_grads=True)
+    assert_same_gradients(found, dict(zip(of, expected, strict=True)), 2e-4)
+
+
+@pytest.mark.parametrize(("normal", "prior"), CASES)
+def test_gradcheck(normal: str, prior: str) -> None:
+    p = learning(layers(normal, prior, (2, 3, 4), 2, iterations=3))
+    names = [*leaves(p)]
+
+    def run(*tensors: Tensor) -> Tensor:
+        return ops.picture_layers(p._replace(**dict(zip(names, tensors, strict=True))), 2)
+
+    inputs = [getattr(p, name) for name in names]
+    assert torch.autograd.gradcheck(run, inputs)
+    if NORMALS[normal][1](2, 3, 4)[0] != 2 and prior != "identity":
+        assert torch.autograd.gradgradcheck(run, inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("normal", "prior"), CASES)
+def test_a_picture_keeps_its_bits_in_every_batch(normal: str, prior: str, dtype: torch.dtype) -> None:
+    p = layers(normal, prior, (5, 99, 100), dtype=dtype)  # large enough for several threads to share a picture
+    threads, results = torch.get_num_threads(), []
+    each = p.h.dim() == 3
+    weights = torch.randn(2, *p.z.shape, dtype=p.z.dtype)
+    try:
+        for count, rows in ((1, slice(0, 5)), (3, slice(0, 5)), (2, slice(2, 3))):
+            torch.set_num_threads(count)
+            part = p._replace(z=p.z[rows], x0=p.x0[rows], h=p.h[rows] if each else p.h)
+            part = learning(part)
+            x = ops.picture_layers(part, 2)
+            results.append((x.detach(), *torch.autograd.grad(x, [part.z, part.x0], weights[:, rows])))
+    finally:
+        torch.set_num_threads(threads)
+    first, again, alone = results
+    for a, b, c in zip(first, again, alone, strict=True):
+        assert torch.equal(a, b)
+        here = a[:, 2:3] if a.dim() == 4 else a[2:3]
+        assert torch.equal(here, c)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("where", LEARNED)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_what_is_not_finite_shows(where: str, value: float, prior: str) -> None:
+    """Where pixels do not mix but by the prior, results are those of PyTorch to the last NaN."""
+    p = layers("weights", prior, (3, 6, 21))
+    if getattr(p, where) is None:
+        return
+    broken = p._replace(**{where: getattr(p, where).clone()})
+    getattr(broken, where).view(-1)[1] = value
+    found, wanted = ops.picture_layers(learning(broken), 3), ops.plain_picture_layers(broken)
+    torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("where", ["z", "x0"])
+@pytest.mark.parametrize(("normal", "prior"), CASES)
+def test_what_is_not_finite_stays_in_its_picture(normal: str, prior: str, where: str, value: float) -> None:
+    p = layers(normal, prior, (3, 7, 10))
+    broken = p._replace(**{where: getattr(p, where).clone()})
+    getattr(broken, where)[1, 2, 3] = value
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # the workspace of the broken picture goes to the next one
+        native, sound = learning(broken), learning(p)
+        x, wanted = ops.picture_layers(native), ops.picture_layers(sound)
+        found = torch.autograd.grad(x[:, ::2].abs().sum(), [native.z, native.x0])
+        expected = torch.autograd.grad(wanted[:, ::2].abs().sum(), [sound.z, sound.x0])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(x[:, ::2], wanted[:, ::2])
+    assert prior in REAL_PRIORS or not x[:, 1].isfinite().all()  # which make finite what is infinite
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a[::2], b[::2])
+
+
+def test_strides_and_postponed_signs() -> None:
+    p = layers("coils", "total_variation", (4, 9, 13))
+    moved = p._replace(
+        z=p.z.mT.contiguous().mT,
+        x0=p.x0.conj().clone().conj(),
+        maps=torch._neg_view(-p.maps),
+        step=p.step.flip(0).flip(0),
+    )
+    wanted = ops.plain_picture_layers(p)[-1:]
+    torch.testing.assert_close(ops.picture_layers(moved), wanted, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("normal", ["blur", "coils", "weights"])
+def test_an_empty_batch(normal: str) -> None:
+    p = learning(layers(normal, "total_variation", (0, 5, 6)))
+    x = ops.picture_layers(p, 2)
+    assert x.shape == (2, 0, 5, 6)
+    assert all(not g.any() for g in torch.autograd.grad(x.abs().sum(), [*leaves(p).values()]))
+
+
+@pytest.mark.usefixtures("_quiet_torch")
+@pytest.mark.parametrize("normal", ["blur", "columns", "coils", "weights"])
+def test_compiled_and_batched(normal: str) -> None:
+    p = learning(layers(normal, "total_variation"))
+    wanted = ops.plain_picture_layers(p)[-2:]
+    names, values = [*leaves(p)], [*leaves(p).values()]
+
+    def run(*tensors: Tensor) -> Tensor:
+        return ops.picture_layers(p._replace(**dict(zip(names, tensors, strict=True))), 2)
+
+    x = torch.compile(run, fullgraph=True, backend="aot_eager")(*values)
+    torch.testing.assert_close(x, wanted)
+    assert_same_gradients(gradients(x, p), gradients(wanted, p))
+    q = p._replace(**{name: t.detach() for name, t in leaves(p).items()})
+    many = torch.vmap(lambda z: ops.picture_layers(q._replace(z=z)))(torch.stack([q.z, 2 * q.z]))
+    torch.testing.assert_close(many[1], ops.plain_picture_layers(q._replace(z=2 * q.z))[-1:])
+    rows = torch.randn(2, *x.shape, dtype=x.dtype)
+    x = ops.picture_layers(p, 2)
+    (batched,) = torch.autograd.grad(x, [p.step], rows, is_grads_batched=True, retain_graph=True)
+    for row, found in zip(rows, batched, strict=True):
+        torch.testing.assert_close(found, torch.autograd.grad(x, [p.step], row, retain_graph=True)[0])
+
+
+def test_wrong_tensors_are_refused() -> None:
+    p = layers("blur", "total_variation")
+    wrong = [
+        p._replace(h=p.h[:, 1:]), p._replace(h=p.h.cfloat()), p._replace(x0=p.x0[:1]), p._replace(step=p.step[1:]),
+        p._replace(theta=None), p._replace(beta=p.beta.float()), p._replace(prior="other"), p._replace(iterations=0),
+        p._replace(normal="weights"), p._replace(z=p.z.half()),
+    ]  # fmt: skip
+    for given in wrong:
+        assert not ops.fits_pictures(given)
+        with pytest.raises(RuntimeError, match=r"fastunroll\.picture_layers: the shapes or dtypes"):
+            ops.picture_layers(given)
+    with pytest.raises(RuntimeError, match="picture_layers"):
+        ops.picture_layers(p, 4)
+
+
+MEMORY = """
+import fastunroll as fu, torch
+blur = fu.operators.Blur(torch.rand(5, 5) / 20)
+def peak(batch, layers):
+    net = fu.nn.Unrolled(fu.schemes.FISTA(), blur, fu.prox.TotalVariation(6), layers, step=0.5)
+    net(torch.rand(batch, 96, 96)).square().mean().backward()
+    return int(next(line for line in open("/proc/self/status") if "VmHWM" in line).split()[1])
+torch.set_num_threads(1)
+first = peak(8, 2)
+print(peak(8, 64) / first)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_does_not_grow_with_the_layers() -> None:
+    """The peak of a whole process that trains 2 layers and then 64. One by one, they would keep 3 GB."""
+    ratio = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+    assert float(ratio) < 1.2

@@ -1,0 +1,188 @@
+"""Networks over pictures: those that are one native call equal those that run layer by layer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import fastunroll as fu
+import pytest
+import torch
+from torch import Tensor
+
+lin = fu.operators
+SCHEMES = {"ProximalGradient": fu.schemes.ProximalGradient(), "FISTA": fu.schemes.FISTA()}
+SIZE = (9, 14)
+
+
+class OneByOne(fu.prox.Proximal):
+    """The same prior as another class, which is not compiled."""
+
+    def __init__(self, prior: fu.prox.Proximal) -> None:
+        super().__init__()
+        self.prior, self.has_threshold = prior, prior.has_threshold
+
+    def prox(self, z: Tensor, theta: Tensor) -> Tensor:
+        return self.prior.prox(z, theta)
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def mask(d: torch.dtype, *shape: int) -> Tensor:
+    return (random(*shape) > 0).to(d)
+
+
+# Each operator of a precision d, and whether its pictures are real, complex, or of either kind.
+OPERATORS: dict[str, tuple[Callable[[torch.dtype], Any], str]] = {
+    "Blur": (lambda d: lin.Blur(random(3, 4, dtype=d).abs() / 12), "either"),
+    "Blur, complex kernel": (lambda d: lin.Blur(random(3, 4, dtype=d.to_complex()) / 12), "complex"),
+    "Blur, a kernel for each sample": (lambda d: lin.Blur(random(3, 2, 3, dtype=d).abs() / 6), "either"),
+    "Fourier": (lambda d: lin.Fourier(mask(d, *SIZE)), "complex"),
+    "Fourier, not centred": (lambda d: lin.Fourier(random(*SIZE, dtype=d).abs(), centered=False), "complex"),
+    "Fourier, columns": (lambda d: lin.Fourier(mask(d, SIZE[1])), "complex"),
+    "Fourier, rows": (lambda d: lin.Fourier(mask(d, SIZE[0], 1)), "complex"),
+    "Fourier, a mask for each sample": (lambda d: lin.Fourier(mask(d, 3, *SIZE)), "complex"),
+    "Fourier, columns for each sample": (lambda d: lin.Fourier(mask(d, 3, 1, SIZE[1])), "complex"),
+    "Fourier, real": (lambda d: lin.Fourier(mask(d, *SIZE), real=True), "real"),
+    "Mask": (lambda d: lin.Mask(mask(d, *SIZE)), "either"),
+    "Mask, complex": (lambda d: lin.Mask(random(*SIZE, dtype=d.to_complex())), "complex"),
+    "Mask, one for each sample": (lambda d: lin.Mask(random(3, 1, SIZE[1], dtype=d).abs()), "either"),
+    "MultiCoilFourier": (
+        lambda d: lin.MultiCoilFourier(mask(d, SIZE[1]), random(2, *SIZE, dtype=d.to_complex()) / 2), "complex",
+    ),
+    "MultiCoilFourier, all for each sample": (
+        lambda d: lin.MultiCoilFourier(mask(d, 3, *SIZE), random(3, 2, *SIZE, dtype=d.to_complex()) / 2), "complex",
+    ),
+}  # fmt: skip
+PRIORS: dict[str, Callable[[], fu.prox.Proximal]] = {
+    "TotalVariation": lambda: fu.prox.TotalVariation(4),
+    "L1": fu.prox.L1,
+    "Identity": fu.prox.Identity,
+    "NonNegativeL1": fu.prox.NonNegativeL1,
+    "Box": lambda: fu.prox.Box(-0.1, 0.4),
+}
+CASES = [
+    (operator, prior, dtype)
+    for operator, (_, kind) in OPERATORS.items()
+    for prior in PRIORS
+    for dtype in (torch.float64, torch.float32, torch.complex128, torch.complex64)
+    if kind in ("either", "complex" if dtype.is_complex else "real")
+    and not (dtype.is_complex and prior in ("NonNegativeL1", "Box"))
+]
+
+
+def both(scheme: str, operator: str, prior: str, dtype: torch.dtype, layers: int = 3) -> tuple[Any, Any, Tensor]:
+    """A network in one native call, the same layer by layer, and measurements."""
+    A = OPERATORS[operator][0](dtype.to_real())
+    nets = [
+        fu.nn.Unrolled(SCHEMES[scheme], A, prox, layers, lam=0.05, step=0.4)
+        for prox in (PRIORS[prior](), OneByOne(PRIORS[prior]()))
+    ]
+    y = A(random(3, *SIZE, dtype=dtype, seed=1)).detach()
+    return nets[0], nets[1], y + random(*y.shape, dtype=y.dtype, seed=2) / 4
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("operator", "prior", "dtype"), CASES)
+def test_values_and_gradients(scheme: str, operator: str, prior: str, dtype: torch.dtype) -> None:
+    net, stepwise, y = both(scheme, operator, prior, dtype)
+    assert net.explain(y) == "All 3 layers run in one native call."
+    assert "OneByOne is not compiled for pictures" in stepwise.explain(y)
+    tolerance = 1e-9 if dtype.to_real() == torch.float64 else 5e-5
+    start = net.operator.adjoint(y)
+    for x0 in (None, start):
+        for keeps in (False, True):
+            given, measured = [None if x0 is None else x0.clone().requires_grad_(), y.clone().requires_grad_()], []
+            for of in (net, stepwise):
+                x = of(given[1], given[0], return_layers=keeps)
+                with torch.no_grad():
+                    torch.testing.assert_close(of(y, x0, return_layers=keeps), x, rtol=tolerance, atol=tolerance)
+                leaves = [t for t in [*given, *of.parameters()] if t is not None]
+                measured.append(
+                    [x, *torch.autograd.grad(x.abs().square().sum(), leaves, allow_unused=True, materialize_grads=True)]
+                )
+            for a, b in zip(*measured, strict=True):
+                scale = max(1.0, float(b.detach().abs().max()))
+                torch.testing.assert_close(a, b, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("operator", ["Fourier", "Mask", "Blur", "MultiCoilFourier"])
+def test_another_operator_for_a_call(operator: str) -> None:
+    """``net(y, operator=…)`` with a mask or kernel for each sample."""
+    names = [name for name in OPERATORS if name.startswith(f"{operator},") and "each sample" in name]
+    dtype = torch.complex128 if OPERATORS[operator][1] == "complex" else torch.float64
+    net, stepwise, _ = both("FISTA", operator, "TotalVariation", dtype)
+    for name in names:
+        other = OPERATORS[name][0](torch.float64)
+        y = other(random(3, *SIZE, dtype=dtype))
+        torch.testing.assert_close(net(y, operator=other), stepwise(y, operator=other), rtol=1e-10, atol=1e-11)
+
+
+def test_batches_of_any_shape() -> None:
+    net, stepwise, y = both("FISTA", "Blur", "TotalVariation", torch.float64)
+    for batch in (y[0], y.reshape(1, 3, *SIZE), y.reshape(3, 1, 1, *SIZE), y[:0]):
+        found = net(batch)
+        assert found.shape == batch.shape
+        torch.testing.assert_close(found, stepwise(batch), rtol=1e-10, atol=1e-11)
+
+
+def test_a_state_goes_on() -> None:
+    """A call with s0 continues another one."""
+    net, _, y = both("FISTA", "Fourier", "TotalVariation", torch.complex128)
+    pieces: dict[str, Any] = {
+        "linear": fu.steps.GradientStep(net.operator, step=0.3),
+        "prox": fu.prox.TotalVariation(4),
+    }
+    first = fu.unrolled(y, scheme=fu.schemes.FISTA([0.1, 0.2, 0.3]), theta=0.01, layers=3, return_state=True, **pieces)
+    x = fu.unrolled(y, scheme=fu.schemes.FISTA(0.4), theta=0.01, layers=1, x0=first[0], s0=first[1], **pieces)
+    whole = fu.unrolled(y, scheme=fu.schemes.FISTA([0.1, 0.2, 0.3, 0.4]), theta=0.01, layers=4, **pieces)
+    torch.testing.assert_close(x, whole, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.usefixtures("_quiet_torch")
+@pytest.mark.parametrize("operator", ["Blur", "Fourier, columns", "Mask", "MultiCoilFourier"])
+def test_what_torch_does_to_a_network(operator: str) -> None:
+    dtype = torch.complex128 if OPERATORS[operator][1] == "complex" else torch.float64
+    net, _, y = both("FISTA", operator, "TotalVariation", dtype)
+    wanted = net(y)
+    torch.testing.assert_close(torch.compile(net, backend="aot_eager")(y), wanted)
+    assert torch.equal(copy.deepcopy(net)(y), wanted)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(net(y), wanted)
+    torch.testing.assert_close(torch.vmap(net)(y.unsqueeze(0))[0], wanted)
+
+
+def test_why_layers_run_one_by_one() -> None:
+    blur, y = lin.Blur(random(3, 3).abs()), random(2, *SIZE)
+    fista, variation = fu.schemes.FISTA(), fu.prox.TotalVariation(2)
+
+    def reason(A: Any = blur, prior: Any = variation, scheme: Any = fista, data: Tensor = y) -> str:
+        net = fu.nn.Unrolled(scheme, A, prior, 2, step=0.1, dtype=torch.float64)
+        found: str = net.explain(data)
+        assert not found.startswith("All")
+        net(data)
+        return found
+
+    assert "the scheme PrimalDual is not compiled for pictures" in reason(scheme=fu.schemes.PrimalDual())
+    assert "of the linear steps of pictures only GradientStep(A) is compiled" in reason(scheme=fu.schemes.ADMM())
+    assert "the proximal operator Firm is not compiled for pictures" in reason(prior=fu.prox.Firm())
+    assert "of blurs only circular ones are compiled, and this one is 'reflect'" in reason(
+        lin.Blur(random(3, 3), "reflect")
+    )
+    assert "the compiled layers do not learn the Blur" in reason(lin.Blur(random(3, 3), learn=True))
+    assert "the operator Wavelet is not compiled" in reason(lin.Wavelet("haar", 1), data=random(2, 8, 8))
+    assert "a side of 37 pixels has a prime factor above 31" in reason(data=random(2, 37, 8))
+    with torch.no_grad():
+        net = fu.nn.Unrolled(fista, lin.Blur(random(3, 3), learn=True), variation, 2, step=0.1)
+        assert net.explain(y) == "All 2 layers run in one native call."
+
+
+def test_real_priors_refuse_complex_pictures() -> None:
+    scan = lin.Fourier(mask(torch.float64, *SIZE))
+    y = scan(random(2, *SIZE).cdouble())
+    for prior in (fu.prox.NonNegativeL1(), fu.prox.Box(0, 1)):
+        with pytest.raises(TypeError, match="z must be real"):
+            fu.nn.Unrolled(fu.schemes.FISTA(), scan, prior, 2, dtype=torch.float64)(y)
