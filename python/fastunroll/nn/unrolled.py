@@ -45,7 +45,7 @@ class Unrolled(nn.Module):
     Attributes:
         scheme, operator, prox: the pieces.
         log_step, log_theta, beta, …: a list for each number of the scheme, K parameters of shape (1,). Numbers that
-            stay positive are kept as logarithms.
+            stay positive are kept as logarithms. A proximal operator may have several thresholds θ.
 
     All layers run in one native call if A is a matrix and the scheme and the proximal operator are compiled. Otherwise
     they run one by one in PyTorch. :meth:`explain` says which, and why.
@@ -90,17 +90,19 @@ class Unrolled(nn.Module):
         self.operator = _own(operator)
         lam = _checks.not_negative("lam", lam)
         start = _step(self.operator) if step is None else _checks.positive("step", step)
-        values = scheme.starting_values(self.layers, lam, start)
+        values: dict[str, list[Any]] = {**scheme.starting_values(self.layers, lam, start)}
         if not prox.has_threshold:
             values.pop("theta", None)
+        if "theta" in values:
+            values["theta"] = [prox.at_layer(k).initial_threshold(t) for k, t in enumerate(values["theta"])]
         learned = values.keys() if learn is None else _names(learn, values)
         tensors = (*self.operator.parameters(), *self.operator.buffers())
         like = next((t for t in tensors if t.is_floating_point() or t.is_complex()), torch.empty(0))
         dtype, place = _checks.floating_dtype(dtype) or like.dtype.to_real(), _checks.device(device) or like.device
         for name, numbers in values.items():
-            logs = [math.log(v) if v > 0 else -math.inf for v in numbers] if name in _POSITIVE else numbers
-            entries = [nn.Parameter(torch.full((1,), v, dtype=dtype, device=place), name in learned) for v in logs]
-            setattr(self, _stored(name), nn.ParameterList(entries))
+            starts = [torch.as_tensor(v, dtype=torch.float64, device="cpu").reshape(-1) for v in numbers]
+            entries = [(v.log() if name in _POSITIVE else v).to(place, dtype) for v in starts]
+            setattr(self, _stored(name), nn.ParameterList(nn.Parameter(v, name in learned) for v in entries))
         self.numbers = tuple(values)
         self.tensors = ("operator", *map(_stored, values))
 
@@ -180,11 +182,15 @@ class Unrolled(nn.Module):
         return f"The {self.layers} layers run one by one in PyTorch, because {reason}."
 
     def layers_summary(self) -> Table:
-        """What each layer has learned: a table with a row for each layer, which prints as text."""
+        """What each layer has learned: a table with a row for each layer, which prints as text.
+
+        Several thresholds of a layer have a column each, theta[0], theta[1], ….
+        """
         with torch.no_grad():
             values = self.values()
         return Table(
-            {"layer": k, **{name: entries[k].item() for name, entries in values.items()}} for k in range(self.layers)
+            {"layer": k, **{key: v for name, entries in values.items() for key, v in _cells(name, entries[k])}}
+            for k in range(self.layers)
         )
 
     def values(self) -> dict[str, list[Tensor]]:
@@ -236,11 +242,18 @@ def _stored(name: str) -> str:
     return f"log_{name}" if name in _POSITIVE else name
 
 
+def _cells(name: str, numbers: Tensor) -> list[tuple[str, float]]:
+    """The numbers of a layer by the names of their columns."""
+    if numbers.numel() == 1:
+        return [(name, numbers.item())]
+    return [(f"{name}[{i}]", number) for i, number in enumerate(numbers.flatten().tolist())]
+
+
 def _kind(value: object) -> str:
     return f"the class {value.__name__}: call it" if isinstance(value, type) else type(value).__name__
 
 
-def _names(learn: Sequence[str], values: dict[str, list[float]]) -> set[str]:
+def _names(learn: Sequence[str], values: dict[str, list[Any]]) -> set[str]:
     given = (learn,) if isinstance(learn, str) else tuple(learn)
     for name in given:
         _checks.choice("learn", name, values)
