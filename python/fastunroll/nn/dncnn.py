@@ -80,9 +80,9 @@ class DnCNN(nn.Module):
 
     def forward(self, z: Tensor, sigma: Tensor | float | None = None) -> Tensor:
         """z without the noise that the network finds in it."""
-        pictures = as_channels(_checks.tensor("z", z), self.channels)
-        _checks.require_same_dtype_and_device(weight=self.convolutions[0].weight, z=pictures)
-        x = pictures
+        *inner, last = self.convolutions
+        x = pictures = as_channels(_checks.tensor("z", z), self.channels)
+        _checks.require_same_dtype_and_device(weight=last.weight, z=pictures)
         if self.noise_level != (sigma is not None):
             wrong = "takes sigma: give it" if self.noise_level else "takes no sigma: make it with noise_level=True"
             raise TypeError(f"a DnCNN with noise_level={self.noise_level} {wrong}")
@@ -92,7 +92,6 @@ class DnCNN(nn.Module):
                 raise ValueError(f"sigma must be one number, or one for each of {len(x)} pictures, got {len(level)}")
             x = torch.cat([x, level.expand(len(x), 1, *x.shape[-2:])], 1)
         x = x.contiguous(memory_format=torch.channels_last)
-        *inner, last = self.convolutions
         for convolution in inner:
             x = torch.relu(convolution(x))
         return from_channels(pictures - last(x), z)
