@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +83,8 @@ class DnCNN(nn.Module):
         """z without the noise that the network finds in it."""
         *inner, last = self.convolutions
         x = pictures = as_channels(_checks.tensor("z", z), self.channels)
-        _checks.require_same_dtype_and_device(weight=last.weight, z=pictures)
+        weight: Any = last.weight
+        _checks.require_same_dtype_and_device(weight=weight, z=pictures)
         if self.noise_level != (sigma is not None):
             wrong = "takes sigma: give it" if self.noise_level else "takes no sigma: make it with noise_level=True"
             raise TypeError(f"a DnCNN with noise_level={self.noise_level} {wrong}")
