@@ -201,30 +201,32 @@ def test_an_operator_without_some_measurements(name: str) -> None:
             assert op.norm() <= A.norm() * (1 + 1e-12)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda net, A: training.total((1, training.measurement_error(A)), (0.5, training.equivariance(net, A, "flip"))),
-        lambda net, A: training.sure(net, A, 0.3),
-        lambda net, A: training.splitting(net, A),
-    ],
-    ids=["equivariant imaging", "SURE", "splitting"],
-)
-def test_a_network_learns_without_truth(make: Callable[[Any, Any], training.Loss]) -> None:
-    """Denoising and inpainting of smooth pictures: the error falls, of which the loss knows nothing."""
+LEARNED: dict[str, Callable[[Any, Any], training.Loss]] = {
+    "SURE": lambda net, A: training.sure(net, A, 0.3 * A.mask),
+    "splitting": lambda net, A: training.splitting(net, A),
+    "equivariant imaging": lambda net, A: training.total(
+        (1, training.sure(net, A, 0.3 * A.mask)), (0.5, training.equivariance(net, A, "flip"))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_network_learns_without_truth(name: str) -> None:
+    """A scan with noise: the error falls, of which the loss knows nothing."""
     torch.manual_seed(0)
     x = torch.randn(8, 16, 16).cumsum(-1).cumsum(-2) / 16
-    A = lin.Mask((torch.rand(16, 16) < 0.8).float())
-    y = A(x + 0.3 * torch.randn_like(x))
-    net = fu.nn.Unrolled(fu.schemes.ProximalGradient(), A, fu.prox.FilterBank(8, 3), 4, lam=1e-3)
-    loss = make(net, A)
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.03)
+    A = lin.Fourier((torch.rand(16, 16) < 0.8).float(), real=True)
+    y = A(x)
+    y = y + 0.3 * (y != 0) * torch.randn_like(y)
+    net = fu.nn.Unrolled(fu.schemes.FISTA(), A, fu.prox.WaveletL1("haar", 2), 5, lam=1e-3)
+    loss = LEARNED[name](net, A)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
     before = (net(y) - x).square().mean().item()
     for _ in range(40):
         optimizer.zero_grad()
         loss(net(y), y, None).backward()
         optimizer.step()
-    assert (net(y) - x).square().mean().item() < 0.9 * before
+    assert (net(y) - x).square().mean().item() < 0.75 * before
 
 
 NET, A, Y, X = problem("blur")
