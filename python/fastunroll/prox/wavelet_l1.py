@@ -125,6 +125,9 @@ class _Moved(Proximal):
         super().__init__()
         self.prior, self.move = prior, move
 
+    def initial_threshold(self, theta: float) -> Tensor:
+        return self.prior.initial_threshold(theta)
+
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         found: Tensor = self.prior.moved(z, theta, self.move)
         return found
