@@ -14,7 +14,7 @@ from .._precision import own_precision
 from ..operators import as_operator
 from ..products import product
 from ..prox import Proximal
-from ..schemes import FISTA
+from ..schemes import FISTA, Scheme
 from ..steps import AffineStep, DataStep
 from . import linear, stepwise
 from .layers import SCHEMES, Layers, support_sizes
@@ -190,11 +190,15 @@ def _proximal(prox: Proximal, y: Tensor) -> Callable[[int, Tensor, Tensor], Tens
     return proximal
 
 
+def stepwise_pieces(net: Layers, y: Tensor) -> tuple[Scheme, Any, stepwise.Shrink]:
+    """The scheme, the linear step and the proximal step of layers as the stepwise engine calls them."""
+    scheme = replace(net.scheme, **{name: _separate(getattr(net.scheme, name)) for name in net.scheme.numbers})
+    return scheme, _linear(net), stepwise.Shrink(_proximal(net.prox, y), net.theta, _separate(net.gain))
+
+
 def _run_stepwise(
     net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
 ) -> tuple[Tensor, Tensor | None]:
-    step, scheme = _linear(net), net.scheme
-    scheme = replace(scheme, **{name: _separate(getattr(scheme, name)) for name in scheme.numbers})
-    shrink = stepwise.Shrink(_proximal(net.prox, y), net.theta, _separate(net.gain))
+    scheme, step, shrink = stepwise_pieces(net, y)
     with own_precision(y):
         return stepwise.run(scheme, step, shrink, y, x0, s0, net.count, keep=keep, segment=segment)
