@@ -79,7 +79,8 @@ def gradients(net: Any, y: Tensor, x: Tensor) -> list[Tensor]:
     weights = random(*x.shape, seed=2, dtype=x.dtype)
     names = [name for name, p in net.named_parameters() if p.requires_grad]
     leaves = [y, *(p for p in net.parameters() if p.requires_grad)]
-    of_y, *found = torch.autograd.grad((weights * x).real.sum() if x.is_complex() else (weights * x).sum(), leaves)
+    loss = (weights.conj() * x).sum().real if x.is_complex() else (weights * x).sum()
+    of_y, *found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
     by_name: dict[str, Tensor] = {}
     for name, g in zip(names, found, strict=True):
         key = name.rstrip("0123456789")

@@ -143,7 +143,9 @@ PRIORS: dict[str, Prior] = {
     ),
     "a function": Prior(lambda: prox.Denoiser(torch.tanh), tanh, thresholds=0),
 }
-SCHEMES = {"FISTA": schemes.FISTA(), "ADMM": schemes.ADMM(0.9), "HQS": schemes.HQS()}
+SCHEMES = {
+    "FISTA": schemes.FISTA(), "ADMM": schemes.ADMM(0.9), "HQS": schemes.HQS(), "VN": schemes.VariationalNetwork(),
+}  # fmt: skip
 FIELDS = [
     (name, field) for name, prior in PRIORS.items() for field in ("real", "complex") if prior.takes in ("either", field)
 ]
@@ -191,6 +193,10 @@ def by_hand(name: str, net: Any, y: Tensor) -> Tensor:
     x = before = dual = torch.zeros_like(A.adjoint(y))
     theta = values.get("theta", [torch.zeros(1, dtype=DOUBLE)] * LAYERS)
     for k in range(LAYERS):
+        if isinstance(net.scheme, schemes.VariationalNetwork):
+            slope = A.adjoint(A(x) - y)
+            x = formula(net.prox, k, x, theta[k]) - values["step"][k] * slope
+            continue
         if isinstance(net.scheme, schemes.FISTA):
             v = x + values["beta"][k] * (x - before)
             z = v - values["step"][k] * A.adjoint(A(v) - y)
@@ -338,6 +344,21 @@ def test_in_a_solver(name: str, field: str) -> None:
 def test_compiled(name: str, field: str) -> None:
     net, y = moved(network(name, field)), data(field)
     assert relative_error(torch.compile(net, backend="eager")(y), net(y)) < 1e-12
+
+
+def test_a_variational_network_is_the_varnet_of_k_space() -> None:
+    """With one coil, layers of pictures are the updates of k-space of the End-to-End VarNet."""
+    mask = (torch.rand(SIZE[1], generator=torch.Generator().manual_seed(1)) < 0.6).to(DOUBLE)
+    A, y = fu.operators.Fourier(mask), data("complex")
+    y = mask * y
+    network = randomised(fu.nn.DnCNN(2, 3, 3)).double()
+    net = moved(fu.nn.Unrolled(schemes.VariationalNetwork(), A, prox.Denoiser(network), LAYERS, dtype=DOUBLE))
+    k = y
+    F = fu.operators.Fourier(torch.ones(SIZE[1], dtype=DOUBLE))
+    for step in net.values()["step"]:
+        x = F.adjoint(k)
+        k = k - step * mask * (k - y) - F(x - network(x))
+    assert relative_error(net(y, x0=A.adjoint(y)), F.adjoint(k)) < 1e-12
 
 
 @pytest.mark.parametrize("name", [name for name, prior in PRIORS.items() if prior.takes != "complex"])
