@@ -24,7 +24,7 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = DOUBLE) -> Tensor:
 
 
 def matrix() -> Tensor:
-    return random(12, 9) / 4 + torch.eye(12, 9, dtype=DOUBLE)
+    return random(12, 9) / 8 + torch.eye(12, 9, dtype=DOUBLE)
 
 
 class Contraction(torch.nn.Module):
@@ -41,7 +41,7 @@ class Contraction(torch.nn.Module):
 OPERATORS: dict[str, Callable[[], Any]] = {
     "matrix": matrix,
     "complex matrix": lambda: matrix().to(torch.complex128) * (1 + 0.2j),
-    "a matrix for every sample": lambda: torch.stack([matrix(), 1.5 * matrix(), matrix().flip(0)]),
+    "a matrix for every sample": lambda: torch.stack([matrix(), 1.1 * matrix(), -matrix()]),
     "blur": lambda: fu.operators.Blur(torch.tensor([[0.1, 0.6, 0.1]], dtype=DOUBLE)),
     "scan": lambda: fu.operators.Fourier(0.5 + random(SIZE[1]).abs()),
 }
@@ -91,7 +91,7 @@ def gradients(net: Any, y: Tensor, x: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize(("scheme", "operator", "proximal"), PIECES)
 def test_the_fixed_point_and_its_gradient(scheme: str, operator: str, proximal: str) -> None:
     net, y = network(scheme, operator, proximal, None), data(operator).requires_grad_()
-    many = network(scheme, operator, proximal, 800)
+    many = network(scheme, operator, proximal, 250)
     if scheme == "FISTA":
         with torch.no_grad():
             for p in many.beta:
