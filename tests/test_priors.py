@@ -361,9 +361,10 @@ def test_a_variational_network_is_the_varnet_of_k_space() -> None:
     assert relative_error(net(y, x0=A.adjoint(y)), F.adjoint(k)) < 1e-12
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, prior in PRIORS.items() if prior.takes != "complex" and name != "a function"]
-)
+LEARNING = [name for name, prior in PRIORS.items() if prior.takes != "complex" and name != "a function"]
+
+
+@pytest.mark.parametrize("name", LEARNING)
 def test_it_learns(name: str) -> None:
     torch.manual_seed(0)
     x = torch.rand(6, *SIZE).cumsum(-1).cumsum(-2) / 40
