@@ -339,6 +339,21 @@ def test_in_a_solver(name: str, field: str) -> None:
     assert relative_error(found, net(y)) < 1e-10
 
 
+@pytest.mark.parametrize(("name", "field"), FIELDS)
+def test_transforms(name: str, field: str) -> None:
+    """Batches and gradients of torch.func."""
+    net, y = moved(network(name, field)), data(field).requires_grad_()
+    assert relative_error(torch.func.vmap(net)(y), net(y)) < 1e-12
+
+    def energy(y: Tensor) -> Tensor:
+        return net(y).abs().square().sum()
+
+    (wanted,) = torch.autograd.grad(energy(y), y)
+    assert relative_error(torch.func.grad(energy)(y.detach()), wanted) < 1e-12
+    of_samples = torch.func.vmap(torch.func.grad(energy))(y.detach())
+    assert relative_error(of_samples, wanted) < 1e-12
+
+
 @pytest.mark.usefixtures("_quiet_torch")
 @pytest.mark.parametrize(("name", "field"), FIELDS)
 def test_compiled(name: str, field: str) -> None:

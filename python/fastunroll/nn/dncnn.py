@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
-from ..prox.picture_channels import as_channels, from_channels
+from ..prox.picture_channels import as_channels, channels_last, from_channels
 
 
 class DnCNN(nn.Module):
@@ -93,7 +93,7 @@ class DnCNN(nn.Module):
             if len(level) not in (1, len(x)):
                 raise ValueError(f"sigma must be one number, or one for each of {len(x)} pictures, got {len(level)}")
             x = torch.cat([x, level.expand(len(x), 1, *x.shape[-2:])], 1)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         for convolution in inner:
             x = torch.relu(convolution(x))
         return from_channels(pictures - last(x), z)

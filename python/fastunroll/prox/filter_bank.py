@@ -9,7 +9,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from .. import _checks
 from .._checks import shape_text
 from ..operators.cosine import cosine_matrix
-from .picture_channels import levels_of
+from .picture_channels import channels_last, levels_of
 from .proximal import Proximal
 
 
@@ -86,7 +86,7 @@ class FilterBank(Proximal):
         parts = torch.stack([z.real, z.imag]) if z.is_complex() else z[None]
         _checks.require_same_dtype_and_device(filters=self.filters, z=parts)
         filters = self.filters[:, None]
-        c = conv2d(parts.reshape(-1, 1, *z.shape[-2:]), filters).contiguous(memory_format=torch.channels_last)
+        c = channels_last(conv2d(parts.reshape(-1, 1, *z.shape[-2:]), filters))
         clipped = _clipped(c.unflatten(0, (len(parts), -1)), self._thresholds(theta, z))
         found = conv_transpose2d(clipped.flatten(0, 1), filters).reshape(parts.shape)
         return z - (torch.complex(*found.to(parts.dtype).unbind()) if z.is_complex() else found[0])

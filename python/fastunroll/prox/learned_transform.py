@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
-from .picture_channels import as_channels, from_channels, levels_of
+from .picture_channels import as_channels, channels_last, from_channels, levels_of
 from .proximal import Proximal
 from .threshold import soft_threshold
 
@@ -88,7 +88,7 @@ class LearnedTransform(Proximal):
     def _pictures(self, z: Tensor) -> Tensor:
         pictures = as_channels(_checks.tensor("z", z), self.channels)
         _checks.require_same_dtype_and_device(weight=next(self.parameters()), z=pictures)
-        return pictures.contiguous(memory_format=torch.channels_last)
+        return channels_last(pictures)
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         pictures = self._pictures(z)
