@@ -75,68 +75,96 @@ template <class T> inline uint64_t rows_to_meet(const Rows<T>& x, int64_t r, int
   return x.masks && finite ? x.masks[r * x.words + q] & inside(q, depth) : inside(q, depth);
 }
 
-// sum += values[k] * row k of the block, for each k of the mask. The last block of a matrix that is not packed has
-// `left` columns.
+// sum += values[k] * row k of the block, for each k of the mask.
 template <Read How, class T>
-inline void accumulate(Vector<T>* sum, const T* values, uint64_t mask, const T* block, int64_t stride, int64_t left) {
+inline void accumulate(Vector<T>* sum, const T* values, uint64_t mask, const Block<T>& block) {
   for (; mask; mask &= mask - 1) {
     const int64_t k = __builtin_ctzll(mask);
     const Vector<T> value = broadcast(values[k]);
-    const T* row = block + k * stride;
+    const T* row = block.data + k * row_stride<How>(block);
 #pragma GCC unroll 8
-    for (int j = 0; j < panel_vectors; ++j) sum[j] = multiply_add(value, row_vector<How>(row, j, left), sum[j]);
+    for (int j = 0; j < panel_vectors; ++j)
+      sum[j] = multiply_add(value, row_vector<How>(row, j, block.columns), sum[j]);
   }
-}
-
-// Prefetches a part of `size` values with row r, while arithmetic runs.
-template <class T> inline void fetch_ahead(const T* data, int64_t size, int64_t r, int64_t rows) {
-  constexpr int64_t line = 64;
-  const int64_t lines = size * int64_t(sizeof(T)) / line;
-  for (int64_t i = lines * r / rows; i < lines * (r + 1) / rows; ++i)
-    __builtin_prefetch(reinterpret_cast<const char*>(data) + i * line);
 }
 
 template <Read How> struct Reading {
   static constexpr Read value = How;
 };
 
-// Calls work with the way to read a panel of `columns` columns.
-template <class T, class Work> inline void with_reading(const Factor<T>& w, int64_t columns, const Work& work) {
+// Calls work with the way to read a block.
+template <class T, class Work> inline void with_reading(const Factor<T>& w, const Block<T>& block, const Work& work) {
   if constexpr (sizeof(T) == 4)
     if (w.panels && w.bfloat16) return work(Reading<Read::bfloat16>());
-  if (columns < panel_width<T>)
+  if (block.columns < panel_width<T>)
     work(Reading<Read::cut>());
+  else if (block.stride == panel_width<T>)
+    work(Reading<Read::packed>());
   else
-    work(Reading<Read::whole>());
+    work(Reading<Read::in_place>());
 }
 
+// Prefetches the block after one, which follows in memory, a part with each of `steps` steps while arithmetic runs.
+class FetchAhead {
+ public:
+  template <class T>
+  FetchAhead(const Block<T>& block, int64_t steps)
+      : next_(reinterpret_cast<const char*>(block.data + block_rows * block.stride)),
+        end_(next_ + block_rows * block.stride * int64_t(sizeof(T))),
+        part_(blocks(end_ - next_, steps * line) * line) {}
+  void step() {
+    const char* const last = end_ - next_ < part_ ? end_ : next_ + part_;
+    for (; next_ < last; next_ += line) __builtin_prefetch(next_);
+  }
+
+ private:
+  static constexpr int64_t line = 64;
+  const char *next_, *end_;
+  int64_t part_;
+};
+
+struct FetchNothing {
+  void step() const {}
+};
+
+// Block q of panel p for all samples.
+template <Read How, class T, class Ahead, class Start, class Finish>
+inline void visit(const Block<T>& block, const Factor<T>& w, const Rows<T>& x, int64_t p, int64_t q, T* spill,
+                  Ahead ahead, const Start& start, const Finish& finish) {
+  constexpr int width = panel_width<T>;
+  const bool first = q == 0, last = (q + 1) * mask_bits >= w.depth;
+  const T* values = x.data + q * mask_bits;
+  for (int64_t r = 0; r < x.count; ++r, values += x.stride, spill += width) {
+    ahead.step();
+    Vector<T> sum[panel_vectors];
+    for (int j = 0; j < panel_vectors; ++j)
+      sum[j] = first ? start(r, p * width + j * lanes<T>) : load(spill + j * lanes<T>);
+    accumulate<How>(sum, values, rows_to_meet(x, r, q, w.depth, block.finite), block);
+    if (last)
+      finish.template store_at<panel_vectors>(r, p * width, sum);
+    else
+      for (int j = 0; j < panel_vectors; ++j) store(spill + j * lanes<T>, sum[j]);
+  }
+}
+
+// Weights that are near come in time by themselves.
 template <class T, class Start, class Finish>
 void product_masked(const Factor<T>& w, const Rows<T>& x, Range panels, const ProductScratch<T>& scratch,
                     const Start& start, const Finish& finish) {
-  constexpr int width = panel_width<T>;
-  const int64_t words = blocks(w.depth, mask_bits);
-  // The next block follows in memory. With fewer samples not all of it would be used, if it is near anyway.
-  const bool fetches = w.panels && (w.far || x.count >= 64);
   for (int64_t p = panels.first; p < panels.last; ++p) {
-    for (int64_t q = 0; q < words; ++q) {
-      const int64_t k = q * mask_bits, left = w.depth - k;
+    for (int64_t k = 0; k < w.depth; k += mask_bits) {
+      const int64_t left = w.depth - k;
       const Block<T> block = w.block(p, k, left < mask_bits ? left : mask_bits, scratch.buffer);
-      for (int64_t r = 0; r < x.count; ++r) {
-        if (fetches) fetch_ahead(block.data + block_rows * block.stride, block_rows * block.stride, r, x.count);
-        Vector<T> sum[panel_vectors];
-        T* spill = scratch.spill + r * width;
-        for (int j = 0; j < panel_vectors; ++j)
-          sum[j] = q ? load(spill + j * lanes<T>) : start(r, p * width + j * lanes<T>);
-        const T* values = x.data + r * x.stride + k;
-        const uint64_t mask = rows_to_meet(x, r, q, w.depth, block.finite);
-        with_reading(w, block.columns, [&](auto how) {
-          accumulate<decltype(how)::value>(sum, values, mask, block.data, block.stride, block.columns);
-        });
-        if (q + 1 < words)
-          for (int j = 0; j < panel_vectors; ++j) store(spill + j * lanes<T>, sum[j]);
+      with_reading(w, block, [&](auto how) {
+        constexpr Read read = decltype(how)::value;
+        const auto visit_all = [&](auto ahead) {
+          visit<read>(block, w, x, p, k / mask_bits, scratch.spill, ahead, start, finish);
+        };
+        if (w.panels && w.far)
+          visit_all(FetchAhead(block, x.count));
         else
-          finish.template store_at<panel_vectors>(r, p * width, sum);
-      }
+          visit_all(FetchNothing());
+      });
     }
   }
 }
@@ -161,7 +189,7 @@ inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const
         const Vector<T> value = broadcast(values[k]);
 #pragma GCC unroll 2
         for (int i = 0; i < Count; ++i) {
-          const T* row = block[i].data + (q * mask_bits + k) * block[i].stride;
+          const T* row = block[i].data + (q * mask_bits + k) * row_stride<How>(block[i]);
 #pragma GCC unroll 8
           for (int j = 0; j < panel_vectors; ++j)
             sum[i][j] = multiply_add(value, row_vector<How>(row, j, 0), sum[i][j]);
@@ -175,9 +203,9 @@ inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const
 // For a packed factor.
 template <class T, class Start, class Finish>
 void product_streamed(const Factor<T>& w, const Rows<T>& x, Range panels, const Start& start, const Finish& finish) {
-  with_reading(w, panel_width<T>, [&](auto how) {
+  with_reading(w, w.block(panels.first, 0, w.depth, nullptr), [&](auto how) {
     constexpr Read read = decltype(how)::value;
-    if constexpr (read != Read::cut) {
+    if constexpr (read == Read::packed || read == Read::bfloat16) {
       int64_t p = panels.first;
       for (; p + streamed_panels <= panels.last; p += streamed_panels)
         stream_panels<read, streamed_panels>(w, x, p, start, finish);
@@ -198,7 +226,7 @@ inline void dense_block(const Block<T>& panel, int64_t depth, int64_t offset, co
     for (int j = 0; j < count; ++j) sum[r][j] = start(first + r, column + j * lanes<T>);
   const T* values = x.data + first * x.stride;
   const T* row = panel.data + (How == Read::bfloat16 ? offset / 2 : offset);
-  for (int64_t k = 0; k < depth; ++k, row += panel.stride) {
+  for (int64_t k = 0; k < depth; ++k, row += row_stride<How>(panel)) {
     Vector<T> weights[count];
     for (int j = 0; j < count; ++j) weights[j] = row_vector<How>(row, j, panel.columns - offset);
 #pragma GCC unroll 6
@@ -223,7 +251,7 @@ void product_dense(const Factor<T>& w, const Rows<T>& x, Range panels, const Pro
         const int64_t first = x.count * g / groups;
         const auto block = [&](auto rows) {
           constexpr int count = decltype(rows)::value;
-          with_reading(w, panel.columns, [&](auto how) {
+          with_reading(w, panel, [&](auto how) {
             dense_block<count, decltype(how)::value>(panel, w.depth, c, x, first, p * width + c, start, finish);
           });
         };
@@ -261,8 +289,14 @@ template <class T> inline double density(const Rows<T>& x, int64_t depth) {
 }
 
 constexpr int64_t few_rows = 3;
-constexpr double streamed_below =
-    0.13;  // below this density, blocks have too few nonzeros to move accumulators for them
+
+// The density of x below which the product is streamed. Streaming reads only the rows of W that it needs, which pays if
+// W is far. It moves accumulators only once: that is no gain if there is a single block, and a small one otherwise
+// unless few samples pass over a block.
+template <class T> inline double streamed_below(const Factor<T>& w, const Rows<T>& x) {
+  constexpr int64_t some_rows = 8;
+  return w.far || w.depth <= mask_bits || x.count < some_rows ? 0.13 : 0.06;
+}
 
 // `above` is the density from which the dense kernel is faster.
 template <class T, class Start, class Finish>
@@ -270,7 +304,7 @@ void product(const Factor<T>& w, const Rows<T>& x, Range panels, const ProductSc
              const Start& start, const Finish& finish) {
   const bool few = x.count <= few_rows;
   const double share = few ? 0 : density(x, w.depth);
-  if (w.panels && (few || share < streamed_below))
+  if (w.panels && share < streamed_below(w, x))
     product_streamed(w, x, panels, start, finish);
   else if (!few && share > above)
     product_dense(w, x, panels, scratch, start, finish);

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.module import _has_any_global_hook
 
 from .. import _checks, arrays
 from .._checks import shape_text
@@ -32,6 +33,7 @@ def with_arrays(method: Method) -> Method:
             return arrays.answered(partial(method, self), x)
         return method(self, x)
 
+    product.bare = getattr(method, "bare", method)  # type: ignore[attr-defined]
     return product
 
 
@@ -58,7 +60,20 @@ def with_gradient(name: str, method: Method) -> Method:
                 return _recorded(self, name, method, x)
             return _result(self, name, method(self, x))
 
+    product.bare = method  # type: ignore[attr-defined]
     return product
+
+
+def bare(op: LinearOperator, name: str) -> Callable[[Tensor], Any]:
+    """The ``forward`` or ``adjoint`` as its class has written it, for tensors that require no gradient.
+
+    It is what users call where that does more: where the operator has hooks, is compiled, or has a method of its own.
+    """
+    called: Callable[[Tensor], Any] = op if name == "forward" else op.adjoint
+    hooks = op._forward_hooks, op._forward_pre_hooks, op._backward_hooks, op._backward_pre_hooks
+    if any(hooks) or _has_any_global_hook() or op._compiled_call_impl is not None or name in vars(op):
+        return called
+    return partial(getattr(type(op), name).bare, op)
 
 
 def learns(op: LinearOperator) -> bool:
