@@ -355,25 +355,18 @@ def test_transforms(name: str, field: str) -> None:
 
 
 @pytest.mark.usefixtures("_quiet_torch")
-@pytest.mark.parametrize(("name", "field"), FIELDS)
-def test_compiled(name: str, field: str) -> None:
+@pytest.mark.parametrize("name", PRIORS)
+def test_compiled(name: str) -> None:
+    field = "complex" if PRIORS[name].takes == "complex" else "real"
     net, y = moved(network(name, field)), data(field)
+    prior, theta = net.prox.at_layer(1), net.values().get("theta", [y.real.new_zeros(1)] * 2)[1]
+    assert relative_error(torch.compile(prior, backend="eager")(y, theta), prior(y, theta)) < 1e-12
+
+
+@pytest.mark.usefixtures("_quiet_torch")
+def test_a_compiled_network() -> None:
+    net, y = moved(network("filter bank", "real")), data("real")
     assert relative_error(torch.compile(net, backend="eager")(y), net(y)) < 1e-12
-
-
-def test_a_variational_network_is_the_varnet_of_k_space() -> None:
-    """With one coil, layers of pictures are the updates of k-space of the End-to-End VarNet."""
-    mask = (torch.rand(SIZE[1], generator=torch.Generator().manual_seed(1)) < 0.6).to(DOUBLE)
-    A, y = fu.operators.Fourier(mask), data("complex")
-    y = mask * y
-    network = randomised(fu.nn.DnCNN(2, 3, 3)).double()
-    net = moved(fu.nn.Unrolled(schemes.VariationalNetwork(), A, prox.Denoiser(network), LAYERS, dtype=DOUBLE))
-    k = y
-    F = fu.operators.Fourier(torch.ones(SIZE[1], dtype=DOUBLE))
-    for step in net.values()["step"]:
-        x = F.adjoint(k)
-        k = k - step * mask * (k - y) - F(x - network(x))
-    assert relative_error(net(y, x0=A.adjoint(y)), F.adjoint(k)) < 1e-12
 
 
 LEARNING = [name for name, prior in PRIORS.items() if prior.takes != "complex" and name != "a function"]

@@ -98,6 +98,22 @@ def test_networks_take_channels() -> None:
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in net.parameters())
 
 
+def test_a_variational_network_is_the_varnet_of_k_space() -> None:
+    """With one coil, layers of pictures are the updates of k-space of the End-to-End VarNet."""
+    mask = (random(11) > -0.5).double()
+    A, F = fu.operators.Fourier(mask), fu.operators.Fourier(torch.ones(11, dtype=DOUBLE))
+    y = mask * random(2, 9, 11, dtype=torch.complex128)
+    network = fu.nn.DnCNN(2, 3, 3, dtype=DOUBLE)
+    with torch.no_grad():
+        network.convolutions[-1].weight.normal_()  # type: ignore[operator,union-attr]
+    net = fu.nn.Unrolled(fu.schemes.VariationalNetwork(), A, prox.Denoiser(network), 3, step=0.7, dtype=DOUBLE)
+    k = y
+    for _ in range(3):
+        x = F.adjoint(k)
+        k = k - 0.7 * mask * (k - y) - F(x - network(x))
+    assert relative_error(net(y, x0=A.adjoint(y)), F.adjoint(k)) < 1e-12
+
+
 @pytest.mark.parametrize("residual", [True, False])
 def test_symmetry_loss(residual: bool) -> None:
     """It is the distance of F̃(F(u)) from u, and training on it makes F̃ the inverse of F."""
