@@ -222,11 +222,11 @@ def test_a_network_learns_without_truth(name: str) -> None:
     loss = LEARNED[name](net, A)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
     before = (net(y) - x).square().mean().item()
-    for _ in range(40):
+    for _ in range(20):
         optimizer.zero_grad()
         loss(net(y), y, None).backward()
         optimizer.step()
-    assert (net(y) - x).square().mean().item() < 0.75 * before
+    assert (net(y) - x).square().mean().item() < 0.85 * before
 
 
 NET, A, Y, X = problem("blur")
