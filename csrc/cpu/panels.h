@@ -167,4 +167,20 @@ template <class T> void pack(Factor<T>* w, int64_t count, T* memory, int threads
   for (int64_t i = 0; i < count; ++i) w[i].panels = memory + i * size;
 }
 
+template <Read How> struct Reading {
+  static constexpr Read value = How;
+};
+
+// Calls work with the way to read a block.
+template <class T, class Work> inline void with_reading(const Factor<T>& w, const Block<T>& block, const Work& work) {
+  if constexpr (sizeof(T) == 4)
+    if (w.panels && w.bfloat16) return work(Reading<Read::bfloat16>());
+  if (block.columns < panel_width<T>)
+    work(Reading<Read::cut>());
+  else if (block.stride == panel_width<T>)
+    work(Reading<Read::packed>());
+  else
+    work(Reading<Read::in_place>());
+}
+
 }  // namespace fastunroll::FASTUNROLL_SET

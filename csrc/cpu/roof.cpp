@@ -1,7 +1,7 @@
 // The peak speed of the machine, to compare kernels with: multiply-adds between registers, and multiply-adds with rows
 // of a block in the level-1 cache, which is how the masked product reads its weights.
 #include "cpu/kernels.h"
-#include "cpu/product.h"
+#include "cpu/product_masked.h"
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as modules
 
 from .. import _checks, arrays
 from .._checks import shape_text
@@ -70,8 +70,9 @@ def bare(op: LinearOperator, name: str) -> Callable[[Tensor], Any]:
     It is what users call where that does more: where the operator has hooks, is compiled, or has a method of its own.
     """
     called: Callable[[Tensor], Any] = op if name == "forward" else op.adjoint
-    hooks = op._forward_hooks, op._forward_pre_hooks, op._backward_hooks, op._backward_pre_hooks
-    if any(hooks) or _has_any_global_hook() or op._compiled_call_impl is not None or name in vars(op):
+    kinds = "forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks"
+    is_hooked = any(getattr(op, f"_{kind}") or getattr(modules, f"_global_{kind}") for kind in kinds)
+    if is_hooked or op._compiled_call_impl is not None or name in vars(op):
         return called
     return partial(getattr(type(op), name).bare, op)
 
