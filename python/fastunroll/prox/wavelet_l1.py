@@ -22,7 +22,7 @@ class WaveletL1(Proximal):
 
     **Shift.** Layer k of a network, and iteration k of ``fista``, ``ista`` and ``admm``, moves the grid of the wavelet
     by 0 to 2ᴸ − 1 pixels down and right before it shrinks (cycle spinning), so that the blocks of the grid average out.
-    The moves are a random sequence, which repeats after 1024 of them. ``seed`` determines it, so every call has the same
+    The moves are a random sequence, which repeats after 1024 of them. ``seed`` determines it: every call has the same
     moves, forward and backward. Iterates move around the solution and have no limit: use ``shift=False`` with a
     tolerance. ``prox`` by itself does not move the grid, and :meth:`value` is that of this grid.
 
