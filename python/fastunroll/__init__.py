@@ -1,7 +1,8 @@
 """Algorithm unrolling, fast: all layers of a network in one native call, forward and backward.
 
 The networks are in :mod:`fastunroll.nn`, the solvers they come from in :mod:`fastunroll.solvers`, linear operators in
-:mod:`fastunroll.operators`, and losses, with and without ground truth, in :mod:`fastunroll.losses`.
+:mod:`fastunroll.operators`, losses, with and without ground truth, in :mod:`fastunroll.losses`, and PSNR and SSIM in
+:mod:`fastunroll.metrics`.
 :mod:`fastunroll.sklearn`, for users of scikit-learn, is loaded when it is first used.
 """
 
@@ -11,7 +12,7 @@ from importlib.metadata import version as _version
 
 import torch as _torch  # noqa: F401  # first: the native module shares the OpenMP runtime that torch has loaded
 
-from . import convert, data, diagnostics, losses, nn, operators, prox, reference, schemes, solvers, training
+from . import convert, data, diagnostics, losses, metrics, nn, operators, prox, reference, schemes, solvers, training
 from ._backend import backend
 from .functional import gradient_step, ista_step
 from .prox import soft_threshold
@@ -41,6 +42,7 @@ __all__ = [
     "gradient_step",
     "ista_step",
     "losses",
+    "metrics",
     "nn",
     "operators",
     "prox",

@@ -158,7 +158,7 @@ class Plain(Batch):
             )
         v = self.extrapolated(x, before) if v is None else v
         moved = torch.sub(v, slope, alpha=self.step) if isinstance(self.step, float) else v - self.step * slope
-        return active.prox(moved, active.lam * self.rule.step)
+        return self.next_proximal_step(moved, active.lam * self.rule.step)
 
     def move(self) -> None:
         rule, x = self.rule, self.iterate
