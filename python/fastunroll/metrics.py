@@ -82,8 +82,8 @@ def ssim(x: Tensor, x_true: Tensor, data_range: float = 1.0, *, gaussian: bool =
     side = 2 * _RADIUS + 1 if gaussian else _UNIFORM
     if min(x.shape[-2:]) < side:
         raise ValueError(
-            f"pictures must have at least {side}x{side} pixels, the window of SSIM, got {shape_text(x.shape[-2:])}: give "
-            "larger pictures"
+            f"pictures must have at least {side}x{side} pixels, the window of SSIM, got {shape_text(x.shape[-2:])}: "
+            "give larger pictures"
         )
     unbiased = 1 if gaussian else _UNIFORM**2 / (_UNIFORM**2 - 1)
     with own_precision(x):

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from .._backend import backend
+from ..data import PictureError
 from ..nn import LISTA
 from . import photographs, report
 from .evaluation import Evaluation, speed
-from .photographs import ImageError
 from .sensing import Sensing
 from .training import BATCH, Budget, on_the_kkt_residual, on_the_truth, train
 
@@ -52,7 +52,7 @@ def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
     _require_writable(out)
     try:
         held_out = photographs.held_out() if images is None else photographs.from_folder(images)
-    except ImageError as error:
+    except PictureError as error:
         raise DemoError(str(error)) from error
     budgets = QUICK if quick else BUDGETS
     converged = 1000 if quick else 3000
