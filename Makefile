@@ -18,8 +18,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+# The module for development and the one in the wheel consist of the same kernels, which are compiled once for both.
+BUILD := --no-build-isolation --config-settings=build-dir=build/module
 # For development: every instruction set, the CUDA kernels emulated, and compiled for the GPU that is here if there is one.
-DEVELOPMENT := --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
+DEVELOPMENT := $(BUILD) --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
   --config-settings=cmake.define.FASTUNROLL_INSTRUCTION_SETS=all \
   --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=native
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
@@ -33,32 +35,32 @@ demo: $(if $(wildcard .venv/built),.venv/built,.venv/demo)
 test: .venv/built
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
+# The emulated kernels of devices run in one thread, beside the others. What threads share is the same for all sets.
 sanitize: .venv/tools
-	$(call native_tests,address,$(comma)undefined)
-	$(call native_tests,thread,,$(BASELINE))
+	$(call sanitized,address,address$(comma)undefined,native,native_tests)
+	$(call sanitized,thread,thread,baseline,native_tests)
+	$(FRESH_IS_NAN)1 build/sanitize/address/native_tests layerwise fused & \
+	$(FRESH_IS_NAN)1 build/sanitize/address/native_tests -layerwise -fused && \
+	build/sanitize/thread/native_tests && wait $$!
 
-# What threads share, and what a device is compared with, is the same for all instruction sets.
-BASELINE := -DFASTUNROLL_INSTRUCTION_SETS=baseline
-# Fresh memory is made to hold NaN, which shows where it is used as it is.
+# Builds $(4) in build/sanitize/$(1) with the sanitizers $(2), for the instruction sets $(3).
 comma := ,
-define native_tests
+define sanitized
 	$(BIN)/cmake -S . -B build/sanitize/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
-	  -DFASTUNROLL_TESTS=ON -DFASTUNROLL_SANITIZE=$(1)$(2) $(or $(3),-DFASTUNROLL_INSTRUCTION_SETS=all)
-	$(BIN)/cmake --build build/sanitize/$(1)
-	ASAN_OPTIONS=malloc_fill_byte=255:max_malloc_fill_size=1000000000 build/sanitize/$(1)/native_tests
+	  -DFASTUNROLL_TESTS=ON -DFASTUNROLL_SANITIZE=$(2) -DFASTUNROLL_INSTRUCTION_SETS=$(3) \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	$(BIN)/cmake --build build/sanitize/$(1) --target $(4)
 endef
+
+# Fresh memory is made to hold NaN, which shows where it is used as it is.
+FRESH_IS_NAN := ASAN_OPTIONS=malloc_fill_byte=255:max_malloc_fill_size=1000000000:detect_leaks=
 
 # The interpreter has no sanitizers: their runtime comes first, and with it what throws exceptions.
 runtime = $(shell $(CXX) -print-file-name=$(1))
-SANITIZED = OMP_NUM_THREADS=2 LD_PRELOAD="$(call runtime,libasan.so) $(call runtime,libstdc++.so.6)" \
-  ASAN_OPTIONS=detect_leaks=0:malloc_fill_byte=255:max_malloc_fill_size=1000000000 \
-  PYTHONPATH=$(CURDIR)/tests/sanitize FASTUNROLL_MODULE=$$(echo $(CURDIR)/build/sanitize-python/_fastunroll*.so)
+SANITIZED = OMP_NUM_THREADS=2 LD_PRELOAD="$(call runtime,libasan.so) $(call runtime,libstdc++.so.6)" $(FRESH_IS_NAN)0 \
+  PYTHONPATH=$(CURDIR)/tests/sanitize FASTUNROLL_MODULE=$$(echo $(CURDIR)/build/sanitize/address/_fastunroll*.so)
 sanitize-python: .venv/built
-	$(BIN)/cmake -S . -B build/sanitize-python -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
-	  -DFASTUNROLL_SANITIZE=address,undefined -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
-	  -DFASTUNROLL_INSTRUCTION_SETS="baseline$(if $(filter x86_64,$(shell uname -m)),;avx2)" \
-	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
-	$(BIN)/cmake --build build/sanitize-python
+	$(call sanitized,address,address$(comma)undefined,native,_fastunroll)
 	$(SANITIZED) $(BIN)/python -m pytest -q tests/test_bad_input.py
 	cd tests && $(SANITIZED) $(CURDIR)/$(BIN)/python -m fuzz --calls 400 --deaths $(SEED:%=--seed %)
 
@@ -66,12 +68,14 @@ CALLS := $(if $(SECONDS_),,10000)
 fuzz: .venv/built
 	cd tests && $(CURDIR)/$(BIN)/python -m fuzz $(CALLS:%=--calls %) $(SECONDS_:%=--seconds %) $(SEED:%=--seed %) $(ARGS)
 
+ARCHITECTURES := all
 cuda: .venv/tools
 	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled"; exit 0; fi; set -e; \
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
-	  -DFASTUNROLL_TESTS=ON -DFASTUNROLL_CUDA=1 $(BASELINE) $(if $(ARCHITECTURES),-DFASTUNROLL_CUDA_ARCHITECTURES="$(ARCHITECTURES)",-UFASTUNROLL_CUDA_ARCHITECTURES); \
+	  -DFASTUNROLL_MODULE=OFF -DFASTUNROLL_TESTS=ON -DFASTUNROLL_CUDA=1 -DFASTUNROLL_INSTRUCTION_SETS=baseline \
+	  -DFASTUNROLL_CUDA_ARCHITECTURES="$(ARCHITECTURES)"; \
 	$(BIN)/cmake --build build/cuda --target device_tests; \
-	echo "the CUDA kernels compile for $(or $(ARCHITECTURES),every architecture), without spilled registers"
+	echo "the CUDA kernels compile for $(ARCHITECTURES:all=every architecture), without spilled registers"
 
 lint: .venv/built
 	$(BIN)/ruff check .
@@ -111,11 +115,15 @@ gpu:
 	$(PYTHON) bench/gpu.py $(ARGS)
 	$(PYTHON) bench/gpu_page.py
 
-# A wheel for every machine: all instruction sets, and the CUDA kernels if they can be compiled.
+# A wheel for every machine: all instruction sets, and the CUDA kernels if they can be compiled; then what tests these on a
+# device is compiled too.
 CUDA := $(shell command -v nvcc >/dev/null && echo 1 || echo 0)
 wheel-check: .venv/tools
 	rm -rf build/wheel-check
-	FASTUNROLL_INSTRUCTION_SETS=all FASTUNROLL_CUDA=$(CUDA) $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel-check .
+	FASTUNROLL_INSTRUCTION_SETS=all FASTUNROLL_CUDA=$(CUDA) $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel-check \
+	  $(BUILD) --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=all \
+	  --config-settings=cmake.define.FASTUNROLL_TESTS=ON .
+	test $(CUDA) = 0 || $(BIN)/cmake --build build/module --target device_tests
 	test $$(du -m build/wheel-check/*.whl | cut -f1) -lt 10
 	$(PYTHON) -m venv build/wheel-check/venv
 	build/wheel-check/venv/bin/pip install --quiet -c constraints.txt build/wheel-check/*.whl
@@ -156,12 +164,12 @@ endef
 	touch $@
 
 .venv/built: .venv/tools CMakeLists.txt $(SOURCES)
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation $(DEVELOPMENT) -e '.[test]'
+	$(BIN)/pip install --quiet -c constraints.txt $(DEVELOPMENT) -e '.[test]'
 	touch $@
 
 # What the benchmarks compare with.
 .venv/rivals: .venv/built
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation $(DEVELOPMENT) -e '.[bench]'
+	$(BIN)/pip install --quiet -c constraints.txt $(DEVELOPMENT) -e '.[bench]'
 	touch $@
 
 clean:

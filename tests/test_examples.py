@@ -31,7 +31,14 @@ def test_forms_of_a_layer() -> None:
     assert alista < amp < admm < fista < ista
 
 
-PAGES = ["README.md", "docs/extending.md", "docs/iterations.md", "docs/operators.md", "docs/solvers.md"]
+PAGES = [
+    "README.md",
+    "docs/extending.md",
+    "docs/iterations.md",
+    "docs/operators.md",
+    "docs/priors.md",
+    "docs/solvers.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

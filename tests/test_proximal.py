@@ -58,6 +58,24 @@ def selected(z: Tensor, theta: Tensor) -> Tensor:
     return torch.where(is_largest & (z.abs() > theta), z, soft(z, theta))
 
 
+def details_shrunk(z: Tensor, theta: Tensor) -> Tensor:
+    W = fu.operators.Wavelet("db2", 2)
+    c = W(z)
+    rows, columns = z.shape[-2] // 4, z.shape[-1] // 4
+    is_detail = torch.ones(z.shape[-2:], dtype=torch.bool)
+    is_detail[:rows, :columns] = False
+    return W.adjoint(torch.where(is_detail, soft(c, theta), c))
+
+
+def learned(operator: Proximal) -> Proximal:
+    """The operator with parameters that are random numbers, as after training."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in operator.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5)
+    return operator
+
+
 class Halved(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         return z / 2
@@ -82,6 +100,13 @@ CASES = {
     "Bernoulli-Gaussian": Case(lambda: prox.BernoulliGaussian(0.2, 2.0), is_complex=False, is_prox=False),
     "total variation": Case(lambda: prox.TotalVariation(400), shape=(4, 5), tolerance=1e-4),
     "denoiser": Case(lambda: prox.Denoiser(Halved()), lambda z, t: z / 2, is_prox=False),
+    "wavelet": Case(lambda: prox.WaveletL1("db2", 2), details_shrunk, shape=(4, 8)),
+    "filter bank": Case(lambda: learned(prox.FilterBank(4, 3)), shape=(5, 6), is_prox=False),
+    "learned transform": Case(lambda: learned(prox.LearnedTransform(1, 3)), shape=(5, 3), is_prox=False),
+    "DnCNN": Case(lambda: learned(prox.Denoiser(fu.nn.DnCNN(1, 3, 3))), shape=(5, 3), is_prox=False),
+    "DnCNN with a level": Case(
+        lambda: learned(prox.Denoiser(fu.nn.DnCNN(1, 3, 3, noise_level=True), True)), shape=(3, 4), is_prox=False
+    ),
 }
 
 
@@ -146,20 +171,20 @@ def test_gradients(name: str) -> None:
 def test_any_batch_and_type(name: str) -> None:
     """A sample is the same in every batch; single precision stays single."""
     case = CASES[name]
-    operator, z = case.make(), samples(case)
+    operator, z = case.make().double(), samples(case)
     whole = operator.prox(z, THETA)
     for i in range(len(z)):
         torch.testing.assert_close(operator.prox(z[i : i + 1], THETA)[0], whole[i], rtol=1e-12, atol=1e-12)
     stacked = operator.prox(torch.stack([z, z]), THETA)
     torch.testing.assert_close(stacked, torch.stack([whole, whole]), rtol=1e-12, atol=1e-12)
-    assert operator.prox(z.float(), THETA.float()).dtype == torch.float32
     assert operator.prox(z[:0], THETA).shape == z[:0].shape
+    assert operator.float().prox(z.float(), THETA.float()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_nan_shows_in_its_sample_alone(name: str) -> None:
     case = CASES[name]
-    operator, z = case.make(), samples(case)
+    operator, z = case.make().double(), samples(case)
     whole = operator.prox(z, THETA)
     z.view(5, -1)[2, 1] = math.nan
     found = operator.prox(z, THETA)

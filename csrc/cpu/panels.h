@@ -24,14 +24,15 @@ enum class Layout {
 
 // How the rows of a panel are read.
 enum class Read {
-  whole,
-  cut,       // the last panel of a matrix that is not packed
-  bfloat16,  // bfloat16, two vectors in one: the first in the upper halves, the second in the lower
+  packed,
+  in_place,  // from a matrix of the caller
+  cut,       // from its last panel
+  bfloat16,  // packed as bfloat16, two vectors in one: the first in the upper halves, the second in the lower
 };
 
 // Vector j of a row; a row that is cut has `left` columns.
 template <Read How, class T> inline Vector<T> row_vector(const T* row, int j, int64_t left) {
-  if constexpr (How == Read::whole) return load(row + j * lanes<T>);
+  if constexpr (How == Read::packed || How == Read::in_place) return load(row + j * lanes<T>);
   if constexpr (How == Read::cut) return load_some(row + j * lanes<T>, left - j * lanes<T>);
   const auto pairs = (typename Simd<T>::Bits)load(row + j / 2 * lanes<T>);
   return (Vector<T>)(j % 2 ? pairs << 16 : pairs >> 16 << 16);
@@ -44,6 +45,13 @@ template <class T> struct Block {
   int64_t columns;  // a panel width, or fewer at the end of a matrix that is not packed
   bool finite;      // skipping a zero of x is exact only against finite weights
 };
+
+// The distance from a row to the next: a constant where the rows are packed, as loops over rows want it.
+template <Read How, class T> inline int64_t row_stride(const Block<T>& block) {
+  if constexpr (How == Read::packed) return panel_width<T>;
+  if constexpr (How == Read::bfloat16) return panel_width<T> / 2;
+  return block.stride;
+}
 
 // The factor W of x W, (depth, columns): packed, or as the caller holds it. A factor of the caller is packed block by
 // block when it is used; or read in place and taken to be finite, if its rows are in the order of panels.
@@ -157,6 +165,22 @@ template <class T> void pack(Factor<T>* w, int64_t count, T* memory, int threads
       __atomic_store_n(&f.finite, false, __ATOMIC_RELAXED);
   });
   for (int64_t i = 0; i < count; ++i) w[i].panels = memory + i * size;
+}
+
+template <Read How> struct Reading {
+  static constexpr Read value = How;
+};
+
+// Calls work with the way to read a block.
+template <class T, class Work> inline void with_reading(const Factor<T>& w, const Block<T>& block, const Work& work) {
+  if constexpr (sizeof(T) == 4)
+    if (w.panels && w.bfloat16) return work(Reading<Read::bfloat16>());
+  if (block.columns < panel_width<T>)
+    work(Reading<Read::cut>());
+  else if (block.stride == panel_width<T>)
+    work(Reading<Read::packed>());
+  else
+    work(Reading<Read::in_place>());
 }
 
 }  // namespace fastunroll::FASTUNROLL_SET

@@ -1,7 +1,7 @@
 // The peak speed of the machine, to compare kernels with: multiply-adds between registers, and multiply-adds with rows
 // of a block in the level-1 cache, which is how the masked product reads its weights.
 #include "cpu/kernels.h"
-#include "cpu/product.h"
+#include "cpu/product_masked.h"
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
 
@@ -26,7 +26,7 @@ template <class T> T multiply_rows(int64_t rounds, const T* block, const T* valu
   Vector<T> sum[panel_vectors] = {};
   uint64_t mask = 0x9e3779b97f4a7c15;  // half of the rows, at random
   for (int64_t i = 0; i < rounds; ++i) {
-    accumulate<Read::whole>(sum, values, mask, block, int64_t(panel_width<T>), int64_t(panel_width<T>));
+    accumulate<Read::packed>(sum, values, mask, Block<T>{block, panel_width<T>, panel_width<T>, true});
     mask = mask << 7 | mask >> 57;
   }
   T total = 0;

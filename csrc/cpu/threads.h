@@ -49,6 +49,15 @@ class Queue {
   int64_t next_ = 0;
 };
 
+// Calls `item(i)` once for each i below `count`: each thread takes a share in order, as PyTorch divides elements, whose
+// values are then in the cache of the thread that wrote them.
+template <class Item> void for_each_in_shares(int64_t count, int threads, const Item& item) {
+  in_parallel(int(count < threads ? count : threads), [&](Team team) {
+    const int64_t last = count * (team.rank + 1) / team.size;
+    for (int64_t i = count * team.rank / team.size; i < last; ++i) item(i);
+  });
+}
+
 // Calls `item(i)` once for each i below `count`, on any thread; uses no more threads than items.
 template <class Item> void for_each(int64_t count, int threads, const Item& item) {
   Queue queue;

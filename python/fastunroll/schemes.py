@@ -189,6 +189,25 @@ class HQS(ProximalGradient):
 
 
 @dataclass(frozen=True)
+class VariationalNetwork(ProximalGradient):
+    """x⁺ = z + P(x) − x, with z the linear step at x: the gradients of the data term and of the prior are added.
+
+    P(x) − x is a negative gradient of the prior, such as −Σ f̃_i ∗ ψ_i(f_i ⋆ x) of :class:`fastunroll.prox.FilterBank`.
+    With a scan of one coil, any network in a :class:`fastunroll.prox.Denoiser`, and x₀ = Aᴴy, it is the End-to-End
+    VarNet: a layer is k⁺ = k − t·m²(k − y) − F(x − P(x)) in k-space, k = F x.
+
+    References: Hammernik, Klatzer, Kobler, Recht, Sodickson, Pock and Knoll, *Learning a variational network for
+    reconstruction of accelerated MRI data*, 2018; Sriram, Zbontar, Murrell, Defazio, Zitnick, Yakubova, Knoll and
+    Johnson, *End-to-end variational networks for accelerated MRI reconstruction*, 2020.
+    """
+
+    def step(
+        self, k: int, x: Tensor, s: Tensor | None, data: Tensor, linear: Linear, shrink: Shrink
+    ) -> tuple[Tensor, Tensor | None]:
+        return linear(k, x, data) + shrink(k, x) - x, None
+
+
+@dataclass(frozen=True)
 class AMP(Scheme):
     """Approximate message passing: r = y − A x + b·r_before with b = gain·‖x‖₀/m, and the threshold is θ·‖r‖₂/√m.
 

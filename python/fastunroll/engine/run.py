@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import ops
+from .. import _checks, ops
 from .._precision import own_precision
 from ..operators import as_operator
 from ..products import product
-from ..schemes import FISTA
+from ..prox import Proximal
+from ..schemes import FISTA, Scheme
 from ..steps import AffineStep, DataStep
 from . import linear, stepwise
 from .layers import SCHEMES, Layers, support_sizes
@@ -175,11 +176,29 @@ def _linear(net: Layers) -> Any:
     return (linear.Gradient if net.is_dense else linear.OperatorGradient)(first, second, net.step)
 
 
+def _proximal(prox: Proximal, y: Tensor) -> Callable[[int, Tensor, Tensor], Tensor]:
+    """The proximal operator of each layer. Under autocast, those that take it run in the precision of autocast."""
+    if not (prox.takes_autocast and _checks.autocasts(y)):
+        return lambda k, z, theta: prox.at_layer(k)(z, theta)
+    kind, dtype = y.device.type, torch.get_autocast_dtype(y.device.type)
+
+    def proximal(k: int, z: Tensor, theta: Tensor) -> Tensor:
+        with torch.autocast(kind, dtype=dtype):
+            found: Tensor = prox.at_layer(k)(z, theta)
+        return found
+
+    return proximal
+
+
+def stepwise_pieces(net: Layers, y: Tensor) -> tuple[Scheme, Any, stepwise.Shrink]:
+    """The scheme, the linear step and the proximal step of layers as the stepwise engine calls them."""
+    scheme = replace(net.scheme, **{name: _separate(getattr(net.scheme, name)) for name in net.scheme.numbers})
+    return scheme, _linear(net), stepwise.Shrink(_proximal(net.prox, y), net.theta, _separate(net.gain))
+
+
 def _run_stepwise(
     net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
 ) -> tuple[Tensor, Tensor | None]:
-    step, prox, scheme = _linear(net), net.prox, net.scheme
-    scheme = replace(scheme, **{name: _separate(getattr(scheme, name)) for name in scheme.numbers})
-    shrink = stepwise.Shrink(lambda k, z, theta: prox.at_layer(k)(z, theta), net.theta, _separate(net.gain))
+    scheme, step, shrink = stepwise_pieces(net, y)
     with own_precision(y):
         return stepwise.run(scheme, step, shrink, y, x0, s0, net.count, keep=keep, segment=segment)

@@ -3,6 +3,7 @@
 from .admm_net import ADMMNet as ADMMNet
 from .alista import ALISTA as ALISTA
 from .alista import analytic_weights as analytic_weights
+from .dncnn import DnCNN as DnCNN
 from .glista import GLISTA as GLISTA
 from .hyperlista import HyperLISTA as HyperLISTA
 from .ista_layer import ISTALayer as ISTALayer
@@ -30,6 +31,7 @@ __all__ = [
     "LISTASS",
     "LVAMP",
     "ADMMNet",
+    "DnCNN",
     "HyperLISTA",
     "ISTALayer",
     "SoftThreshold",

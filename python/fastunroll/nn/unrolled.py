@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .. import _checks, ops
 from ..arrays import answered, is_array
+from ..engine.equilibrium import run_to_equilibrium
 from ..engine.layers import Layers, Pieces, describe, require_batches
 from ..engine.run import Compiled, compiled, is_batch_of_samples, run
 from ..operators import Dense, LinearOperator, as_operator
@@ -34,21 +35,28 @@ class Unrolled(nn.Module):
         scheme: of :mod:`fastunroll.schemes`, such as ``fu.schemes.FISTA()``.
         operator: A, a matrix (m, n), or a linear operator with ``A(x)`` and ``A.adjoint(y)``.
         prox: of :mod:`fastunroll.prox`, such as ``fu.prox.L1()``, or your own :class:`fastunroll.prox.Proximal`.
-        layers: K ≥ 1.
+        layers: K ≥ 1, or None for a deep equilibrium network: one layer, run to its fixed point.
         lam: the weight λ ≥ 0 of R at the start. A threshold of zero does not learn.
         step: the step at the start. The default is 1/‖A‖², from ``A.norm()``.
         learn: the names of the numbers that are learned, such as ``("step", "theta")``. The default is all, and ``()``
             learns none. Numbers that are not learned are parameters that require no gradient.
+        tol: the distance ‖f(x) − x‖/‖f(x)‖ at which an equilibrium network stops, for each sample.
+        max_iterations: the number of layers at which it stops in any case.
         device: the device of the numbers. The default is the device of the operator.
         dtype: the dtype of the numbers. The default is the real dtype of the operator, or the default of PyTorch.
 
     Attributes:
         scheme, operator, prox: the pieces.
         log_step, log_theta, beta, …: a list for each number of the scheme, K parameters of shape (1,). Numbers that
-            stay positive are kept as logarithms.
+            stay positive are kept as logarithms. A proximal operator may have several thresholds θ.
 
     All layers run in one native call if A is a matrix and the scheme and the proximal operator are compiled. Otherwise
     they run one by one in PyTorch. :meth:`explain` says which, and why.
+
+    A deep equilibrium network (``layers=None``) has the numbers of one layer. Anderson acceleration finds the fixed
+    point of the layer, and the implicit function theorem gives its gradient, by a second fixed point. Memory does not
+    grow with the number of iterations. Gradients can be taken once. A fixed point exists if the layer contracts.
+    Samples that do not reach ``tol`` cause a :class:`fastunroll.solvers.ConvergenceWarning`.
 
     Raises:
         TypeError: a piece is of another kind, or ``dtype`` is not real floating point.
@@ -62,8 +70,9 @@ class Unrolled(nn.Module):
 
     Equivalent to: :meth:`fastunroll.schemes.Scheme.step` for each layer.
 
-    Reference: Monga, Li and Eldar, *Algorithm unrolling: interpretable, efficient deep learning for signal and image
-    processing*, 2021.
+    References: Monga, Li and Eldar, *Algorithm unrolling: interpretable, efficient deep learning for signal and image
+    processing*, 2021; Bai, Kolter and Koltun, *Deep equilibrium models*, 2019; Gilton, Ongie and Willett, *Deep
+    equilibrium architectures for inverse problems in imaging*, 2021.
     """
 
     def __init__(
@@ -71,11 +80,13 @@ class Unrolled(nn.Module):
         scheme: Scheme,
         operator: Any,
         prox: Proximal,
-        layers: int,
+        layers: int | None,
         *,
         lam: float = 0.1,
         step: float | None = None,
         learn: Sequence[str] | None = None,
+        tol: float = 1e-4,
+        max_iterations: int = 100,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -86,21 +97,25 @@ class Unrolled(nn.Module):
             raise TypeError(f"scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got {_kind(scheme)}")
         if not isinstance(prox, Proximal):
             raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_kind(prox)}")
-        self.layers, self.scheme, self.prox = _checks.count("layers", layers), scheme, prox
+        self.is_equilibrium = layers is None
+        self.layers, self.scheme, self.prox = 1 if layers is None else _checks.count("layers", layers), scheme, prox
+        self.tol, self.max_iterations = _checks.positive("tol", tol), _checks.count("max_iterations", max_iterations)
         self.operator = _own(operator)
         lam = _checks.not_negative("lam", lam)
         start = _step(self.operator) if step is None else _checks.positive("step", step)
-        values = scheme.starting_values(self.layers, lam, start)
+        values: dict[str, list[Any]] = {**scheme.starting_values(self.layers, lam, start)}
         if not prox.has_threshold:
             values.pop("theta", None)
+        if "theta" in values:
+            values["theta"] = [prox.at_layer(k).initial_threshold(t) for k, t in enumerate(values["theta"])]
         learned = values.keys() if learn is None else _names(learn, values)
         tensors = (*self.operator.parameters(), *self.operator.buffers())
         like = next((t for t in tensors if t.is_floating_point() or t.is_complex()), torch.empty(0))
         dtype, place = _checks.floating_dtype(dtype) or like.dtype.to_real(), _checks.device(device) or like.device
         for name, numbers in values.items():
-            logs = [math.log(v) if v > 0 else -math.inf for v in numbers] if name in _POSITIVE else numbers
-            entries = [nn.Parameter(torch.full((1,), v, dtype=dtype, device=place), name in learned) for v in logs]
-            setattr(self, _stored(name), nn.ParameterList(entries))
+            starts = [torch.as_tensor(v, dtype=torch.float64, device="cpu").reshape(-1) for v in numbers]
+            entries = [(v.log() if name in _POSITIVE else v).to(place, dtype) for v in starts]
+            setattr(self, _stored(name), nn.ParameterList(nn.Parameter(v, name in learned) for v in entries))
         self.numbers = tuple(values)
         self.tensors = ("operator", *map(_stored, values))
 
@@ -143,7 +158,11 @@ class Unrolled(nn.Module):
         segment = 0 if checkpoint is None else _checks.count("checkpoint", checkpoint)
         if segment and keep:
             raise ValueError("checkpoint keeps few layers and return_layers all of them: use one or the other")
+        if self.is_equilibrium and (segment or keep):
+            raise ValueError("an equilibrium network keeps no layers: leave out return_layers and checkpoint")
         net, y, x0, _ = require_batches(self._described(y, operator), y, x0, None)
+        if self.is_equilibrium:
+            return run_to_equilibrium(net, y, x0, self.max_iterations, self.tol)
         return run(net, y, x0, None, keep=keep, segment=segment)[0]
 
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
@@ -151,7 +170,7 @@ class Unrolled(nn.Module):
         A: Any = self._modules["operator"]
         prox: Any = self._modules["prox"]
         kernel = prox.kernel
-        if type(A) is not Dense or kernel is None or type(prox).gain is not Proximal.gain:
+        if self.is_equilibrium or type(A) is not Dense or kernel is None or type(prox).gain is not Proximal.gain:
             return None
         tensors = tensors_of(self, self.tensors)
         if tensors is None or tensors[0].dim() != 2:
@@ -170,6 +189,8 @@ class Unrolled(nn.Module):
     def explain(self, y: Tensor) -> str:
         """One sentence: whether all layers of this network are one native call for a batch like ``y``, or why not."""
         net = self._described(y, None)
+        if self.is_equilibrium:
+            return "One layer runs in PyTorch until its fixed point is found."
         reason = net.unsupported_reason()
         if reason is None and net.has_matrix_of_each_sample and not is_batch_of_samples(y):
             reason = "with a matrix for every sample only real batches (B, m) on the CPU have kernels"
@@ -180,11 +201,15 @@ class Unrolled(nn.Module):
         return f"The {self.layers} layers run one by one in PyTorch, because {reason}."
 
     def layers_summary(self) -> Table:
-        """What each layer has learned: a table with a row for each layer, which prints as text."""
+        """What each layer has learned: a table with a row for each layer, which prints as text.
+
+        Several thresholds of a layer have a column each, theta[0], theta[1], ….
+        """
         with torch.no_grad():
             values = self.values()
         return Table(
-            {"layer": k, **{name: entries[k].item() for name, entries in values.items()}} for k in range(self.layers)
+            {"layer": k, **{key: v for name, entries in values.items() for key, v in _cells(name, entries[k])}}
+            for k in range(self.layers)
         )
 
     def values(self) -> dict[str, list[Tensor]]:
@@ -209,7 +234,8 @@ class Unrolled(nn.Module):
         return describe(y, self.pieces(operator), self.layers)
 
     def extra_repr(self) -> str:
-        return f"scheme={type(self.scheme).__name__}, layers={self.layers}"
+        layers = None if self.is_equilibrium else self.layers
+        return f"scheme={type(self.scheme).__name__}, layers={layers}"
 
 
 def _step(A: LinearOperator) -> float:
@@ -236,11 +262,18 @@ def _stored(name: str) -> str:
     return f"log_{name}" if name in _POSITIVE else name
 
 
+def _cells(name: str, numbers: Tensor) -> list[tuple[str, float]]:
+    """The numbers of a layer by the names of their columns."""
+    if numbers.numel() == 1:
+        return [(name, numbers.item())]
+    return [(f"{name}[{i}]", number) for i, number in enumerate(numbers.flatten().tolist())]
+
+
 def _kind(value: object) -> str:
     return f"the class {value.__name__}: call it" if isinstance(value, type) else type(value).__name__
 
 
-def _names(learn: Sequence[str], values: dict[str, list[float]]) -> set[str]:
+def _names(learn: Sequence[str], values: dict[str, list[Any]]) -> set[str]:
     given = (learn,) if isinstance(learn, str) else tuple(learn)
     for name in given:
         _checks.choice("learn", name, values)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules import module as modules
 
 from .. import _checks, arrays
 from .._checks import shape_text
@@ -32,6 +33,7 @@ def with_arrays(method: Method) -> Method:
             return arrays.answered(partial(method, self), x)
         return method(self, x)
 
+    product.bare = getattr(method, "bare", method)  # type: ignore[attr-defined]
     return product
 
 
@@ -58,7 +60,21 @@ def with_gradient(name: str, method: Method) -> Method:
                 return _recorded(self, name, method, x)
             return _result(self, name, method(self, x))
 
+    product.bare = method  # type: ignore[attr-defined]
     return product
+
+
+def bare(op: LinearOperator, name: str) -> Callable[[Tensor], Any]:
+    """The ``forward`` or ``adjoint`` as its class has written it, for tensors that require no gradient.
+
+    It is what users call where that does more: where the operator has hooks, is compiled, or has a method of its own.
+    """
+    called: Callable[[Tensor], Any] = op if name == "forward" else op.adjoint
+    kinds = "forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks"
+    is_hooked = any(getattr(op, f"_{kind}") or getattr(modules, f"_global_{kind}") for kind in kinds)
+    if is_hooked or op._compiled_call_impl is not None or name in vars(op):
+        return called
+    return partial(getattr(type(op), name).bare, op)
 
 
 def learns(op: LinearOperator) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any, cast
 
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor
 
 from .. import _checks
 from .._checks import shape_text
+from .gradients import bare
 from .linear_operator import LinearOperator
+
+Product = Callable[[Tensor], Any]
 
 
 def batch_shape(op: LinearOperator, y: Tensor) -> tuple[int, ...]:
@@ -43,11 +47,19 @@ class Products:
 
     def __init__(self, op: LinearOperator, y: Tensor) -> None:
         self.op, self.y = op, y
+        self.apply: Product = op
+        self.apply_adjoint: Product = op.adjoint
         self.codes: Tensor | None = None  # what A.adjoint(y) was: x has its shape and type
+
+    def without_gradients(self) -> Products:
+        """The same products of plain tensors that require no gradient, which do less at each call."""
+        found = copy(self)
+        found.apply, found.apply_adjoint = bare(self.op, "forward"), bare(self.op, "adjoint")
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """A x, of the shape of y."""
-        found = called("A", self.op, x)
+        found = called("A", self.apply, x)
         if _fits(found, self.y, self.y):
             return cast(Tensor, found)
         if not isinstance(found, Tensor) or found.shape != self.y.shape:
@@ -56,7 +68,7 @@ class Products:
 
     def adjoint(self, r: Tensor) -> Tensor:
         """Aᴴ r, of the same shape in every call."""
-        found = called("A.adjoint", self.op.adjoint, r)
+        found = called("A.adjoint", self.apply_adjoint, r)
         if self.codes is not None and _fits(found, self.codes, self.y):
             return cast(Tensor, found)
         if self.codes is None:

@@ -45,12 +45,14 @@ class Proximal(nn.Module):
 
     Attributes:
         has_threshold: whether θ has an effect.
+        takes_autocast: whether a network runs :meth:`prox` in the precision of autocast, as is right for convolutions.
         kernel: the compiled step that equals :meth:`prox`, or None. Layers then run one by one in PyTorch.
 
     Reference: Parikh and Boyd, *Proximal algorithms*, 2014.
     """
 
     has_threshold: bool = True
+    takes_autocast: bool = False
     kernel: Kernel | None = None
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
@@ -90,8 +92,16 @@ class Proximal(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no duality gap")
 
     def at_layer(self, k: int) -> Proximal:
-        """The operator of layer k; the same operator for all layers by default."""
+        """The operator of layer k of a network, k = 0, 1, …; by default that of iteration k of a solver."""
+        return self.at_iteration(k)
+
+    def at_iteration(self, k: int) -> Proximal:
+        """The operator of iteration k of a solver; the same operator for all iterations by default."""
         return self
+
+    def initial_threshold(self, theta: float) -> float | Tensor:
+        """The thresholds θ that a layer of a network starts with, where the scheme starts with the number ``theta``."""
+        return theta
 
     def gain(self, theta: Tensor) -> Tensor | None:
         """The factor by which the compiled proximal step is multiplied; None for 1."""

@@ -88,7 +88,7 @@ class Iterations(Batch):
         self.solution = self.linear(self.active, z - self.u, self.solution)
         relaxed = self.relaxation * self.solution + (1 - self.relaxation) * z
         lam = self.active.lam
-        self.iterate = self.active.prox(relaxed + self.u, lam / self.rho.to(lam.dtype))
+        self.iterate = self.next_proximal_step(relaxed + self.u, lam / self.rho.to(lam.dtype))
         self.u = self.u + relaxed - self.iterate
         self.done += 1
         if self.done % EVERY == 0:

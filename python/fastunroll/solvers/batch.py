@@ -74,6 +74,7 @@ class Batch:
         self.gap = torch.full((p.batch,), torch.inf, dtype=p.y.abs().dtype, device=p.y.device)
         self.iterations = torch.zeros(p.batch, dtype=torch.int64, device=p.y.device)
         self.rows = torch.arange(p.batch, device=p.y.device)  # the numbers of the active samples
+        self.proximal_steps = 0
 
     def move(self) -> None:
         """Makes one iteration of the active samples."""
@@ -82,6 +83,11 @@ class Batch:
     def measured_gap(self) -> Tensor:
         """The gap of the active samples, without gradient."""
         raise NotImplementedError
+
+    def next_proximal_step(self, z: Tensor, theta: Tensor) -> Tensor:
+        """The proximal operator of this iteration, of which each has one step."""
+        self.proximal_steps += 1
+        return self.active.prox(z, theta, self.proximal_steps - 1)
 
     @property
     def x(self) -> Tensor:

@@ -106,9 +106,9 @@ class Problem:
         """Aᴴ(A x − y) at the start: −Aᴴy where that is zero, which an operator has made already."""
         return -self.At_y if self.x0 is None else self.adjoint(self.start_residual)
 
-    def prox(self, z: Tensor, theta: Tensor) -> Tensor:
-        """The proximal operator of θ·R."""
-        found: Tensor = self.prior(z, theta)
+    def prox(self, z: Tensor, theta: Tensor, iteration: int | None = None) -> Tensor:
+        """The proximal operator of θ·R, or that of an iteration."""
+        found: Tensor = (self.prior if iteration is None else self.prior.at_iteration(iteration))(z, theta)
         return found
 
     def normal(self, x: Tensor) -> Tensor:

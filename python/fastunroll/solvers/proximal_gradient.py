@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..operators.dot_test import Products
 from ..prox import aligned
 from ..samples import column, inner
 from .batch import Batch, run_monitored
@@ -108,13 +109,14 @@ class Plain(Batch):
         self.residual = self.residual_at_v = p.start_residual
         self.slope: Tensor | None = p.start_slope
         self.iterate_before, self.residual_before = self.iterate, self.residual
-        self.finite = bool(p.y.isfinite().all())
+        self.finite = bool(p.y.sum().isfinite())  # where only the sum overflows, the longer way is right too
         self.lowest = self.objective() if rule.monotone else None
         given = p.y, p.lam, rule.step, self.iterate, self.residual
         self.fused = p.A is None and p.is_lasso and not rule.by_sample and ops.is_step_supported(*given)
         if self.fused:
             theta, self.layout = aligned(p.lam * rule.step, self.iterate.shape)
             self.theta = theta.contiguous()
+        self.products: Products = p.products.without_gradients() if self.fused and p.products else p
         self.drop_converged()
 
     @property
@@ -143,7 +145,8 @@ class Plain(Batch):
 
     def can_fuse(self, product: Tensor) -> bool:
         """Whether a native pass may read a product. After a product with a gradient, PyTorch makes all passes."""
-        self.fused = self.fused and ops.is_plain(product) and not product.requires_grad
+        if self.fused and not (ops.is_plain(product) and not product.requires_grad):
+            self.fused, self.products = False, self.p
         return self.fused
 
     def proximal_step(self, slope: Tensor, v: Tensor | None = None) -> Tensor:
@@ -155,11 +158,11 @@ class Plain(Batch):
             )
         v = self.extrapolated(x, before) if v is None else v
         moved = torch.sub(v, slope, alpha=self.step) if isinstance(self.step, float) else v - self.step * slope
-        return active.prox(moved, active.lam * self.rule.step)
+        return self.next_proximal_step(moved, active.lam * self.rule.step)
 
     def move(self) -> None:
         rule, x = self.rule, self.iterate
-        following = self.proximal_step(self.active.adjoint(self.residual_at_v) if self.slope is None else self.slope)
+        following = self.proximal_step(self.products.adjoint(self.residual_at_v) if self.slope is None else self.slope)
         uphill = None
         if rule.restart:
             v = self.extrapolated(x, self.iterate_before)
@@ -176,7 +179,7 @@ class Plain(Batch):
         if rule.accelerated:
             self.gather_momentum()
         if self.p.A is None:
-            product = self.active.forward(following)
+            product = self.products.forward(following)
             if self.can_fuse(product):
                 own = self.residual is not self.p.start_residual  # and no operator has seen it
                 self.residual, self.residual_at_v = ops.extrapolated_residual(

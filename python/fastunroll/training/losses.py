@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import _checks
 from ..losses import kkt_residual, lasso_objective
+from ..metrics import ssim
 from ..operators.convert import OperatorLike, matrix_or_operator
 from ..operators.linear_operator import LinearOperator
 from .arguments import loss_value, require_callable, require_truth
@@ -30,8 +31,40 @@ def supervised(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
 
 
 def mean_square(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
-    """The mean of ‖x̂ − x‖² over samples."""
-    return (x_hat - require_truth(x_hat, x)).abs().square().sum(-1).mean()
+    """The mean of ‖x̂ − x‖² over samples (B, ...)."""
+    return (x_hat - require_truth(x_hat, x)).abs().square().flatten(1).sum(1).mean()
+
+
+def absolute_error(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
+    """The mean of |x̂ − x| over all numbers, the ℓ₁ loss. Its gradient does not fade with the error of a pixel.
+
+    Reference: Zhao, Gallo, Frosio and Kautz, *Loss functions for image restoration with neural networks*, 2017.
+    """
+    return (x_hat - require_truth(x_hat, x)).abs().mean()
+
+
+def structural_similarity(data_range: float = 1.0) -> Loss:
+    """Returns a loss, one minus the mean SSIM of the pictures x̂ and x (..., H, W). Zero where x̂ = x.
+
+    The windows are those of the paper, 11×11 pixels with Gaussian weights. See :func:`fastunroll.metrics.ssim`.
+
+    Args:
+        data_range: the difference between the largest and the smallest possible pixel value, > 0.
+
+    Raises:
+        ValueError: ``data_range`` ≤ 0, or pictures are smaller than 11×11 pixels.
+
+    Equivalent to ``1 - fu.metrics.ssim(x_hat, x, data_range, gaussian=True).mean()``.
+
+    References: Wang, Bovik, Sheikh and Simoncelli, *Image quality assessment: from error visibility to structural
+    similarity*, 2004; Zhao, Gallo, Frosio and Kautz, *Loss functions for image restoration with neural networks*, 2017.
+    """
+    data_range = _checks.positive("data_range", data_range)
+
+    def loss(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
+        return 1 - ssim(x_hat, require_truth(x_hat, x), data_range, gaussian=True).mean()
+
+    return loss
 
 
 def kkt(A: OperatorLike, lam: float) -> Loss:

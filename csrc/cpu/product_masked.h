@@ -1,0 +1,86 @@
+// x W by the nonzeros of x: a block of 64 rows by 8 vectors of W stays in the level-1 cache while all samples of the
+// tile pass over it. The accumulators of a sample wait in memory between blocks.
+#pragma once
+#include "cpu/rows.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+// sum += values[k] * row k of the block, for each k of the mask.
+template <Read How, class T>
+inline void accumulate(Vector<T>* sum, const T* values, uint64_t mask, const Block<T>& block) {
+  for (; mask; mask &= mask - 1) {
+    const int64_t k = __builtin_ctzll(mask);
+    const Vector<T> value = broadcast(values[k]);
+    const T* row = block.data + k * row_stride<How>(block);
+#pragma GCC unroll 8
+    for (int j = 0; j < panel_vectors; ++j)
+      sum[j] = multiply_add(value, row_vector<How>(row, j, block.columns), sum[j]);
+  }
+}
+
+// Prefetches the block after one, which follows in memory, a part with each of `steps` steps while arithmetic runs.
+class FetchAhead {
+ public:
+  template <class T>
+  FetchAhead(const Block<T>& block, int64_t steps)
+      : next_(reinterpret_cast<const char*>(block.data + block_rows * block.stride)),
+        end_(next_ + block_rows * block.stride * int64_t(sizeof(T))),
+        part_(blocks(end_ - next_, steps * line) * line) {}
+  void step() {
+    const char* const last = end_ - next_ < part_ ? end_ : next_ + part_;
+    for (; next_ < last; next_ += line) __builtin_prefetch(next_);
+  }
+
+ private:
+  static constexpr int64_t line = 64;
+  const char *next_, *end_;
+  int64_t part_;
+};
+
+struct FetchNothing {
+  void step() const {}
+};
+
+// Block q of panel p for all samples.
+template <Read How, class T, class Ahead, class Start, class Finish>
+inline void visit(const Block<T>& block, const Factor<T>& w, const Rows<T>& x, int64_t p, int64_t q, T* spill,
+                  Ahead ahead, const Start& start, const Finish& finish) {
+  constexpr int width = panel_width<T>;
+  const bool first = q == 0, last = (q + 1) * mask_bits >= w.depth;
+  const T* values = x.data + q * mask_bits;
+  for (int64_t r = 0; r < x.count; ++r, values += x.stride, spill += width) {
+    ahead.step();
+    Vector<T> sum[panel_vectors];
+    for (int j = 0; j < panel_vectors; ++j)
+      sum[j] = first ? start(r, p * width + j * lanes<T>) : load(spill + j * lanes<T>);
+    accumulate<How>(sum, values, rows_to_meet(x, r, q, w.depth, block.finite), block);
+    if (last)
+      finish.template store_at<panel_vectors>(r, p * width, sum);
+    else
+      for (int j = 0; j < panel_vectors; ++j) store(spill + j * lanes<T>, sum[j]);
+  }
+}
+
+// Weights that are near come in time by themselves.
+template <class T, class Start, class Finish>
+void product_masked(const Factor<T>& w, const Rows<T>& x, Range panels, const ProductScratch<T>& scratch,
+                    const Start& start, const Finish& finish) {
+  for (int64_t p = panels.first; p < panels.last; ++p) {
+    for (int64_t k = 0; k < w.depth; k += mask_bits) {
+      const int64_t left = w.depth - k;
+      const Block<T> block = w.block(p, k, left < mask_bits ? left : mask_bits, scratch.buffer);
+      with_reading(w, block, [&](auto how) {
+        constexpr Read read = decltype(how)::value;
+        const auto visit_all = [&](auto ahead) {
+          visit<read>(block, w, x, p, k / mask_bits, scratch.spill, ahead, start, finish);
+        };
+        if (w.panels && w.far)
+          visit_all(FetchAhead(block, x.count));
+        else
+          visit_all(FetchNothing());
+      });
+    }
+  }
+}
+
+}  // namespace fastunroll::FASTUNROLL_SET

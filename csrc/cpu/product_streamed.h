@@ -1,0 +1,53 @@
+// x W by the nonzeros of x, for few samples or nonzeros: a sample keeps its accumulators in registers over the whole
+// depth.
+#pragma once
+#include "cpu/rows.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+// With 32 registers two panels are streamed side by side.
+constexpr int streamed_panels = vector_registers == 32 ? 2 : 1;
+
+template <Read How, int Count, class T, class Start, class Finish>
+inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const Start& start, const Finish& finish) {
+  constexpr int width = panel_width<T>;
+  Block<T> block[Count];
+  for (int i = 0; i < Count; ++i) block[i] = w.block(p + i, 0, w.depth, nullptr);
+  for (int64_t r = 0; r < x.count; ++r) {
+    Vector<T> sum[Count][panel_vectors];
+    for (int i = 0; i < Count; ++i)
+      for (int j = 0; j < panel_vectors; ++j) sum[i][j] = start(r, (p + i) * width + j * lanes<T>);
+    for (int64_t q = 0; q < blocks(w.depth, mask_bits); ++q) {
+      const T* values = x.data + r * x.stride + q * mask_bits;
+      uint64_t mask = rows_to_meet(x, r, q, w.depth, w.finite);
+      for (; mask; mask &= mask - 1) {
+        const int64_t k = __builtin_ctzll(mask);
+        const Vector<T> value = broadcast(values[k]);
+#pragma GCC unroll 2
+        for (int i = 0; i < Count; ++i) {
+          const T* row = block[i].data + (q * mask_bits + k) * row_stride<How>(block[i]);
+#pragma GCC unroll 8
+          for (int j = 0; j < panel_vectors; ++j)
+            sum[i][j] = multiply_add(value, row_vector<How>(row, j, 0), sum[i][j]);
+        }
+      }
+    }
+    for (int i = 0; i < Count; ++i) finish.template store_at<panel_vectors>(r, (p + i) * width, sum[i]);
+  }
+}
+
+// For a packed factor.
+template <class T, class Start, class Finish>
+void product_streamed(const Factor<T>& w, const Rows<T>& x, Range panels, const Start& start, const Finish& finish) {
+  with_reading(w, w.block(panels.first, 0, w.depth, nullptr), [&](auto how) {
+    constexpr Read read = decltype(how)::value;
+    if constexpr (read == Read::packed || read == Read::bfloat16) {
+      int64_t p = panels.first;
+      for (; p + streamed_panels <= panels.last; p += streamed_panels)
+        stream_panels<read, streamed_panels>(w, x, p, start, finish);
+      for (; p < panels.last; ++p) stream_panels<read, 1>(w, x, p, start, finish);
+    }
+  });
+}
+
+}  // namespace fastunroll::FASTUNROLL_SET
