@@ -165,5 +165,5 @@ def experiment(tested: Scene, kernel: Tensor, galaxies: bool, ships: bool, conve
     return Experiment(
         "deblur", "A blurred picture with noise, and what each method makes of it", [tested],
         lambda seed: denoising_network(tested.A, seed), Draw(kernel), Draw(kernel, skies=float(galaxies), valid=0.0),
-        methods(converged), "blurred", gamma=0.7, ships=ships, zooms={DEEP_FIELD: zoom},
+        methods(converged), "blurred", gamma=0.7, steps=1200, ships=ships, zooms={DEEP_FIELD: zoom},
     )  # fmt: skip
