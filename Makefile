@@ -1,4 +1,4 @@
-# make demo   train unrolled networks on photographs and compare them with the classical solvers
+# make demo   galaxies, scans of a head and photographs: train unrolled networks, and compare them with the classical methods
 # make test   run the tests
 # make lint   formatting, linting, types
 # make sanitize  the core's own tests, with sanitizers; CUDA kernels emulated
@@ -29,7 +29,9 @@ NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu
 .PHONY: demo test test-oldest sanitize sanitize-python fuzz cuda gpu lint format bench bench-solvers bench-networks bench-operators bench-quick wheel-check clean
 
 demo: $(if $(wildcard .venv/built),.venv/built,.venv/demo)
-	$(BIN)/fastunroll demo $(ARGS)
+	$(BIN)/fastunroll deblur --quick $(ARGS)
+	$(BIN)/fastunroll mri --quick $(ARGS)
+	$(BIN)/fastunroll demo --quick $(ARGS)
 
 # Files of tests side by side, with a thread each.
 test: .venv/built

@@ -14,6 +14,7 @@ import pytest
 import torch
 from fastunroll.__main__ import main
 from fastunroll.demo import photographs, training
+from fastunroll.demo.budget import Budget, Trained
 from fastunroll.demo.evaluation import Evaluation, eager, speed
 from fastunroll.demo.sensing import Sensing
 from skimage import data, io
@@ -144,7 +145,7 @@ def test_refused_in_one_line(
 
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("fastunroll.__main__.find_spec", lambda name: None)
+    monkeypatch.setattr("fastunroll.demo.imaging.command.find_spec", lambda name: None)
     with pytest.raises(SystemExit) as stopped:
         main(["demo"])
     assert stopped.value.code == 2
@@ -185,8 +186,8 @@ def test_training_is_reproducible_and_keeps_the_best(capfd: pytest.CaptureFixtur
     nets = []
     for _ in range(2):
         net = fu.nn.LISTA(sensing.A, layers=3, lam=sensing.lam)
-        done = training.train(net, training.on_the_truth(), sensing, blocks, training.Budget(120, 3600.0), seed=1)
-        assert done == training.Trained(120, False)
+        done = training.train(net, training.on_the_truth(), sensing, blocks, Budget(120, 3600.0), seed=1)
+        assert done == Trained(120, False)
         nets.append(net.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(nets[0].values(), nets[1].values(), strict=True))
     assert "loss=" in capfd.readouterr().err
@@ -196,7 +197,7 @@ def test_training_ends_with_its_time() -> None:
     sensing = Sensing(0)
     net = fu.nn.LISTA(sensing.A, layers=3, lam=sensing.lam)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    blocks, budget = photographs.training_blocks(4000, 0), training.Budget(10**9, 0.5)
+    blocks, budget = photographs.training_blocks(4000, 0), Budget(10**9, 0.5)
     done = training.train(net, training.on_the_truth(), sensing, blocks, budget, seed=1)
     assert 0 < done.iterations < 10**6
     assert not done.interrupted

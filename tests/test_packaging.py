@@ -89,6 +89,7 @@ def test_public_names_are_documented() -> None:
         fu.operators,
         fu.solvers,
         fu.losses,
+        fu.metrics,
         fu.reference,
         fu.training,
         fu.data,

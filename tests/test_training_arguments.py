@@ -68,6 +68,12 @@ CALLS: dict[str, Callable[..., object]] = {
     "Patches": _fill(images=[np.ones((9, 9))])(data.Patches),
     "Patches.sample": _sample(data.Patches([np.arange(81.0).reshape(9, 9)])),
     "cosine_dictionary": data.cosine_dictionary,
+    "Photographs": _fill(images=[np.ones((9, 9))], shape=8)(data.Photographs),
+    "Photographs.sample": _sample(data.Photographs(None, 8, images=[np.ones((9, 9))])),
+    "Phantoms": _fill(shape=8)(data.Phantoms),
+    "Phantoms.sample": _sample(data.Phantoms(None, 8)),
+    "photograph": _fill(name="camera")(data.photograph),
+    "shepp_logan": data.shepp_logan,
 }
 
 BIG = 10**400
@@ -75,6 +81,13 @@ NOT_NUMBERS: tuple[Any, ...] = ("x", [1], torch.zeros(3, 3), NESTED, {}, 1j, obj
 COUNTS = (*NOT_NUMBERS, 0, -1, 2**63, BIG, 1.5, math.nan, True)
 NUMBERS = (*NOT_NUMBERS, math.nan, math.inf, -math.inf, BIG)
 POSITIVE = (*NUMBERS, 0, -1.0)
+NOT_NEGATIVE = (*NUMBERS, -1.0)
+SHAPES = ("x", *NOT_NUMBERS[2:], None, (), (3,) * 3, (0, 3), (-1, 3), (2.5, 3), 0, -1, 1.5, True, 2**63, BIG)
+OPERATORS = (3, "x", [], {}, object(), torch.arange(6).reshape(2, 3))
+IMAGES = (
+    3, [3], [np.zeros(3)], [np.zeros((3, 3))], [], ["x"], torch.zeros(3, 3), [NESTED], [np.full((9, 9), math.nan)],
+    [np.array([["x"] * 9] * 9)],
+)  # fmt: skip
 SWITCHES = (1, 0, "x", None, torch.tensor(True), torch.zeros(3, 3), NESTED, [])
 SEEDS = (*NOT_NUMBERS, 2**63, -(2**63), BIG, 1.5, math.nan, True, None)
 FUNCTIONS = (3, "x", None, torch.zeros(3, 3), [])
@@ -151,14 +164,31 @@ ARGUMENTS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("SparseRecovery", "snr"): NUMBERS,
     ("SparseRecovery.sample", "count"): (*COUNTS, None),
     ("SparseRecovery.sample", "generator"): GENERATORS,
-    ("Patches", "images"): (3, [3], [np.zeros(3)], [np.zeros((3, 3))], [], ["x"], torch.zeros(3, 3), [NESTED],
-                            [np.full((9, 9), math.nan)], [np.array([["x"] * 9] * 9)]),
+    ("Patches", "images"): IMAGES,
     ("Patches", "side"): (*COUNTS, None, 10),
     ("Patches", "contrast"): POSITIVE,
     ("Patches.sample", "count"): (*COUNTS, None),
     ("Patches.sample", "generator"): GENERATORS,
     ("cosine_dictionary", "side"): (*COUNTS, None),
     ("cosine_dictionary", "frequencies"): (*COUNTS, None),
+    ("Photographs", "A"): OPERATORS,
+    ("Photographs", "shape"): (*SHAPES, 10),
+    ("Photographs", "noise"): (*NOT_NEGATIVE, None),
+    ("Photographs", "phase"): (*NOT_NEGATIVE, None),
+    ("Photographs", "images"): IMAGES,
+    ("Photographs.sample", "count"): (*COUNTS, None),
+    ("Photographs.sample", "generator"): GENERATORS,
+    ("Phantoms", "A"): OPERATORS,
+    ("Phantoms", "shape"): SHAPES,
+    ("Phantoms", "noise"): (*NOT_NEGATIVE, None),
+    ("Phantoms", "phase"): (*NOT_NEGATIVE, None),
+    ("Phantoms", "ellipses"): (*COUNTS, None),
+    ("Phantoms", "shading"): (*NOT_NEGATIVE, None),
+    ("Phantoms.sample", "count"): (*COUNTS, None),
+    ("Phantoms.sample", "generator"): GENERATORS,
+    ("photograph", "name"): ("x", 3, None, [], torch.zeros(3, 3), NESTED),
+    ("photograph", "colour"): (*SWITCHES, True),
+    ("shepp_logan", "shape"): SHAPES,
 }  # fmt: skip
 
 
@@ -182,7 +212,9 @@ def test_the_table_has_every_argument() -> None:
         "kkt": training.kkt, "lasso": training.lasso, "stream": data.stream, "fixed": data.fixed,
         "sensing_matrix": sensing_matrix, "SparseRecovery": SparseRecovery, "Patches": data.Patches,
         "cosine_dictionary": data.cosine_dictionary, "SparseRecovery.sample": PROBLEM.sample,
-        "Patches.sample": PROBLEM.sample,
+        "Patches.sample": PROBLEM.sample, "Photographs": data.Photographs, "Photographs.sample": PROBLEM.sample,
+        "Phantoms": data.Phantoms, "Phantoms.sample": PROBLEM.sample, "photograph": data.photograph,
+        "shepp_logan": data.shepp_logan,
     }  # fmt: skip
     wanted = {(name, argument) for name, call in named.items() for argument in inspect.signature(call).parameters}
     assert wanted == ARGUMENTS.keys() - {("total", "pair")}

@@ -1,4 +1,4 @@
-"""The command line: ``fastunroll demo``, ``reproduce``, ``encode``, ``tune`` and ``info``."""
+"""The command line: ``fastunroll deblur``, ``mri``, ``demo``, ``reproduce``, ``encode``, ``tune`` and ``info``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
+from .demo.folder import DemoError
+from .demo.imaging.command import add_parsers as add_imaging_parsers
+from .demo.imaging.command import require_packages
 from .encode.command import add_arguments as add_encode_arguments
 from .encode.command import run as run_encode
 
@@ -40,15 +43,10 @@ def _fail(command: str, message: str) -> NoReturn:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    for module, package in (("skimage", "scikit-image"), ("matplotlib", "matplotlib")):
-        if find_spec(module) is None:
-            _fail("demo", f"{package} is not installed: pip install 'fastunroll[demo]'")
-    from .demo import DemoError, run
+    require_packages()
+    from .demo.main import run
 
-    try:
-        run(arguments.images, arguments.quick, arguments.out, arguments.seed)
-    except DemoError as error:
-        _fail("demo", str(error))
+    run(arguments.images, arguments.quick, arguments.out, arguments.seed)
 
 
 def _reproduce(arguments: argparse.Namespace) -> None:
@@ -123,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. It exits with status 2 after a wrong argument, and with 130 after Ctrl-C."""
     parser = _Parser(prog="fastunroll", description="Fast algorithm unrolling. All layers run in one native call.")
     parser.add_argument("--version", action="version", version=f"fastunroll {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="command")
 
     demo = commands.add_parser(
         "demo",
@@ -136,6 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     demo.add_argument("--out", type=Path, default=Path("fastunroll-demo"), metavar="DIR", help="default: %(default)s")
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="an integer ≥ 0; default: %(default)s")
     demo.set_defaults(run=_demo)
+
+    add_imaging_parsers(commands)
 
     again = commands.add_parser(
         "reproduce",
@@ -184,6 +184,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"argument --seed: must be ≥ 0, got {arguments.seed}")
     try:
         arguments.run(arguments)
+    except DemoError as error:
+        _fail(arguments.command, str(error))
     except KeyboardInterrupt:
         print("\nfastunroll: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -1,6 +1,1 @@
-"""The demo: compressed sensing of photographs with trained networks and classical solvers, from start to end."""
-
-from .main import DemoError as DemoError
-from .main import run as run
-
-__all__ = ["DemoError", "run"]
+"""The demos: block compressed sensing of photographs in this folder, and imaging in ``imaging``."""

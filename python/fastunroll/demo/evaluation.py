@@ -11,11 +11,12 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
+from ..data.files import Image
 from ..losses import kkt_residual, lasso_objective
 from ..nn import LISTA
 from ..solvers import fista, ista
 from . import photographs
-from .photographs import Image, Photograph
+from .photographs import Photograph
 from .sensing import Sensing
 
 

@@ -9,30 +9,18 @@ from pathlib import Path
 import torch
 
 from .._backend import backend
+from ..data import PictureError
 from ..nn import LISTA
 from . import photographs, report
+from .budget import Budget
 from .evaluation import Evaluation, speed
-from .photographs import ImageError
+from .folder import DemoError, require_writable
 from .sensing import Sensing
-from .training import BATCH, Budget, on_the_kkt_residual, on_the_truth, train
+from .training import BATCH, on_the_kkt_residual, on_the_truth, train
 
 LAYERS = 16
 BUDGETS = {"truth": Budget(3000, 50.0), "kkt": Budget(5000, 70.0)}
 QUICK = {"truth": Budget(300, 10.0), "kkt": Budget(600, 10.0)}
-
-
-class DemoError(Exception):
-    """The demo cannot run with these arguments. The message is one sentence."""
-
-
-def _require_writable(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise DemoError(f"cannot write to {out}: {error.strerror}") from error
 
 
 def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
@@ -49,10 +37,10 @@ def run(images: Path | None, quick: bool, out: Path, seed: int) -> None:
     Raises:
         DemoError: the folder holds a file that is not a picture, or ``out`` cannot be written.
     """
-    _require_writable(out)
+    require_writable(out)
     try:
         held_out = photographs.held_out() if images is None else photographs.from_folder(images)
-    except ImageError as error:
+    except PictureError as error:
         raise DemoError(str(error)) from error
     budgets = QUICK if quick else BUDGETS
     converged = 1000 if quick else 3000

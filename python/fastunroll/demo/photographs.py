@@ -9,28 +9,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as pillow
-from PIL import ImageOps, UnidentifiedImageError
-from skimage import color, data, transform, util
+from skimage import transform
 from torch import Tensor
 
+from ..data import PictureError
+from ..data.files import Image, pictures_in, read_pixels
+from ..data.photographs import grey, views
 from ..operators import Blocks
-
-Image = NDArray[np.float64]
 
 SIDE = 16  # the side of a block in pixels
 LONGEST = 640  # photographs of the user are scaled down until their longer side has at most this many pixels
 
-# The package scikit-image contains all of these. Training uses no held-out picture, and no other view of its scene.
+# Training uses no held-out picture, and no other view of its scene.
 HELD_OUT = ("camera", "chelsea", "coffee", "coins")
 TRAINING = (
     "astronaut", "stereo_motorcycle", "rocket", "clock", "moon", "brick", "grass", "gravel", "immunohistochemistry",
     "retina", "hubble_deep_field", "page", "text", "cell",
 )  # fmt: skip
-
-
-class ImageError(Exception):
-    """A picture or a folder of pictures cannot be used. The message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +53,11 @@ class Photograph:
         return pixels
 
 
-def _grey(pixels: NDArray[np.generic]) -> Image:
-    """Returns pixels (h, w) or (h, w, 3) of any dtype as shades of grey (h, w) from 0 to 1."""
-    return util.img_as_float64(color.rgb2gray(pixels) if pixels.ndim == 3 else pixels)
-
-
 def _cropped(name: str, pixels: Image) -> Photograph:
     """Crops a picture around its centre to a multiple of the block size."""
     h, w = (s // SIDE * SIDE for s in pixels.shape)
     if h == 0 or w == 0:
-        raise ImageError(
+        raise PictureError(
             f"{name} must have at least {SIDE}x{SIDE} pixels, got {pixels.shape[1]}x{pixels.shape[0]}: give a larger "
             "picture"
         )
@@ -77,34 +67,20 @@ def _cropped(name: str, pixels: Image) -> Photograph:
 
 def held_out() -> list[Photograph]:
     """Returns the photographs on which the demo compares methods."""
-    return [_cropped(name, _grey(getattr(data, name)())) for name in HELD_OUT]
+    return [_cropped(name, grey(views(name)[0])) for name in HELD_OUT]
 
 
 def from_folder(folder: Path) -> list[Photograph]:
     """Reads every file of a folder, except for hidden files, as a photograph.
 
     Raises:
-        ImageError: the folder cannot be read or is empty, or a file is not a picture.
+        PictureError: the folder cannot be read or is empty, or a file is not a picture.
     """
-    if not folder.is_dir():
-        raise ImageError(f"{folder} is not a folder: give a folder that holds pictures")
-    paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    if not paths:
-        raise ImageError(f"{folder} holds no files: put pictures into it")
-    return [_read(path) for path in paths]
+    return [_read(path) for path in pictures_in(folder)]
 
 
 def _read(path: Path) -> Photograph:
-    try:
-        with pillow.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            has_16_bits = picture.mode.startswith("I")
-            rgb = np.asarray(picture.convert("RGB"))
-            pixels = np.asarray(picture, np.float64) / 65535 if has_16_bits else _grey(rgb)
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path} cannot be read as a picture: its format is unknown") from error
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:  # raised for damaged pictures
-        raise ImageError(f"{path} cannot be read as a picture: {error}") from error
+    pixels = grey(read_pixels(path))
     scale = LONGEST / max(pixels.shape)
     if scale < 1:
         pixels = transform.rescale(pixels, scale, anti_aliasing=True)
@@ -113,11 +89,7 @@ def _read(path: Path) -> Photograph:
 
 def training_pictures() -> list[Image]:
     """Returns the photographs for training in shades of grey."""
-    return [
-        _grey(np.asarray(p))
-        for name in TRAINING
-        for p in (data.stereo_motorcycle()[:2] if name == "stereo_motorcycle" else [getattr(data, name)()])
-    ]
+    return [grey(view) for name in TRAINING for view in views(name)]
 
 
 def training_blocks(count: int, seed: int) -> Tensor:

@@ -24,10 +24,11 @@ def table(results: Sequence[Result], speeds: Sequence[Speed]) -> str:
         ("LISTA, all 16 layers", "native ms", "eager PyTorch ms", "times faster"),
         *((s.task, f"{s.native_ms:.2f}", f"{s.eager_ms:.2f}", f"{s.ratio:.1f}") for s in speeds),
     ]
-    return _markdown(rows) + "\n\n" + _markdown(speed)
+    return markdown(rows) + "\n\n" + markdown(speed)
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table with a line for each row. The first row is the head."""
     widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
 
     def line(row: Sequence[str]) -> str:

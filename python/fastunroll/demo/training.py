@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..losses import kkt_residual
 from ..nn import LISTA
+from .budget import Budget, Trained
 from .sensing import Sensing
 
 BATCH = 256
@@ -51,22 +52,6 @@ def on_the_kkt_residual(sensing: Sensing) -> Recipe:
     return Recipe("LISTA, KKT", loss, 1e-3)
 
 
-@dataclass(frozen=True)
-class Budget:
-    """The largest number of iterations and the longest time of a training. Training ends at the first of both."""
-
-    iterations: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The number of iterations that a training has done, and whether Ctrl-C ended it."""
-
-    iterations: int
-    interrupted: bool
-
-
 def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: Budget, seed: int) -> Trained:
     """Trains a network in place, and leaves the weights with the smallest loss.
 
@@ -88,9 +73,7 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
 
     def spent(i: int) -> float:
         """Returns the share of the budget that is spent after i iterations."""
-        # Time counts only if it is clearly ahead of the iterations. Otherwise results would differ from run to run.
-        of_iterations, of_time = i / budget.iterations, (perf_counter() - start) / budget.seconds
-        return min(1.0, of_time if of_time > of_iterations + 0.05 else of_iterations)
+        return budget.spent(i, perf_counter() - start)
 
     def rate(i: int) -> float:
         return min(1, (i + 1) / 50) * (0.01 + 0.99 * (1 + math.cos(math.pi * spent(i))) / 2)

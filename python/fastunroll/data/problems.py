@@ -1,0 +1,49 @@
+"""What a problem is, and how its samples are drawn: without end for training, or a fixed set for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+
+
+class Samples(NamedTuple):
+    """Measurements y (count, m) and the ground truth x (count, n), which is None if it is unknown."""
+
+    y: Tensor
+    x: Tensor | None
+
+
+class Problem(Protocol):
+    """An object that draws samples."""
+
+    def sample(self, count: int, generator: torch.Generator) -> Samples:
+        """Draws ``count`` samples. All random numbers come from the generator."""
+        ...
+
+
+def stream(problem: Problem, batch: int, seed: int = 0) -> Iterator[Samples]:
+    """Yields batches of samples without end. They share no random number with :func:`fixed`, whatever its seed."""
+    batch, seed = _checks.count("batch", batch), _checks.seed(seed)
+    return _batches(_problem(problem), batch, torch.Generator().manual_seed(2 * seed))
+
+
+def _batches(problem: Problem, batch: int, generator: torch.Generator) -> Iterator[Samples]:
+    while True:
+        yield problem.sample(batch, generator)
+
+
+def _problem(problem: Problem) -> Problem:
+    if not callable(getattr(problem, "sample", None)):
+        raise TypeError(f"problem must have sample(count, generator), got {_checks.shown(problem)}")
+    return problem
+
+
+def fixed(problem: Problem, count: int, seed: int = 0) -> Samples:
+    """Returns a fixed set of samples for tests. It shares no random number with :func:`stream`, whatever its seed."""
+    count, seed = _checks.count("count", count), _checks.seed(seed)
+    return _problem(problem).sample(count, torch.Generator().manual_seed(2 * seed + 1))

@@ -1,0 +1,349 @@
+"""The demos of imaging at small size: what they simulate, compare, write and refuse."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fastunroll as fu
+import numpy as np
+import pytest
+import torch
+from fastunroll.__main__ import main
+from fastunroll.demo.budget import Budget, Trained
+from fastunroll.demo.imaging import classical, compare, deblur, mri, network, training
+from fastunroll.demo.imaging.compare import Experiment
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+KERNEL = deblur.moffat(5, width=2.0)
+WIDE = deblur.moffat(9)
+
+
+def of_galaxies() -> Experiment:
+    picture = fu.data.photograph("hubble_deep_field")[None, 400:448, 300:364]
+    tested = deblur.scene("small", picture, WIDE, 0)
+    experiment = deblur.experiment(tested, WIDE, True, False, 20)
+    return replace(experiment, draw=deblur.Draw(WIDE, 24), tune=deblur.Draw(WIDE, 24, skies=1.0, valid=0.0))
+
+
+def of_heads() -> Experiment:
+    tested = [mri.scene("phantom", fu.data.shepp_logan(48), 0, coils) for coils in (1, mri.COILS)]
+    small = mri.Draw(32)
+    return Experiment(
+        "mri", "small", tested, lambda seed: network.refining_network(tested[0].A, seed), small, small, mri.methods(20),
+        "zero-filled", ships=False,
+    )  # fmt: skip
+
+
+EXPERIMENTS = {"deblur": of_galaxies, "mri": of_heads}
+STEPS = {"deblur": 30, "mri": 5}
+
+
+@pytest.fixture(scope="module", params=EXPERIMENTS)
+def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path]:
+    out = tmp_path_factory.mktemp(request.param)
+    experiment = EXPERIMENTS[request.param]()
+    compare.run(experiment, out, budget=Budget(STEPS[request.param], 600.0), seed=0)
+    return experiment, out
+
+
+def test_files(done: tuple[Experiment, Path]) -> None:
+    experiment, out = done
+    assert {p.name for p in out.iterdir()} == {f"{experiment.name}.{end}" for end in ("png", "md", "json", "pt")}
+    assert np.asarray(Image.open(out / f"{experiment.name}.png").convert("L")).std() > 10
+    table = (out / f"{experiment.name}.md").read_text(encoding="utf-8").splitlines()
+    assert len(table) == 2 + 1 + len(experiment.methods) + 1 + (experiment.ships and has_shipped(experiment.name))
+
+
+def has_shipped(name: str) -> bool:
+    return (Path(network.__file__).parent / "weights" / f"{name}.pt").is_file()
+
+
+def test_every_method_improves_on_the_measurement(done: tuple[Experiment, Path]) -> None:
+    """Also the network, after a training of seconds; and its last layer is what the table has."""
+    experiment, out = done
+    record = json.loads((out / f"{experiment.name}.json").read_text(encoding="utf-8"))
+    for scene in experiment.scenes:
+        naive, *others = [r for r in record["results"] if r["scene"] == scene.name]
+        assert len(others) >= len(experiment.methods) + 1
+        for result in others:
+            assert result["psnr"] > naive["psnr"], result["method"]
+            assert 0 < result["ssim"] <= 1
+            if result["curve"]:
+                assert result["curve"][-1][1] == pytest.approx(result["psnr"], abs=1e-3)
+        trained = next(r for r in others if "trained here" in r["method"])
+        assert [k for k, _ in trained["curve"]] == list(range(1, network.LAYERS + 1))
+
+
+def test_weights_reload(done: tuple[Experiment, Path]) -> None:
+    experiment, out = done
+    scene = experiment.scenes[0]
+    net = experiment.network(1)
+    net.load_state_dict(torch.load(out / f"{experiment.name}.pt", weights_only=True), strict=False)
+    record = json.loads((out / f"{experiment.name}.json").read_text(encoding="utf-8"))
+    wanted = next(r for r in record["results"] if "trained here" in r["method"])
+    with torch.no_grad():
+        assert scene.psnr(net(scene.y, operator=scene.A)) == pytest.approx(wanted["psnr"], abs=1e-3)
+
+
+def test_the_networks_start_as_classical_algorithms() -> None:
+    """The denoiser as a gradient method with momentum, and the refined total variation as FISTA with a falling θ."""
+    scene = of_galaxies().scenes[0]
+    wanted = fu.solvers.fista(scene.A, scene.y, 0.0, iterations=network.LAYERS, step=1.0, prox=fu.prox.Identity())
+    with torch.no_grad():
+        found = network.denoising_network(scene.A, 0)(scene.y)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    for scene in of_heads().scenes:
+        net = network.refining_network(scene.A, 0)
+        prior = fu.prox.TotalVariation(network.INNER)
+        plain = fu.nn.Unrolled(fu.schemes.FISTA(), scene.A, prior, network.LAYERS, step=1.0)
+        plain.log_theta.load_state_dict(net.log_theta.state_dict())
+        with torch.no_grad():
+            torch.testing.assert_close(net(scene.y), plain(scene.y), rtol=1e-4, atol=1e-5)
+        theta = torch.cat([*net.log_theta]).detach().exp()
+        assert float(theta[0]) == pytest.approx(network.FIRST)
+        assert float(theta[-1]) == pytest.approx(network.LAST)
+        assert bool((theta.diff() < 0).all())
+
+
+@pytest.mark.parametrize("name", ["deblur", "mri"])
+def test_shipped_weights(name: str) -> None:
+    """They are small, belong to the network, and beat every classical method of as many iterations."""
+    path = Path(network.__file__).parent / "weights" / f"{name}.pt"
+    assert path.stat().st_size < 2**20
+    if name == "deblur":
+        scene = deblur.scene(
+            "small", fu.data.photograph("hubble_deep_field")[None, 300:400, 300:400], deblur.moffat(), 0
+        )
+        methods, net = deblur.methods(16), network.denoising_network(scene.A, 0)
+    else:
+        scene = mri.scene("phantom", fu.data.shepp_logan(128), 0)
+        methods, net = mri.methods(16), network.refining_network(scene.A, 0)
+    assert network.load_shipped(net, name)
+    with torch.no_grad():
+        learned = scene.psnr(net(scene.y, operator=scene.A))
+    for method in methods:
+        assert learned > max(scene.psnr(method.solve(scene.A, scene.y, lam, None)) for lam in method.weights)
+
+
+def test_moffat() -> None:
+    kernel = deblur.moffat(41, width=6.0)
+    assert float(kernel.sum()) == pytest.approx(1)
+    assert float(kernel[20, 23] / kernel[20, 20]) == pytest.approx(0.5, abs=1e-6)
+    assert torch.equal(kernel, kernel.flip(0))
+    assert torch.equal(kernel, kernel.mT)
+
+
+def test_the_blur_is_of_the_whole_picture() -> None:
+    """No continuation is assumed: each measured pixel is a mean of pixels that the picture has."""
+    x = fu.data.photograph("camera")[None, :40, :48]
+    scene = deblur.scene("small", x, KERNEL, 0)
+    assert scene.y.shape == (1, 36, 44)
+    assert torch.equal(scene.inside(scene.naive), scene.naive[..., 2:-2, 2:-2].clamp(0, 1))
+    torch.testing.assert_close(scene.naive[..., 2:-2, 2:-2], scene.y)
+    assert float((scene.y - scene.A(scene.x)).std()) == pytest.approx(deblur.NOISE, rel=0.1)
+
+
+def test_wiener_filter_inverts_a_blur_without_noise() -> None:
+    x = torch.rand(2, 24, 20, dtype=torch.float64)
+    blur = fu.operators.Blur(deblur.moffat(5, width=1.5).double())
+    found = deblur.wiener((1e-12,)).solve(blur, blur(x), 1e-12, None)
+    torch.testing.assert_close(found, x, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [64, 75])
+def test_columns(width: int) -> None:
+    masks = mri.columns(50, width, torch.Generator().manual_seed(0))
+    assert set(masks.unique().tolist()) == {0, 1}
+    assert (masks.sum(1) == round(0.25 * width)).all()
+    centre = round(0.08 * width)
+    first = (width - centre) // 2
+    assert masks[:, first : first + centre].all()
+    assert len(masks.unique(dim=0)) == 50
+
+
+def test_coil_maps_are_normalised() -> None:
+    maps = mri.coil_maps((30, 20))
+    torch.testing.assert_close(maps.abs().square().sum(0), torch.ones(30, 20))
+    assert (maps.abs().amax((1, 2)) > 2 * maps.abs().amin((1, 2))).all()
+
+
+def test_the_weight_is_the_best_on_training_pictures() -> None:
+    batch = deblur.Draw(KERNEL, 32, valid=0.0)(2, torch.Generator().manual_seed(0))
+    method = deblur.methods(20)[1]
+
+    def quality(lam: float) -> float:
+        return float(fu.metrics.psnr(method.solve(batch.A, batch.y, lam, None).clamp(0, 1), batch.x).mean())
+
+    chosen = classical.choose(method, batch.A, batch.y, batch.x, lambda x: x.clamp(0, 1))
+    assert quality(chosen) == max(map(quality, method.weights))
+
+
+def _train(net: Any, draw: Any, iterations: int = 12) -> Trained:
+    return training.train(
+        net, draw, Budget(iterations, 600.0), batch=2, rate=2e-3, fade=0.8, seed=3, title="test", checked=2
+    )
+
+
+def test_training_is_seeded() -> None:
+    draw = deblur.Draw(KERNEL, 16)
+    nets = [network.denoising_network(draw.circular, 0) for _ in range(2)]
+    for net in nets:
+        assert _train(net, draw) == Trained(12, False)
+    first, second = (net.state_dict() for net in nets)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    start = network.denoising_network(draw.circular, 0).state_dict()
+    assert any(not torch.equal(first[name], start[name]) for name in first)
+
+
+def test_an_interrupted_training_keeps_the_best_weights() -> None:
+    draw, drawn = deblur.Draw(KERNEL, 16), []
+
+    def stops(count: int, generator: torch.Generator) -> training.Batch:
+        drawn.append(count)
+        if len(drawn) > 1 + training.CHECK_EVERY + 5:  # five steps after the first check
+            raise KeyboardInterrupt
+        return draw(count, generator)
+
+    best, interrupted = (network.denoising_network(draw.circular, 0) for _ in range(2))
+    assert _train(interrupted, stops, 60) == Trained(training.CHECK_EVERY + 5, True)
+    assert any(not torch.equal(a, b) for a, b in zip(interrupted.parameters(), best.parameters(), strict=True))
+    check = draw(2, torch.Generator().manual_seed(7))
+    losses = []
+    for net in (interrupted, best):
+        with torch.no_grad():
+            layers = net(check.y, return_layers=True, operator=check.A)
+        losses.append(training.layer_losses(layers, check)[-1])
+    assert losses[0] < losses[1]
+
+
+def files_for_refusals(folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "small.png")
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(folder / "black.png")
+    Image.fromarray(np.ones((5, 70), np.uint8)).save(folder / "long.png")
+    Image.fromarray(np.full((5, 5), -1.0, np.float32)).save(folder / "negative.tif")
+    Image.fromarray(np.full((60, 60), math.nan, np.float32)).save(folder / "nan.tif")
+    Image.new("1", (10_000, 7_000)).save(folder / "huge.png")
+    (folder / "text.png").write_text("not a picture")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["deblur", "--image", "{tmp}/missing.png"], "{tmp}/missing.png cannot be read as a picture: "),
+        (["deblur", "--image", "{tmp}/text.png"], "{tmp}/text.png cannot be read as a picture: its format is unknown"),
+        (["deblur", "--image", "{tmp}/nan.tif"], "{tmp}/nan.tif must hold finite pixels, but it has NaN or infinity"),
+        (["deblur", "--image", "{tmp}/huge.png"], "{tmp}/huge.png must have at most 67108864 pixels, got 10000x7000"),
+        (
+            ["deblur", "--image", "{tmp}/small.png"],
+            "small.png must be at least twice as large as the kernel, 25x25, got 50x40 pixels: give a larger picture",
+        ),
+        (["deblur", "--kernel", "{tmp}/text.png"], "{tmp}/text.png cannot be read as a picture"),
+        (["deblur", "--kernel", "{tmp}/black.png"], "{tmp}/black.png must be a kernel with values ≥ 0 that are not "),
+        (["deblur", "--kernel", "{tmp}/negative.tif"], "{tmp}/negative.tif must be a kernel with values ≥ 0 that are "),
+        (
+            ["deblur", "--kernel", "{tmp}/long.png"],
+            "{tmp}/long.png must be a kernel of at most 63x63 pixels, got 70x5: crop its borders",
+        ),
+        (["deblur", "--seconds", "-1"], "argument --seconds: must be a number of seconds ≥ 0, got '-1'"),
+        (["mri", "--seconds", "nan"], "argument --seconds: must be a number of seconds ≥ 0, got 'nan'"),
+        (["mri", "--seed", "-1"], "argument --seed: must be ≥ 0, got -1"),
+        (["mri", "--imge", "x"], "there is no option --imge"),
+        (["mri", "--out", "{tmp}/text.png"], "cannot write to {tmp}/text.png"),
+        (["mri", "--train-weights", "{tmp}/text.png/w.pt"], "cannot write to {tmp}/text.png"),
+    ],
+)
+def test_refused_in_one_line(
+    arguments: list[str], says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files_for_refusals(tmp_path)
+    out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stopped:
+        main([a.format(tmp=tmp_path) for a in arguments] + out)
+    assert stopped.value.code == 2
+    err = capfd.readouterr().err
+    assert says.format(tmp=tmp_path) in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["deblur", "mri"])
+def test_a_missing_extra_is_named(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fastunroll.demo.imaging.command.find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stopped:
+        main([command])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said == f"fastunroll {command}: scikit-image is not installed: pip install 'fastunroll[demo]'\n"
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "F"])
+def test_pictures_of_every_kind(mode: str, tmp_path: Path) -> None:
+    """Each channel of a colour picture is a sample of the batch."""
+    shades = np.random.default_rng(0).integers(0, 255, (60, 75, 4)).astype(np.uint8)
+    pixels = {
+        "L": shades[..., 0], "RGB": shades[..., :3], "RGBA": shades, "I;16": shades[..., 0].astype(np.uint16) * 257,
+        "F": (shades[..., 0] / 255).astype(np.float32),
+    }[mode]  # fmt: skip
+    path = tmp_path / ("picture.tif" if mode == "F" else "picture.png")
+    Image.fromarray(pixels).save(path)
+    x = deblur.read_picture(path)
+    assert x.shape == (3 if mode.startswith("RGB") else 1, 60, 75)
+    torch.testing.assert_close(x[0], torch.from_numpy(shades[..., 0] / 255).float())
+    tested = deblur.scene("picture", x, KERNEL, 0)
+    assert tested.y.shape == (len(x), 52, 68)
+
+
+def test_kernels_from_files(tmp_path: Path) -> None:
+    """Also the largest one, for which training pictures are larger."""
+    Image.fromarray(np.full((63, 2), 7, np.uint8)).save(tmp_path / "kernel.png")
+    kernel = deblur.read_kernel(tmp_path / "kernel.png")
+    torch.testing.assert_close(kernel, torch.full((63, 2), 1 / 126))
+    batch = deblur.Draw(kernel)(2, torch.Generator().manual_seed(0))
+    assert batch.x.shape == (2, 126, 126)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_galaxies_in_grey_and_in_colour(quick: bool) -> None:
+    grey, colour = (deblur.deep_field(KERNEL, 0, quick=quick, colour=colour) for colour in (False, True))
+    assert len(grey.x) == 1
+    assert len(colour.x) == 3
+    torch.testing.assert_close(torch.einsum("c,chw->hw", torch.tensor([0.2125, 0.7154, 0.0721]), colour.x), grey.x[0])
+
+
+def test_large_pictures_are_scaled_down(tmp_path: Path) -> None:
+    Image.fromarray(np.full((30, 3000), 128, np.uint8)).save(tmp_path / "long.png")
+    x = deblur.read_picture(tmp_path / "long.png")
+    assert max(x.shape) == deblur.LONGEST
+    torch.testing.assert_close(x, torch.full_like(x, 128 / 255))
+
+
+def test_the_brain_is_left_out_without_nilearn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastunroll.demo.imaging.mri.find_spec", lambda name: None)
+    assert [scene.name for scene in mri.scenes(0)] == ["phantom, 1 coil", "phantom, 8 coils"]
+
+
+def test_the_page_of_your_own_scanner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its blocks are one program of about 40 lines, which ends with a network that beats the zero-filled picture."""
+    page = (ROOT / "docs" / "scanner.md").read_text(encoding="utf-8")
+    program = "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+    assert len([line for line in program.splitlines() if line.strip()]) <= 45
+    phantoms = fu.data.fixed(fu.data.Phantoms(None, 32, phase=1.0), 12).x
+    scan = fu.operators.MultiCoilFourier(torch.ones(32), mri.coil_maps((32, 32), 4))
+    np.save(tmp_path / "kspace.npy", scan(phantoms).numpy())
+    assert "range(2000)" in program
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    exec(program.replace("range(2000)", "range(60)"), {})
+    zero_filled, _, learned, _ = map(float, re.findall(r"tensor\(\[(-?[\d.]+)\]\)", capsys.readouterr().out))
+    assert learned > zero_filled + 1
+    assert (tmp_path / "network.pt").exists()
