@@ -141,6 +141,31 @@ def test_numbers_and_samples_are_arrays() -> None:
     assert report.as_dict() == fu.diagnostics.report(net, y, x, lam=0.1).as_dict()
 
 
+PRIORS = {
+    "Identity": fu.prox.Identity(),
+    "L1": fu.prox.L1(),
+    "NonNegativeL1": fu.prox.NonNegativeL1(),
+    "ElasticNet": fu.prox.ElasticNet(0.5),
+    "GroupL1": fu.prox.GroupL1(2),
+    "HardThreshold": fu.prox.HardThreshold(),
+    "Box": fu.prox.Box(),
+    "TotalVariation": fu.prox.TotalVariation(),
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+@pytest.mark.parametrize("name", PRIORS)
+def test_values_of_priors_are_answered_in_kind(name: str, kind: str) -> None:
+    make, is_kind = ARRAYS[kind]
+    x = torch.randn(3, H, W)
+    found = PRIORS[name].value(make(x.clone()))
+    assert is_kind(found), type(found)
+    tensor = found.tensor if isinstance(found, OnlyDLPack) else torch.from_numpy(np.array(found))
+    assert torch.equal(tensor, PRIORS[name].value(x))
+    for wrong in (x.tolist(), x.int()):
+        check_refused((lambda wrong=wrong: PRIORS[name].value(wrong), TypeError, "x must be "))
+
+
 def test_numpy_beside_an_operator_of_torch() -> None:
     """And tensors beside an operator of NumPy."""
     op = Blur(kernel(torch.float64))

@@ -189,7 +189,7 @@ REFUSED: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         "blocks of another picture",
         lambda: lin.Blocks(2, shape=(4, 6)).adjoint(picture(4, 4)),
         ValueError,
-        r"with 6 blocks of a picture \(4, 6\)",
+        r"y must have the shape \(\.\.\., 6, 4\) that this Blocks states, got \(4, 4\)",
     ),
     (
         "complex filters",

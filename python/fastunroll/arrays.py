@@ -96,7 +96,7 @@ def takes_arrays(argument: str) -> Callable[[Function], Function]:
 
         @wraps(function)
         def wrapper(*args: Any, **options: Any) -> Any:
-            if not (_has_arrays(args) or _has_arrays(options.values())):
+            if not (has_arrays(args) or has_arrays(options.values())):
                 return function(*args, **options)
             given = args[place] if len(args) > place else options.get(argument)
             callback = options.get("callback")
@@ -115,5 +115,6 @@ def takes_arrays(argument: str) -> Callable[[Function], Function]:
 _NO_ARRAYS = (Tensor, torch.nn.Parameter, float, int, bool, type(None))
 
 
-def _has_arrays(values: Iterable[Any]) -> bool:
+def has_arrays(values: Iterable[Any]) -> bool:
+    """Whether one of the values is an array of another library."""
     return any(type(value) not in _NO_ARRAYS and is_array(value) for value in values)

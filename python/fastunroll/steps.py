@@ -196,8 +196,8 @@ class SVD(NamedTuple):
 
 
 def _svd_of(A: Tensor) -> SVD | None:
-    """The decomposition of A, kept while A does not change; None if A learns or is not finite, or if torch traces."""
-    if ops.is_tracing() or ops.differentiable(A) or not (ops.is_plain(A) and A.is_contiguous()):
+    """The decomposition of A, kept while A does not change; None if A learns, is not finite, or holds no values."""
+    if ops.is_tracing() or ops.differentiable(A) or A.is_meta or not (ops.is_plain(A) and A.is_contiguous()):
         return None
     with torch.inference_mode(False), torch.no_grad():  # kept for calls of any mode
         return ops.cached("singular values", [A], lambda: SVD.of(A))

@@ -10,7 +10,58 @@ from .cosine import cosine_matrix
 from .pictures import Orthonormal
 
 
-class Blocks(Orthonormal):
+class _OfBlocks(Orthonormal):
+    """An operator on the square blocks of pictures."""
+
+    def __init__(self, size: int, *, shape: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.size = _checks.count("size", size)
+        if shape is not None:
+            self.shape_in = self.state(shape)
+            H, W = self._sides(self.shape_in)
+            self.shape_out = (*self.shape_in[:-2], H * W // self.size**2, self.size**2)
+
+    def _sides(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        H, W = shape[-2:]
+        if H % self.size or W % self.size:
+            raise ValueError(
+                f"blocks of {self.size}×{self.size} pixels must fill the pictures, but these are "
+                f"{shape_text(shape[-2:])}: crop or pad them to multiples of {self.size}"
+            )
+        return H, W
+
+    def _blocks(self, x: Tensor) -> Tensor:
+        """(..., H, W) to (..., rows of blocks, blocks in a row, size, size)."""
+        self._sides(tuple(x.shape))
+        return x.unflatten(-2, (-1, self.size)).unflatten(-1, (-1, self.size)).transpose(-3, -2)
+
+    def _rows(self, y: Tensor) -> tuple[int, int]:
+        """The numbers of rows of blocks and of blocks in a row of (..., blocks, size²)."""
+        if self.shape_in is not None:
+            return self.shape_in[-2] // self.size, self.shape_in[-1] // self.size
+        count = y.shape[-2]
+        side = round(count**0.5)
+        if side**2 != count or y.shape[-1] != self.size**2:
+            raise ValueError(
+                f"y must be (..., blocks, {self.size**2}) with the blocks of a square picture, or shape=(H, W) be "
+                f"stated, got shape {shape_text(y.shape)}"
+            )
+        return side, side
+
+    def _assemble(self, tiles: Tensor) -> Tensor:
+        """The inverse of :meth:`_blocks`."""
+        return tiles.transpose(-3, -2).flatten(-2).flatten(-3, -2)
+
+    def samples(self, x: Tensor) -> Tensor:
+        x = super().samples(x)
+        self._sides(tuple(x.shape))
+        return x
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
+
+
+class Blocks(_OfBlocks):
     """The square blocks of pictures side by side, row by row: (..., H, W) to (..., blocks, size²).
 
     Aᴴ puts the blocks back, AᴴA = I and ‖A‖ = 1. It is the first step of compressed sensing block by block.
@@ -35,48 +86,6 @@ class Blocks(Orthonormal):
     Reference: Gan, *Block compressed sensing of natural images*, 2007.
     """
 
-    def __init__(self, size: int, *, shape: tuple[int, ...] | None = None) -> None:
-        super().__init__()
-        self.size = _checks.count("size", size)
-        if shape is not None:
-            self.shape_in = _checks.shape("shape", shape)
-            H, W = self._sides(self.shape_in)
-            self.shape_out = (*self.shape_in[:-2], H * W // self.size**2, self.size**2)
-
-    def _sides(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        H, W = shape[-2:]
-        if H % self.size or W % self.size:
-            raise ValueError(
-                f"blocks of {self.size}×{self.size} pixels must fill the pictures, but these are "
-                f"{shape_text(shape[-2:])}: crop or pad them to multiples of {self.size}"
-            )
-        return H, W
-
-    def _blocks(self, x: Tensor) -> Tensor:
-        """(..., H, W) to (..., rows of blocks, blocks in a row, size, size)."""
-        self._sides(tuple(x.shape))
-        return x.unflatten(-2, (-1, self.size)).unflatten(-1, (-1, self.size)).transpose(-3, -2)
-
-    def _rows(self, y: Tensor) -> tuple[int, int]:
-        """The numbers of rows of blocks and of blocks in a row of (..., blocks, size²)."""
-        count = y.shape[-2]
-        if self.shape_in is not None:
-            rows = self.shape_in[-2] // self.size, self.shape_in[-1] // self.size
-        else:
-            rows = round(count**0.5), round(count**0.5)
-        if rows[0] * rows[1] != count or y.shape[-1] != self.size**2:
-            shape = (
-                f"{rows[0] * rows[1]} blocks of a picture {shape_text(self.shape_in[-2:])}"
-                if self.shape_in is not None
-                else "the blocks of a square picture, or shape=(H, W) be stated"
-            )
-            raise ValueError(f"y must be (..., blocks, {self.size**2}) with {shape}, got shape {shape_text(y.shape)}")
-        return rows
-
-    def _assemble(self, tiles: Tensor) -> Tensor:
-        """The inverse of :meth:`_blocks`."""
-        return tiles.transpose(-3, -2).flatten(-2).flatten(-3, -2)
-
     def forward(self, x: Tensor) -> Tensor:
         """The blocks of pictures: (..., H, W) to (..., blocks, size²)."""
         return self._blocks(self.pictures("x", x)).flatten(-4, -3).flatten(-2)
@@ -86,11 +95,8 @@ class Blocks(Orthonormal):
         y = self.pictures("y", y)
         return self._assemble(y.unflatten(-2, self._rows(y)).unflatten(-1, (self.size, self.size)))
 
-    def extra_repr(self) -> str:
-        return f"size={self.size}"
 
-
-class BlockDCT(Blocks):
+class BlockDCT(_OfBlocks):
     """The orthonormal cosine transform of each square block of pictures: (..., H, W) to (..., blocks, size²).
 
     Aᴴ is its inverse, AᴴA = I and ‖A‖ = 1. JPEG transforms blocks of 8×8 pixels.

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from .. import _checks
 from .._checks import shape_text
+from ..arrays import as_tensor
 from ..ops.spectral import fourier_diagonal
 from .boundary import BOUNDARIES, Boundary
 from .diagonal import FourierDiagonal
 from .linear_operator import LinearOperator
-from .pictures import require_fit, with_axes_of
+from .pictures import require_fit, single, with_axes_of
 from .spectra import kept, largest_modulus, spectrum, squared_modulus
 
 
@@ -62,20 +63,20 @@ class Blur(FourierDiagonal):
         self, kernel: Tensor, boundary: str = "circular", *, shape: tuple[int, ...] | None = None, learn: bool = False
     ) -> None:
         super().__init__()
-        _checks.tensor("kernel", kernel)
+        kernel = _checks.tensor("kernel", as_tensor(kernel, "kernel"))
         if kernel.dim() < 2 or 0 in kernel.shape:
             raise ValueError(f"kernel must be (h, w), or (..., h, w), with h, w ≥ 1, got {shape_text(kernel.shape)}")
         _checks.choice("boundary", boundary, BOUNDARIES)
         self.keep("kernel", kernel, learn)
         self.boundary = boundary
         if shape is not None:
-            self.shape_in = _checks.shape("shape", shape)
+            self.shape_in = self.state(shape)
             *channels, H, W = self.shape_in
             self.shape_out = (*channels, *self._boundary((H, W)).measured((H, W)))
 
     @property
-    def is_shared(self) -> bool:
-        return self.kernel.dim() == 2
+    def own_batch(self) -> tuple[int, ...]:
+        return self._own_batch(self.kernel.shape[:-2])
 
     @property
     def collapsed(self) -> bool:  # type: ignore[override]
@@ -99,7 +100,7 @@ class Blur(FourierDiagonal):
 
     def _of_kernel(self, name: str, x: Tensor) -> Tensor:
         """Pictures that fit the type of the kernel and its samples."""
-        kernel = self.kernel
+        kernel = single(self.kernel)
         x = self.pictures(name, x, kernel)
         require_fit("kernel", kernel, name, x, (*kernel.shape[:-2], "H", "W"))
         if kernel.is_complex() and not x.is_complex():
@@ -109,12 +110,14 @@ class Blur(FourierDiagonal):
     def _spectrum(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """k̂ on the grid, for pictures like x."""
         half = not x.is_complex()
-        return kept("spectrum", self.kernel, grid, half, partial(spectrum, self.kernel, grid, half))
+        return kept("spectrum", self.kernel, grid, half, partial(spectrum, single(self.kernel), grid, half))
 
     def power(self, x: Tensor) -> Tensor:
         """|k̂|² for circular blurs of pictures like x."""
         grid, half = (x.shape[-2], x.shape[-1]), not x.is_complex()
-        return kept("power", self.kernel, grid, half, lambda: squared_modulus(spectrum(self.kernel, grid, half)))
+        return kept(
+            "power", self.kernel, grid, half, lambda: squared_modulus(spectrum(single(self.kernel), grid, half))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """The blurred pictures k ∗ x: (..., H, W) to (..., H, W), or (..., H − h + 1, W − w + 1) where valid."""
@@ -146,6 +149,10 @@ class Blur(FourierDiagonal):
         """(AᴴA + ρI)⁻¹ b: F⁻¹(F b/(|k̂|² + ρ)) for circular blurs, else by conjugate gradients."""
         return super().solve(b, rho) if self.collapsed else LinearOperator.solve(self, b, rho)
 
+    def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """The same for circular blurs, else by conjugate gradients."""
+        return self.solve(b, rho) if self.collapsed else LinearOperator.adjoint_solve(self, b, rho)
+
     @torch.no_grad()
     def norm(self) -> float:
         """max|k̂| for circular blurs of a stated shape, else an upper bound: Σ|k| for kernels ≥ 0.
@@ -153,7 +160,7 @@ class Blur(FourierDiagonal):
         The blur of a reflected picture by a symmetric kernel is symmetric again, so that cosine transforms diagonalise
         A. By other kernels ‖A‖² is at most the largest sum of a row of |A| times the largest sum of a column.
         """
-        kernel = self.kernel.detach()
+        kernel = single(self.kernel.detach())
         if self.collapsed and self.shape_in is not None:
             wide = kernel.to(torch.complex128 if kernel.is_complex() else torch.float64)
             return float(spectrum(wide, (self.shape_in[-2], self.shape_in[-1]), False).abs().max())

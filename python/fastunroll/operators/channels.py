@@ -25,6 +25,10 @@ class RealChannels(LinearOperator, differentiable=True):
         return self.operator.collapsed
 
     @property
+    def own_batch(self) -> tuple[int, ...]:
+        return self.operator.own_batch
+
+    @property
     def solves(self) -> bool:
         return self.operator.solves
 
@@ -47,6 +51,10 @@ class RealChannels(LinearOperator, differentiable=True):
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """(AᴴA + ρI)⁻¹ b: (B, 2, ...)."""
         return as_channels(self.operator.solve(as_complex(b), rho))
+
+    def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """(A Aᴴ + ρI)⁻¹ b: (B, 2, ...)."""
+        return as_channels(self.operator.adjoint_solve(as_complex(b), rho))
 
     def stated_norm(self) -> float | None:
         """That of A."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._checks import shape_text
+from ..arrays import as_tensor
 from .convert import OperatorLike, as_operator
 from .gradients import learns
 from .linear_operator import LinearOperator
@@ -85,7 +86,7 @@ def check(op: OperatorLike, x: Tensor | None = None, y: Tensor | None = None) ->
     op = as_operator(op)
     run = _Run(op, type(op.source).__name__ if op.source is not op else type(op).__name__)
     with suppress(_Failed):
-        run.all(x, y)
+        run.all(as_tensor(x, "x"), as_tensor(y, "y"))
     return Checked(run.name, tuple(run.problems), tuple(run.checks), run.takes, run.returns)
 
 
@@ -169,8 +170,7 @@ class _Run:
                 f"x must be given, a batch of samples that {self.name} takes, since it states no shape_in, such as "
                 "torch.zeros(3, 64, 64)"
             )
-        lead = () if self.op.matrix is None else self.op.matrix.shape[:-2]
-        u = self.draw(self.op.example().new_zeros(*(lead or (3,)), *self.op.shape_in))
+        u = self.draw(self.op.example().new_zeros(*(self.op.own_batch or (3,)), *self.op.shape_in))
         back = self.call("adjoint", self.call("forward", u))
         return self.draw(back) if back.shape == u.shape else u
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import reduce
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from .. import _checks
@@ -15,7 +16,6 @@ from .dense import Dense
 from .linear_operator import LinearOperator
 from .norm import lanczos_bound
 from .scaled import require_operator
-from .solve import rho_beside
 
 
 class Adjoint(LinearOperator, differentiable=True):
@@ -49,6 +49,10 @@ class Adjoint(LinearOperator, differentiable=True):
         return self.operator.dims_in
 
     @property
+    def own_batch(self) -> tuple[int, ...]:
+        return self.operator.own_batch
+
+    @property
     def matrix(self) -> Tensor | None:  # type: ignore[override]
         A = self.operator.matrix
         return None if A is None else A.mH
@@ -79,11 +83,12 @@ class Adjoint(LinearOperator, differentiable=True):
         return self.operator.solves
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
-        """(A Aᴴ + ρI)⁻¹ b = (b − A(AᴴA + ρI)⁻¹Aᴴ b)/ρ, where A has a solve that is better than conjugate gradients."""
-        if not self.operator.solves:
-            return super().solve(b, rho)
-        rho = rho_beside(rho, b)
-        return (b - self.operator(self.operator.solve(self.operator.adjoint(b), rho))) / rho
+        """(A Aᴴ + ρI)⁻¹ b."""
+        return self.operator.adjoint_solve(b, rho)
+
+    def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """(AᴴA + ρI)⁻¹ b."""
+        return self.operator.solve(b, rho)
 
 
 class _Several(LinearOperator, differentiable=True):
@@ -102,6 +107,10 @@ class _Several(LinearOperator, differentiable=True):
     def parts(self) -> list[LinearOperator]:
         """The operators, in the order in which they were given."""
         return [op for op in self.operators if isinstance(op, LinearOperator)]
+
+    @property
+    def own_batch(self) -> tuple[int, ...]:
+        return tuple(torch.broadcast_shapes(*(op.own_batch for op in self.parts)))
 
     def _matrices(self) -> list[Tensor] | None:
         matrices = [A for op in self.parts if (A := op.matrix) is not None]

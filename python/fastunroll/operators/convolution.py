@@ -10,8 +10,9 @@ from torch.nn.functional import conv2d, conv3d, conv_transpose2d, conv_transpose
 
 from .. import _checks
 from .._checks import shape_text
+from ..arrays import as_tensor
 from .norm import spectral_norm
-from .pictures import PictureOperator
+from .pictures import PictureOperator, single
 
 _CONVOLUTIONS = {2: (conv2d, conv_transpose2d), 3: (conv3d, conv_transpose3d)}
 
@@ -21,7 +22,8 @@ class Convolution(PictureOperator):
 
     x holds a map of coefficients for each filter. With stride s, y has s(H − 1) + h rows for coefficients of H rows and
     filters of h rows, and likewise columns. Aᴴ y is the correlation of y with each filter at every s-th place.
-    :meth:`norm` is an upper bound for maps of any size, from the spectra of the filters.
+    :meth:`norm` is an upper bound for maps of any size, from the spectra of the filters. In single precision the last
+    bits of a sample may depend on its batch, by which PyTorch chooses how it computes convolutions.
 
     Args:
         filters: d, (C, h, w), or (C, d, h, w) for volumes. Real, finite. A tensor that requires a gradient is used as
@@ -55,13 +57,14 @@ class Convolution(PictureOperator):
         self, filters: Tensor, stride: int = 1, *, shape: tuple[int, ...] | None = None, learn: bool = False
     ) -> None:
         super().__init__()
-        _checks.real("filters", _checks.tensor("filters", filters))
+        filters = _checks.tensor("filters", as_tensor(filters, "filters"))
+        _checks.real("filters", filters)
         if filters.dim() not in (3, 4) or 0 in filters.shape:
             raise ValueError(f"filters must be (C, h, w), or (C, d, h, w), got shape {shape_text(filters.shape)}")
         self.picture_dims, self.stride = filters.dim() - 1, _checks.count("stride", stride)
         self.keep("filters", filters, learn)
         if shape is not None:
-            self.shape_in = _checks.shape("shape", shape)
+            self.shape_in = self.state(shape)
             if len(self.shape_in) != filters.dim() or self.shape_in[0] != filters.shape[0]:
                 wanted = ("C", *self.axes[-self.picture_dims :])
                 raise ValueError(
@@ -100,7 +103,7 @@ class Convolution(PictureOperator):
         """The correlation or its adjoint of a batch (B, channels, …); a complex one is two real ones."""
         convolve = _CONVOLUTIONS[self.picture_dims][which]
         parts = torch.cat([x.real, x.imag]) if x.is_complex() else x
-        found = convolve(parts, self.filters[:, None], stride=self.stride)
+        found = convolve(parts, single(self.filters)[:, None], stride=self.stride)
         return torch.complex(*found.chunk(2)) if x.is_complex() else found
 
     @torch.no_grad()

@@ -40,7 +40,7 @@ class DCT(Orthonormal):
             raise ValueError(f"dims must be 2 for pictures or 3 for volumes, got {_checks.shown(dims)}")
         self.picture_dims = dims
         if shape is not None:
-            self.shape_in = self.shape_out = _checks.shape("shape", shape)
+            self.shape_in = self.shape_out = self.state(shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """The cosine coefficients of pictures: (..., H, W)."""

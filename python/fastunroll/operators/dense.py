@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from .. import _checks
 from .._precision import own_precision
 from ..arrays import as_tensor
+from ..computed_weights import compute_weights
+from ..ops.tensors import is_tracing
 from ..products import product
 from .linear_operator import LinearOperator
 from .norm import spectral_norm as spectral_norm
@@ -60,20 +62,31 @@ class Dense(LinearOperator, differentiable=True):
         return op
 
     @property
-    def matrix(self) -> Tensor:  # type: ignore[override]
+    def matrix(self) -> Tensor | None:  # type: ignore[override]
+        compute_weights(self)
         return self.A
 
     @property
+    def _matrix(self) -> Tensor:
+        """A, also where a subclass has other products, which are not those of A alone."""
+        A = self.matrix
+        return self.A if A is None else A
+
+    @property
     def shape_in(self) -> tuple[int, ...]:  # type: ignore[override]
-        return (self.matrix.shape[-1],)
+        return (self._matrix.shape[-1],)
 
     @property
     def shape_out(self) -> tuple[int, ...]:  # type: ignore[override]
-        return (self.matrix.shape[-2],)
+        return (self._matrix.shape[-2],)
+
+    @property
+    def own_batch(self) -> tuple[int, ...]:
+        return tuple(self._matrix.shape[:-2])
 
     def arguments(self, **values: Tensor) -> list[Tensor]:
         """The matrix and the batches, if they fit."""
-        A = self.matrix
+        A = self._matrix
         for name, value in values.items():
             depth = A.shape[-2] if name == "y" else A.shape[-1]
             _checks.columns(name, _checks.tensor(name, value), depth, A.shape)
@@ -106,7 +119,7 @@ class Dense(LinearOperator, differentiable=True):
 
     def norm(self) -> float:
         """‖A‖, the largest singular value (of all samples): an eigenvalue decomposition a call."""
-        return spectral_norm(self.matrix)
+        return spectral_norm(self._matrix)
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """(AᴴA + ρI)⁻¹ b for each sample: (..., n).
@@ -120,7 +133,7 @@ class Dense(LinearOperator, differentiable=True):
         A, b = self.arguments(b=b)
         rho = rho_beside(rho, b).double()
         with own_precision(b):
-            if torch.is_grad_enabled() and (A.requires_grad or rho.requires_grad):
+            if is_tracing() or A.is_meta or (torch.is_grad_enabled() and (A.requires_grad or rho.requires_grad)):
                 factorised = Factorised(A)
                 L = factorised.cholesky(rho)
             else:
@@ -135,12 +148,16 @@ class Dense(LinearOperator, differentiable=True):
                 x = factorised.solve(wide.reshape(-1, b.shape[-1]).mT, L, rho).mT.reshape(b.shape)
             return x.to(b.dtype)
 
+    def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """(A Aᴴ + ρI)⁻¹ b for each sample: (..., m)."""
+        return Dense.of(self._matrix.mH).solve(b, rho)
+
     def __getstate__(self) -> dict[str, Any]:
         """The factor is not copied or saved: it is made anew."""
         return {**self.__dict__, "_factor": None}
 
     def extra_repr(self) -> str:
-        A = self.matrix
+        A = self._matrix
         each = f"samples={_checks.shape_text(A.shape[:-2])}, " if A.dim() > 2 else ""
         return f"{each}m={A.shape[-2]}, n={A.shape[-1]}, dtype={A.dtype}"
 

@@ -51,7 +51,7 @@ class Gradient(PictureOperator):
             raise ValueError(f"dims must be 2 for pictures or 3 for volumes, got {_checks.shown(dims)}")
         self.picture_dims = dims
         if shape is not None:
-            self.shape_in = _checks.shape("shape", shape)
+            self.shape_in = self.state(shape)
             at = len(self.shape_in) - dims
             self.shape_out = (*self.shape_in[:at], dims, *self.shape_in[at:])
 

@@ -24,6 +24,10 @@ class Flattened(LinearOperator, differentiable=True):
         self.shapes = tuple(shape_in), tuple(shape_out)
         self.shape_in, self.shape_out = (math.prod(shape_in),), (math.prod(shape_out),)
 
+    @property
+    def own_batch(self) -> tuple[int, ...]:
+        return self.operator.own_batch
+
     def forward(self, x: Tensor) -> Tensor:
         """A x as a flat vector."""
         lead = x.shape[:-1]
@@ -50,3 +54,7 @@ class Flattened(LinearOperator, differentiable=True):
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """That of A."""
         return self.operator.solve(b.reshape(*b.shape[:-1], *self.shapes[0]), rho).reshape(b.shape)
+
+    def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """That of A."""
+        return self.operator.adjoint_solve(b.reshape(*b.shape[:-1], *self.shapes[1]), rho).reshape(b.shape)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from ..arrays import from_array
+from ..computed_weights import compute_weights
 from .dense import Dense
 from .linear_operator import LinearOperator
 
@@ -104,7 +105,9 @@ class LinearLayer(Dense, differentiable=True):
 
     @property
     def matrix(self) -> Tensor:  # type: ignore[override]
-        return self.layer.weight
+        compute_weights(self.layer)
+        weight: Tensor = self.layer.weight
+        return weight
 
 
 class SparseMatrix(LinearOperator):
@@ -140,7 +143,14 @@ class SparseMatrix(LinearOperator):
         return self._product("x", self.A, x)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return self._product("y", self.A.mT, y.conj()).conj().resolve_conj()
+        return self._product("y", self._transpose(), y.conj()).conj().resolve_conj()
+
+    def _transpose(self) -> Tensor:
+        """Aᵀ, which PyTorch cannot make of a sparse tensor in inference mode."""
+        if not torch.is_inference_mode_enabled():
+            return self.A.mT
+        with torch.inference_mode(False), torch.no_grad():
+            return self.A.mT
 
 
 class NumpyOperator(LinearOperator):

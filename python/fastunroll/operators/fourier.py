@@ -7,13 +7,16 @@ from torch import Tensor
 
 from .. import _checks
 from .._checks import shape_text
+from ..arrays import as_tensor
 from .diagonal import FourierDiagonal
-from .pictures import require_fit
+from .pictures import require_fit, single
+from .solve import rho_beside
 from .spectra import fourier, inverse_fourier, kept, mirrored
 
 
 def as_mask(mask: Tensor) -> Tensor:
     """A mask of weights, (W,) or (..., H, W), if it is one; True and False become 1 and 0."""
+    mask = as_tensor(mask, "mask")
     if isinstance(mask, Tensor) and mask.dtype == torch.bool:
         mask = mask.to(torch.get_default_dtype())
     _checks.real("mask", _checks.tensor("mask", mask))
@@ -76,8 +79,8 @@ class Fourier(FourierDiagonal):
             self.shape_in = self.shape_out = tuple(self.mask.shape)
 
     @property
-    def is_shared(self) -> bool:
-        return self.mask.dim() < 3
+    def own_batch(self) -> tuple[int, ...]:
+        return self._own_batch(self.mask.shape[:-2])
 
     @property
     def takes_complex(self) -> bool:
@@ -94,7 +97,9 @@ class Fourier(FourierDiagonal):
     def power(self, x: Tensor) -> Tensor:
         """m², in the order of ``torch.fft``."""
         shape, centered, real = (x.shape[-2], x.shape[-1]), self.centered, self.real
-        return kept(("mask", centered), self.mask, shape, real, lambda: mask_power(self.mask, shape, centered, real))
+        return kept(
+            ("mask", centered), self.mask, shape, real, lambda: mask_power(single(self.mask), shape, centered, real)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """M · F x: pictures (..., H, W) to complex samples (..., H, W)."""
@@ -106,6 +111,14 @@ class Fourier(FourierDiagonal):
         require_fit("mask", self.mask, "y", y, self.mask.shape)
         x = inverse_fourier(self.mask * y, self.centered)
         return x.real if self.real else x
+
+    def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """b/(m² + ρ) for complex pictures, else by conjugate gradients."""
+        if self.real:
+            return super().adjoint_solve(b, rho)
+        b = self.pictures("y", b, self.mask)
+        require_fit("mask", self.mask, "b", b, self.mask.shape)
+        return b / (single(self.mask).square() + rho_beside(rho, b))
 
     @torch.no_grad()
     def norm(self) -> float:

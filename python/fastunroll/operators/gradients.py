@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
+from inspect import signature
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from torch.nn.modules import module as modules
 from .. import _checks, arrays
 from .._checks import shape_text
 from .._precision import own_precision
+from ..computed_weights import compute_weights
 from ..ops.tensors import has_tangents
 
 if TYPE_CHECKING:
@@ -22,19 +24,34 @@ if TYPE_CHECKING:
 Method = Callable[["LinearOperator", Tensor], Tensor]
 
 OTHER = {"forward": "adjoint", "adjoint": "forward", "normal": "normal"}
+MADE_OF_PRODUCTS = ("gradient", "collapsed_gradient", "solve", "adjoint_solve", "norm")
 
 
-def with_arrays(method: Method) -> Method:
-    """Returns ``method``, a product with a tensor, which also takes an array and answers in its kind."""
+_USUAL = Tensor, torch.nn.Parameter, float  # types of arguments that are no arrays
+
+
+def with_arrays(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns ``method`` of an operator, which also takes arrays and answers in the kind of the first argument.
+
+    Weights that PyTorch computes before a call of the operator, such as a pruned kernel, are computed before it.
+    """
+    names = [name for name in [*signature(method).parameters][1:] if name != "rho"]
 
     @wraps(method)
-    def product(self: LinearOperator, x: Tensor) -> Tensor:
-        if arrays.is_array(x):
-            return arrays.answered(partial(method, self), x)
-        return method(self, x)
+    def wrapper(self: LinearOperator, *given: Any, **options: Any) -> Any:
+        if self._forward_pre_hooks:
+            compute_weights(self)
+        if not options and not [v for v in given if type(v) not in _USUAL]:  # quickly: every iteration comes here
+            return method(self, *given)
+        if arrays.has_arrays(given) or arrays.has_arrays(options.values()):
+            return arrays.answered(partial(method, self), *given, **options)
+        for name, value in zip(names, given, strict=False):
+            if not isinstance(value, Tensor):
+                _checks.tensor(name, value)  # raises
+        return method(self, *given, **options)
 
-    product.bare = getattr(method, "bare", method)  # type: ignore[attr-defined]
-    return product
+    wrapper.bare = getattr(method, "bare", method)  # type: ignore[attr-defined]
+    return wrapper
 
 
 _FIXES = {

@@ -8,17 +8,27 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .gradients import OTHER, with_arrays, with_gradient
+from .. import _checks
+from .._checks import shape_text
+from .gradients import MADE_OF_PRODUCTS, OTHER, with_arrays, with_gradient
 
 if TYPE_CHECKING:
     from .composition import Composed
+
+
+# What an operator may have in the place of products with A and Aᴴ.
+_SHORTCUTS = (
+    "gradient", "collapsed_gradient", "normal", "norm", "stated_norm", "solve", "solves", "adjoint_solve", "matrix",
+    "collapsed",
+)  # fmt: skip
 
 
 class LinearOperator(nn.Module):
     """A linear operator A that is applied to batches of samples: ``op(x)`` is A x, ``op.adjoint(y)`` is Aᴴ y.
 
     A subclass writes ``forward`` and ``adjoint``. Everything else is given, and may be replaced by what is faster:
-    :meth:`gradient`, :meth:`normal`, :meth:`norm`, :meth:`solve`, :attr:`matrix`.
+    :meth:`gradient`, :meth:`normal`, :meth:`norm`, :meth:`solve`, :attr:`matrix`. A subclass of another operator that
+    replaces its ``forward`` or ``adjoint`` inherits none of these, as they belong to the products of the other one.
 
     Gradients. The backward pass of ``forward`` is ``adjoint`` and the other way round, so that neither has to be
     differentiable by itself: both may call an FFT library or SciPy. Second derivatives work too. Where the operator
@@ -65,18 +75,27 @@ class LinearOperator(nn.Module):
     shape_out: tuple[int, ...] | None = None
     matrix: Tensor | None = None
     collapsed: bool = False
+    __array_ufunc__ = None  # a number of NumPy times an operator is an operator
     same_dtype = False  # whether x must have the dtype of the operator's tensors, as for a matrix
 
     def __init_subclass__(cls, *, differentiable: bool = False, **options: Any) -> None:
-        """Makes ``forward``, ``adjoint`` and a ``normal`` of the class take arrays, and gives them their gradients.
+        """Makes the methods of the class take arrays, and gives ``forward``, ``adjoint``, ``normal`` their gradients.
+
+        What a base class computes in the place of other products than those of this class is not inherited.
 
         differentiable: they are compositions of differentiable functions, which keep their own gradients.
         """
         super().__init_subclass__(**options)
-        for name in OTHER:
+        for name in (*OTHER, *MADE_OF_PRODUCTS):
             method = cls.__dict__.get(name)
             if inspect.isfunction(method):
-                setattr(cls, name, with_arrays(method if differentiable else with_gradient(name, method)))
+                plain = differentiable or name not in OTHER
+                setattr(cls, name, with_arrays(method if plain else with_gradient(name, method)))
+        replaces = not {"forward", "adjoint"}.isdisjoint(cls.__dict__)
+        if replaces and super(cls, cls).forward is not LinearOperator.forward:
+            for name in _SHORTCUTS:
+                if name not in cls.__dict__:
+                    setattr(cls, name, LinearOperator.__dict__[name])
 
     def __getattr__(self, name: str) -> Any:
         if "_parameters" not in self.__dict__ and not name.startswith("__"):
@@ -94,6 +113,11 @@ class LinearOperator(nn.Module):
     def dims_out(self) -> int | None:
         """The number of dimensions of one sample of y, if it is known."""
         return None if self.shape_out is None else len(self.shape_out)
+
+    @property
+    def own_batch(self) -> tuple[int, ...]:
+        """The shape of a batch each sample of which has something of its own, such as a mask; () if all share A."""
+        return ()
 
     def product_name(self, method: str) -> str:
         """What messages call a product: "Blur.forward"."""
@@ -116,15 +140,17 @@ class LinearOperator(nn.Module):
             f"a linear operator must have adjoint(y), which returns Aᴴ y, but {type(self).__name__} has none"
         )
 
+    @with_arrays
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Aᴴ(A x − y), the gradient of ½‖A x − y‖²: (..., *shape_in)."""
         if self.collapsed:
             return self.collapsed_gradient(x, self.adjoint(y))
-        return self.adjoint(self(x) - y)
+        return self.adjoint(difference("A(x)", self(x), "y", y))
 
+    @with_arrays
     def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
         """AᴴA x − Aᴴy, the same gradient from Aᴴy, which an iteration computes once: (..., *shape_in)."""
-        return self.normal(x) - At_y
+        return difference("A.normal(x)", self.normal(x), "At_y", At_y)
 
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x: (..., *shape_in)."""
@@ -157,6 +183,7 @@ class LinearOperator(nn.Module):
         """Whether the operator has a :meth:`solve` that is better than conjugate gradients."""
         return type(self).solve is not LinearOperator.solve or "solve" in self.__dict__
 
+    @with_arrays
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """(AᴴA + ρI)⁻¹ b, the linear step of ADMM, for each sample.
 
@@ -185,6 +212,20 @@ class LinearOperator(nn.Module):
         from .solve import solve
 
         return solve(self, b, rho)
+
+    @with_arrays
+    def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """(A Aᴴ + ρI)⁻¹ b, which is ``A.H.solve(b, rho)``: (..., *shape_out).
+
+        By conjugate gradients. Where :meth:`solve` is better, they start at (b − A(AᴴA + ρI)⁻¹Aᴴ b)/ρ, which loses
+        digits for small ρ.
+        """
+        from .solve import solve
+
+        def start(b: Tensor, rho: Tensor) -> Tensor:
+            return (b - self(self.solve(self.adjoint(b), rho))) / rho
+
+        return solve(self.H, b, rho, start if self.solves else None)
 
     @property
     def H(self) -> LinearOperator:
@@ -287,7 +328,29 @@ class LinearOperator(nn.Module):
             )
         like = self.example()
         with torch.no_grad():
-            return self.normal(torch.zeros(1, *self.shape_in, dtype=like.dtype, device=like.device))
+            shape = (*(self.own_batch or (1,)), *self.shape_in)
+            return self.normal(torch.zeros(shape, dtype=like.dtype, device=like.device))
+
+
+def difference(name: str, a: Tensor, other_name: str, b: Tensor) -> Tensor:
+    """a − b of batches of one shape."""
+    _checks.tensor(other_name, b)
+    if a.shape != b.shape:
+        raise ValueError(
+            f"{name} and {other_name} must have one shape, got {shape_text(a.shape)} and {shape_text(b.shape)}: give "
+            "each sample of one a sample of the other"
+        )
+    return a - b
+
+
+def require_stated(op: LinearOperator, name: str, x: Tensor) -> None:
+    """Refuses samples of another shape than the one that an operator states, of which its norm is."""
+    shape = op.shape_out if name == "y" else op.shape_in
+    if shape is not None and x.shape[max(0, x.dim() - len(shape)) :] != shape:
+        raise ValueError(
+            f"{name} must have the shape {shape_text(('...', *shape))} that this {type(op).__name__} states, got "
+            f"{shape_text(x.shape)}: leave out shape, or state another one"
+        )
 
 
 def _tensors(part: nn.Module) -> list[Tensor]:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from .. import _checks
 from .._checks import shape_text
-from .pictures import PictureOperator, require_fit
+from ..arrays import as_tensor
+from .pictures import PictureOperator, require_fit, single
 from .solve import rho_beside
 from .spectra import squared_modulus
 
@@ -40,6 +41,7 @@ class Mask(PictureOperator):
 
     def __init__(self, mask: Tensor, *, learn: bool = False) -> None:
         super().__init__()
+        mask = as_tensor(mask, "mask")
         if isinstance(mask, Tensor) and mask.dtype == torch.bool:
             mask = mask.to(torch.get_default_dtype())
         _checks.tensor("mask", mask)
@@ -50,8 +52,8 @@ class Mask(PictureOperator):
             self.shape_in = self.shape_out = tuple(mask.shape)
 
     @property
-    def is_shared(self) -> bool:
-        return self.mask.dim() == 2
+    def own_batch(self) -> tuple[int, ...]:
+        return self._own_batch(self.mask.shape[:-2])
 
     def _samples(self, name: str, x: Tensor) -> Tensor:
         x = self.pictures(name, x, self.mask)
@@ -62,15 +64,15 @@ class Mask(PictureOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         """M · x: (..., H, W)."""
-        return self.mask * self._samples("x", x)
+        return single(self.mask) * self._samples("x", x)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Conj(m) · y: (..., H, W)."""
-        return self.mask.conj() * self._samples("y", y)
+        return single(self.mask).conj() * self._samples("y", y)
 
     def normal(self, x: Tensor) -> Tensor:
         """|m|² · x: (..., H, W)."""
-        return squared_modulus(self.mask) * self._samples("x", x)
+        return squared_modulus(single(self.mask)) * self._samples("x", x)
 
     @torch.no_grad()
     def norm(self) -> float:
@@ -80,7 +82,11 @@ class Mask(PictureOperator):
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """b/(|m|² + ρ): (..., H, W)."""
         b = self._samples("b", b)
-        return b / (squared_modulus(self.mask) + rho_beside(rho, b))
+        return b / (squared_modulus(single(self.mask)) + rho_beside(rho, b))
+
+    def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """The same."""
+        return self.solve(b, rho)
 
     def extra_repr(self) -> str:
         return f"mask={shape_text(self.mask.shape)}"

@@ -8,9 +8,10 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from .._precision import own_precision
+from ..arrays import as_tensor
 from ..ops.spectral import coil_normal
 from .fourier import as_mask, mask_power
-from .pictures import PictureOperator, require_fit, samples_of, with_axes_of
+from .pictures import PictureOperator, require_fit, samples_of, single, with_axes_of
 from .spectra import fourier, inverse_fourier, kept, squared_modulus
 
 
@@ -62,7 +63,7 @@ class MultiCoilFourier(PictureOperator):
         learn_maps: bool = False,
     ) -> None:
         super().__init__()
-        mask, maps = as_mask(mask), _checks.tensor("maps", maps)
+        mask, maps = single(as_mask(mask)), single(_checks.tensor("maps", as_tensor(maps, "maps")))
         if maps.dim() < 3 or 0 in maps.shape:
             raise ValueError(f"maps must be (C, H, W), or (B, C, H, W), got shape {shape_text(maps.shape)}")
         if mask.dtype != maps.dtype.to_real():
@@ -78,8 +79,8 @@ class MultiCoilFourier(PictureOperator):
             self.shape_in, self.shape_out = tuple(maps.shape[-2:]), tuple(maps.shape)
 
     @property
-    def is_shared(self) -> bool:
-        return self.mask.dim() < 3 and self.maps.dim() == 3
+    def own_batch(self) -> tuple[int, ...]:
+        return self._own_batch(self.mask.shape[:-2], self.maps.shape[:-3])
 
     @property
     def mask_of_coils(self) -> Tensor:
@@ -95,7 +96,9 @@ class MultiCoilFourier(PictureOperator):
 
     def _power(self, x: Tensor) -> Tensor:
         shape, centered = (x.shape[-2], x.shape[-1]), self.centered
-        h = kept(("mask", centered), self.mask, shape, False, lambda: mask_power(self.mask, shape, centered, False))
+        h = kept(
+            ("mask", centered), self.mask, shape, False, lambda: mask_power(single(self.mask), shape, centered, False)
+        )
         return with_axes_of(h, x)
 
     def _maps(self, x: Tensor) -> Tensor:

@@ -23,8 +23,13 @@ def spectral_norm(A: Tensor) -> float:
     if A.is_meta or A.numel() == 0:
         return 1.0
     A = A.detach().to(torch.complex128 if A.is_complex() else torch.float64)
+    largest = float(A.abs().max())
+    if not math.isfinite(largest):
+        raise ValueError("A must be finite, but it holds NaN or infinity: check how it was computed")
+    unit = 2.0 ** min(max(math.frexp(largest)[1], -1000), 1000)  # in which squares neither overflow nor vanish
+    A = A / unit
     gram = A @ A.mH if A.shape[-2] <= A.shape[-1] else A.mH @ A
-    return float(torch.linalg.eigvalsh(gram)[..., -1].max().clamp_min(0).sqrt())
+    return unit * float(torch.linalg.eigvalsh(gram)[..., -1].max().clamp_min(0).sqrt())
 
 
 def certified_bound(A: Tensor) -> float:

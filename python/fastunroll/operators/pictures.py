@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .._checks import shape_text
-from .linear_operator import LinearOperator
+from .linear_operator import LinearOperator, require_stated
 from .solve import rho_beside
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -27,11 +27,18 @@ class PictureOperator(LinearOperator):
 
     picture_dims: int = 2
     channel_dims: tuple[int, int] = (0, 0)
+    is_stated = False  # whether ``shape`` was given, which all x then have
     axes: ClassVar[str] = "DHW"
 
     @property
     def is_shared(self) -> bool:
-        return True
+        return not self.own_batch
+
+    def _own_batch(self, *shapes: Sequence[int]) -> tuple[int, ...]:
+        """The batch of what is held for each picture, of leading shapes, but for the channels of a stated sample."""
+        own = torch.broadcast_shapes(*shapes)
+        channels = 0 if self.shape_in is None else len(self.shape_in) - self.picture_dims
+        return tuple(own[: max(0, len(own) - channels)])
 
     def samples(self, x: Tensor) -> Tensor:
         """``x`` as the operator takes it."""
@@ -48,6 +55,21 @@ class PictureOperator(LinearOperator):
         if self.shape_out is not None:
             return len(self.shape_out)
         return self.picture_dims + self.channel_dims[1] if self.is_shared else None
+
+    def state(self, shape: object) -> tuple[int, ...]:
+        """The shape of one sample of x that a user states, if it is that of pictures."""
+        found = _checks.shape("shape", shape)
+        channels = self.channel_dims[0]
+        if len(found) < self.picture_dims + channels or 0 in found:
+            raise ValueError(
+                f"shape must be the shape of one sample of x, ({self._axes(channels)}) with sides ≥ 1, got "
+                f"{shape_text(found)}"
+            )
+        self.is_stated = True
+        return found
+
+    def _axes(self, channels: int) -> str:
+        return ", ".join(["..."] + ["C"] * channels + [*self.axes[-self.picture_dims :]])
 
     def keep(self, name: str, value: Tensor, learn: bool) -> None:
         """Keeps a finite tensor: as a parameter, as it is where it requires a gradient, or as a buffer."""
@@ -66,15 +88,17 @@ class PictureOperator(LinearOperator):
         _checks.tensor(name, x)
         dims = self.picture_dims + channels
         if x.dim() < dims or 0 in x.shape[x.dim() - dims :]:
-            wanted = ", ".join(["..."] + ["C"] * channels + [*self.axes[-self.picture_dims :]])
+            method = "adjoint" if name == "y" else "solve" if name == "b" else "forward"
             raise ValueError(
-                f"{self.product_name('forward' if name == 'x' else 'adjoint')} takes pictures ({wanted}) with at least "
-                f"one pixel, got {name} of shape {shape_text(x.shape)}"
+                f"{self.product_name(method)} takes pictures ({self._axes(channels)}) with at least one pixel, got "
+                f"{name} of shape {shape_text(x.shape)}"
             )
+        if self.is_stated:
+            require_stated(self, name, x)
         if beside is None:
-            return x.float() if x.dtype in _HALF else x
+            return single(x)
         _checks.same_device(name, x, beside)
-        real = beside.dtype.to_real()
+        real = single(beside).dtype.to_real()
         if x.dtype in _HALF:
             return x.to(real)
         if x.dtype.to_real() != real:
@@ -86,13 +110,13 @@ class PictureOperator(LinearOperator):
 
 
 class Orthonormal(PictureOperator):
-    """A picture operator with AᴴA = I, such as an orthonormal transform."""
+    """A picture operator with AᴴA = A Aᴴ = I: an orthonormal transform."""
 
     collapsed = True
 
     def normal(self, x: Tensor) -> Tensor:
         """X itself, as AᴴA = I."""
-        return x
+        return self.samples(x)
 
     def norm(self) -> float:
         """1."""
@@ -103,11 +127,27 @@ class Orthonormal(PictureOperator):
         b = self.samples(b)
         return b / (1 + rho_beside(rho, b))
 
+    def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """b/(1 + ρ), as A Aᴴ = I too."""
+        b = self.pictures("y", b)
+        return b / (1 + rho_beside(rho, b))
+
+
+def single(t: Tensor) -> Tensor:
+    """A tensor in which operators compute: half precision is converted to single."""
+    return t.float() if t.dtype in _HALF else t
+
 
 def samples_of(op: PictureOperator, x: Tensor, At_y: Tensor) -> tuple[Tensor, Tensor]:
-    """X and Aᴴy as an operator takes them. Where their types and shapes are the same one check does for both."""
+    """X and Aᴴy, of one shape and type, as an operator takes them."""
     x = op.samples(x)
-    return x, (At_y if At_y.shape == x.shape and At_y.dtype == x.dtype else op.samples(At_y))
+    At_y = At_y if At_y.dtype == x.dtype else op.samples(At_y)
+    if At_y.shape != x.shape or At_y.dtype != x.dtype:
+        raise ValueError(
+            f"x and Aᴴy must have one shape and type, got {shape_text(x.shape)} of {x.dtype} and "
+            f"{shape_text(At_y.shape)} of {At_y.dtype}: give each sample of one a sample of the other"
+        )
+    return x, At_y
 
 
 def require_fit(name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequence[int | str]) -> None:
@@ -119,7 +159,7 @@ def require_fit(name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequenc
     if len(shape) > x.dim() or not all(isinstance(size, str) or size in (1, of_x) for size, of_x in sizes):
         raise ValueError(
             f"{name} is {shape_text(value.shape)}, so {x_name} must have the shape {shape_text(('...', *shape))}, got "
-            f"{shape_text(x.shape)}"
+            f"{shape_text(x.shape)}: crop or pad one of them, or give as many samples"
         )
 
 

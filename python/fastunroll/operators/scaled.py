@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from .. import _checks
-from .linear_operator import LinearOperator
+from ..arrays import as_tensor
+from .linear_operator import LinearOperator, require_stated
 from .solve import rho_beside
 
 
@@ -28,12 +30,13 @@ class Scaled(LinearOperator, differentiable=True):
         if isinstance(op, Scaled) and not isinstance(op.factor, Tensor) and not isinstance(factor, Tensor):
             op, factor = op.operator, op.factor * factor
         self.operator: LinearOperator = require_operator(op)
+        factor = factor.item() if isinstance(factor, np.generic) else as_tensor(factor, "the factor")
         if isinstance(factor, Tensor):
             if factor.numel() != 1:
                 raise ValueError(
                     f"the factor of an operator must be one number, got shape {_checks.shape_text(factor.shape)}"
                 )
-        elif isinstance(factor, bool) or not isinstance(factor, (int, float, complex)):
+        elif isinstance(factor, (bool, np.bool_)) or not isinstance(factor, (int, float, complex)):
             raise TypeError(f"the factor of an operator must be a number, got {_checks.shown(factor)}")
         self.factor: Any
         if isinstance(factor, Tensor) and not isinstance(factor, nn.Parameter):
@@ -61,6 +64,10 @@ class Scaled(LinearOperator, differentiable=True):
     def collapsed(self) -> bool:  # type: ignore[override]
         """Whether that of A costs less than two products."""
         return self.operator.collapsed
+
+    @property
+    def own_batch(self) -> tuple[int, ...]:
+        return self.operator.own_batch
 
     @property
     def matrix(self) -> Tensor | None:  # type: ignore[override]
@@ -105,6 +112,13 @@ class Scaled(LinearOperator, differentiable=True):
             return super().solve(b, rho)
         return self.operator.solve(b, rho / square) / square
 
+    def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """(|c|²A Aᴴ + ρI)⁻¹ b likewise."""
+        square = abs(self.factor) ** 2
+        if not self.operator.solves or not float(square):
+            return super().adjoint_solve(b, rho)
+        return self.operator.adjoint_solve(b, rho / square) / square
+
     def extra_repr(self) -> str:
         return f"factor={complex(self.factor) if isinstance(self.factor, Tensor) else self.factor:.6g}"
 
@@ -130,10 +144,12 @@ class Identity(LinearOperator, differentiable=True):
 
     def forward(self, x: Tensor) -> Tensor:
         """X itself."""
+        require_stated(self, "x", _checks.tensor("x", x))
         return x
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Y itself."""
+        require_stated(self, "y", _checks.tensor("y", y))
         return y
 
     def norm(self) -> float:
@@ -142,7 +158,12 @@ class Identity(LinearOperator, differentiable=True):
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """b/(1 + ρ)."""
+        b = self(b)
         return b / (1 + rho_beside(rho, b))
+
+    def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
+        """The same."""
+        return self.solve(b, rho)
 
 
 def require_operator(op: object) -> LinearOperator:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._precision import own_precision
+from ..ops.tensors import is_hidden, is_tracing
 from ..samples import column, inner
 from ..warn import ConvergenceWarning, warn
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .linear_operator import LinearOperator
 
 _MAX_STEPS = 1000
+_HALF = (torch.float16, torch.bfloat16)
+
+Start = Callable[[Tensor, Tensor], Tensor]  # of b and ρ, near the solution
 
 
 class Factorised:
@@ -29,22 +32,16 @@ class Factorised:
     """
 
     def __init__(self, A: Tensor) -> None:
-        self.A = A
-        self.K = A
-
-    @cached_property
-    def wide(self) -> Tensor:
-        return self.A.to(torch.complex128 if self.A.is_complex() else torch.float64)
-
-    @cached_property
-    def gram(self) -> Tensor:
-        A = self.wide
-        return A @ A.mH if A.shape[-2] <= A.shape[-1] else A.mH @ A
+        self.A, self.K = A, A
+        self.wide = wide = A.to(torch.complex128 if A.is_complex() else torch.float64)
+        self.gram = wide @ wide.mH if A.shape[-2] <= A.shape[-1] else wide.mH @ wide
 
     def cholesky(self, rho: Tensor) -> Tensor:
         """The factor of A Aᴴ + ρI, or of AᴴA + ρI where that is smaller."""
         eye = torch.eye(self.gram.shape[-1], dtype=self.wide.dtype, device=self.A.device)
         L, failed = torch.linalg.cholesky_ex(self.gram + rho * eye)
+        if is_tracing() or L.is_meta:  # values cannot be read
+            return torch.where((failed == 0)[..., None, None], L, math.nan)
         if bool(failed.any()):
             raise ValueError(
                 f"rho must be large enough to make AᴴA + ρI regular in double precision, but {float(rho):.3g} is not: "
@@ -78,7 +75,7 @@ def conjugate_gradients(
     limit = tol**2 * inner(b, b)
     for _ in range(steps):
         active = square > limit  # not where a sample is NaN
-        if tol and not bool(active.any()):
+        if tol and not is_hidden(active) and not bool(active.any()):
             break
         moved = apply(direction)
         curvature = inner(direction, moved)
@@ -97,18 +94,22 @@ def rho_beside(rho: Tensor | float, b: Tensor) -> Tensor:
     return _checks.scalar("rho", rho, b)
 
 
-def solve(op: LinearOperator, b: Tensor, rho: Tensor | float) -> Tensor:
-    """The solution of (AᴴA + ρI) x = b for each sample, by conjugate gradients."""
-    rho = rho_beside(rho, _checks.tensor("b", b))
-    if not torch.is_grad_enabled():
-        return _solve(op, b, rho)
-    if op.normal(torch.zeros_like(b)).requires_grad:
-        return _solve(op, b, rho)
-    solution: Tensor = _Solution.apply(b, rho, op)
+def solve(op: LinearOperator, b: Tensor, rho: Tensor | float, start: Start | None = None) -> Tensor:
+    """The solution of (AᴴA + ρI) x = b for each sample, by conjugate gradients from ``start(b, rho)``, or from zero."""
+    if _checks.tensor("b", b).dtype in _HALF:  # the residual is of the precision in which A computes
+        b = b.to(op.normal(torch.zeros_like(b)).dtype)
+    rho = rho_beside(rho, b)
+    if not torch.is_grad_enabled() and not is_hidden(b):
+        return _solve(op, b, rho, start)
+    of_zero = op.normal(torch.zeros(b.shape, dtype=b.dtype, device=b.device))
+    if of_zero.requires_grad or is_hidden(of_zero):  # what A holds is differentiated, or is that of each sample of vmap
+        return _solve(op, b, rho, start)
+    kind = _Solution if torch.compiler.is_compiling() else _SolutionWithTangents  # which cannot be compiled
+    solution: Tensor = kind.apply(b, rho, op, start)
     return solution
 
 
-def _solve(op: LinearOperator, b: Tensor, rho: Tensor) -> Tensor:
+def _solve(op: LinearOperator, b: Tensor, rho: Tensor, start: Start | None) -> Tensor:
     dims = max(1, b.dim() - 1) if op.dims_in is None else op.dims_in
     event = b.shape[b.dim() - dims :]
     flat = b.reshape(math.prod(b.shape[: b.dim() - len(event)]), *event)
@@ -116,13 +117,16 @@ def _solve(op: LinearOperator, b: Tensor, rho: Tensor) -> Tensor:
     def apply(v: Tensor) -> Tensor:
         return op.normal(v.reshape(b.shape)).reshape(flat.shape) + rho * v
 
-    if not b.numel():
+    if not b.numel() or b.is_meta:
         return b / rho
     with own_precision(b):
         tol = 4 * torch.finfo(b.dtype).eps
-        x, solved = conjugate_gradients(apply, flat, flat / rho * 0, min(_MAX_STEPS, 2 * flat[0].numel() + 10), tol)
+        x = flat / rho * 0
+        if start is not None:
+            x = _better(apply, flat, start(b, rho).reshape(flat.shape), x)
+        x, solved = conjugate_gradients(apply, flat, x, min(_MAX_STEPS, 2 * flat[0].numel() + 10), tol)
     unsolved = ~solved & torch.isfinite(flat).flatten(1).all(1)
-    if bool(unsolved.any()):
+    if not is_hidden(unsolved) and bool(unsolved.any()):
         warn(
             f"conjugate gradients: {int(unsolved.sum())} of {len(flat)} samples did not reach the precision of b: give "
             f"{type(op).__name__} a solve(b, rho), or use a larger rho",
@@ -131,22 +135,49 @@ def _solve(op: LinearOperator, b: Tensor, rho: Tensor) -> Tensor:
     return x.reshape(b.shape)
 
 
+def _better(apply: Callable[[Tensor], Tensor], b: Tensor, guess: Tensor, zero: Tensor) -> Tensor:
+    """The guess of each sample that is nearer to the solution of apply(x) = b than zero is; zero for the others."""
+    r = b - apply(guess)
+    return torch.where(column(inner(r, r) < inner(b, b), b), guess, zero)
+
+
 class _Solution(torch.autograd.Function):
     """The solution for an operator that does not learn. (AᴴA + ρI)⁻¹ is its own adjoint: the gradient is a solution."""
 
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(
+        info: Any, dims: tuple[int | None, ...], b: Tensor, rho: Tensor, op: LinearOperator, start: Start | None
+    ) -> tuple[Tensor, int]:
+        """One slice after the other, as each takes steps of its own."""
+        slices = [
+            [t if dim is None else t.select(dim, i) for t, dim in zip((b, rho), dims, strict=False)]
+            for i in range(info.batch_size)
+        ]
+        return torch.stack([_SolutionWithTangents.apply(*each, op, start) for each in slices]), 0
 
     @staticmethod
-    def forward(b: Tensor, rho: Tensor, op: LinearOperator) -> Tensor:
-        return _solve(op, b, rho)
+    def forward(b: Tensor, rho: Tensor, op: LinearOperator, start: Start | None) -> Tensor:
+        return _solve(op, b, rho, start)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, LinearOperator], output: Tensor) -> None:
-        _, rho, ctx.op = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, LinearOperator, Any], output: Tensor) -> None:
+        _, rho, ctx.op, _ = inputs
         ctx.save_for_backward(rho, output)
+        ctx.save_for_forward(rho, output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         rho, x = ctx.saved_tensors
         found = ctx.op.solve(gradient, rho)
-        return found, -(found.conj() * x).real.sum() if ctx.needs_input_grad[1] else None, None
+        return found, -(found.conj() * x).real.sum() if ctx.needs_input_grad[1] else None, None, None
+
+
+class _SolutionWithTangents(_Solution):
+    """The same, in forward-mode differentiation too: (AᴴA + ρI) ẋ = ḃ − ρ̇ x."""
+
+    @staticmethod
+    def jvp(ctx: Any, b: Tensor | None, rho: Tensor | None, *_: None) -> Tensor:
+        at, x = ctx.saved_tensors
+        moved = torch.zeros_like(x) if b is None else b
+        found: Tensor = ctx.op.solve(moved if rho is None else moved - rho * x, at)
+        return found

@@ -72,6 +72,10 @@ class Stack(LinearOperator, differentiable=True):
         return self.dims + 1
 
     @property
+    def own_batch(self) -> tuple[int, ...]:
+        return tuple(torch.broadcast_shapes(*(op.own_batch for op in self.parts)))
+
+    @property
     def collapsed(self) -> bool:  # type: ignore[override]
         """Whether all operators have an AᴴA that costs less than two products."""
         return all(op.collapsed for op in self.parts)

@@ -19,7 +19,8 @@ class Wavelet(Orthonormal):
 
     The coefficients have the shape of the picture, in Mallat's layout: the approximation of the last level comes first
     in each direction, and the details of each level surround it. Aᴴ is the inverse transform, AᴴA = I and ‖A‖ = 1.
-    Coefficients equal those of PyWavelets.
+    Coefficients equal those of PyWavelets. In single precision the last bits of a picture may depend on its batch, by
+    which PyTorch chooses how it computes convolutions.
 
     Args:
         name: of an orthogonal wavelet: "haar", "db1" to "db10", "sym2" to "sym10", or "coif1" to "coif5".
@@ -46,7 +47,7 @@ class Wavelet(Orthonormal):
 
     def __init__(self, name: str, levels: int = 1, dims: int = 2, *, shape: tuple[int, ...] | None = None) -> None:
         super().__init__()
-        if name not in SCALING_FILTERS:
+        if not isinstance(name, str) or name not in SCALING_FILTERS:
             raise ValueError(
                 f"name must be that of an orthogonal wavelet, haar, db1 to db10, sym2 to sym10 or coif1 to coif5, got "
                 f"{_checks.shown(name)}"
@@ -55,7 +56,7 @@ class Wavelet(Orthonormal):
             raise ValueError(f"dims must be 2 for pictures or 3 for volumes, got {_checks.shown(dims)}")
         self.name, self.levels, self.picture_dims = name, _checks.count("levels", levels), dims
         if shape is not None:
-            self.shape_in = self.shape_out = _checks.shape("shape", shape)
+            self.shape_in = self.shape_out = self.state(shape)
             self._require_sides(self.shape_in)
 
     def _require_sides(self, shape: tuple[int, ...]) -> None:
@@ -65,6 +66,11 @@ class Wavelet(Orthonormal):
                 f"the sides of pictures must be multiples of {2**self.levels} for {self.levels} levels, got "
                 f"{shape_text(sides)}: crop or pad them, or use fewer levels"
             )
+
+    def samples(self, x: Tensor) -> Tensor:
+        x = super().samples(x)
+        self._require_sides(tuple(x.shape))
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         """The wavelet coefficients of pictures: (..., H, W)."""

@@ -82,6 +82,18 @@ def is_jit_tracing() -> bool:
     return not torch.compiler.is_compiling() and torch._C._is_tracing()
 
 
+def is_hidden(t: Tensor) -> bool:
+    """Whether a tensor stands for one sample of torch.vmap, of which no value can be read."""
+    functorch = torch._C._functorch
+    if torch.compiler.is_compiling():
+        return False
+    while functorch.is_functorch_wrapped_tensor(t):
+        if functorch.is_batchedtensor(t):
+            return True
+        t = functorch.get_unwrapped(t)
+    return False
+
+
 def has_tangents() -> bool:
     """Whether tensors may be dual numbers of forward-mode differentiation, which ``torch.no_grad`` does not end."""
     return torch.autograd.forward_ad._current_level >= 0

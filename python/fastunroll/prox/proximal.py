@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -23,6 +24,16 @@ class Kernel(NamedTuple):
     name: str
     group: int = 1
     support_sizes: int | Sequence[int] | None = None
+
+
+def _with_arrays(value: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Any], Any]:
+    """R(x), which also takes an array and answers in its kind."""
+
+    @wraps(value)
+    def wrapper(self: Proximal, x: Any) -> Any:
+        return answered(partial(value, self), x) if is_array(x) else value(self, _checks.tensor("x", x))
+
+    return wrapper
 
 
 class Proximal(nn.Module):
@@ -58,8 +69,13 @@ class Proximal(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define prox(z, theta)")
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """A class that overrides ``prox`` has no kernel but its own: that of its base computes another operator."""
+        """Makes a ``value`` of the class take arrays.
+
+        A class that overrides ``prox`` has no kernel but its own: that of its base computes another operator.
+        """
         super().__init_subclass__(**options)
+        if "value" in cls.__dict__:
+            setattr(cls, "value", _with_arrays(cls.__dict__["value"]))  # noqa: B010
         if "prox" in cls.__dict__ and "kernel" not in cls.__dict__:
             cls.kernel = None
 

@@ -19,6 +19,7 @@ from ..operators.dot_test import examine
 from ..operators.known import Known
 from ..operators.linear_operator import LinearOperator
 from ..operators.products import Products, batch_shape
+from ..ops.tensors import is_hidden
 from ..products import product
 from ..prox import L1, NonNegativeL1, Proximal
 from ..samples import column, norm, safe_divisor
@@ -209,6 +210,8 @@ def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
 
 def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
     leading = batch_shape(op, _checks.tensor("y", y))
+    if op.own_batch and op.matrix is None:  # A takes its samples side by side, and no flat batch of several
+        leading = leading[:1]
     y = y.reshape(math.prod(leading), *y.shape[len(leading) :]).contiguous()
     lam = _checks.threshold("lam", lam, y)
     products = Products(op, y)
@@ -319,16 +322,6 @@ def require_real(p: Problem) -> None:
         raise TypeError(f"nonnegative needs real numbers, since complex ones have no order, but x is {x.dtype}: {fix}")
 
 
-def _is_hidden(t: Tensor) -> bool:
-    """Whether a tensor stands for one sample of torch.vmap, of which no value can be read."""
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(t):
-        if functorch.is_batchedtensor(t):
-            return True
-        t = functorch.get_unwrapped(t)
-    return False
-
-
 def require_values(p: Problem, *others: Tensor | float | None) -> None:
     """Refuses tensors whose values cannot be seen, since how far their samples are depends on them."""
     if p.y.is_meta:
@@ -338,7 +331,7 @@ def require_values(p: Problem, *others: Tensor | float | None) -> None:
 
 def require_seen(*values: Tensor | float | None) -> None:
     """Refuses what torch.vmap hides."""
-    if any(isinstance(t, Tensor) and _is_hidden(t) for t in values):
+    if any(isinstance(t, Tensor) and is_hidden(t) for t in values):
         raise ValueError(
             "arguments must hold values for what looks at them, but torch.vmap hides those of its samples: call the "
             "solver with all samples as one batch, without vmap"
