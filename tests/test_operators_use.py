@@ -195,7 +195,7 @@ BAD: dict[str, Refused] = {
     ),
     "an adjoint of another shape, in a step": (
         lambda: fu.gradient_step(X, X, WrongShape(), 0.1), ValueError,
-        "A.gradient(x, y) must have the shape of x, (2, 11), got (2, 10)",
+        "A.gradient(x, y) must be a tensor of the shape of x, (2, 11), got (2, 10)",
     ),
     "norm without a shape": (
         lambda: Haar().norm(), ValueError,

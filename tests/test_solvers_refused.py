@@ -173,7 +173,7 @@ PRODUCTS: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "A(x) of another type": (
         Pair(lambda x: x.double(), lambda y: y), TypeError,
-        "A(x) must be torch.float32 where y is torch.float32, got torch.float64: convert it with .to()",
+        "A(x) must be torch.float32 where y is torch.float32, got torch.float64: convert one with .to()",
     ),
     "A(x) elsewhere": (
         Pair(lambda x: x.to("meta"), lambda y: y), ValueError,
@@ -189,7 +189,7 @@ PRODUCTS: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "the adjoint of another type": (
         Pair(lambda x: x, lambda y: y.double()), TypeError,
-        "A.adjoint(y) must be torch.float32 where y is torch.float32, got torch.float64: convert it with .to()",
+        "A.adjoint(y) must be torch.float32 where y is torch.float32, got torch.float64: convert one with .to()",
     ),
     "the adjoint elsewhere": (
         Pair(lambda x: x, lambda y: y.to("meta")), ValueError,
@@ -197,7 +197,7 @@ PRODUCTS: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "the adjoint of another shape later": (
         changing(), ValueError,
-        "A.adjoint(y) must be a tensor of the same shape in each call, (3, 6) as in the first, got (3, 5)",
+        "A.adjoint(y) must be a tensor of the shape of the first one, (3, 6), got (3, 5)",
     ),
     "an error of torch in the adjoint": (
         Opaque(torch.ones(5, 9)), ValueError,

@@ -182,6 +182,16 @@ def require_same_dtype_and_device(**tensors: Tensor | None) -> list[Any]:
     return list(out.values())
 
 
+def same_precision(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    """Refuses single beside double precision. Half precision may be computed in a larger one."""
+    kinds = {(t.real if t.is_complex() else t).dtype for t in (value, other)}
+    if kinds == {torch.float32, torch.float64}:
+        raise TypeError(
+            f"{name} and {other_name} must have one precision, but {name} is {value.dtype} and {other_name} is "
+            f"{other.dtype}: convert one with .to()"
+        )
+
+
 def same_batch(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
     """Refuses two batches of samples whose leading dimensions differ."""
     if value.shape[:-1] != other.shape[:-1]:
@@ -271,9 +281,11 @@ def flag(name: str, value: object) -> bool:
 
 def choice(name: str, value: object, options: Iterable[str]) -> None:
     """Refuses what is none of the words ``options``."""
-    *others, last = (f'"{option}"' for option in options)
-    if not isinstance(value, str) or f'"{value}"' not in (*others, last):
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {shown(value)}")
+    known = [*options]
+    if not isinstance(value, str) or value not in known:
+        *others, last = (f'"{option}"' for option in known) if known else ("left out",)
+        rule = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"{name} must be {rule}, got {shown(value)}")
 
 
 def seed(value: object) -> int:

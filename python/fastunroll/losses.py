@@ -10,7 +10,7 @@ from .arrays import takes_arrays
 from .functional import arguments, ista_step
 from .norms import decibels, norm
 from .operators.convert import OperatorLike
-from .operators.products import called
+from .operators.products import Products
 from .products import product
 
 
@@ -53,7 +53,7 @@ def kkt_residual(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) -> 
     lam = _checks.threshold("lam", lam, x)
     _checks.broadcasts("lam", lam, x)
     moved = x - ista_step(x, y, A, 1.0, lam)
-    At_y = product(y, A, adjoint=True) if isinstance(A, Tensor) else called("A.adjoint", A.adjoint, y)
+    At_y = product(y, A, adjoint=True) if isinstance(A, Tensor) else Products(A, y, like=("x", x)).adjoint(y)
     scale = norm(_flat(At_y, dims))
     return norm(_flat(moved, dims)) / torch.where(scale > 0, scale, torch.ones_like(scale))
 
@@ -82,7 +82,7 @@ def lasso_objective(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) 
     x, y, A, dims = arguments(x, y, A)
     lam = _checks.threshold("lam", lam, x)
     _checks.broadcasts("lam", lam, x)
-    residual = product(x, A, start=-y) if isinstance(A, Tensor) else called("A", A, x) - y
+    residual = product(x, A, start=-y) if isinstance(A, Tensor) else Products(A, y).forward(x) - y
     square, penalty = residual.abs().square(), lam * x.abs()
     return _flat(square, dims).sum(-1) / 2 + _flat(penalty, dims).sum(-1)
 

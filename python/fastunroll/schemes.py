@@ -44,6 +44,7 @@ class Scheme:
     Attributes:
         has_state: whether there is a second state.
         numbers: the names of its numbers, of which each layer has one.
+        state_of: "x" or "y", whose shape and type the second state has; None where it has others.
         needs_residual: whether a step uses y itself, as ``linear.residual`` does. Where it does not, operators whose
             AᴴA is cheap compute Aᴴy once for all layers.
     """
@@ -51,6 +52,7 @@ class Scheme:
     has_state: ClassVar[bool] = False
     needs_residual: ClassVar[bool] = True
     numbers: ClassVar[tuple[str, ...]] = ()
+    state_of: ClassVar[str | None] = None
 
     def with_defaults(self, layers: int) -> Scheme:
         """The scheme with a number for each layer where none was given."""
@@ -111,6 +113,7 @@ class FISTA(Scheme):
     has_state: ClassVar[bool] = True
     needs_residual: ClassVar[bool] = False
     numbers: ClassVar[tuple[str, ...]] = ("beta",)
+    state_of: ClassVar[str | None] = "x"
 
     beta: Values | None = None
 
@@ -150,6 +153,7 @@ class ADMM(Scheme):
     has_state: ClassVar[bool] = True
     needs_residual: ClassVar[bool] = False
     numbers: ClassVar[tuple[str, ...]] = ("eta",)
+    state_of: ClassVar[str | None] = "x"
 
     eta: Values = 1.0
 
@@ -204,6 +208,7 @@ class AMP(Scheme):
     """
 
     has_state: ClassVar[bool] = True
+    state_of: ClassVar[str | None] = "y"
 
     alpha: float = 1.1402
 
@@ -242,6 +247,7 @@ class PrimalDual(Scheme):
 
     has_state: ClassVar[bool] = True
     numbers: ClassVar[tuple[str, ...]] = ("sigma", "omega")
+    state_of: ClassVar[str | None] = "y"
 
     sigma: Values = 1.0
     omega: Values = 1.0

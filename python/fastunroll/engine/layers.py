@@ -13,9 +13,9 @@ from torch import Tensor
 from .. import _checks, ops
 from ..arrays import as_tensor
 from ..operators import Dense, LinearOperator
-from ..operators.products import batch_shape
+from ..operators.products import batch_shape, has_shape_in
 from ..prox import L1, Kernel, NonNegativeL1, Proximal
-from ..schemes import ADMM, AMP, FISTA, HQS, PrimalDual, ProximalGradient, Scheme
+from ..schemes import ADMM, AMP, FISTA, HQS, ProximalGradient, Scheme
 from ..steps import AffineStep, DataStep, GradientStep, Values, listed
 
 LinearStep = AffineStep | GradientStep | DataStep
@@ -67,7 +67,7 @@ class Layers:
     @property
     def has_matrix_of_each_sample(self) -> bool:
         """Whether A is (B, m, n), a matrix for every sample."""
-        return type(self.first[0]) is Dense and self.first[0].matrix.dim() == 3
+        return type(self.first[0]) is Dense and len(self.first[0].own_batch) == 1
 
     def unsupported_reason(self) -> str | None:
         """Why there are no compiled layers for these pieces; None where there are."""
@@ -244,7 +244,7 @@ def _require_samples(A: LinearOperator, y: Tensor, x0: Tensor | None) -> None:
         return
     _checks.same_device("x0", _checks.tensor("x0", x0), y)
     event = ("...",) if A.shape_in is None else A.shape_in
-    if x0.shape[: len(batch)] != batch or (A.shape_in is not None and x0.shape[len(batch) :] != A.shape_in):
+    if x0.shape[: len(batch)] != batch or not has_shape_in(A, x0, len(batch)):
         raise ValueError(
             f"x0 must have the shape {_checks.shape_text((*batch, *event))}, with the samples of y, got "
             f"{_checks.shape_text(x0.shape)}"
@@ -256,9 +256,7 @@ def _beside_matrices(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The batches, if they fit a matrix for every sample, in its dtype."""
     if s0 is not None:
-        _checks.columns(
-            "s0", _checks.tensor("s0", s0), A.shape[-2 if isinstance(net.scheme, PrimalDual) else -1], A.shape
-        )
+        _checks.columns("s0", _checks.tensor("s0", s0), A.shape[-2 if net.scheme.state_of == "y" else -1], A.shape)
         _checks.same_batch("s0", s0, "y", y)
     _, y, *others = _checks.require_same_dtype_and_device(A=A, y=y, x0=x0, s0=s0)
     return y, others[0], others[1]
@@ -273,7 +271,7 @@ def require_batches(
         m, n = net.sizes
         name, shape = ("W1" if isinstance(net.linear, AffineStep) else "A"), first[0].shape
         _checks.columns("y", y, m, shape, name)
-        for label, t, size in (("x0", x0, n), ("s0", s0, m if isinstance(net.scheme, AMP) else n)):
+        for label, t, size in (("x0", x0, n), ("s0", s0, m if net.scheme.state_of == "y" else n)):
             if t is not None:
                 _checks.columns(label, _checks.tensor(label, t), size, shape, name)
                 _checks.same_batch(label, t, "y", y)
@@ -284,6 +282,8 @@ def require_batches(
         _require_samples(first[0], y, x0)
         if net.has_matrix_of_each_sample:
             y, x0, s0 = _beside_matrices(net, first[0].matrix, y, x0, s0)
+        elif x0 is not None:
+            _checks.same_precision("x0", x0, "y", y)
     real = y.real.dtype if y.is_complex() else y.dtype
     step, theta, gain = ([t.to(real) for t in group] for group in (net.step, net.theta, net.gain))
     numbers = {name: [t.to(real) for t in getattr(net.scheme, name)] for name in net.scheme.numbers}

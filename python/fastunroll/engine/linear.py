@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..operators.products import Products
 from ..products import product
 
 
@@ -94,13 +95,20 @@ class OperatorGradient(Gradient):
 
     _zero: Tensor | None = None
 
+    def __init__(self, A: Products, step: Sequence[Tensor]) -> None:
+        super().__init__([A], [], step)
+        self.products = A
+
     def zero(self, y: Tensor, data: Tensor) -> Tensor:
-        self._At_y: Tensor = self.A[0].adjoint(y)
+        self._At_y: Tensor = self.products.adjoint(y)
         self._zero = torch.zeros_like(self._At_y)
         return self._zero
 
+    def residual(self, k: int, v: Tensor, data: Tensor) -> Tensor:
+        return data - self.products.forward(v)
+
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
-        slope = -self._At_y if v is self._zero else at(self.A, k).gradient(v, data)
+        slope = -self._At_y if v is self._zero else self.products.gradient(v, data)
         z: Tensor = v - at(self.t, k) * slope if self.t else v - slope
         return z
 
@@ -122,7 +130,7 @@ class _OfAdjoint:
 class CollapsedGradient(_OfAdjoint):
     """The same of an operator whose AᴴA is cheaper than two products: Aᴴy is computed once for all layers."""
 
-    def __init__(self, A: Any, step: Sequence[Tensor]) -> None:
+    def __init__(self, A: Products, step: Sequence[Tensor]) -> None:
         super().__init__(A.adjoint)
         self.A, self.t = A, step
 
@@ -148,7 +156,7 @@ class Gram(_OfAdjoint):
 class Data(_OfAdjoint):
     """z = (AᴴA + ρI)⁻¹(Aᴴy + ρ v)."""
 
-    def __init__(self, A: Any, rho: Sequence[Tensor]) -> None:
+    def __init__(self, A: Products, rho: Sequence[Tensor]) -> None:
         super().__init__(A.adjoint)
         self.A, self.rho = A, rho
 

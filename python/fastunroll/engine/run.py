@@ -11,10 +11,11 @@ from torch import Tensor
 
 from .. import ops
 from .._precision import own_precision
-from ..operators import as_operator
+from ..operators import LinearOperator, as_operator
+from ..operators.products import Products
 from ..products import product
 from ..schemes import FISTA
-from ..steps import AffineStep, DataStep
+from ..steps import AffineStep, DataStep, GradientStep
 from . import linear, stepwise
 from .layers import SCHEMES, Layers, support_sizes
 
@@ -159,26 +160,38 @@ def _stacked(values: Sequence[Tensor], count: int) -> Tensor:
     return rows.expand(count, -1)
 
 
-def _linear(net: Layers) -> Any:
+def _linear(net: Layers, y: Tensor, x0: Tensor | None) -> Any:
     """The linear step as the stepwise engine calls it."""
-    first: list[Any]
-    first, second = ([linear.Matrix(A) if isinstance(A, Tensor) else A for A in of] for of in (net.first, net.second))
+    if isinstance(net.linear, DataStep):
+        return linear.Data(_products(as_operator(net.linear.A), y, x0), net.step)
+    if isinstance(net.linear, GradientStep) and not net.is_dense:
+        return _of_operator(net, net.linear, _products(net.first[0], y, x0))
+    first, second = ([linear.Matrix(A) for A in of] for of in (net.first, net.second))
     if isinstance(net.linear, AffineStep):
         return linear.Affine(first, second)
-    if isinstance(net.linear, DataStep):
-        return linear.Data(as_operator(net.linear.A), net.step)
     if net.linear.via == "gram":
-        G = linear.Matrix(net.linear.gram_matrix) if net.is_dense else first[0].normal
-        return linear.Gram((second or first)[0].adjoint, G, net.step)
-    if not net.is_dense and first[0].collapsed and not net.scheme.needs_residual:
-        return linear.CollapsedGradient(first[0], net.step)
-    return (linear.Gradient if net.is_dense else linear.OperatorGradient)(first, second, net.step)
+        return linear.Gram((second or first)[0].adjoint, linear.Matrix(net.linear.gram_matrix), net.step)
+    return linear.Gradient(first, second, net.step)
+
+
+def _of_operator(net: Layers, step: GradientStep, A: Products) -> Any:
+    """The gradient step of an operator."""
+    if step.via == "gram":
+        return linear.Gram(A.adjoint, A.normal, net.step)
+    collapses = A.op.collapsed and not net.scheme.needs_residual
+    return (linear.CollapsedGradient if collapses else linear.OperatorGradient)(A, net.step)
+
+
+def _products(A: LinearOperator, y: Tensor, x0: Tensor | None) -> Products:
+    """The products of layers, which have the samples of y."""
+    like = None if x0 is None else ("x0", x0)
+    return Products(A, y, like=like, widens=True)
 
 
 def _run_stepwise(
     net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, segment: int
 ) -> tuple[Tensor, Tensor | None]:
-    step, prox, scheme = _linear(net), net.prox, net.scheme
+    step, prox, scheme = _linear(net, y, x0), net.prox, net.scheme
     scheme = replace(scheme, **{name: _separate(getattr(scheme, name)) for name in scheme.numbers})
     shrink = stepwise.Shrink(lambda k, z, theta: prox.at_layer(k)(z, theta), net.theta, _separate(net.gain))
     with own_precision(y):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .. import _checks
 from ..schemes import Scheme
 from .linear import at
 
@@ -39,6 +40,21 @@ def layers(
     return out, s
 
 
+def _state(scheme: Scheme, s0: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The second state that a user gives, if it fits."""
+    if scheme.state_of is None:
+        return s0
+    like = x if scheme.state_of == "x" else y
+    _checks.same_device("s0", _checks.tensor("s0", s0), like)
+    _checks.same_precision("s0", s0, scheme.state_of, like)
+    if s0.shape != like.shape:
+        raise ValueError(
+            f"s0 must have the shape of {scheme.state_of}, {_checks.shape_text(like.shape)}, got "
+            f"{_checks.shape_text(s0.shape)}"
+        )
+    return s0
+
+
 def run(
     scheme: Scheme,
     linear: Any,
@@ -58,7 +74,7 @@ def run(
     """
     data = linear.data(y)
     x = linear.zero(y, data) if x0 is None else x0
-    s = scheme.initial(x, y, linear) if s0 is None else s0
+    s = scheme.initial(x, y, linear) if s0 is None else _state(scheme, s0, x, y)
     if keep:
         out, s = layers(scheme, linear, shrink, data, x, s, 0, count)
         return torch.stack(out), s

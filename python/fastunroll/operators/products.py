@@ -1,4 +1,4 @@
-"""Products of solvers with an operator, with checks of the batch dimensions and of the shapes of results."""
+"""Products of solvers, networks and losses with an operator, whose shapes and types are checked."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from .. import _checks
 from .._checks import shape_text
+from ..ops.tensors import real_dtype
 from .gradients import bare
 from .linear_operator import LinearOperator
 
 Product = Callable[[Tensor], Any]
+_HALF = (torch.float16, torch.bfloat16)
 
 
 def batch_shape(op: LinearOperator, y: Tensor) -> tuple[int, ...]:
@@ -42,14 +44,31 @@ def batch_shape(op: LinearOperator, y: Tensor) -> tuple[int, ...]:
     return tuple(y.shape[:lead])
 
 
-class Products:
-    """A x and Aᴴ y of an operator, for batches of the size of y, (B, ...): one sentence where they do not fit."""
+def has_shape_in(op: LinearOperator, x: Tensor, lead: int) -> bool:
+    """Whether samples x have the shape that A states, after ``lead`` dimensions of the batch.
 
-    def __init__(self, op: LinearOperator, y: Tensor) -> None:
-        self.op, self.y = op, y
+    Where each sample has something of its own, more dimensions of the batch may follow.
+    """
+    event = op.shape_in
+    return event is None or x.shape[x.dim() - len(event) if op.own_batch else lead :] == event
+
+
+class Products:
+    """A x, Aᴴ y and others of an operator, for batches like y: one sentence where they do not fit.
+
+    like: a batch whose shape and type x has, and what messages call it; by default that is the first A.adjoint(y).
+    widens: whether products with batches of half precision may be of single precision, in which operators of pictures
+    compute.
+    """
+
+    def __init__(
+        self, op: LinearOperator, y: Tensor, *, like: tuple[str, Tensor] | None = None, widens: bool = False
+    ) -> None:
+        self.op, self.y, self.widens = op, y, widens
         self.apply: Product = op
         self.apply_adjoint: Product = op.adjoint
-        self.codes: Tensor | None = None  # what A.adjoint(y) was: x has its shape and type
+        self.named = "the first one" if like is None else like[0]
+        self.codes: Tensor | None = None if like is None else like[1]
 
     def without_gradients(self) -> Products:
         """The same products of plain tensors that require no gradient, which do less at each call."""
@@ -59,64 +78,68 @@ class Products:
 
     def forward(self, x: Tensor) -> Tensor:
         """A x, of the shape of y."""
-        found = called("A", self.apply, x)
-        if _fits(found, self.y, self.y):
-            return cast(Tensor, found)
-        if not isinstance(found, Tensor) or found.shape != self.y.shape:
-            raise ValueError(f"A(x) must be a tensor of the shape of y, {shape_text(self.y.shape)}, got {_got(found)}")
-        return _alike("A(x)", found, self.y, self.y.dtype)
+        return self._like("A(x)", called("A", self.apply, x), self.y, "y")
 
     def adjoint(self, r: Tensor) -> Tensor:
         """Aᴴ r, of the same shape in every call."""
         found = called("A.adjoint", self.apply_adjoint, r)
-        if self.codes is not None and _fits(found, self.codes, self.y):
-            return cast(Tensor, found)
         if self.codes is None:
             self.codes = self._first(found)
-        if not isinstance(found, Tensor) or found.shape != self.codes.shape:
-            raise ValueError(
-                f"A.adjoint(y) must be a tensor of the same shape in each call, {shape_text(self.codes.shape)} as in "
-                f"the first, got {_got(found)}"
-            )
-        return _alike("A.adjoint(y)", found, self.y, self.codes.dtype)
+        return self._like("A.adjoint(y)", found, self.codes, self.named)
 
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x, of the shape of x."""
-        found = called("A.normal", self.op.normal, x)
-        if _fits(found, x, self.y):
-            return cast(Tensor, found)
-        if not isinstance(found, Tensor) or found.shape != x.shape:
-            raise ValueError(
-                f"A.normal(x) must be a tensor of the shape of x, {shape_text(x.shape)}, got {_got(found)}"
-            )
-        return _alike("A.normal(x)", found, self.y, x.dtype)
+        return self._like("A.normal(x)", called("A.normal", self.op.normal, x), x, "x")
+
+    def gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """Aᴴ(A x − y), of the shape of x."""
+        return self._like("A.gradient(x, y)", called("A.gradient", self.op.gradient, x, y), x, "x")
 
     def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
         """AᴴA x − Aᴴy, of the shape of x."""
         found = called("A.collapsed_gradient", self.op.collapsed_gradient, x, At_y)
-        if _fits(found, x, self.y):
-            return cast(Tensor, found)
-        if not isinstance(found, Tensor) or found.shape != x.shape:
-            raise ValueError(
-                f"A.collapsed_gradient(x, At_y) must be a tensor of the shape of x, {shape_text(x.shape)}, got "
-                f"{_got(found)}"
-            )
-        return _alike("A.collapsed_gradient(x, At_y)", found, self.y, x.dtype)
+        return self._like("A.collapsed_gradient(x, At_y)", found, x, "x")
+
+    def solve(self, b: Tensor, rho: Tensor) -> Tensor:
+        """(AᴴA + ρI)⁻¹ b, of the shape of b."""
+        return self._like("A.solve(b, rho)", called("A.solve", self.op.solve, b, rho), b, "b")
 
     def _first(self, found: object) -> Tensor:
-        count = self.y.shape[0]
-        if not isinstance(found, Tensor) or found.dim() < 2 or found.shape[0] != count:
+        lead = batch_shape(self.op, self.y)
+        if not isinstance(found, Tensor) or found.dim() <= len(lead) or found.shape[: len(lead)] != lead:
+            count = f"{lead[0]} samples" if len(lead) == 1 else f"samples {shape_text(lead)}"
+            places = "dimension" if len(lead) == 1 else "dimensions"
             raise ValueError(
-                f"A.adjoint(y) must be a tensor with the {count} samples of y in its first dimension, got {_got(found)}"
+                f"A.adjoint(y) must be a tensor with the {count} of y in its first {places}, got {_got(found)}"
             )
-        event = self.op.shape_in
-        if event is not None and found.shape[1:] != event:
+        if not has_shape_in(self.op, found, len(lead)):
+            event = self.op.shape_in or ()
             raise ValueError(
-                f"A.adjoint(y) must have the shape {shape_text((count, *event))}, {count} samples of A.shape_in, got "
+                f"A.adjoint(y) must have the shape {shape_text((*lead, *event))}, the samples of y and A.shape_in, got "
                 f"{shape_text(found.shape)}"
             )
-        own = self.y.dtype
-        return _alike("A.adjoint(y)", found, self.y, own.to_complex() if found.is_complex() else own.to_real())
+        if real_dtype(found) != real_dtype(self.y):
+            own = self.y.dtype
+            dtype = own.to_complex() if found.is_complex() else own.to_real()
+            self._require_type("A.adjoint(y)", found, dtype, "y", own)
+        return found
+
+    def _like(self, name: str, found: Any, wanted: Tensor, of: str) -> Tensor:
+        """A product, if it has the shape and type of ``wanted``, which messages call ``of``."""
+        if _fits(found, wanted, self.y):
+            return cast(Tensor, found)
+        if not isinstance(found, Tensor) or found.shape != wanted.shape:
+            raise ValueError(
+                f"{name} must be a tensor of the shape of {of}, {shape_text(wanted.shape)}, got {_got(found)}"
+            )
+        self._require_type(name, found, wanted.dtype, of, wanted.dtype)
+        return found
+
+    def _require_type(self, name: str, found: Tensor, dtype: torch.dtype, of: str, own: torch.dtype) -> None:
+        _checks.same_device(name, found, self.y)
+        single = self.widens and dtype in _HALF and real_dtype(found) == torch.float32
+        if found.dtype != dtype and not single:
+            raise TypeError(f"{name} must be {dtype} where {of} is {own}, got {found.dtype}: convert one with .to()")
 
 
 def called(name: str, product: Callable[..., Any], value: Tensor, *more: Tensor) -> Any:
@@ -137,7 +160,7 @@ def sample_shape(op: LinearOperator, x: Tensor, y: Tensor) -> tuple[int, ...]:
     lead = batch_shape(op, y)
     takes = op.shape_in
     fits = x.shape[: len(lead)] == lead and x.dim() > len(lead) - (takes == ())
-    if not fits or (takes is not None and x.shape[len(lead) :] != takes):
+    if not fits or not has_shape_in(op, x, len(lead)):
         wanted = ("...",) if takes is None else takes
         raise ValueError(
             f"x must have the shape {shape_text((*lead, *wanted))}, the samples of y and A.shape_in, got "
@@ -148,10 +171,7 @@ def sample_shape(op: LinearOperator, x: Tensor, y: Tensor) -> tuple[int, ...]:
 
 def gradient(op: LinearOperator, x: Tensor, y: Tensor) -> Tensor:
     """Aᴴ(A x − y), of the shape and type of x."""
-    found = called("A.gradient", op.gradient, x, y)
-    if not isinstance(found, Tensor) or found.shape != x.shape:
-        raise ValueError(f"A.gradient(x, y) must have the shape of x, {shape_text(x.shape)}, got {_got(found)}")
-    return _alike("A.gradient(x, y)", found, x, x.dtype)
+    return Products(op, y).gradient(x, y)
 
 
 def _fits(found: Any, wanted: Tensor, y: Tensor) -> bool:
@@ -166,10 +186,3 @@ def _fits(found: Any, wanted: Tensor, y: Tensor) -> bool:
 
 def _got(found: object) -> str:
     return shape_text(found.shape) if isinstance(found, Tensor) else type(found).__name__
-
-
-def _alike(name: str, found: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
-    _checks.same_device(name, found, y)
-    if found.dtype != dtype:
-        raise TypeError(f"{name} must be {dtype} where y is {y.dtype}, got {found.dtype}: convert it with .to()")
-    return found
