@@ -24,6 +24,18 @@ BAD: dict[str, Refused] = {
         lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 3, learn=("thetta",)), ValueError,
         'learn must be "step", "theta" or "beta", got \'thetta\'',
     ),
+    "learn, a number": (
+        lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 3, learn=3), ValueError,  # type: ignore[arg-type]
+        'learn must be "step", "theta" or "beta", got 3',
+    ),
+    "learn, one number to choose": (
+        lambda: fu.nn.Unrolled(schemes.AMP(), A, L1, 3, learn="step"), ValueError,
+        'learn must be "theta", got \'step\'',
+    ),
+    "learn, none to choose": (
+        lambda: fu.nn.Unrolled(schemes.AMP(), A, prox.Box(), 3, learn="theta"), ValueError,
+        "learn must be left out, got",
+    ),
     "no norm": (
         lambda: fu.nn.Unrolled(schemes.FISTA(), (lambda x: x, lambda y: y), L1, 3), ValueError,
         "step must be given where the norm of A cannot be found",

@@ -44,7 +44,9 @@ class AdaptiveNetwork(UnrolledNetwork):
             x = ops.network(form, p, flat, start, None, return_layers)[0]
         else:
             with own_precision(y):
-                every = reference_adaptive.network(form, flat, matrices, values, start, whole=ops.is_tracing())
+                every = reference_adaptive.network(
+                    form, flat, matrices, values, start, whole=ops.is_tracing() or flat.is_meta
+                )
             x = every if return_layers else every[-1]
         return x.reshape((depth, *y.shape[:-1], self.n) if return_layers else (*y.shape[:-1], self.n)).to(y.dtype)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from .. import _checks, ops
 from .._precision import own_precision
 from ..arrays import answered, as_tensor, is_array
+from ..computed_weights import ComputesLists
 from ..engine.layers import Pieces, layers_of
 from ..engine.run import compiled, run_compiled
 from ..products import product
@@ -85,6 +87,12 @@ def tensors_of(module: nn.Module, names: Iterable[str]) -> list[Tensor] | None:
     return found
 
 
+def of_layer(values: Sequence[Tensor], k: int, layers: int) -> float:
+    """Returns the number of layer k, or the mean of its vector. One entry may hold the numbers of all layers."""
+    value = values[min(k, len(values) - 1)].detach()
+    return float(value.reshape(-1)[k] if len(values) == 1 and 1 < value.numel() == layers else value.mean())
+
+
 def rounded(p: ops.Parameters) -> ops.Parameters:
     """Returns the parameters with matrices rounded to bfloat16."""
     first, second = ([w.bfloat16().to(w.dtype) for w in group] for group in (p.W1, p.W2))
@@ -99,7 +107,7 @@ def _frozen(p: ops.Parameters, depth: int) -> int:
     return depth - 1
 
 
-class UnrolledNetwork(nn.Module):
+class UnrolledNetwork(ComputesLists):
     """The base class of networks with K layers of an algorithm. Each subclass defines the computation of a layer.
 
     Attributes:
@@ -229,6 +237,7 @@ class UnrolledNetwork(nn.Module):
                 for groups, dtype in ((p[:2], y.dtype), (p[2:], y.dtype.to_real()))
             )
             p = type(p)(*matrices, *numbers)
+        self._require_one_type(p, y)
         y = y if multiplier is None else product(y, multiplier, adjoint=True)
         if y.is_complex():  # .to(dtype) of a module makes real parameters complex, or does not convert them
             small = ([(t.real if t.is_complex() else t).to(y.real.dtype) for t in group] for group in p[2:])
@@ -246,19 +255,28 @@ class UnrolledNetwork(nn.Module):
         x, _ = run_compiled(spec.part(frozen, depth), p.part(frozen, depth), y, start, state, keep=return_layers)
         return torch.cat([first, x]) if return_layers else x
 
+    def _require_one_type(self, p: Any, y: Tensor) -> None:
+        """Refuses parameters that have not the dtype and device of ``y``; real ones of a complex network may differ."""
+        for group in p[:2] if y.is_complex() else p:
+            for t in group:
+                if t.dtype != y.dtype or t.device != y.device:
+                    self._refuse(t, y)
+
+    def _refuse(self, wrong: Tensor, y: Tensor) -> None:
+        kept = chain(self.named_parameters(), self.named_buffers())
+        name = next((n for n, t in kept if t.dtype == wrong.dtype and t.device == wrong.device), "a parameter")
+        _checks.same_device(name, wrong, y)
+        raise TypeError(
+            f"all tensors must have one dtype, but y is {y.dtype} and {name} is {wrong.dtype}: use net.to({y.dtype})"
+        )
+
     def _layer(self, k: int) -> dict[str, float]:
         """Returns the parameters of a layer by name: numbers as they are, and vectors by their mean."""
         spec, p, _ = self._describe()
 
-        def of(values: Sequence[Tensor]) -> float:
-            value = values[min(k, len(values) - 1)]
-            return float(
-                value.reshape(-1)[k] if len(values) == 1 and 1 < value.numel() == spec.layers else value.mean()
-            )
-
         beta = {"fista": "momentum", "admm": "relaxation"}.get(spec.scheme, "")
         named = {"step": p.step, "threshold": p.theta, "gain": p.gain, beta: p.beta}
-        row = {name: of(values) for name, values in named.items() if values}
+        row = {name: of_layer(values, k, spec.layers) for name, values in named.items() if values}
         return row | ({"support_size": float(spec.support_sizes[k])} if spec.support_sizes else {})
 
     def _checked(self, y: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor | None]:

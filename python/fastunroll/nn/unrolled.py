@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,18 +12,19 @@ from torch import Tensor, nn
 
 from .. import _checks, ops
 from ..arrays import answered, is_array
+from ..computed_weights import ComputesLists
 from ..engine.layers import Layers, Pieces, describe, require_batches
 from ..engine.run import Compiled, compiled, is_batch_of_samples, run
 from ..operators import Dense, LinearOperator, as_operator
 from ..prox import Proximal
 from ..schemes import Scheme
 from ..table import Table
-from .network import tensors_of
+from .network import of_layer, tensors_of
 
 _POSITIVE = frozenset({"step", "theta", "rho", "tau", "sigma"})
 
 
-class Unrolled(nn.Module):
+class Unrolled(ComputesLists):
     """K iterations of a classical algorithm for min ½‖A x − y‖² + λ·R(x) as the K layers of a network.
 
     The network starts as the algorithm: with the step 1/‖A‖², the threshold λ/‖A‖² and the momenta of the scheme. Each
@@ -184,7 +185,8 @@ class Unrolled(nn.Module):
         with torch.no_grad():
             values = self.values()
         return Table(
-            {"layer": k, **{name: entries[k].item() for name, entries in values.items()}} for k in range(self.layers)
+            {"layer": k, **{name: of_layer(entries, k, self.layers) for name, entries in values.items()}}
+            for k in range(self.layers)
         )
 
     def values(self) -> dict[str, list[Tensor]]:
@@ -241,7 +243,7 @@ def _kind(value: object) -> str:
 
 
 def _names(learn: Sequence[str], values: dict[str, list[float]]) -> set[str]:
-    given = (learn,) if isinstance(learn, str) else tuple(learn)
+    given = tuple(learn) if isinstance(learn, Iterable) and not isinstance(learn, str) else (learn,)
     for name in given:
         _checks.choice("learn", name, values)
     return set(given)
