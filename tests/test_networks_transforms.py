@@ -192,3 +192,17 @@ def test_tangents_of_a_network_that_learns_nothing(name: str) -> None:
     step = 1e-7
     difference = (net(y + step * along) - net(y - step * along)) / (2 * step)
     assert (tangent - difference).norm() < 1e-5 * difference.norm()
+
+
+def test_gradients_that_have_a_graph_keep_their_precision_under_autocast(pair: Pair) -> None:
+    """Layers are computed again for them, by plain PyTorch."""
+    net, y = pair[0].float(), pair[1].float()
+
+    def slope() -> Tensor:
+        v = y.clone().requires_grad_()
+        (found,) = torch.autograd.grad(net(v).square().sum(), v, create_graph=True)
+        return found.detach()
+
+    wanted = slope()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(slope(), wanted)

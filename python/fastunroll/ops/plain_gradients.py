@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._precision import own_precision
 from .network_call import Spec, parameters_of
 
 
@@ -21,7 +22,7 @@ def plain_gradients(
         t if t is None or not need else t.view_as(t) if create_graph else t.detach().requires_grad_()
         for t, need in zip((y, x0, s0, *parameters), needs, strict=True)
     ]
-    with torch.enable_grad():
+    with torch.enable_grad(), own_precision(y):
         y, x0, s0, *own = leaves
         x, s = spec.reference(parameters_of(spec, own, counts), y, x0, s0)
         pairs = [(x if grad.dim() == 3 else x[-1], grad), (s, grad_s)]
