@@ -360,7 +360,7 @@ def test_autocast_with_weights_of_several_dtypes() -> None:
     wanted = net(y)
     net.W2.bfloat16()
     net.theta.double()
-    with pytest.raises(RuntimeError, match=r"one dtype, which net.to\(dtype\) changes for all"):
+    with pytest.raises(TypeError, match=r"one dtype, but y is .* and W2.0 is .*: use net.to\(torch.float32\)"):
         net(y)
     with torch.autocast("cpu"):
         assert torch.allclose(net(y), wanted, atol=0.05)

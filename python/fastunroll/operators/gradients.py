@@ -27,6 +27,9 @@ OTHER = {"forward": "adjoint", "adjoint": "forward", "normal": "normal"}
 MADE_OF_PRODUCTS = ("gradient", "collapsed_gradient", "solve", "adjoint_solve", "norm")
 
 
+_USUAL = Tensor, torch.nn.Parameter, float  # types of arguments that are no arrays
+
+
 def with_arrays(method: Callable[..., Any]) -> Callable[..., Any]:
     """Returns ``method`` of an operator, which also takes arrays and answers in the kind of the first argument.
 
@@ -38,6 +41,8 @@ def with_arrays(method: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(self: LinearOperator, *given: Any, **options: Any) -> Any:
         if self._forward_pre_hooks:
             compute_weights(self)
+        if not options and not [v for v in given if type(v) not in _USUAL]:  # quickly: every iteration comes here
+            return method(self, *given)
         if arrays.has_arrays(given) or arrays.has_arrays(options.values()):
             return arrays.answered(partial(method, self), *given, **options)
         for name, value in zip(names, given, strict=False):

@@ -65,7 +65,7 @@ class GroupL1(Proximal):
         return (lam * self._norms(x) - inner).flatten(1).sum(1)
 
     @property
-    def kernel(self) -> Kernel:  # type: ignore[override]
+    def kernel(self) -> Kernel:
         return Kernel("soft", group=self.size)
 
     def extra_repr(self) -> str:

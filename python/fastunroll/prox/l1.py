@@ -9,6 +9,9 @@ from .. import _checks
 from .proximal import Kernel, Proximal
 from .threshold import soft_threshold
 
+# Properties return these: PyTorch 2.6 compiles no class attribute of such a type.
+_IDENTITY, _SOFT, _NONNEGATIVE = Kernel("identity"), Kernel("soft"), Kernel("nonnegative")
+
 
 def _sum(t: Tensor) -> Tensor:
     return t.flatten(1).sum(1)
@@ -28,7 +31,10 @@ class Identity(Proximal):
     """R(x) = 0: prox_θ(z) = z, under any θ."""
 
     has_threshold = False
-    kernel = Kernel("identity")
+
+    @property
+    def kernel(self) -> Kernel | None:
+        return _IDENTITY
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         return z
@@ -45,7 +51,9 @@ class L1(Proximal):
     Reference: Daubechies, Defrise and De Mol 2004.
     """
 
-    kernel = Kernel("soft")
+    @property
+    def kernel(self) -> Kernel | None:
+        return _SOFT
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         return soft_threshold(z, theta)
@@ -75,7 +83,9 @@ class NonNegativeL1(L1):
     Equivalent to ``torch.relu(z - theta)``.
     """
 
-    kernel = Kernel("nonnegative")
+    @property
+    def kernel(self) -> Kernel | None:
+        return _NONNEGATIVE
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         _checks.real("z", z)
@@ -108,7 +118,9 @@ class ElasticNet(Proximal):
     Reference: Zou and Hastie, *Regularization and variable selection via the elastic net*, 2005.
     """
 
-    kernel = Kernel("soft")
+    @property
+    def kernel(self) -> Kernel | None:
+        return _SOFT
 
     def __init__(self, gamma: float = 1.0) -> None:
         super().__init__()

@@ -57,14 +57,17 @@ class Proximal(nn.Module):
     Attributes:
         has_threshold: whether θ has an effect.
         takes_autocast: whether a network runs :meth:`prox` in the precision of autocast, as is right for convolutions.
-        kernel: the compiled step that equals :meth:`prox`, or None. Layers then run one by one in PyTorch.
 
     Reference: Parikh and Boyd, *Proximal algorithms*, 2014.
     """
 
     has_threshold: bool = True
     takes_autocast: bool = False
-    kernel: Kernel | None = None
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """The compiled step that equals :meth:`prox`, or None, where layers run one by one in PyTorch."""
+        return None
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         """prox_θ(z), of the shape and dtype of ``z``; θ ≥ 0 broadcasts with ``z``."""
@@ -79,7 +82,7 @@ class Proximal(nn.Module):
         if "value" in cls.__dict__:
             setattr(cls, "value", _with_arrays(cls.__dict__["value"]))  # noqa: B010
         if "prox" in cls.__dict__ and "kernel" not in cls.__dict__:
-            cls.kernel = None
+            setattr(cls, "kernel", None)  # noqa: B010
 
     def value(self, x: Tensor) -> Tensor:
         """R(x) of each sample, (B, ...) to (B,)."""

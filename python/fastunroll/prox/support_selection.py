@@ -70,7 +70,7 @@ class SupportSelection(Proximal):
         return reference.proximal_step(z, name, theta, 1.0, group, self.support_sizes)
 
     @property
-    def kernel(self) -> Kernel:  # type: ignore[override]
+    def kernel(self) -> Kernel:
         inner = self.threshold.kernel
         assert inner is not None
         return Kernel(inner.name, inner.group, self.support_sizes)
