@@ -115,12 +115,13 @@ def test_parameters_of_two_types_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", UNROLLED)
-def test_summaries_of_vectors_are_their_means(name: str) -> None:
+def test_summaries_show_the_numbers_of_a_vector(name: str) -> None:
     net = unrolled(UNROLLED[name])
     wanted = net.layers_summary()[1]["theta"]
     entries = [nn.Parameter(torch.full((17,), float(t.detach()), dtype=DOUBLE)) for t in net.log_theta]
     net.log_theta = nn.ParameterList(entries)
-    assert net.layers_summary()[1]["theta"] == pytest.approx(wanted)
+    row = net.layers_summary()[1]
+    assert [row[f"theta[{i}]"] for i in range(17)] == pytest.approx(17 * [wanted])
     assert net(torch.randn(B, M, dtype=DOUBLE)).shape == (B, 17)
 
 

@@ -86,7 +86,7 @@ def test_every_published_figure_has_its_row() -> None:
         assert name in RECIPES
         assert setting in SETTINGS
     kinds = {name.split("-")[0].split(" ")[0] for name in RECIPES}
-    others = {"ISTALayer", "SoftThreshold", "Unrolled", "UnrolledNetwork", "analytic_weights"}
+    others = {"DnCNN", "ISTALayer", "SoftThreshold", "Unrolled", "UnrolledNetwork", "analytic_weights"}
     assert {*fu.nn.__all__} - others == kinds
 
 

@@ -182,11 +182,11 @@ BAD: dict[str, Refused] = {
     ),
     "x of another shape than is stated": (
         lambda: S.amp(says_in((36,)), square[None]), ValueError,
-        "A.adjoint(y) must have the shape (1, 36), 1 samples of A.shape_in, got (1, 6, 6)",
+        "A.adjoint(y) must have the shape (1, 36), the samples of y and A.shape_in, got (1, 6, 6)",
     ),
     "a bare picture of a stated shape of x": (
         lambda: S.amp(says_in((6, 6)), square), ValueError,
-        "A.adjoint(y) must have the shape (6, 6, 6), 6 samples of A.shape_in, got (6, 6)",
+        "A.adjoint(y) must have the shape (6, 6, 6), the samples of y and A.shape_in, got (6, 6)",
     ),
     "a shape that is none": (
         lambda: S.fista(says("6x6"), square, 0.1), ValueError,

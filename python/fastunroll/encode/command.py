@@ -65,7 +65,7 @@ def _threads(number: int) -> int:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command. It exits with status 2 after an error, and with 130 after Ctrl-C."""
-    options = {name: value for name, value in vars(arguments).items() if name not in ("run", "threads")}
+    options = {name: value for name, value in vars(arguments).items() if name not in ("command", "run", "threads")}
     of_rank = ""
     try:
         rank, world = rank_and_world_size()

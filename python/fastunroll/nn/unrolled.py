@@ -18,11 +18,12 @@ from ..engine.equilibrium import run_to_equilibrium
 from ..engine.layers import Layers, Pieces, describe, require_batches
 from ..engine.run import Compiled, compiled, is_batch_of_samples, run
 from ..operators import Dense, LinearOperator, as_operator
-from ..prox import Proximal
+from ..prox import L1, ElasticNet, Identity, NonNegativeL1, Proximal
 from ..schemes import Scheme
 from ..table import Table
 from .network import tensors_of
 
+_COMPILED = Identity, L1, NonNegativeL1, ElasticNet  # classes that have a kernel whatever their numbers
 _POSITIVE = frozenset({"step", "theta", "rho", "tau", "sigma"})
 
 
@@ -175,7 +176,7 @@ class Unrolled(ComputesLists):
         """All layers by weights packed in an earlier call; None where arguments have to be checked or described."""
         A: Any = self._modules["operator"]
         prox: Any = self._modules["prox"]
-        kernel = prox.kernel
+        kernel: Any = type(prox) if type(prox) in _COMPILED else prox.kernel
         if self.is_equilibrium or type(A) is not Dense or kernel is None or type(prox).gain is not Proximal.gain:
             return None
         tensors = tensors_of(self, self.tensors)
