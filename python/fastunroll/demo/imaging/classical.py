@@ -20,8 +20,8 @@ from ...schemes import FISTA
 from ...solvers import fista
 
 # Reconstructs pictures from an operator, measurements, a weight λ and, for iterations, a function that sees iterates.
-Solve = Callable[[LinearOperator, Tensor, float, "Watch | None"], Tensor]
-Watch = Callable[[int, Tensor], None]
+Solve = Callable[[LinearOperator, Tensor, float, "Callback | None"], Tensor]
+Callback = Callable[[int, Tensor], None]
 
 EVERY = 10  # iterations between two that a function sees in a long run
 
@@ -58,14 +58,14 @@ def total_variation(iterations: int, weights: Sequence[float], drawn: bool = Tru
 
 
 def _fista(prox: Proximal, iterations: int) -> Solve:
-    def solve(A: LinearOperator, y: Tensor, lam: float, watch: Watch | None = None) -> Tensor:
-        if watch is not None and iterations <= 2 * EVERY:  # the network that FISTA unrolls to has the same iterates
+    def solve(A: LinearOperator, y: Tensor, lam: float, callback: Callback | None = None) -> Tensor:
+        if callback is not None and iterations <= 2 * EVERY:  # the network that FISTA unrolls to has the same iterates
             net = Unrolled(FISTA(), A, prox, iterations, lam=lam, step=1.0, learn=())
             iterates = net(y, return_layers=True)
             for k, x in enumerate(iterates, 1):
-                watch(k, x)
+                callback(k, x)
             return iterates[-1].clone()
-        options: dict[str, Any] = {} if watch is None else {"callback": lambda k, x: watch(k, x)}
+        options: dict[str, Any] = {} if callback is None else {"callback": lambda k, x: callback(k, x)}
         return fista(A, y, lam, iterations=iterations, step=1.0, prox=prox, **options)  # ‖A‖ ≤ 1 in all scenes
 
     return solve
@@ -77,7 +77,7 @@ def wiener(weights: Sequence[float]) -> Method:
     x̂ = F⁻¹ conj(k̂)·ŷ / (|k̂|² + λ|ω|²). The blurred picture is continued beyond its border by reflection.
     """
 
-    def solve(A: LinearOperator, y: Tensor, lam: float, watch: Watch | None = None) -> Tensor:
+    def solve(A: LinearOperator, y: Tensor, lam: float, callback: Callback | None = None) -> Tensor:
         assert isinstance(A, Blur)
         h, w = A.kernel.shape
         grown = A.boundary == "valid"
