@@ -58,8 +58,9 @@ Otherwise it takes the fewest blocks whose shared memory suffices. Another kerne
 The result of a sample does not depend on its batch as long as the same kernel runs. On the CPU it never depends on the
 batch. Without gradients, matrices are packed once and reused while their version counters do not change. On a GPU,
 edits through `.data` are not noticed, so edit weights under `torch.no_grad()`. A CUDA graph packs the matrices at each
-replay, so it sees new weights. Under autocast, networks compute in the dtype of their weights. Convert the weights for
-another dtype.
+replay, so it sees new weights. Under autocast, networks compute in the dtype of their weights. Call `backward()`
+outside autocast, as PyTorch recommends: inside it, PyTorch computes the gradients of plain operations in half
+precision, such as those of `torch.func.grad` and second derivatives. Convert the weights for another dtype.
 
 ## Tests
 Every kernel also runs in emulation on the host. Each thread is a fiber, and fragment layouts, barriers and copies are
