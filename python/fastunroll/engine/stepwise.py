@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,6 +84,11 @@ def run(
     size = segment if keeps_few else count
     for first in range(0, count, size):
         part = scheme, linear, shrink, data, x, s, first, min(first + size, count)
-        out, s = layers(*part) if size == count else checkpoint(layers, *part, use_reentrant=False)
+        if size == count:
+            out, s = layers(*part)
+        elif first == 0:  # the linear step knows where it starts by the object, which checkpoints return as another
+            out, s = checkpoint(partial(layers, *part), use_reentrant=False)
+        else:
+            out, s = checkpoint(layers, *part, use_reentrant=False)
         x = out[-1]
     return x, s
