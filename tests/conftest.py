@@ -48,3 +48,14 @@ def _quiet_torch() -> Iterator[None]:
         warnings.simplefilter("ignore", UserWarning)
         yield
     torch._dynamo.reset()
+
+
+@pytest.fixture(params=_fastunroll.compiled_instruction_sets())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = _fastunroll.instruction_set()
+    try:
+        _fastunroll.use_instruction_set(request.param)
+    except ValueError as error:
+        pytest.skip(str(error))
+    yield request.param
+    _fastunroll.use_instruction_set(before)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fastunroll import prox, schemes, solvers
+from fastunroll.operators.restricted import restricted
 from imaging_operators import EACH, FIRST, OPERATORS, Size, random, samples
 from refusals import check_refused
 from torch import Tensor, nn
@@ -132,6 +133,14 @@ def test_something_for_each_sample(name: str, dtype: torch.dtype, size: Size) ->
         assert solvers.admm(A, several, 0.01, iterations=2).shape == A.adjoint(several).shape
         net = fu.nn.Unrolled(schemes.FISTA(), A, prox.L1(), 2, step=0.1)
         assert torch.allclose(net(several)[1], net(several[1]), rtol=1e-9, atol=1e-10)
+
+
+def test_measurements_are_left_out_of_something_for_each_sample() -> None:
+    blur = lin.Blur(torch.rand(EACH, 3, 3, dtype=DOUBLE) / 9, "reflect", shape=(8, 8))
+    A, several = restricted(blur, (torch.rand(8, 8) < 0.5).to(DOUBLE)), torch.randn(2, EACH, 8, 8, dtype=DOUBLE)
+    found = solvers.fista(A, several, 0.1, step=0.1, iterations=3)
+    wanted = torch.stack([solvers.fista(A, y, 0.1, step=0.1, iterations=3) for y in several])
+    assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("boundary", ["circular", "reflect"])

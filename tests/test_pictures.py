@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
-from fastunroll import _fastunroll, ops
+from fastunroll import ops
 from fastunroll.ops import PictureLayers
 from torch import Tensor
 
@@ -82,17 +81,6 @@ def assert_same_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], t
         torch.testing.assert_close(
             a, wanted[name], rtol=0, atol=tolerance * scale, msg=lambda text, name=name: f"{name}: {text}"
         )
-
-
-@pytest.fixture(params=_fastunroll.compiled_instruction_sets())
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = _fastunroll.instruction_set()
-    try:
-        _fastunroll.use_instruction_set(request.param)
-    except ValueError as error:
-        pytest.skip(str(error))
-    yield request.param
-    _fastunroll.use_instruction_set(before)
 
 
 @pytest.mark.usefixtures("instruction_set")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
 import fastunroll as fu
 import pytest
 import torch
-from fastunroll import _fastunroll, ops
+from fastunroll import ops
 from torch import Tensor
 
 NAMES = "A", "y", "x0", "step", "theta", "beta"
@@ -40,17 +39,6 @@ FORMS = [
     for start, momentum, by_coordinate in product((False, True), repeat=3)
 ]
 SIZES = [(1, 1, 1, 1), (2, 3, 5, 2), (5, 17, 33, 4), (3, 16, 32, 3), (4, 33, 17, 3), (2, 40, 150, 2)]
-
-
-@pytest.fixture(params=_fastunroll.compiled_instruction_sets())
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = _fastunroll.instruction_set()
-    try:
-        _fastunroll.use_instruction_set(request.param)
-    except ValueError as error:
-        pytest.skip(str(error))
-    yield request.param
-    _fastunroll.use_instruction_set(before)
 
 
 @pytest.mark.parametrize("prox", ["soft", "nonnegative"])

@@ -46,6 +46,10 @@ class Restricted(LinearOperator, differentiable=True):
     def dims_out(self) -> int | None:
         return self.operator.dims_out
 
+    @property
+    def own_batch(self) -> tuple[int, ...]:
+        return self.operator.own_batch
+
     def forward(self, x: Tensor) -> Tensor:
         """Keep · A x."""
         y: Tensor = self.keep * self.operator(x)

@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     margin: tuple[int, int] = (0, 0)
 
 
-# Draws a batch of so many pictures. All random numbers come from the generator.
+# Draws a batch from the number of its pictures and the generator of all random numbers.
 Draw = Callable[[int, torch.Generator], Batch]
 
 
