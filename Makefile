@@ -158,7 +158,8 @@ test-oldest: .venv/tools
 
 # A command of which only the steps of downloads and of the compiler are seen; all of it if it fails.
 define shown
-	@: > .venv/log; $(1) >> .venv/log 2>&1 & pid=$$!; trap "kill $$pid 2> /dev/null" INT TERM; \
+	@: > .venv/log; $(1) >> .venv/log 2>&1 & pid=$$!; \
+  trap "kill $$pid 2> /dev/null; echo 'Interrupted: the same command goes on from here.'; exit 130" INT TERM; \
 	  tail -f -n +1 --pid=$$pid .venv/log | sed -un 's/^ *\(Downloading [^ ]*\).*/  \1/p; s/^ *\(\[[0-9]*\/[0-9]*\]\).*\/\([^/ ]*\)\.o$$/  \1 \2/p'; \
 	  wait $$pid || { cat .venv/log; exit 1; }
 endef
