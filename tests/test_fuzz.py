@@ -88,7 +88,7 @@ def test_a_call_is_drawn_again_from_its_seed() -> None:
 
 
 def test_an_error_is_a_finding_and_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def fails(d: Draw) -> None:
+    def fails(d: Draw, only: str) -> None:
         d.pick("size", [1, 2])
         raise IndexError("list index out of range")
 
@@ -103,7 +103,7 @@ def test_an_error_is_a_finding_and_told(monkeypatch: pytest.MonkeyPatch, capsys:
 def test_a_process_that_dies_is_a_finding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Call 7 kills its process: the calls behind it run in another."""
 
-    def dies(seed: int, first: int, count: int) -> tuple[list[dict[str, Any]], int, str]:
+    def dies(seed: int, first: int, count: int, only: str) -> tuple[list[dict[str, Any]], int, str]:
         code = (
             "import os, sys, json\n"
             f"for call in range({first}, {first + count}):\n"
