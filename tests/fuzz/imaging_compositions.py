@@ -88,7 +88,7 @@ def scaled(d: Draw, p: Pictures) -> Operator:
     """c A."""
     op = one(d, p, KINDS)
     factor: Any = d.pick("factor of", ["number", "tensor", "complex number"])
-    if factor == "complex number" and not p.is_complex:
+    if factor == "complex number" and not (p.is_complex or op.is_real):
         factor = "number"
     number = complex(d.uniform(0.3, 1), d.uniform(-1, 1)) if factor == "complex number" else d.uniform(-1, 1)
     parts = _parts(op)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import fastunroll as fu
@@ -27,7 +27,7 @@ def _square(t: Tensor) -> Tensor:
 
 
 def _psnr(x: Tensor, truth: Tensor, top: float) -> Tensor:
-    return 10 * (2 * torch.log10(torch.tensor(top)) - torch.log10(_square(x - truth).flatten(-2).mean(-1)))
+    return 20 * math.log10(top) - 10 * torch.log10(_square(x - truth).flatten(-2).mean(-1))
 
 
 def _ssim(x: Tensor, truth: Tensor, top: float, gaussian: bool) -> Tensor:
@@ -171,7 +171,7 @@ def without_truth(d: Draw) -> Subject:
             found = net((1 - held_out) * y, 1 - held_out)
             return (held_out * _square(forward(found) - y)).sum() / max(1.0, float(held_out.sum()))
         turned = _turned(x, kind, generator)
-        return _square(turned - net(forward(turned))).sum() / prod(x.shape)
+        return _square(turned - net(forward(turned))).sum() / x.numel()
 
     return Subject(
         which, {**leaves, **(o.leaves if way == "tensors" else {})}, run, exact, None, ("y",), precision=p.dtype,

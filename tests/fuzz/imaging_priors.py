@@ -98,7 +98,8 @@ def filter_bank(prior: Any, k: int, z: Tensor, theta: Tensor) -> Tensor:
     h = f.shape[-1]
     patches = z.unfold(-2, h, 1).unfold(-2, h, 1)
     c = torch.einsum("...ijab,nab->...nij", patches, f.to(z.dtype))
-    clipped = c - shrink(c, theta.reshape(-1, 1, 1))
+    level = theta.reshape(-1, 1, 1)
+    clipped = c - shrink(c, level) if c.is_complex() else torch.minimum(torch.maximum(c, -level), level)
     x, (rows, columns) = z, c.shape[-2:]
     for a in range(h):
         for b in range(h):
@@ -214,12 +215,12 @@ PRIORS: dict[str, Prior] = {
 
 
 def prior(d: Draw, p: Pictures, size: Size, layers: int) -> tuple[Prior, prox.Proximal]:
-    """One for pictures of this size, with weights that are nobody's start."""
+    """One for pictures of this size, with weights that are nobody's start, so small that iterates stay bounded."""
     fields = "either", "complex" if p.is_complex else "real"
     names = [name for name, one in PRIORS.items() if one.takes in fields and one.fits(size)]
     name = d.pick("prior", names, [PRIORS[name].weight for name in names])
     made = PRIORS[name].make(d, Pictures(p.real, p.is_complex, size, p.lead), layers)
     with torch.no_grad():
         for t in made.parameters():
-            t.copy_(torch.randn(t.shape, dtype=torch.float64) / max(1, t[0].numel()) ** 0.5)
+            t.copy_(0.6 * torch.randn(t.shape, dtype=torch.float64) / max(1, t[0].numel()) ** 0.5)
     return PRIORS[name], made.to(p.real)

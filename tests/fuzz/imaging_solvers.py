@@ -59,14 +59,11 @@ def iterations(d: Draw) -> Subject:
     }
     if d.chance("x0", 0.3):
         leaves["x0"] = d.normal(*p.lead, *o.shape_in, dtype=p.dtype)
-    options = {"restart": True} if d.chance("restart", 0.1) and count == 1 else {}
     wide = widened_copy(made)
 
     def run(A: Any, v: Leaves) -> Tensor:
         solve = getattr(fu.solvers, which)
-        found: Tensor = solve(
-            A, v["y"], v["lam"], iterations=count, step=v["step"], x0=v.get("x0"), prox=made, **options
-        )
+        found: Tensor = solve(A, v["y"], v["lam"], iterations=count, step=v["step"], x0=v.get("x0"), prox=made)
         return found
 
     def exact(A: Tensor, v: Leaves) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._precision import own_precision
-from ..ops.tensors import is_hidden, is_tracing
+from ..ops.tensors import is_dual, is_hidden, is_tracing
 from ..samples import column, inner
 from ..warn import ConvergenceWarning, warn
 
@@ -102,7 +102,8 @@ def solve(op: LinearOperator, b: Tensor, rho: Tensor | float, start: Start | Non
     if not torch.is_grad_enabled() and not is_hidden(b):
         return _solve(op, b, rho, start)
     of_zero = op.normal(torch.zeros(b.shape, dtype=b.dtype, device=b.device))
-    if of_zero.requires_grad or is_hidden(of_zero):  # what A holds is differentiated, or is that of each sample of vmap
+    # What A holds is differentiated, or is that of each sample of vmap.
+    if of_zero.requires_grad or is_hidden(of_zero) or is_dual(of_zero):
         return _solve(op, b, rho, start)
     kind = _Solution if torch.compiler.is_compiling() else _SolutionWithTangents  # which cannot be compiled
     solution: Tensor = kind.apply(b, rho, op, start)
