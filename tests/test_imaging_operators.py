@@ -134,6 +134,17 @@ def test_transforms(name: str, dtype: torch.dtype, size: Size) -> None:
     assert torch.allclose(torch.func.jvp(op, (x,), (x,))[1], op(x))
 
 
+@pytest.mark.parametrize("name", [name for name in OPERATORS if "learned" in name and not OPERATORS[name].each])
+def test_an_empty_batch_has_gradients_of_zero(name: str) -> None:
+    case = OPERATORS[name]
+    dtype = torch.complex128 if case.takes == "complex" else torch.float64
+    op = case.make(dtype, case.sizes[0])
+    x = samples(case, dtype, case.sizes[0], (0,))
+    for found in (op(x), op.normal(x), op.gradient(x, op(x)), op.solve(x, 0.7)):
+        of = torch.autograd.grad(found.abs().sum(), [*op.parameters()])
+        assert not any(g.any() for g in of)
+
+
 COMPILED = {
     "Blur, circular, learned": "gradient",
     "Fourier, real": "gradient",

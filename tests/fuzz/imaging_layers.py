@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,7 +51,9 @@ class Layers:
 
     def linear(self, k: int, v: Tensor, y: Tensor) -> Tensor:
         if SCHEMES[self.scheme]:
-            return rounded(v - self.number("step", k) * self.adjoint(self.forward(v) - y))
+            shapes = self.o.shape_in, self.o.shape_out
+            slope = matrices.gradient(self.A, self.o.is_real, v, y, *shapes)
+            return rounded(v - self.number("step", k) * slope)
         rho = self.number("rho", k).reshape(())
         right = self.adjoint(y) + rho * v
         return rounded(matrices.regularised_inverse(self.A, self.o.is_real, rho, right, self.o.shape_in, of_rows=False))
@@ -117,13 +120,17 @@ def _inputs(d: Draw, p: Pictures, o: Operator, scheme: str) -> dict[str, Tensor]
     return inputs
 
 
-def _spoiled(d: Draw, leaves: dict[str, Tensor], scheme: str) -> None:
-    """Sometimes a value of a batch or a number that is not finite."""
+def _spoiled(d: Draw, leaves: dict[str, Tensor], scheme: str, made: prox.Proximal) -> None:
+    """Sometimes a value of a batch or a number that is not finite.
+
+    Fourier transforms of infinities are infinities of any sign, which bounds make finite.
+    """
+    bounded = isinstance(made, (prox.NonNegativeL1, prox.Box))
     names = [name for name, t in leaves.items() if t.numel() and not name.startswith(("rho", "sigma"))]
     if names and SCHEMES[scheme] and d.chance("not finite", 0.1):
         name = d.random.choice(names)
         d.say(f"not finite in {name.rstrip('0123456789')}")
-        leaves[name] = spoil(d, leaves[name])
+        leaves[name] = spoil(d, leaves[name], (math.nan,) if bounded else (math.nan, math.inf, -math.inf))
 
 
 def unrolled(d: Draw) -> Subject:
@@ -160,7 +167,7 @@ def unrolled(d: Draw) -> Subject:
             lists["theta"] = each("theta", 0.01, 0.3)
     tensors = imaging_operators.held(d, o) == "tensors"
     leaves = {**inputs, **numbers}
-    _spoiled(d, leaves, scheme)
+    _spoiled(d, leaves, scheme, made)
     leaves |= o.leaves if tensors else {}
     keep = d.chance("return_layers", 0.25)
     segment = d.random.randint(1, layers) if not keep and d.chance("checkpoint", 0.2) else None
@@ -182,7 +189,7 @@ def unrolled(d: Draw) -> Subject:
             v["y"], linear, made, given.get("theta"), layers=layers, scheme=made_scheme, x0=v.get("x0"),
             s0=v.get("s0"), return_layers=keep, return_state=state, checkpoint=segment,
         )  # fmt: skip
-        return torch.stack(out, len(p.lead)) if state else out
+        return torch.stack(out, -len(o.shape_in) - 1) if state else out
 
     def exact(v: Leaves) -> Tensor:
         A = o.matrix(o.make(v, False)) if kept_matrix is None else kept_matrix
@@ -193,13 +200,15 @@ def unrolled(d: Draw) -> Subject:
             return prior.formula(wide, k, z, of(given.get("theta", none), k))
 
         x, s = Layers(o, A, scheme, given, shrink).run(v["y"], v.get("x0"), v.get("s0"), layers)
-        return torch.stack([x[-1], s], len(p.lead)) if state else x if keep else x[-1]
+        return torch.stack([x[-1], s], -len(o.shape_in) - 1) if state else x if keep else x[-1]
 
     together = not o.is_each or (tensors and set(o.of_samples) == set(o.leaves))
+    without = [] if together else ["vmap", "per_sample_gradient"]
+    without += ["autocast"] if made.takes_autocast else []  # whose convolutions are of its precision
     return Subject(
         "pictures", leaves, run, exact, p.lead, (*of_samples, *(o.of_samples if tensors else ())),
         layers if keep else 0, native=together and _is_native(o, p, made, scheme, d), precision=p.dtype, spreads=True,
-        options={"same set": True, "without": [] if together else ["vmap", "per_sample_gradient"]},
+        options={"same set": True, "without": without},
     )  # fmt: skip
 
 
@@ -280,11 +289,11 @@ def network(d: Draw) -> Subject:
             compare(f"after {event}, values", [net(inputs["y"])], evaluate, leaves, rows, p.dtype)
 
     net = _lived(d, net, inputs["y"], right)
-    _spoiled(d, inputs, scheme)
+    _spoiled(d, inputs, scheme, made)
     numbers = {name: t for name, t in net.named_parameters() if name.split(".")[0] in ("log_theta", "log_step", "beta")}
     if numbers and d.chance("a number is not finite", 0.04):
         t = d.random.choice(list(numbers.values()))
-        t.data = spoil(d, t.data)
+        t.data = spoil(d, t.data, (math.nan,))
     other = o.make(_redrawn(d, o), False) if o.leaves and d.chance("operator of the call", 0.2) else None
     keep = d.chance("return_layers", 0.25)
     segment = d.random.randint(1, layers) if not keep and d.chance("checkpoint", 0.2) else None
@@ -304,6 +313,7 @@ def network(d: Draw) -> Subject:
         return found if keep else found[-1]
 
     without = ["vmap", "per_sample_gradient"] if o.is_each else []
+    without += ["autocast"] if made.takes_autocast else []
     without += ["trace"] if keep or segment or other is not None or "x0" in inputs or _shares(net) else []
     return Subject(
         "Unrolled", {**inputs, **own}, run, evaluate, p.lead, tuple(inputs), layers if keep else 0,

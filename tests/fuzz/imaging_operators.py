@@ -54,18 +54,13 @@ class Exact(nn.Module):
             of_rows = self.method == "adjoint_solve"
             shape = o.shape_out if of_rows else o.shape_in
             return matrices.regularised_inverse(A, o.is_real, arguments[1], first, shape, of_rows=of_rows)
+        shapes = o.shape_in, o.shape_out
         if self.method == "adjoint":
-            return self._adjoint(A, first)
-        y = matrices.product(A, first, o.shape_in, o.shape_out)
+            return matrices.adjoint(A, o.is_real, first, *shapes)
         if self.method == "forward":
-            return y
-        if self.method == "gradient":
-            return self._adjoint(A, y - arguments[1])
-        found = self._adjoint(A, y)
+            return matrices.product(A, first, *shapes)
+        found = matrices.gradient(A, o.is_real, first, arguments[1] if self.method == "gradient" else None, *shapes)
         return found - arguments[1] if self.method == "collapsed_gradient" else found
-
-    def _adjoint(self, A: Tensor, y: Tensor) -> Tensor:
-        return matrices.adjoint(A, self.o.is_real, y, self.o.shape_in, self.o.shape_out)
 
 
 def held(d: Draw, o: Operator) -> str:

@@ -199,6 +199,17 @@ def adjoint(A: Tensor, is_real: bool, y: Tensor, shape_in: Size, shape_out: Size
     return x.real if is_real and x.is_complex() else x
 
 
+def gradient(A: Tensor, is_real: bool, x: Tensor, y: Tensor | None, shape_in: Size, shape_out: Size) -> Tensor:
+    """Aᴴ(A x − y), or AᴴA x without y. A pixel that is not finite reaches those that AᴴA makes depend on it."""
+    if bool(x.detach().isfinite().all()):
+        residual = product(A, x, shape_in, shape_out)
+        return adjoint(A, is_real, residual if y is None else residual - y, shape_in, shape_out)
+    H = A.mH @ A
+    H = H.real if is_real and H.is_complex() else H
+    found = product(torch.where(H.abs() > 1e-12 * H.detach().abs().max(), H, 0), x, shape_in, shape_in)
+    return found if y is None else found - adjoint(A, is_real, y, shape_in, shape_out)
+
+
 def regularised_inverse(A: Tensor, is_real: bool, rho: Tensor, b: Tensor, shape: Size, *, of_rows: bool) -> Tensor:
     """(AᴴA + ρI)⁻¹ b, or with ``of_rows`` (A Aᴴ + ρI)⁻¹ b. With real x, complex y are pairs of real numbers."""
     pairs = is_real and A.is_complex()

@@ -118,8 +118,10 @@ def _solve(op: LinearOperator, b: Tensor, rho: Tensor, start: Start | None) -> T
     def apply(v: Tensor) -> Tensor:
         return op.normal(v.reshape(b.shape)).reshape(flat.shape) + rho * v
 
-    if not b.numel() or b.is_meta:
+    if b.is_meta:
         return b / rho
+    if not b.numel():  # no solution, which depends on what A holds
+        return op.normal(b) / rho
     with own_precision(b):
         tol = 4 * torch.finfo(b.dtype).eps
         x = flat / rho * 0
