@@ -130,7 +130,8 @@ def _spoiled(d: Draw, leaves: dict[str, Tensor], scheme: str, made: prox.Proxima
     if names and SCHEMES[scheme] and d.chance("not finite", 0.1):
         name = d.random.choice(names)
         d.say(f"not finite in {name.rstrip('0123456789')}")
-        leaves[name] = spoil(d, leaves[name], (math.nan,) if bounded else (math.nan, math.inf, -math.inf))
+        values = {name.startswith("theta"): (math.nan, math.inf), bounded: (math.nan,)}
+        leaves[name] = spoil(d, leaves[name], values.get(True, (math.nan, math.inf, -math.inf)))
 
 
 def unrolled(d: Draw) -> Subject:

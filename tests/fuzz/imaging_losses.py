@@ -62,7 +62,7 @@ def measures(d: Draw) -> Subject:
     gaussian = which == "structural_similarity" or (which == "ssim" and d.chance("gaussian", 0.5))
     least = 11 if gaussian else 7 if which == "ssim" else 1
     size = tuple(d.random.randint(least, least + 6) for _ in range(2))
-    batch, top = lead(d), d.pick("range", [1.0, 255.0, 0.3])
+    batch, top = lead(d), d.pick("range", [1.0, 0.3, *([255.0] if dtype.itemsize > 2 else [])])
     if which not in ("psnr", "ssim") and (0 in batch or not batch):
         batch = (3,)
     truth = d.normal(*batch, *size, dtype=dtype).abs().to(dtype) * top

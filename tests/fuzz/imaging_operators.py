@@ -120,6 +120,7 @@ def product(d: Draw) -> Subject:
 def _options(o: Operator, p: Pictures, inputs: dict[str, Tensor], together: bool) -> dict[str, Any]:
     """together: whether a slice of the batch has a slice of the operator."""
     without = [] if together else ["vmap", "per_sample_gradient"]
+    without += ["trace"] if "rho" in inputs else []  # of which PyTorch makes a function of samples alone
     if next(iter(inputs.values())).dtype in HALVES:  # whose gradients are rounded as they are
         without += ["grad", "second", "jvp", "compiled", "vmap", "per_sample_gradient", "python_threads", "trace"]
     return {"options": {"without": without}, "precision": p.dtype, "spreads": True}

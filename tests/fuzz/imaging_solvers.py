@@ -71,7 +71,7 @@ def iterations(d: Draw) -> Subject:
             return prior.formula(wide, k, z, v["lam"] * v["step"])
 
         betas = oracle.momentum(count) if which == "fista" else [0.0] * count
-        numbers = {"step": [v["step"]], "beta": [torch.tensor(beta).double() for beta in betas]}
+        numbers = {"step": [v["step"]], "beta": [torch.tensor(beta, dtype=torch.float64) for beta in betas]}
         return Layers(o, A, "FISTA", numbers, shrink).run(v["y"], v.get("x0"), None, count)[0][-1]
 
     return _subject(p, o, way, leaves, tuple(name for name in leaves if name in ("y", "x0")), run, exact)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._precision import own_precision
-from ..ops.tensors import is_dual, is_hidden, is_tracing
+from ..ops.tensors import is_dual, is_hidden, is_jit_tracing, is_tracing
 from ..samples import column, inner
 from ..warn import ConvergenceWarning, warn
 
@@ -99,6 +99,11 @@ def solve(op: LinearOperator, b: Tensor, rho: Tensor | float, start: Start | Non
     if _checks.tensor("b", b).dtype in _HALF:  # the residual is of the precision in which A computes
         b = b.to(op.normal(torch.zeros_like(b)).dtype)
     rho = rho_beside(rho, b)
+    if is_jit_tracing():
+        raise ValueError(
+            "torch.jit.trace does not record how many steps conjugate gradients take for other values: give "
+            f"{type(op).__name__} a solve(b, rho), or use torch.compile"
+        )
     if not torch.is_grad_enabled() and not is_hidden(b):
         return _solve(op, b, rho, start)
     of_zero = op.normal(torch.zeros(b.shape, dtype=b.dtype, device=b.device))

@@ -64,6 +64,7 @@ def kept(kind: Hashable, source: Tensor, shape: tuple[int, int], half: bool, mak
 
 def fast_size(n: int) -> int:
     """The least even number ≥ n whose prime factors are 2, 3 and 5."""
+    n = int(n)  # torch.jit.trace makes tensors of sizes
     size = n + n % 2
     while True:
         rest = size
