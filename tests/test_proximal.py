@@ -102,10 +102,15 @@ CASES = {
     "denoiser": Case(lambda: prox.Denoiser(Halved()), lambda z, t: z / 2, is_prox=False),
     "wavelet": Case(lambda: prox.WaveletL1("db2", 2), details_shrunk, shape=(4, 8)),
     "filter bank": Case(lambda: learned(prox.FilterBank(4, 3)), shape=(5, 6), is_prox=False),
-    "learned transform": Case(lambda: learned(prox.LearnedTransform(1, 3)), shape=(5, 3), is_prox=False),
-    "DnCNN": Case(lambda: learned(prox.Denoiser(fu.nn.DnCNN(1, 3, 3))), shape=(5, 3), is_prox=False),
+    "learned transform": Case(
+        lambda: learned(prox.LearnedTransform(1, 3)), shape=(5, 3), is_complex=False, is_prox=False
+    ),
+    "DnCNN": Case(lambda: learned(prox.Denoiser(fu.nn.DnCNN(1, 3, 3))), shape=(5, 3), is_complex=False, is_prox=False),
     "DnCNN with a level": Case(
-        lambda: learned(prox.Denoiser(fu.nn.DnCNN(1, 3, 3, noise_level=True), True)), shape=(3, 4), is_prox=False
+        lambda: learned(prox.Denoiser(fu.nn.DnCNN(1, 3, 3, noise_level=True), True)),
+        shape=(3, 4),
+        is_complex=False,
+        is_prox=False,
     ),
 }
 
@@ -130,6 +135,19 @@ def test_it_is_its_formula(name: str, dtype: torch.dtype) -> None:
     found = case.make()(z, THETA)
     assert found.dtype == z.dtype
     torch.testing.assert_close(found, case.formula(z, THETA), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=["real", "complex"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_threshold_that_is_not_a_number_shows(name: str, dtype: torch.dtype) -> None:
+    """Wherever the result depends on θ."""
+    case = CASES[name]
+    if dtype.is_complex and not case.is_complex:
+        return
+    operator, z = case.make().double(), samples(case, dtype)
+    moved = operator(z, THETA) != operator(z, THETA / 2)
+    found = operator(z, torch.full_like(THETA, math.nan))
+    assert found[moved].isnan().all()
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.is_prox])
