@@ -105,6 +105,7 @@ class Benchmark:
         unit: the unit of the table, and its number in a second or byte.
         x: the field of cases on the horizontal axis of the plot. Without it there is no plot.
         panels: the fields of cases whose values get separate panels.
+        plotted: for some fields of cases, the values that the plot shows. A field with one value is in no legend.
         packages: the packages of rivals, for the list of versions.
         left_out: a line for each rival that does not compete, with the reason.
     """
@@ -120,6 +121,7 @@ class Benchmark:
     unit: tuple[str, float] = ("ms", 1e3)
     x: str | None = None
     panels: Sequence[str] = ()
+    plotted: Mapping[str, Sequence[int | float | str]] = field(default_factory=dict)
     packages: Sequence[str] = ()
     left_out: Sequence[str] = ()
 
@@ -348,6 +350,7 @@ def main(benchmark: Benchmark) -> int:
         print("interrupted, nothing written", file=sys.stderr)
         return 130
 
+    torch.set_num_threads(options.threads)  # cases may have set others
     result = {
         "name": benchmark.name,
         "question": benchmark.question,
@@ -359,7 +362,9 @@ def main(benchmark: Benchmark) -> int:
         "checked": benchmark.checked,
         "unit": {"name": benchmark.unit[0], "scale": benchmark.unit[1]},
         "baseline": benchmark.baseline,
-        "plot": {"x": benchmark.x, "panels": list(benchmark.panels)} if benchmark.x else None,
+        "plot": {"x": benchmark.x, "panels": list(benchmark.panels), "plotted": dict(benchmark.plotted)}
+        if benchmark.x
+        else None,
         "left_out": list(benchmark.left_out),
         "cases": records,
     }

@@ -1,151 +1,121 @@
-"""Times the gradient Aᴴ(A x − y) of imaging operators against PyTorch and SciPy.
+"""Times the gradient, the linear step of ADMM and FISTA with operators of imaging against what people use today.
 
-All contestants compute F⁻¹ diag(h) F x − z with z = Aᴴ y, so that A is not applied twice. PyTorch transforms the whole
-batch at once, or image by image into memory that it reuses.
+All contestants of a gradient are given Aᴴ y, so that F⁻¹ diag(h) F v − Aᴴ y needs no product with A. "eager, A and Aᴴ"
+and "DeepInverse" compute Aᴴ(A v − y). In FISTA a loop around the gradient of each rival is given Aᴴ y, and fastunroll
+computes it.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import partial
-from itertools import product
+from collections.abc import Iterator
+from itertools import count, product
+from typing import Any
 
 import harness
+import machine
 import numpy as np
-import scipy.fft
+import operators_libraries
+import operators_numpy
+import operators_torch
 import torch
-from fastunroll import ops
-from torch import Tensor
+from operators_problems import COILS, FISTA, GRADIENT, SOLVE, Fastunroll, Images, Rival, images, problem
 
 SIZES = (256, 256), (320, 320), (512, 512), (640, 368)
-ODD_SIZES = (64, 64), (218, 170), (255, 341), (356, 311), (768, 512)  # fastMRI's too; primes above 31 go by torch.fft
+OTHER_SIZES = (64, 64), (218, 170), (255, 341), (356, 311), (768, 512)  # fastMRI's too, and primes above 31
+OPERATORS = "blur", "MRI", "MRI, columns", "MRI, 8 coils", "inpainting"
 BATCHES = 1, 16
 LARGEST_BATCH = 64  # at 256², where a batch exceeds every cache
-COILS = 8
-Gradient = Callable[[Tensor, Tensor, Tensor, "Tensor | None"], Tensor]
+COMPILED = "256×256"  # torch.compile needs 5 to 20 seconds for a program
+LARGEST_OF_LIBRARIES = 16 * COILS * 256**2  # pixels of all coils; a call of larger batches takes up to 10 seconds
+COLD_BYTES = 64 << 20  # of images that a contestant takes in turn, twice as many as a last-level cache holds
+WARM, COLD = "warm", "cold"
 
 
-def _fft(x: Tensor) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """The transform and its inverse for real or complex images."""
-    if x.is_complex():
-        return torch.fft.fft2, torch.fft.ifft2
-    return torch.fft.rfft2, partial(torch.fft.irfft2, s=x.shape[-2:])
+def _rivals(case: harness.Case, of: Any, batch: int) -> dict[str, Rival]:
+    task, pixels = str(case["task"]), batch * of.shape[0] * of.shape[1] * (COILS if of.kind == "coils" else 1)
+    compiles = case["size"] == COMPILED and case["threads"] == 2 and case["images"] == WARM and task == GRADIENT
+    found = operators_torch.rivals(of, batch, task, compiles and batch in BATCHES)
+    numpy = operators_numpy.rivals(of, task)
+    if pixels > LARGEST_OF_LIBRARIES / (8 if task == FISTA else 1):
+        return found | {name: numpy[name] for name in ("scipy.fft", "ducc0") if name in numpy}
+    return found | numpy | operators_libraries.rivals(of, task)
 
 
-def ours(x: Tensor, z: Tensor, h: Tensor, maps: Tensor | None) -> Tensor:
-    return ops.fourier_normal(x, h, z) if maps is None else ops.coil_normal(x, maps, h, z)
+def _contestant(rival: Rival, task: str, sets: list[Images]) -> harness.Contestant:
+    loaded, turn = [rival.load(one) for one in sets], count()
 
+    @torch.no_grad()
+    def run() -> Any:
+        return rival.run(task, loaded[next(turn) % len(loaded)])
 
-def eager(x: Tensor, z: Tensor, h: Tensor, maps: Tensor | None) -> Tensor:
-    transform, inverse = _fft(x)
-    if maps is None:
-        return inverse(transform(x) * h) - z
-    return (maps.conj() * inverse(transform(maps * x.unsqueeze(-3)) * h)).sum(-3) - z
-
-
-class ImageByImage:
-    """PyTorch with ``out=``, so that the spectrum of an image and its product stay in the cache."""
-
-    def __init__(self, x: Tensor, h: Tensor) -> None:
-        self.transform, self.inverse = _fft(x)
-        self.spectrum = torch.empty_like(self.transform(x[0]))
-        self.product, self.y = torch.empty_like(x[0]), torch.empty_like(x)
-
-    def __call__(self, x: Tensor, z: Tensor, h: Tensor, maps: Tensor | None) -> Tensor:
-        for i in range(len(x)):
-            if maps is None:
-                self._filter(x[i], h, self.y[i])
-                self.y[i] -= z[i]
-            else:
-                torch.neg(z[i], out=self.y[i])
-                for s in maps:
-                    self._filter(torch.mul(s, x[i], out=self.product), h, self.product)
-                    self.y[i].addcmul_(s.conj(), self.product)
-        return self.y
-
-    def _filter(self, x: Tensor, h: Tensor, out: Tensor) -> None:
-        self.transform(x, out=self.spectrum)
-        self.spectrum *= h
-        self.inverse(self.spectrum, out=out)
-
-
-class SciPy:
-    """scipy.fft image by image, in one thread an image."""
-
-    def __init__(self, x: Tensor, h: Tensor) -> None:
-        self.h, self.y = h.numpy(), np.empty(x.shape, x.numpy().dtype)
-        self.workers = torch.get_num_threads()
-
-    def __call__(self, x: Tensor, z: Tensor, h: Tensor, maps: Tensor | None) -> Tensor:
-        for i, (image, adjoint) in enumerate(zip(x.numpy(), z.numpy(), strict=True)):
-            if x.is_complex():
-                spectrum = scipy.fft.fft2(image, workers=self.workers)
-                spectrum *= self.h
-                np.subtract(scipy.fft.ifft2(spectrum, workers=self.workers, overwrite_x=True), adjoint, out=self.y[i])
-            else:
-                spectrum = scipy.fft.rfft2(image, workers=self.workers)
-                spectrum *= self.h
-                np.subtract(
-                    scipy.fft.irfft2(spectrum, s=image.shape, workers=self.workers, overwrite_x=True),
-                    adjoint,
-                    out=self.y[i],
-                )
-        return torch.from_numpy(self.y)
+    return harness.Contestant(run, rival.read, rival.own_threads, rival.note)
 
 
 def build(case: harness.Case, seed: int) -> harness.Comparison:
+    torch.set_num_threads(min(int(case["threads"]), machine.cores()))
     random = torch.Generator().manual_seed(seed)
-    operator, batch = str(case["operator"]), int(case["B"])
+    batch, task = int(case["B"]), str(case["task"])
     rows, columns = map(int, str(case["size"]).split("×"))
-    dtype = torch.float32 if operator == "blur" else torch.complex64
-    x, z = torch.randn(2, batch, rows, columns, dtype=dtype, generator=random).unbind()
-    maps = torch.randn(COILS, rows, columns, dtype=dtype, generator=random) if operator == "MRI, 8 coils" else None
-    if operator == "blur":
-        kernel = torch.zeros(rows, columns)
-        kernel[:9, :9] = 1 / 81
-        h = torch.fft.rfft2(kernel).abs().square()
-    else:
-        h = (torch.rand(1 if operator == "MRI, columns" else rows, columns, generator=random) < 0.3).float()
-    functions: dict[str, Gradient] = {"fastunroll": ours, "eager": eager, "image by image": ImageByImage(x, h)}
-    if maps is None:
-        functions["scipy.fft"] = SciPy(x, h)
-
-    def contestant(gradient: Gradient) -> harness.Contestant:
-        @torch.no_grad()
-        def run() -> Tensor:
-            return gradient(x, z, h, maps)
-
-        return harness.Contestant(run)
-
-    coils = 1 if maps is None else COILS
+    of = problem(str(case["operator"]), (rows, columns), random)
+    one = images(of, batch, random)
+    copies = 1 if case["images"] == WARM else -(-COLD_BYTES // (2 * one.x.nbytes))
+    sets = [one, *(Images(*(part.clone() for part in one)) for _ in range(copies - 1))]
+    rivals: dict[str, Rival] = {"fastunroll": Fastunroll(of), **_rivals(case, of, batch)}
     # The customary count of a complex transform is 5 N log₂ N, of a real one half of that.
-    flops = 2 * 5 * batch * coils * rows * columns * np.log2(rows * columns) / (1 if x.is_complex() else 2)
-    return harness.Comparison({name: contestant(f) for name, f in functions.items()}, flops=float(flops))
+    transform = 5 * rows * columns * np.log2(rows * columns) / (2 if of.kind == "blur" else 1)
+    flops = 2 * batch * transform * (COILS if of.kind == "coils" else 1)
+    return harness.Comparison(
+        {name: _contestant(rival, task, sets) for name, rival in rivals.items()},
+        flops=float(flops) if task == GRADIENT and of.kind != "inpainting" else None,
+    )
 
 
-def _cases() -> list[harness.Case]:
-    text = {size: f"{size[0]}×{size[1]}" for size in SIZES + ODD_SIZES}
-    operators = "blur", "MRI", "MRI, columns", "MRI, 8 coils"
-    cases: list[harness.Case] = [
-        {"operator": operator, "size": text[size], "B": batch}
-        for operator, size, batch in product(operators, SIZES, BATCHES)
-    ]
-    cases += [{"operator": operator, "size": text[SIZES[0]], "B": LARGEST_BATCH} for operator in operators]
-    return cases + [
-        {"operator": operator, "size": text[size], "B": 16} for operator, size in product(operators[:2], ODD_SIZES)
-    ]
+def _cases() -> Iterator[harness.Case]:
+    def case(task: str, operator: str, size: tuple[int, int], B: int, threads: int = 2, images: str = WARM) -> Any:
+        shape = f"{size[0]}×{size[1]}"
+        return {"task": task, "operator": operator, "size": shape, "B": B, "threads": threads, "images": images}
 
+    small, fastmri, large = SIZES[:3]
+    for operator in OPERATORS:
+        for size, batch in product(SIZES, BATCHES):
+            yield case(GRADIENT, operator, size, batch)
+        yield case(GRADIENT, operator, small, LARGEST_BATCH)
+    for operator, size in product(OPERATORS[:2], OTHER_SIZES):
+        yield case(GRADIENT, operator, size, 16)
+    for operator, batch in product(OPERATORS, BATCHES):
+        yield case(GRADIENT, operator, fastmri, batch, threads=1)
+    for operator, size in product(OPERATORS, (small, large)):
+        yield case(GRADIENT, operator, size, 1, images=COLD)
+    closed = "blur", "MRI", "inpainting"
+    for operator, (size, batch) in product(closed, ((small, 1), (small, 16), (fastmri, 1), (large, 16))):
+        yield case(SOLVE, operator, size, batch)
+    for operator in closed[:2]:
+        yield case(SOLVE, operator, fastmri, 1, threads=1)
+    iterated = "blur", "MRI", "MRI, 8 coils", "inpainting"
+    for operator, (size, batch) in product(iterated, ((small, 1), (small, 16), (large, 1))):
+        yield case(FISTA, operator, size, batch)
+    for operator in iterated:
+        yield case(FISTA, operator, fastmri, 1, threads=1)
+
+
+CASES = list(_cases())
 
 BENCHMARK = harness.Benchmark(
     name="operators",
-    question="How fast is the gradient Aᴴ(A x − y) of blur and Fourier samples, for a batch of images?",
-    cases=_cases(),
-    quick_cases=[{"operator": operator, "size": "256×256", "B": 4} for operator in ("blur", "MRI", "MRI, 8 coils")],
+    question="How fast are the gradient Aᴴ(A x − y), the linear step of ADMM, and FISTA with operators of imaging?",
+    cases=CASES,
+    quick_cases=[case for case in CASES if case["size"] == "64×64" or (case["threads"], case["B"]) == (1, 1)],
     build=build,
     baseline="eager",
     tolerance=1e-5,
-    packages=["scipy"],
+    x="size",
+    panels=["operator"],
+    plotted={"task": [GRADIENT], "threads": [2], "images": [WARM], "size": [f"{h}×{w}" for h, w in SIZES]},
+    packages=["scipy", "ducc0", "pylops", "sigpy", "deepinv", "mrpro"],
+    left_out=[
+        line for line in (operators_torch.MISSING, *operators_numpy.MISSING, *operators_libraries.MISSING) if line
+    ],
 )
 
 if __name__ == "__main__":

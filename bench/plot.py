@@ -33,13 +33,15 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     x, panel_fields, baseline = result["plot"]["x"], result["plot"]["panels"], result["baseline"]
-    timed = [r for r in result["cases"] if "ratios" in r]
+    plotted = result["plot"].get("plotted", {})
+    timed = [r for r in result["cases"] if "ratios" in r and all(r["case"][f] in plotted[f] for f in plotted)]
+    hidden = [x, *panel_fields, *(f for f, values in plotted.items() if len(values) == 1)]
     ticks = sorted({r["case"][x] for r in timed})
     panels: dict[str, dict[tuple[str, str], list[tuple[int, Mapping[str, float]]]]] = {}
     for record in timed:
         case = record["case"]
         lines = panels.setdefault(label({f: case[f] for f in panel_fields}), {})
-        rest = ", ".join(str(v) for f, v in case.items() if f != x and f not in panel_fields)
+        rest = ", ".join(f"{f}={v}" if isinstance(v, int) else str(v) for f, v in case.items() if f not in hidden)
         for rival, ratio in _lines(record, baseline).items():
             lines.setdefault((rest, rival), []).append((ticks.index(case[x]), ratio))
     kinds = list(dict.fromkeys(rest for lines in panels.values() for rest, _ in lines))

@@ -83,10 +83,12 @@ def main() -> None:
         [
             ("wavelet coefficients", contrast(e["coefficients"])),
             ("logarithm of cosine coefficients", (e["frequencies"].abs() + 1e-2).log()),
+            ("the same of blocks", (e["in_place"].abs() + 1e-2).log()),
             ("differences downwards", contrast(e["edges"][0])),
             ("deblurred by wavelets", e["from_wavelets"]),
         ],
     )
+    save("stack", [("along rows", e["both"][0]), ("along columns", e["both"][1]), ("from both", e["sharp"])])
     codes = e["codes"].detach()
     save(
         "convolution",

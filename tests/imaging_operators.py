@@ -191,6 +191,9 @@ OPERATORS: dict[str, Case] = {
     "Stack": Case(
         lambda dtype, size: lin.Stack(lin.Blur(kernel(dtype, 3, 3)), lin.Mask(binary(dtype, *size))), slack=2
     ),
+    "Stack of a kernel for each sample": Case(
+        lambda dtype, size: lin.Stack(lin.Blur(kernel(dtype, EACH, 3, 3)), lin.DCT()), each=True, slack=2
+    ),
     "Blur of wavelet coefficients": Case(
         lambda dtype, size: lin.Blur(kernel(dtype, 3, 3)) @ lin.Wavelet("db2", 2).H, sizes=DYADIC, slack=2
     ),

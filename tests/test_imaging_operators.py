@@ -225,6 +225,7 @@ def test_what_is_kept_follows_the_kernel_and_the_mask() -> None:
         (lin.Blur(torch.rand(3, 3, dtype=torch.float64), learn=True), "kernel"),
         (lin.Fourier(torch.rand(9, 7, dtype=torch.float64), real=True), "mask"),
         (lin.Fourier(torch.rand(7, dtype=torch.float64), real=True, learn=True), "mask"),
+        (lin.Mask(torch.rand(9, 7, dtype=torch.float64)), "mask"),
     ):
         with torch.no_grad():
             for change in (
@@ -236,6 +237,9 @@ def test_what_is_kept_follows_the_kernel_and_the_mask() -> None:
                 after = op.normal(x)
                 assert near(after, op.adjoint(op(x)), 1e-12)
                 assert not torch.equal(before, after)
+                for rho in (0.5, torch.tensor(0.25), 0.5):
+                    solved = op.solve(x, rho)
+                    assert near(op.normal(solved) + rho * solved, x, 1e-12)
             setattr(op, name, nn.Parameter(getattr(op, name) + 1))
             assert near(op.normal(x), op.adjoint(op(x)), 1e-12)
             single = op.to(torch.float32)

@@ -188,9 +188,13 @@ def test_operators_become_physics_of_deepinv() -> None:
         assert not y.is_complex()
         assert float(physics.adjointness_test(x).abs().max()) < 1e-2
         assert torch.allclose(physics.A_adjoint_A(x), physics.A_adjoint(y), atol=1e-4)
-        proximal = physics.prox_l2(x, y, 2.0)
-        slope = physics.A_adjoint(physics.A(proximal) - y)
-        assert torch.allclose(2.0 * slope + proximal - x, torch.zeros_like(x), atol=1e-3)
+        for gamma in (2.0, torch.tensor(2.0), torch.tensor([2.0]), torch.tensor([2.0, 0.5]).reshape(2, 1, 1, 1)):
+            for z in (x, None, 0.0):
+                proximal = physics.prox_l2(z, y, gamma, solver="CG", max_iter=200, tol=1e-6)
+                slope = physics.A_adjoint(physics.A(proximal) - y)
+                assert torch.allclose(
+                    gamma * slope + proximal, torch.zeros_like(x) if z is None else z + 0 * x, atol=1e-2
+                )
 
 
 def test_gram_of_mrpro_is_used() -> None:

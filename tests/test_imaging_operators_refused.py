@@ -212,16 +212,22 @@ REFUSED: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ),
     ("an empty stack", lambda: lin.Stack(), ValueError, "Stack must have at least one operator"),
     (
-        "a stack of unknown results",
-        lambda: lin.Stack(lin.Blur(torch.ones(2, 3, 3)), lin.DCT()),
+        "a stack of pictures and volumes",
+        lambda: lin.Stack(lin.Blur(torch.ones(2, 3, 3)), lin.DCT(3)),
         ValueError,
-        "stacked operators must have results of one known number of dimensions",
+        "stacked operators must have results of one number of dimensions, got 2 and 3",
     ),
     (
         "a stack of other shapes",
         lambda: lin.Stack(lin.DCT(shape=(4, 4)), lin.DCT(shape=(4, 6))),
         ValueError,
         "stacked operators must have one shape_in",
+    ),
+    (
+        "a stack of other results",
+        lambda: lin.Stack(lin.Blur(torch.ones(3, 3)), lin.Blur(torch.ones(3, 3), "valid"))(picture(8, 8)),
+        ValueError,
+        "stacked operators must return results of one shape",
     ),
     (
         "results that are not stacked",

@@ -10,6 +10,7 @@ import fastunroll as fu
 import pytest
 import torch
 from torch import Tensor, nn
+from user_operators import Haar
 
 lin, S = fu.operators, fu.solvers
 
@@ -235,3 +236,27 @@ def test_conjugate_gradients_keep_samples_apart(boundary: str) -> None:
 def test_solve_keeps_rho_beside_half_precision(op: fu.operators.LinearOperator) -> None:
     b = torch.randn(8, 8, generator=torch.Generator().manual_seed(0)).half()
     assert torch.equal(op.solve(b, 1e-8), op.solve(b.float(), 1e-8))
+
+
+@pytest.mark.parametrize("first", ["functions", "your own", "a kernel for each sample"])
+@pytest.mark.parametrize("second", ["functions", "your own", "a picture operator"])
+def test_stacks_need_no_shapes(first: str, second: str) -> None:
+    """Of results of unknown shapes the first dimension is the batch."""
+    kinds: dict[str, Any] = {
+        "functions": lambda: lin.as_operator((lambda x: 2 * x, lambda y: 2 * y)),
+        "your own": Haar,
+        "a kernel for each sample": lambda: lin.Blur(torch.rand(3, 3, 3, dtype=torch.float64)),
+        "a picture operator": lin.DCT,
+    }
+    parts = kinds[first](), kinds[second]()
+    A = lin.Stack(*parts)
+    x, y = torch.randn(3, 6, 8, dtype=torch.float64), torch.randn(3, 2, 6, 8, dtype=torch.float64)
+    assert torch.equal(A(x), torch.stack([op(x) for op in parts], 1))
+    assert torch.allclose(A.adjoint(y), parts[0].adjoint(y[:, 0]) + parts[1].adjoint(y[:, 1]))
+    assert torch.allclose((A(x) * y).sum(), (x * A.adjoint(y)).sum())
+    solved = A.solve(x, 0.5)
+    assert torch.allclose(A.normal(solved) + 0.5 * solved, x)
+    x = fu.solvers.ista(A, y, 0.1, iterations=1, step=0.01)
+    assert torch.allclose(x, fu.soft_threshold(0.01 * A.adjoint(y), 0.001))
+    with pytest.raises(ValueError, match="y must hold 2 stacked results, in the"):
+        A.adjoint(y[:, :1])

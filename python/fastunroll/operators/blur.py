@@ -132,8 +132,8 @@ class Blur(FourierDiagonal):
         boundary = BOUNDARIES[self.boundary](self.kernel.shape[-2], self.kernel.shape[-1])
         shape = boundary.picture((y.shape[-2], y.shape[-1]))
         boundary.require_size(shape)
-        d = self._spectrum(y, boundary.grid(shape)).conj()
-        return boundary.extend_adjoint(fourier_diagonal(boundary.crop_adjoint(y, shape), with_axes_of(d, y)), shape)
+        d = with_axes_of(self._spectrum(y, boundary.grid(shape)), y)
+        return boundary.extend_adjoint(fourier_diagonal(boundary.crop_adjoint(y, shape), d, adjoint=True), shape)
 
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x: one transform and its inverse for circular blurs, else A and Aᴴ."""

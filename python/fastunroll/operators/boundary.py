@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .._checks import shape_text
-from .spectra import fast_size
+from ..ops import fast_length
 
 Size = tuple[int, int]
 
@@ -86,7 +86,8 @@ class Constant(Boundary):
 
     def grid(self, picture: Size) -> Size:
         return tuple(  # type: ignore[return-value]
-            fast_size(n + max(before, after)) for n, before, after in zip(picture, self.before, self.after, strict=True)
+            fast_length(n + max(before, after))
+            for n, before, after in zip(picture, self.before, self.after, strict=True)
         )
 
     def extend(self, x: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ class Reflect(Boundary):
     """A continuation by reflection at the edges of the picture: … c b a | a b c … x y z | z y x …"""
 
     def grid(self, picture: Size) -> Size:
-        return fast_size(picture[0] + self.kernel[0] - 1), fast_size(picture[1] + self.kernel[1] - 1)
+        return fast_length(picture[0] + self.kernel[0] - 1), fast_length(picture[1] + self.kernel[1] - 1)
 
     def extend(self, x: Tensor) -> Tensor:
         H, W = self.grid((x.shape[-2], x.shape[-1]))

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from .. import _checks
 from ..arrays import from_array, is_array
 from .dense import Dense
-from .foreign import DeepinvOperator, GramOperator, LinearLayer, MatvecOperator, SigpyOperator, SparseMatrix, Wrapped
+from .foreign import DeepinvOperator, LinearLayer, SparseMatrix, Wrapped
 from .from_deepinv import of_deepinv
+from .from_mrpro import of_mrpro
+from .from_numpy import of_matvec, of_sigpy
 from .linear_operator import LinearOperator
 
 OperatorLike: TypeAlias = Any  # what as_operator takes
@@ -31,11 +33,14 @@ def as_operator(obj: Any, name: str = "A") -> LinearOperator:
             - a :class:`LinearOperator`, which is returned as it is;
             - a matrix (m, n), or one for every sample (B, m, n): a tensor, without a copy, or a NumPy array;
             - a sparse matrix of PyTorch or SciPy;
-            - a ``scipy.sparse.linalg.LinearOperator`` or an operator of PyLops (``matvec``, ``rmatvec``);
-            - a linear operator of SigPy (``ishape``, ``oshape``, ``H``), whose ``N`` is AᴴA;
+            - a ``scipy.sparse.linalg.LinearOperator`` or an operator of PyLops (``matvec``, ``rmatvec``); its
+              ``Convolve2D`` becomes a :class:`Blur`;
+            - a linear operator of SigPy (``ishape``, ``oshape``, ``H``), whose ``N`` is AᴴA. Products of masks, Fourier
+              transforms of pictures and maps of coils become the operators of this package;
             - a linear physics of DeepInverse (``A``, ``A_adjoint``). The kernel, mask and maps of its classes Blur,
               BlurFFT, MRI, MultiCoilMRI and Inpainting go into the operators of this package, which are faster;
-            - an operator of MRpro, whose products are tuples of one tensor, and whose ``gram`` is AᴴA;
+            - an operator of MRpro, whose products are tuples of one tensor, and whose ``gram`` is AᴴA. That of a
+              Cartesian scan is computed by this package;
             - a ``torch.nn.Linear`` without a bias;
             - a pair of functions ``(A, adjoint)``;
             - any object with ``A(x)`` and ``A.adjoint(y)``; its ``shape_in``, ``shape_out`` and ``norm()`` are used
@@ -68,14 +73,13 @@ def as_operator(obj: Any, name: str = "A") -> LinearOperator:
     if callable(getattr(obj, "A_adjoint", None)) and callable(getattr(obj, "A", None)):
         return of_deepinv(obj) or DeepinvOperator(obj)
     if hasattr(obj, "ishape") and hasattr(obj, "oshape") and hasattr(obj, "H"):
-        return SigpyOperator(obj)
+        return of_sigpy(obj)
     if callable(getattr(obj, "matvec", None)) and callable(getattr(obj, "rmatvec", None)):
-        return MatvecOperator(obj)
+        return of_matvec(obj)
     if is_array(obj):
         return Dense.of(_checks.matrices(name, from_array(obj, name)))
     if callable(obj) and callable(getattr(obj, "adjoint", None)):
-        is_of_mrpro = _is_of("mrpro", obj)
-        return (GramOperator if is_of_mrpro and hasattr(obj, "gram") else Wrapped)(obj, unpacks=is_of_mrpro)
+        return of_mrpro(obj) if _is_of("mrpro", obj) else Wrapped(obj)
     if callable(obj):
         raise TypeError(f"an operator must have A.adjoint(y) besides A(x), but {type(obj).__name__} has no adjoint")
     raise TypeError(f"{name} must be {FORMS}, got {type(obj).__name__}")

@@ -77,8 +77,13 @@ def to_deepinv(op: LinearOperator) -> Any:
         def A_adjoint_A(self, x: Tensor, **_: Any) -> Tensor:
             return self.operator.normal(x)
 
-        def prox_l2(self, z: Tensor, y: Tensor, gamma: float, **_: Any) -> Tensor:
-            """argmin_x γ/2·‖A x − y‖² + ½‖x − z‖² = (AᴴA + I/γ)⁻¹(Aᴴy + z/γ)."""
-            return self.operator.solve(self.operator.adjoint(y) + z / gamma, 1 / gamma)
+        def prox_l2(self, z: Any, y: Tensor, gamma: Any, *arguments: Any, **options: Any) -> Tensor:
+            """argmin_x γ/2·‖A x − y‖² + ½‖x − z‖² = (AᴴA + I/γ)⁻¹(Aᴴy + z/γ); by DeepInverse for a γ of each sample."""
+            if isinstance(gamma, Tensor) and gamma.numel() != 1:
+                found: Tensor = super().prox_l2(z, y, gamma, *arguments, **options)
+                return found
+            gamma = gamma.reshape(()) if isinstance(gamma, Tensor) else gamma
+            b = self.operator.adjoint(y)
+            return self.operator.solve(b if z is None else b + z / gamma, 1 / gamma)
 
     return Physics()

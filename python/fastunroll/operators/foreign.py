@@ -160,17 +160,22 @@ class NumpyOperator(LinearOperator):
         super().__init__()
         self.shape_in, self.shape_out = shape_in, shape_out
 
+    def require_sample(self, name: str, x: Tensor) -> Tensor:
+        """X or y, if it is a batch of samples of the shape that the operator states."""
+        _checks.tensor(name, x)
+        takes = self.shape_out if name == "y" else self.shape_in
+        assert takes is not None
+        if x.shape[max(0, x.dim() - len(takes)) :] != takes:
+            raise ValueError(
+                f"{name} must have the shape {_checks.shape_text(('...', *takes))}, got {_checks.shape_text(x.shape)}"
+            )
+        return x
+
     def _through(
         self, name: str, product: Callable[[NDArray[Any]], NDArray[Any]], x: Tensor, takes: Any, returns: Any
     ) -> Tensor:
         """``product`` of batches (B, *takes), which returns (B, *returns)."""
-        _checks.tensor(name, x)
-        lead = x.dim() - len(takes)
-        if lead < 0 or x.shape[lead:] != takes:
-            raise ValueError(
-                f"{name} must have the shape {_checks.shape_text(('...', *takes))}, got {_checks.shape_text(x.shape)}"
-            )
-        batch = x.shape[:lead]
+        batch = self.require_sample(name, x).shape[: x.dim() - len(takes)]
         array = x.detach().cpu().resolve_conj().resolve_neg().numpy().reshape(math.prod(batch), *takes)
         found = np.asarray(product(array)) if math.prod(batch) else np.empty((0, *returns), array.dtype)
         if found.size != math.prod(batch) * math.prod(returns):

@@ -14,6 +14,7 @@ from .fourier import Fourier
 from .linear_operator import LinearOperator
 from .mask import Mask
 from .multi_coil import MultiCoilFourier
+from .recognised import shared
 
 
 def of_deepinv(physics: Any) -> LinearOperator | None:
@@ -40,7 +41,7 @@ def _blur(physics: Any, boundary: str) -> LinearOperator | None:
         return None
     if bool((kernel == kernel[:1, :1]).all()):
         kernel = kernel[0, 0]
-    return _shared(DeepinvBlur(kernel, boundary), kernel=kernel)
+    return shared(DeepinvBlur(kernel, boundary), kernel=kernel)
 
 
 def _blur_of_padding(physics: Any) -> LinearOperator | None:
@@ -61,7 +62,7 @@ def _mri(physics: Any) -> LinearOperator | None:
     mask = _mri_mask(physics)
     if mask is None or not mask.is_floating_point():
         return None
-    return RealChannels(_shared(Fourier(mask), mask=mask))
+    return RealChannels(shared(Fourier(mask), mask=mask))
 
 
 def _multi_coil_mri(physics: Any) -> LinearOperator | None:
@@ -69,21 +70,14 @@ def _multi_coil_mri(physics: Any) -> LinearOperator | None:
     if mask is None or maps.dim() != 4 or not maps.is_complex() or mask.dtype != maps.dtype.to_real():
         return None
     maps = maps[0] if len(maps) == 1 else maps
-    return RealChannels(_shared(MultiCoilFourier(mask, maps), mask=mask, maps=maps))
+    return RealChannels(shared(MultiCoilFourier(mask, maps), mask=mask, maps=maps))
 
 
 def _inpainting(physics: Any) -> LinearOperator | None:
     mask = physics.mask
     if not isinstance(mask, Tensor) or mask.dim() < 3 or not mask.is_floating_point():
         return None
-    return _shared(Mask(mask), mask=mask)
-
-
-def _shared(op: LinearOperator, **tensors: Tensor) -> LinearOperator:
-    """The operator with the tensors themselves: what is kept of them is found again in the next call."""
-    for name, tensor in tensors.items():
-        op._buffers[name] = tensor
-    return op
+    return shared(Mask(mask), mask=mask)
 
 
 _KINDS: dict[str, Callable[[Any], LinearOperator | None]] = {

@@ -8,9 +8,10 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from ..arrays import as_tensor
+from ..ops.tensors import is_tracing
 from .pictures import NormalParts, PictureOperator, require_fit, single
 from .solve import rho_beside
-from .spectra import squared_modulus
+from .spectra import kept, squared_modulus
 
 
 class Mask(PictureOperator):
@@ -62,6 +63,10 @@ class Mask(PictureOperator):
             raise TypeError(f"a complex mask takes complex pictures, got {name} of {x.dtype}: use {name}.cfloat()")
         return x
 
+    def _power(self) -> Tensor:
+        """|m|²."""
+        return kept("squared modulus", self.mask, (0, 0), False, lambda: squared_modulus(single(self.mask)))
+
     def forward(self, x: Tensor) -> Tensor:
         """M · x: (..., H, W)."""
         return single(self.mask) * self._samples("x", x)
@@ -72,11 +77,18 @@ class Mask(PictureOperator):
 
     def normal(self, x: Tensor) -> Tensor:
         """|m|² · x: (..., H, W)."""
-        return squared_modulus(single(self.mask)) * self._samples("x", x)
+        return self._power() * self._samples("x", x)
+
+    def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
+        """|m|² · x − Aᴴy, in one new tensor."""
+        x = self._samples("x", x)
+        if x.shape != At_y.shape or x.dtype != At_y.dtype or is_tracing():
+            return super().collapsed_gradient(x, At_y)
+        return (self._power() * x).sub_(At_y)
 
     def normal_parts(self, x: Tensor) -> NormalParts:
         """AᴴA for pictures like x, as compiled layers take it."""
-        return NormalParts("weights", squared_modulus(single(self.mask)))
+        return NormalParts("weights", self._power())
 
     @torch.no_grad()
     def norm(self) -> float:
@@ -86,7 +98,7 @@ class Mask(PictureOperator):
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """b/(|m|² + ρ): (..., H, W)."""
         b = self._samples("b", b)
-        return b / (squared_modulus(single(self.mask)) + rho_beside(rho, b))
+        return b / (self._power() + rho_beside(rho, b))
 
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """The same."""

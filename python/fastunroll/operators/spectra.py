@@ -62,18 +62,17 @@ def kept(kind: Hashable, source: Tensor, shape: tuple[int, int], half: bool, mak
     return ops.cached(kind, [source], make, version=shape[0] << 33 | shape[1] << 1 | half)
 
 
-def fast_size(n: int) -> int:
-    """The least even number ≥ n whose prime factors are 2, 3 and 5."""
-    n = int(n)  # torch.jit.trace makes tensors of sizes
-    size = n + n % 2
-    while True:
-        rest = size
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return size
-        size += 2
+def inverse_power(h: Tensor, rho: Tensor) -> Tensor:
+    """1/(h + ρ): kept until h changes, for the latest ρ, as all iterations of ADMM have the same."""
+
+    def make() -> Tensor:
+        return 1 / (h + rho.to(h.dtype))
+
+    recorded = (torch.is_grad_enabled() and (h.requires_grad or rho.requires_grad)) or has_tangents()
+    readable = rho.device.type == "cpu" and not ops.is_tracing() and not torch.is_inference_mode_enabled()
+    if recorded or not readable or not h.is_contiguous():
+        return make()
+    return ops.cached("inverse power", [h], make, version=float(rho.detach()))
 
 
 def largest_modulus(kernel: Tensor) -> Tensor:

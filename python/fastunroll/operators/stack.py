@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import reduce
 from operator import add
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .linear_operator import LinearOperator
+from .pictures import PictureOperator
 from .scaled import require_operator
 
 
@@ -20,12 +20,15 @@ class Stack(LinearOperator, differentiable=True):
     Aᴴ y = Aᴴ y₁ + Bᴴ y₂ + …, AᴴA is the sum of those of the operators, and ‖(A, B, …)‖² ≤ ‖A‖² + ‖B‖² + …. Several
     blurred exposures of a scene are one example.
 
+    The new dimension comes before the dimensions of one result: before (H, W) for pictures. Where no operator says how
+    many these are, as operators of your own without ``shape_out``, it is the second dimension of y, (B, 2, ...).
+
     Args:
         operators: A, B, …, with results of the same shape and type.
 
     Raises:
         TypeError: one is no :class:`LinearOperator`.
-        ValueError: there is none, the number of dimensions of their results is unknown, or stated shapes differ.
+        ValueError: there is none, or their shapes differ.
 
     Example::
 
@@ -47,7 +50,7 @@ class Stack(LinearOperator, differentiable=True):
             if len(stated) > 1:
                 shapes = " and ".join(_checks.shape_text(shape) for shape in sorted(stated))
                 raise ValueError(f"stacked operators must have one {name}, got {shapes}")
-        self.dims = _dims(op.dims_out for op in self.parts)
+        self.dims = _dims(self.parts)
 
     @property
     def parts(self) -> list[LinearOperator]:
@@ -69,7 +72,12 @@ class Stack(LinearOperator, differentiable=True):
 
     @property
     def dims_out(self) -> int | None:
-        return self.dims + 1
+        return next((op.dims_out + 1 for op in self.parts if op.dims_out is not None), None)
+
+    @property
+    def axis(self) -> int:
+        """The dimension of y along which results are stacked."""
+        return 1 if self.dims is None else -self.dims - 1
 
     @property
     def own_batch(self) -> tuple[int, ...]:
@@ -82,17 +90,24 @@ class Stack(LinearOperator, differentiable=True):
 
     def forward(self, x: Tensor) -> Tensor:
         """(A x, B x, …): (..., number of operators, *shape of a result)."""
-        return torch.stack([op(x) for op in self.parts], -self.dims - 1)
+        results = [op(x) for op in self.parts]
+        shapes = list(dict.fromkeys(_checks.shape_text(result.shape) for result in results))
+        if len(shapes) > 1 or results[0].dim() < (self.dims or 1):
+            raise ValueError(
+                f"stacked operators must return results of one shape, with a batch before it where no shape_out is "
+                f"stated, got {' and '.join(shapes)}"
+            )
+        return torch.stack(results, self.axis)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Aᴴ y₁ + Bᴴ y₂ + …."""
         _checks.tensor("y", y)
-        if y.dim() <= self.dims or y.shape[-self.dims - 1] != len(self.operators):
+        if y.dim() <= (self.dims or 1) or y.shape[self.axis] != len(self.operators):
+            where = "second dimension" if self.dims is None else f"dimension before the last {self.dims}"
             raise ValueError(
-                f"y must hold {len(self.operators)} stacked results, in the dimension before the last {self.dims}, got "
-                f"{_checks.shape_text(y.shape)}"
+                f"y must hold {len(self.operators)} stacked results, in the {where}, got {_checks.shape_text(y.shape)}"
             )
-        return reduce(add, (op.adjoint(part) for op, part in zip(self.parts, y.unbind(-self.dims - 1), strict=True)))
+        return reduce(add, (op.adjoint(part) for op, part in zip(self.parts, y.unbind(self.axis), strict=True)))
 
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x + BᴴB x + …."""
@@ -109,13 +124,15 @@ class Stack(LinearOperator, differentiable=True):
         return super().norm() if stated is None else stated
 
 
-def _dims(found: Iterable[int | None]) -> int:
-    dims = set(found)
-    if len(dims) != 1 or None in dims:
+def _dims(parts: list[LinearOperator]) -> int | None:
+    """The number of dimensions of one result, as shapes state it, or else as results are pictures; None if unknown."""
+    stated = {len(op.shape_out) for op in parts if op.shape_out is not None}
+    pictures = {op.picture_dims + op.channel_dims[1] for op in parts if isinstance(op, PictureOperator)}
+    known = {op.dims_out for op in parts if op.dims_out is not None and not isinstance(op, PictureOperator)}
+    found = stated or known | pictures
+    if len(found) > 1 or (found and max(found) < max(pictures | known, default=0)):
         raise ValueError(
-            "stacked operators must have results of one known number of dimensions: state their shapes, as in "
-            "fu.operators.Blur(kernel, shape=(H, W))"
+            "stacked operators must have results of one number of dimensions, got "
+            f"{' and '.join(map(str, sorted(found | pictures | known)))}"
         )
-    (one,) = dims
-    assert one is not None
-    return one
+    return next(iter(found), None)

@@ -15,6 +15,7 @@ from .adaptive_spec import AdaptiveSpec as AdaptiveSpec
 from .backends import is_supported as is_supported
 from .backends import is_supported_on_cpu as is_supported_on_cpu
 from .cache import cached as cached
+from .cpu.larger_grid import fast_length as fast_length
 from .cpu.lasso import Columns as Columns
 from .cpu.lasso import Dictionary as Dictionary
 from .cpu.lasso import Samples as Samples

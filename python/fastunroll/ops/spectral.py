@@ -14,12 +14,13 @@ from torch import Tensor
 
 from .._precision import own_precision
 from .backends import is_supported_on_cpu
+from .cpu import larger_grid
 from .cpu import spectral as cpu
 from .library import below_autograd, differentiate, operator, require, untraced
 from .tensors import differentiable, is_batched, is_plain, is_tracing, real_dtype
 
 
-def fourier_diagonal(x: Tensor, d: Tensor) -> Tensor:
+def fourier_diagonal(x: Tensor, d: Tensor, adjoint: bool = False) -> Tensor:
     """F⁻¹ diag(d) F x, such as a circular convolution, for each image of a batch.
 
     Equivalent to::
@@ -31,11 +32,12 @@ def fourier_diagonal(x: Tensor, d: Tensor) -> Tensor:
         x: images, (..., H, W), real or complex.
         d: (H, W) for complex images, (H, W // 2 + 1) for real images; real or complex. d may have leading axes, which
             broadcast with those of x: one d for each image.
+        adjoint: whether conj(d) takes the place of d, which costs nothing.
 
     Returns:
         (..., H, W), real where x is real.
     """
-    return _filter(x, d, None, False)
+    return _filter(x, d, None, adjoint)
 
 
 def fourier_normal(x: Tensor, h: Tensor, z: Tensor | None = None) -> Tensor:
@@ -80,12 +82,15 @@ def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None) -> 
 
 def fits(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
     """Whether the kernels take these images and this spectrum."""
+    return cpu.is_fft_length(x.shape[-2]) and cpu.is_fft_length(x.shape[-1]) and _agree(x, d, z)
+
+
+def _agree(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
+    """Whether the shapes, types and devices of these images and this spectrum fit."""
     rows, columns = x.shape[-2:]
     width = columns if x.is_complex() else columns // 2 + 1
     return (
         x.numel() > 0
-        and cpu.is_fft_length(rows)
-        and cpu.is_fft_length(columns)
         and d.shape[-2:] in ((rows, width), (1, width))
         and broadcasts(d.shape[:-2], x.shape[:-2])
         and real_dtype(d) == real_dtype(x)
@@ -100,10 +105,14 @@ def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 
 def fits_coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
+    return cpu.is_fft_length(x.shape[-2]) and cpu.is_fft_length(x.shape[-1]) and _coils_agree(x, maps, h, z)
+
+
+def _coils_agree(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
     return (
         x.is_complex()
         and not h.is_complex()
-        and fits(x, h, z)
+        and _agree(x, h, z)
         and maps.dim() >= 3
         and maps.shape[-2:] == x.shape[-2:]
         and maps.shape[-3] > 0
@@ -200,16 +209,40 @@ _untraced_coils = untraced(_coil_normal, _save_coils, _coils_backward)
 
 def _filter(x: Tensor, d: Tensor, z: Tensor | None, adjoint: bool) -> Tensor:
     """F⁻¹ diag(d) F x − z, with conj(d) in the place of d if ``adjoint``."""
-    if is_batched(x, d, z) or not is_supported_on_cpu(x, complex_too=True) or not fits(x, d, z):
+    if is_batched(x, d, z) or not is_supported_on_cpu(x, complex_too=True) or not _agree(x, d, z):
         return _plain_filter(x, d.conj() if adjoint else d, z)
-    return _call(_fourier_filter, _untraced_filter, cpu.fourier_filter, x, d, z, adjoint)
+    if fits(x, d, z):
+        return _call(_fourier_filter, _untraced_filter, cpu.fourier_filter, x, d, z, adjoint)
+    if not larger_grid.can_be_kept(d):
+        return _plain_filter(x, d.conj() if adjoint else d, z)
+    shape = x.shape[-2], x.shape[-1]
+    to, d = larger_grid.grid(shape, d.shape[-2] == 1), larger_grid.spectrum(d, not x.is_complex(), shape)
+    return _on_larger_grid(lambda v: _filter(v, d, None, adjoint), x, z, to, d.dim() == 2)
 
 
 def _coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
     supported = not is_batched(x, maps, h, z) and is_supported_on_cpu(x, complex_too=True)
-    if not supported or not fits_coils(x, maps, h, z):
+    if not supported or not _coils_agree(x, maps, h, z):
         return _plain_coils(x, maps, h, z)
-    return _call(_coil_normal, _untraced_coils, cpu.coil_normal, x, maps, h, z)
+    if fits_coils(x, maps, h, z):
+        return _call(_coil_normal, _untraced_coils, cpu.coil_normal, x, maps, h, z)
+    if not larger_grid.can_be_kept(maps, h):
+        return _plain_coils(x, maps, h, z)
+    shape = x.shape[-2], x.shape[-1]
+    to, h = larger_grid.grid(shape, h.shape[-2] == 1), larger_grid.spectrum(h, False, shape)
+    maps = larger_grid.padded_maps(maps, to)
+    return _on_larger_grid(lambda v: _coils(v, maps, h, None), x, z, to, h.dim() == 2 and maps.dim() == 3)
+
+
+def _on_larger_grid(
+    product: Callable[[Tensor], Tensor], x: Tensor, z: Tensor | None, to: tuple[int, int], is_shared: bool
+) -> Tensor:
+    """The product of images with zeros after them, minus z. is_shared: whether all images have the same spectrum."""
+    with own_precision(x):
+        if is_shared and not differentiable(x, z):
+            return larger_grid.image_by_image(product, x, z, to)
+        y = product(larger_grid.padded(x, to))[..., : x.shape[-2], : x.shape[-1]]
+        return y.contiguous() if z is None else y - z
 
 
 def _call(overload: Any, recorded: Any, compute: Callable[..., Tensor], *arguments: Any) -> Tensor:
