@@ -1,9 +1,8 @@
-"""The demos of imaging at small size: what they simulate, compare, write and refuse."""
+"""The demos of imaging at small size: what they simulate, compare and write."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,9 @@ import fastunroll as fu
 import numpy as np
 import pytest
 import torch
-from fastunroll.__main__ import main
-from fastunroll.demo.budget import Budget, Trained
 from fastunroll.demo.imaging import classical, compare, deblur, mri, network, training
 from fastunroll.demo.imaging.compare import Experiment
+from fastunroll.training.loop import Budget, Trained
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -220,68 +218,6 @@ def test_an_interrupted_training_keeps_the_best_weights() -> None:
             layers = net(check.y, return_layers=True, operator=check.A)
         losses.append(training.layer_losses(layers, check)[-1])
     assert losses[0] < losses[1]
-
-
-def files_for_refusals(folder: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "small.png")
-    Image.fromarray(np.zeros((5, 5), np.uint8)).save(folder / "black.png")
-    Image.fromarray(np.ones((5, 70), np.uint8)).save(folder / "long.png")
-    Image.fromarray(np.full((5, 5), -1.0, np.float32)).save(folder / "negative.tif")
-    Image.fromarray(np.full((60, 60), math.nan, np.float32)).save(folder / "nan.tif")
-    Image.new("1", (10_000, 7_000)).save(folder / "huge.png")
-    (folder / "text.png").write_text("not a picture")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["deblur", "--image", "{tmp}/missing.png"], "{tmp}/missing.png cannot be read as a picture: "),
-        (["deblur", "--image", "{tmp}/text.png"], "{tmp}/text.png cannot be read as a picture: its format is unknown"),
-        (["deblur", "--image", "{tmp}/nan.tif"], "{tmp}/nan.tif must hold finite pixels, but it has NaN or infinity"),
-        (["deblur", "--image", "{tmp}/huge.png"], "{tmp}/huge.png must have at most 67108864 pixels, got 10000x7000"),
-        (
-            ["deblur", "--image", "{tmp}/small.png"],
-            "small.png must be at least twice as large as the kernel, 25x25, got 50x40 pixels: give a larger picture",
-        ),
-        (["deblur", "--kernel", "{tmp}/text.png"], "{tmp}/text.png cannot be read as a picture"),
-        (["deblur", "--kernel", "{tmp}/black.png"], "{tmp}/black.png must be a kernel with values ≥ 0 that are not "),
-        (["deblur", "--kernel", "{tmp}/negative.tif"], "{tmp}/negative.tif must be a kernel with values ≥ 0 that are "),
-        (
-            ["deblur", "--kernel", "{tmp}/long.png"],
-            "{tmp}/long.png must be a kernel of at most 63x63 pixels, got 70x5: crop its borders",
-        ),
-        (["deblur", "--seconds", "-1"], "argument --seconds: must be a number of seconds ≥ 0, got '-1'"),
-        (["mri", "--seconds", "nan"], "argument --seconds: must be a number of seconds ≥ 0, got 'nan'"),
-        (["mri", "--seed", "-1"], "argument --seed: must be ≥ 0, got -1"),
-        (["mri", "--imge", "x"], "there is no option --imge"),
-        (["mri", "--out", "{tmp}/text.png"], "cannot write to {tmp}/text.png"),
-        (["mri", "--train-weights", "{tmp}/text.png/w.pt"], "cannot write to {tmp}/text.png"),
-    ],
-)
-def test_refused_in_one_line(
-    arguments: list[str], says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    files_for_refusals(tmp_path)
-    out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
-    with pytest.raises(SystemExit) as stopped:
-        main([a.format(tmp=tmp_path) for a in arguments] + out)
-    assert stopped.value.code == 2
-    err = capfd.readouterr().err
-    assert says.format(tmp=tmp_path) in err
-    assert err.count("\n") == 1
-
-
-@pytest.mark.parametrize("command", ["deblur", "mri"])
-def test_a_missing_extra_is_named(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("fastunroll.demo.imaging.command.find_spec", lambda name: None)
-    with pytest.raises(SystemExit) as stopped:
-        main([command])
-    assert stopped.value.code == 2
-    said = capsys.readouterr().err
-    assert said == f"fastunroll {command}: scikit-image is not installed: pip install 'fastunroll[demo]'\n"
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "F"])

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..._backend import backend
 from ...nn import Unrolled
-from ..budget import Budget, Trained
+from ...training.loop import Budget, Trained
 from . import evaluation, figure, report
 from .classical import Method, choose
 from .evaluation import Result
