@@ -155,7 +155,13 @@ class Unrolled(ComputesLists):
             TypeError: ``y`` is not floating point, or dtypes differ.
             ValueError: ``y`` or ``x0`` does not fit, or is on another device; or ``depth`` is not from 1 to K.
         """
-        usual = operator is None and checkpoint is None and depth is None and isinstance(return_layers, bool) and isinstance(y, Tensor)
+        usual = (
+            operator is None
+            and checkpoint is None
+            and depth is None
+            and isinstance(return_layers, bool)
+            and isinstance(y, Tensor)
+        )
         if usual and not ops.is_tracing():
             x = self._at_once(y, x0, return_layers)
             if x is not None:

@@ -57,7 +57,9 @@ def learning_rates(model: Network, given: Mapping[str, float] | None) -> dict[st
     for kind in given or {}:
         if kind not in holders:
             learned = sorted({_kinds(name)[0] for name in named})
-            raise ValueError(f"rates names {_checks.shown(kind)}, but {type(model).__name__} learns {', '.join(learned)}")
+            raise ValueError(
+                f"rates names {_checks.shown(kind)}, but {type(model).__name__} learns {', '.join(learned)}"
+            )
     given = {kind: _checks.positive(f"rates[{kind!r}]", rate) for kind, rate in (given or {}).items()}
     return {name: _rate(name, p, given) for name, p in named.items()}
 

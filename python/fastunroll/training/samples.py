@@ -33,9 +33,7 @@ def checked_samples(name: str, given: Any, *, may_have_operator: bool = False) -
     """
     if not isinstance(given, (tuple, list)) or len(given) not in ((2, 3) if may_have_operator else (2,)):
         kind = "a pair (y, x) or (y, x, operator)" if may_have_operator else "a pair (y, x)"
-        raise TypeError(
-            f"{name} must be {kind}, got {_checks.shown(given)}: use (y, None) for measurements alone"
-        )
+        raise TypeError(f"{name} must be {kind}, got {_checks.shown(given)}: use (y, None) for measurements alone")
     operator = given[2] if len(given) == 3 else None
     if len(given) == 3 and not isinstance(operator, LinearOperator):
         raise TypeError(

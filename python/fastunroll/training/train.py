@@ -80,8 +80,8 @@ class Trainer:
 
     def __init__(
         self, model: UnrolledNetwork | Unrolled, problem: Problem | OperatorProblem, schedule: Sequence[Stage],
-        loss: Loss, held_out: Drawn, rates: Mapping[str, float], batch: int, clip: float, seed: int, check_every: int, patience: int | None,
-        path: Path | None,
+        loss: Loss, held_out: Drawn, rates: Mapping[str, float], batch: int, clip: float, seed: int, check_every: int,
+        patience: int | None, path: Path | None,
     ) -> None:  # fmt: skip
         self.model, self.problem, self.schedule, self.loss, self.held_out = model, problem, schedule, loss, held_out
         self.rates, self.batch, self.clip, self.check_every = rates, batch, clip, check_every

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...data import Phantoms, Photographs, shepp_logan
 from ...data.pictures import smooth_field
 from ...operators import Fourier, LinearOperator, MultiCoilFourier
+from . import rivals
 from .classical import Method, total_variation, wavelet
 from .compare import Experiment
 from .network import refining_network
@@ -126,6 +127,6 @@ def experiment(seed: int, converged: int) -> Experiment:
     tested = scenes(seed)
     return Experiment(
         "mri", "Magnetic resonance imaging from a quarter of the columns of k-space", tested,
-        lambda seed: refining_network(tested[0].A, seed), Draw(), Draw(),
+        lambda seed: refining_network(tested[0].A, seed), rivals.refining, Draw(), Draw(),
         methods(converged), "zero-filled", gamma=0.7, batch=2, fade=0.5,
     )  # fmt: skip

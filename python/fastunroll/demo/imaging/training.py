@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...nn import Unrolled
 from ...operators import LinearOperator
 from ...training.loop import Budget, Trained, train_within
 
@@ -27,6 +26,8 @@ class Batch(NamedTuple):
 
 # Draws a batch from the number of its pictures and the generator of all random numbers.
 Draw = Callable[[int, torch.Generator], Batch]
+# Maps a batch to the outputs of the layers (K, B, H, W) on which a network is trained.
+Outputs = Callable[[Batch], Tensor]
 
 
 def layer_losses(layers: Tensor, batch: Batch) -> Tensor:
@@ -45,7 +46,8 @@ def decibels(loss: float) -> str:
 
 
 def train(
-    net: Unrolled,
+    net: nn.Module,
+    outputs: Outputs,
     draw: Draw,
     budget: Budget,
     *,
@@ -62,10 +64,11 @@ def train(
 
     Args:
         net: the network.
+        outputs: the function that runs the network.
         draw: the function that draws a batch.
         budget: how long to train.
         batch: the number of pictures of a step.
-        rate: the learning rate of weights. Steps, momenta and noise levels learn at three times this rate.
+        rate: the learning rate of filters. Steps, momenta and noise levels learn at three times this rate.
         fade: the weight of the loss of a layer relative to that of the next one.
         seed: the seed of all random draws.
         title: the title of the progress bar.
@@ -73,16 +76,20 @@ def train(
     """
     generator = torch.Generator().manual_seed(2 * seed)
     check = draw(checked, torch.Generator().manual_seed(2 * seed + 1))
-    weights = fade ** torch.arange(net.layers - 1, -1, -1)
-    weights /= weights.sum()
-    numbers = [p for name, p in net.named_parameters() if not name.startswith("prox.")]
-    groups = [{"params": [*net.prox.parameters()], "lr": rate}, {"params": numbers, "lr": 3 * rate}]
+    filters = [p for p in net.parameters() if p.dim() > 1]
+    numbers = [p for p in net.parameters() if p.dim() <= 1]
+    groups = [{"params": filters, "lr": rate}, {"params": numbers, "lr": 3 * rate}]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
 
     def losses(drawn: Batch) -> Tensor:
-        return layer_losses(net(drawn.y, return_layers=True, operator=drawn.A), drawn)
+        return layer_losses(outputs(drawn), drawn)
+
+    def loss() -> Tensor:
+        found = losses(draw(batch, generator))
+        weights = fade ** torch.arange(len(found) - 1, -1, -1)
+        return found @ (weights / weights.sum())
 
     return train_within(
-        budget, net, optimizer, lambda: losses(draw(batch, generator)) @ weights, lambda: losses(check)[-1],
-        title=title, check_every=CHECK_EVERY, clip=1.0, shown=decibels,
+        budget, net, optimizer, loss, lambda: losses(check)[-1], title=title, check_every=CHECK_EVERY, clip=1.0,
+        shown=decibels,
     )  # fmt: skip
