@@ -202,7 +202,7 @@ class VariationalNetwork(ProximalGradient):
     has E x = F(S_c x), x = Eᴴk, k₀ = y, and maps with Σ_c|S_c|² = 1. From x₀ = Aᴴy, this scheme computes:
 
     - for one coil with |S| = 1 the pictures of VarNet, because E is unitary;
-    - for several coils the pictures of layers k⁺ = EEᴴ(k − t·m²(k − y)) − E(x − P(x)) with k₀ = EEᴴy. They keep k = E x.
+    - for several coils the pictures of layers k⁺ = EEᴴ(k − t·m²(k − y)) − E(x − P(x)) with k₀ = EEᴴy, where k = E x.
       VarNet also keeps a part of k that no picture explains, and that its next data term sees.
 
     With k-space as the unknown, this scheme is VarNet for any number of coils::
