@@ -19,7 +19,6 @@ from .settings import BlockSensing, Settings
 STEP, THRESHOLD = 0.5, 0.01  # that ISTA-Net⁺ starts with
 SYMMETRY = 0.01  # the weight of the symmetry loss of ISTA-Net⁺
 FADE = 0.8  # the weight of the loss of a layer relative to that of the next one
-SAMPLES = 2000  # training blocks from which the linear start is computed
 
 
 class ISTANetPlus(nn.Module):

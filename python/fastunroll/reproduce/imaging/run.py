@@ -17,12 +17,13 @@ from ...metrics import psnr, ssim
 from ...training.loop import Trained, train_within
 from ..machine import machine
 from ..stored import ReproduceError, read_weights, write_weights
-from .networks import SAMPLES, Contestant, contestants
+from .networks import Contestant, contestants
 from .report import page
-from .settings import Settings, TestPhotograph, TrainingBlocks, linear_start, sensing
+from .settings import HeldOutPhotograph, Settings, TrainingBlocks, linear_start, sensing
 
 CHECKED, CHECK_EVERY = 64, 25  # blocks of a check, and steps between checks
 CLIP = 1.0
+SAMPLES = 2000  # training blocks from which the linear start is computed
 LINEAR = "linear start Q y"
 
 
@@ -56,13 +57,17 @@ class Comparison:
         self.settings = settings
         self.A, self.blocks = sensing(settings), TrainingBlocks(settings)
         self.Q = linear_start(self.A, self.blocks.draw(SAMPLES, torch.Generator().manual_seed(2 * settings.seed + 1)))
-        self.photographs = [TestPhotograph(name, settings.side) for name in settings.tested]
+        self.photographs = [HeldOutPhotograph(name, settings.side) for name in settings.tested]
         self.contestants = contestants(self.A, settings)
+
+    def start(self, y: Tensor) -> Tensor:
+        """Returns the linear start of networks from measurements."""
+        return (y @ self.Q.mT).unflatten(-1, (self.settings.side, self.settings.side))
 
     def measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the measurements of blocks, and the linear start from them."""
         y = self.A(x)
-        return y, (y @ self.Q.mT).reshape(x.shape)
+        return y, self.start(y)
 
     def train(self, contestant: Contestant) -> Trained:
         """Trains a network for the time of the settings, and leaves its best weights."""
@@ -98,10 +103,10 @@ class Comparison:
 
     def rows(self, steps: dict[str, int]) -> list[Row]:
         """Returns the measurements of the trained networks. Networks take turns where they are timed."""
-        y, x0 = self.measured(self.photographs[0].blocks())
+        y = self.A(self.photographs[0].blocks())
         x = self.blocks.draw(self.settings.batch, torch.Generator().manual_seed(2 * self.settings.seed + 1))
-        solves = [lambda y, x0: self.measured_again(y), *(c.solve for c in self.contestants)]
-        times = milliseconds([torch.no_grad()(lambda s=s: s(y, x0)) for s in solves], 0.0)
+        solves = [lambda y, x0: x0, *(c.solve for c in self.contestants)]
+        times = milliseconds([torch.no_grad()(lambda s=s: s(y, self.start(y))) for s in solves], 0.0)
         step_times = milliseconds([lambda c=c: self._step(c, x) for c in self.contestants], 0.0)
         found = [Row(LINEAR, *self.quality(lambda y, x0: x0), times[0])]
         for contestant, ms, step_ms in zip(self.contestants, times[1:], step_times, strict=True):
@@ -109,10 +114,6 @@ class Comparison:
             quality = self.quality(contestant.solve)
             found.append(Row(contestant.name, *quality, ms, count, steps[contestant.name], step_ms))
         return found
-
-    def measured_again(self, y: Tensor) -> Tensor:
-        """Returns the linear start from measurements, flat."""
-        return y @ self.Q.mT
 
     def _step(self, contestant: Contestant, x: Tensor) -> None:
         contestant.loss(*self.measured(x), x).backward()

@@ -33,7 +33,7 @@ class Settings:
         tested: the names of the photographs for tests (:func:`fastunroll.data.photograph`).
     """
 
-    budget: Budget = Budget(_STEPS, SECONDS)
+    budget: Budget
     seed: int = 0
     layers: int = 9
     side: int = 33
@@ -103,15 +103,13 @@ class TrainingBlocks:
         return self.photographs.draw(count, generator)
 
 
-class TestPhotograph:
+class HeldOutPhotograph:
     """A photograph for tests, and its blocks.
 
     Args:
         name: the name of the photograph. It is cropped to a multiple of the side of a block.
         side: the side of a block in pixels.
     """
-
-    __test__ = False  # it is no test of pytest
 
     def __init__(self, name: str, side: int) -> None:
         pixels = photograph(name)
