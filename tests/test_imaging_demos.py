@@ -12,7 +12,7 @@ import fastunroll as fu
 import numpy as np
 import pytest
 import torch
-from fastunroll.demo.imaging import classical, compare, deblur, mri, network, training
+from fastunroll.demo.imaging import classical, compare, deblur, mri, network, rivals, training
 from fastunroll.demo.imaging.compare import Experiment
 from fastunroll.training.loop import Budget, Trained
 from PIL import Image
@@ -33,8 +33,8 @@ def of_heads() -> Experiment:
     tested = [mri.scene("phantom", fu.data.shepp_logan(48), 0, coils) for coils in (1, mri.COILS)]
     small = mri.Draw(32)
     return Experiment(
-        "mri", "small", tested, lambda seed: network.refining_network(tested[0].A, seed), small, small, mri.methods(20),
-        "zero-filled", ships=False,
+        "mri", "small", tested, lambda seed: network.refining_network(tested[0].A, seed), rivals.refining, small, small,
+        mri.methods(20), "zero-filled", ships=False,
     )  # fmt: skip
 
 
@@ -55,7 +55,10 @@ def test_files(done: tuple[Experiment, Path]) -> None:
     assert {p.name for p in out.iterdir()} == {f"{experiment.name}.{end}" for end in ("png", "md", "json", "pt")}
     assert np.asarray(Image.open(out / f"{experiment.name}.png").convert("L")).std() > 10
     table = (out / f"{experiment.name}.md").read_text(encoding="utf-8").splitlines()
-    assert len(table) == 2 + 1 + len(experiment.methods) + 1 + (experiment.ships and has_shipped(experiment.name))
+    networks = 1 + rivals.is_installed() + (experiment.ships and has_shipped(experiment.name))
+    assert len(table) == 2 + 1 + len(experiment.methods) + networks
+    assert "ms an image" in table[0]
+    assert any("DeepInverse" in line for line in table) == rivals.is_installed()
 
 
 def has_shipped(name: str) -> bool:
@@ -76,6 +79,46 @@ def test_every_method_improves_on_the_measurement(done: tuple[Experiment, Path])
                 assert result["curve"][-1][1] == pytest.approx(result["psnr"], abs=1e-3)
         trained = next(r for r in others if "trained here" in r["method"])
         assert [k for k, _ in trained["curve"]] == list(range(1, network.LAYERS + 1))
+
+
+def test_every_method_has_a_time_on_the_first_scene(done: tuple[Experiment, Path]) -> None:
+    experiment, out = done
+    record = json.loads((out / f"{experiment.name}.json").read_text(encoding="utf-8"))
+    for result in record["results"]:
+        is_timed = result["scene"] == experiment.scenes[0].name and result["method"] != experiment.naive
+        assert (result["ms"] is not None) == is_timed
+        assert not is_timed or result["ms"] > 0
+
+
+def test_a_sentence_says_that_deepinverse_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fastunroll.demo.imaging.rivals.find_spec", lambda name: None)
+    assert compare._trained_rivals(of_galaxies(), Budget(1, 1.0), 0) == {}
+    said = capsys.readouterr().out
+    assert said == "DeepInverse is not installed, so the table has no network of it: pip install deepinv\n"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_network_of_deepinverse_is_the_proximal_gradient_network_of_the_same_prior(name: str) -> None:
+    pytest.importorskip("deepinv", reason="pip install '.[interop]'")
+    experiment = EXPERIMENTS[name]()
+    net, ours = experiment.rival("PGD", 0), experiment.network(0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        denoiser: Any = net.net.prior[0].denoiser
+        filters = [p for p in denoiser.parameters() if p.dim() > 1]
+        mine = [p for p in ours.prox.parameters() if p.dim() > 1]
+        for p, q in zip(filters, mine, strict=True):
+            p.copy_(0.1 * torch.randn(p.shape, generator=generator))
+            q.copy_(p)
+        same = fu.nn.Unrolled(fu.schemes.ProximalGradient(), ours.operator, ours.prox, network.LAYERS, step=1.0)
+        same.log_theta.load_state_dict(ours.log_theta.state_dict())
+        for scene in experiment.scenes:
+            found = net(scene.y, scene.A)
+            assert found.shape == scene.x.shape
+            wanted = same(scene.y, x0=scene.A.adjoint(scene.y), operator=scene.A)
+            torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_weights_reload(done: tuple[Experiment, Path]) -> None:
@@ -184,19 +227,24 @@ def test_the_weight_is_the_best_on_training_pictures() -> None:
 
 def _train(net: Any, draw: Any, iterations: int = 12) -> Trained:
     return training.train(
-        net, draw, Budget(iterations, 600.0), batch=2, rate=2e-3, fade=0.8, seed=3, title="test", checked=2
-    )
+        net, compare.all_layers(net), draw, Budget(iterations, 600.0), batch=2, rate=2e-3, fade=0.8, seed=3,
+        title="test", checked=2,
+    )  # fmt: skip
 
 
-def test_training_is_seeded() -> None:
-    draw = deblur.Draw(KERNEL, 16)
-    nets = [network.denoising_network(draw.circular, 0) for _ in range(2)]
-    for net in nets:
-        assert _train(net, draw) == Trained(12, False)
-    first, second = (net.state_dict() for net in nets)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    start = network.denoising_network(draw.circular, 0).state_dict()
-    assert any(not torch.equal(first[name], start[name]) for name in first)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_recipe_of_the_shipped_weights_is_seeded(name: str, tmp_path: Path) -> None:
+    experiment = replace(EXPERIMENTS[name](), steps=3)
+    found = []
+    for path, seed in (("first", 3), ("second", 3), ("other", 4)):
+        compare.train_weights(experiment, tmp_path / path, seed)
+        found.append(torch.load(tmp_path / path, weights_only=True))
+    first, second, other = found
+    start = experiment.network(3).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+    assert any(not torch.equal(first[key], start[key]) for key in first)
+    assert not any(key.startswith("operator.") for key in first)
 
 
 def test_an_interrupted_training_keeps_the_best_weights() -> None:

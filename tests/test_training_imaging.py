@@ -196,6 +196,18 @@ def test_rates_of_modules_and_of_layers() -> None:
     assert learning_rates(shared, None)["prox.module.convolutions.1.weight"] == 1e-3
 
 
+def test_the_page_trains_a_network_of_scans() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    program = page[page.index("**Networks of pictures**") :].split("```python\n")[1].split("```")[0]
+    shorter = program.replace("end_to_end(40)", "end_to_end(26)").replace("batch=4, held_out=8", "batch=2, held_out=2")
+    assert shorter != program
+    names: dict[str, Any] = {"fu": fu, "torch": torch}
+    torch.manual_seed(0)
+    exec(shorter, names)
+    records = names["history"].records
+    assert records[-1].held_out < records[0].held_out
+
+
 def refused(name: str = "blur, total variation", **changed: Any) -> Callable[[], object]:
     def call() -> object:
         net, problem = make(name)
