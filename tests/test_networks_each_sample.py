@@ -43,7 +43,8 @@ OPERATORS: dict[str, tuple[Callable[[tuple[int, int]], Tensor], Make, bool]] = {
         lambda s: fu.operators.MultiCoilFourier((random(s.shape[-1]) > -0.3).double(), s), True,
     ),
     "fewer pixels, kernels": (
-        lambda size: random(EACH, 2, 2).abs() / 4, lambda k: fu.operators.Downsample(1, k), False,
+        lambda size: random(EACH, 3 - size[0] % 2, 3 - size[1] % 2).abs() / 4,
+        lambda k: fu.operators.Downsample(2, k, "valid"), False,
     ),
 }  # fmt: skip
 
