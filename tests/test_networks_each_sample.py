@@ -21,6 +21,11 @@ def random(*shape: int, dtype: torch.dtype = DOUBLE) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
 
 
+def weights(*shape: int) -> Tensor:
+    """Weights of samples from 0.5 to 1, with which a layer contracts."""
+    return 0.5 + 0.5 * random(*shape).sigmoid()
+
+
 Make = Callable[[Tensor], Any]  # the operator from what each sample has, or from that of one sample
 # What samples have, (EACH, …), for pictures of a size; the operator that takes it; whether pictures are complex.
 OPERATORS: dict[str, tuple[Callable[[tuple[int, int]], Tensor], Make, bool]] = {
@@ -28,19 +33,19 @@ OPERATORS: dict[str, tuple[Callable[[tuple[int, int]], Tensor], Make, bool]] = {
     "blur beyond the border, kernels": (
         lambda size: random(EACH, 3, 3).abs() / 9, lambda k: fu.operators.Blur(k, "valid"), False,
     ),
-    "mask, masks": (lambda size: (random(EACH, *size) > 0).double(), fu.operators.Mask, False),
-    "Fourier, masks": (lambda size: (random(EACH, *size) > 0).double(), fu.operators.Fourier, True),
-    "Fourier, columns": (lambda size: (random(EACH, 1, size[1]) > 0).double(), fu.operators.Fourier, True),
+    "mask, masks": (lambda size: weights(EACH, *size), fu.operators.Mask, False),
+    "Fourier, masks": (lambda size: weights(EACH, *size), fu.operators.Fourier, True),
+    "Fourier, columns": (lambda size: weights(EACH, 1, size[1]), fu.operators.Fourier, True),
     "real Fourier, columns": (
-        lambda size: random(EACH, 1, size[1]).abs() / 2, lambda m: fu.operators.Fourier(m, real=True), False,
+        lambda size: weights(EACH, 1, size[1]), lambda m: fu.operators.Fourier(m, real=True), False,
     ),
     "coils, columns": (
-        lambda size: (random(EACH, 1, size[1]) > 0).double(),
+        lambda size: weights(EACH, 1, size[1]),
         lambda m: fu.operators.MultiCoilFourier(m, random(COILS, *m_size(m), dtype=COMPLEX) / 3), True,
     ),
     "coils, maps": (
         lambda size: random(EACH, COILS, *size, dtype=COMPLEX) / 3,
-        lambda s: fu.operators.MultiCoilFourier((random(s.shape[-1]) > -0.3).double(), s), True,
+        lambda s: fu.operators.MultiCoilFourier(weights(s.shape[-1]), s), True,
     ),
     "fewer pixels, kernels": (
         lambda size: random(EACH, 3 - size[0] % 2, 3 - size[1] % 2).abs() / 4,
@@ -93,12 +98,12 @@ def network(name: str, A: Any) -> Any:
     return net
 
 
-def gradients(net: Any, y: Tensor, weights: Tensor, operator: Any = None) -> tuple[Tensor, list[Tensor]]:
+def gradients(net: Any, y: Tensor, slopes: Tensor, operator: Any = None) -> tuple[Tensor, list[Tensor]]:
     """x, and the gradients of y and of all that learns."""
     y = y.clone().requires_grad_()
     x = net(y, operator=operator)
     learned = [p for p in net.parameters() if p.requires_grad]
-    loss = (weights.conj() * x).real.sum() if x.is_complex() else (weights * x).sum()
+    loss = (slopes.conj() * x).real.sum() if x.is_complex() else (slopes * x).sum()
     return x.detach(), [*torch.autograd.grad(loss, [y, *learned], allow_unused=True, materialize_grads=True)]
 
 
@@ -111,19 +116,19 @@ def test_a_sample_is_what_it_is_alone(name: str, operator: str) -> None:
     A, alone = make(own), [make(own[i : i + 1]) for i in range(EACH)]
     y = A(random(EACH, *size, dtype=COMPLEX if is_complex else DOUBLE))
     net = network(name, A)
-    weights = random(EACH, *size, dtype=COMPLEX if is_complex else DOUBLE)
-    x, (of_y, *of_numbers) = gradients(net, y, weights)
+    slopes = random(EACH, *size, dtype=COMPLEX if is_complex else DOUBLE)
+    x, (of_y, *of_numbers) = gradients(net, y, slopes)
     tolerance = 1e-6 if net.is_equilibrium else 1e-11
     sums = [torch.zeros_like(g) for g in of_numbers]
     for i in range(EACH):
-        x_i, (of_y_i, *of_numbers_i) = gradients(network(name, alone[i]), y[i : i + 1], weights[i : i + 1])
+        x_i, (of_y_i, *of_numbers_i) = gradients(network(name, alone[i]), y[i : i + 1], slopes[i : i + 1])
         assert relative_error(x[i : i + 1], x_i) < tolerance
         assert relative_error(of_y[i : i + 1], of_y_i) < tolerance
         sums = [a + b for a, b in zip(sums, of_numbers_i, strict=True)]
     for found, wanted in zip(of_numbers, sums, strict=True):
         assert (found - wanted).abs().max() <= tolerance * (1 + wanted.abs().max())
     given = network(name, alone[0])
-    assert relative_error(gradients(given, y, weights, A)[0], x) < tolerance
+    assert relative_error(gradients(given, y, slopes, A)[0], x) < tolerance
     broken = y.clone()
     broken[1].view(-1)[3] = math.nan
     found = net(broken)

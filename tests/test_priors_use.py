@@ -134,7 +134,7 @@ def test_several_coils_are_the_varnet_of_k_space_in_two_ways() -> None:
     scheme = fu.schemes.VariationalNetwork()
     net = fu.nn.Unrolled(scheme, A, prox.Denoiser(network), layers, step=0.7, dtype=DOUBLE)
     lifted = prox.Denoiser(lambda k: k - E((x := E.adjoint(k)) - network(x)))
-    of_k = fu.nn.Unrolled(scheme, fu.operators.Mask(mask), lifted, layers, step=0.7, dtype=DOUBLE)
+    of_k = fu.nn.Unrolled(scheme, fu.operators.Mask(mask.expand(9, 11)), lifted, layers, step=0.7, dtype=DOUBLE)
     of_pictures, of_coils = net(y, x0=A.adjoint(y)), E.adjoint(of_k(y, x0=y))
     assert relative_error(of_pictures, varnet(lambda k: E(E.adjoint(k)))) < 1e-12
     assert relative_error(of_coils, varnet(lambda k: k)) < 1e-12
