@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import fastunroll as fu
@@ -83,7 +84,7 @@ NETWORKS: dict[str, tuple[schemes.Scheme, Callable[[], prox.Proximal], int | Non
     "filters": (schemes.FISTA(), lambda: prox.FilterBank(3, 2, dtype=DOUBLE), 3, SIZE),
     "filters, ADMM": (schemes.ADMM(), lambda: prox.FilterBank(3, 2, dtype=DOUBLE), 2, SIZE),
 }  # fmt: skip
-EQUILIBRIUM: dict[str, Any] = {"tol": 1e-11, "max_iterations": 400}
+EQUILIBRIUM: dict[str, Any] = {"tol": 1e-9, "max_iterations": 200}
 
 
 def network(name: str, A: Any) -> Any:
@@ -107,8 +108,15 @@ def gradients(net: Any, y: Tensor, slopes: Tensor, operator: Any = None) -> tupl
     return x.detach(), [*torch.autograd.grad(loss, [y, *learned], allow_unused=True, materialize_grads=True)]
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.parametrize("name", NETWORKS)
+# A layer contracts where the operator has no null space.
+PAIRS = [
+    (name, operator)
+    for name, operator in product(NETWORKS, OPERATORS)
+    if not (NETWORKS[name][2] is None and operator in ("fewer pixels, kernels", "blur beyond the border, kernels"))
+]
+
+
+@pytest.mark.parametrize(("name", "operator"), PAIRS)
 def test_a_sample_is_what_it_is_alone(name: str, operator: str) -> None:
     """Values and gradients; NaN stays in its sample; and the operator may be given with the call."""
     (draw, make, is_complex), size = OPERATORS[operator], NETWORKS[name][3]

@@ -274,11 +274,11 @@ def fit(
 
     def checked() -> Tensor:
         checks.append(steps[0])
-        return torch.tensor(check(float(module["w"]) - 1))
+        return torch.tensor(check(float(module["w"].detach()) - 1))
 
     optimizer = torch.optim.Adam(module.parameters(), 0.1)
     done = train_within(budget, module, optimizer, loss, checked, title="test", check_every=4, warm_up=2)
-    return float(module["w"]), done, checks
+    return float(module["w"].detach()), done, checks
 
 
 def test_the_loop_within_a_budget(capfd: pytest.CaptureFixture[str]) -> None:

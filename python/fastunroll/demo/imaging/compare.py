@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ class Experiment:
         steps: the number of steps of the training of the shipped weights.
         batch: the number of pictures of a step of the training.
         fade: the weight of the loss of a layer relative to that of the next one.
+        limits_momenta: whether momenta stay ≤ 1 in the training.
         gamma: the exponent of the brightness in the figure.
         ships: whether the shipped weights are for this experiment.
         zooms: the corner and the side of the detail of a scene; by default the place with the most edges.
@@ -60,6 +62,7 @@ class Experiment:
     steps: int = 600
     batch: int = 4
     fade: float = 0.8
+    limits_momenta: bool = False
     gamma: float = 1.0
     ships: bool = True
     zooms: dict[str, tuple[int, int, int]] = field(default_factory=dict)
@@ -68,7 +71,7 @@ class Experiment:
 def train_weights(experiment: Experiment, path: Path, seed: int) -> None:
     """Trains a network by the recipe of the shipped weights, and writes its weights."""
     net = experiment.network(seed)
-    done = _train(experiment, net, all_layers(net), Budget(experiment.steps, LONGEST), seed, experiment.name)
+    done = _train_ours(experiment, net, Budget(experiment.steps, LONGEST), seed)
     save(net, path)
     early = "Training ended early. " if done.interrupted else ""
     print(f"{early}The best weights of {done.iterations} steps are in {path}.")
@@ -79,11 +82,19 @@ def all_layers(net: Unrolled) -> Outputs:
     return lambda batch: net(batch.y, return_layers=True, operator=batch.A)
 
 
-def _train(experiment: Experiment, net: nn.Module, outputs: Outputs, budget: Budget, seed: int, title: str) -> Trained:
+def _train(
+    experiment: Experiment, net: nn.Module, outputs: Outputs, budget: Budget, seed: int, title: str,
+    momenta: Sequence[Tensor] = (),
+) -> Trained:  # fmt: skip
     return train(
         net, outputs, experiment.draw, budget, batch=experiment.batch, rate=RATE, fade=experiment.fade, seed=seed,
-        title=title,
+        title=title, momenta=momenta,
     )  # fmt: skip
+
+
+def _train_ours(experiment: Experiment, net: Unrolled, budget: Budget, seed: int) -> Trained:
+    momenta: Any = net.beta if experiment.limits_momenta else ()
+    return _train(experiment, net, all_layers(net), budget, seed, experiment.name, momenta)
 
 
 def _trained_rivals(experiment: Experiment, budget: Budget, seed: int) -> dict[str, nn.Module]:
@@ -112,7 +123,7 @@ def run(experiment: Experiment, out: Path, *, budget: Budget | None, seed: int) 
     trained: Trained | None = None
     if budget is not None:
         net = experiment.network(seed)
-        trained = _train(experiment, net, all_layers(net), budget, seed, experiment.name)
+        trained = _train_ours(experiment, net, budget, seed)
         networks[f"unrolled, {LAYERS} layers, trained here"] = net
         save(net, out / f"{experiment.name}.pt")
         if trained.interrupted:
