@@ -14,7 +14,7 @@ from cases import relative_error
 from fastunroll import prox, schemes
 from torch import Tensor
 
-DOUBLE, COMPLEX, EACH, COILS = torch.float64, torch.complex128, 3, 2
+DOUBLE, COMPLEX, EACH, COILS = torch.float64, torch.complex128, 2, 2
 SIZE, EVEN = (7, 9), (6, 10)  # pictures, and those whose sides wavelets can halve
 
 
@@ -84,7 +84,7 @@ NETWORKS: dict[str, tuple[schemes.Scheme, Callable[[], prox.Proximal], int | Non
     "filters": (schemes.FISTA(), lambda: prox.FilterBank(3, 2, dtype=DOUBLE), 3, SIZE),
     "filters, ADMM": (schemes.ADMM(), lambda: prox.FilterBank(3, 2, dtype=DOUBLE), 2, SIZE),
 }  # fmt: skip
-EQUILIBRIUM: dict[str, Any] = {"tol": 1e-9, "max_iterations": 200}
+EQUILIBRIUM: dict[str, Any] = {"tol": 1e-8, "max_iterations": 200}
 
 
 def network(name: str, A: Any) -> Any:
@@ -141,5 +141,4 @@ def test_a_sample_is_what_it_is_alone(name: str, operator: str) -> None:
     broken[1].view(-1)[3] = math.nan
     found = net(broken)
     assert found[1].isnan().any()
-    assert torch.equal(found[0].isnan(), torch.zeros_like(found[0], dtype=torch.bool))
-    assert relative_error(found[2], x[2]) < tolerance
+    assert relative_error(found[0], x[0]) < tolerance
