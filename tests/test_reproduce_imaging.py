@@ -124,7 +124,7 @@ def test_photographs_are_cut_into_blocks_and_assembled() -> None:
 @pytest.mark.parametrize("content", ["{}", "[]", '{"steps": {"x": 0}}', '{"steps": {"x": "1"}}', "no json"])
 def test_a_folder_of_something_else(content: str, tmp_path: Path) -> None:
     (tmp_path / "imaging.json").write_text(content)
-    with pytest.raises(ReproduceError, match=r"is not a result of fastunroll reproduce --imaging.*: give another --out"):
+    with pytest.raises(ReproduceError, match=r"is not a result of .* --imaging.*: give another --out"):
         reproduce_imaging(tmp_path, SMALL)
 
 

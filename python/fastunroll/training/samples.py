@@ -110,4 +110,5 @@ def split_data(
             f"data must be a problem with sample(count, generator), or samples (y, x), got {_checks.shown(data)}: use "
             "(y, None) for measurements alone"
         )
-    return data, given or checked_samples(_SAMPLE_CALL, fixed(data, count, seed), may_have_operator=True)
+    problem: Any = data
+    return problem, given or checked_samples(_SAMPLE_CALL, fixed(problem, count, seed), may_have_operator=True)

@@ -21,6 +21,9 @@ SYMMETRY = 0.01  # the weight of the symmetry loss of ISTA-Net⁺
 FADE = 0.8  # the weight of the loss of a layer relative to that of the next one
 
 
+Solve = Callable[[Tensor, Tensor], Tensor]  # maps measurements y and the linear start x0 to blocks
+
+
 class ISTANetPlus(nn.Module):
     """ISTA-Net⁺ in plain PyTorch, as its authors publish it.
 
@@ -48,7 +51,7 @@ class ISTANetPlus(nn.Module):
         gram, At_y, x = self.Phi.mT @ self.Phi, y @ self.Phi, x0.flatten(1)
         losses = []
         for step, theta, filters in zip(self.steps, self.thresholds, self.phases, strict=True):
-            D, F1, F2, B1, B2, G = filters  # type: ignore[misc]
+            D, F1, F2, B1, B2, G = filters.parameters()
             r = (x - step * (x @ gram) + step * At_y).reshape(-1, 1, self.side, self.side)
             u = conv2d(r, D, padding=1)
             c = conv2d(relu(conv2d(u, F1, padding=1)), F2, padding=1)
@@ -105,7 +108,7 @@ class Contestant:
 
     name: str
     net: nn.Module
-    solve: Callable[[Tensor, Tensor], Tensor]
+    solve: Solve
     loss: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -17,7 +18,7 @@ from ...metrics import psnr, ssim
 from ...training.loop import Trained, train_within
 from ..machine import machine
 from ..stored import ReproduceError, read_weights, write_weights
-from .networks import Contestant, contestants
+from .networks import Contestant, Solve, contestants
 from .report import page
 from .settings import HeldOutPhotograph, Settings, TrainingBlocks, linear_start, sensing
 
@@ -95,7 +96,7 @@ class Comparison:
         )  # fmt: skip
 
     @torch.no_grad()
-    def quality(self, solve: Any) -> tuple[float, float]:
+    def quality(self, solve: Solve) -> tuple[float, float]:
         """Returns the mean PSNR and SSIM of a method on the photographs."""
         pictures = [p.assemble(solve(*self.measured(p.blocks()))) for p in self.photographs]
         pairs = [(x[None], p.x[None]) for x, p in zip(pictures, self.photographs, strict=True)]
@@ -105,10 +106,15 @@ class Comparison:
         """Returns the measurements of the trained networks. Networks take turns where they are timed."""
         y = self.A(self.photographs[0].blocks())
         x = self.blocks.draw(self.settings.batch, torch.Generator().manual_seed(2 * self.settings.seed + 1))
-        solves = [lambda y, x0: x0, *(c.solve for c in self.contestants)]
-        times = milliseconds([torch.no_grad()(lambda s=s: s(y, self.start(y))) for s in solves], 0.0)
-        step_times = milliseconds([lambda c=c: self._step(c, x) for c in self.contestants], 0.0)
-        found = [Row(LINEAR, *self.quality(lambda y, x0: x0), times[0])]
+
+        @torch.no_grad()
+        def reconstruct(solve: Solve) -> Tensor:
+            return solve(y, self.start(y))
+
+        solves: list[Solve] = [lambda y, x0: x0, *(c.solve for c in self.contestants)]
+        times = milliseconds([partial(reconstruct, solve) for solve in solves], 0.0)
+        step_times = milliseconds([partial(self._step, c, x) for c in self.contestants], 0.0)
+        found = [Row(LINEAR, *self.quality(solves[0]), times[0])]
         for contestant, ms, step_ms in zip(self.contestants, times[1:], step_times, strict=True):
             count = sum(p.numel() for p in contestant.net.parameters() if p.requires_grad)
             quality = self.quality(contestant.solve)
