@@ -135,5 +135,5 @@ def experiment(seed: int, converged: int) -> Experiment:
     return Experiment(
         "mri", "Magnetic resonance imaging from a quarter of the columns of k-space", tested,
         lambda seed: refining_network(tested[0].A, seed), rivals.refining, Draw(), Draw(),
-        methods(converged), "zero-filled", gamma=0.7, batch=2, fade=0.5, limits_momenta=True,
+        methods(converged), "zero-filled", gamma=0.7, steps=500, batch=2, fade=0.5, limits_momenta=True,
     )  # fmt: skip
