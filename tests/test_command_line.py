@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, and how it refuses."""
+"""The command line as a user meets it: what it prints and writes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 import torch
 from fastunroll.__main__ import main
 from fastunroll.demo import photographs, training
-from fastunroll.demo.budget import Budget, Trained
 from fastunroll.demo.evaluation import Evaluation, eager, speed
 from fastunroll.demo.sensing import Sensing
+from fastunroll.training.loop import Budget, Trained
 from skimage import data, io
 
 
@@ -103,55 +103,6 @@ def test_interrupt_keeps_the_best_weights(picture: Path, tmp_path: Path) -> None
     assert "LISTA@16, truth" in out
     assert "Traceback" not in err
     assert (tmp_path / "demo.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["demo", "--quik"], "there is no option --quik: did you mean --quick?"),
-        (["encode", "--relative-lamb", "0.3"], "there is no option --relative-lamb: did you mean --relative-lam?"),
-        (["encode", "--nonneg=1"], "there is no option --nonneg: did you mean --nonnegative?"),
-        (["tune", "--outt", "x"], "there is no option --outt: did you mean --out?"),
-        (["info", "--xyzzy"], "there is no option --xyzzy (see"),
-        (["demmo"], "invalid choice: 'demmo'"),
-        ([], "the following arguments are required: command"),
-        (["demo", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
-        (["demo", "--seed", "-1"], "argument --seed: must be ≥ 0, got -1"),
-        (["demo", "--images", "{tmp}/nowhere"], "{tmp}/nowhere is not a folder"),
-        (["demo", "--images", "{tmp}/empty"], "{tmp}/empty holds no files"),
-        (["demo", "--images", "{tmp}/text"], "{tmp}/text/notes.txt cannot be read as a picture"),
-        (["demo", "--images", "{tmp}/broken"], "{tmp}/broken/half.png cannot be read as a picture"),
-        (["demo", "--images", "{tmp}/tiny"], "tiny.png must have at least 16x16 pixels, got 5x7"),
-        (["demo", "--out", "{tmp}/text/notes.txt"], "cannot write to {tmp}/text/notes.txt"),
-        (["demo", "--out", "/proc/fastunroll"], "cannot write to /proc/fastunroll"),
-    ],
-)
-def test_refused_in_one_line(
-    arguments: list[str], says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("empty", "text", "broken", "tiny"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "text" / "notes.txt").write_text("not a picture")
-    io.imsave(tmp_path / "tiny" / "tiny.png", np.zeros((7, 5), np.uint8), check_contrast=False)
-    whole = (tmp_path / "tiny" / "tiny.png").read_bytes()
-    (tmp_path / "broken" / "half.png").write_bytes(whole[: len(whole) // 2])
-    out = ["--out", str(tmp_path / "out")] if arguments[:1] == ["demo"] and "--out" not in arguments else []
-    with pytest.raises(SystemExit) as stopped:
-        main([a.format(tmp=tmp_path) for a in arguments] + out)
-    assert stopped.value.code == 2
-    err = capfd.readouterr().err
-    assert says.format(tmp=tmp_path) in err
-    assert err.count("\n") == 1
-
-
-def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("fastunroll.demo.imaging.command.find_spec", lambda name: None)
-    with pytest.raises(SystemExit) as stopped:
-        main(["demo"])
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err == (
-        "fastunroll demo: scikit-image is not installed: pip install 'fastunroll[demo]'\n"
-    )
 
 
 def test_pictures_of_every_kind(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""The demos of imaging at small size: what they simulate, compare, write and refuse."""
+"""The demos of imaging at small size: what they simulate, compare and write."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,10 @@ import fastunroll as fu
 import numpy as np
 import pytest
 import torch
-from fastunroll.__main__ import main
-from fastunroll.demo.budget import Budget, Trained
-from fastunroll.demo.imaging import classical, compare, deblur, mri, network, training
+from cases import relative_error
+from fastunroll.demo.imaging import classical, compare, deblur, mri, network, rivals, training
 from fastunroll.demo.imaging.compare import Experiment
+from fastunroll.training.loop import Budget, Trained
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -35,13 +34,14 @@ def of_heads() -> Experiment:
     tested = [mri.scene("phantom", fu.data.shepp_logan(48), 0, coils) for coils in (1, mri.COILS)]
     small = mri.Draw(32)
     return Experiment(
-        "mri", "small", tested, lambda seed: network.refining_network(tested[0].A, seed), small, small, mri.methods(20),
-        "zero-filled", ships=False,
+        "mri", "small", tested, lambda seed: network.refining_network(tested[0].A, seed), rivals.refining, small, small,
+        mri.methods(20), "zero-filled", ships=False,
     )  # fmt: skip
 
 
 EXPERIMENTS = {"deblur": of_galaxies, "mri": of_heads}
 STEPS = {"deblur": 30, "mri": 5}
+TRAINED = f"unrolled, {network.LAYERS} layers, trained here"
 
 
 @pytest.fixture(scope="module", params=EXPERIMENTS)
@@ -57,7 +57,10 @@ def test_files(done: tuple[Experiment, Path]) -> None:
     assert {p.name for p in out.iterdir()} == {f"{experiment.name}.{end}" for end in ("png", "md", "json", "pt")}
     assert np.asarray(Image.open(out / f"{experiment.name}.png").convert("L")).std() > 10
     table = (out / f"{experiment.name}.md").read_text(encoding="utf-8").splitlines()
-    assert len(table) == 2 + 1 + len(experiment.methods) + 1 + (experiment.ships and has_shipped(experiment.name))
+    networks = 1 + rivals.is_installed() + (experiment.ships and has_shipped(experiment.name))
+    assert len(table) == 2 + 1 + len(experiment.methods) + networks
+    assert "ms an image" in table[0]
+    assert any("DeepInverse" in line for line in table) == rivals.is_installed()
 
 
 def has_shipped(name: str) -> bool:
@@ -76,8 +79,48 @@ def test_every_method_improves_on_the_measurement(done: tuple[Experiment, Path])
             assert 0 < result["ssim"] <= 1
             if result["curve"]:
                 assert result["curve"][-1][1] == pytest.approx(result["psnr"], abs=1e-3)
-        trained = next(r for r in others if "trained here" in r["method"])
+        trained = next(r for r in others if r["method"] == TRAINED)
         assert [k for k, _ in trained["curve"]] == list(range(1, network.LAYERS + 1))
+
+
+def test_every_method_has_a_time_on_the_first_scene(done: tuple[Experiment, Path]) -> None:
+    experiment, out = done
+    record = json.loads((out / f"{experiment.name}.json").read_text(encoding="utf-8"))
+    for result in record["results"]:
+        is_timed = result["scene"] == experiment.scenes[0].name and result["method"] != experiment.naive
+        assert (result["ms"] is not None) == is_timed
+        assert not is_timed or result["ms"] > 0
+
+
+def test_a_sentence_says_that_deepinverse_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fastunroll.demo.imaging.rivals.find_spec", lambda name: None)
+    assert compare._trained_rivals(of_galaxies(), Budget(1, 1.0), 0) == {}
+    said = capsys.readouterr().out
+    assert said == "DeepInverse is not installed, so the table has no network of it: pip install deepinv\n"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_network_of_deepinverse_is_the_proximal_gradient_network_of_the_same_prior(name: str) -> None:
+    pytest.importorskip("deepinv", reason="pip install '.[interop]'")
+    experiment = EXPERIMENTS[name]()
+    net, ours = experiment.rival("PGD", 0), experiment.network(0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        denoiser: Any = net.net.prior[0].denoiser
+        filters = [p for p in denoiser.parameters() if p.dim() > 1]
+        mine = [p for p in ours.prox.parameters() if p.dim() > 1]
+        for p, q in zip(filters, mine, strict=True):
+            p.copy_(0.1 * torch.randn(p.shape, generator=generator))
+            q.copy_(p)
+        same = fu.nn.Unrolled(fu.schemes.ProximalGradient(), ours.operator, ours.prox, network.LAYERS, step=1.0)
+        same.log_theta.load_state_dict(ours.log_theta.state_dict())
+        for scene in experiment.scenes:
+            found = net(scene.y, scene.A)
+            assert found.shape == scene.x.shape
+            wanted = same(scene.y, x0=scene.A.adjoint(scene.y), operator=scene.A)
+            assert relative_error(found, wanted) < 1e-4
 
 
 def test_weights_reload(done: tuple[Experiment, Path]) -> None:
@@ -86,7 +129,7 @@ def test_weights_reload(done: tuple[Experiment, Path]) -> None:
     net = experiment.network(1)
     net.load_state_dict(torch.load(out / f"{experiment.name}.pt", weights_only=True), strict=False)
     record = json.loads((out / f"{experiment.name}.json").read_text(encoding="utf-8"))
-    wanted = next(r for r in record["results"] if "trained here" in r["method"])
+    wanted = next(r for r in record["results"] if r["method"] == TRAINED)
     with torch.no_grad():
         assert scene.psnr(net(scene.y, operator=scene.A)) == pytest.approx(wanted["psnr"], abs=1e-3)
 
@@ -186,19 +229,24 @@ def test_the_weight_is_the_best_on_training_pictures() -> None:
 
 def _train(net: Any, draw: Any, iterations: int = 12) -> Trained:
     return training.train(
-        net, draw, Budget(iterations, 600.0), batch=2, rate=2e-3, fade=0.8, seed=3, title="test", checked=2
-    )
+        net, compare.all_layers(net), draw, Budget(iterations, 600.0), batch=2, rate=2e-3, fade=0.8, seed=3,
+        title="test", checked=2,
+    )  # fmt: skip
 
 
-def test_training_is_seeded() -> None:
-    draw = deblur.Draw(KERNEL, 16)
-    nets = [network.denoising_network(draw.circular, 0) for _ in range(2)]
-    for net in nets:
-        assert _train(net, draw) == Trained(12, False)
-    first, second = (net.state_dict() for net in nets)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    start = network.denoising_network(draw.circular, 0).state_dict()
-    assert any(not torch.equal(first[name], start[name]) for name in first)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_recipe_of_the_shipped_weights_is_seeded(name: str, tmp_path: Path) -> None:
+    experiment = replace(EXPERIMENTS[name](), steps=2)
+    found = []
+    for path in ("first", "second"):
+        compare.train_weights(experiment, tmp_path / path, 3)
+        found.append(torch.load(tmp_path / path, weights_only=True))
+    first, second = found
+    start, other = (experiment.network(seed).state_dict() for seed in (3, 4))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(start[key], other[key]) for key in first)
+    assert any(not torch.equal(first[key], start[key]) for key in first)
+    assert not any(key.startswith("operator.") for key in first)
 
 
 def test_an_interrupted_training_keeps_the_best_weights() -> None:
@@ -220,68 +268,6 @@ def test_an_interrupted_training_keeps_the_best_weights() -> None:
             layers = net(check.y, return_layers=True, operator=check.A)
         losses.append(training.layer_losses(layers, check)[-1])
     assert losses[0] < losses[1]
-
-
-def files_for_refusals(folder: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "small.png")
-    Image.fromarray(np.zeros((5, 5), np.uint8)).save(folder / "black.png")
-    Image.fromarray(np.ones((5, 70), np.uint8)).save(folder / "long.png")
-    Image.fromarray(np.full((5, 5), -1.0, np.float32)).save(folder / "negative.tif")
-    Image.fromarray(np.full((60, 60), math.nan, np.float32)).save(folder / "nan.tif")
-    Image.new("1", (10_000, 7_000)).save(folder / "huge.png")
-    (folder / "text.png").write_text("not a picture")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["deblur", "--image", "{tmp}/missing.png"], "{tmp}/missing.png cannot be read as a picture: "),
-        (["deblur", "--image", "{tmp}/text.png"], "{tmp}/text.png cannot be read as a picture: its format is unknown"),
-        (["deblur", "--image", "{tmp}/nan.tif"], "{tmp}/nan.tif must hold finite pixels, but it has NaN or infinity"),
-        (["deblur", "--image", "{tmp}/huge.png"], "{tmp}/huge.png must have at most 67108864 pixels, got 10000x7000"),
-        (
-            ["deblur", "--image", "{tmp}/small.png"],
-            "small.png must be at least twice as large as the kernel, 25x25, got 50x40 pixels: give a larger picture",
-        ),
-        (["deblur", "--kernel", "{tmp}/text.png"], "{tmp}/text.png cannot be read as a picture"),
-        (["deblur", "--kernel", "{tmp}/black.png"], "{tmp}/black.png must be a kernel with values ≥ 0 that are not "),
-        (["deblur", "--kernel", "{tmp}/negative.tif"], "{tmp}/negative.tif must be a kernel with values ≥ 0 that are "),
-        (
-            ["deblur", "--kernel", "{tmp}/long.png"],
-            "{tmp}/long.png must be a kernel of at most 63x63 pixels, got 70x5: crop its borders",
-        ),
-        (["deblur", "--seconds", "-1"], "argument --seconds: must be a number of seconds ≥ 0, got '-1'"),
-        (["mri", "--seconds", "nan"], "argument --seconds: must be a number of seconds ≥ 0, got 'nan'"),
-        (["mri", "--seed", "-1"], "argument --seed: must be ≥ 0, got -1"),
-        (["mri", "--imge", "x"], "there is no option --imge"),
-        (["mri", "--out", "{tmp}/text.png"], "cannot write to {tmp}/text.png"),
-        (["mri", "--train-weights", "{tmp}/text.png/w.pt"], "cannot write to {tmp}/text.png"),
-    ],
-)
-def test_refused_in_one_line(
-    arguments: list[str], says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    files_for_refusals(tmp_path)
-    out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
-    with pytest.raises(SystemExit) as stopped:
-        main([a.format(tmp=tmp_path) for a in arguments] + out)
-    assert stopped.value.code == 2
-    err = capfd.readouterr().err
-    assert says.format(tmp=tmp_path) in err
-    assert err.count("\n") == 1
-
-
-@pytest.mark.parametrize("command", ["deblur", "mri"])
-def test_a_missing_extra_is_named(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("fastunroll.demo.imaging.command.find_spec", lambda name: None)
-    with pytest.raises(SystemExit) as stopped:
-        main([command])
-    assert stopped.value.code == 2
-    said = capsys.readouterr().err
-    assert said == f"fastunroll {command}: scikit-image is not installed: pip install 'fastunroll[demo]'\n"
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "F"])

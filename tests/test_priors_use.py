@@ -114,6 +114,33 @@ def test_a_variational_network_is_the_varnet_of_k_space() -> None:
     assert relative_error(net(y, x0=A.adjoint(y)), F.adjoint(k)) < 1e-12
 
 
+def test_several_coils_are_the_varnet_of_k_space_in_two_ways() -> None:
+    """Over pictures, layers are those of VarNet with k projected on what a picture explains; over k-space, VarNet."""
+    mask, maps = (random(11) > -0.5).double(), random(3, 9, 11, dtype=torch.complex128)
+    maps = maps / maps.abs().square().sum(0).sqrt()
+    A, E = (fu.operators.MultiCoilFourier(m, maps) for m in (mask, torch.ones(11, dtype=DOUBLE)))
+    y = mask * random(2, 3, 9, 11, dtype=torch.complex128)
+    network, layers = fu.nn.DnCNN(2, 3, 3, dtype=DOUBLE), 3
+    with torch.no_grad():
+        network.convolutions[-1].weight.normal_()  # type: ignore[operator,union-attr]
+
+    def varnet(project: Any) -> Tensor:
+        k = project(y)
+        for _ in range(layers):
+            x = E.adjoint(k)
+            k = project(k - 0.7 * mask * (k - y)) - E(x - network(x))
+        return E.adjoint(k)
+
+    scheme = fu.schemes.VariationalNetwork()
+    net = fu.nn.Unrolled(scheme, A, prox.Denoiser(network), layers, step=0.7, dtype=DOUBLE)
+    lifted = prox.Denoiser(lambda k: k - E((x := E.adjoint(k)) - network(x)))
+    of_k = fu.nn.Unrolled(scheme, fu.operators.Mask(mask.expand(9, 11)), lifted, layers, step=0.7, dtype=DOUBLE)
+    of_pictures, of_coils = net(y, x0=A.adjoint(y)), E.adjoint(of_k(y, x0=y))
+    assert relative_error(of_pictures, varnet(lambda k: E(E.adjoint(k)))) < 1e-12
+    assert relative_error(of_coils, varnet(lambda k: k)) < 1e-12
+    assert relative_error(of_pictures, of_coils) > 0.01
+
+
 @pytest.mark.parametrize("residual", [True, False])
 def test_symmetry_loss(residual: bool) -> None:
     """It is the distance of F̃(F(u)) from u, and training on it makes F̃ the inverse of F."""

@@ -90,22 +90,6 @@ def test_every_published_figure_has_its_row() -> None:
     assert {*fu.nn.__all__} - others == kinds
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--networks", "LISTO"], "fastunroll reproduce: 'LISTO' is not a network: choose from StepLISTA, "),
-        (["--settings", "snr41"], "fastunroll reproduce: 'snr41' is not a setting: choose from noiseless, "),
-        (["--size", "12"], "argument --size: must be two integers such as 250x500, got '12'"),
-        (["--seeds", "a"], "argument --seeds: must be integers ≥ 0 with commas between them, got 'a'"),
-    ],
-)
-def test_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = run(*arguments, "--out", tmp_path / "out")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "reproduction.json").write_text("{}")
     with pytest.raises(ReproduceError, match="is not a result of fastunroll reproduce"):

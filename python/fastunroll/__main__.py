@@ -54,6 +54,8 @@ def _reproduce(arguments: argparse.Namespace) -> None:
         _fail("reproduce", "matplotlib is not installed: pip install matplotlib")
     from .reproduce import ReproduceError, reproduce
 
+    if arguments.imaging:
+        return _reproduce_imaging(arguments)
     settings = arguments.settings or (["snr40"] if arguments.quick else None)
     try:
         page = reproduce(
@@ -63,6 +65,25 @@ def _reproduce(arguments: argparse.Namespace) -> None:
         _fail("reproduce", str(error))
     print(page)
     print(f"The folder {arguments.out} has reproduction.json, .md and .png, and the weights.")
+
+
+def _reproduce_imaging(arguments: argparse.Namespace) -> None:
+    from .data import PictureError
+    from .reproduce import ReproduceError
+
+    if (arguments.networks, arguments.settings, arguments.size) != (None, None, None):
+        _fail("reproduce", "--networks, --settings and --size are of sparse recovery: leave them out with --imaging")
+    if len(arguments.seeds) != 1:
+        _fail("reproduce", f"--imaging takes one seed, got {len(arguments.seeds)}: run it once for each")
+    require_packages()
+    from .reproduce.imaging import Settings, reproduce_imaging
+
+    try:
+        page = reproduce_imaging(arguments.out, Settings.of_command(arguments.seeds[0], arguments.quick))
+    except (ReproduceError, PictureError) as error:
+        _fail("reproduce", str(error))
+    print(page)
+    print(f"The folder {arguments.out} has imaging.json, imaging.md, and the weights.")
 
 
 def _listed(given: str) -> list[str]:
@@ -151,6 +172,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     again.add_argument("--size", type=_size, metavar="MxN", help="size of the matrices; default: as in the literature")
     again.add_argument("--quick", action="store_true", help="train with a third of the steps, for minutes; errors are "
                        "some decibels larger")  # fmt: skip
+    again.add_argument("--imaging", action="store_true", help="compare with ISTA-Net⁺ and, where it is installed, with "
+                       "DeepInverse on photographs, at equal training seconds")  # fmt: skip
     again.add_argument(
         "--out", type=Path, default=Path("fastunroll-reproduce"), metavar="DIR", help="default: %(default)s"
     )

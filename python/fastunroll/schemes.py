@@ -197,8 +197,22 @@ class VariationalNetwork(ProximalGradient):
     """x⁺ = z + P(x) − x, with z the linear step at x: the gradients of the data term and of the prior are added.
 
     P(x) − x is a negative gradient of the prior, such as −Σ f̃_i ∗ ψ_i(f_i ⋆ x) of :class:`fastunroll.prox.FilterBank`.
-    With a scan of one coil, any network in a :class:`fastunroll.prox.Denoiser`, and x₀ = Aᴴy, it is the End-to-End
-    VarNet: a layer is k⁺ = k − t·m²(k − y) − F(x − P(x)) in k-space, k = F x.
+
+    **VarNet.** A layer of the End-to-End VarNet is k⁺ = k − t·m²(k − y) − E(x − P(x)) in the k-space of all coils. It
+    has E x = F(S_c x), x = Eᴴk, k₀ = y, and maps with Σ_c|S_c|² = 1. From x₀ = Aᴴy, this scheme computes:
+
+    - for one coil with |S| = 1 the pictures of VarNet, because E is unitary;
+    - for several coils the pictures of layers k⁺ = EEᴴ(k − t·m²(k − y)) − E(x − P(x)) with k₀ = EEᴴy, where k = E x.
+      VarNet also keeps a part of k that no picture explains, and that its next data term sees.
+
+    With k-space as the unknown, this scheme is VarNet for any number of coils::
+
+        scan = fu.operators.MultiCoilFourier(torch.ones(W), maps)  # E
+        lifted = fu.prox.Denoiser(lambda k: k - scan((x := scan.adjoint(k)) - network(x)))
+        net = fu.nn.Unrolled(fu.schemes.VariationalNetwork(), fu.operators.Mask(mask), lifted, layers=12)
+        x = scan.adjoint(net(y, x0=y))  # of y (B, C, H, W)
+
+    A module in the place of the function learns.
 
     References: Hammernik, Klatzer, Kobler, Recht, Sodickson, Pock and Knoll, *Learning a variational network for
     reconstruction of accelerated MRI data*, 2018; Sriram, Zbontar, Murrell, Defazio, Zitnick, Yakubova, Knoll and

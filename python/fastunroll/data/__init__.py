@@ -7,6 +7,8 @@ from .phantoms import Phantoms as Phantoms
 from .phantoms import shepp_logan as shepp_logan
 from .photographs import Photographs as Photographs
 from .photographs import photograph as photograph
+from .problems import Batch as Batch
+from .problems import OperatorProblem as OperatorProblem
 from .problems import Problem as Problem
 from .problems import Samples as Samples
 from .problems import fixed as fixed
@@ -15,6 +17,8 @@ from .sparse_recovery import SparseRecovery as SparseRecovery
 from .sparse_recovery import sensing_matrix as sensing_matrix
 
 __all__ = [
+    "Batch",
+    "OperatorProblem",
     "Patches",
     "Phantoms",
     "Photographs",

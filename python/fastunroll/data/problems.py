@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..operators import LinearOperator
 
 
 class Samples(NamedTuple):
@@ -18,10 +19,26 @@ class Samples(NamedTuple):
     x: Tensor | None
 
 
+class Batch(NamedTuple):
+    """Samples, and the operator that has measured them, such as a scan with another mask for each sample."""
+
+    y: Tensor
+    x: Tensor | None
+    operator: LinearOperator
+
+
 class Problem(Protocol):
     """An object that draws samples."""
 
     def sample(self, count: int, generator: torch.Generator) -> Samples:
+        """Draws ``count`` samples. All random numbers come from the generator."""
+        ...
+
+
+class OperatorProblem(Protocol):
+    """An object that draws samples, and with each batch the operator that has measured it."""
+
+    def sample(self, count: int, generator: torch.Generator) -> Batch:
         """Draws ``count`` samples. All random numbers come from the generator."""
         ...
 

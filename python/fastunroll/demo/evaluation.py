@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import mean, median
+from statistics import mean
 
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -18,6 +18,7 @@ from ..solvers import fista, ista
 from . import photographs
 from .photographs import Photograph
 from .sensing import Sensing
+from .timing import milliseconds
 
 
 @dataclass
@@ -60,23 +61,6 @@ class Speed:
     @property
     def ratio(self) -> float:
         return self.eager_ms / self.native_ms
-
-
-def milliseconds(calls: Sequence[Callable[[], object]], seconds: float) -> list[float]:
-    """Returns the median time of each call in milliseconds.
-
-    It runs the calls in turn for about ``seconds``, at least 3 times, after a first run that does not count.
-    """
-    times: list[list[float]] = [[] for _ in calls]
-    for call in calls:
-        call()
-    end = time.perf_counter() + seconds
-    while len(times[0]) < 3 or time.perf_counter() < end:
-        for call, call_times in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            call_times.append(1e3 * (time.perf_counter() - start))
-    return [median(call_times) for call_times in times]
 
 
 class Evaluation:

@@ -11,8 +11,8 @@ import torch
 from .._backend import backend
 from ..data import PictureError
 from ..nn import LISTA
+from ..training.loop import Budget
 from . import photographs, report
-from .budget import Budget
 from .evaluation import Evaluation, speed
 from .folder import DemoError, require_writable
 from .sensing import Sensing

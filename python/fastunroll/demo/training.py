@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..losses import kkt_residual
 from ..nn import LISTA
-from .budget import Budget, Trained
+from ..training.loop import Budget, Trained, train_within
 from .sensing import Sensing
 
 BATCH = 256
 CHECKED = 2048  # held-out blocks, on which the loss is checked
 CHECK_EVERY = 100
+WARM_UP = 50
 
 # Maps the outputs of all layers (K, samples, n), the measurements and the truth to the losses of the layers (K,).
 LayerLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -56,11 +54,8 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
     """Trains a network in place, and leaves the weights with the smallest loss.
 
     The loss is a weighted sum over the outputs of all layers, so that each layer gives a useful reconstruction. A layer
-    j layers before the last has a weight proportional to 0.8^j. Adam's rates warm up and then decay along a cosine to
-    1 % at the end of the budget. Thresholds stay ≥ 0. If the time of the budget ends the training, the result depends
-    on the machine.
+    j layers before the last has a weight proportional to 0.8^j. Thresholds stay ≥ 0.
     """
-    start = perf_counter()
     generator = torch.Generator().manual_seed(seed)
     checked, training_blocks = sensing.coefficients(blocks[:CHECKED]), blocks[CHECKED:]
     weights = 0.8 ** torch.arange(net.layers - 1, -1, -1)
@@ -71,44 +66,22 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
         fused=True,
     )
 
-    def spent(i: int) -> float:
-        """Returns the share of the budget that is spent after i iterations."""
-        return budget.spent(i, perf_counter() - start)
+    @torch.no_grad()
+    def clamp(*_: Any) -> None:
+        for theta in net.theta:
+            theta.clamp_(min=0)
 
-    def rate(i: int) -> float:
-        return min(1, (i + 1) / 50) * (0.01 + 0.99 * (1 + math.cos(math.pi * spent(i))) / 2)
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    optimizer.register_step_post_hook(clamp)
 
     def losses(x: Tensor) -> Tensor:
         y = sensing.measure(x)
         return recipe.loss(net(y, return_layers=True), y, x)
 
-    best, best_weights = math.inf, copy.deepcopy(net.state_dict())
-    bar = tqdm(range(budget.iterations), desc=recipe.title, unit="it", dynamic_ncols=True)
-    iterations, interrupted = 0, False
-    try:
-        for i in bar:
-            drawn = torch.randint(len(training_blocks), (BATCH,), generator=generator)
-            x = sensing.coefficients(training_blocks[drawn])
-            optimizer.zero_grad()
-            (losses(x) @ weights).backward()
-            optimizer.step()
-            schedule.step()
-            with torch.no_grad():
-                for theta in net.theta:
-                    theta.clamp_(min=0)
-                iterations = i + 1
-                done = spent(iterations) == 1
-                if iterations % CHECK_EVERY == 0 or done:
-                    loss = float(losses(checked)[-1])
-                    bar.set_postfix(loss=f"{loss:.4g}")
-                    if loss < best:
-                        best, best_weights = loss, copy.deepcopy(net.state_dict())
-            if done:
-                break
-    except KeyboardInterrupt:
-        interrupted = True
-    bar.close()
-    net.load_state_dict(best_weights)
-    return Trained(iterations, interrupted)
+    def loss() -> Tensor:
+        drawn = torch.randint(len(training_blocks), (BATCH,), generator=generator)
+        return losses(sensing.coefficients(training_blocks[drawn])) @ weights
+
+    return train_within(
+        budget, net, optimizer, loss, lambda: losses(checked)[-1], title=recipe.title, check_every=CHECK_EVERY,
+        warm_up=WARM_UP,
+    )  # fmt: skip

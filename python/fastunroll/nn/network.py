@@ -87,6 +87,14 @@ def tensors_of(module: nn.Module, names: Iterable[str]) -> list[Tensor] | None:
     return found
 
 
+def checked_depth(depth: int | None, layers: int) -> int:
+    """Returns the number of layers to run, all of them by default, after a check that the network has as many."""
+    depth = layers if depth is None else _checks.count("depth", depth)
+    if depth > layers:
+        raise ValueError(f"depth must be from 1 to layers = {layers}, got {depth}")
+    return depth
+
+
 def of_layer(values: Sequence[Tensor], k: int, layers: int) -> float:
     """Returns the number of layer k, or the mean of its vector. One entry may hold the numbers of all layers."""
     value = values[min(k, len(values) - 1)].detach()
@@ -191,10 +199,7 @@ class UnrolledNetwork(ComputesLists):
         _checks.unsharded(self)
         y, x0 = self._checked(y, x0)
         _checks.flag("return_layers", return_layers)
-        depth = self.layers if depth is None else depth
-        if _checks.count("depth", depth) > self.layers:
-            raise ValueError(f"depth must be from 1 to layers = {self.layers}, got {_checks.shown(depth)}")
-        return self._run(y, x0, depth, return_layers)
+        return self._run(y, x0, checked_depth(depth, self.layers), return_layers)
 
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
         """Runs all layers in one native call, or returns None if arguments need a check or no kernel supports them."""

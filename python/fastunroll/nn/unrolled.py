@@ -21,7 +21,7 @@ from ..operators import Dense, LinearOperator, as_operator
 from ..prox import L1, ElasticNet, Identity, NonNegativeL1, Proximal
 from ..schemes import Scheme
 from ..table import Table
-from .network import tensors_of
+from .network import checked_depth, tensors_of
 
 _COMPILED = Identity, L1, NonNegativeL1, ElasticNet  # classes that have a kernel whatever their numbers
 _POSITIVE = frozenset({"step", "theta", "rho", "tau", "sigma"})
@@ -134,6 +134,7 @@ class Unrolled(ComputesLists):
         *,
         operator: Any = None,
         checkpoint: int | None = None,
+        depth: int | None = None,
     ) -> Tensor:
         """Reconstructs x from ``y``.
 
@@ -145,29 +146,36 @@ class Unrolled(ComputesLists):
             operator: another A for this call, such as the mask of this scan.
             checkpoint: the number of layers between two outputs that are kept for gradients. The backward pass
                 computes the other layers again.
+            depth: the number of layers to run. The default is K.
 
         Returns:
             x, or (K, ...) with ``return_layers``.
 
         Raises:
             TypeError: ``y`` is not floating point, or dtypes differ.
-            ValueError: ``y`` or ``x0`` does not fit, or is on another device.
+            ValueError: ``y`` or ``x0`` does not fit, or is on another device; or ``depth`` is not from 1 to K.
         """
-        usual = operator is None and checkpoint is None and isinstance(return_layers, bool) and isinstance(y, Tensor)
+        usual = (
+            operator is None
+            and checkpoint is None
+            and depth is None
+            and isinstance(return_layers, bool)
+            and isinstance(y, Tensor)
+        )
         if usual and not ops.is_tracing():
             x = self._at_once(y, x0, return_layers)
             if x is not None:
                 return x
         if is_array(y) or is_array(x0):
-            options = {"return_layers": return_layers, "operator": operator, "checkpoint": checkpoint}
-            return answered(self.forward, y=y, x0=x0, **options)
+            options = {"operator": operator, "checkpoint": checkpoint, "depth": depth}
+            return answered(self.forward, y=y, x0=x0, return_layers=return_layers, **options)
         keep = _checks.flag("return_layers", return_layers)
         segment = 0 if checkpoint is None else _checks.count("checkpoint", checkpoint)
         if segment and keep:
             raise ValueError("checkpoint keeps few layers and return_layers all of them: use one or the other")
         if self.is_equilibrium and (segment or keep):
             raise ValueError("an equilibrium network keeps no layers: leave out return_layers and checkpoint")
-        net, y, x0, _ = require_batches(self._described(y, operator), y, x0, None)
+        net, y, x0, _ = require_batches(self._described(y, operator, depth), y, x0, None)
         if self.is_equilibrium:
             return run_to_equilibrium(net, y, x0, self.max_iterations, self.tol)
         return run(net, y, x0, None, keep=keep, segment=segment, wants_state=False)[0]
@@ -226,21 +234,23 @@ class Unrolled(ComputesLists):
         stored = {name: [*getattr(self, _stored(name))] for name in self.numbers}
         return {name: [t.exp() for t in of] if name in _POSITIVE else of for name, of in stored.items()}
 
-    def pieces(self, operator: Any = None) -> Pieces:
+    def pieces(self, operator: Any = None, depth: int | None = None) -> Pieces:
         """The scheme, the linear step, the proximal operator and the numbers of all layers.
 
         ``fu.unrolled(y, **net.pieces(), layers=net.layers)`` is ``net(y)``.
 
         Args:
             operator: another A, such as the mask of this scan.
+            depth: the number of layers. The default is K.
         """
-        values = self.values()
+        values = {name: of_layers[:depth] for name, of_layers in self.values().items()}
         linear, scheme = self.scheme.with_numbers(self.operator if operator is None else as_operator(operator), values)
         return {"scheme": scheme, "linear": linear, "prox": self.prox, "theta": values.get("theta"), "gain": None}
 
-    def _described(self, y: Tensor, operator: Any) -> Layers:
+    def _described(self, y: Tensor, operator: Any, depth: int | None = None) -> Layers:
         _checks.tensor("y", y)
-        return describe(y, self.pieces(operator), self.layers)
+        depth = checked_depth(depth, self.layers)
+        return describe(y, self.pieces(operator, depth), depth)
 
     def extra_repr(self) -> str:
         layers = None if self.is_equilibrium else self.layers

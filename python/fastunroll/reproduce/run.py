@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from .. import __version__, nn
+from .. import nn
 from ..data import SparseRecovery, fixed
 from ..training import Stage, search, train
 from . import report
 from .evaluation import CLASSICAL, of_algorithm, of_network
+from .machine import machine
 from .recipes import RECIPES, Recipe
 from .settings import LAYERS, SETTINGS, SIZE, USUAL
 from .speed import step_times
@@ -179,29 +177,11 @@ def reproduce(
             bar.set_description_str(f"{job.name}, {SETTINGS[job.setting].title}")
             if job.key not in results:
                 results[job.key] = _result(job, out, lambda steps, base=done: bar.update(base + steps - bar.n))
-                write_results(path, {"results": results, "machine": _machine()})
+                write_results(path, {"results": results, "machine": machine()})
             done += job.weight()
             bar.update(done - bar.n)
     rows = [results[job.key] for job in jobs]
-    page = report.page(rows, _machine())
+    page = report.page(rows, machine())
     (out / "reproduction.md").write_text(page, encoding="utf-8")
     report.plot(rows, out / "reproduction.png")
     return page
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "processors": os.cpu_count(), "threads": torch.get_num_threads(), "processor": _processor(),
-        "torch": torch.__version__, "fastunroll": __version__, "python": platform.python_version(),
-    }  # fmt: skip
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

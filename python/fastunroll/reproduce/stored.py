@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from .. import nn
 from .._files import read_json, read_tensors, write_whole
 
 _NOT_A_RESULT, _FIX = "is not a result of fastunroll reproduce", "give another --out"
@@ -66,7 +65,7 @@ def write_results(path: Path, content: dict[str, Any]) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-def read_weights(net: nn.UnrolledNetwork, path: Path) -> None:
+def read_weights(net: torch.nn.Module, path: Path) -> None:
     """Loads the weights of a file into a network.
 
     Raises:
@@ -84,5 +83,5 @@ def read_weights(net: nn.UnrolledNetwork, path: Path) -> None:
     net.load_state_dict({name: v.reshape(own[name].shape) for name, v in found.items()})
 
 
-def write_weights(net: nn.UnrolledNetwork, path: Path) -> None:
+def write_weights(net: torch.nn.Module, path: Path) -> None:
     write_whole(path, lambda file: torch.save(net.state_dict(), file))

@@ -7,10 +7,11 @@ from torch import Tensor
 from .. import _checks
 
 
-def require_network(model: object, kind: type) -> None:
-    """Raises TypeError unless ``model`` is an instance of the network class ``kind``."""
-    if not isinstance(model, kind):
-        raise TypeError(f"model must be a fastunroll.nn.{kind.__name__}, got {_checks.shown(model)}")
+def require_network(model: object, *kinds: type) -> None:
+    """Raises TypeError unless ``model`` is an instance of one of the network classes ``kinds``."""
+    if not isinstance(model, kinds):
+        names = " or ".join(f"fastunroll.nn.{kind.__name__}" for kind in kinds)
+        raise TypeError(f"model must be a {names}, got {_checks.shown(model)}")
 
 
 def require_callable(name: str, value: object) -> None:

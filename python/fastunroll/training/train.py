@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..data import Problem, Samples
-from ..nn import UnrolledNetwork
+from ..data import Batch, OperatorProblem, Problem, Samples
+from ..nn import Unrolled, UnrolledNetwork
 from . import arguments, parallel
 from . import checkpoint as checkpoints
 from .history import History, Record
 from .losses import Loss, supervised
 from .parameters import inherit, learning_rates, parameter_groups
-from .samples import draw_samples, split_data
+from .samples import Drawn, draw_samples, split_data
 from .schedule import Stage
 
 
@@ -79,9 +79,9 @@ class Trainer:
     """Everything that one call of :func:`train` works with."""
 
     def __init__(
-        self, model: UnrolledNetwork, problem: Problem, schedule: Sequence[Stage], loss: Loss, held_out: Samples,
-        rates: Mapping[str, float], batch: int, clip: float, seed: int, check_every: int, patience: int | None,
-        path: Path | None,
+        self, model: UnrolledNetwork | Unrolled, problem: Problem | OperatorProblem, schedule: Sequence[Stage],
+        loss: Loss, held_out: Drawn, rates: Mapping[str, float], batch: int, clip: float, seed: int, check_every: int,
+        patience: int | None, path: Path | None,
     ) -> None:  # fmt: skip
         self.model, self.problem, self.schedule, self.loss, self.held_out = model, problem, schedule, loss, held_out
         self.rates, self.batch, self.clip, self.check_every = rates, batch, clip, check_every
@@ -159,13 +159,26 @@ class Trainer:
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for g in groups for p in g["params"])
         return torch.optim.Adam(groups, betas=(0.9, 0.99), fused=fused)
 
+    def _reconstruct(self, samples: Drawn, **options: Any) -> Tensor:
+        """Returns the output of the network for samples, with the operator that has measured them."""
+        if samples.operator is not None:
+            if not isinstance(self.model, Unrolled):
+                raise TypeError(
+                    f"samples with an operator need a fastunroll.nn.Unrolled, but the layers of "
+                    f"{type(self.model).__name__} have a matrix: draw samples (y, x)"
+                )
+            options["operator"] = samples.operator
+        found: Tensor = self.model(samples.y, depth=self.schedule[self.state.stage].depth, **options)
+        return found
+
+    def _loss(self, samples: Drawn) -> Tensor:
+        return arguments.loss_value(self.loss(self._reconstruct(samples), samples.y, samples.x))
+
     @torch.no_grad()
     def check(self) -> float:
         """Returns the loss on held-out samples, and stores the weights if this loss is the smallest of the stage."""
-        state, stage = self.state, self.schedule[self.state.stage]
-        y, x = self.held_out
-        loss = arguments.loss_value(self.loss(self.model(y, depth=stage.depth), y, x))
-        value = parallel.mean(float(loss))
+        state = self.state
+        value = parallel.mean(float(self._loss(self.held_out)))
         if value < state.best:
             state.best, state.without_gain = value, 0
             self.best_weights = copy.deepcopy(self.model.state_dict())
@@ -197,8 +210,8 @@ class Trainer:
             group["lr"] = group["initial_lr"] * stage.rate_at(state.step)
         learning = [p for group in optimizer.param_groups for p in group["params"]]
         with _gradients_only_for(learning, self.model):
-            y, x = draw_samples(self.problem, self.batch, self.generator)
-            loss = arguments.loss_value(self.loss(self.model(y, depth=stage.depth), y, x))
+            samples = draw_samples(self.problem, self.batch, self.generator)
+            loss = self._loss(samples)
             norm = math.nan
             if parallel.all_finite(loss.item()):
                 optimizer.zero_grad()
@@ -206,7 +219,7 @@ class Trainer:
                 parallel.average_gradients(learning)
                 norm = torch.nn.utils.clip_grad_norm_(learning, self.clip).item()
         if not math.isfinite(norm):
-            raise self._diverged(f"in step {state.step + 1} of stage {state.stage + 1}", y)
+            raise self._diverged(f"in step {state.step + 1} of stage {state.stage + 1}", samples)
         optimizer.step()
         state.step += 1
         self._after_step(stage, loss.item())
@@ -225,10 +238,11 @@ class Trainer:
             self._end_stage()
         self.save()
 
-    def _diverged(self, when: str, y: Tensor | None = None) -> TrainingError:
-        y = self.held_out.y if y is None else y
+    def _diverged(self, when: str, samples: Drawn | None = None) -> TrainingError:
+        keeps_layers = not (isinstance(self.model, Unrolled) and self.model.is_equilibrium)
         with torch.no_grad():
-            layers = self.model(y, return_layers=True, depth=self.schedule[self.state.stage].depth)
+            layers = self._reconstruct(samples or self.held_out, return_layers=keeps_layers)
+            layers = layers if keeps_layers else layers[None]
             broken = [k for k in range(len(layers)) if not layers[k].isfinite().all()]
         where = f"the output of layer {broken[0] + 1} is the first that is not finite" if broken else "its gradient"
         self.model.load_state_dict(self.best_weights)
@@ -239,7 +253,7 @@ class Trainer:
 
 
 @contextmanager
-def _gradients_only_for(parameters: Sequence[Tensor], model: UnrolledNetwork) -> Iterator[None]:
+def _gradients_only_for(parameters: Sequence[Tensor], model: UnrolledNetwork | Unrolled) -> Iterator[None]:
     """Freezes all other parameters of the model, so that the layers before ``parameters`` compute no gradients."""
     chosen = set(map(id, parameters))
     frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
@@ -253,8 +267,8 @@ def _gradients_only_for(parameters: Sequence[Tensor], model: UnrolledNetwork) ->
 
 
 def train(
-    model: UnrolledNetwork,
-    data: Problem | Samples | tuple[Tensor, Tensor | None],
+    model: UnrolledNetwork | Unrolled,
+    data: Problem | OperatorProblem | Samples | tuple[Tensor, Tensor | None],
     schedule: Sequence[Stage],
     *,
     loss: Loss = supervised,
@@ -262,7 +276,7 @@ def train(
     rates: Mapping[str, float] | None = None,
     clip: float = 1.0,
     seed: int = 0,
-    held_out: int | Samples | tuple[Tensor, Tensor | None] = 1024,
+    held_out: int | Samples | Batch | tuple[Tensor, Tensor | None] = 1024,
     check_every: int = 25,
     patience: int | None = None,
     checkpoint: Path | str | None = None,
@@ -278,18 +292,23 @@ def train(
     Under ``torchrun`` every process draws different batches, and gradients are averaged over processes.
 
     Args:
-        model: the network. Parameters that do not require a gradient stay as they are.
-        data: a problem that draws new samples for every batch, such as :class:`fastunroll.data.SparseRecovery`; or a
-            fixed set of samples (y, x) or (y, None), from which batches are drawn after the held-out samples are
-            set aside.
+        model: the network, such as :class:`fastunroll.nn.LISTA` or a :class:`fastunroll.nn.Unrolled` for pictures.
+            Parameters that do not require a gradient stay as they are.
+        data: a problem that draws new samples for every batch, such as :class:`fastunroll.data.SparseRecovery` or
+            :class:`fastunroll.data.Photographs`; or a fixed set of samples (y, x) or (y, None), from which batches are
+            drawn after the held-out samples are set aside. For a :class:`fastunroll.nn.Unrolled` a problem may draw
+            (y, x, operator), with the operator that has measured the batch, such as a scan with other masks.
         schedule: a list of :class:`Stage`, for example ``end_to_end(1000)``, ``layerwise(16)`` or the sum of both.
         loss: a function of x̂, y and x, where x may be None. See :mod:`fastunroll.training` for the losses it has.
         batch: the number of samples of a step, in each process.
-        rates: Adam's learning rates by the name of the parameters, ``{"W": 1e-4, "log_theta": 1e-2}``. The default is
-            1e-3 for matrices and 1e-2 for all other parameters.
+        rates: Adam's learning rates by the name of the parameters or of a module that holds them,
+            ``{"W": 1e-4, "log_theta": 1e-2}`` or ``{"prox": 2e-3, "filters": 1e-3}``. The name that is nearest to the
+            parameter decides. The default is 1e-3 for matrices, filters, and all parameters of operators and of
+            proximal operators, and 1e-2 for all other parameters.
         clip: the largest norm of the gradient. A larger gradient is scaled down to it.
         seed: the seed of all random draws.
         held_out: the number of held-out samples, at most a fifth of a fixed set; or the held-out samples themselves.
+            A few pictures are enough, since each has many pixels.
         check_every: the number of steps between checks.
         patience: the number of checks without a smaller loss after which a stage ends early.
         checkpoint: a file that is written at every check. If the file exists, training resumes from it and computes
@@ -302,10 +321,11 @@ def train(
 
     Raises:
         TrainingError: a loss or gradient is not finite. The network has its last good weights.
+        TypeError: samples have an operator, and the network is no :class:`fastunroll.nn.Unrolled`.
         ValueError: the training set is smaller than a batch, ``rates`` names an unknown parameter, a stage is deeper
             than the network, or the checkpoint belongs to another training.
     """
-    arguments.require_network(model, UnrolledNetwork)
+    arguments.require_network(model, UnrolledNetwork, Unrolled)
     batch, check_every = _checks.count("batch", batch), _checks.count("check_every", check_every)
     clip, seed = _checks.positive("clip", clip), _checks.seed(seed)
     patience = None if patience is None else _checks.count("patience", patience)

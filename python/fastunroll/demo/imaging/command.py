@@ -108,7 +108,7 @@ def _converged(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, experiment: Experiment) -> None:
-    from ..budget import Budget
+    from ...training.loop import Budget
     from .compare import run, train_weights
 
     if arguments.train_weights is not None:

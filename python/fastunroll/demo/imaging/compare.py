@@ -6,20 +6,21 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..._backend import backend
 from ...nn import Unrolled
-from ..budget import Budget, Trained
-from . import evaluation, figure, report
+from ...training.loop import Budget, Trained
+from . import evaluation, figure, report, rivals
 from .classical import Method, choose
 from .evaluation import Result
 from .network import LAYERS, load_shipped, save
 from .scene import Scene
-from .training import Batch, Draw, train
+from .training import Batch, Draw, Outputs, train
 
 LONGEST = 7200.0  # seconds of the training of weights that ship with the package
 RATE = 2e-3  # of learning
@@ -35,6 +36,7 @@ class Experiment:
         title: the title of the figure.
         scenes: the pictures for tests.
         network: the function that makes a network, with weights drawn from a seed.
+        rival: the function that makes a network of DeepInverse, from the name of its algorithm and a seed.
         draw: the function that draws training pictures.
         tune: the function that draws the training pictures on which weights λ are chosen.
         methods: the classical methods.
@@ -42,6 +44,7 @@ class Experiment:
         steps: the number of steps of the training of the shipped weights.
         batch: the number of pictures of a step of the training.
         fade: the weight of the loss of a layer relative to that of the next one.
+        limits_momenta: whether momenta stay ≤ 1 in the training.
         gamma: the exponent of the brightness in the figure.
         ships: whether the shipped weights are for this experiment.
         zooms: the corner and the side of the detail of a scene; by default the place with the most edges.
@@ -51,6 +54,7 @@ class Experiment:
     title: str
     scenes: Sequence[Scene]
     network: Callable[[int], Unrolled]
+    rival: Callable[[str, int], nn.Module]
     draw: Draw
     tune: Draw
     methods: Sequence[Method]
@@ -58,6 +62,7 @@ class Experiment:
     steps: int = 600
     batch: int = 4
     fade: float = 0.8
+    limits_momenta: bool = False
     gamma: float = 1.0
     ships: bool = True
     zooms: dict[str, tuple[int, int, int]] = field(default_factory=dict)
@@ -66,17 +71,40 @@ class Experiment:
 def train_weights(experiment: Experiment, path: Path, seed: int) -> None:
     """Trains a network by the recipe of the shipped weights, and writes its weights."""
     net = experiment.network(seed)
-    done = _train(experiment, net, Budget(experiment.steps, LONGEST), seed)
+    done = _train_ours(experiment, net, Budget(experiment.steps, LONGEST), seed)
     save(net, path)
     early = "Training ended early. " if done.interrupted else ""
     print(f"{early}The best weights of {done.iterations} steps are in {path}.")
 
 
-def _train(experiment: Experiment, net: Unrolled, budget: Budget, seed: int) -> Trained:
+def all_layers(net: Unrolled) -> Outputs:
+    """Returns the function that runs a network on a batch, and returns the outputs of all layers."""
+    return lambda batch: net(batch.y, return_layers=True, operator=batch.A)
+
+
+def _train(
+    experiment: Experiment, net: nn.Module, outputs: Outputs, budget: Budget, seed: int, title: str,
+    momenta: Sequence[Tensor] = (),
+) -> Trained:  # fmt: skip
     return train(
-        net, experiment.draw, budget, batch=experiment.batch, rate=RATE, fade=experiment.fade, seed=seed,
-        title=experiment.name,
+        net, outputs, experiment.draw, budget, batch=experiment.batch, rate=RATE, fade=experiment.fade, seed=seed,
+        title=title, momenta=momenta,
     )  # fmt: skip
+
+
+def _train_ours(experiment: Experiment, net: Unrolled, budget: Budget, seed: int) -> Trained:
+    momenta: Any = net.beta if experiment.limits_momenta else ()
+    return _train(experiment, net, all_layers(net), budget, seed, experiment.name, momenta)
+
+
+def _trained_rivals(experiment: Experiment, budget: Budget, seed: int) -> dict[str, nn.Module]:
+    """Trains the network of DeepInverse for as long as that of the demo, or says that DeepInverse is missing."""
+    if not rivals.is_installed():
+        print("DeepInverse is not installed, so the table has no network of it: pip install deepinv")
+        return {}
+    net = experiment.rival("PGD", seed)
+    _train(experiment, net, lambda batch: net(batch.y, batch.A)[None], budget, seed, "DeepInverse")
+    return {f"DeepInverse PGD, {LAYERS} layers, trained here": net}
 
 
 def run(experiment: Experiment, out: Path, *, budget: Budget | None, seed: int) -> None:
@@ -91,18 +119,21 @@ def run(experiment: Experiment, out: Path, *, budget: Budget | None, seed: int) 
     print(f"{backend()}\nCtrl-C ends the training and continues with the best weights so far.")
     weights = _weights(experiment, seed)
     networks: dict[str, Unrolled] = {}
+    others: dict[str, nn.Module] = {}
     trained: Trained | None = None
     if budget is not None:
         net = experiment.network(seed)
-        trained = _train(experiment, net, budget, seed)
+        trained = _train_ours(experiment, net, budget, seed)
         networks[f"unrolled, {LAYERS} layers, trained here"] = net
         save(net, out / f"{experiment.name}.pt")
         if trained.interrupted:
             print("Training ended early. The results use the best weights so far.")
+        else:
+            others = _trained_rivals(experiment, budget, seed)
     ready = experiment.network(seed)
     if experiment.ships and load_shipped(ready, experiment.name):
         networks[f"unrolled, {LAYERS} layers"] = ready
-    results = _results(experiment, weights, networks)
+    results = _results(experiment, weights, networks, others)
     table = report.table(results)
     (out / f"{experiment.name}.md").write_text(table + "\n", encoding="utf-8")
     figure.draw(experiment.title, experiment.scenes, results, experiment.zooms, experiment.gamma).savefig(
@@ -113,7 +144,8 @@ def run(experiment: Experiment, out: Path, *, budget: Budget | None, seed: int) 
         "results": [report.record(result) for result in results],
     }  # fmt: skip
     (out / f"{experiment.name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{table}\n\nNo method has seen these pictures before. The folder {out} has {experiment.name}.png, .md and "
+    print(f"\n{table}\n\nNo method has seen these pictures before. The times are those of {experiment.scenes[0].name}, "
+          f"medians of turns. The folder {out} has {experiment.name}.png, .md and "
           f".json{', and .pt with the weights' if budget else ''}.")  # fmt: skip
 
 
@@ -144,19 +176,16 @@ def _as_judged(x: Tensor) -> Tensor:
 
 
 def _results(
-    experiment: Experiment, weights: dict[tuple[str, tuple[str, int]], float], networks: dict[str, Unrolled]
-) -> list[Result]:
+    experiment: Experiment, weights: dict[tuple[str, tuple[str, int]], float], networks: dict[str, Unrolled],
+    others: dict[str, nn.Module],
+) -> list[Result]:  # fmt: skip
     results = []
-    count = len(experiment.scenes) * (len(experiment.methods) + len(networks))
-    with tqdm(total=count, desc="methods", unit="run", dynamic_ncols=True) as bar:
-        for scene in experiment.scenes:
-            psnr, ssim = scene.psnr(scene.naive), scene.ssim(scene.naive)
-            results.append(Result(experiment.naive, scene.name, psnr, ssim, None, None, scene.naive))
-            for method in experiment.methods:
-                results.append(evaluation.classical(method, scene, weights[method.name, _key(scene)]))
-                bar.update()
-            for i, (name, net) in enumerate(networks.items(), 1 - len(networks)):
-                color = "tab:orange" if i else "tab:red"
-                results.append(evaluation.unrolled(name, net, scene, color, drawn=i == 0))
-                bar.update()
+    for i, scene in enumerate(tqdm(experiment.scenes, desc="methods", unit="scene", dynamic_ncols=True)):
+        psnr, ssim = scene.psnr(scene.naive), scene.ssim(scene.naive)
+        results.append(Result(experiment.naive, scene.name, psnr, ssim, None, None, scene.naive))
+        runs = [evaluation.classical(m, scene, weights[m.name, _key(scene)]) for m in experiment.methods]
+        runs += [evaluation.rival(name, net, scene) for name, net in others.items()]
+        for k, (name, net) in enumerate(networks.items(), 1 - len(networks)):
+            runs.append(evaluation.unrolled(name, net, scene, "tab:orange" if k else "tab:red", drawn=k == 0))
+        results += evaluation.evaluate(runs, scene, timed=i == 0)
     return results

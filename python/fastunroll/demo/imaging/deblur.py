@@ -13,6 +13,7 @@ from ...data import Photographs, PictureError, photograph
 from ...data.files import read_pixels
 from ...data.photographs import grey
 from ...operators import Blur
+from . import rivals
 from .classical import Method, total_variation, wavelet, wiener
 from .compare import Experiment
 from .network import denoising_network
@@ -164,6 +165,7 @@ def experiment(tested: Scene, kernel: Tensor, galaxies: bool, ships: bool, conve
     zoom = (top, left, side) if whole else (top - 300, left - 60, side)
     return Experiment(
         "deblur", "A blurred picture with noise, and what each method makes of it", [tested],
-        lambda seed: denoising_network(tested.A, seed), Draw(kernel), Draw(kernel, skies=float(galaxies), valid=0.0),
-        methods(converged), "blurred", gamma=0.7, steps=1200, ships=ships, zooms={DEEP_FIELD: zoom},
+        lambda seed: denoising_network(tested.A, seed), rivals.denoising, Draw(kernel),
+        Draw(kernel, skies=float(galaxies), valid=0.0), methods(converged), "blurred", gamma=0.7, steps=1200,
+        ships=ships, zooms={DEEP_FIELD: zoom},
     )  # fmt: skip

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
-from time import perf_counter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...nn import Unrolled
+from ..timing import milliseconds
 from .classical import Method
 from .scene import Scene
 
 Curve = list[tuple[int, float]]
-
-ENOUGH = 0.5  # seconds after which a method is not run again for its time
 
 
 @dataclass
@@ -50,46 +47,72 @@ class Result:
     drawn: bool = True
 
 
-def _timed(run: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    start = perf_counter()
-    x = run()
-    return x, perf_counter() - start
+@dataclass(frozen=True)
+class Run:
+    """A method that reconstructs a scene.
+
+    Attributes:
+        method: the name of the method.
+        solve: the function that reconstructs the scene.
+        watched: the same function, which also appends the PSNR after each iteration to a curve.
+        lam, color, is_network, drawn: as in :class:`Result`.
+    """
+
+    method: str
+    solve: Callable[[], Tensor]
+    watched: Callable[[Curve], Tensor]
+    lam: float | None = None
+    color: str | None = None
+    is_network: bool = True
+    drawn: bool = True
 
 
-@torch.no_grad()
-def _evaluate(
-    method: str, scene: Scene, watched: Callable[[Curve], Tensor], run: Callable[[], Tensor], lam: float | None
-) -> Result:
-    """Runs a method once with a look at each iterate, and some times for its time unless it takes long."""
-    curve: Curve = []
-    x, seconds = _timed(lambda: watched(curve))
-    times = [] if seconds < ENOUGH else [seconds]
-    while sum(times) < ENOUGH and len(times) < 9:
-        x, seconds = _timed(run)
-        times.append(seconds)
-    return Result(method, scene.name, scene.psnr(x), scene.ssim(x), 1e3 * median(times), lam, x, curve)
-
-
-def classical(method: Method, scene: Scene, lam: float) -> Result:
-    """Evaluates a classical method."""
+def classical(method: Method, scene: Scene, lam: float) -> Run:
+    """The run of a classical method."""
 
     def watched(curve: Curve) -> Tensor:
         return method.solve(scene.A, scene.y, lam, lambda k, x: curve.append((k, scene.psnr(x))))
 
-    result = _evaluate(method.name, scene, watched, lambda: method.solve(scene.A, scene.y, lam, None), lam)
-    result.color, result.drawn = method.color, method.drawn
-    return result
+    solve = lambda: method.solve(scene.A, scene.y, lam, None)  # noqa: E731
+    return Run(method.name, solve, watched, lam, method.color, is_network=False, drawn=method.drawn)
 
 
-def unrolled(name: str, net: Unrolled, scene: Scene, color: str, drawn: bool) -> Result:
-    """Evaluates a network."""
+def unrolled(name: str, net: Unrolled, scene: Scene, color: str, drawn: bool) -> Run:
+    """The run of a network, whose curve has all layers."""
 
     def watched(curve: Curve) -> Tensor:
         layers = net(scene.y, return_layers=True, operator=scene.A)
         curve += [(k, scene.psnr(x)) for k, x in enumerate(layers, 1)]
         return layers[-1].clone()
 
-    result = _evaluate(name, scene, watched, lambda: net(scene.y, operator=scene.A), None)
-    result.color, result.is_network = color, True
-    result.drawn = drawn
-    return result
+    return Run(name, lambda: net(scene.y, operator=scene.A), watched, color=color, drawn=drawn)
+
+
+def rival(name: str, net: nn.Module, scene: Scene) -> Run:
+    """The run of a network of another library, of which the last layer alone is known."""
+
+    def solve() -> Tensor:
+        x: Tensor = net(scene.y, scene.A)
+        return x
+
+    return Run(name, solve, lambda curve: solve(), drawn=False)
+
+
+@torch.no_grad()
+def evaluate(runs: Sequence[Run], scene: Scene, *, timed: bool) -> list[Result]:
+    """Runs all methods on a scene. If ``timed``, it then runs them in turns for their times."""
+    results = []
+    for run in runs:
+        curve: Curve = []
+        x = run.watched(curve)
+        results.append(
+            Result(
+                run.method, scene.name, scene.psnr(x), scene.ssim(x), None, run.lam, x, curve, run.color,
+                run.is_network, run.drawn,
+            )
+        )  # fmt: skip
+    if timed:
+        times = milliseconds([torch.no_grad()(run.solve) for run in runs], 0.0, warm_up=False)
+        for result, ms in zip(results, times, strict=True):
+            result.ms = ms
+    return results

@@ -70,7 +70,7 @@ def denoising_network(A: LinearOperator, seed: int) -> Unrolled:
     All layers share the weights of the denoiser. Each layer learns a step, a momentum and a noise level, which the
     denoiser takes. The denoiser starts as the identity, so the network starts as a gradient method with momentum.
     """
-    with _seeded(seed):
+    with seeded(seed):
         denoiser = HalfSize(1, FEATURES, DEPTH)
     return Unrolled(FISTA(), A, Denoiser(denoiser, NOISE_LEVEL, channels=1), LAYERS, step=1.0)
 
@@ -82,7 +82,7 @@ def refining_network(A: LinearOperator, seed: int) -> Unrolled:
     start as a geometric sequence that falls from layer to layer, with which 16 iterations come farther than with one
     threshold for all.
     """
-    with _seeded(seed):
+    with seeded(seed):
         prior = RefinedTotalVariation(INNER, FEATURES, DEPTH)
     net = Unrolled(FISTA(), A, prior, LAYERS, step=1.0)
     thresholds: Any = net.log_theta
@@ -93,7 +93,7 @@ def refining_network(A: LinearOperator, seed: int) -> Unrolled:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Weights are drawn from this seed, and random numbers of the caller are the same afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

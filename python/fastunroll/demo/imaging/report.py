@@ -11,12 +11,12 @@ from .evaluation import Result
 
 
 def table(results: Sequence[Result]) -> str:
-    """Returns a Markdown table with the PSNR and the SSIM of each method on each scene, and the time of the first."""
+    """Returns a Markdown table with the PSNR and the SSIM of each method on each scene, and its time on the first."""
     scenes = list(dict.fromkeys(r.scene for r in results))
     methods = list(dict.fromkeys(r.method for r in results))
     found = {(r.method, r.scene): r for r in results}
     head = [f"{scene}: PSNR dB / SSIM" if len(scenes) > 1 else "PSNR dB / SSIM" for scene in scenes]
-    rows = [("method", *head, "ms a picture")]
+    rows = [("method", *head, "ms an image")]
     for method in methods:
         of_method = [found[method, scene] for scene in scenes]
         ms = of_method[0].ms

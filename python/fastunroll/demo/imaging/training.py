@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable
-from time import perf_counter
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
 
-from ...nn import Unrolled
 from ...operators import LinearOperator
-from ..budget import Budget, Trained
+from ...training.loop import Budget, Trained, train_within
 
 CHECK_EVERY = 25
 
@@ -30,6 +26,8 @@ class Batch(NamedTuple):
 
 # Draws a batch from the number of its pictures and the generator of all random numbers.
 Draw = Callable[[int, torch.Generator], Batch]
+# Maps a batch to the outputs of the layers (K, B, H, W) on which a network is trained.
+Outputs = Callable[[Batch], Tensor]
 
 
 def layer_losses(layers: Tensor, batch: Batch) -> Tensor:
@@ -42,8 +40,14 @@ def layer_losses(layers: Tensor, batch: Batch) -> Tensor:
     return (errors + 1e-8).log().mean(-1)
 
 
+def decibels(loss: float) -> str:
+    """Returns the logarithm of a mean square error as the PSNR of pictures from 0 to 1."""
+    return f"{-10 / math.log(10) * loss:.2f} dB"
+
+
 def train(
-    net: Unrolled,
+    net: nn.Module,
+    outputs: Outputs,
     draw: Draw,
     budget: Budget,
     *,
@@ -52,67 +56,50 @@ def train(
     fade: float,
     seed: int,
     title: str,
+    momenta: Sequence[Tensor] = (),
     checked: int = 8,
 ) -> Trained:
     """Trains a network in place, and leaves the weights with the smallest loss.
 
-    The loss is a weighted sum over the outputs of all layers, so that each layer gives a useful picture. Adam's rates
-    warm up and then decay along a cosine to 1 % at the end of the budget. If the time of the budget ends the training,
-    the result depends on the machine.
+    The loss is a weighted sum over the outputs of all layers, so that each layer gives a useful picture.
 
     Args:
         net: the network.
+        outputs: the function that runs the network.
         draw: the function that draws a batch.
         budget: how long to train.
         batch: the number of pictures of a step.
-        rate: the learning rate of weights. Steps, momenta and noise levels learn at three times this rate.
+        rate: the learning rate of filters. Steps, momenta and noise levels learn at three times this rate.
         fade: the weight of the loss of a layer relative to that of the next one.
         seed: the seed of all random draws.
         title: the title of the progress bar.
+        momenta: parameters that stay ≤ 1, as the momenta of FISTA do. Larger ones make steps that grow from layer to
+            layer, and spoil pictures that are easier than those of the training.
         checked: the number of pictures on which the loss is checked.
     """
-    start = perf_counter()
     generator = torch.Generator().manual_seed(2 * seed)
     check = draw(checked, torch.Generator().manual_seed(2 * seed + 1))
-    weights = fade ** torch.arange(net.layers - 1, -1, -1)
-    weights /= weights.sum()
-    numbers = [p for name, p in net.named_parameters() if not name.startswith("prox.")]
-    groups = [{"params": [*net.prox.parameters()], "lr": rate}, {"params": numbers, "lr": 3 * rate}]
+    filters = [p for p in net.parameters() if p.dim() > 1]
+    numbers = [p for p in net.parameters() if p.dim() <= 1]
+    groups = [{"params": filters, "lr": rate}, {"params": numbers, "lr": 3 * rate}]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
 
-    def spent(i: int) -> float:
-        return budget.spent(i, perf_counter() - start)
+    @torch.no_grad()
+    def clamp(*_: Any) -> None:
+        for beta in momenta:
+            beta.clamp_(max=1)
 
-    def factor(i: int) -> float:
-        return min(1, (i + 1) / 20) * (0.01 + 0.99 * (1 + math.cos(math.pi * spent(i))) / 2)
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    optimizer.register_step_post_hook(clamp)
 
     def losses(drawn: Batch) -> Tensor:
-        return layer_losses(net(drawn.y, return_layers=True, operator=drawn.A), drawn)
+        return layer_losses(outputs(drawn), drawn)
 
-    best, best_weights = math.inf, copy.deepcopy(net.state_dict())
-    bar = tqdm(range(budget.iterations), desc=title, unit="it", dynamic_ncols=True)
-    iterations, interrupted = 0, False
-    try:
-        for i in bar:
-            optimizer.zero_grad()
-            (losses(draw(batch, generator)) @ weights).backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            iterations = i + 1
-            done = spent(iterations) == 1
-            if iterations % CHECK_EVERY == 0 or done:
-                with torch.no_grad():
-                    loss = float(losses(check)[-1])
-                bar.set_postfix_str(f"{-10 / math.log(10) * loss:.2f} dB")
-                if loss < best:
-                    best, best_weights = loss, copy.deepcopy(net.state_dict())
-            if done:
-                break
-    except KeyboardInterrupt:
-        interrupted = True
-    bar.close()
-    net.load_state_dict(best_weights)
-    return Trained(iterations, interrupted)
+    def loss() -> Tensor:
+        found = losses(draw(batch, generator))
+        weights = fade ** torch.arange(len(found) - 1, -1, -1)
+        return found @ (weights / weights.sum())
+
+    return train_within(
+        budget, net, optimizer, loss, lambda: losses(check)[-1], title=title, check_every=CHECK_EVERY, clip=1.0,
+        shown=decibels,
+    )  # fmt: skip
