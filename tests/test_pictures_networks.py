@@ -13,7 +13,7 @@ from torch import Tensor
 
 lin = fu.operators
 SCHEMES = {"ProximalGradient": fu.schemes.ProximalGradient(), "FISTA": fu.schemes.FISTA()}
-SIZE = (9, 14)
+SIZE = (10, 14)  # of pictures: even, for wavelets
 
 
 class OneByOne(fu.prox.Proximal):
@@ -22,6 +22,12 @@ class OneByOne(fu.prox.Proximal):
     def __init__(self, prior: fu.prox.Proximal) -> None:
         super().__init__()
         self.prior, self.has_threshold = prior, prior.has_threshold
+
+    def initial_threshold(self, theta: float) -> float | Tensor:
+        return self.prior.initial_threshold(theta)
+
+    def at_iteration(self, k: int) -> fu.prox.Proximal:
+        return OneByOne(self.prior.at_iteration(k))
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         return self.prior.prox(z, theta)
@@ -63,6 +69,8 @@ PRIORS: dict[str, Callable[[], fu.prox.Proximal]] = {
     "Identity": fu.prox.Identity,
     "NonNegativeL1": fu.prox.NonNegativeL1,
     "Box": lambda: fu.prox.Box(-0.1, 0.4),
+    "WaveletL1": lambda: fu.prox.WaveletL1("db2", 1),
+    "WaveletL1 of one threshold": lambda: fu.prox.WaveletL1("haar", 1, "all", seed=1),
 }
 CASES = [
     (operator, prior, dtype)
@@ -174,6 +182,9 @@ def test_why_layers_run_one_by_one() -> None:
     )
     assert "the compiled layers do not learn the Blur" in reason(lin.Blur(random(3, 3), learn=True))
     assert "the operator Wavelet is not compiled" in reason(lin.Wavelet("haar", 1), data=random(2, 8, 8))
+    wavelet = fu.prox.WaveletL1("db2", 1)
+    with pytest.raises(ValueError, match="sides of pictures must be multiples of 2 for 1 levels, got"):
+        reason(prior=wavelet, data=random(2, 9, 14))
     assert "a side of 37 pixels has a prime factor above 31" in reason(data=random(2, 37, 8))
     with torch.no_grad():
         net = fu.nn.Unrolled(fista, lin.Blur(random(3, 3), learn=True), variation, 2, step=0.1)

@@ -1,0 +1,240 @@
+// The wavelet transform of one picture with periodic boundaries, W, and its adjoint.
+//
+// Along an axis, a level makes two halves of 2n pixels x, with a_j the low-pass filter and b_j the high-pass filter:
+//
+//   low[o] = sum_j a_j x[2o + j - q],   high[o] = sum_j b_j x[2o + j - q].
+//
+// The adjoint is x[2m + p - q] = sum_t a_(2t+p) low[m - t] + b_(2t+p) high[m - t], p = 0 or 1. The offset q is
+// taps / 2 - 1, and at the first level greater by the pixels that the grid is moved.
+//
+// All of these are pairs of sums over as many rows as there are taps: down the picture they are its rows, and along a
+// row they are shifted views of its even and odd pixels. A level takes a row of results after another, first down and
+// then along, so that all that lies between stays in the first cache. What a level leaves low in both directions, the
+// next level starts from.
+#pragma once
+#include "cpu/grid.h"
+#include "cpu/interleave.h"
+#include "fastunroll.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+template <class T> inline int64_t whole_vectors(int64_t size) { return (size + lanes<T> - 1) / lanes<T> * lanes<T>; }
+
+// `Many` vectors from value c on: first = sum_j a_j rows[j] and second = sum_j b_j rows[j], of filters (count, a and b,
+// lanes).
+template <int Many, class T>
+__attribute__((always_inline)) inline void block_of_sums(const T* filters, const T* const* rows, int64_t count,
+                                                         int64_t c, T* first, T* second) {
+  Vector<T> a[Many] = {}, b[Many] = {};
+  for (int64_t j = 0; j < count; ++j) {
+    const T* const from = rows[j] + c;
+    const Vector<T> of_a = load(filters + 2 * j * lanes<T>), of_b = load(filters + (2 * j + 1) * lanes<T>);
+#pragma GCC unroll 4
+    for (int i = 0; i < Many; ++i) {
+      const Vector<T> v = load(from + i * lanes<T>);
+      a[i] = multiply_add(of_a, v, a[i]);
+      b[i] = multiply_add(of_b, v, b[i]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < Many; ++i) {
+    store(first + c + i * lanes<T>, a[i]);
+    store(second + c + i * lanes<T>, b[i]);
+  }
+}
+
+template <class T>
+inline void two_sums(const T* filters, const T* const* rows, int64_t count, int64_t size, T* first, T* second) {
+  int64_t c = 0;
+  for (; c + 3 * lanes<T> < size; c += 4 * lanes<T>) block_of_sums<4>(filters, rows, count, c, first, second);
+  for (; c < size; c += lanes<T>) block_of_sums<1>(filters, rows, count, c, first, second);
+}
+
+// Details and approximations of a picture, which a team shares, and lines of a thread.
+template <class T> struct WaveletRoom {
+  T *details, *approximations, *lines;
+};
+
+template <class T> class Wavelet {
+ public:
+  // The values of memory that an object needs.
+  static int64_t filters_size(const PictureWavelet<T>& of) { return 4 * of.taps * lanes<T>; }
+
+  Wavelet(const PictureWavelet<T>& of, const Grid<T>& grid, bool is_complex, T* filters)
+      : of_(of), grid_(grid), values_(is_complex ? 2 : 1), analysis_(filters) {
+    synthesis_ = filters + 2 * of.taps * lanes<T>;
+    for (int64_t j = 0; j < of.taps; ++j) {
+      const int64_t t = j / 2 * 2;
+      const T a = of.low[j], b = (j % 2 ? -1 : 1) * of.low[of.taps - 1 - j];
+      store(filters + 2 * j * lanes<T>, broadcast(a));
+      store(filters + (2 * j + 1) * lanes<T>, broadcast(b));
+      store(synthesis_ + (2 * t + j % 2) * lanes<T>, broadcast(a));
+      store(synthesis_ + (2 * t + 2 + j % 2) * lanes<T>, broadcast(b));
+    }
+  }
+
+  int64_t levels() const { return of_.levels; }
+  int64_t rows(int64_t level) const { return grid_.rows >> level; }  // that a level starts from
+  int64_t details_size() const { return 3 * bands_before(levels()); }
+  int64_t approximations_size() const { return bands_before(levels()); }
+  int64_t lines_size() const { return line_count * line_size(); }
+
+  // Calls give(level, band, row, from, to, size) for each row of details: `from` has them, with zeros up to a whole
+  // vector, and `to` is their place. The bands of a level are high down the picture, along its rows, and in both
+  // directions.
+  template <class Give>
+  void analyse(Team team, int64_t layer, const T* picture, const WaveletRoom<T>& room, const Give& give) const {
+    const T* from = picture;
+    for (int64_t level = 0; level < levels(); ++level) {
+      T* const to = room.approximations + bands_before(level);
+      analyse_level(Band::of(team, rows(level + 1)), level, layer, from, to, room, give);
+      team.wait();
+      from = to;
+    }
+  }
+
+  // The picture of what analyse() has left.
+  void synthesise(Team team, int64_t layer, const WaveletRoom<T>& room, T* picture) const {
+    for (int64_t level = levels() - 1; level >= 0; --level) {
+      T* const to = level > 0 ? room.approximations + bands_before(level - 1) : picture;
+      synthesise_level(Band::of(team, rows(level + 1)), level, layer, room, to);
+      team.wait();
+    }
+  }
+
+ private:
+  static constexpr int line_count = 7;
+
+  int64_t width(int64_t level) const { return grid_.width >> level; }
+  int64_t stride(int64_t level) const { return whole_vectors<T>(width(level)); }
+  // The values of one band of each level before.
+  int64_t bands_before(int64_t level) const {
+    int64_t sum = 0;
+    for (int64_t l = 1; l <= level; ++l) sum += rows(l) * stride(l);
+    return sum;
+  }
+  T* details(const WaveletRoom<T>& room, int64_t level, int64_t row, int64_t band) const {
+    return room.details + 3 * bands_before(level) + (3 * row + band) * stride(level + 1);
+  }
+
+  // A line is a row with room on both sides for all that a sum reaches.
+  int64_t margin() const { return whole_vectors<T>((of_.taps + (int64_t(1) << levels())) * values_) + 2 * lanes<T>; }
+  int64_t line_size() const { return 2 * margin() + grid_.stride; }
+  T* line(const WaveletRoom<T>& room, int i) const { return room.lines + i * line_size() + margin(); }
+
+  struct Offset {
+    int64_t down, right;
+  };
+  Offset offset(int64_t level, int64_t layer) const {
+    const int64_t own = of_.taps / 2 - 1;
+    if (level > 0) return {own, own};
+    return {own + of_.moves[2 * layer], own + of_.moves[2 * layer + 1]};
+  }
+
+  // i modulo n, for i >= -reach.
+  static int64_t periodic(int64_t i, int64_t n) {
+    const int64_t rest = i % n;
+    return rest < 0 ? rest + n : rest;
+  }
+  // Continues a line periodically on both sides.
+  static void extend(T* line, int64_t size, int64_t before, int64_t after) {
+    if (size >= whole_vectors<T>(before > after ? before : after)) {
+      for (int64_t i = lanes<T>; i < before + lanes<T>; i += lanes<T>) store(line - i, load(line + size - i));
+      for (int64_t i = 0; i < after; i += lanes<T>) store(line + size + i, load(line + i));
+    } else {
+      for (int64_t i = 1; i <= before; ++i) line[-i] = line[size - i];
+      for (int64_t i = 0; i < after; ++i) line[size + i] = line[i];
+    }
+  }
+  static void clear_tail(T* row, int64_t size) {
+    for (int64_t i = size; i < whole_vectors<T>(size); ++i) row[i] = 0;
+  }
+
+  // `size` values of even and of odd pixels, from those of a line.
+  template <int Values> static void split(const T* line, int64_t size, T* even, T* odd) {
+    for (int64_t c = 0; c < size; c += lanes<T>) {
+      const Vector<T> a = load(line + 2 * c), b = load(line + 2 * c + lanes<T>);
+      store(even + c, every_second<T, Values, false>(a, b));
+      store(odd + c, every_second<T, Values, true>(a, b));
+    }
+  }
+  // A row of `size` values, and zeros up to a whole vector.
+  template <int Values> static void join(const T* even, const T* odd, int64_t size, T* row) {
+    for (int64_t c = 0; 2 * c < size; c += lanes<T>) {
+      const Vector<T> a = load(even + c), b = load(odd + c);
+      store(row + 2 * c, alternating<T, Values, false>(a, b));
+      if (2 * c + lanes<T> < size) store(row + 2 * c + lanes<T>, alternating<T, Values, true>(a, b));
+    }
+    clear_tail(row, size);
+  }
+
+  template <class Give>
+  void analyse_level(Band band, int64_t level, int64_t layer, const T* from, T* to, const WaveletRoom<T>& room,
+                     const Give& give) const {
+    const int64_t taps = of_.taps, size = width(level), half = size / 2, above = rows(level),
+                  stride_above = stride(level), pairs = half + (taps / 2 - 1) * values_;
+    const Offset q = offset(level, layer);
+    T *const both[2] = {line(room, 0), line(room, 1)}, *const even = line(room, 2), *const odd = line(room, 3);
+    T* const high[3] = {line(room, 4), line(room, 5), line(room, 6)};
+    const T* sources[most_taps];
+    for (int64_t row = band.first; row < band.last; ++row) {
+      for (int64_t j = 0, i = periodic(2 * row - q.down, above); j < taps; ++j, i = i + 1 < above ? i + 1 : 0)
+        sources[j] = from + i * stride_above;
+      two_sums(analysis_, sources, taps, size, both[0], both[1]);
+      T* const results[2][2] = {{to + row * stride(level + 1), high[1]}, {high[0], high[2]}};
+      for (int i = 0; i < 2; ++i) {
+        extend(both[i], size, q.right * values_, taps * values_);
+        const T* const start = both[i] - q.right * values_;
+        values_ == 1 ? split<1>(start, pairs, even, odd) : split<2>(start, pairs, even, odd);
+        for (int64_t t = 0; t < taps; t += 2) {
+          sources[t] = even + t / 2 * values_;
+          sources[t + 1] = odd + t / 2 * values_;
+        }
+        two_sums(analysis_, sources, taps, half, results[i][0], results[i][1]);
+      }
+      for (int i = 0; i < 3; ++i) {
+        clear_tail(high[i], half);
+        give(level, i, row, high[i], details(room, level, row, i), half);
+      }
+    }
+  }
+
+  void synthesise_level(Band band, int64_t level, int64_t layer, const WaveletRoom<T>& room, T* to) const {
+    const int64_t taps = of_.taps, size = width(level), half = size / 2, below = rows(level + 1),
+                  stride_below = stride(level + 1), reach = (taps / 2 - 1) * values_;
+    const Offset q = offset(level, layer);
+    const int64_t start = q.right / 2 * values_, odd_first = q.right % 2 * values_;
+    const T* const low = room.approximations + bands_before(level);
+    T* const lines[2][2] = {{line(room, 0), line(room, 1)}, {line(room, 2), line(room, 3)}};  // by p; low and high
+    T *const even = line(room, 4), *const odd = line(room, 5);
+    const T* sources[most_taps];
+    const auto down = [&](int64_t row, int side, const auto& first, const auto& second) {
+      for (int64_t t = 0, i = row; t < taps; t += 2, i = i > 0 ? i - 1 : below - 1) {
+        sources[t] = first(i);
+        sources[t + 1] = second(i);
+      }
+      two_sums(synthesis_, sources, taps, half, lines[0][side], lines[1][side]);
+    };
+    const auto band_row = [&](int64_t of) { return [=](int64_t i) { return details(room, level, i, of); }; };
+    for (int64_t row = band.first; row < band.last; ++row) {
+      down(row, 0, [&](int64_t i) { return low + i * stride_below; }, band_row(0));
+      down(row, 1, band_row(1), band_row(2));
+      for (int p = 0; p < 2; ++p) {
+        for (int side = 0; side < 2; ++side) extend(lines[p][side], half, reach, start + odd_first);
+        for (int64_t t = 0; t < taps; t += 2)
+          for (int side = 0; side < 2; ++side) sources[t + side] = lines[p][side] + start - t / 2 * values_;
+        two_sums(synthesis_, sources, taps, half + odd_first, even, odd);
+        T* const at = to + periodic(2 * row + p - q.down, rows(level)) * stride(level);
+        const T *const first = odd_first ? odd : even, *const second = odd_first ? even + odd_first : odd;
+        values_ == 1 ? join<1>(first, second, size, at) : join<2>(first, second, size, at);
+      }
+    }
+  }
+
+  PictureWavelet<T> of_;
+  Grid<T> grid_;
+  int64_t values_;  // of a pixel
+  T *analysis_, *synthesis_;
+};
+
+}  // namespace fastunroll::FASTUNROLL_SET
