@@ -6,12 +6,15 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
-// |z| of complex numbers, in both lanes of a pair, without overflow.
-template <class T> inline Vector<T> pair_moduli(Vector<T> z) {
-  const Vector<T> a = magnitude<T>(z), b = swap_pairs<T>(a);
+// |re + i im|, without overflow.
+template <class T> inline Vector<T> moduli(Vector<T> re, Vector<T> im) {
+  const Vector<T> a = magnitude<T>(re), b = magnitude<T>(im);
   const Vector<T> big = a > b ? a : b, small = a > b ? b : a, ratio = small / big;
   return big > 0 ? big * square_root(multiply_add(ratio, ratio, broadcast(T(1)))) : big + small;
 }
+
+// |z| of complex numbers, in both lanes of a pair.
+template <class T> inline Vector<T> pair_moduli(Vector<T> z) { return moduli<T>(z, swap_pairs<T>(z)); }
 
 // S_theta(z) = z max(1 - theta / |z|, 0)
 template <class T> inline Vector<T> shrink_pairs(Vector<T> z, Vector<T> theta) {

@@ -31,7 +31,7 @@ __attribute__((always_inline)) inline void block_of_sums(const T* filters, const
     const Vector<T> of_a = load(filters + 2 * j * lanes<T>), of_b = load(filters + (2 * j + 1) * lanes<T>);
 #pragma GCC unroll 4
     for (int i = 0; i < Many; ++i) {
-      const Vector<T> v = load(from + i * lanes<T>);
+      const Vector<T> v = in_register<T>(load(from + i * lanes<T>));
       a[i] = multiply_add(of_a, v, a[i]);
       b[i] = multiply_add(of_b, v, b[i]);
     }
