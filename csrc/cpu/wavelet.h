@@ -20,11 +20,10 @@ namespace fastunroll::FASTUNROLL_SET {
 
 template <class T> inline int64_t whole_vectors(int64_t size) { return (size + lanes<T> - 1) / lanes<T> * lanes<T>; }
 
-// `Many` vectors from value c on: first = sum_j a_j rows[j] and second = sum_j b_j rows[j], of filters (count, a and b,
-// lanes).
-template <int Many, class T>
+// `Many` vectors from value c on: a = sum_j a_j rows[j] and b = sum_j b_j rows[j], of filters (count, a and b, lanes).
+template <int Many, class T, class Put>
 __attribute__((always_inline)) inline void block_of_sums(const T* filters, const T* const* rows, int64_t count,
-                                                         int64_t c, T* first, T* second) {
+                                                         int64_t c, const Put& put) {
   Vector<T> a[Many] = {}, b[Many] = {};
   for (int64_t j = 0; j < count; ++j) {
     const T* const from = rows[j] + c;
@@ -37,18 +36,61 @@ __attribute__((always_inline)) inline void block_of_sums(const T* filters, const
     }
   }
 #pragma GCC unroll 4
-  for (int i = 0; i < Many; ++i) {
-    store(first + c + i * lanes<T>, a[i]);
-    store(second + c + i * lanes<T>, b[i]);
-  }
+  for (int i = 0; i < Many; i += 2) put(c + i * lanes<T>, a + i, b + i);
 }
 
-template <class T>
-inline void two_sums(const T* filters, const T* const* rows, int64_t count, int64_t size, T* first, T* second) {
+// Calls put(c, a, b) for each two vectors of `size` values, of which the last may lie behind the end.
+template <class T, class Put>
+inline void two_sums(const T* filters, const T* const* rows, int64_t count, int64_t size, const Put& put) {
   int64_t c = 0;
-  for (; c + 3 * lanes<T> < size; c += 4 * lanes<T>) block_of_sums<4>(filters, rows, count, c, first, second);
-  for (; c < size; c += lanes<T>) block_of_sums<1>(filters, rows, count, c, first, second);
+  for (; c + 2 * lanes<T> < size; c += 4 * lanes<T>) block_of_sums<4>(filters, rows, count, c, put);
+  for (; c < size; c += 2 * lanes<T>) block_of_sums<2>(filters, rows, count, c, put);
 }
+
+// Each of the two sums becomes a row of `size` values.
+template <class T> struct PutRows {
+  T *first, *second;
+  int64_t size;
+  __attribute__((always_inline)) void operator()(int64_t c, const Vector<T>* a, const Vector<T>* b) const {
+    store(first + c, a[0]);
+    store(second + c, b[0]);
+    if (c + lanes<T> >= size) return;
+    store(first + c + lanes<T>, a[1]);
+    store(second + c + lanes<T>, b[1]);
+  }
+};
+
+// Each of the two sums becomes the line of its even pixels and that of its odd pixels.
+template <class T, int Values> struct PutApart {
+  T* lines[2][2];
+  __attribute__((always_inline)) void operator()(int64_t c, const Vector<T>* a, const Vector<T>* b) const {
+    store(lines[0][0] + c / 2, every_second<T, Values, false>(a[0], a[1]));
+    store(lines[0][1] + c / 2, every_second<T, Values, true>(a[0], a[1]));
+    store(lines[1][0] + c / 2, every_second<T, Values, false>(b[0], b[1]));
+    store(lines[1][1] + c / 2, every_second<T, Values, true>(b[0], b[1]));
+  }
+};
+
+// The pixels of both sums in turn become a row of `size` values, from its value `start` on and periodically.
+template <class T, int Values> struct PutTogether {
+  T* row;
+  int64_t size, start;
+  __attribute__((always_inline)) void operator()(int64_t c, const Vector<T>* a, const Vector<T>* b) const {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const int64_t at = start + 2 * (c + i * lanes<T>);
+      put(at, alternating<T, Values, false>(a[i], b[i]));
+      put(at + lanes<T>, alternating<T, Values, true>(a[i], b[i]));
+    }
+  }
+  __attribute__((always_inline)) void put(int64_t at, Vector<T> v) const {
+    if (at + lanes<T> <= size) return store(row + at, v);
+    T values[lanes<T>];
+    store(values, v);
+    for (int64_t i = 0; i < lanes<T> && at + i < size + start; ++i)
+      row[at + i < size ? at + i : at + i - size] = values[i];
+  }
+};
 
 // Details and approximations of a picture, which a team shares, and lines of a thread.
 template <class T> struct WaveletRoom {
@@ -61,7 +103,7 @@ template <class T> class Wavelet {
   static int64_t filters_size(const PictureWavelet<T>& of) { return 4 * of.taps * lanes<T>; }
 
   Wavelet(const PictureWavelet<T>& of, const Grid<T>& grid, bool is_complex, T* filters)
-      : of_(of), grid_(grid), values_(is_complex ? 2 : 1), analysis_(filters) {
+      : of_(of), grid_(grid), is_complex_(is_complex), analysis_(filters) {
     synthesis_ = filters + 2 * of.taps * lanes<T>;
     for (int64_t j = 0; j < of.taps; ++j) {
       const int64_t t = j / 2 * 2;
@@ -75,8 +117,9 @@ template <class T> class Wavelet {
 
   int64_t levels() const { return of_.levels; }
   int64_t rows(int64_t level) const { return grid_.rows >> level; }  // that a level starts from
-  int64_t details_size() const { return 3 * bands_before(levels()); }
-  int64_t approximations_size() const { return bands_before(levels()); }
+  // With room for a vector behind the end, which sums may read.
+  int64_t details_size() const { return levels() ? 3 * bands_before(levels()) + lanes<T> : 0; }
+  int64_t approximations_size() const { return levels() ? bands_before(levels()) + lanes<T> : 0; }
   int64_t lines_size() const { return line_count * line_size(); }
 
   // Calls give(level, band, row, from, to, size) for each row of details: `from` has them, with zeros up to a whole
@@ -87,7 +130,9 @@ template <class T> class Wavelet {
     const T* from = picture;
     for (int64_t level = 0; level < levels(); ++level) {
       T* const to = room.approximations + bands_before(level);
-      analyse_level(Band::of(team, rows(level + 1)), level, layer, from, to, room, give);
+      const Band band = Band::of(team, rows(level + 1));
+      is_complex_ ? analyse_level<2>(band, level, layer, from, to, room, give)
+                  : analyse_level<1>(band, level, layer, from, to, room, give);
       team.wait();
       from = to;
     }
@@ -97,7 +142,9 @@ template <class T> class Wavelet {
   void synthesise(Team team, int64_t layer, const WaveletRoom<T>& room, T* picture) const {
     for (int64_t level = levels() - 1; level >= 0; --level) {
       T* const to = level > 0 ? room.approximations + bands_before(level - 1) : picture;
-      synthesise_level(Band::of(team, rows(level + 1)), level, layer, room, to);
+      const Band band = Band::of(team, rows(level + 1));
+      is_complex_ ? synthesise_level<2>(band, level, layer, room, to)
+                  : synthesise_level<1>(band, level, layer, room, to);
       team.wait();
     }
   }
@@ -118,7 +165,9 @@ template <class T> class Wavelet {
   }
 
   // A line is a row with room on both sides for all that a sum reaches.
-  int64_t margin() const { return whole_vectors<T>((of_.taps + (int64_t(1) << levels())) * values_) + 2 * lanes<T>; }
+  int64_t margin() const {
+    return whole_vectors<T>((of_.taps + (int64_t(1) << levels())) * (is_complex_ ? 2 : 1)) + 2 * lanes<T>;
+  }
   int64_t line_size() const { return 2 * margin() + grid_.stride; }
   T* line(const WaveletRoom<T>& room, int i) const { return room.lines + i * line_size() + margin(); }
 
@@ -150,47 +199,37 @@ template <class T> class Wavelet {
     for (int64_t i = size; i < whole_vectors<T>(size); ++i) row[i] = 0;
   }
 
-  // `size` values of even and of odd pixels, from those of a line.
-  template <int Values> static void split(const T* line, int64_t size, T* even, T* odd) {
-    for (int64_t c = 0; c < size; c += lanes<T>) {
-      const Vector<T> a = load(line + 2 * c), b = load(line + 2 * c + lanes<T>);
-      store(even + c, every_second<T, Values, false>(a, b));
-      store(odd + c, every_second<T, Values, true>(a, b));
-    }
-  }
-  // A row of `size` values, and zeros up to a whole vector.
-  template <int Values> static void join(const T* even, const T* odd, int64_t size, T* row) {
-    for (int64_t c = 0; 2 * c < size; c += lanes<T>) {
-      const Vector<T> a = load(even + c), b = load(odd + c);
-      store(row + 2 * c, alternating<T, Values, false>(a, b));
-      if (2 * c + lanes<T> < size) store(row + 2 * c + lanes<T>, alternating<T, Values, true>(a, b));
-    }
-    clear_tail(row, size);
+  // The line of even or of odd pixels that has a pixel, and the place of the pixel there.
+  struct Place {
+    int64_t odd, at;
+  };
+  static Place place(int64_t pixel) {
+    const int64_t odd = pixel & 1;
+    return {odd, (pixel - odd) / 2};
   }
 
-  template <class Give>
+  template <int Values, class Give>
   void analyse_level(Band band, int64_t level, int64_t layer, const T* from, T* to, const WaveletRoom<T>& room,
                      const Give& give) const {
     const int64_t taps = of_.taps, size = width(level), half = size / 2, above = rows(level),
-                  stride_above = stride(level), pairs = half + (taps / 2 - 1) * values_;
+                  stride_above = stride(level), stride_below = stride(level + 1);
     const Offset q = offset(level, layer);
-    T *const both[2] = {line(room, 0), line(room, 1)}, *const even = line(room, 2), *const odd = line(room, 3);
+    const int64_t before = (q.right + 1) / 2 * Values, after = (taps / 2) * Values;
+    const PutApart<T, Values> apart{{{line(room, 0), line(room, 1)}, {line(room, 2), line(room, 3)}}};
     T* const high[3] = {line(room, 4), line(room, 5), line(room, 6)};
     const T* sources[most_taps];
     for (int64_t row = band.first; row < band.last; ++row) {
       for (int64_t j = 0, i = periodic(2 * row - q.down, above); j < taps; ++j, i = i + 1 < above ? i + 1 : 0)
         sources[j] = from + i * stride_above;
-      two_sums(analysis_, sources, taps, size, both[0], both[1]);
-      T* const results[2][2] = {{to + row * stride(level + 1), high[1]}, {high[0], high[2]}};
+      two_sums(analysis_, sources, taps, size, apart);
+      const PutRows<T> results[2] = {{to + row * stride_below, high[1], half}, {high[0], high[2], half}};
       for (int i = 0; i < 2; ++i) {
-        extend(both[i], size, q.right * values_, taps * values_);
-        const T* const start = both[i] - q.right * values_;
-        values_ == 1 ? split<1>(start, pairs, even, odd) : split<2>(start, pairs, even, odd);
-        for (int64_t t = 0; t < taps; t += 2) {
-          sources[t] = even + t / 2 * values_;
-          sources[t + 1] = odd + t / 2 * values_;
+        for (T* of_pixels : apart.lines[i]) extend(of_pixels, half, before, after);
+        for (int64_t j = 0; j < taps; ++j) {
+          const Place of_tap = place(j - q.right);
+          sources[j] = apart.lines[i][of_tap.odd] + of_tap.at * Values;
         }
-        two_sums(analysis_, sources, taps, half, results[i][0], results[i][1]);
+        two_sums(analysis_, sources, taps, half, results[i]);
       }
       for (int i = 0; i < 3; ++i) {
         clear_tail(high[i], half);
@@ -199,41 +238,42 @@ template <class T> class Wavelet {
     }
   }
 
+  template <int Values>
   void synthesise_level(Band band, int64_t level, int64_t layer, const WaveletRoom<T>& room, T* to) const {
     const int64_t taps = of_.taps, size = width(level), half = size / 2, below = rows(level + 1),
-                  stride_below = stride(level + 1), reach = (taps / 2 - 1) * values_;
+                  stride_below = stride(level + 1);
     const Offset q = offset(level, layer);
-    const int64_t start = q.right / 2 * values_, odd_first = q.right % 2 * values_;
+    const int64_t first = (q.right + 1) / 2, start = (q.right & 1) * Values;  // 2 first - q = 0 or 1 pixels
+    const int64_t before = (taps / 2 > first ? taps / 2 - first : 0) * Values, after = first * Values;
     const T* const low = room.approximations + bands_before(level);
     T* const lines[2][2] = {{line(room, 0), line(room, 1)}, {line(room, 2), line(room, 3)}};  // by p; low and high
-    T *const even = line(room, 4), *const odd = line(room, 5);
     const T* sources[most_taps];
-    const auto down = [&](int64_t row, int side, const auto& first, const auto& second) {
+    const auto down = [&](int64_t row, int side, const auto& of_low, const auto& of_high) {
       for (int64_t t = 0, i = row; t < taps; t += 2, i = i > 0 ? i - 1 : below - 1) {
-        sources[t] = first(i);
-        sources[t + 1] = second(i);
+        sources[t] = of_low(i);
+        sources[t + 1] = of_high(i);
       }
-      two_sums(synthesis_, sources, taps, half, lines[0][side], lines[1][side]);
+      two_sums(synthesis_, sources, taps, half, PutRows<T>{lines[0][side], lines[1][side], half});
     };
-    const auto band_row = [&](int64_t of) { return [=](int64_t i) { return details(room, level, i, of); }; };
+    const T* const bands = details(room, level, 0, 0);
+    const auto of_band = [=](int64_t band) { return [=](int64_t i) { return bands + (3 * i + band) * stride_below; }; };
     for (int64_t row = band.first; row < band.last; ++row) {
-      down(row, 0, [&](int64_t i) { return low + i * stride_below; }, band_row(0));
-      down(row, 1, band_row(1), band_row(2));
+      down(row, 0, [=](int64_t i) { return low + i * stride_below; }, of_band(0));
+      down(row, 1, of_band(1), of_band(2));
       for (int p = 0; p < 2; ++p) {
-        for (int side = 0; side < 2; ++side) extend(lines[p][side], half, reach, start + odd_first);
+        for (T* of_side : lines[p]) extend(of_side, half, before, after);
         for (int64_t t = 0; t < taps; t += 2)
-          for (int side = 0; side < 2; ++side) sources[t + side] = lines[p][side] + start - t / 2 * values_;
-        two_sums(synthesis_, sources, taps, half + odd_first, even, odd);
+          for (int side = 0; side < 2; ++side) sources[t + side] = lines[p][side] + (first - t / 2) * Values;
         T* const at = to + periodic(2 * row + p - q.down, rows(level)) * stride(level);
-        const T *const first = odd_first ? odd : even, *const second = odd_first ? even + odd_first : odd;
-        values_ == 1 ? join<1>(first, second, size, at) : join<2>(first, second, size, at);
+        two_sums(synthesis_, sources, taps, half, PutTogether<T, Values>{at, size, start});
+        clear_tail(at, size);
       }
     }
   }
 
   PictureWavelet<T> of_;
   Grid<T> grid_;
-  int64_t values_;  // of a pixel
+  bool is_complex_;
   T *analysis_, *synthesis_;
 };
 
