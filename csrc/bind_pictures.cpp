@@ -71,7 +71,8 @@ bool with_layers(bool is_double, const PackedSpectrum* packed, const py::kwargs&
 bool forward(bool is_double, const PackedSpectrum* packed, const py::kwargs& given) {
   return with_layers(is_double, packed, given, [](const auto& layers, const Fields& fields, auto zero) {
     using T = decltype(zero);
-    const PictureForward<T> p{layers, fields.number<int64_t>("kept"), fields.array<T>("x")};
+    const PictureForward<T> p{layers, fields.number<int64_t>("kept"), fields.array<T>("x"),
+                              fields.array<const T>("before")};
     return [p] { picture_forward(p); };
   });
 }

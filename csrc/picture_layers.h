@@ -54,7 +54,8 @@ template <class T> struct PictureLayers {
 template <class T> struct PictureForward {
   PictureLayers<T> of;
   int64_t kept;
-  T* x;  // (kept, batch, rows, columns): the last layers
+  T* x;             // (kept, batch, rows, columns): the last layers
+  const T* before;  // the iterate before x0, as z, or null for x0 itself
 };
 
 // The gradients, from those of the layers that Forward keeps. The layers of a picture are computed again. The gradients

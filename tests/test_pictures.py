@@ -210,6 +210,28 @@ def test_what_is_not_finite_stays_in_its_picture(normal: str, prior: str, where:
         assert torch.equal(a[::2], b[::2])
 
 
+@pytest.mark.parametrize(("normal", "prior"), CASES)
+def test_layers_go_on_from_two_iterates(normal: str, prior: str) -> None:
+    whole = layers(normal, prior, (2, 5, 6), 5)
+    first, then = (
+        whole._replace(
+            **{
+                name: None if t is None else t[part]
+                for name in ("step", "theta", "beta")
+                for t in [getattr(whole, name)]
+            },
+            moves=whole.moves[2 * part.start : 2 * part.stop],
+        )
+        for part in (slice(0, 3), slice(3, 5))
+    )
+    before, x0 = ops.picture_layers(first, 2)
+    wanted = ops.picture_layers(whole)
+    found = ops.picture_layers(then._replace(x0=x0, before=before))
+    assert torch.equal(found, wanted)
+    learned = then._replace(x0=x0, before=before, step=then.step.clone().requires_grad_())
+    torch.testing.assert_close(ops.picture_layers(learned), wanted, rtol=1e-11, atol=1e-12)
+
+
 def test_strides_and_postponed_signs() -> None:
     p = layers("coils", "total_variation", (4, 9, 13))
     moved = p._replace(

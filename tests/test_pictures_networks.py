@@ -9,6 +9,7 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
+from fastunroll import ops
 from torch import Tensor
 
 lin = fu.operators
@@ -115,6 +116,66 @@ def test_values_and_gradients(scheme: str, operator: str, prior: str, dtype: tor
             for a, b in zip(*measured, strict=True):
                 scale = max(1.0, float(b.detach().abs().max()))
                 torch.testing.assert_close(a, b, rtol=0, atol=tolerance * scale)
+
+
+@pytest.fixture
+def native_iterations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of iterations of the native calls that solvers make."""
+    counts: list[int] = []
+    native = ops.picture_layers
+
+    def counted(p: ops.PictureLayers, kept: int = 1) -> Tensor:
+        counts.append(len(p.step))
+        return native(p, kept)
+
+    monkeypatch.setattr(ops, "picture_layers", counted)
+    return counts
+
+
+@pytest.mark.parametrize("solver", [fu.solvers.ista, fu.solvers.fista])
+@pytest.mark.parametrize(("operator", "prior", "dtype"), [case for case in CASES if "each sample" not in case[0]])
+def test_solvers(
+    operator: str, prior: str, dtype: torch.dtype, solver: Callable[..., Tensor], native_iterations: list[int]
+) -> None:
+    A = OPERATORS[operator][0](dtype.to_real())
+    y = A(random(3, *SIZE, dtype=dtype, seed=1))
+    tolerance = 1e-9 if dtype.to_real() == torch.float64 else 5e-5
+    start = A.adjoint(y)
+    measured: list[list[Tensor]] = []
+    for prox in (PRIORS[prior](), OneByOne(PRIORS[prior]())):
+        seen: list[Tensor] = []
+        solver(A, y, 0.05, prox=prox, iterations=13, x0=start, step=0.3, callback=lambda k, x, to=seen: to.append(x))
+        measured.append([*seen, solver(A, y, 0.05, prox=prox, iterations=11, step=0.3)])
+        assert native_iterations == [10, 3, 11]
+    for a, b in zip(*measured, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("solver", [fu.solvers.ista, fu.solvers.fista])
+def test_pictures_stop_one_by_one(solver: Callable[..., Tensor], native_iterations: list[int]) -> None:
+    A = OPERATORS["Blur"][0](torch.float64)
+    y = A(random(3, *SIZE)) * torch.tensor([1.0, 1e-6, 1.0])[:, None, None]
+    results = []
+    for prior in (fu.prox.WaveletL1("haar", 1, shift=False), OneByOne(fu.prox.WaveletL1("haar", 1, shift=False))):
+        history = fu.solvers.History()
+        x = solver(A, y, 0.3, prox=prior, iterations=400, tol=1e-4, history=history)
+        results.append((x, history.samples.iterations, history.samples.gap))  # type: ignore[union-attr]
+    (x, iterations, gap), (wanted, wanted_iterations, wanted_gap) = results
+    assert native_iterations
+    assert torch.equal(iterations, wanted_iterations)
+    assert iterations[1] < iterations[0]
+    torch.testing.assert_close(x, wanted, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(gap, wanted_gap, rtol=1e-6, atol=1e-12)
+    assert solver(A, y[:0], 0.3, prox=fu.prox.WaveletL1("haar", 1)).shape == (0, *SIZE)
+
+
+def test_solvers_with_gradients_run_in_pytorch(native_iterations: list[int]) -> None:
+    A = OPERATORS["Mask"][0](torch.float64)
+    y = A(random(2, *SIZE)).requires_grad_()
+    x = fu.solvers.fista(A, y, 0.1, prox=fu.prox.WaveletL1("haar", 1), iterations=4)
+    assert native_iterations == []
+    x.square().sum().backward()
+    assert y.grad is not None
 
 
 @pytest.mark.parametrize("operator", ["Fourier", "Mask", "Blur", "MultiCoilFourier"])

@@ -104,8 +104,8 @@ template <class T> struct Layers {
     room.team.wait();
     return __atomic_load_n(room.is_stopped, __ATOMIC_RELAXED);
   }
-  void start(int64_t number, const Room<T>& room, T* x) const {
-    grid.copy_in(band(room), p.x0 ? p.x0 + number * values() : nullptr, x);
+  void start(const T* from, int64_t number, const Room<T>& room, T* x) const {
+    grid.copy_in(band(room), from ? from + number * values() : nullptr, x);
     room.team.wait();
   }
   Ahead<T> ahead_of(int64_t k, const T* x, const T* before) const {
@@ -161,10 +161,11 @@ template <class T> struct Layers {
 template <class T>
 void forward_picture(const PictureForward<T>& p, const Layers<T>& of, const Room<T>& room, int64_t i) {
   T *x = of.picture(room, 0), *other = of.picture(room, 1), *const u = of.picture(room, 2);
-  of.start(i, room, x);
+  of.start(p.of.x0, i, room, x);
+  if (p.before) of.start(p.before, i, room, other);
   for (int64_t k = 0; k < p.of.layers; ++k) {
     if (of.stops(room)) return;
-    of.layer(k, i, room, x, k > 0 ? other : x, u, other);
+    of.layer(k, i, room, x, k > 0 || p.before ? other : x, u, other);
     T* const before = x;
     x = other, other = before;
     const int64_t place = k - (p.of.layers - p.kept);
@@ -183,7 +184,7 @@ void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Ro
   const auto x = [&](int64_t k) { return of.picture(room, 3 + (k > 0 ? k : 0)); };  // that layer k starts from
   const int64_t thresholds = p.of.prox.thresholds;
   const bool writes = room.team.rank == 0;  // the gradients of numbers
-  of.start(i, room, x(0));
+  of.start(p.of.x0, i, room, x(0));
   for (int64_t k = 0; k < layers - of.prox_needs_input(); ++k) {
     if (of.stops(room)) return;
     of.layer(k, i, room, x(k), x(k - 1), u, x(k + 1));

@@ -67,7 +67,7 @@ template <class T> struct Problem {
 
   Array<T> found(int threads) {
     Array<T> x(weights.size());
-    picture_forward<T>({layers(threads), kept, x.data()});
+    picture_forward<T>({layers(threads), kept, x.data(), nullptr});
     return x;
   }
   double loss() {

@@ -75,13 +75,20 @@ def run(net: Layers, y: Tensor, x0: Tensor | None, kept: int) -> Tensor | None:
         return None
     with own_precision(y):
         z = A.adjoint(y)
-        start = None if x0 is None else A.samples(x0)
-        if isinstance(net.prox, WaveletL1):
-            net.prox.wavelet.samples(z)  # raises if the sides do not fit
-        step, theta, beta = _numbers(net, z)
-        normal = A.normal_parts(z)
-        p = ops.PictureLayers(z, start, normal.h, normal.maps, step, theta, beta, normal.normal, **_prior(net))
+        p = arguments(net, z, None if x0 is None else A.samples(x0))
         return ops.picture_layers(p, kept) if ops.fits_pictures(p) or z.numel() == 0 else None
+
+
+def arguments(
+    net: Layers, z: Tensor, x0: Tensor | None, before: Tensor | None = None, first: int = 0
+) -> ops.PictureLayers:
+    """The layers as the kernels take them, from z = Aᴴy on, as layers ``first``, ``first`` + 1, … of the prior."""
+    if isinstance(net.prox, WaveletL1):
+        net.prox.wavelet.samples(z)  # raises if the sides do not fit
+    step, theta, beta = _numbers(net, z)
+    normal = net.first[0].normal_parts(z)
+    of_prior = _prior(net, first)
+    return ops.PictureLayers(z, x0, normal.h, normal.maps, step, theta, beta, normal.normal, before=before, **of_prior)
 
 
 def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -101,11 +108,11 @@ def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | No
     )
 
 
-def _prior(net: Layers) -> dict[str, Any]:
+def _prior(net: Layers, first: int) -> dict[str, Any]:
     """The proximal operator as the kernels know it."""
     prox, of_wavelet = net.prox, {}
     if isinstance(prox, WaveletL1):
-        moves = [pixels for k in range(net.count) for pixels in prox.move(k)]
+        moves = [pixels for k in range(first, first + net.count) for pixels in prox.move(k)]
         of_wavelet = {"low_pass": prox.wavelet.low_pass, "levels": prox.levels, "moves": moves}
     return {
         "prior": _PRIORS[type(prox)],

@@ -35,11 +35,12 @@ class PictureLayers(NamedTuple):
     low_pass: Sequence[float] = ()
     levels: int = 0
     moves: Sequence[int] = ()
+    before: Tensor | None = None
 
     @property
     def tensors(self) -> list[Tensor]:
         """The tensors that are given."""
-        every = self.z, self.x0, self.h, self.maps, self.step, self.theta, self.beta
+        every = self.z, self.x0, self.h, self.maps, self.step, self.theta, self.beta, self.before
         return [t for t in every if t is not None]
 
     def call(self, function: Any, kept: int, **others: Tensor | None) -> None:
@@ -80,7 +81,7 @@ class PictureLayers(NamedTuple):
 def forward(p: PictureLayers, kept: int) -> Tensor:
     """The last ``kept`` layers, (kept, ..., H, W)."""
     (x,) = empty([(kept, *p.z.shape)], p.z.dtype)
-    p.call(_fastunroll.picture_forward, kept, x=x)
+    p.call(_fastunroll.picture_forward, kept, x=x, before=None if p.before is None else resolved(p.before))
     return x
 
 
