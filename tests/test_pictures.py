@@ -215,11 +215,9 @@ def test_layers_go_on_from_two_iterates(normal: str, prior: str) -> None:
     whole = layers(normal, prior, (2, 5, 6), 5)
     first, then = (
         whole._replace(
-            **{
-                name: None if t is None else t[part]
-                for name in ("step", "theta", "beta")
-                for t in [getattr(whole, name)]
-            },
+            step=whole.step[part],
+            theta=None if whole.theta is None else whole.theta[part],
+            beta=None if whole.beta is None else whole.beta[part],
             moves=whole.moves[2 * part.start : 2 * part.stop],
         )
         for part in (slice(0, 3), slice(3, 5))
