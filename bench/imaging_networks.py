@@ -93,7 +93,7 @@ class Wavelet:
         if not self.is_complex:
             return soft_threshold(0, c, theta)
         size = torch.linalg.vector_norm(c.unflatten(0, (2, -1)), dim=0)
-        return c * (torch.relu(size - theta) / size.clamp(min=1e-12)).repeat(2, 1, 1, 1)
+        return c * (torch.relu(size - theta) / size.clamp(min=1e-12)).repeat(2, *[1] * (c.dim() - 1))
 
     def __call__(self, k: int, z: Tensor, theta: Tensor) -> Tensor:
         down, right = self.prior.move(k)
@@ -103,6 +103,47 @@ class Wavelet:
         x = self.level(parts[:, None], theta)[:, 0]
         x = torch.complex(*x.chunk(2)) if self.is_complex else x
         return x.roll((-down, -right), (-2, -1))
+
+
+class WaveletByMatrices(Wavelet):
+    """The same by products of each level's matrix with the rows and the columns of pictures."""
+
+    def __init__(self, prior: fu.prox.WaveletL1) -> None:
+        super().__init__(prior)
+        coarse = [self.matrix(SIDE >> level) for level in range(1, LEVELS)]
+        # Those of the first level move with the grid of a layer.
+        self.matrices = [
+            [(fine.roll(-down, 1), fine.roll(-right, 1)), *((A, A) for A in coarse)]
+            for fine in [self.matrix(SIDE)]
+            for down, right in map(prior.move, range(LAYERS))
+        ]
+
+    def matrix(self, n: int) -> Tensor:
+        """One level along one axis, (n, n): the low-pass half, then the high-pass half."""
+        low = torch.tensor(self.prior.wavelet.low_pass)
+        high = low.flip(0) * torch.tensor([1.0, -1.0]).repeat(len(low) // 2)
+        A, pairs = torch.zeros(2, n // 2, n), torch.arange(n // 2)
+        for j in range(len(low)):
+            for half, tap in ((0, low[j]), (1, high[j])):
+                A[half, pairs, (2 * pairs + j - self.border) % n] += tap
+        return A.flatten(0, 1)
+
+    def levels(self, x: Tensor, theta: Tensor, matrices: list[tuple[Tensor, Tensor]]) -> Tensor:
+        (down, right), *coarser = matrices
+        upper, lower = (down @ x @ right.mT).chunk(2, -2)
+        approximation, columns = upper.chunk(2, -1)
+        rows, both = lower.chunk(2, -1)
+        if coarser:
+            approximation = self.levels(approximation, theta[3:], coarser)
+        columns, rows, both = (self.shrink(c, theta[i]) for c, i in ((columns, 1), (rows, 0), (both, 2)))
+        c = torch.cat([torch.cat([approximation, columns], -1), torch.cat([rows, both], -1)], -2)
+        return down.mT @ c @ right
+
+    def __call__(self, k: int, z: Tensor, theta: Tensor) -> Tensor:
+        self.is_complex = z.is_complex()
+        parts = torch.cat([z.real, z.imag]) if self.is_complex else z
+        x = self.levels(parts, theta, self.matrices[k])
+        return torch.complex(*x.chunk(2)) if self.is_complex else x
 
 
 def loop(A: Any, y: Tensor, numbers: dict[str, list[Tensor]], prior: Prior) -> Tensor:
@@ -134,10 +175,10 @@ def build(case: harness.Case, seed: int) -> harness.Comparison:
     y = A(truth)
     y = y + 0.01 * torch.randn(y.shape, dtype=y.dtype, generator=random)
     wavelet = fu.prox.WaveletL1("db4", LEVELS)
-    prox, of = {
-        "total variation": (fu.prox.TotalVariation(INNER), total_variation),
-        "wavelet": (wavelet, Wavelet(wavelet)),
-        "ℓ₁": (fu.prox.L1(), soft_threshold),
+    prox, priors = {
+        "total variation": (fu.prox.TotalVariation(INNER), {"eager": total_variation}),
+        "wavelet": (wavelet, {"eager": Wavelet(wavelet), "eager, matrices": WaveletByMatrices(wavelet)}),
+        "ℓ₁": (fu.prox.L1(), {"eager": soft_threshold}),
     }[prior]
     net = fu.nn.Unrolled(fu.schemes.FISTA(), A, prox, LAYERS, lam=0.01, step=0.9)
     assert net.explain(y).startswith("All"), net.explain(y)
@@ -151,7 +192,7 @@ def build(case: harness.Case, seed: int) -> harness.Comparison:
             lambda gradients: torch.cat([g.flatten() for g in gradients if g is not None]),
         )
 
-    rivals = {"eager": lambda: loop(A, y, net.values(), of)}
+    rivals = {name: lambda of=of: loop(A, y, net.values(), of) for name, of in priors.items()}
     return harness.Comparison(
         {"fastunroll": contestant(lambda: net(y)), **{name: contestant(run) for name, run in rivals.items()}}
     )
