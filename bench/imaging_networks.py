@@ -175,11 +175,12 @@ def build(case: harness.Case, seed: int) -> harness.Comparison:
     y = A(truth)
     y = y + 0.01 * torch.randn(y.shape, dtype=y.dtype, generator=random)
     wavelet = fu.prox.WaveletL1("db4", LEVELS)
-    prox, priors = {
+    choices: dict[str, tuple[fu.prox.Proximal, dict[str, Prior]]] = {
         "total variation": (fu.prox.TotalVariation(INNER), {"eager": total_variation}),
         "wavelet": (wavelet, {"eager": Wavelet(wavelet), "eager, matrices": WaveletByMatrices(wavelet)}),
         "ℓ₁": (fu.prox.L1(), {"eager": soft_threshold}),
-    }[prior]
+    }
+    prox, priors = choices[prior]
     net = fu.nn.Unrolled(fu.schemes.FISTA(), A, prox, LAYERS, lam=0.01, step=0.9)
     assert net.explain(y).startswith("All"), net.explain(y)
     numbers = [*net.parameters()]

@@ -97,10 +97,11 @@ def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | No
     def of_each_layer(values: Any) -> Tensor:
         return stacked(separate(values), net.count).flatten()
 
+    theta = None
     if isinstance(net.prox, WaveletL1):
         theta = stacked([net.prox.band_thresholds(t) for t in net.theta], net.count)
-    else:
-        theta = of_each_layer(net.theta) if net.theta else None
+    elif net.theta:
+        theta = of_each_layer(net.theta)
     return (
         of_each_layer(net.step or [z.real.new_ones(())]),
         theta,

@@ -12,6 +12,7 @@ from .. import ops
 from ..engine import pictures
 from ..engine.layers import Layers
 from ..operators.dot_test import Products
+from ..operators.pictures import PictureOperator
 from ..prox import aligned
 from ..samples import column, inner
 from ..schemes import FISTA, ProximalGradient
@@ -257,7 +258,7 @@ class Pictures(Collapsed):
     def is_supported(p: Problem, rule: Rule) -> bool:
         """Whether there is such a call for this problem."""
         return (
-            p.operator is not None
+            isinstance(p.operator, PictureOperator)
             and p.lam.numel() == 1
             and not rule.by_sample
             and can_be_read(p.y)
