@@ -146,7 +146,7 @@ def test_gradcheck(normal: str, prior: str) -> None:
 
     inputs = [getattr(p, name) for name in names]
     assert torch.autograd.gradcheck(run, inputs)
-    if NORMALS[normal][1](2, 3, 4)[0] != 2 and prior != "identity" and (prior not in WAVELETS or normal == "weights"):
+    if NORMALS[normal][1](2, 3, 4)[0] != 2 and prior not in ("identity", *WAVELETS):
         assert torch.autograd.gradgradcheck(run, inputs)
 
 
