@@ -1,7 +1,8 @@
-"""Times unrolled networks over pictures against the loop of layers in PyTorch, with total variation and with ℓ₁ norms.
+"""Times unrolled networks over pictures against the loop of layers in PyTorch, with several priors.
 
 All contestants compute z = Aᴴ y once, and F⁻¹ diag(h) F v − z in each layer. The proximal operator of total variation
-is by the same accelerated projected gradients.
+is by the same accelerated projected gradients. The wavelet is db4 on three levels, with a threshold for each band and a
+grid that moves from layer to layer.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import harness
 import torch
 from torch import Tensor
 
-LAYERS, INNER, SIDE = 16, 10, 256
+LAYERS, INNER, SIDE, LEVELS = 16, 10, 256, 3
 # A pixel within rounding of its threshold has a gradient or none, and layers carry the difference on.
 TOLERANCE = 5e-3
-NETWORKS = "blur, total variation", "MRI, total variation", "inpainting, total variation", "blur, ℓ₁"
+NETWORKS = (
+    "blur, total variation", "MRI, total variation", "inpainting, total variation", "blur, wavelet", "MRI, wavelet",
+    "blur, ℓ₁",
+)  # fmt: skip
 BATCHES = 1, 4, 16
 LARGEST_TRAINING = 4  # of total variation: eager PyTorch keeps 0.9 GB a picture
-Prior = Callable[[Tensor, Tensor], Tensor]
+Prior = Callable[[int, Tensor, Tensor], Tensor]  # of layer k
 
 
 def differences(x: Tensor) -> Tensor:
@@ -44,7 +48,7 @@ def _momenta() -> list[float]:
     return [(a - 1) / b for a, b in pairwise(t)]
 
 
-def total_variation(z: Tensor, theta: Tensor) -> Tensor:
+def total_variation(k: int, z: Tensor, theta: Tensor) -> Tensor:
     p = q = torch.zeros(2, *z.shape, dtype=z.dtype)
     for beta in _momenta():
         found = q + differences(z - differences_adjoint(q)) / 8
@@ -56,14 +60,96 @@ def total_variation(z: Tensor, theta: Tensor) -> Tensor:
     return z - differences_adjoint(p)
 
 
-def soft_threshold(z: Tensor, theta: Tensor) -> Tensor:
-    return torch.sign(z) * torch.relu(z.abs() - theta)
+def soft_threshold(k: int, z: Tensor, theta: Tensor) -> Tensor:
+    return torch.sgn(z) * torch.relu(z.abs() - theta)
+
+
+class Wavelet:
+    """The soft threshold of wavelet details, by convolutions with all four filters of a level."""
+
+    def __init__(self, prior: fu.prox.WaveletL1) -> None:
+        self.prior = prior
+        low = torch.tensor(prior.wavelet.low_pass)
+        high = low.flip(0) * torch.tensor([1.0, -1.0]).repeat(len(low) // 2)
+        bank = [low, high]
+        self.filters = torch.stack([torch.outer(down, along) for down in bank for along in bank])[:, None]
+        self.border = len(low) // 2 - 1
+
+    def level(self, x: Tensor, theta: Tensor) -> Tensor:
+        """(N, 1, H, W), with complex pictures as two."""
+        border = self.border
+        padded = torch.nn.functional.pad(x, (border,) * 4, "circular")
+        approximation, columns, rows, both = torch.nn.functional.conv2d(padded, self.filters, stride=2).split(1, 1)
+        if len(theta) > 3:
+            approximation = self.level(approximation, theta[3:])
+        details = [self.shrink(c, t) for c, t in zip((rows, columns, both), theta[:3], strict=True)]
+        c = torch.cat([approximation, details[1], details[0], details[2]], 1)
+        padded = torch.nn.functional.pad(c, (border // 2 + 1,) * 4, "circular")
+        found = torch.nn.functional.conv_transpose2d(padded, self.filters, stride=2)
+        start = border + 2 * (border // 2 + 1)
+        return found[..., start : start + x.shape[-2], start : start + x.shape[-1]]
+
+    def shrink(self, c: Tensor, theta: Tensor) -> Tensor:
+        if not self.is_complex:
+            return soft_threshold(0, c, theta)
+        size = torch.linalg.vector_norm(c.unflatten(0, (2, -1)), dim=0)
+        return c * (torch.relu(size - theta) / size.clamp(min=1e-12)).repeat(2, *[1] * (c.dim() - 1))
+
+    def __call__(self, k: int, z: Tensor, theta: Tensor) -> Tensor:
+        down, right = self.prior.move(k)
+        self.is_complex = z.is_complex()
+        z = z.roll((down, right), (-2, -1))
+        parts = torch.cat([z.real, z.imag]) if self.is_complex else z
+        x = self.level(parts[:, None], theta)[:, 0]
+        x = torch.complex(*x.chunk(2)) if self.is_complex else x
+        return x.roll((-down, -right), (-2, -1))
+
+
+class WaveletByMatrices(Wavelet):
+    """The same by products of each level's matrix with the rows and the columns of pictures."""
+
+    def __init__(self, prior: fu.prox.WaveletL1) -> None:
+        super().__init__(prior)
+        coarse = [self.matrix(SIDE >> level) for level in range(1, LEVELS)]
+        # Those of the first level move with the grid of a layer.
+        self.matrices = [
+            [(fine.roll(-down, 1), fine.roll(-right, 1)), *((A, A) for A in coarse)]
+            for fine in [self.matrix(SIDE)]
+            for down, right in map(prior.move, range(LAYERS))
+        ]
+
+    def matrix(self, n: int) -> Tensor:
+        """One level along one axis, (n, n): the low-pass half, then the high-pass half."""
+        low = torch.tensor(self.prior.wavelet.low_pass)
+        high = low.flip(0) * torch.tensor([1.0, -1.0]).repeat(len(low) // 2)
+        A, pairs = torch.zeros(2, n // 2, n), torch.arange(n // 2)
+        for j in range(len(low)):
+            for half, tap in ((0, low[j]), (1, high[j])):
+                A[half, pairs, (2 * pairs + j - self.border) % n] += tap
+        return A.flatten(0, 1)
+
+    def levels(self, x: Tensor, theta: Tensor, matrices: list[tuple[Tensor, Tensor]]) -> Tensor:
+        (down, right), *coarser = matrices
+        upper, lower = (down @ x @ right.mT).chunk(2, -2)
+        approximation, columns = upper.chunk(2, -1)
+        rows, both = lower.chunk(2, -1)
+        if coarser:
+            approximation = self.levels(approximation, theta[3:], coarser)
+        columns, rows, both = (self.shrink(c, theta[i]) for c, i in ((columns, 1), (rows, 0), (both, 2)))
+        c = torch.cat([torch.cat([approximation, columns], -1), torch.cat([rows, both], -1)], -2)
+        return down.mT @ c @ right
+
+    def __call__(self, k: int, z: Tensor, theta: Tensor) -> Tensor:
+        self.is_complex = z.is_complex()
+        parts = torch.cat([z.real, z.imag]) if self.is_complex else z
+        x = self.levels(parts, theta, self.matrices[k])
+        return torch.complex(*x.chunk(2)) if self.is_complex else x
 
 
 def loop(A: Any, y: Tensor, numbers: dict[str, list[Tensor]], prior: Prior) -> Tensor:
     z = A.adjoint(y)
     h, x, before = A.normal_parts(z).h, torch.zeros_like(z), torch.zeros_like(z)
-    for step, theta, beta in zip(numbers["step"], numbers["theta"], numbers["beta"], strict=True):
+    for k, (step, theta, beta) in enumerate(zip(numbers["step"], numbers["theta"], numbers["beta"], strict=True)):
         v = x + beta * (x - before)
         if isinstance(A, fu.operators.Mask):
             slope = h * v - z
@@ -71,7 +157,7 @@ def loop(A: Any, y: Tensor, numbers: dict[str, list[Tensor]], prior: Prior) -> T
             slope = torch.fft.ifft2(h * torch.fft.fft2(v)) - z
         else:
             slope = torch.fft.irfft2(h * torch.fft.rfft2(v), s=v.shape[-2:]) - z
-        before, x = x, prior(v - step * slope, theta)
+        before, x = x, prior(k, v - step * slope, theta)
     return x
 
 
@@ -88,10 +174,14 @@ def build(case: harness.Case, seed: int) -> harness.Comparison:
     truth = truth + 0j if operator == "MRI" else truth
     y = A(truth)
     y = y + 0.01 * torch.randn(y.shape, dtype=y.dtype, generator=random)
-    varies = prior == "total variation"
-    net = fu.nn.Unrolled(
-        fu.schemes.FISTA(), A, fu.prox.TotalVariation(INNER) if varies else fu.prox.L1(), LAYERS, lam=0.01, step=0.9
-    )
+    wavelet = fu.prox.WaveletL1("db4", LEVELS)
+    choices: dict[str, tuple[fu.prox.Proximal, dict[str, Prior]]] = {
+        "total variation": (fu.prox.TotalVariation(INNER), {"eager": total_variation}),
+        "wavelet": (wavelet, {"eager": Wavelet(wavelet), "eager, matrices": WaveletByMatrices(wavelet)}),
+        "ℓ₁": (fu.prox.L1(), {"eager": soft_threshold}),
+    }
+    prox, priors = choices[prior]
+    net = fu.nn.Unrolled(fu.schemes.FISTA(), A, prox, LAYERS, lam=0.01, step=0.9)
     assert net.explain(y).startswith("All"), net.explain(y)
     numbers = [*net.parameters()]
 
@@ -103,8 +193,7 @@ def build(case: harness.Case, seed: int) -> harness.Comparison:
             lambda gradients: torch.cat([g.flatten() for g in gradients if g is not None]),
         )
 
-    of = total_variation if varies else soft_threshold
-    rivals = {"eager": lambda: loop(A, y, net.values(), of)}
+    rivals = {name: lambda of=of: loop(A, y, net.values(), of) for name, of in priors.items()}
     return harness.Comparison(
         {"fastunroll": contestant(lambda: net(y)), **{name: contestant(run) for name, run in rivals.items()}}
     )

@@ -30,8 +30,14 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
                                 fields.number<int64_t>("coils"),
                                 fields.number<int64_t>("map_count"),
                                 fields.number<int64_t>("map_repeat")};
-  const PictureProx<T> prox{PicturePrior(fields.number<int>("prior")), T(fields.number<double>("low")),
-                            T(fields.number<double>("high")), fields.number<int64_t>("iterations")};
+  const PictureWavelet<T> wavelet{fields.array<const T>("low_pass"), fields.number<int64_t>("taps"),
+                                  fields.number<int64_t>("levels"), fields.array<const int64_t>("moves")};
+  const PictureProx<T> prox{PicturePrior(fields.number<int>("prior")),
+                            T(fields.number<double>("low")),
+                            T(fields.number<double>("high")),
+                            fields.number<int64_t>("iterations"),
+                            wavelet,
+                            fields.number<int64_t>("thresholds")};
   return {fields.number<int64_t>("batch"),
           fields.number<int64_t>("layers"),
           fields.number<int>("threads"),
@@ -65,7 +71,8 @@ bool with_layers(bool is_double, const PackedSpectrum* packed, const py::kwargs&
 bool forward(bool is_double, const PackedSpectrum* packed, const py::kwargs& given) {
   return with_layers(is_double, packed, given, [](const auto& layers, const Fields& fields, auto zero) {
     using T = decltype(zero);
-    const PictureForward<T> p{layers, fields.number<int64_t>("kept"), fields.array<T>("x")};
+    const PictureForward<T> p{layers, fields.number<int64_t>("kept"), fields.array<T>("x"),
+                              fields.array<const T>("before")};
     return [p] { picture_forward(p); };
   });
 }

@@ -16,14 +16,26 @@ template <class T> struct PictureNormal {
   int64_t coils, map_count, map_repeat;
 };
 
-enum class PicturePrior { identity, soft, nonnegative, box, total_variation };
+enum class PicturePrior { identity, soft, nonnegative, box, total_variation, wavelet };
+
+constexpr int most_taps = 32;
+
+// An orthonormal wavelet with periodic boundaries, by its low-pass filter. Layer k moves its grid down and right. Zero
+// levels stand for none.
+template <class T> struct PictureWavelet {
+  const T* low;  // (taps), an even number
+  int64_t taps, levels;
+  const int64_t* moves;  // (layers, 2), from 0 to 2^levels - 1 each
+};
 
 // P: what lies outside [low, high] moves to its ends (box); the proximal operator of total variation, by `iterations`
-// of accelerated projected gradients.
+// of accelerated projected gradients; the soft threshold of wavelet details.
 template <class T> struct PictureProx {
   PicturePrior prior;
   T low, high;
   int64_t iterations;
+  PictureWavelet<T> wavelet;
+  int64_t thresholds;  // of a layer: 3 for each level of a wavelet, else 1
 };
 
 // Layers x = P(v - step (H v - z)), v = x + beta (x - before). The first layer has before = x. Complex pictures are
@@ -33,7 +45,7 @@ template <class T> struct PictureLayers {
   int threads;
   PictureNormal<T> normal;
   PictureProx<T> prox;
-  const T *step, *theta, *beta;  // (layers); theta is null where P has none, beta for zero
+  const T *step, *theta, *beta;  // (layers), theta (layers, thresholds); null where P has no theta, and for beta zero
   const T* z;                    // (batch, rows, columns): A^H y
   const T* x0;                   // as z, or null for zero
   bool (*interrupted)();         // as in Forward
@@ -42,7 +54,8 @@ template <class T> struct PictureLayers {
 template <class T> struct PictureForward {
   PictureLayers<T> of;
   int64_t kept;
-  T* x;  // (kept, batch, rows, columns): the last layers
+  T* x;             // (kept, batch, rows, columns): the last layers
+  const T* before;  // the iterate before x0, as z, or null for x0 itself
 };
 
 // The gradients, from those of the layers that Forward keeps. The layers of a picture are computed again. The gradients
@@ -52,7 +65,7 @@ template <class T> struct PictureBackward {
   int64_t kept;
   const T* grad;           // (kept, batch, rows, columns)
   T *z, *x0;               // as what they are the gradients of
-  T *step, *theta, *beta;  // (layers, batch)
+  T *step, *theta, *beta;  // (layers, batch), theta (layers, batch, thresholds)
 };
 
 template <class T> void picture_forward(const PictureForward<T>&);

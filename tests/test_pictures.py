@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from fastunroll import ops
+from fastunroll.operators.wavelet_filters import SCALING_FILTERS
 from fastunroll.ops import PictureLayers
 from torch import Tensor
 
 LEARNED = "z", "x0", "step", "theta", "beta"
-PRIORS = "identity", "soft", "nonnegative", "box", "total_variation"
+WAVELETS = {"db4": ("db4", 2)}  # the prior "wavelet" with these names and levels
+PRIORS = "identity", "soft", "nonnegative", "box", "total_variation", *WAVELETS
 REAL_PRIORS = "nonnegative", "box"
 # The normal operators of real and of complex pictures: the shape of h for pictures (B, H, W), and the number of coils.
 NORMALS: dict[str, tuple[bool, Any, int]] = {
@@ -33,6 +35,7 @@ NORMALS: dict[str, tuple[bool, Any, int]] = {
 CASES = [
     (normal, prior) for normal, prior in product(NORMALS, PRIORS) if not (NORMALS[normal][0] and prior in REAL_PRIORS)
 ]
+# Sides grow to multiples of 2 for each level of a wavelet.
 SHAPES = (1, 1, 1), (2, 1, 7), (2, 9, 1), (2, 3, 2), (3, 7, 10), (2, 18, 13), (1, 33, 35)
 
 
@@ -41,6 +44,8 @@ def layers(
     start: bool = True, iterations: int = 4, dtype: torch.dtype = torch.float64, seed: int = 0,
 ) -> PictureLayers:  # fmt: skip
     is_complex, of_h, coils = NORMALS[normal]
+    wavelet, levels = WAVELETS.get(prior, (prior, 0))
+    shape = shape[0], *(-(-n >> levels << levels) for n in shape[1:])
     random = torch.Generator().manual_seed(seed)
 
     def draw(*size: int, kind: torch.dtype = torch.float64) -> Tensor:
@@ -49,12 +54,15 @@ def layers(
     pictures = torch.complex128 if is_complex else torch.float64
     z, x0 = draw(*shape, kind=pictures), draw(*shape, kind=pictures)
     h, maps = draw(*of_h(*shape)).abs(), draw(coils, *shape[1:], kind=pictures) / coils**0.5 if coils else None
-    numbers = 0.2 + 0.1 * draw(count).abs(), 0.3 + 0.1 * draw(count).abs(), draw(count) / 4
+    of_bands = (count, 3 * levels) if levels else (count,)
+    numbers = 0.2 + 0.1 * draw(count).abs(), 0.3 + 0.1 * draw(*of_bands).abs(), draw(count) / 4
+    moves = torch.randint(2**levels, (2 * count,), generator=random).tolist()
     step, theta, beta = (t.to(dtype) for t in numbers)
     z, x0, maps = (None if t is None else t.to(dtype.to_complex() if is_complex else dtype) for t in (z, x0, maps))
     return PictureLayers(
         z, x0 if start else None, h.to(dtype), maps, step, None if prior in ("identity", "box") else theta,
-        beta if momentum else None, "weights" if "weights" in normal else "fourier", prior, -0.4, 0.9, iterations,
+        beta if momentum else None, "weights" if "weights" in normal else "fourier", "wavelet" if levels else prior,
+        -0.4, 0.9, iterations, SCALING_FILTERS.get(wavelet, ()) if levels else (), levels, moves,
     )  # fmt: skip
 
 
@@ -87,7 +95,8 @@ def assert_same_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], t
 @pytest.mark.parametrize(("normal", "prior"), CASES)
 @pytest.mark.parametrize(("momentum", "start"), [(True, True), (True, False), (False, True)])
 def test_values_and_gradients(normal: str, prior: str, momentum: bool, start: bool) -> None:
-    for shape in SHAPES if momentum and start else SHAPES[4:5]:
+    shapes = SHAPES[::3] if prior in WAVELETS else SHAPES  # the convolutions of the reference are slow
+    for shape in shapes if momentum and start else SHAPES[4:5]:
         p = layers(normal, prior, shape, momentum=momentum, start=start)
         assert ops.fits_pictures(p)
         native, plain = learning(p), learning(p)
@@ -99,6 +108,18 @@ def test_values_and_gradients(normal: str, prior: str, momentum: bool, start: bo
         torch.testing.assert_close(x, wanted[-1:], rtol=1e-11, atol=1e-12)
         again = learning(p)
         assert_same_gradients(gradients(x, last), gradients(ops.plain_picture_layers(again)[-1:], again))
+
+
+@pytest.mark.parametrize("name", SCALING_FILTERS)
+def test_every_wavelet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on sides that are shorter than the filter."""
+    for levels, normal, shape in product((1, 3), ("weights", "complex weights"), [(1, 1, 1), (1, 3, 40)]):
+        monkeypatch.setitem(WAVELETS, "named", (name, levels))
+        p = layers(normal, "named", shape, 2)
+        native, plain = learning(p), learning(p)
+        x, wanted = ops.picture_layers(native), ops.plain_picture_layers(plain)[-1:]
+        torch.testing.assert_close(x, wanted, rtol=1e-11, atol=1e-12)
+        assert_same_gradients(gradients(x, native), gradients(wanted, plain))
 
 
 @pytest.mark.parametrize(("normal", "prior"), CASES)
@@ -125,7 +146,7 @@ def test_gradcheck(normal: str, prior: str) -> None:
 
     inputs = [getattr(p, name) for name in names]
     assert torch.autograd.gradcheck(run, inputs)
-    if NORMALS[normal][1](2, 3, 4)[0] != 2 and prior != "identity":
+    if NORMALS[normal][1](2, 3, 4)[0] != 2 and prior not in ("identity", *WAVELETS):
         assert torch.autograd.gradgradcheck(run, inputs)
 
 
@@ -188,6 +209,26 @@ def test_what_is_not_finite_stays_in_its_picture(normal: str, prior: str, where:
         assert torch.equal(a[::2], b[::2])
 
 
+@pytest.mark.parametrize(("normal", "prior"), CASES)
+def test_layers_go_on_from_two_iterates(normal: str, prior: str) -> None:
+    whole = layers(normal, prior, (2, 5, 6), 5)
+    first, then = (
+        whole._replace(
+            step=whole.step[part],
+            theta=None if whole.theta is None else whole.theta[part],
+            beta=None if whole.beta is None else whole.beta[part],
+            moves=whole.moves[2 * part.start : 2 * part.stop],
+        )
+        for part in (slice(0, 3), slice(3, 5))
+    )
+    before, x0 = ops.picture_layers(first, 2)
+    wanted = ops.picture_layers(whole)
+    found = ops.picture_layers(then._replace(x0=x0, before=before))
+    assert torch.equal(found, wanted)
+    learned = then._replace(x0=x0, before=before, step=then.step.clone().requires_grad_())
+    torch.testing.assert_close(ops.picture_layers(learned), wanted, rtol=1e-11, atol=1e-12)
+
+
 def test_strides_and_postponed_signs() -> None:
     p = layers("coils", "total_variation", (4, 9, 13))
     moved = p._replace(
@@ -200,18 +241,20 @@ def test_strides_and_postponed_signs() -> None:
     torch.testing.assert_close(ops.picture_layers(moved), wanted, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("prior", ["total_variation", "db4"])
 @pytest.mark.parametrize("normal", ["blur", "coils", "weights"])
-def test_an_empty_batch(normal: str) -> None:
-    p = learning(layers(normal, "total_variation", (0, 5, 6)))
+def test_an_empty_batch(normal: str, prior: str) -> None:
+    p = learning(layers(normal, prior, (0, 4, 8)))
     x = ops.picture_layers(p, 2)
-    assert x.shape == (2, 0, 5, 6)
+    assert x.shape == (2, 0, 4, 8)
     assert all(not g.any() for g in torch.autograd.grad(x.abs().sum(), [*leaves(p).values()]))
 
 
 @pytest.mark.usefixtures("_quiet_torch")
+@pytest.mark.parametrize("prior", ["total_variation", "db4"])
 @pytest.mark.parametrize("normal", ["blur", "columns", "coils", "weights"])
-def test_compiled_and_batched(normal: str) -> None:
-    p = learning(layers(normal, "total_variation"))
+def test_compiled_and_batched(normal: str, prior: str) -> None:
+    p = learning(layers(normal, prior))
     wanted = ops.plain_picture_layers(p)[-2:]
     names, values = [*leaves(p)], [*leaves(p).values()]
 
@@ -238,6 +281,13 @@ def test_wrong_tensors_are_refused() -> None:
         p._replace(theta=None), p._replace(beta=p.beta.float()), p._replace(prior="other"), p._replace(iterations=0),
         p._replace(normal="weights"), p._replace(z=p.z.half()),
     ]  # fmt: skip
+    wavelet = layers("weights", "db4", (2, 8, 12))
+    assert ops.fits_pictures(wavelet)
+    wrong += [
+        wavelet._replace(theta=wavelet.theta[:, 1:]), wavelet._replace(levels=3), wavelet._replace(levels=0),
+        wavelet._replace(moves=[*wavelet.moves, 0]), wavelet._replace(moves=[4] * 6), wavelet._replace(low_pass=[1.0]),
+        wavelet._replace(low_pass=[]), wavelet._replace(low_pass=[0.1] * 34), wavelet._replace(moves=[-1] * 6),
+    ]  # fmt: skip
     for given in wrong:
         assert not ops.fits_pictures(given)
         with pytest.raises(RuntimeError, match=r"fastunroll\.picture_layers: the shapes or dtypes"):
@@ -247,10 +297,10 @@ def test_wrong_tensors_are_refused() -> None:
 
 
 MEMORY = """
-import fastunroll as fu, torch
+import sys, fastunroll as fu, torch
 blur = fu.operators.Blur(torch.rand(5, 5) / 20)
 def peak(batch, layers):
-    net = fu.nn.Unrolled(fu.schemes.FISTA(), blur, fu.prox.TotalVariation(6), layers, step=0.5)
+    net = fu.nn.Unrolled(fu.schemes.FISTA(), blur, eval("fu.prox." + sys.argv[1]), layers, step=0.5)
     net(torch.rand(batch, 96, 96)).square().mean().backward()
     return int(next(line for line in open("/proc/self/status") if "VmHWM" in line).split()[1])
 torch.set_num_threads(1)
@@ -260,7 +310,8 @@ print(peak(8, 64) / first)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_memory_does_not_grow_with_the_layers() -> None:
-    """The peak of a whole process that trains 2 layers and then 64. One by one, they would keep 3 GB."""
-    ratio = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+@pytest.mark.parametrize("prior", ["TotalVariation(6)", "WaveletL1('db4')"])
+def test_memory_does_not_grow_with_the_layers(prior: str) -> None:
+    """The peak of a whole process that trains 2 layers and then 64. One by one, they would keep GB."""
+    ratio = subprocess.run([sys.executable, "-c", MEMORY, prior], capture_output=True, text=True, check=True).stdout
     assert float(ratio) < 1.2

@@ -9,11 +9,12 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
+from fastunroll import ops
 from torch import Tensor
 
 lin = fu.operators
 SCHEMES = {"ProximalGradient": fu.schemes.ProximalGradient(), "FISTA": fu.schemes.FISTA()}
-SIZE = (9, 14)
+SIZE = (10, 14)  # of pictures: even, for wavelets
 
 
 class OneByOne(fu.prox.Proximal):
@@ -22,6 +23,12 @@ class OneByOne(fu.prox.Proximal):
     def __init__(self, prior: fu.prox.Proximal) -> None:
         super().__init__()
         self.prior, self.has_threshold = prior, prior.has_threshold
+
+    def initial_threshold(self, theta: float) -> float | Tensor:
+        return self.prior.initial_threshold(theta)
+
+    def at_iteration(self, k: int) -> fu.prox.Proximal:
+        return OneByOne(self.prior.at_iteration(k))
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         return self.prior.prox(z, theta)
@@ -63,6 +70,8 @@ PRIORS: dict[str, Callable[[], fu.prox.Proximal]] = {
     "Identity": fu.prox.Identity,
     "NonNegativeL1": fu.prox.NonNegativeL1,
     "Box": lambda: fu.prox.Box(-0.1, 0.4),
+    "WaveletL1": lambda: fu.prox.WaveletL1("db2", 1),
+    "WaveletL1 of one threshold": lambda: fu.prox.WaveletL1("haar", 1, "all", seed=1),
 }
 CASES = [
     (operator, prior, dtype)
@@ -107,6 +116,65 @@ def test_values_and_gradients(scheme: str, operator: str, prior: str, dtype: tor
             for a, b in zip(*measured, strict=True):
                 scale = max(1.0, float(b.detach().abs().max()))
                 torch.testing.assert_close(a, b, rtol=0, atol=tolerance * scale)
+
+
+@pytest.fixture
+def native_iterations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of iterations of the native calls that solvers make."""
+    counts: list[int] = []
+    native = ops.picture_layers
+
+    def counted(p: ops.PictureLayers, kept: int = 1) -> Tensor:
+        counts.append(len(p.step))
+        return native(p, kept)
+
+    monkeypatch.setattr(ops, "picture_layers", counted)
+    return counts
+
+
+@pytest.mark.parametrize("solver", [fu.solvers.ista, fu.solvers.fista])
+@pytest.mark.parametrize(("operator", "prior", "dtype"), [case for case in CASES if case[2].to_real() == torch.float64])
+def test_solvers(
+    operator: str, prior: str, dtype: torch.dtype, solver: Callable[..., Tensor], native_iterations: list[int]
+) -> None:
+    A = OPERATORS[operator][0](dtype.to_real())
+    y = A(random(3, *SIZE, dtype=dtype, seed=1))
+    start, step, measured = A.adjoint(y), 0.9 / A.norm() ** 2, []
+    x0 = start if dtype.is_complex else start.abs()
+    for prox in (PRIORS[prior](), OneByOne(PRIORS[prior]())):
+        seen: list[Tensor] = []
+        solver(A, y, 0.05, prox=prox, iterations=13, x0=x0, step=step, callback=lambda k, x, to=seen: to.append(x))
+        measured.append([*seen, solver(A, y, 0.05, prox=prox, iterations=11, step=step)])
+        assert native_iterations == [10, 3, 11]
+    for a, b in zip(*measured, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("solver", [fu.solvers.ista, fu.solvers.fista])
+def test_pictures_stop_one_by_one(solver: Callable[..., Tensor], native_iterations: list[int]) -> None:
+    A = OPERATORS["Blur"][0](torch.float64)
+    y = A(random(3, *SIZE)) * torch.tensor([1.0, 0.0, 1.0])[:, None, None]
+    results = []
+    for prior in (fu.prox.WaveletL1("haar", 1, shift=False), OneByOne(fu.prox.WaveletL1("haar", 1, shift=False))):
+        history = fu.solvers.History()
+        x = solver(A, y, 0.3, prox=prior, iterations=400, tol=1e-3, history=history)
+        results.append((x, history.samples.iterations, history.samples.gap))  # type: ignore[union-attr]
+    (x, iterations, gap), (wanted, wanted_iterations, wanted_gap) = results
+    assert native_iterations
+    assert torch.equal(iterations, wanted_iterations)
+    assert iterations[1] < iterations[0]
+    torch.testing.assert_close(x, wanted, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(gap, wanted_gap, rtol=1e-6, atol=1e-12)
+    assert solver(A, y[:0], 0.3, prox=fu.prox.WaveletL1("haar", 1)).shape == (0, *SIZE)
+
+
+def test_solvers_with_gradients_run_in_pytorch(native_iterations: list[int]) -> None:
+    A = OPERATORS["Mask"][0](torch.float64)
+    y = A(random(2, *SIZE)).requires_grad_()
+    x = fu.solvers.fista(A, y, 0.1, prox=fu.prox.WaveletL1("haar", 1), iterations=4)
+    assert native_iterations == []
+    x.square().sum().backward()
+    assert y.grad is not None
 
 
 @pytest.mark.parametrize("operator", ["Fourier", "Mask", "Blur", "MultiCoilFourier"])
@@ -178,6 +246,16 @@ def test_why_layers_run_one_by_one() -> None:
     with torch.no_grad():
         net = fu.nn.Unrolled(fista, lin.Blur(random(3, 3), learn=True), variation, 2, step=0.1)
         assert net.explain(y) == "All 2 layers run in one native call."
+
+
+def test_wavelets_refuse_other_sides() -> None:
+    blur = lin.Blur(random(3, 3).abs())
+    net = fu.nn.Unrolled(fu.schemes.FISTA(), blur, fu.prox.WaveletL1("db2", 2), 2, step=0.1, dtype=torch.float64)
+    for y in (random(2, 10, 12), random(0, 10, 12)):
+        with pytest.raises(ValueError, match="sides of pictures must be multiples of 4 for 2 levels, got"):
+            net(y)
+        with pytest.raises(ValueError, match="sides of pictures must be multiples of 4 for 2 levels, got"):
+            fu.solvers.fista(blur, y, 0.1, prox=net.prox, iterations=2)
 
 
 def test_real_priors_refuse_complex_pictures() -> None:

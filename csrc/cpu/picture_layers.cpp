@@ -7,6 +7,7 @@
 #include "cpu/normal.h"
 #include "cpu/picture_prox.h"
 #include "cpu/total_variation.h"
+#include "cpu/wavelet_l1.h"
 #include "cpu/workspace.h"
 #include "fastunroll.h"
 
@@ -58,8 +59,9 @@ template <class T> struct Room {
   T *variation, *kept;  // of total variation, and its q
   T* own;               // a picture
   T *coils, *pictures;  // a sum over coils; pictures one after another
-  double* sums;         // of the rows
-  bool asks;            // whether the thread may ask if the call is interrupted
+  WaveletRoom<T> wavelet;
+  double* sums;  // of the rows
+  bool asks;     // whether the thread may ask if the call is interrupted
   int* is_stopped;
 };
 
@@ -69,17 +71,29 @@ template <class T> struct Layers {
   Normal<T> normal;
   PixelProx<T> pixel_prox;
   const T* momenta;  // of total variation
+  WaveletL1<T> wavelet;
+  int64_t kept_details;  // layers whose details the room has
 
-  Layers(const PictureLayers<T>& layers, const Grid<T>& grid, const FourierImage<T>* image, const T* momenta)
+  Layers(const PictureLayers<T>& layers, const Grid<T>& grid, const FourierImage<T>* image, const T* momenta,
+         const Wavelet<T>& wavelet, int64_t kept_details)
       : p(layers),
         grid(grid),
         normal{layers.normal, grid, image},
         pixel_prox{layers.prox, !layers.normal.spectrum.real_images},
-        momenta(momenta) {}
+        momenta(momenta),
+        wavelet{wavelet, !layers.normal.spectrum.real_images},
+        kept_details(kept_details) {}
 
   bool has_variation() const { return p.prox.prior == PicturePrior::total_variation; }
+  bool has_wavelet() const { return p.prox.prior == PicturePrior::wavelet; }
   bool prox_needs_input() const { return has_variation() || pixel_prox.needs_input(); }
   T theta(int64_t k) const { return p.theta ? p.theta[k] : 0; }
+  const T* band_thetas(int64_t k) const { return p.theta + k * p.prox.thresholds; }
+  WaveletRoom<T> wavelet_room(const Room<T>& room, int64_t k) const {
+    WaveletRoom<T> of_layer = room.wavelet;
+    of_layer.details += k % kept_details * wavelet.wavelet.details_size();
+    return of_layer;
+  }
   int64_t values() const { return grid.rows * grid.width; }
   T* picture(const Room<T>& room, int64_t i) const { return room.pictures + i * grid.size(); }
   Band band(const Room<T>& room) const { return Band::of(room.team, grid.rows); }
@@ -90,8 +104,8 @@ template <class T> struct Layers {
     room.team.wait();
     return __atomic_load_n(room.is_stopped, __ATOMIC_RELAXED);
   }
-  void start(int64_t number, const Room<T>& room, T* x) const {
-    grid.copy_in(band(room), p.x0 ? p.x0 + number * values() : nullptr, x);
+  void start(const T* from, int64_t number, const Room<T>& room, T* x) const {
+    grid.copy_in(band(room), from ? from + number * values() : nullptr, x);
     room.team.wait();
   }
   Ahead<T> ahead_of(int64_t k, const T* x, const T* before) const {
@@ -115,12 +129,14 @@ template <class T> struct Layers {
     gradient_step(k, number, room, x, before, has_variation() ? u : next);
     if (has_variation())
       with_variation(room, [&](auto variation) { variation.forward(band(room), u, next, theta(k)); });
+    else if (has_wavelet())
+      wavelet.forward(room.team, k, band_thetas(k), wavelet_room(room, k), next);
     else
       pixel_prox.apply(grid, band(room), theta(k), next);
     room.team.wait();
   }
-  // From the gradient of x = P(u) to that of u, in its place. Returns the gradient of theta.
-  double prox_backward(int64_t k, const Room<T>& room, const T* u, const T* x, T* grad) const {
+  // From the gradient of x = P(u) to that of u, in its place. Leaves the sums that make the gradient of theta.
+  void prox_backward(int64_t k, const Room<T>& room, const T* u, const T* x, T* grad) const {
     const Band rows = band(room);
     if (has_variation()) {
       with_variation(room, [&](auto variation) {
@@ -129,10 +145,15 @@ template <class T> struct Layers {
       });
       room.team.wait();
       grid.each(rows, [&](int64_t row, int64_t c) { store(grid.at(grad, row, c), load(grid.at(room.own, row, c))); });
+    } else if (has_wavelet()) {
+      wavelet.backward(room.team, k, band_thetas(k), wavelet_room(room, k), grad, room.sums);
     } else {
       pixel_prox.backward(grid, rows, theta(k), pixel_prox.needs_input() ? u : x, grad, room.sums);
     }
     room.team.wait();
+  }
+  double theta_gradient(const Room<T>& room, int64_t threshold) const {
+    if (has_wavelet()) return wavelet.theta_gradient(room.sums, threshold);
     return (has_variation() ? 1 : -1) * total(room.sums, grid.rows);
   }
 };
@@ -140,10 +161,11 @@ template <class T> struct Layers {
 template <class T>
 void forward_picture(const PictureForward<T>& p, const Layers<T>& of, const Room<T>& room, int64_t i) {
   T *x = of.picture(room, 0), *other = of.picture(room, 1), *const u = of.picture(room, 2);
-  of.start(i, room, x);
+  of.start(p.of.x0, i, room, x);
+  if (p.before) of.start(p.before, i, room, other);
   for (int64_t k = 0; k < p.of.layers; ++k) {
     if (of.stops(room)) return;
-    of.layer(k, i, room, x, k > 0 ? other : x, u, other);
+    of.layer(k, i, room, x, k > 0 || p.before ? other : x, u, other);
     T* const before = x;
     x = other, other = before;
     const int64_t place = k - (p.of.layers - p.kept);
@@ -160,10 +182,9 @@ void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Ro
   const int64_t layers = p.of.layers, batch = p.of.batch, values = of.values();
   T *const grad = of.picture(room, 0), *const grad_before = of.picture(room, 1), *const u = of.picture(room, 2);
   const auto x = [&](int64_t k) { return of.picture(room, 3 + (k > 0 ? k : 0)); };  // that layer k starts from
-  const auto write = [&](T* to, int64_t k, double value) {
-    if (to && room.team.rank == 0) to[k * batch + i] = T(value);
-  };
-  of.start(i, room, x(0));
+  const int64_t thresholds = p.of.prox.thresholds;
+  const bool writes = room.team.rank == 0;  // the gradients of numbers
+  of.start(p.of.x0, i, room, x(0));
   for (int64_t k = 0; k < layers - of.prox_needs_input(); ++k) {
     if (of.stops(room)) return;
     of.layer(k, i, room, x(k), x(k - 1), u, x(k + 1));
@@ -182,7 +203,9 @@ void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Ro
     }
     room.team.wait();
     if (of.prox_needs_input()) of.gradient_step(k, i, room, x(k), x(k - 1), u);
-    write(p.theta, k, of.prox_backward(k, room, u, x(k + 1), grad));
+    of.prox_backward(k, room, u, x(k + 1), grad);
+    for (int64_t j = 0; p.theta && writes && j < thresholds; ++j)
+      p.theta[(k * batch + i) * thresholds + j] = T(of.theta_gradient(room, j));
     of.normal.apply(room.team, room.fourier, room.coils, i, Ahead<T>{grad, nullptr, grid.stride, {}},
                     Store<T>{u, grid.stride});
     const T *z = p.of.z + i * values, *now = x(k), *before = x(k - 1);
@@ -210,8 +233,8 @@ void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Ro
       to_beta.end_row(row);
     });
     room.team.wait();
-    write(p.step, k, total(room.sums, grid.rows));
-    write(p.beta, k, total(room.sums + grid.rows, grid.rows));
+    if (p.step && writes) p.step[k * batch + i] = T(total(room.sums, grid.rows));
+    if (p.beta && writes) p.beta[k * batch + i] = T(total(room.sums + grid.rows, grid.rows));
   }
   if (p.x0)  // which is the iterate before itself, too
     grid.each(rows, [&](int64_t row, int64_t c) {
@@ -254,15 +277,20 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
     Workspace memory;
     T* momenta = memory.take<T>(iterations);
     beck_teboulle(iterations, momenta);
-    const Layers<T> layers(p, grid, image, momenta);
+    const Wavelet<T> wavelet(p.prox.wavelet, grid, !size.real_images,
+                             memory.take<T>(Wavelet<T>::filters_size(p.prox.wavelet)));
+    const Layers<T> layers(p, grid, image, momenta, wavelet, goes_back ? p.layers : 1);
     // For each thread a part of each.
     const Parts<T> strips(memory, layers.normal.strips_size(), threads),
         lines(memory, layers.normal.line_size(), threads), columns(memory, layers.normal.column_size(), threads),
         coils(memory, layers.normal.sum_size(), threads),
         variations(memory, varies ? TotalVariation<T, false>::memory_size(grid, iterations) : 0, threads),
         kept(memory, goes_back && varies ? TotalVariation<T, false>::kept_size(grid, iterations) : 0, threads),
-        own(memory, goes_back && varies ? grid.size() : 0, threads), all(memory, pictures * grid.size(), threads);
-    const Parts<double> sums(memory, 2 * grid.rows, threads);
+        own(memory, goes_back && varies ? grid.size() : 0, threads), all(memory, pictures * grid.size(), threads),
+        details(memory, layers.kept_details * wavelet.details_size(), threads),
+        approximations(memory, wavelet.approximations_size(), threads),
+        wavelet_lines(memory, wavelet.lines_size(), threads);
+    const Parts<double> sums(memory, 3 * grid.rows, threads);
     Queue queue;
     const int64_t alone = p.batch / threads * threads;
     int is_stopped = 0;
@@ -276,6 +304,7 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
                        own[rank],
                        coils[owner],
                        all[owner],
+                       {details[owner], approximations[owner], wavelet_lines[rank]},
                        sums[owner],
                        rank == 0,
                        &is_stopped};

@@ -6,17 +6,36 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
-// |z| of complex numbers, in both lanes of a pair, without overflow.
-template <class T> inline Vector<T> pair_moduli(Vector<T> z) {
-  const Vector<T> a = magnitude<T>(z), b = swap_pairs<T>(a);
+// |re + i im|, without overflow.
+template <class T> inline Vector<T> moduli(Vector<T> re, Vector<T> im) {
+  const Vector<T> a = magnitude<T>(re), b = magnitude<T>(im);
   const Vector<T> big = a > b ? a : b, small = a > b ? b : a, ratio = small / big;
   return big > 0 ? big * square_root(multiply_add(ratio, ratio, broadcast(T(1)))) : big + small;
 }
+
+// |z| of complex numbers, in both lanes of a pair.
+template <class T> inline Vector<T> pair_moduli(Vector<T> z) { return moduli<T>(z, swap_pairs<T>(z)); }
 
 // S_theta(z) = z max(1 - theta / |z|, 0)
 template <class T> inline Vector<T> shrink_pairs(Vector<T> z, Vector<T> theta) {
   const Vector<T> size = pair_moduli<T>(z), limit = theta < 0 ? Vector<T>{} : theta;
   return size - limit <= 0 ? Vector<T>{} : z * ((size - theta) / size);
+}
+
+// From the gradient of x = S_theta(z) to that of z. `minus` gets what makes minus the gradient of theta.
+template <class T> inline Vector<T> shrink_back(Vector<T> x, Vector<T> g, RowSums<T>& minus) {
+  const Vector<T> kept = where_nonzero<T>(x, g);
+  minus.add(with_sign_of<T>(kept, x));
+  return kept;
+}
+
+// The same of complex numbers: (1 - theta / r) g + (theta / r) <u, g> u with r = |z| = |x| + theta and u = x / |x|.
+template <class T> inline Vector<T> shrink_pairs_back(Vector<T> x, Vector<T> g, Vector<T> theta, RowSums<T>& minus) {
+  const Vector<T> size = pair_moduli<T>(x), share = theta / (size + theta), unit = x / size;
+  const Vector<T> along = where_nonzero<T>(size, unit * g);
+  minus.add(along);
+  const Vector<T> whole = along + swap_pairs<T>(along);
+  return where_nonzero<T>(size, multiply_add(share * whole, unit, g - share * g));
 }
 
 template <class T> struct PixelProx {
@@ -61,21 +80,10 @@ template <class T> struct PixelProx {
     };
     switch (prox.prior) {
       case PicturePrior::soft:
-        if (!is_complex) {
-          change([&](Vector<T> x, Vector<T> g) {
-            const Vector<T> kept = where_nonzero<T>(x, g);
-            minus.add(with_sign_of<T>(kept, x));
-            return kept;
-          });
-        } else {  // (1 - theta / r) g + (theta / r) <u, g> u with r = |z| = |x| + theta and u = x / |x|
-          change([&](Vector<T> x, Vector<T> g) {
-            const Vector<T> size = pair_moduli<T>(x), share = all / (size + all), unit = x / size;
-            const Vector<T> along = where_nonzero<T>(size, unit * g);
-            minus.add(along);
-            const Vector<T> whole = along + swap_pairs<T>(along);
-            return where_nonzero<T>(size, multiply_add(share * whole, unit, g - share * g));
-          });
-        }
+        if (is_complex)
+          change([&](Vector<T> x, Vector<T> g) { return shrink_pairs_back<T>(x, g, all, minus); });
+        else
+          change([&](Vector<T> x, Vector<T> g) { return shrink_back<T>(x, g, minus); });
         break;
       case PicturePrior::nonnegative:
         change([&](Vector<T> x, Vector<T> g) {

@@ -165,6 +165,16 @@ template <class V> inline unsigned nonzero_bits(V v) {
 }
 #endif
 
+// v, which stays in its register: GCC may load a vector with several uses again for each of them.
+template <class T> inline Vector<T> in_register(Vector<T> v) {
+#if defined(FASTUNROLL_AVX512)
+  __asm__("" : "+v"(v));
+#elif defined(__x86_64__)
+  __asm__("" : "+x"(v));
+#endif
+  return v;
+}
+
 // The largest lane, if none is NaN.
 template <class T> inline T largest_lane(Vector<T> v) {
 #if defined(__GNUC__) && !defined(__clang__)

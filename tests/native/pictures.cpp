@@ -23,6 +23,8 @@ template <class T> struct Problem {
   PicturePrior prior;
   int64_t kept;
   Array<T> z, x0, d, packed, maps, step, theta, beta, weights;
+  Array<T> low{T(0.3), T(0.8), T(0.5), T(-0.2)};  // of a wavelet
+  Array<int64_t> moves{1, 2, 3, 0, 0, 3};
 
   Problem(const Shape& shape, PicturePrior prior) : s(shape), prior(prior), kept(shape.layers > 1 ? 2 : 1) {
     Random random(uint64_t(s.rows * 1000 + s.columns));
@@ -31,10 +33,14 @@ template <class T> struct Problem {
     const int64_t width = s.is_real ? s.columns / 2 + 1 : s.columns;
     d = random.normals<T>(s.has_weights ? s.values() : (s.of_rows ? 1 : s.rows) * width, 0.5);
     maps = random.normals<T>(2 * s.coils * s.rows * s.columns, 0.5);
-    for (Array<T>* numbers : {&step, &theta, &beta}) *numbers = random.normals<T>(s.layers, 0.2);
+    for (Array<T>* numbers : {&step, &beta}) *numbers = random.normals<T>(s.layers, 0.2);
+    theta = random.normals<T>(s.layers * thresholds(), 0.2);
     for (T& t : theta) t = T(std::abs(double(t)));
     weights = random.normals<T>(kept * s.batch * s.values(), 1);  // of the results, in the loss
   }
+
+  int64_t levels() const { return prior == PicturePrior::wavelet ? 2 : 0; }
+  int64_t thresholds() const { return levels() ? 3 * levels() : 1; }
 
   PictureLayers<T> layers(int threads) {
     Spectrum<T> spectrum{1, s.rows, s.columns, s.is_real, false, s.of_rows, 1, d.data(), nullptr};
@@ -50,7 +56,7 @@ template <class T> struct Problem {
             s.layers,
             threads,
             normal,
-            {prior, T(-0.3), T(0.8), 3},
+            {prior, T(-0.3), T(0.8), 3, {low.data(), int64_t(low.size()), levels(), moves.data()}, thresholds()},
             step.data(),
             has_theta ? theta.data() : nullptr,
             beta.data(),
@@ -61,7 +67,7 @@ template <class T> struct Problem {
 
   Array<T> found(int threads) {
     Array<T> x(weights.size());
-    picture_forward<T>({layers(threads), kept, x.data()});
+    picture_forward<T>({layers(threads), kept, x.data(), nullptr});
     return x;
   }
   double loss() {
@@ -75,16 +81,19 @@ template <class T> struct Problem {
     const PictureLayers<T> of = layers(threads);
     Array<T> to_z(z.size()), to_x0(z.size()), numbers[3];
     for (Array<T>& n : numbers) n.assign(size_t(s.layers * s.batch), T(0));
+    numbers[1].assign(size_t(s.layers * s.batch * thresholds()), T(0));
     picture_backward<T>({of, kept, weights.data(), to_z.data(), to_x0.data(), numbers[0].data(),
                          of.theta ? numbers[1].data() : nullptr, numbers[2].data()});
     Array<T> all = to_z;
     all.insert(all.end(), to_x0.begin(), to_x0.end());
-    for (const Array<T>& n : numbers)
-      for (int64_t k = 0; k < s.layers; ++k) {
+    for (const Array<T>& n : numbers) {
+      const int64_t each = int64_t(n.size()) / (s.layers * s.batch);
+      for (int64_t k = 0; k < s.layers * each; ++k) {
         T sum = 0;
-        for (int64_t b = 0; b < s.batch; ++b) sum += n[size_t(k * s.batch + b)];
+        for (int64_t b = 0; b < s.batch; ++b) sum += n[size_t((k / each * s.batch + b) * each + k % each)];
         all.push_back(sum);
       }
+    }
     return all;
   }
 };
@@ -143,6 +152,11 @@ void test_pictures() {
     if (any) compare<double>({6, 10, false, false, false, 3, 2, 3}, prior);
     compare<float>({99, 100, true, false, false, 4, 2, 0}, prior);  // threads share a picture
     compare<float>({140, 85, true, false, true, 1, 3, 0}, prior);
+  }
+  for (bool is_real : {true, false}) {
+    compare<double>({12, 20, is_real, false, true, 3, 3, 0}, PicturePrior::wavelet);
+    compare<double>({4, 4, is_real, false, false, 2, 2, 0}, PicturePrior::wavelet);
+    compare<float>({140, 84, is_real, false, true, 1, 3, 0}, PicturePrior::wavelet);  // threads share a picture
   }
 }
 

@@ -12,7 +12,7 @@ from .._precision import own_precision
 from ..operators import Blur, Fourier, Mask, MultiCoilFourier
 from ..operators.gradients import learns
 from ..operators.pictures import PictureOperator
-from ..prox import L1, Box, Identity, NonNegativeL1, Proximal, TotalVariation
+from ..prox import L1, Box, Identity, NonNegativeL1, Proximal, TotalVariation, WaveletL1
 from ..schemes import FISTA, ProximalGradient
 from ..steps import GradientStep
 from .linear import separate, stacked
@@ -28,6 +28,7 @@ _PRIORS: dict[type[Proximal], str] = {
     NonNegativeL1: "nonnegative",
     Box: "box",
     TotalVariation: "total_variation",
+    WaveletL1: "wavelet",
 }
 
 
@@ -49,8 +50,9 @@ def unsupported_reason(net: Layers) -> str | None:
         return f"the proximal operator {prox.__name__} is not compiled for pictures"
     if net.gain:
         return "a gain is not compiled for pictures"
-    if any(t.numel() > 1 for t in net.theta):
-        return "the compiled layers over pictures have one threshold for all pixels"
+    sizes = ((), (1,), (net.prox.thresholds,)) if isinstance(net.prox, WaveletL1) else ((), (1,))
+    if any(t.shape not in sizes and t.numel() != 1 for t in net.theta):
+        return "the compiled layers over pictures have one threshold for all pixels, or one for each band or level"
     return None
 
 
@@ -73,11 +75,20 @@ def run(net: Layers, y: Tensor, x0: Tensor | None, kept: int) -> Tensor | None:
         return None
     with own_precision(y):
         z = A.adjoint(y)
-        start = None if x0 is None else A.samples(x0)
-        step, theta, beta = _numbers(net, z)
-        normal = A.normal_parts(z)
-        p = ops.PictureLayers(z, start, normal.h, normal.maps, step, theta, beta, normal.normal, **_prior(net.prox))
+        p = arguments(net, z, None if x0 is None else A.samples(x0))
         return ops.picture_layers(p, kept) if ops.fits_pictures(p) or z.numel() == 0 else None
+
+
+def arguments(
+    net: Layers, z: Tensor, x0: Tensor | None, before: Tensor | None = None, first: int = 0
+) -> ops.PictureLayers:
+    """The layers as the kernels take them, from z = Aᴴy on, as layers ``first``, ``first`` + 1, … of the prior."""
+    if isinstance(net.prox, WaveletL1):
+        net.prox.wavelet.samples(z)  # raises if the sides do not fit
+    step, theta, beta = _numbers(net, z)
+    normal = net.first[0].normal_parts(z)
+    of_prior = _prior(net, first)
+    return ops.PictureLayers(z, x0, normal.h, normal.maps, step, theta, beta, normal.normal, before=before, **of_prior)
 
 
 def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -86,18 +97,28 @@ def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | No
     def of_each_layer(values: Any) -> Tensor:
         return stacked(separate(values), net.count).flatten()
 
+    theta = None
+    if isinstance(net.prox, WaveletL1):
+        theta = stacked([net.prox.band_thresholds(t) for t in net.theta], net.count)
+    elif net.theta:
+        theta = of_each_layer(net.theta)
     return (
         of_each_layer(net.step or [z.real.new_ones(())]),
-        of_each_layer(net.theta) if net.theta else None,
+        theta,
         of_each_layer(net.scheme.beta) if isinstance(net.scheme, FISTA) else None,
     )
 
 
-def _prior(prox: Proximal) -> dict[str, Any]:
+def _prior(net: Layers, first: int) -> dict[str, Any]:
     """The proximal operator as the kernels know it."""
+    prox, of_wavelet = net.prox, {}
+    if isinstance(prox, WaveletL1):
+        moves = [pixels for k in range(first, first + net.count) for pixels in prox.move(k)]
+        of_wavelet = {"low_pass": prox.wavelet.low_pass, "levels": prox.levels, "moves": moves}
     return {
         "prior": _PRIORS[type(prox)],
         "low": getattr(prox, "low", 0.0),
         "high": getattr(prox, "high", 0.0),
         "iterations": getattr(prox, "inner_iterations", 0),
+        **of_wavelet,
     }

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .pictures import Orthonormal, on_real_and_imaginary
+from ..reference_wavelets import on_real_and_imaginary
+from .pictures import Orthonormal
 
 
 class DCT(Orthonormal):

@@ -180,13 +180,3 @@ def with_axes_of(d: Tensor, x: Tensor, dims: int = 2) -> Tensor:
     """A diagonal, (H, W) or one for each sample, with the leading axes of x in the second case."""
     axes = x.shape[:-2]
     return d if d.dim() == dims or d.shape[:-dims] == axes else d.expand(*axes, *d.shape[-dims:])
-
-
-def on_real_and_imaginary(product: object, x: Tensor) -> Tensor:
-    """A real linear map of real tensors, applied to the real and the imaginary part of a complex x in one call."""
-    assert callable(product)
-    if not x.is_complex():
-        found: Tensor = product(x)
-        return found
-    parts = product(torch.stack([x.real, x.imag]))
-    return torch.complex(parts[0], parts[1])

@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from ..operators.wavelet import Wavelet
+from ..reference_wavelets import shrunk
 from .proximal import Proximal
 from .threshold import soft_threshold
 
@@ -79,8 +80,12 @@ class WaveletL1(Proximal):
     def initial_threshold(self, theta: float) -> Tensor:
         return torch.full((self.thresholds,), theta, dtype=torch.float64, device="cpu")
 
+    def move(self, k: int) -> tuple[int, int]:
+        """By how many pixels the grid of layer k is moved: (down, right)."""
+        return self.moves[k % _SHIFTS] if self.shift else (0, 0)
+
     def at_iteration(self, k: int) -> Proximal:
-        return _Moved(self, self.moves[k % _SHIFTS]) if self.shift else self
+        return _Moved(self, self.move(k)) if self.shift else self
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         return self.moved(z, theta, (0, 0))
@@ -89,21 +94,26 @@ class WaveletL1(Proximal):
         """prox_θ(z) on a grid that is moved by (down, right) pixels."""
         down, right = move
         c = self.wavelet(z.roll((down, right), (-2, -1)) if any(move) else z)
-        x = self.wavelet.adjoint(_shrunk(c, self._thresholds(theta, z)))
+        x = self.wavelet.adjoint(shrunk(c, self._thresholds(theta, z), soft_threshold))
         return (x.roll((-down, -right), (-2, -1)) if any(move) else x).to(z.dtype)
 
-    def _thresholds(self, theta: Tensor, z: Tensor) -> list[list[Tensor]]:
+    def _thresholds(self, theta: Tensor, z: Tensor) -> list[Tensor]:
         """θ of the three bands of each level, the finest level first."""
         theta = torch.as_tensor(theta, device=z.device)
-        if theta.numel() == 1 or (theta.dim() >= 2 and theta.shape[-2:] == (1, 1)):  # one for all, or for each picture
-            return [[theta.reshape(()) if theta.numel() == 1 else theta] * 3] * self.levels
+        if theta.numel() > 1 and theta.shape[-2:] == (1, 1):  # one for each picture
+            return [theta] * (3 * self.levels)
+        return [*self.band_thresholds(theta).unbind()]
+
+    def band_thresholds(self, theta: Tensor) -> Tensor:
+        """θ of the three bands of each level, the finest level first: (3L,), of one number or of :attr:`thresholds`."""
+        if theta.numel() == 1:
+            return theta.reshape(1).expand(3 * self.levels)
         if theta.shape != (self.thresholds,):
             raise ValueError(
                 f'theta must be one number or {self.thresholds}, for {self.levels} levels and per="{self.per}", got '
                 f"shape {shape_text(theta.shape)}"
             )
-        each = theta.reshape(self.levels, -1).expand(self.levels, 3)
-        return [[*level.unbind()] for level in each.unbind()]
+        return theta.reshape(self.levels, -1).expand(self.levels, 3).reshape(-1)
 
     def value(self, x: Tensor) -> Tensor:
         c = self.wavelet(x)
@@ -131,16 +141,3 @@ class _Moved(Proximal):
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         found: Tensor = self.prior.moved(z, theta, self.move)
         return found
-
-
-def _shrunk(c: Tensor, thresholds: list[list[Tensor]]) -> Tensor:
-    """Coefficients in Mallat's layout, their details shrunk by the thresholds of each level, the finest first."""
-    if not thresholds:
-        return c
-    (across_rows, across_columns, across_both), *coarser = thresholds
-    upper, lower = c.chunk(2, -2)
-    approximation, columns = upper.chunk(2, -1)
-    rows, both = lower.chunk(2, -1)
-    upper = torch.cat([_shrunk(approximation, coarser), soft_threshold(columns, across_columns)], -1)
-    lower = torch.cat([soft_threshold(rows, across_rows), soft_threshold(both, across_both)], -1)
-    return torch.cat([upper, lower], -2)

@@ -81,6 +81,11 @@ class Batch:
         """Makes one iteration of the active samples."""
         raise NotImplementedError
 
+    def moves(self, count: int) -> None:
+        """Makes ``count`` iterations of the active samples."""
+        for _ in range(count):
+            self.move()
+
     def measured_gap(self) -> Tensor:
         """The gap of the active samples, without gradient."""
         raise NotImplementedError
@@ -115,22 +120,21 @@ class Batch:
     def advance(self, count: int) -> bool:
         """Runs ``count`` more iterations. Returns whether all samples have converged."""
         if not self.asked:
-            for _ in range(count if self.p.batch else 1):
-                self.move()
+            self.moves(count if self.p.batch else 1)
             self.iterations = self.iterations + count
             return False
-        for done in range(1, count + 1):
+        if not self.p.batch:
             # An empty batch makes one iteration, by which its result has a gradient like that of any other.
-            if not self.rows.numel() and (self.p.batch or done > 1):
+            self.moves(1)
+        for done in range(0, count if self.rows.numel() else 0, EVERY):
+            some = min(EVERY, count - done)
+            self.moves(some)
+            more = torch.full_like(self.rows, some)
+            if self.p.A is None:
+                more = more * ~self.converged()
+            self.iterations = self.iterations.index_add(0, self.rows, more)
+            if self.drop_converged():
                 break
-            self.move()
-            if done % EVERY == 0 or done == count:
-                more = torch.full_like(self.rows, done % EVERY or EVERY)
-                if self.p.A is None:
-                    more = more * ~self.converged()
-                self.iterations = self.iterations.index_add(0, self.rows, more)
-                if self.drop_converged():
-                    break
         return self.tol > 0 and bool(self.converged().all())
 
     def drop_converged(self) -> bool:

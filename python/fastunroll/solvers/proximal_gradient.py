@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..engine import pictures
+from ..engine.layers import Layers
 from ..operators.dot_test import Products
+from ..operators.pictures import PictureOperator
 from ..prox import aligned
 from ..samples import column, inner
+from ..schemes import FISTA, ProximalGradient
+from ..steps import GradientStep
 from .batch import Batch, run_monitored
 from .divergence import Divergence
 from .duality import distance, measures, objective
 from .history import EVERY, Monitor
-from .problem import Problem
+from .problem import Problem, can_be_read
 
 # With a step of at most 1/‖A‖², and of less than 2/‖A‖² for ISTA, no iterate has a larger objective than the first: it
 # decreases, and for FISTA its sum with ‖x − x_before‖²/2t does, as β ≤ 1. What is above 1 is for rounding.
@@ -246,9 +251,50 @@ class Collapsed(Plain):
             self.gather_momentum(uphill=uphill)
 
 
+class Pictures(Collapsed):
+    """The same where layers over pictures are compiled: a block of iterations is one native call for all pictures."""
+
+    @staticmethod
+    def is_supported(p: Problem, rule: Rule) -> bool:
+        """Whether there is such a call for this problem."""
+        return (
+            isinstance(p.operator, PictureOperator)
+            and p.lam.numel() == 1
+            and not rule.by_sample
+            and can_be_read(p.y)
+            and not ops.differentiable(p.y, p.lam, p.x0, rule.step)
+            and pictures.unsupported_reason(_layers(p, rule, [0.0])) is None
+            and pictures.refused_reason(p.operator, p.y) is None
+        )
+
+    def moves(self, count: int) -> None:
+        momenta = []
+        for _ in range(count):
+            momenta.append(self.beta)
+            if self.rule.accelerated:
+                self.gather_momentum()
+        net = _layers(self.p, self.rule, momenta)
+        given = pictures.arguments(net, self.p.At_y, self.iterate, self.iterate_before, self.proximal_steps)
+        last = ops.picture_layers(given, min(count, 2))
+        self.iterate_before = last[-2] if count > 1 else self.iterate
+        self.iterate, self.slope = last[-1], None
+        self.proximal_steps += count
+
+
+def _layers(p: Problem, rule: Rule, momenta: list[float]) -> Layers:
+    """Iterations as layers."""
+    A: Any = p.operator
+    step, theta = [rule.step.reshape(())], [(p.lam * rule.step).reshape(())]
+    scheme = FISTA([rule.step.new_full((), beta) for beta in momenta]) if rule.accelerated else ProximalGradient()
+    linear = GradientStep(A, step=step)
+    return Layers(len(momenta), linear, [A], [], step, p.prior, theta if p.prior.has_threshold else [], [], scheme)
+
+
 def _engine(p: Problem, rule: Rule) -> type[Native | Plain]:
     if Native.is_supported(p, rule):
         return Native
+    if Pictures.is_supported(p, rule):
+        return Pictures
     return Collapsed if p.is_collapsed and not rule.monotone else Plain
 
 

@@ -14,7 +14,7 @@ from ..tensors import address, is_double, resolved
 from .memory import empty
 from .spectral import expanded, packed
 
-PRIORS = "identity", "soft", "nonnegative", "box", "total_variation"
+PRIORS = "identity", "soft", "nonnegative", "box", "total_variation", "wavelet"
 
 
 class PictureLayers(NamedTuple):
@@ -32,11 +32,15 @@ class PictureLayers(NamedTuple):
     low: float
     high: float
     iterations: int
+    low_pass: Sequence[float] = ()
+    levels: int = 0
+    moves: Sequence[int] = ()
+    before: Tensor | None = None
 
     @property
     def tensors(self) -> list[Tensor]:
         """The tensors that are given."""
-        every = self.z, self.x0, self.h, self.maps, self.step, self.theta, self.beta
+        every = self.z, self.x0, self.h, self.maps, self.step, self.theta, self.beta, self.before
         return [t for t in every if t is not None]
 
     def call(self, function: Any, kept: int, **others: Tensor | None) -> None:
@@ -56,11 +60,14 @@ class PictureLayers(NamedTuple):
         tensors = {"z": self.z, "x0": self.x0, "step": self.step, "theta": self.theta, "beta": self.beta}
         held = {name: None if t is None else resolved(t) for name, t in tensors.items()}
         held |= {"weights": h if of_weights else None, "maps": maps, **others}
+        held["low_pass"] = torch.tensor(self.low_pass, dtype=self.step.dtype, device="cpu")
+        held["moves"] = torch.tensor(self.moves, dtype=torch.int64, device="cpu")
         fields: dict[str, Any] = {
             "batch": math.prod(batch), "layers": len(self.step), "threads": torch.get_num_threads(), "rows": rows,
             "columns": columns, "real_images": is_real, "count": count, "repeat": repeat, "coils": coils,
             "map_count": map_count, "map_repeat": map_repeat, "prior": PRIORS.index(self.prior), "low": self.low,
-            "high": self.high, "iterations": self.iterations, "kept": kept,
+            "high": self.high, "iterations": self.iterations, "kept": kept, "taps": len(self.low_pass),
+            "levels": self.levels, "thresholds": 1 if self.theta is None else self.theta[0].numel(),
             **{name: address(t) for name, t in held.items()},
         }  # fmt: skip
         while not function(
@@ -74,7 +81,7 @@ class PictureLayers(NamedTuple):
 def forward(p: PictureLayers, kept: int) -> Tensor:
     """The last ``kept`` layers, (kept, ..., H, W)."""
     (x,) = empty([(kept, *p.z.shape)], p.z.dtype)
-    p.call(_fastunroll.picture_forward, kept, x=x)
+    p.call(_fastunroll.picture_forward, kept, x=x, before=None if p.before is None else resolved(p.before))
     return x
 
 
@@ -82,7 +89,9 @@ def backward(grad: Tensor, p: PictureLayers, needs: Sequence[bool]) -> list[Tens
     """The gradients of z, x0, step, theta and beta that ``needs`` asks for; None for the others."""
     numbers = len(p.step), math.prod(p.z.shape[:-2])
     pictures = iter(empty([p.z.shape for need in needs[:2] if need], p.z.dtype))
-    rows = iter(empty([numbers for need in needs[2:] if need], p.step.dtype))
+    of_theta = numbers if p.theta is None else (*numbers, *p.theta.shape[1:])
+    shapes = numbers, of_theta, numbers
+    rows = iter(empty([shape for shape, need in zip(shapes, needs[2:], strict=True) if need], p.step.dtype))
     each = [next(pictures if i < 2 else rows) if need else None for i, need in enumerate(needs)]
     names = "to_z", "to_x0", "to_step", "to_theta", "to_beta"
     p.call(_fastunroll.picture_backward, len(grad), grad=resolved(grad), **dict(zip(names, each, strict=True)))
