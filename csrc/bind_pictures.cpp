@@ -31,8 +31,8 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
                                 fields.number<int64_t>("map_count"),
                                 fields.number<int64_t>("map_repeat")};
   const PictureProx<T> prox{PicturePrior(fields.number<int>("prior")), T(fields.number<double>("low")),
-                            T(fields.number<double>("high")), fields.number<int64_t>("iterations"),
-                            fields.array<const T>("filters"), fields.number<int64_t>("filter_count"),
+                            T(fields.number<double>("high")),          fields.number<int64_t>("iterations"),
+                            fields.array<const T>("filters"),          fields.number<int64_t>("filter_count"),
                             fields.number<int64_t>("filter_size")};
   return {fields.number<int64_t>("batch"),
           fields.number<int64_t>("layers"),

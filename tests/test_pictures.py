@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from fastunroll import ops
-from fastunroll.ops import pictures
 from fastunroll.ops import PictureLayers
 from torch import Tensor
 
@@ -62,7 +61,8 @@ def layers(
     z, x0, maps = (None if t is None else t.to(dtype.to_complex() if is_complex else dtype) for t in (z, x0, maps))
     return PictureLayers(
         z, x0 if start else None, h.to(dtype), maps, step, None if prior in ("identity", "box") else theta,
-        beta if momentum else None, filters, "weights" if "weights" in normal else "fourier", prior, -0.4, 0.9, iterations,
+        beta if momentum else None, filters, "weights" if "weights" in normal else "fourier", prior, -0.4, 0.9,
+        iterations,
     )  # fmt: skip
 
 
@@ -113,7 +113,8 @@ def test_what_is_kept_for_gradients(normal: str, prior: str, keeps: int, monkeyp
     wanted = gradients(ops.plain_picture_layers(plain)[-1:], plain)
     found = []
     for budget in (keeps, 3):
-        monkeypatch.setattr(pictures, "_SAVED_BYTES", budget * len(p.step) * p.z[0].numel() * p.z.element_size())
+        size = budget * len(p.step) * p.z[0].numel() * p.z.element_size()
+        monkeypatch.setattr("fastunroll.ops.pictures._SAVED_BYTES", size)
         native = learning(p)
         found.append(gradients(ops.picture_layers(native), native))
     assert_same_gradients(found[0], wanted)

@@ -6,8 +6,8 @@
 //
 // All filters go there and back for one row of patches, whose responses stay in the first caches. There, a few filters
 // by a few vectors of responses are sums in registers over all pixels of a patch. Back, a few rows by a few vectors of
-// pixels are sums in registers over all filters. For the gradient of the filters, those of a few filters and columns are
-// sums in registers along the row.
+// pixels are sums in registers over all filters. For the gradient of the filters, those of a few filters and columns
+// are sums in registers along the row.
 //
 // A team computes the responses of rows of patches that reach into a band from above twice.
 #pragma once
@@ -28,7 +28,8 @@ template <int Most, class Work> FASTUNROLL_INLINE inline void in_parts(int64_t c
 }
 
 // The same for parts of up to Most, at most 5, of about the same size.
-template <int Most, class Work> FASTUNROLL_INLINE inline void in_even_parts(int64_t first, int64_t last, const Work& work) {
+template <int Most, class Work>
+FASTUNROLL_INLINE inline void in_even_parts(int64_t first, int64_t last, const Work& work) {
   const int64_t count = last - first, parts = (count + Most - 1) / Most;
   for (int64_t part = 0; part < parts; ++part) {
     const int64_t from = first + count * part / parts, size = first + count * (part + 1) / parts - from;

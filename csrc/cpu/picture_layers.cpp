@@ -1,8 +1,8 @@
 // All layers over pictures, and their gradient: one picture after another, so that it stays in the cache.
 //
 // The gradient computes the layers of a picture again, unless they were saved, and keeps their results for that picture
-// alone. A thread takes one picture at a time. Threads share the pictures that are left at the end: bands of rows, of which each row is the
-// same work for whichever thread does it. Nothing depends on other pictures.
+// alone. A thread takes one picture at a time. Threads share the pictures that are left at the end: bands of rows, of
+// which each row is the same work for whichever thread does it. Nothing depends on other pictures.
 #include "cpu/extrapolate.h"
 #include "cpu/filter_bank.h"
 #include "cpu/normal.h"
@@ -169,7 +169,8 @@ template <class T> struct Layers {
       if (to.theta) to.theta[place] = T((has_variation() ? 1 : -1) * total(sums, grid.rows));
       return;
     }
-    const int64_t numbers = FilterBank<T, false>::numbers(p.prox), count = p.prox.filter_count, values = numbers - count;
+    const int64_t numbers = FilterBank<T, false>::numbers(p.prox), count = p.prox.filter_count,
+                  values = numbers - count;
     const auto write = [&](T* at, int64_t first, int64_t size) {
       const int64_t rows = FilterBank<T, false>::sum_count(grid, p.prox);
       for (int64_t n = 0; at && n < size; ++n) at[place * size + n] = T(total(sums + first + n, rows, numbers));
@@ -297,8 +298,10 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
     constexpr int64_t least_work = 1 << 13;  // pixels for which another thread is worth its start
     const int64_t most = p.batch * size.rows * size.columns / least_work + 1;
     const int threads = int(most < p.threads ? most : p.threads);
-    const bool varies = p.prox.prior == PicturePrior::total_variation, has_bank = p.prox.prior == PicturePrior::filter_bank;
-    const int64_t iterations = varies ? p.prox.iterations : 0, filters_size = has_bank ? LayerFilters<T>::size(p.prox) : 0;
+    const bool varies = p.prox.prior == PicturePrior::total_variation,
+               has_bank = p.prox.prior == PicturePrior::filter_bank;
+    const int64_t iterations = varies ? p.prox.iterations : 0,
+                  filters_size = has_bank ? LayerFilters<T>::size(p.prox) : 0;
     Workspace memory;
     T* momenta = memory.take<T>(iterations);
     beck_teboulle(iterations, momenta);
@@ -327,16 +330,11 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
     in_parallel(threads, [&](Team team) {
       const int rank = team.rank;
       const auto room = [&](Team of, int owner) {
-        return Room<T>{of,
-                       {strips[owner], lines[rank], columns[rank]},
-                       priors[rank],
-                       kept[rank],
-                       own[rank],
-                       coils[owner],
-                       all[owner],
-                       sums[owner],
-                       rank == 0,
-                       &is_stopped};
+        return Room<T>{of,           {strips[owner], lines[rank], columns[rank]},
+                       priors[rank], kept[rank],
+                       own[rank],    coils[owner],
+                       all[owner],   sums[owner],
+                       rank == 0,    &is_stopped};
       };
       const Room<T> of_thread = room({0, 1, nullptr}, rank), of_team = room(team, 0);
       for (int64_t number; !__atomic_load_n(&is_stopped, __ATOMIC_RELAXED) && queue.take(number, alone);)
