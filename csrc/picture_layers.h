@@ -47,7 +47,9 @@ template <class T> struct PictureForward {
   int64_t kept;
   T* x;  // (kept, batch, rows, columns): the last layers
   int64_t saved_pictures;
-  T* saved;  // (saved_pictures, layers, rows, columns): all layers of the first pictures, for the gradient
+  // (saved_pictures, layers, 1, rows, columns), for the gradient: all layers of the first pictures. Of a box, of total
+  // variation and of a bank of filters (saved_pictures, layers, 2, rows, columns), with what P gets before each layer.
+  T* saved;
 };
 
 // The gradients, from those of the layers that Forward keeps. The layers of a picture that are not saved are computed

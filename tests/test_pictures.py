@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from itertools import product
@@ -113,7 +114,7 @@ def test_what_is_kept_for_gradients(normal: str, prior: str, keeps: int, monkeyp
     wanted = gradients(ops.plain_picture_layers(plain)[-1:], plain)
     found = []
     for budget in (keeps, 3):
-        size = budget * len(p.step) * p.z[0].numel() * p.z.element_size()
+        size = budget * math.prod(p.saved_shape) * p.z.element_size()
         monkeypatch.setattr("fastunroll.ops.pictures._SAVED_BYTES", size)
         native = learning(p)
         found.append(gradients(ops.picture_layers(native), native))

@@ -90,11 +90,11 @@ OPERATORS = {
     ),
     "picture_layers_backward": lambda: (
         torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(2, 5, 6), None, torch.rand(3), None, None,
-        None, "weights", "box", 0.0, 1.0, 0, torch.randn(1, 3, 5, 6), [True, False, True, False, False, False],
+        None, "weights", "box", 0.0, 1.0, 0, torch.randn(1, 3, 2, 5, 6), [True, False, True, False, False, False],
     ),
     "picture_layers_backward, filter_bank": lambda: (
         torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(5, 6), None, torch.rand(3), torch.rand(3, 2),
-        None, torch.randn(3, 2, 3, 3), "weights", "filter_bank", 0.0, 1.0, 0, torch.randn(0, 3, 5, 6),
+        None, torch.randn(3, 2, 3, 3), "weights", "filter_bank", 0.0, 1.0, 0, torch.randn(0, 3, 2, 5, 6),
         [True, True, True, True, False, True],
     ),
     "network": lambda: (
@@ -277,7 +277,7 @@ MISUSED = {
     ),
     "picture_layers_backward": lambda: (
         torch.randn(4, 2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(5, 6), None, torch.rand(3), None, None,
-        None, "weights", "box", 0.0, 1.0, 0, torch.randn(0, 3, 5, 6), [True] * 6,
+        None, "weights", "box", 0.0, 1.0, 0, torch.randn(0, 3, 2, 5, 6), [True] * 6,
     ),
     "sample_layers": lambda: (
         torch.randn(3, 4, 6), torch.randn(3, 4), torch.randn(2, 6), torch.rand(2), torch.rand(2, 6), None, "soft", 2,

@@ -129,9 +129,10 @@ template <class T> struct Layers {
     else
       work(FilterBank<T, true>(grid, p.prox, room.prior), of_layer, thetas);
   }
-  // Layer k, from x and the iterate before, in whose place the next one may come. `u` is room for a picture.
-  void layer(int64_t k, int64_t number, const Room<T>& room, const T* x, const T* before, T* u, T* next) const {
-    gradient_step(k, number, room, x, before, mixes_pixels() ? u : next);
+  // Where u comes to for the next iterate; priors of single pixels take its place.
+  T* input_of(T* next, T* u) const { return mixes_pixels() ? u : next; }
+  // next = P(u)
+  void prox_step(int64_t k, const Room<T>& room, const T* u, T* next) const {
     if (has_variation())
       with_variation(room, [&](auto variation) { variation.forward(band(room), u, next, theta(k)); });
     else if (has_bank())
@@ -142,6 +143,9 @@ template <class T> struct Layers {
       pixel_prox.apply(grid, band(room), theta(k), next);
     room.team.wait();
   }
+  // The saved pictures of a layer: x, and before it u if the gradient of P needs it.
+  int64_t saved_of_layer() const { return 1 + prox_needs_input(); }
+  int64_t saved_at(int64_t number, int64_t k) const { return (number * p.layers + k) * saved_of_layer() * values(); }
   // From the gradient of x = P(u) to that of u, in its place. Sums have those of theta and of the filters.
   void prox_backward(int64_t k, const Room<T>& room, const T* u, const T* x, T* grad) const {
     const Band rows = band(room);
@@ -186,12 +190,16 @@ void forward_picture(const PictureForward<T>& p, const Layers<T>& of, const Room
   of.start(i, room, x);
   for (int64_t k = 0; k < p.of.layers; ++k) {
     if (of.stops(room)) return;
-    of.layer(k, i, room, x, k > 0 ? other : x, u, other);
+    T* const input = of.input_of(other, u);
+    of.gradient_step(k, i, room, x, k > 0 ? other : x, input);
+    T* const saved = i < p.saved_pictures ? p.saved + of.saved_at(i, k) : nullptr;
+    if (saved && of.prox_needs_input()) of.grid.copy_out(of.band(room), input, saved);
+    of.prox_step(k, room, input, other);
     T* const before = x;
     x = other, other = before;
     const int64_t place = k - (p.of.layers - p.kept);
     if (place >= 0) of.grid.copy_out(of.band(room), x, p.x + (place * p.of.batch + i) * of.values());
-    if (i < p.saved_pictures) of.grid.copy_out(of.band(room), x, p.saved + (i * p.of.layers + k) * of.values());
+    if (saved) of.grid.copy_out(of.band(room), x, saved + (of.saved_of_layer() - 1) * of.values());
   }
   room.team.wait();
 }
@@ -207,14 +215,17 @@ void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Ro
   const auto write = [&](T* to, int64_t k, double value) {
     if (to && room.team.rank == 0) to[k * batch + i] = T(value);
   };
+  const bool is_saved = i < p.saved_pictures;
   of.start(i, room, x(0));
   for (int64_t k = 0; k < layers - of.prox_needs_input(); ++k) {
-    if (i < p.saved_pictures) {
-      grid.copy_in(rows, p.saved + (i * layers + k) * values, x(k + 1));
+    if (is_saved) {
+      grid.copy_in(rows, p.saved + of.saved_at(i, k) + (of.saved_of_layer() - 1) * values, x(k + 1));
       continue;
     }
     if (of.stops(room)) return;
-    of.layer(k, i, room, x(k), x(k - 1), u, x(k + 1));
+    T* const input = of.input_of(x(k + 1), u);
+    of.gradient_step(k, i, room, x(k), x(k - 1), input);
+    of.prox_step(k, room, input, x(k + 1));
   }
   grid.clear(rows, grad);
   grid.clear(rows, grad_before);
@@ -228,8 +239,13 @@ void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Ro
         store(at, load(at) + grid.get(from, row, c));
       });
     }
-    room.team.wait();
-    if (of.prox_needs_input()) of.gradient_step(k, i, room, x(k), x(k - 1), u);
+    if (of.prox_needs_input()) {
+      if (is_saved)
+        grid.copy_in(rows, p.saved + of.saved_at(i, k), u);
+      else
+        of.gradient_step(k, i, room, x(k), x(k - 1), u);
+      room.team.wait();
+    }
     of.prox_backward(k, room, u, x(k + 1), grad);
     if (room.team.rank == 0) of.write_prox_gradients(p, k, i, room.sums);
     of.normal.apply(room.team, room.fourier, room.coils, i, Ahead<T>{grad, nullptr, grid.stride, {}},

@@ -66,7 +66,7 @@ template <class T> struct Problem {
   // With the layers of the first `saved_pictures`, which gradients() then reads.
   Array<T> found(int threads, int64_t saved_pictures = 0) {
     Array<T> x(weights.size());
-    saved.assign(size_t(saved_pictures * s.layers * s.values()), T(0));
+    saved.assign(size_t(2 * saved_pictures * s.layers * s.values()), T(0));
     picture_forward<T>({layers(threads), kept, x.data(), saved_pictures, saved.data()});
     return x;
   }

@@ -24,9 +24,9 @@ _SAVED_BYTES = 32 << 20
 def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
     """The last layers x⁺ = P(v − t·(H v − z)) at v = x + β·(x − x_before), with H = AᴴA and z = Aᴴy.
 
-    A call with gradients keeps all layers of its first pictures, as many as 32 MB hold. Backward computes the layers
-    of the other pictures again, one picture after another: the memory does not grow with batch × layers. h and the maps
-    get no gradient.
+    A call with gradients keeps all layers of its first pictures, and what goes into ``"box"``, ``"total_variation"``
+    and ``"filter_bank"``, of as many pictures as 32 MB hold. Backward computes the layers of the other pictures again,
+    one picture after another: the memory does not grow with batch × layers. h and the maps get no gradient.
 
     Equivalent to :func:`plain_picture_layers`, the same in PyTorch.
 
@@ -51,8 +51,7 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
 
 def _saved_pictures(p: PictureLayers) -> int:
     """Of how many pictures all layers are kept for the gradient."""
-    *batch, rows, columns = p.z.shape
-    return min(math.prod(batch), _SAVED_BYTES // (len(p.step) * rows * columns * p.z.element_size()))
+    return min(math.prod(p.z.shape[:-2]), _SAVED_BYTES // (math.prod(p.saved_shape) * p.z.element_size()))
 
 
 def plain_picture_layers(p: PictureLayers) -> Tensor:
@@ -116,8 +115,8 @@ def _fits_numbers(p: PictureLayers) -> bool:
 
 
 def _fake(z: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    step, kept, saved_pictures = others[3], *others[-2:]
-    return z.new_empty(kept, *z.shape), z.new_empty(saved_pictures, *step.shape, *z.shape[-2:])
+    *given, kept, saved_pictures = others
+    return z.new_empty(kept, *z.shape), z.new_empty(saved_pictures, *PictureLayers(z, *given).saved_shape)
 
 
 _SCHEMA = (
@@ -128,7 +127,7 @@ _SCHEMA = (
 
 @operator(f"picture_layers({_SCHEMA}, int kept, int saved_pictures) -> (Tensor, Tensor)", _fake)
 def _picture_layers(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """The last ``kept`` layers, and all layers of the first pictures, (saved_pictures, K, H, W), for the gradient."""
+    """The last ``kept`` layers; and all layers of the first pictures, for the gradient."""
     *given, kept, saved_pictures = arguments
     p = PictureLayers(*given)
     require(
@@ -153,7 +152,7 @@ def _picture_layers_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     require(
         fits_pictures(p) and len(needs) == len(_LEARNED) and 0 < len(grad) <= len(p.step)
         and grad.shape[1:] == p.z.shape and have_same_dtype_and_device(grad, p.z, saved)
-        and len(saved) <= math.prod(p.z.shape[:-2]) and saved.shape[1:] == (len(p.step), *p.z.shape[-2:])
+        and len(saved) <= math.prod(p.z.shape[:-2]) and saved.shape[1:] == p.saved_shape
         and not any(need and given[i] is None for i, need in zip(_LEARNED[2:], needs[2:], strict=True)),
         "picture_layers_backward",
     )  # fmt: skip

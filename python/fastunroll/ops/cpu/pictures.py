@@ -15,6 +15,7 @@ from .memory import empty
 from .spectral import expanded, packed
 
 PRIORS = "identity", "soft", "nonnegative", "box", "total_variation", "filter_bank"
+_NEED_INPUT = "box", "total_variation", "filter_bank"  # their gradients follow from what they are given
 
 
 class PictureLayers(NamedTuple):
@@ -38,6 +39,11 @@ class PictureLayers(NamedTuple):
     def tensors(self) -> list[Tensor]:
         """The tensors that are given."""
         return [t for t in self if isinstance(t, Tensor)]
+
+    @property
+    def saved_shape(self) -> tuple[int, ...]:
+        """What is saved of a picture for the gradient: each layer, and before it what a prior was given, if need be."""
+        return len(self.step), 2 if self.prior in _NEED_INPUT else 1, *self.z.shape[-2:]
 
     def call(self, function: Any, kept: int, saved: Tensor, **others: Tensor | None) -> None:
         """Calls a native function with these arguments, and with the addresses of others by name."""
@@ -75,8 +81,8 @@ class PictureLayers(NamedTuple):
 
 
 def forward(p: PictureLayers, kept: int, saved_pictures: int) -> tuple[Tensor, Tensor]:
-    """The last ``kept`` layers, (kept, ..., H, W), and all layers of the first pictures, (saved_pictures, K, H, W)."""
-    x, saved = empty([(kept, *p.z.shape), (saved_pictures, len(p.step), *p.z.shape[-2:])], p.z.dtype)
+    """The last ``kept`` layers, (kept, ..., H, W), and all layers of the first pictures, (saved_pictures, …)."""
+    x, saved = empty([(kept, *p.z.shape), (saved_pictures, *p.saved_shape)], p.z.dtype)
     p.call(_fastunroll.picture_forward, kept, saved, x=x)
     return x, saved
 
