@@ -163,7 +163,7 @@ def test_thresholds_of_a_bank(theta: Any) -> None:
 
 
 def test_a_bank_says_what_is_wrong() -> None:
-    A, y = lin.Blur(random(3, 3).abs() / 9), random(2, *SIZE)
+    A, y = lin.Mask(torch.ones(1, SIZE[1], dtype=torch.float64)), random(2, *SIZE)
     pieces: dict[str, Any] = {"linear": fu.steps.GradientStep(A, step=0.3), "layers": 3}
     bank = fu.prox.FilterBank(4, 3, dtype=torch.float64)
     with pytest.raises(ValueError, match="theta must be one number or 4, one for each filter, got 5"):
