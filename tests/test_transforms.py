@@ -271,6 +271,15 @@ def test_forward_mode_and_functional_transforms() -> None:
 
 
 MISUSED = {
+    "picture_layers, filter_bank": lambda: (
+        torch.randn(2, 5, 6), None, torch.rand(5, 4), None, torch.rand(3), torch.rand(3, 2), None,
+        torch.randn(3, 2, 6, 6), "fourier", "filter_bank", 0.0, 0.0, 0, 1, 0,
+    ),
+    "picture_layers_backward, filter_bank": lambda: (
+        torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(5, 6), None, torch.rand(3), torch.rand(3, 2),
+        None, torch.randn(3, 2, 3, 3), "weights", "filter_bank", 0.0, 1.0, 0, torch.randn(3, 3, 2, 5, 6),
+        [True, True, True, True, False, True],
+    ),
     "picture_layers": lambda: (
         torch.randn(2, 5, 6), None, torch.rand(5, 5), None, torch.rand(3), torch.rand(3), None, None, "fourier", "soft",
         0.0, 0.0, 0, 1, 0,
