@@ -72,7 +72,7 @@ def filter_bank(z: Tensor, theta: Tensor, filters: Tensor) -> Tensor:
     if len(parts) == 1:
         clipped = torch.clamp(c, -theta, theta)
     else:
-        clipped = c * (theta / torch.maximum(torch.linalg.vector_norm(c, dim=0), theta))
+        clipped = c * (theta / torch.maximum(torch.hypot(*c), theta))
     found = torch.nn.functional.conv_transpose2d(clipped.flatten(0, 1), filters[:, None]).reshape(parts.shape)
     return z - (torch.complex(*found) if z.is_complex() else found[0])
 
