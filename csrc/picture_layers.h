@@ -16,7 +16,7 @@ template <class T> struct PictureNormal {
   int64_t coils, map_count, map_repeat;
 };
 
-enum class PicturePrior { identity, soft, nonnegative, box, total_variation, wavelet };
+enum class PicturePrior { identity, soft, nonnegative, box, total_variation, filter_bank, wavelet };
 
 constexpr int most_taps = 32;
 
@@ -29,13 +29,15 @@ template <class T> struct PictureWavelet {
 };
 
 // P: what lies outside [low, high] moves to its ends (box); the proximal operator of total variation, by `iterations`
-// of accelerated projected gradients; the soft threshold of wavelet details.
+// of accelerated projected gradients; a bank of filters with a clip; or the soft threshold of wavelet details.
 template <class T> struct PictureProx {
   PicturePrior prior;
   T low, high;
   int64_t iterations;
+  int64_t thresholds;  // of a layer: one for each filter of a bank, 3 for each level of a wavelet, else 1
+  const T* filters;    // (layers, filter_count, filter_size, filter_size), or null
+  int64_t filter_count, filter_size;
   PictureWavelet<T> wavelet;
-  int64_t thresholds;  // of a layer: 3 for each level of a wavelet, else 1
 };
 
 // Layers x = P(v - step (H v - z)), v = x + beta (x - before). The first layer has before = x. Complex pictures are
@@ -56,16 +58,24 @@ template <class T> struct PictureForward {
   int64_t kept;
   T* x;             // (kept, batch, rows, columns): the last layers
   const T* before;  // the iterate before x0, as z, or null for x0 itself
+  int64_t saved_pictures;
+  // (saved_pictures, layers, 1, rows, columns), for the gradient: all layers of the first pictures. Of a box, of total
+  // variation and of a bank of filters (saved_pictures, layers, 2, rows, columns), with what P gets before each layer.
+  // A wavelet saves none.
+  T* saved;
 };
 
-// The gradients, from those of the layers that Forward keeps. The layers of a picture are computed again. The gradients
-// of step, theta and beta are those of each picture. One that nobody needs is null.
+// The gradients, from those of the layers that Forward keeps. The layers of a picture that are not saved are computed
+// again. The gradients of step, theta, beta and filters are those of each picture. One that nobody needs is null.
 template <class T> struct PictureBackward {
   PictureLayers<T> of;
   int64_t kept;
   const T* grad;           // (kept, batch, rows, columns)
   T *z, *x0;               // as what they are the gradients of
   T *step, *theta, *beta;  // (layers, batch), theta (layers, batch, thresholds)
+  T* filters;              // (layers, batch, filter_count, filter_size, filter_size)
+  int64_t saved_pictures;
+  const T* saved;
 };
 
 template <class T> void picture_forward(const PictureForward<T>&);

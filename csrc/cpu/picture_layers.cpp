@@ -1,162 +1,13 @@
 // All layers over pictures, and their gradient: one picture after another, so that it stays in the cache.
 //
-// The gradient computes the layers of a picture again, and keeps their results for that picture alone. A thread takes
-// one picture at a time. Threads share the pictures that are left at the end: bands of rows, of which each row is the
-// same work for whichever thread does it. Nothing depends on other pictures.
-#include "cpu/extrapolate.h"
-#include "cpu/normal.h"
-#include "cpu/picture_prox.h"
-#include "cpu/total_variation.h"
-#include "cpu/wavelet_l1.h"
+// The gradient computes the layers of a picture again, unless they were saved, and keeps their results for that picture
+// alone. A thread takes one picture at a time. Threads share the pictures that are left at the end: bands of rows, of
+// which each row is the same work for whichever thread does it. Nothing depends on other pictures.
+#include "cpu/picture_layer.h"
 #include "cpu/workspace.h"
-#include "fastunroll.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 namespace {
-
-// v = x + beta (x - before), or x without `before`.
-template <class T> struct Ahead {
-  const T *x, *before;
-  int64_t stride;
-  Vector<T> beta;
-  Vector<T> at(int64_t place) const {
-    const Vector<T> now = load(x + place);
-    return before ? ahead<T>(now, load(before + place), beta) : now;
-  }
-  template <class W> FASTUNROLL_INLINE Vector<T> operator()(int64_t row, int64_t i, W) const {
-    return at(row * stride + i);
-  }
-};
-
-// u = v - step (H v - z)
-template <class T> struct Descend {
-  Ahead<T> v;
-  Pixels<T> pixels;
-  const T* z;
-  Vector<T> step;
-  T* u;
-  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t row, int64_t i, Vector<T> product, W whole) const {
-    return multiply_add(-step, product - pixels.get(z, row, i, whole), v(row, i, whole));
-  }
-  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> value, W) const {
-    store(u + row * v.stride + i, value);
-  }
-};
-
-template <class T> struct Store {
-  T* to;
-  int64_t stride;
-  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t, int64_t, Vector<T> value, W) const { return value; }
-  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> value, W) const {
-    store(to + row * stride + i, value);
-  }
-};
-
-// What a thread of a team works in. The pictures, the strips of a transform and sums are the team's.
-template <class T> struct Room {
-  Team team;
-  Scratch<T> fourier;
-  T *variation, *kept;  // of total variation, and its q
-  T* own;               // a picture
-  T *coils, *pictures;  // a sum over coils; pictures one after another
-  WaveletRoom<T> wavelet;
-  double* sums;  // of the rows
-  bool asks;     // whether the thread may ask if the call is interrupted
-  int* is_stopped;
-};
-
-template <class T> struct Layers {
-  const PictureLayers<T>& p;
-  Grid<T> grid;
-  Normal<T> normal;
-  PixelProx<T> pixel_prox;
-  const T* momenta;  // of total variation
-  WaveletL1<T> wavelet;
-  int64_t kept_details;  // layers whose details the room has
-
-  Layers(const PictureLayers<T>& layers, const Grid<T>& grid, const FourierImage<T>* image, const T* momenta,
-         const Wavelet<T>& wavelet, int64_t kept_details)
-      : p(layers),
-        grid(grid),
-        normal{layers.normal, grid, image},
-        pixel_prox{layers.prox, !layers.normal.spectrum.real_images},
-        momenta(momenta),
-        wavelet{wavelet, !layers.normal.spectrum.real_images},
-        kept_details(kept_details) {}
-
-  bool has_variation() const { return p.prox.prior == PicturePrior::total_variation; }
-  bool has_wavelet() const { return p.prox.prior == PicturePrior::wavelet; }
-  bool prox_needs_input() const { return has_variation() || pixel_prox.needs_input(); }
-  T theta(int64_t k) const { return p.theta ? p.theta[k] : 0; }
-  const T* band_thetas(int64_t k) const { return p.theta + k * p.prox.thresholds; }
-  WaveletRoom<T> wavelet_room(const Room<T>& room, int64_t k) const {
-    WaveletRoom<T> of_layer = room.wavelet;
-    of_layer.details += k % kept_details * wavelet.wavelet.details_size();
-    return of_layer;
-  }
-  int64_t values() const { return grid.rows * grid.width; }
-  T* picture(const Room<T>& room, int64_t i) const { return room.pictures + i * grid.size(); }
-  Band band(const Room<T>& room) const { return Band::of(room.team, grid.rows); }
-
-  // Whether the call ends here, for the whole team.
-  bool stops(const Room<T>& room) const {
-    if (room.asks && p.interrupted && p.interrupted()) __atomic_store_n(room.is_stopped, 1, __ATOMIC_RELAXED);
-    room.team.wait();
-    return __atomic_load_n(room.is_stopped, __ATOMIC_RELAXED);
-  }
-  void start(const T* from, int64_t number, const Room<T>& room, T* x) const {
-    grid.copy_in(band(room), from ? from + number * values() : nullptr, x);
-    room.team.wait();
-  }
-  Ahead<T> ahead_of(int64_t k, const T* x, const T* before) const {
-    return {x, p.beta ? before : nullptr, grid.stride, broadcast(p.beta ? p.beta[k] : T(0))};
-  }
-  // u may take the place of `before`.
-  void gradient_step(int64_t k, int64_t number, const Room<T>& room, const T* x, const T* before, T* u) const {
-    const Ahead<T> v = ahead_of(k, x, before);
-    const Pixels<T> pixels{grid.rows, grid.width};
-    normal.apply(room.team, room.fourier, room.coils, number, v,
-                 Descend<T>{v, pixels, p.z + number * values(), broadcast(p.step[k]), u});
-  }
-  template <class Work> void with_variation(const Room<T>& room, const Work& work) const {
-    if (p.normal.spectrum.real_images)
-      work(TotalVariation<T, false>(grid, p.prox.iterations, momenta, room.variation));
-    else
-      work(TotalVariation<T, true>(grid, p.prox.iterations, momenta, room.variation));
-  }
-  // Layer k, from x and the iterate before, in whose place the next one may come. `u` is room for a picture.
-  void layer(int64_t k, int64_t number, const Room<T>& room, const T* x, const T* before, T* u, T* next) const {
-    gradient_step(k, number, room, x, before, has_variation() ? u : next);
-    if (has_variation())
-      with_variation(room, [&](auto variation) { variation.forward(band(room), u, next, theta(k)); });
-    else if (has_wavelet())
-      wavelet.forward(room.team, k, band_thetas(k), wavelet_room(room, k), next);
-    else
-      pixel_prox.apply(grid, band(room), theta(k), next);
-    room.team.wait();
-  }
-  // From the gradient of x = P(u) to that of u, in its place. Leaves the sums that make the gradient of theta.
-  void prox_backward(int64_t k, const Room<T>& room, const T* u, const T* x, T* grad) const {
-    const Band rows = band(room);
-    if (has_variation()) {
-      with_variation(room, [&](auto variation) {
-        variation.keep(rows, u, theta(k), room.kept);
-        variation.backward(rows, grad, room.own, theta(k), room.kept, room.sums);
-      });
-      room.team.wait();
-      grid.each(rows, [&](int64_t row, int64_t c) { store(grid.at(grad, row, c), load(grid.at(room.own, row, c))); });
-    } else if (has_wavelet()) {
-      wavelet.backward(room.team, k, band_thetas(k), wavelet_room(room, k), grad, room.sums);
-    } else {
-      pixel_prox.backward(grid, rows, theta(k), pixel_prox.needs_input() ? u : x, grad, room.sums);
-    }
-    room.team.wait();
-  }
-  double theta_gradient(const Room<T>& room, int64_t threshold) const {
-    if (has_wavelet()) return wavelet.theta_gradient(room.sums, threshold);
-    return (has_variation() ? 1 : -1) * total(room.sums, grid.rows);
-  }
-};
 
 template <class T>
 void forward_picture(const PictureForward<T>& p, const Layers<T>& of, const Room<T>& room, int64_t i) {
@@ -165,11 +16,16 @@ void forward_picture(const PictureForward<T>& p, const Layers<T>& of, const Room
   if (p.before) of.start(p.before, i, room, other);
   for (int64_t k = 0; k < p.of.layers; ++k) {
     if (of.stops(room)) return;
-    of.layer(k, i, room, x, k > 0 || p.before ? other : x, u, other);
+    T* const input = of.input_of(other, u);
+    of.gradient_step(k, i, room, x, k > 0 || p.before ? other : x, input);
+    T* const saved = i < p.saved_pictures ? p.saved + of.saved_at(i, k) : nullptr;
+    if (saved && of.prox_needs_input()) of.grid.copy_out(of.band(room), input, saved);
+    of.prox_step(k, room, input, other);
     T* const before = x;
     x = other, other = before;
     const int64_t place = k - (p.of.layers - p.kept);
     if (place >= 0) of.grid.copy_out(of.band(room), x, p.x + (place * p.of.batch + i) * of.values());
+    if (saved) of.grid.copy_out(of.band(room), x, saved + (of.saved_of_layer() - 1) * of.values());
   }
   room.team.wait();
 }
@@ -182,12 +38,18 @@ void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Ro
   const int64_t layers = p.of.layers, batch = p.of.batch, values = of.values();
   T *const grad = of.picture(room, 0), *const grad_before = of.picture(room, 1), *const u = of.picture(room, 2);
   const auto x = [&](int64_t k) { return of.picture(room, 3 + (k > 0 ? k : 0)); };  // that layer k starts from
-  const int64_t thresholds = p.of.prox.thresholds;
-  const bool writes = room.team.rank == 0;  // the gradients of numbers
+  const bool writes = room.team.rank == 0;                                          // the gradients of numbers
+  const bool is_saved = i < p.saved_pictures;
   of.start(p.of.x0, i, room, x(0));
   for (int64_t k = 0; k < layers - of.prox_needs_input(); ++k) {
+    if (is_saved) {
+      grid.copy_in(rows, p.saved + of.saved_at(i, k) + (of.saved_of_layer() - 1) * values, x(k + 1));
+      continue;
+    }
     if (of.stops(room)) return;
-    of.layer(k, i, room, x(k), x(k - 1), u, x(k + 1));
+    T* const input = of.input_of(x(k + 1), u);
+    of.gradient_step(k, i, room, x(k), x(k - 1), input);
+    of.prox_step(k, room, input, x(k + 1));
   }
   grid.clear(rows, grad);
   grid.clear(rows, grad_before);
@@ -201,11 +63,15 @@ void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Ro
         store(at, load(at) + grid.get(from, row, c));
       });
     }
-    room.team.wait();
-    if (of.prox_needs_input()) of.gradient_step(k, i, room, x(k), x(k - 1), u);
+    if (of.prox_needs_input()) {
+      if (is_saved)
+        grid.copy_in(rows, p.saved + of.saved_at(i, k), u);
+      else
+        of.gradient_step(k, i, room, x(k), x(k - 1), u);
+      room.team.wait();
+    }
     of.prox_backward(k, room, u, x(k + 1), grad);
-    for (int64_t j = 0; p.theta && writes && j < thresholds; ++j)
-      p.theta[(k * batch + i) * thresholds + j] = T(of.theta_gradient(room, j));
+    if (writes) of.write_prox_gradients(p, k, i, room.sums);
     of.normal.apply(room.team, room.fourier, room.coils, i, Ahead<T>{grad, nullptr, grid.stride, {}},
                     Store<T>{u, grid.stride});
     const T *z = p.of.z + i * values, *now = x(k), *before = x(k - 1);
@@ -272,41 +138,48 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
     constexpr int64_t least_work = 1 << 13;  // pixels for which another thread is worth its start
     const int64_t most = p.batch * size.rows * size.columns / least_work + 1;
     const int threads = int(most < p.threads ? most : p.threads);
-    const bool varies = p.prox.prior == PicturePrior::total_variation;
-    const int64_t iterations = varies ? p.prox.iterations : 0;
+    const bool varies = p.prox.prior == PicturePrior::total_variation,
+               has_bank = p.prox.prior == PicturePrior::filter_bank;
+    const int64_t iterations = varies ? p.prox.iterations : 0,
+                  filters_size = has_bank ? LayerFilters<T>::size(p.prox) : 0;
     Workspace memory;
     T* momenta = memory.take<T>(iterations);
     beck_teboulle(iterations, momenta);
+    T* const filters = memory.take<T>(p.layers * filters_size);
+    for (int64_t k = 0; has_bank && k < p.layers; ++k) LayerFilters<T>::pack(p.prox, k, filters + k * filters_size);
     const Wavelet<T> wavelet(p.prox.wavelet, grid, !size.real_images,
                              memory.take<T>(Wavelet<T>::filters_size(p.prox.wavelet)));
-    const Layers<T> layers(p, grid, image, momenta, wavelet, goes_back ? p.layers : 1);
+    const Layers<T> layers(p, grid, image, momenta, filters, wavelet, goes_back ? p.layers : 1);
     // For each thread a part of each.
     const Parts<T> strips(memory, layers.normal.strips_size(), threads),
         lines(memory, layers.normal.line_size(), threads), columns(memory, layers.normal.column_size(), threads),
         coils(memory, layers.normal.sum_size(), threads),
-        variations(memory, varies ? TotalVariation<T, false>::memory_size(grid, iterations) : 0, threads),
+        priors(memory,
+               varies     ? TotalVariation<T, false>::memory_size(grid, iterations)
+               : has_bank ? FilterBank<T, true>::memory_size(grid, p.prox)
+                          : 0,
+               threads),
         kept(memory, goes_back && varies ? TotalVariation<T, false>::kept_size(grid, iterations) : 0, threads),
-        own(memory, goes_back && varies ? grid.size() : 0, threads), all(memory, pictures * grid.size(), threads),
+        own(memory, goes_back && layers.mixes_pixels() ? grid.size() : 0, threads),
+        all(memory, pictures * grid.size(), threads),
         details(memory, layers.kept_details * wavelet.details_size(), threads),
         approximations(memory, wavelet.approximations_size(), threads),
         wavelet_lines(memory, wavelet.lines_size(), threads);
-    const Parts<double> sums(memory, 3 * grid.rows, threads);
+    // The gradient of filters multiplies what lies behind the last row by zero.
+    for (int64_t i = 0; i < pictures * threads; ++i) grid.clear_behind(all.data + i * grid.size());
+    const int64_t of_rows = 3 * grid.rows, of_bank = has_bank ? layers.bank_sums() : 0;
+    const Parts<double> sums(memory, of_bank > of_rows ? of_bank : of_rows, threads);
     Queue queue;
     const int64_t alone = p.batch / threads * threads;
     int is_stopped = 0;
     in_parallel(threads, [&](Team team) {
       const int rank = team.rank;
       const auto room = [&](Team of, int owner) {
-        return Room<T>{of,
-                       {strips[owner], lines[rank], columns[rank]},
-                       variations[rank],
-                       kept[rank],
-                       own[rank],
-                       coils[owner],
-                       all[owner],
-                       {details[owner], approximations[owner], wavelet_lines[rank]},
-                       sums[owner],
-                       rank == 0,
+        return Room<T>{of,           {strips[owner], lines[rank], columns[rank]},
+                       priors[rank], kept[rank],
+                       own[rank],    coils[owner],
+                       all[owner],   {details[owner], approximations[owner], wavelet_lines[rank]},
+                       sums[owner],  rank == 0,
                        &is_stopped};
       };
       const Room<T> of_thread = room({0, 1, nullptr}, rank), of_team = room(team, 0);

@@ -12,7 +12,7 @@ from .._precision import own_precision
 from ..operators import Blur, Fourier, Mask, MultiCoilFourier
 from ..operators.gradients import learns
 from ..operators.pictures import PictureOperator
-from ..prox import L1, Box, Identity, NonNegativeL1, Proximal, TotalVariation, WaveletL1
+from ..prox import L1, Box, FilterBank, Identity, NonNegativeL1, PerLayer, Proximal, TotalVariation, WaveletL1
 from ..schemes import FISTA, ProximalGradient
 from ..steps import GradientStep
 from .linear import separate, stacked
@@ -28,14 +28,15 @@ _PRIORS: dict[type[Proximal], str] = {
     NonNegativeL1: "nonnegative",
     Box: "box",
     TotalVariation: "total_variation",
+    FilterBank: "filter_bank",
     WaveletL1: "wavelet",
 }
 
 
 def unsupported_reason(net: Layers) -> str | None:
     """Why there are no compiled layers over pictures for these pieces; None where there are."""
-    A, prox = net.first[0], type(net.prox)
-    name = type(A).__name__
+    A, priors = net.first[0], _priors(net)
+    name, prox = type(A).__name__, type(priors[0])
     if type(A) not in _OPERATORS:
         return f"the operator {name} is not compiled"
     if isinstance(A, Blur) and not A.collapsed:
@@ -50,9 +51,16 @@ def unsupported_reason(net: Layers) -> str | None:
         return f"the proximal operator {prox.__name__} is not compiled for pictures"
     if net.gain:
         return "a gain is not compiled for pictures"
-    sizes = ((), (1,), (net.prox.thresholds,)) if isinstance(net.prox, WaveletL1) else ((), (1,))
-    if any(t.shape not in sizes and t.numel() != 1 for t in net.theta):
-        return "the compiled layers over pictures have one threshold for all pixels, or one for each band or level"
+    if len({(*_settings(of_layer).values(), *_size(of_layer)) for of_layer in priors}) > 1:
+        return "the proximal operators of compiled layers over pictures differ in their filters alone"
+    if prox is FilterBank:
+        if any(t.dim() > 1 or t.numel() not in (1, priors[0].count) for t in net.theta):
+            return "the compiled FilterBank has one threshold, or one for each filter"
+    elif prox is WaveletL1:
+        if any(t.numel() != 1 and t.shape != (priors[0].thresholds,) for t in net.theta):
+            return "the compiled WaveletL1 has one threshold, or one for each band or level"
+    elif any(t.numel() > 1 for t in net.theta):
+        return "the compiled layers over pictures have one threshold for all pixels"
     return None
 
 
@@ -76,6 +84,8 @@ def run(net: Layers, y: Tensor, x0: Tensor | None, kept: int) -> Tensor | None:
     with own_precision(y):
         z = A.adjoint(y)
         p = arguments(net, z, None if x0 is None else A.samples(x0))
+        if p.filters is not None and min(z.shape[-2:]) < p.filters.shape[-1]:
+            return None  # the prior says why
         return ops.picture_layers(p, kept) if ops.fits_pictures(p) or z.numel() == 0 else None
 
 
@@ -87,8 +97,10 @@ def arguments(
         net.prox.wavelet.samples(z)  # raises if the sides do not fit
     step, theta, beta = _numbers(net, z)
     normal = net.first[0].normal_parts(z)
-    of_prior = _prior(net, first)
-    return ops.PictureLayers(z, x0, normal.h, normal.maps, step, theta, beta, normal.normal, before=before, **of_prior)
+    return ops.PictureLayers(
+        z, x0, normal.h, normal.maps, step, theta, beta, _filters(net), normal.normal, before=before,
+        **_settings(_priors(net)[0]), **_moved_wavelet(net, first),
+    )  # fmt: skip
 
 
 def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -97,9 +109,12 @@ def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | No
     def of_each_layer(values: Any) -> Tensor:
         return stacked(separate(values), net.count).flatten()
 
+    prior: Any = _priors(net)[0]
     theta = None
-    if isinstance(net.prox, WaveletL1):
-        theta = stacked([net.prox.band_thresholds(t) for t in net.theta], net.count)
+    if isinstance(prior, FilterBank):
+        theta = stacked([t.reshape(-1).expand(prior.count) for t in net.theta], net.count)
+    elif isinstance(prior, WaveletL1):
+        theta = stacked([prior.band_thresholds(t) for t in net.theta], net.count)
     elif net.theta:
         theta = of_each_layer(net.theta)
     return (
@@ -109,16 +124,37 @@ def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | No
     )
 
 
-def _prior(net: Layers, first: int) -> dict[str, Any]:
-    """The proximal operator as the kernels know it."""
-    prox, of_wavelet = net.prox, {}
-    if isinstance(prox, WaveletL1):
-        moves = [pixels for k in range(first, first + net.count) for pixels in prox.move(k)]
-        of_wavelet = {"low_pass": prox.wavelet.low_pass, "levels": prox.levels, "moves": moves}
+def _priors(net: Layers) -> list[Any]:
+    """The proximal operator of all layers, or that of each one."""
+    return [net.prox.at_layer(k) for k in range(net.count)] if type(net.prox) is PerLayer else [net.prox]
+
+
+def _filters(net: Layers) -> Tensor | None:
+    """The filters of a bank for each layer, (K, count, h, h)."""
+    priors = _priors(net)
+    if not isinstance(priors[0], FilterBank):
+        return None
+    return torch.stack([prior.filters for prior in priors]).expand(net.count, -1, -1, -1)
+
+
+def _size(prox: Any) -> tuple[int, ...]:
+    """The count and the size of the filters of a bank."""
+    return (prox.count, prox.size) if isinstance(prox, FilterBank) else ()
+
+
+def _moved_wavelet(net: Layers, first: int) -> dict[str, Any]:
+    """The filter of a wavelet, its levels, and how its grid moves from layer to layer."""
+    if not isinstance(net.prox, WaveletL1):
+        return {}
+    moves = [pixels for k in range(first, first + net.count) for pixels in net.prox.move(k)]
+    return {"low_pass": net.prox.wavelet.low_pass, "levels": net.prox.levels, "moves": moves}
+
+
+def _settings(prox: Any) -> dict[str, Any]:
+    """What the kernels know of a proximal operator beside tensors."""
     return {
-        "prior": _PRIORS[type(prox)],
+        "prior": _PRIORS.get(type(prox), ""),
         "low": getattr(prox, "low", 0.0),
         "high": getattr(prox, "high", 0.0),
         "iterations": getattr(prox, "inner_iterations", 0),
-        **of_wavelet,
     }

@@ -1,0 +1,203 @@
+// One layer over a picture, and its gradient.
+#pragma once
+#include "cpu/extrapolate.h"
+#include "cpu/filter_bank.h"
+#include "cpu/normal.h"
+#include "cpu/picture_prox.h"
+#include "cpu/total_variation.h"
+#include "cpu/wavelet_l1.h"
+#include "fastunroll.h"
+
+namespace fastunroll::FASTUNROLL_SET {
+
+// v = x + beta (x - before), or x without `before`.
+template <class T> struct Ahead {
+  const T *x, *before;
+  int64_t stride;
+  Vector<T> beta;
+  Vector<T> at(int64_t place) const {
+    const Vector<T> now = load(x + place);
+    return before ? ahead<T>(now, load(before + place), beta) : now;
+  }
+  template <class W> FASTUNROLL_INLINE Vector<T> operator()(int64_t row, int64_t i, W) const {
+    return at(row * stride + i);
+  }
+};
+
+// u = v - step (H v - z)
+template <class T> struct Descend {
+  Ahead<T> v;
+  Pixels<T> pixels;
+  const T* z;
+  Vector<T> step;
+  T* u;
+  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t row, int64_t i, Vector<T> product, W whole) const {
+    return multiply_add(-step, product - pixels.get(z, row, i, whole), v(row, i, whole));
+  }
+  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> value, W) const {
+    store(u + row * v.stride + i, value);
+  }
+};
+
+template <class T> struct Store {
+  T* to;
+  int64_t stride;
+  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t, int64_t, Vector<T> value, W) const { return value; }
+  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> value, W) const {
+    store(to + row * stride + i, value);
+  }
+};
+
+// What a thread of a team works in. The pictures, the strips of a transform and sums are the team's.
+template <class T> struct Room {
+  Team team;
+  Scratch<T> fourier;
+  T *prior, *kept;      // of total variation or of a bank of filters; the q of total variation
+  T* own;               // a picture
+  T *coils, *pictures;  // a sum over coils; pictures one after another
+  WaveletRoom<T> wavelet;
+  double* sums;  // of rows
+  bool asks;     // whether the thread may ask if the call is interrupted
+  int* is_stopped;
+};
+
+template <class T> struct Layers {
+  const PictureLayers<T>& p;
+  Grid<T> grid;
+  Normal<T> normal;
+  PixelProx<T> pixel_prox;
+  const T *momenta, *filters;  // of total variation; packed
+  WaveletL1<T> wavelet;
+  int64_t kept_details;  // layers whose details the room has
+
+  Layers(const PictureLayers<T>& layers, const Grid<T>& grid, const FourierImage<T>* image, const T* momenta,
+         const T* filters, const Wavelet<T>& wavelet, int64_t kept_details)
+      : p(layers),
+        grid(grid),
+        normal{layers.normal, grid, image},
+        pixel_prox{layers.prox, !layers.normal.spectrum.real_images},
+        momenta(momenta),
+        filters(filters),
+        wavelet{wavelet, !layers.normal.spectrum.real_images},
+        kept_details(kept_details) {}
+
+  bool has_variation() const { return p.prox.prior == PicturePrior::total_variation; }
+  bool has_bank() const { return p.prox.prior == PicturePrior::filter_bank; }
+  bool has_wavelet() const { return p.prox.prior == PicturePrior::wavelet; }
+  int64_t bank_sums() const {
+    return FilterBank<T, false>::numbers(p.prox) * FilterBank<T, false>::sum_count(grid, p.prox);
+  }
+  bool mixes_pixels() const { return has_variation() || has_bank(); }
+  bool prox_needs_input() const { return mixes_pixels() || pixel_prox.needs_input(); }
+  T theta(int64_t k) const { return p.theta ? p.theta[k] : 0; }
+  const T* thetas(int64_t k) const { return p.theta + k * p.prox.thresholds; }
+  WaveletRoom<T> wavelet_room(const Room<T>& room, int64_t k) const {
+    WaveletRoom<T> of_layer = room.wavelet;
+    of_layer.details += k % kept_details * wavelet.wavelet.details_size();
+    return of_layer;
+  }
+  int64_t values() const { return grid.rows * grid.width; }
+  T* picture(const Room<T>& room, int64_t i) const { return room.pictures + i * grid.size(); }
+  Band band(const Room<T>& room) const {
+    return Band::of(room.team, grid.rows, has_bank() ? FilterBank<T, false>::rows_of_sum : 1);
+  }
+
+  // Whether the call ends here, for the whole team.
+  bool stops(const Room<T>& room) const {
+    if (room.asks && p.interrupted && p.interrupted()) __atomic_store_n(room.is_stopped, 1, __ATOMIC_RELAXED);
+    room.team.wait();
+    return __atomic_load_n(room.is_stopped, __ATOMIC_RELAXED);
+  }
+  void start(const T* from, int64_t number, const Room<T>& room, T* x) const {
+    grid.copy_in(band(room), from ? from + number * values() : nullptr, x);
+    room.team.wait();
+  }
+  Ahead<T> ahead_of(int64_t k, const T* x, const T* before) const {
+    return {x, p.beta ? before : nullptr, grid.stride, broadcast(p.beta ? p.beta[k] : T(0))};
+  }
+  // u may take the place of `before`.
+  void gradient_step(int64_t k, int64_t number, const Room<T>& room, const T* x, const T* before, T* u) const {
+    const Ahead<T> v = ahead_of(k, x, before);
+    const Pixels<T> pixels{grid.rows, grid.width};
+    normal.apply(room.team, room.fourier, room.coils, number, v,
+                 Descend<T>{v, pixels, p.z + number * values(), broadcast(p.step[k]), u});
+  }
+  template <class Work> void with_variation(const Room<T>& room, const Work& work) const {
+    if (p.normal.spectrum.real_images)
+      work(TotalVariation<T, false>(grid, p.prox.iterations, momenta, room.prior));
+    else
+      work(TotalVariation<T, true>(grid, p.prox.iterations, momenta, room.prior));
+  }
+  // Calls work(bank, its filters, theta) with those of layer k.
+  template <class Work> void with_bank(int64_t k, const Room<T>& room, const Work& work) const {
+    const LayerFilters<T> of_layer(p.prox, filters, k);
+    if (p.normal.spectrum.real_images)
+      work(FilterBank<T, false>(grid, p.prox, room.prior), of_layer, thetas(k));
+    else
+      work(FilterBank<T, true>(grid, p.prox, room.prior), of_layer, thetas(k));
+  }
+  // Where u comes to for the next iterate; priors of single pixels take its place.
+  T* input_of(T* next, T* u) const { return mixes_pixels() ? u : next; }
+  // next = P(u)
+  void prox_step(int64_t k, const Room<T>& room, const T* u, T* next) const {
+    if (has_variation())
+      with_variation(room, [&](auto variation) { variation.forward(band(room), u, next, theta(k)); });
+    else if (has_bank())
+      with_bank(k, room, [&](auto bank, const auto& of_layer, const T* thetas) {
+        bank.forward(band(room), u, of_layer, thetas, next);
+      });
+    else if (has_wavelet())
+      wavelet.forward(room.team, k, thetas(k), wavelet_room(room, k), next);
+    else
+      pixel_prox.apply(grid, band(room), theta(k), next);
+    room.team.wait();
+  }
+  // The saved pictures of a layer: x, and before it u if the gradient of P needs it.
+  int64_t saved_of_layer() const { return 1 + prox_needs_input(); }
+  int64_t saved_at(int64_t number, int64_t k) const { return (number * p.layers + k) * saved_of_layer() * values(); }
+  // From the gradient of x = P(u) to that of u, in its place. Leaves the sums that make those of theta and of filters.
+  void prox_backward(int64_t k, const Room<T>& room, const T* u, const T* x, T* grad) const {
+    const Band rows = band(room);
+    if (has_variation()) {
+      with_variation(room, [&](auto variation) {
+        variation.keep(rows, u, theta(k), room.kept);
+        variation.backward(rows, grad, room.own, theta(k), room.kept, room.sums);
+      });
+    } else if (has_bank()) {
+      with_bank(k, room, [&](auto bank, const auto& of_layer, const T* thetas) {
+        bank.backward(rows, u, of_layer, thetas, grad, room.own, room.sums);
+      });
+    } else if (has_wavelet()) {
+      wavelet.backward(room.team, k, thetas(k), wavelet_room(room, k), grad, room.sums);
+    } else {
+      pixel_prox.backward(grid, rows, theta(k), pixel_prox.needs_input() ? u : x, grad, room.sums);
+    }
+    room.team.wait();
+    if (!mixes_pixels()) return;
+    grid.each(rows, [&](int64_t row, int64_t c) { store(grid.at(grad, row, c), load(grid.at(room.own, row, c))); });
+    room.team.wait();
+  }
+  // Writes the gradients of theta and of the filters of layer k of a picture, by one thread.
+  void write_prox_gradients(const PictureBackward<T>& to, int64_t k, int64_t number, const double* sums) const {
+    const int64_t place = k * p.batch + number;
+    if (has_wavelet()) {
+      for (int64_t j = 0; to.theta && j < p.prox.thresholds; ++j)
+        to.theta[place * p.prox.thresholds + j] = T(wavelet.theta_gradient(sums, j));
+      return;
+    }
+    if (!has_bank()) {
+      if (to.theta) to.theta[place] = T((has_variation() ? 1 : -1) * total(sums, grid.rows));
+      return;
+    }
+    const int64_t numbers = FilterBank<T, false>::numbers(p.prox), count = p.prox.filter_count,
+                  values = numbers - count;
+    const auto write = [&](T* at, int64_t first, int64_t size) {
+      const int64_t rows = FilterBank<T, false>::sum_count(grid, p.prox);
+      for (int64_t n = 0; at && n < size; ++n) at[place * size + n] = T(total(sums + first + n, rows, numbers));
+    };
+    write(to.filters, 0, values);
+    write(to.theta, values, count);
+  }
+};
+
+}  // namespace fastunroll::FASTUNROLL_SET
