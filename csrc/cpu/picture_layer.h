@@ -11,7 +11,7 @@
 namespace fastunroll::FASTUNROLL_SET {
 
 // v = x + beta (x - before), or x without `before`.
-template <class T> struct Ahead {
+template <class T> struct PictureAhead {
   const T *x, *before;
   int64_t stride;
   Vector<T> beta;
@@ -25,8 +25,8 @@ template <class T> struct Ahead {
 };
 
 // u = v - step (H v - z)
-template <class T> struct Descend {
-  Ahead<T> v;
+template <class T> struct DescendPicture {
+  PictureAhead<T> v;
   Pixels<T> pixels;
   const T* z;
   Vector<T> step;
@@ -39,7 +39,7 @@ template <class T> struct Descend {
   }
 };
 
-template <class T> struct Store {
+template <class T> struct StorePicture {
   T* to;
   int64_t stride;
   template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t, int64_t, Vector<T> value, W) const { return value; }
@@ -49,7 +49,7 @@ template <class T> struct Store {
 };
 
 // What a thread of a team works in. The pictures, the strips of a transform and sums are the team's.
-template <class T> struct Room {
+template <class T> struct PictureRoom {
   Team team;
   Scratch<T> fourier;
   T *prior, *kept;      // of total variation or of a bank of filters; the q of total variation
@@ -61,7 +61,7 @@ template <class T> struct Room {
   int* is_stopped;
 };
 
-template <class T> struct Layers {
+template <class T> struct PictureNetwork {
   const PictureLayers<T>& p;
   Grid<T> grid;
   Normal<T> normal;
@@ -70,8 +70,8 @@ template <class T> struct Layers {
   WaveletL1<T> wavelet;
   int64_t kept_details;  // layers whose details the room has
 
-  Layers(const PictureLayers<T>& layers, const Grid<T>& grid, const FourierImage<T>* image, const T* momenta,
-         const T* filters, const Wavelet<T>& wavelet, int64_t kept_details)
+  PictureNetwork(const PictureLayers<T>& layers, const Grid<T>& grid, const FourierImage<T>* image, const T* momenta,
+                 const T* filters, const Wavelet<T>& wavelet, int64_t kept_details)
       : p(layers),
         grid(grid),
         normal{layers.normal, grid, image},
@@ -91,45 +91,45 @@ template <class T> struct Layers {
   bool prox_needs_input() const { return mixes_pixels() || pixel_prox.needs_input(); }
   T theta(int64_t k) const { return p.theta ? p.theta[k] : 0; }
   const T* thetas(int64_t k) const { return p.theta + k * p.prox.thresholds; }
-  WaveletRoom<T> wavelet_room(const Room<T>& room, int64_t k) const {
+  WaveletRoom<T> wavelet_room(const PictureRoom<T>& room, int64_t k) const {
     WaveletRoom<T> of_layer = room.wavelet;
     of_layer.details += k % kept_details * wavelet.wavelet.details_size();
     return of_layer;
   }
   int64_t values() const { return grid.rows * grid.width; }
-  T* picture(const Room<T>& room, int64_t i) const { return room.pictures + i * grid.size(); }
-  Band band(const Room<T>& room) const {
+  T* picture(const PictureRoom<T>& room, int64_t i) const { return room.pictures + i * grid.size(); }
+  Band band(const PictureRoom<T>& room) const {
     return Band::of(room.team, grid.rows, has_bank() ? FilterBank<T, false>::rows_of_sum : 1);
   }
 
   // Whether the call ends here, for the whole team.
-  bool stops(const Room<T>& room) const {
+  bool stops(const PictureRoom<T>& room) const {
     if (room.asks && p.interrupted && p.interrupted()) __atomic_store_n(room.is_stopped, 1, __ATOMIC_RELAXED);
     room.team.wait();
     return __atomic_load_n(room.is_stopped, __ATOMIC_RELAXED);
   }
-  void start(const T* from, int64_t number, const Room<T>& room, T* x) const {
+  void start(const T* from, int64_t number, const PictureRoom<T>& room, T* x) const {
     grid.copy_in(band(room), from ? from + number * values() : nullptr, x);
     room.team.wait();
   }
-  Ahead<T> ahead_of(int64_t k, const T* x, const T* before) const {
+  PictureAhead<T> ahead_of(int64_t k, const T* x, const T* before) const {
     return {x, p.beta ? before : nullptr, grid.stride, broadcast(p.beta ? p.beta[k] : T(0))};
   }
   // u may take the place of `before`.
-  void gradient_step(int64_t k, int64_t number, const Room<T>& room, const T* x, const T* before, T* u) const {
-    const Ahead<T> v = ahead_of(k, x, before);
+  void gradient_step(int64_t k, int64_t number, const PictureRoom<T>& room, const T* x, const T* before, T* u) const {
+    const PictureAhead<T> v = ahead_of(k, x, before);
     const Pixels<T> pixels{grid.rows, grid.width};
     normal.apply(room.team, room.fourier, room.coils, number, v,
-                 Descend<T>{v, pixels, p.z + number * values(), broadcast(p.step[k]), u});
+                 DescendPicture<T>{v, pixels, p.z + number * values(), broadcast(p.step[k]), u});
   }
-  template <class Work> void with_variation(const Room<T>& room, const Work& work) const {
+  template <class Work> void with_variation(const PictureRoom<T>& room, const Work& work) const {
     if (p.normal.spectrum.real_images)
       work(TotalVariation<T, false>(grid, p.prox.iterations, momenta, room.prior));
     else
       work(TotalVariation<T, true>(grid, p.prox.iterations, momenta, room.prior));
   }
   // Calls work(bank, its filters, theta) with those of layer k.
-  template <class Work> void with_bank(int64_t k, const Room<T>& room, const Work& work) const {
+  template <class Work> void with_bank(int64_t k, const PictureRoom<T>& room, const Work& work) const {
     const LayerFilters<T> of_layer(p.prox, filters, k);
     if (p.normal.spectrum.real_images)
       work(FilterBank<T, false>(grid, p.prox, room.prior), of_layer, thetas(k));
@@ -139,7 +139,7 @@ template <class T> struct Layers {
   // Where u comes to for the next iterate; priors of single pixels take its place.
   T* input_of(T* next, T* u) const { return mixes_pixels() ? u : next; }
   // next = P(u)
-  void prox_step(int64_t k, const Room<T>& room, const T* u, T* next) const {
+  void prox_step(int64_t k, const PictureRoom<T>& room, const T* u, T* next) const {
     if (has_variation())
       with_variation(room, [&](auto variation) { variation.forward(band(room), u, next, theta(k)); });
     else if (has_bank())
@@ -156,7 +156,7 @@ template <class T> struct Layers {
   int64_t saved_of_layer() const { return 1 + prox_needs_input(); }
   int64_t saved_at(int64_t number, int64_t k) const { return (number * p.layers + k) * saved_of_layer() * values(); }
   // From the gradient of x = P(u) to that of u, in its place. Leaves the sums that make those of theta and of filters.
-  void prox_backward(int64_t k, const Room<T>& room, const T* u, const T* x, T* grad) const {
+  void prox_backward(int64_t k, const PictureRoom<T>& room, const T* u, const T* x, T* grad) const {
     const Band rows = band(room);
     if (has_variation()) {
       with_variation(room, [&](auto variation) {

@@ -10,7 +10,7 @@ namespace fastunroll::FASTUNROLL_SET {
 namespace {
 
 template <class T>
-void forward_picture(const PictureForward<T>& p, const Layers<T>& of, const Room<T>& room, int64_t i) {
+void forward_picture(const PictureForward<T>& p, const PictureNetwork<T>& of, const PictureRoom<T>& room, int64_t i) {
   T *x = of.picture(room, 0), *other = of.picture(room, 1), *const u = of.picture(room, 2);
   of.start(p.of.x0, i, room, x);
   if (p.before) of.start(p.before, i, room, other);
@@ -32,7 +32,7 @@ void forward_picture(const PictureForward<T>& p, const Layers<T>& of, const Room
 
 // With the gradient u' of u: that of step is <u', z> - <H u', v>, of z step u', and of v u' - step H u'.
 template <class T>
-void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Room<T>& room, int64_t i) {
+void backward_picture(const PictureBackward<T>& p, const PictureNetwork<T>& of, const PictureRoom<T>& room, int64_t i) {
   const Grid<T>& grid = of.grid;
   const Band rows = of.band(room);
   const int64_t layers = p.of.layers, batch = p.of.batch, values = of.values();
@@ -72,11 +72,11 @@ void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Ro
     }
     of.prox_backward(k, room, u, x(k + 1), grad);
     if (writes) of.write_prox_gradients(p, k, i, room.sums);
-    of.normal.apply(room.team, room.fourier, room.coils, i, Ahead<T>{grad, nullptr, grid.stride, {}},
-                    Store<T>{u, grid.stride});
+    of.normal.apply(room.team, room.fourier, room.coils, i, PictureAhead<T>{grad, nullptr, grid.stride, {}},
+                    StorePicture<T>{u, grid.stride});
     const T *z = p.of.z + i * values, *now = x(k), *before = x(k - 1);
     T* const to_z = p.z ? p.z + i * values : nullptr;
-    const Ahead<T> v = of.ahead_of(k, now, before);
+    const PictureAhead<T> v = of.ahead_of(k, now, before);
     const Vector<T> step = broadcast(p.of.step[k]), beta = v.beta;
     RowSums<T> to_step{room.sums}, to_beta{room.sums + grid.rows};
     grid.each(rows, [&](int64_t row, int64_t c) {
@@ -149,7 +149,7 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
     for (int64_t k = 0; has_bank && k < p.layers; ++k) LayerFilters<T>::pack(p.prox, k, filters + k * filters_size);
     const Wavelet<T> wavelet(p.prox.wavelet, grid, !size.real_images,
                              memory.take<T>(Wavelet<T>::filters_size(p.prox.wavelet)));
-    const Layers<T> layers(p, grid, image, momenta, filters, wavelet, goes_back ? p.layers : 1);
+    const PictureNetwork<T> layers(p, grid, image, momenta, filters, wavelet, goes_back ? p.layers : 1);
     // For each thread a part of each.
     const Parts<T> strips(memory, layers.normal.strips_size(), threads),
         lines(memory, layers.normal.line_size(), threads), columns(memory, layers.normal.column_size(), threads),
@@ -175,14 +175,14 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
     in_parallel(threads, [&](Team team) {
       const int rank = team.rank;
       const auto room = [&](Team of, int owner) {
-        return Room<T>{of,           {strips[owner], lines[rank], columns[rank]},
-                       priors[rank], kept[rank],
-                       own[rank],    coils[owner],
-                       all[owner],   {details[owner], approximations[owner], wavelet_lines[rank]},
-                       sums[owner],  rank == 0,
-                       &is_stopped};
+        return PictureRoom<T>{of,           {strips[owner], lines[rank], columns[rank]},
+                              priors[rank], kept[rank],
+                              own[rank],    coils[owner],
+                              all[owner],   {details[owner], approximations[owner], wavelet_lines[rank]},
+                              sums[owner],  rank == 0,
+                              &is_stopped};
       };
-      const Room<T> of_thread = room({0, 1, nullptr}, rank), of_team = room(team, 0);
+      const PictureRoom<T> of_thread = room({0, 1, nullptr}, rank), of_team = room(team, 0);
       for (int64_t number; !__atomic_load_n(&is_stopped, __ATOMIC_RELAXED) && queue.take(number, alone);)
         work(layers, of_thread, number);
       team.wait();
@@ -197,15 +197,16 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
 }  // namespace
 
 template <class T> void picture_forward(const PictureForward<T>& p) {
-  for_pictures(p.of, 3, false, [&](const Layers<T>& layers, const Room<T>& room, int64_t number) {
+  for_pictures(p.of, 3, false, [&](const PictureNetwork<T>& layers, const PictureRoom<T>& room, int64_t number) {
     forward_picture(p, layers, room, number);
   });
 }
 
 template <class T> void picture_backward(const PictureBackward<T>& p) {
-  for_pictures(p.of, p.of.layers + 4, true, [&](const Layers<T>& layers, const Room<T>& room, int64_t number) {
-    backward_picture(p, layers, room, number);
-  });
+  for_pictures(p.of, p.of.layers + 4, true,
+               [&](const PictureNetwork<T>& layers, const PictureRoom<T>& room, int64_t number) {
+                 backward_picture(p, layers, room, number);
+               });
 }
 
 template void picture_forward(const PictureForward<float>&);
