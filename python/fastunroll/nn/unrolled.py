@@ -109,6 +109,8 @@ class Unrolled(ComputesLists):
         self.layers, self.scheme, self.prox = 1 if layers is None else _checks.count("layers", layers), scheme, prox
         self.tol, self.max_iterations = _checks.positive("tol", tol), _checks.count("max_iterations", max_iterations)
         self.operator = _own(operator)
+        if self.operator.shape_in is not None:
+            prox.require_sample(self.operator.shape_in)
         lam = _checks.not_negative("lam", lam)
         start = _step(self.operator) if step is None else _checks.positive("step", step)
         values: dict[str, list[Any]] = {**scheme.starting_values(self.layers, lam, start)}

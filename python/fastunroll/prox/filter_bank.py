@@ -55,6 +55,7 @@ class FilterBank(Proximal):
     """
 
     takes_autocast = True
+    sample_dims = 2
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class LearnedTransform(Proximal):
     """
 
     takes_autocast = True
+    sample_dims = 2
 
     def __init__(
         self,

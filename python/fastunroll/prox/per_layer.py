@@ -43,6 +43,7 @@ class PerLayer(Proximal):
         self.layers = _checks.count("layers", layers)
         self.copies = nn.ModuleList(deepcopy(prox) for _ in range(self.layers))
         self.has_threshold, self.takes_autocast = prox.has_threshold, prox.takes_autocast
+        self.sample_dims = prox.sample_dims
 
     def at_layer(self, k: int) -> Proximal:
         if k >= self.layers:

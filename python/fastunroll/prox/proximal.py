@@ -63,6 +63,7 @@ class Proximal(nn.Module):
 
     has_threshold: bool = True
     takes_autocast: bool = False
+    sample_dims: int = 1  # the least dimensions of a sample: 2 of a picture
 
     @property
     def kernel(self) -> Kernel | None:
@@ -121,6 +122,19 @@ class Proximal(nn.Module):
     def initial_threshold(self, theta: float) -> float | Tensor:
         """The thresholds θ that a layer of a network starts with, where the scheme starts with the number ``theta``."""
         return theta
+
+    def require_sample(self, shape: Sequence[int]) -> None:
+        """Refuses samples of a shape that has too few dimensions, such as the rows of a picture.
+
+        Raises:
+            ValueError: they have.
+        """
+        if len(shape) < self.sample_dims:
+            raise ValueError(
+                f"{type(self).__name__} is of pictures (H, W), but a sample of x has the shape "
+                f"{_checks.shape_text(shape)}: give y[None] if y is one picture; in the place of a matrix M give "
+                "an operator with shape_in = (H, W) and A(x) = x.flatten(-2) @ M.mT"
+            )
 
     def gain(self, theta: Tensor) -> Tensor | None:
         """The factor by which the compiled proximal step is multiplied; None for 1."""

@@ -35,6 +35,8 @@ class TotalVariation(Proximal):
     deblurring problems*, 2009.
     """
 
+    sample_dims = 2
+
     def __init__(self, inner_iterations: int = 20) -> None:
         super().__init__()
         self.inner_iterations = _checks.count("inner_iterations", inner_iterations)

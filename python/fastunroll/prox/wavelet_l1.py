@@ -60,6 +60,8 @@ class WaveletL1(Proximal):
     EM algorithm for wavelet-based image restoration*, 2003.
     """
 
+    sample_dims = 2
+
     def __init__(
         self, name: str = "db4", levels: int = 3, per: str = "band", shift: bool = True, *, seed: int = 0
     ) -> None:

@@ -70,6 +70,11 @@ class Problem:
         return self.y.shape[0]
 
     @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample of x."""
+        return tuple(self.At_y.shape[1:] if self.A is None else self.A.shape[1:])
+
+    @property
     def measurements(self) -> int:
         """m, the number of values of one sample of y."""
         return self.y[0].numel() if self.batch else self.y.flatten(1).shape[1]
@@ -282,6 +287,7 @@ def problem(
     if isinstance(lam, Tensor):  # a number has been looked at
         _require_lam(found.lam)
     found = replace(found, prior=prior)
+    prior.require_sample(found.sample_shape)
     if not found.is_lasso:
         _require_one_weight(found)
     if not found.nonnegative:
