@@ -151,7 +151,7 @@ def filter_bank(z: Tensor, theta: Tensor, filters: Tensor) -> Tensor:
     parts = torch.view_as_real(z).movedim(-1, 0) if z.is_complex() else z[None]
     c = torch.nn.functional.conv2d(parts.flatten(0, 1)[:, None], filters[:, None]).unflatten(0, (len(parts), -1))
     theta = theta[:, None, None]
-    clipped = c.clamp(-theta, theta) if len(parts) == 1 else c * (theta / torch.maximum(torch.hypot(*c), theta))
+    clipped = c * (theta / torch.maximum(torch.hypot(*c), theta)) if z.is_complex() else torch.clamp(c, -theta, theta)
     found = torch.nn.functional.conv_transpose2d(clipped.flatten(0, 1), filters[:, None]).reshape(parts.shape)
     return z - (torch.complex(*found) if z.is_complex() else found[0])
 

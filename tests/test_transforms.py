@@ -84,24 +84,10 @@ OPERATORS = {
         torch.randn(2, 5, 6), torch.randn(2, 5, 6), torch.rand(5, 4), None, torch.rand(3), torch.rand(3), torch.rand(3),
         None, "fourier", "total_variation", 0.0, 0.0, 2, [], 0, [], None, 2, 1,
     ),
-    "picture_layers, filter_bank": lambda: (
-        torch.randn(2, 5, 6), None, torch.rand(5, 4), None, torch.rand(3), torch.rand(3, 2), None,
-        torch.randn(3, 2, 3, 3), "fourier", "filter_bank", 0.0, 0.0, 0, [], 0, [], None, 1, 0,
-    ),
     "picture_layers_backward": lambda: (
-        torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(2, 5, 6), None, torch.rand(3), None, None,
-        None, "weights", "box", 0.0, 1.0, 0, [], 0, [], None, torch.randn(1, 3, 2, 5, 6),
-        [True, False, True, False, False, False],
-    ),
-    "picture_layers_backward, filter_bank": lambda: (
-        torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(5, 6), None, torch.rand(3), torch.rand(3, 2),
+        torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(2, 5, 6), None, torch.rand(3), torch.rand(3, 2),
         None, torch.randn(3, 2, 3, 3), "weights", "filter_bank", 0.0, 1.0, 0, [], 0, [], None,
-        torch.randn(0, 3, 2, 5, 6), [True, True, True, True, False, True],
-    ),
-    "picture_layers_backward, wavelet": lambda: (
-        torch.randn(1, 2, 4, 6), torch.randn(2, 4, 6), None, torch.rand(2, 4, 6), None, torch.rand(3), torch.rand(3, 3),
-        None, None, "weights", "wavelet", 0.0, 0.0, 0, [0.5, 0.5], 1, [0, 1, 0, 0, 1, 1], None,
-        torch.randn(0, 3, 1, 4, 6), [True, False, True, True, False, False],
+        torch.randn(1, 3, 2, 5, 6), [True, False, True, True, False, True],
     ),
     "network": lambda: (
         torch.randn(3, 4), torch.randn(3, 6), None,
@@ -277,15 +263,6 @@ def test_forward_mode_and_functional_transforms() -> None:
 
 
 MISUSED = {
-    "picture_layers, filter_bank": lambda: (
-        torch.randn(2, 5, 6), None, torch.rand(5, 4), None, torch.rand(3), torch.rand(3, 2), None,
-        torch.randn(3, 2, 6, 6), "fourier", "filter_bank", 0.0, 0.0, 0, [], 0, [], None, 1, 0,
-    ),
-    "picture_layers_backward, filter_bank": lambda: (
-        torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(5, 6), None, torch.rand(3), torch.rand(3, 2),
-        None, torch.randn(3, 2, 3, 3), "weights", "filter_bank", 0.0, 1.0, 0, [], 0, [], None,
-        torch.randn(3, 3, 2, 5, 6), [True, True, True, True, False, True],
-    ),
     "picture_layers": lambda: (
         torch.randn(2, 5, 6), None, torch.rand(5, 5), None, torch.rand(3), torch.rand(3), None, None, "fourier", "soft",
         0.0, 0.0, 0, [], 0, [], None, 1, 0,
@@ -293,11 +270,6 @@ MISUSED = {
     "picture_layers_backward": lambda: (
         torch.randn(4, 2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(5, 6), None, torch.rand(3), None, None,
         None, "weights", "box", 0.0, 1.0, 0, [], 0, [], None, torch.randn(0, 3, 2, 5, 6), [True] * 6,
-    ),
-    "picture_layers_backward, wavelet": lambda: (
-        torch.randn(1, 2, 4, 6), torch.randn(2, 4, 6), None, torch.rand(2, 4, 6), None, torch.rand(3), torch.rand(3, 3),
-        None, None, "weights", "wavelet", 0.0, 0.0, 0, [0.5, 0.5], 1, [0, 1, 0, 0, 1, 1], None,
-        torch.randn(1, 3, 1, 4, 6), [True, False, True, True, False, False],
     ),
     "sample_layers": lambda: (
         torch.randn(3, 4, 6), torch.randn(3, 4), torch.randn(2, 6), torch.rand(2), torch.rand(2, 6), None, "soft", 2,
