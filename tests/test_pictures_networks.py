@@ -75,7 +75,8 @@ PRIORS: dict[str, Callable[[], fu.prox.Proximal]] = {
     "NonNegativeL1": fu.prox.NonNegativeL1,
     "Box": lambda: fu.prox.Box(-0.1, 0.4),
     "WaveletL1": lambda: fu.prox.WaveletL1("db2", 1),
-    "WaveletL1 of one threshold": lambda: fu.prox.WaveletL1("haar", 1, "all", seed=1),
+    # Over a mask, details of the Haar wavelet can equal the threshold, where the derivative jumps.
+    "WaveletL1 of one threshold": lambda: fu.prox.WaveletL1("db3", 1, "all", seed=1),
 }
 CASES = [
     (operator, prior, dtype)
