@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +43,6 @@ class Experiment:
         steps: the number of steps of the training of the shipped weights.
         batch: the number of pictures of a step of the training.
         fade: the weight of the loss of a layer relative to that of the next one.
-        limits_momenta: whether momenta stay ≤ 1 in the training.
         gamma: the exponent of the brightness in the figure.
         ships: whether the shipped weights are for this experiment.
         zooms: the corner and the side of the detail of a scene; by default the place with the most edges.
@@ -62,7 +60,6 @@ class Experiment:
     steps: int = 600
     batch: int = 4
     fade: float = 0.8
-    limits_momenta: bool = False
     gamma: float = 1.0
     ships: bool = True
     zooms: dict[str, tuple[int, int, int]] = field(default_factory=dict)
@@ -71,7 +68,7 @@ class Experiment:
 def train_weights(experiment: Experiment, path: Path, seed: int) -> None:
     """Trains a network by the recipe of the shipped weights, and writes its weights."""
     net = experiment.network(seed)
-    done = _train_ours(experiment, net, Budget(experiment.steps, LONGEST), seed)
+    done = _train(experiment, net, all_layers(net), Budget(experiment.steps, LONGEST), seed, experiment.name)
     save(net, path)
     early = "Training ended early. " if done.interrupted else ""
     print(f"{early}The best weights of {done.iterations} steps are in {path}.")
@@ -82,19 +79,11 @@ def all_layers(net: Unrolled) -> Outputs:
     return lambda batch: net(batch.y, return_layers=True, operator=batch.A)
 
 
-def _train(
-    experiment: Experiment, net: nn.Module, outputs: Outputs, budget: Budget, seed: int, title: str,
-    momenta: Sequence[Tensor] = (),
-) -> Trained:  # fmt: skip
+def _train(experiment: Experiment, net: nn.Module, outputs: Outputs, budget: Budget, seed: int, title: str) -> Trained:
     return train(
         net, outputs, experiment.draw, budget, batch=experiment.batch, rate=RATE, fade=experiment.fade, seed=seed,
-        title=title, momenta=momenta,
+        title=title,
     )  # fmt: skip
-
-
-def _train_ours(experiment: Experiment, net: Unrolled, budget: Budget, seed: int) -> Trained:
-    momenta: Any = net.beta if experiment.limits_momenta else ()
-    return _train(experiment, net, all_layers(net), budget, seed, experiment.name, momenta)
 
 
 def _trained_rivals(experiment: Experiment, budget: Budget, seed: int) -> dict[str, nn.Module]:
@@ -123,7 +112,7 @@ def run(experiment: Experiment, out: Path, *, budget: Budget | None, seed: int) 
     trained: Trained | None = None
     if budget is not None:
         net = experiment.network(seed)
-        trained = _train_ours(experiment, net, budget, seed)
+        trained = _train(experiment, net, all_layers(net), budget, seed, experiment.name)
         networks[f"unrolled, {LAYERS} layers, trained here"] = net
         save(net, out / f"{experiment.name}.pt")
         if trained.interrupted:

@@ -21,7 +21,6 @@ NOISE = 0.005  # the standard deviation of a sample of k-space
 SHARE, CENTRE = 0.25, 0.08  # of the columns that are sampled, and of those around the frequency zero
 PHASE = 1.0  # the standard deviation of the phase in radians
 COILS = 8
-FEW = 8  # ellipses of a simple phantom
 SIDE, PATCH = 256, 96  # of the pictures for tests and for training
 SLICE = 85  # of the brain
 
@@ -98,23 +97,17 @@ def methods(converged: int) -> list[Method]:
 class Draw:
     """Draws training pictures: phantoms and photographs with a smooth phase, each with a mask of its own.
 
-    A batch has one coil or several, and phantoms with many ellipses and shades or with few and none, at random. The
-    second kind is easy: its gradients are sparse, so that a network sees what becomes of pictures that are found.
+    A batch has one coil or several, at random.
     """
 
     def __init__(self, side: int = PATCH, coils: tuple[int, ...] = (1, COILS)) -> None:
-        self.phantoms = (
-            Phantoms(None, side, phase=PHASE),
-            Phantoms(None, side, phase=PHASE, ellipses=FEW, shading=0.0),
-        )
-        self.photographs = Photographs(None, side, phase=PHASE)
+        self.problems = (Phantoms(None, side, phase=PHASE), Photographs(None, side, phase=PHASE))
         self.side, self.coils = side, coils
         self.maps = coil_maps((side, side))
 
     def __call__(self, count: int, generator: torch.Generator) -> Batch:
         first = (count + 1) // 2
-        problems = self.phantoms[int(torch.randint(2, (), generator=generator))], self.photographs
-        parts = [p.sample(n, generator).y for p, n in zip(problems, (first, count - first), strict=True) if n]
+        parts = [p.sample(n, generator).y for p, n in zip(self.problems, (first, count - first), strict=True) if n]
         x = torch.cat(parts)
         mask = columns(count, self.side, generator)[:, None]
         coils = self.coils[int(torch.randint(len(self.coils), (), generator=generator))]
@@ -135,5 +128,5 @@ def experiment(seed: int, converged: int) -> Experiment:
     return Experiment(
         "mri", "Magnetic resonance imaging from a quarter of the columns of k-space", tested,
         lambda seed: refining_network(tested[0].A, seed), rivals.refining, Draw(), Draw(),
-        methods(converged), "zero-filled", gamma=0.7, steps=500, batch=2, fade=0.5, limits_momenta=True,
+        methods(converged), "zero-filled", gamma=0.7, batch=2, fade=0.5,
     )  # fmt: skip

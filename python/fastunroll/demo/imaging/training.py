@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,6 @@ def train(
     fade: float,
     seed: int,
     title: str,
-    momenta: Sequence[Tensor] = (),
     checked: int = 8,
 ) -> Trained:
     """Trains a network in place, and leaves the weights with the smallest loss.
@@ -73,8 +72,6 @@ def train(
         fade: the weight of the loss of a layer relative to that of the next one.
         seed: the seed of all random draws.
         title: the title of the progress bar.
-        momenta: parameters that stay ≤ 1, as the momenta of FISTA do. Larger ones make steps that grow from layer to
-            layer, and spoil pictures that are easier than those of the training.
         checked: the number of pictures on which the loss is checked.
     """
     generator = torch.Generator().manual_seed(2 * seed)
@@ -83,13 +80,6 @@ def train(
     numbers = [p for p in net.parameters() if p.dim() <= 1]
     groups = [{"params": filters, "lr": rate}, {"params": numbers, "lr": 3 * rate}]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
-
-    @torch.no_grad()
-    def clamp(*_: Any) -> None:
-        for beta in momenta:
-            beta.clamp_(max=1)
-
-    optimizer.register_step_post_hook(clamp)
 
     def losses(drawn: Batch) -> Tensor:
         return layer_losses(outputs(drawn), drawn)
