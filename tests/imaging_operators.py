@@ -121,6 +121,9 @@ OPERATORS: dict[str, Case] = {
         each=True,
         exact=True,
     ),
+    "Fourier, real, times a complex number": Case(
+        lambda dtype, size: (0.6 - 0.7j) * lin.Fourier(positive(dtype, *size), real=True), "real", exact=True
+    ),
     "MultiCoilFourier": Case(
         lambda dtype, size: lin.MultiCoilFourier(binary(dtype, *size), random(dtype, COILS, *size)), "complex"
     ),

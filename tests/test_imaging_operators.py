@@ -134,6 +134,39 @@ def test_transforms(name: str, dtype: torch.dtype, size: Size) -> None:
     assert torch.allclose(torch.func.jvp(op, (x,), (x,))[1], op(x))
 
 
+@pytest.mark.parametrize("name", [name for name in OPERATORS if "learned" in name and not OPERATORS[name].each])
+def test_an_empty_batch_has_gradients_of_zero(name: str) -> None:
+    case = OPERATORS[name]
+    dtype = torch.complex128 if case.takes == "complex" else torch.float64
+    op = case.make(dtype, case.sizes[0])
+    x = samples(case, dtype, case.sizes[0], (0,))
+    for found in (op(x), op.normal(x), op.gradient(x, op(x)), op.solve(x, 0.7)):
+        of = torch.autograd.grad(found.abs().sum(), [*op.parameters()])
+        assert not any(g.any() for g in of)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(("name", "dtype", "size"), {row[0]: row for row in FIRST}.values())
+def test_traces_have_the_values_of_other_pictures(name: str, dtype: torch.dtype, size: Size) -> None:
+    """torch.jit.trace, which makes tensors of sizes: A and Aᴴ one after the other, and solutions."""
+    case = OPERATORS[name]
+    op = case.make(dtype, size).requires_grad_(False)
+    x, other = samples(case, dtype, size, (EACH,)), samples(case, dtype, size, (EACH,))
+
+    def normal(x: Tensor) -> Any:
+        return op.adjoint(op(x))
+
+    def solution(x: Tensor) -> Any:
+        return op.solve(x, 0.7)
+
+    for call in (normal, solution) if op.solves else (normal,):
+        assert near(torch.jit.trace(call, (x,), check_trace=False)(other), call(other), 1e-12)
+    if not op.solves:
+        with pytest.raises(ValueError, match=r"torch\.jit\.trace does not record how many steps"):
+            torch.jit.trace(solution, (x,), check_trace=False)
+
+
 COMPILED = {
     "Blur, circular, learned": "gradient",
     "Fourier, real": "gradient",

@@ -102,10 +102,15 @@ CASES = {
     "denoiser": Case(lambda: prox.Denoiser(Halved()), lambda z, t: z / 2, is_prox=False),
     "wavelet": Case(lambda: prox.WaveletL1("db2", 2), details_shrunk, shape=(4, 8)),
     "filter bank": Case(lambda: learned(prox.FilterBank(4, 3)), shape=(5, 6), is_prox=False),
-    "learned transform": Case(lambda: learned(prox.LearnedTransform(1, 3)), shape=(5, 3), is_prox=False),
-    "DnCNN": Case(lambda: learned(prox.Denoiser(fu.nn.DnCNN(1, 3, 3))), shape=(5, 3), is_prox=False),
+    "learned transform": Case(
+        lambda: learned(prox.LearnedTransform(1, 3)), shape=(5, 3), is_complex=False, is_prox=False
+    ),
+    "DnCNN": Case(lambda: learned(prox.Denoiser(fu.nn.DnCNN(1, 3, 3))), shape=(5, 3), is_complex=False, is_prox=False),
     "DnCNN with a level": Case(
-        lambda: learned(prox.Denoiser(fu.nn.DnCNN(1, 3, 3, noise_level=True), True)), shape=(3, 4), is_prox=False
+        lambda: learned(prox.Denoiser(fu.nn.DnCNN(1, 3, 3, noise_level=True), True)),
+        shape=(3, 4),
+        is_complex=False,
+        is_prox=False,
     ),
 }
 
@@ -130,6 +135,27 @@ def test_it_is_its_formula(name: str, dtype: torch.dtype) -> None:
     found = case.make()(z, THETA)
     assert found.dtype == z.dtype
     torch.testing.assert_close(found, case.formula(z, THETA), rtol=1e-12, atol=1e-12)
+
+
+CLIP = pytest.mark.xfail(reason="the clip of complex coefficients to NaN returns them as they are")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=[CLIP] if name == "filter bank" and dtype.is_complex else [])
+        for name, case in CASES.items()
+        for dtype in (torch.float64, torch.complex128)
+        if case.is_complex or not dtype.is_complex
+    ],
+)
+def test_a_threshold_that_is_not_a_number_shows(name: str, dtype: torch.dtype) -> None:
+    """Wherever the result depends on θ."""
+    case = CASES[name]
+    operator, z = case.make().double(), samples(case, dtype)
+    moved = operator(z, THETA) != operator(z, THETA / 2)
+    found = operator(z, torch.full_like(THETA, math.nan))
+    assert found[moved].isnan().all()
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.is_prox])

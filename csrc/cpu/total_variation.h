@@ -176,7 +176,7 @@ template <class T, bool IsComplex> class TotalVariation {
           store(q + stride + j, q_down);
         }
         const Vector<T> square = with_partner(multiply_add(q_right, q_right, q_down * q_down));
-        const Vector<T> factor = square > square_limit ? limit / square_root(square) : broadcast(T(1));
+        const Vector<T> factor = square <= square_limit ? broadcast(T(1)) : limit / square_root(square);
         const Vector<T> right = factor * q_right, down = factor * q_down;
         store(at, multiply_add(beta, right - load(at + 2 * stride), right));
         store(at + stride, multiply_add(beta, down - load(at + 3 * stride), down));
@@ -215,9 +215,9 @@ template <class T, bool IsComplex> class TotalVariation {
       const Vector<T> of_r[2] = {load(at + j), load(at + stride + j)};
       Vector<T> of_p[2], unit[2] = {load(q + j), load(q + stride + j)};
       const Vector<T> square = with_partner(multiply_add(unit[0], unit[0], unit[1] * unit[1]));
-      const auto longer = square > square_limit;
-      const Vector<T> inverse = longer ? broadcast(T(1)) / square_root(square) : Vector<T>{};
-      const Vector<T> factor = longer ? limit * inverse : broadcast(T(1));
+      const auto shorter = square <= square_limit;
+      const Vector<T> inverse = shorter ? Vector<T>{} : broadcast(T(1)) / square_root(square);
+      const Vector<T> factor = shorter ? broadcast(T(1)) : limit * inverse;
       for (int k = 0; k < 2; ++k) {
         unit[k] *= inverse;
         of_p[k] = load(at + (2 + k) * stride + j) + multiply_add(beta, of_r[k], of_r[k]);

@@ -44,9 +44,9 @@ def total_variation(z: Tensor, theta: Tensor, iterations: int) -> Tensor:
 def _projected(p: Tensor, theta: Tensor) -> Tensor:
     """p, where it is longer than θ shortened to θ."""
     square = p.abs().square().sum(0)
-    longer = square > theta * theta
-    length = torch.where(longer, square, torch.ones_like(square)).sqrt()  # no slope of √0
-    return torch.where(longer, p * (theta / length), p)
+    shorter = square <= theta * theta
+    length = torch.where(shorter, torch.ones_like(square), square).sqrt()  # no slope of √0
+    return torch.where(shorter, p, p * (theta / length))
 
 
 def proximal_step(

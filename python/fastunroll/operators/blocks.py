@@ -39,7 +39,7 @@ class _OfBlocks(Orthonormal):
         """The numbers of rows of blocks and of blocks in a row of (..., blocks, size²)."""
         if self.shape_in is not None:
             return self.shape_in[-2] // self.size, self.shape_in[-1] // self.size
-        count = y.shape[-2]
+        count = int(y.shape[-2])  # torch.jit.trace makes tensors of sizes
         side = round(count**0.5)
         if side**2 != count or y.shape[-1] != self.size**2:
             raise ValueError(

@@ -96,7 +96,7 @@ def _forward(x: Tensor) -> Tensor:
     """Along the last axis. The coefficients k and n − k are the real part and minus the imaginary part of w_k V_k,
     where V is the Fourier transform of the even entries of x followed by the odd ones backwards.
     """
-    n = x.shape[-1]
+    n = int(x.shape[-1])  # torch.jit.trace makes tensors of sizes
     v = torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1)
     products = _phases(n, x) * torch.fft.rfft(v)
     return torch.cat([products.real, -products.imag[..., 1 : (n + 1) // 2].flip(-1)], -1)
@@ -104,7 +104,7 @@ def _forward(x: Tensor) -> Tensor:
 
 def _inverse(c: Tensor) -> Tensor:
     """Along the last axis."""
-    n = c.shape[-1]
+    n = int(c.shape[-1])
     real = c[..., : n // 2 + 1]
     imaginary = torch.cat([torch.zeros_like(c[..., :1]), -c[..., n - n // 2 :].flip(-1)], -1)
     w = _phases(n, c)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from inspect import signature
 from itertools import chain
@@ -16,7 +16,7 @@ from .. import _checks, arrays
 from .._checks import shape_text
 from .._precision import own_precision
 from ..computed_weights import compute_weights
-from ..ops.tensors import has_tangents
+from ..ops.tensors import has_tangents, is_dual
 
 if TYPE_CHECKING:
     from .linear_operator import LinearOperator
@@ -96,8 +96,17 @@ def bare(op: LinearOperator, name: str) -> Callable[[Tensor], Any]:
 
 def learns(op: LinearOperator) -> bool:
     """Whether a parameter, a buffer or a tensor that is an attribute of ``op`` or of its parts requires a gradient."""
+    return any(t.requires_grad for t in _tensors(op))
+
+
+def _moves(op: LinearOperator) -> bool:
+    """Whether such a tensor is a dual number of forward-mode differentiation."""
+    return has_tangents() and any(map(is_dual, _tensors(op)))
+
+
+def _tensors(op: LinearOperator) -> Iterator[Tensor]:
     attributes = (value for part in op.modules() for value in vars(part).values() if isinstance(value, Tensor))
-    return any(t.requires_grad for t in chain(op.parameters(), op.buffers(), attributes))
+    return chain(op.parameters(), op.buffers(), attributes)
 
 
 def _result(op: LinearOperator, name: str, found: object) -> Tensor:
@@ -112,10 +121,11 @@ def _result(op: LinearOperator, name: str, found: object) -> Tensor:
 def _recorded(op: LinearOperator, name: str, method: Method, x: Tensor) -> Tensor:
     """The product with its gradient.
 
-    An operator that learns is differentiated by PyTorch, in x too, as second derivatives mix both. Where PyTorch does
-    not see how the product depends on x, which is detached or an array on the way, x has the gradient of the adjoint.
+    An operator that learns, or holds dual numbers, is differentiated by PyTorch, in x too, as second derivatives mix
+    both. Where PyTorch does not see how the product depends on x, which is detached or an array on the way, x has the
+    gradient of the adjoint.
     """
-    if learns(op):
+    if learns(op) or _moves(op):
         found = _differentiated(op, name, method, x)
         if found is not None:
             return found

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .._checks import shape_text
+from ..ops.tensors import has_tangents, is_hidden
 from .linear_operator import LinearOperator, require_stated
 from .solve import rho_beside
 
@@ -83,13 +84,15 @@ class PictureOperator(LinearOperator):
         return ", ".join(["..."] + ["C"] * channels + [*self.axes[-self.picture_dims :]])
 
     def keep(self, name: str, value: Tensor, learn: bool) -> None:
-        """Keeps a finite tensor: as a parameter, as it is where it requires a gradient, or as a buffer."""
-        if not value.is_meta and not _checks.all_finite(value):
+        """Keeps a finite tensor: as a parameter, as it is where PyTorch differentiates it, or as a buffer."""
+        can_read = not (value.is_meta or is_hidden(value) or torch.compiler.is_compiling())
+        if can_read and not _checks.all_finite(value):
             raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
         if _checks.flag("learn", learn):
             setattr(self, name, nn.Parameter(value.detach().clone().contiguous()))
         else:
-            self.register_buffer(name, value if value.requires_grad else value.detach().clone().contiguous())
+            is_differentiated = value.requires_grad or has_tangents()
+            self.register_buffer(name, value if is_differentiated else value.detach().clone().contiguous())
 
     def pictures(self, name: str, x: Tensor, beside: Tensor | None = None, channels: int = 0) -> Tensor:
         """``x`` if it is a batch of pictures of the device and precision of ``beside``; half precision is converted.

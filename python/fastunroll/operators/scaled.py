@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from .. import _checks
 from ..arrays import as_tensor
+from ..ops.tensors import is_tracing
 from .linear_operator import LinearOperator, require_stated
 from .solve import rho_beside
+from .spectra import squared_modulus
 
 
 class Scaled(LinearOperator, differentiable=True):
@@ -85,12 +87,20 @@ class Scaled(LinearOperator, differentiable=True):
         return self._times(self.operator(x))
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """c̄·Aᴴ y."""
+        """Aᴴ(c̄ y), which is real where A takes real x, as of :class:`Fourier` with ``real=True``."""
+        if y.is_complex():
+            return self.operator.adjoint(self._times(y, conjugate=True))
         return self._times(self.operator.adjoint(y), conjugate=True)
 
     def normal(self, x: Tensor) -> Tensor:
         """|c|²·AᴴA x."""
-        return self._times(self._times(self.operator.normal(x)), conjugate=True)
+        return self._square * self.operator.normal(x)
+
+    @property
+    def _square(self) -> Any:
+        """|c|²."""
+        factor = self.factor
+        return squared_modulus(factor).reshape(()) if isinstance(factor, Tensor) else abs(factor) ** 2
 
     def stated_norm(self) -> float | None:
         """|c|·‖A‖, if a formula gives it."""
@@ -107,20 +117,30 @@ class Scaled(LinearOperator, differentiable=True):
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """(|c|²AᴴA + ρI)⁻¹ b = (AᴴA + ρ/|c|² I)⁻¹ b/|c|², where A has a solve; of c = 0 it is b/ρ."""
-        square = abs(self.factor) ** 2
-        if not self.operator.solves or not float(square):
+        square = self._square
+        if not self.operator.solves or _is_zero(square):
             return super().solve(b, rho)
         return self.operator.solve(b, rho / square) / square
 
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
-        """(|c|²A Aᴴ + ρI)⁻¹ b likewise."""
-        square = abs(self.factor) ** 2
-        if not self.operator.solves or not float(square):
+        """(|c|²A Aᴴ + ρI)⁻¹ b = c(A Aᴴ + ρ/|c|² I)⁻¹(c̄ b)/|c|⁴ likewise."""
+        square = self._square
+        if not self.operator.solves or _is_zero(square):
             return super().adjoint_solve(b, rho)
+        if b.is_complex():
+            found = self._times(self.operator.adjoint_solve(self._times(b, conjugate=True), rho / square))
+            return found / square / square
         return self.operator.adjoint_solve(b, rho / square) / square
 
     def extra_repr(self) -> str:
         return f"factor={complex(self.factor) if isinstance(self.factor, Tensor) else self.factor:.6g}"
+
+
+def _is_zero(square: Any) -> bool:
+    """Whether a number is known to be zero. Where PyTorch traces a call or maps it over a batch, no value is known."""
+    if not isinstance(square, Tensor):
+        return not square
+    return not (square.is_meta or is_tracing()) and not float(square.detach())
 
 
 class Identity(LinearOperator, differentiable=True):

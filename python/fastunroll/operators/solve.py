@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._precision import own_precision
-from ..ops.tensors import is_hidden, is_tracing
+from ..ops.tensors import is_dual, is_hidden, is_jit_tracing, is_tracing
 from ..samples import column, inner
 from ..warn import ConvergenceWarning, warn
 
@@ -99,10 +99,16 @@ def solve(op: LinearOperator, b: Tensor, rho: Tensor | float, start: Start | Non
     if _checks.tensor("b", b).dtype in _HALF:  # the residual is of the precision in which A computes
         b = b.to(op.normal(torch.zeros_like(b)).dtype)
     rho = rho_beside(rho, b)
+    if is_jit_tracing():
+        raise ValueError(
+            "torch.jit.trace does not record how many steps conjugate gradients take for other values: give "
+            f"{type(op).__name__} a solve(b, rho), or use torch.compile"
+        )
     if not torch.is_grad_enabled() and not is_hidden(b):
         return _solve(op, b, rho, start)
     of_zero = op.normal(torch.zeros(b.shape, dtype=b.dtype, device=b.device))
-    if of_zero.requires_grad or is_hidden(of_zero):  # what A holds is differentiated, or is that of each sample of vmap
+    # What A holds is differentiated, or is that of each sample of vmap.
+    if of_zero.requires_grad or is_hidden(of_zero) or is_dual(of_zero):
         return _solve(op, b, rho, start)
     kind = _Solution if torch.compiler.is_compiling() else _SolutionWithTangents  # which cannot be compiled
     solution: Tensor = kind.apply(b, rho, op, start)
@@ -117,8 +123,10 @@ def _solve(op: LinearOperator, b: Tensor, rho: Tensor, start: Start | None) -> T
     def apply(v: Tensor) -> Tensor:
         return op.normal(v.reshape(b.shape)).reshape(flat.shape) + rho * v
 
-    if not b.numel() or b.is_meta:
+    if b.is_meta:
         return b / rho
+    if not b.numel():  # no solution, which depends on what A holds
+        return op.normal(b) / rho
     with own_precision(b):
         tol = 4 * torch.finfo(b.dtype).eps
         x = flat / rho * 0

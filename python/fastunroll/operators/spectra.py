@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..ops.tensors import has_tangents
 
 
 def fourier(x: Tensor, centered: bool) -> Tensor:
@@ -53,9 +54,9 @@ def squared_modulus(d: Tensor) -> Tensor:
 def kept(kind: Hashable, source: Tensor, shape: tuple[int, int], half: bool, make: Callable[[], Tensor]) -> Tensor:
     """What ``make`` makes of ``source`` for pictures of a shape: kept until ``source`` changes, for the latest shape.
 
-    It is made anew where its gradient is recorded, or where PyTorch traces the call.
+    It is made anew where its gradient or its tangent is recorded, or where PyTorch traces the call.
     """
-    recorded = torch.is_grad_enabled() and source.requires_grad
+    recorded = (torch.is_grad_enabled() and source.requires_grad) or has_tangents()
     if recorded or ops.is_tracing() or torch.is_inference_mode_enabled() or not source.is_contiguous():
         return make()
     return ops.cached(kind, [source], make, version=shape[0] << 33 | shape[1] << 1 | half)
@@ -63,6 +64,7 @@ def kept(kind: Hashable, source: Tensor, shape: tuple[int, int], half: bool, mak
 
 def fast_size(n: int) -> int:
     """The least even number ≥ n whose prime factors are 2, 3 and 5."""
+    n = int(n)  # torch.jit.trace makes tensors of sizes
     size = n + n % 2
     while True:
         rest = size

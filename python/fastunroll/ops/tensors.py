@@ -99,6 +99,11 @@ def has_tangents() -> bool:
     return torch.autograd.forward_ad._current_level >= 0
 
 
+def is_dual(t: Tensor) -> bool:
+    """Whether a tensor has a tangent of forward-mode differentiation."""
+    return has_tangents() and torch.autograd.forward_ad.unpack_dual(t).tangent is not None
+
+
 def is_batched(*tensors: Tensor | None) -> bool:
     """Whether a tensor is a batch of gradients (``is_grads_batched=True``), of which operators see only one slice."""
     batched: Callable[[Tensor], bool] = torch._C._functorch.is_legacy_batchedtensor

@@ -20,7 +20,8 @@ class HardThreshold(Proximal):
     """
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
-        return torch.where(z.abs() <= (2 * theta).sqrt(), torch.zeros_like(z), z)
+        passed = torch.where(z.abs() <= (2 * theta).sqrt(), torch.zeros_like(z), z)
+        return torch.where(theta.isnan(), torch.nan, passed)
 
     def value(self, x: Tensor) -> Tensor:
         return (x != 0).flatten(1).sum(1).to(x.real.dtype if x.is_complex() else x.dtype)
