@@ -24,6 +24,7 @@ class Total:
     """What all slices have found."""
 
     seed: int
+    only: str = ""
     calls: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
@@ -36,12 +37,14 @@ class Total:
         self.kinds[kind] += 1
         if self.kinds[kind] <= SHOWN:
             print(f"call {call}: {what}\n    {', '.join(said)}", flush=True)
-            print(f"    again: cd tests && python -m fuzz --seed {self.seed} --call {call}", flush=True)
+            only = f" --only {self.only!r}" if self.only else ""
+            print(f"    again: cd tests && python -m fuzz --seed {self.seed} --call {call}{only}", flush=True)
 
 
-def _slice(seed: int, first: int, count: int) -> tuple[list[dict[str, Any]], int, str]:
+def _slice(seed: int, first: int, count: int, only: str) -> tuple[list[dict[str, Any]], int, str]:
     """The lines that a process told, its exit status, and what it said at the end."""
     command = [sys.executable, "-X", "faulthandler", "-m", "fuzz", "--seed", str(seed), "--first", str(first)]
+    command += ["--only", only]
     done = subprocess.run(
         [*command, "--calls", str(count), "--here"], capture_output=True, text=True, cwd=Path(__file__).parent.parent,
         env={"OMP_WAIT_POLICY": "passive", **os.environ},
@@ -53,7 +56,7 @@ def run_slice(total: Total, first: int, count: int) -> None:
     """One slice; where its process died, the rest in another."""
     last = first + count
     while first < last:
-        told, status, said = _slice(total.seed, first, last - first)
+        told, status, said = _slice(total.seed, first, last - first, total.only)
         begun = [line["begins"] for line in told if "begins" in line]
         for line in told:
             if "finding" in line:
@@ -87,6 +90,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--seed", type=int, help="of all calls; a fresh one by default, which is printed")
     parser.add_argument("--call", type=int, help="run this call alone, in this process, and say what it draws")
+    parser.add_argument("--only", default="", metavar="WORD", help="draw only calls of this kind, such as picture")
     parser.add_argument("--first", type=int, default=0, help="the first call")
     parser.add_argument("--calls", type=int, default=10**9, help="how many")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no slice after this time")
@@ -98,13 +102,13 @@ def main() -> int:
     if given.call is not None or given.here:
         from . import slice
 
-        slice.run(seed, [given.call] if given.call is not None else range(given.first, given.first + given.calls),
-                  aloud=not given.here)  # fmt: skip
+        calls = [given.call] if given.call is not None else range(given.first, given.first + given.calls)
+        slice.run(seed, calls, given.only, aloud=not given.here)
         return 0
     if given.calls == 10**9 and given.seconds == float("inf"):
         parser.error("say how many: --calls or --seconds")
     print(f"seed {seed}", flush=True)
-    total, end = Total(seed), monotonic() + given.seconds
+    total, end = Total(seed, given.only), monotonic() + given.seconds
     firsts = iter(range(given.first, given.first + given.calls, SLICE))
 
     def work(_: int) -> None:

@@ -42,7 +42,7 @@ def compare(
     strict: bool = False,
     only: Tensor | None = None,
     hides: bool = False,
-    poisoned: bool = False,
+    poisoned: Tensor | None = None,
     cancels: bool = False,
 ) -> None:
     """Every tensor of ``found`` against that of ``evaluate(leaves)``, in double precision, sample by sample.
@@ -51,7 +51,7 @@ def compare(
     and iterates that differ by rounding have results that differ, so may the result; if ``strict`` it may not. (Inputs
     alone do not show it: iterations that converge to zero residuals do so from all of them.)
     only: of results with a row for each sample, compare these.
-    poisoned: a sample may be not finite where the oracle is.
+    poisoned: the samples that may be not finite where the oracle is.
     cancels: terms may cancel for every input, as in the second derivatives of a matrix over its norm: where plain
     PyTorch in the same precision is off, so may the result be.
     hides: a value that is not finite says nothing: 0·∞ in a sum whose other order has no such term.
@@ -95,7 +95,7 @@ def compare(
             raise Finding(f"{name}: {len(wrong)} of {len(W)} rows wrong, error {error[r]:.3g} of norm {size[r]:.3g}")
 
 
-def _require_same_pattern(name: str, F: Tensor, W: Tensor, real: torch.dtype, poisoned: bool) -> None:
+def _require_same_pattern(name: str, F: Tensor, W: Tensor, real: torch.dtype, poisoned: Tensor | None) -> None:
     hidden = ~W.isfinite() & F.isfinite()
     if real.itemsize == 2:  # which rounds a sum to zero that double precision does not, and θ = −∞ leaves zero alone
         hidden &= F != 0
@@ -104,7 +104,8 @@ def _require_same_pattern(name: str, F: Tensor, W: Tensor, real: torch.dtype, po
         raise Finding(f"{name}: {W[r, c].item()} comes back as {F[r, c].item()}")
     sound = W.isfinite().all(1)
     overflows = bool((W[sound].abs() > 1e-3 * torch.finfo(real).max).any())
-    if not (overflows or poisoned) and bool((~F[sound].isfinite()).any()):
+    sound &= torch.ones_like(sound) if poisoned is None else ~poisoned
+    if not overflows and bool((~F[sound].isfinite()).any()):
         raise Finding(f"{name}: not finite in a sample that is finite")
 
 

@@ -34,7 +34,8 @@ def _matrices(net: nn.Module) -> list[Tensor]:
 
 
 def _any(d: Draw, net: nn.Module) -> Tensor:
-    return d.random.choice(list(net.parameters()))
+    """A parameter, or a buffer where there is none."""
+    return d.random.choice([*net.parameters()] or [*net.buffers()])
 
 
 def _run_once(d: Draw, net: Any, y: Tensor) -> None:

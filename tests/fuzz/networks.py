@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from twins import twin
 from .compare import compare
 from .draw import Draw
 from .events import COPIES, EVENTS, convert
-from .subject import Leaves, Subject, widened
+from .subject import Leaves, Subject, widened, widened_copy
 from .tensors import expanded, spoil
 
 SELECTED = ["ALISTA", "GLISTA", "LISTACPSS", "LISTASS", "TiLISTA"]
@@ -34,15 +33,7 @@ class Twin(nn.Module):
 
     def __init__(self, net: fu.nn.UnrolledNetwork) -> None:
         super().__init__()
-        self.net = copy.deepcopy(net)
-        made: dict[int, Tensor] = {}  # layers may share an entry
-        for module in self.net.modules():
-            for own in (module._parameters, module._buffers):
-                for name, t in own.items():
-                    if t is not None and id(t) not in made:
-                        wide = widened(t)
-                        made[id(t)] = nn.Parameter(wide, t.requires_grad) if isinstance(t, nn.Parameter) else wide
-                    own[name] = None if t is None else made[id(t)]
+        self.net = widened_copy(net)
 
     def forward(self, y: Tensor, x0: Tensor | None) -> Tensor:
         return twin(self.net, y, x0)

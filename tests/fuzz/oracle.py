@@ -78,6 +78,7 @@ def network(
                 z = v + (of(step, k) * residual if step else residual) @ W
         g = of(gain, k) if gain else 1.0
         t = of(theta, k) * scale if theta else None
+        z = rounded(z)  # ADMM adds s to it, which may cancel
         found = g * _prox(z + s if scheme == "admm" else z, kind, t, group, support_sizes[k] if support_sizes else 0)
         before, x = x, rounded(found)
         if scheme == "fista":

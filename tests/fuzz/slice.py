@@ -14,7 +14,18 @@ import fastunroll as fu
 import torch
 from fastunroll import _fastunroll
 
-from . import certificates, functions, layers, networks, pieces, solvers
+from . import (
+    certificates,
+    functions,
+    imaging_layers,
+    imaging_losses,
+    imaging_operators,
+    imaging_solvers,
+    layers,
+    networks,
+    pieces,
+    solvers,
+)  # fmt: skip
 from .compare import Finding
 from .draw import Draw
 from .subject import Subject
@@ -35,19 +46,30 @@ SUBJECTS: dict[str, tuple[float, Callable[[Draw], Subject]]] = {
     "iterations": (4, solvers.iterations),
     "admm": (2, solvers.admm),
     "amp": (2, solvers.amp),
+    "picture operator": (16, imaging_operators.product),
+    "picture layers": (16, imaging_layers.unrolled),
+    "picture network": (12, imaging_layers.network),
+    "picture equilibrium": (2, imaging_layers.equilibrium),
+    "picture iterations": (3, imaging_solvers.iterations),
+    "picture admm": (1, imaging_solvers.admm),
+    "picture measures": (2, imaging_losses.measures),
+    "picture losses": (2, imaging_losses.without_truth),
 }
 CHECKS: dict[str, tuple[float, Callable[[Draw], None]]] = {
     "lasso": (5, certificates.lasso),
     "stopped": (2, certificates.stopped),
     "duality_gap": (1, certificates.duality_gap),
     "certified": (1, certificates.certified),
+    "picture norm": (1, imaging_operators.norm),
+    "picture check": (0.5, imaging_operators.checked),
+    "picture gap": (0.5, imaging_solvers.stopped),
 }
 
 
-def one(d: Draw) -> None:
-    """Draws a call and compares it; raises what is wrong."""
-    weights = [w for w, _ in (*SUBJECTS.values(), *CHECKS.values())]
-    what = d.pick("what", [*SUBJECTS, *CHECKS], weights)
+def one(d: Draw, only: str = "") -> None:
+    """Draws a call and compares it; raises what is wrong. only: the kinds of calls whose name has this word."""
+    weights = {name: weight for name, (weight, _) in {**SUBJECTS, **CHECKS}.items() if only in name}
+    what = d.pick("what", list(weights), list(weights.values()))
     torch.set_num_threads(d.pick("threads", [1, 2, 3], [3, 2, 1]))
     _fastunroll.use_instruction_set(d.pick("instruction set", sets()))
     _fastunroll.set_dense_above(d.pick("dense above", [0.78, 0.0, 1.0], [4, 1, 1]))
@@ -75,7 +97,7 @@ def tell(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
-def run(seed: int, calls: Iterable[int], *, aloud: bool = False) -> None:
+def run(seed: int, calls: Iterable[int], only: str = "", *, aloud: bool = False) -> None:
     """Tells of each call that it begins, of what it finds, and at the end how often each feature was drawn."""
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", fu.solvers.ConvergenceWarning)
@@ -89,7 +111,7 @@ def run(seed: int, calls: Iterable[int], *, aloud: bool = False) -> None:
         d = Draw(seed, call)
         faulthandler.dump_traceback_later(LIMIT, exit=True, file=sys.__stderr__)
         try:
-            one(d)
+            one(d, only)
         except Finding as finding:
             tell(call=call, finding=str(finding), said=d.said)
         except Exception as e:

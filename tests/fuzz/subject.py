@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Leaves = Mapping[str, Tensor]
 WIDE = {True: torch.complex128, False: torch.float64}
+M = TypeVar("M", bound=nn.Module)
 
 
 def widened(t: Tensor) -> Tensor:
     return t.detach().to(WIDE[t.is_complex()])
+
+
+def widened_copy(module: M) -> M:
+    """The module with tensors of double precision."""
+    module = copy.deepcopy(module)
+    made: dict[int, Tensor] = {}  # layers may share an entry
+    for part in module.modules():
+        for own in (part._parameters, part._buffers):
+            for name, t in own.items():
+                if t is not None and id(t) not in made:
+                    wide = widened(t)
+                    made[id(t)] = nn.Parameter(wide, t.requires_grad) if isinstance(t, nn.Parameter) else wide
+                own[name] = None if t is None else made[id(t)]
+    return module
 
 
 @dataclass
@@ -31,6 +47,8 @@ class Subject:
     native: kernels serve it, which promise the same bits whatever the circumstances.
     module: the module that ``run`` calls.
     constants: what ``exact`` takes besides, in double precision: nobody asks for its gradient.
+    precision: that of the result, where it is not that of the first leaf.
+    spreads: a value of a sample that is not finite may reach all of the sample, as by a Fourier transform.
     strict: sums of the values drawn are exact, so that decisions are the same in every order of summation.
     """
 
@@ -46,15 +64,22 @@ class Subject:
     strict: bool = False
     constants: dict[str, Tensor] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    precision: torch.dtype | None = None
+    spreads: bool = False
 
     @property
-    def poisoned(self) -> bool:
-        """Whether something that all samples share is not finite: results may be, or not."""
-        return not all(bool(t.isfinite().all()) for name, t in self.leaves.items() if name not in self.of_samples)
+    def poisoned(self) -> Tensor:
+        """The samples that may be not finite where the oracle is, (samples,)."""
+        shared = not all(bool(t.isfinite().all()) for name, t in self.leaves.items() if name not in self.of_samples)
+        found = torch.full((1 if self.lead is None else prod(self.lead),), shared)
+        for name in self.of_samples if self.spreads else ():
+            finite = self.leaves[name].isfinite().unsqueeze(-1)
+            found |= ~finite.flatten(len(self.lead or ())).all(-1).flatten()
+        return found
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(iter(self.leaves.values())).dtype
+        return self.precision or next(iter(self.leaves.values())).dtype
 
     def rows(self, out: Tensor) -> Tensor:
         """The result as (samples, values)."""
