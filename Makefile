@@ -18,11 +18,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
-# The module for development and the one in the wheel consist of the same kernels, which are compiled once for both.
-BUILD := --no-build-isolation --config-settings=build-dir=build/module
-# For development: every instruction set, the CUDA kernels emulated, and compiled for the GPU that is here if there is one.
+# The modules for the demo, for development and in the wheel consist of the same kernels, which are compiled once for all.
+BUILD_FOLDER := --config-settings=build-dir=build/module
+BUILD := --no-build-isolation $(BUILD_FOLDER)
+# For development: the CUDA kernels emulated, and compiled for the GPU that is here if there is one. SETS=all compiles every
+# instruction set, as continuous integration does, and not only the best that this machine has and the one of all machines.
+SETS ?= native
 DEVELOPMENT := $(BUILD) --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
-  --config-settings=cmake.define.FASTUNROLL_INSTRUCTION_SETS=all \
+  --config-settings=cmake.define.FASTUNROLL_INSTRUCTION_SETS=$(SETS) \
   --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=native
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
 
@@ -150,12 +153,13 @@ test-oldest: .venv/tools
 .venv/demo: constraints.txt pyproject.toml CMakeLists.txt $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing what the demo needs, PyTorch among it, and compiling the kernels for this machine: some minutes."
-	$(call shown,$(BIN)/pip install -v -c constraints.txt -e '.[demo]')
+	$(call shown,$(BIN)/pip install -v -c constraints.txt $(BUILD_FOLDER) -e '.[demo]')
 	touch $@
 
 # A command of which only the steps of downloads and of the compiler are seen; all of it if it fails.
 define shown
-	@: > .venv/log; $(1) >> .venv/log 2>&1 & pid=$$!; trap "kill $$pid 2> /dev/null" INT TERM; \
+	@: > .venv/log; $(1) >> .venv/log 2>&1 & pid=$$!; \
+  trap "kill $$pid 2> /dev/null; echo 'Interrupted: the same command goes on from here.'; exit 130" INT TERM; \
 	  tail -f -n +1 --pid=$$pid .venv/log | sed -un 's/^ *\(Downloading [^ ]*\).*/  \1/p; s/^ *\(\[[0-9]*\/[0-9]*\]\).*\/\([^/ ]*\)\.o$$/  \1 \2/p'; \
 	  wait $$pid || { cat .venv/log; exit 1; }
 endef

@@ -63,7 +63,7 @@ class L1(Proximal):
 
     def weighted(self, x: Tensor, lam: Tensor) -> Tensor:
         """Σ λ_i·|x_i|, with a λ that broadcasts with x."""
-        return _sum(lam * x.abs())
+        return lam * _sum(x.abs()) if lam.dim() == 0 else _sum(lam * x.abs())
 
     @property
     def has_duality_gap(self) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .._precision import own_precision
+from ..ops.tensors import real_dtype
 from ..samples import column
 from .history import EVERY, Monitor, run_blocks
 from .problem import Problem
@@ -71,9 +73,8 @@ class Batch:
     def __init__(self, p: Problem, monitor: Monitor) -> None:
         self.p, self.active, self.tol, self.asked = p, p, monitor.tol, monitor.measures
         self.iterate = self.kept = p.start()
-        self.gap = torch.full((p.batch,), torch.inf, dtype=p.y.abs().dtype, device=p.y.device)
+        self.gap = torch.full((p.batch,), torch.inf, dtype=real_dtype(p.y), device=p.y.device)
         self.iterations = torch.zeros(p.batch, dtype=torch.int64, device=p.y.device)
-        self.rows = torch.arange(p.batch, device=p.y.device)  # the numbers of the active samples
         self.proximal_steps = 0
 
     def move(self) -> None:
@@ -88,6 +89,11 @@ class Batch:
         """The proximal operator of this iteration, of which each has one step."""
         self.proximal_steps += 1
         return self.active.prox(z, theta, self.proximal_steps - 1)
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """The numbers of the active samples."""
+        return torch.arange(self.p.batch, device=self.p.y.device)
 
     @property
     def x(self) -> Tensor:

@@ -136,10 +136,10 @@ class Monitor:
     def finish(self, gap: Tensor, iterations: Tensor, diverged: Tensor, lead: tuple[int, ...]) -> None:
         """Stores the results of the run, and warns of samples that have not converged."""
         gap = gap.detach()
-        converged = (gap <= self.tol) & (self.tol > 0)
+        converged = gap <= self.tol if self.tol > 0 else torch.zeros_like(gap, dtype=torch.bool)
         if self.history is not None:
             self.history.samples = Samples(gap.reshape(lead), iterations.reshape(lead), converged.reshape(lead))
-        diverged = diverged & ~converged
+        diverged = diverged & ~converged if self.tol > 0 else diverged
         if bool(diverged.any()):
             self.divergence.warn(self.name, diverged)
         elif self.tol > 0 and not self.ended and not bool(converged.all()):

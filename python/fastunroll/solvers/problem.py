@@ -23,7 +23,7 @@ from ..ops.tensors import is_hidden
 from ..products import product
 from ..prox import L1, NonNegativeL1, Proximal
 from ..samples import column, norm, safe_divisor
-from ..units import units
+from ..units import largest_of_each, units
 
 T = TypeVar("T")
 
@@ -133,8 +133,14 @@ class Problem:
         """Samples whose squares could overflow or vanish in units of their own, in which all is the same to the bit."""
         if not self.prior.has_duality_gap:  # R may be no norm, and the solution not proportional to y
             return self
-        unit, bounds = units(self.y), torch.finfo(self.y.dtype)
-        ordinary = (unit > bounds.tiny**0.25) & (unit < bounds.max**0.25)
+        bounds = torch.finfo(self.y.dtype)
+        low, high = bounds.tiny**0.25, bounds.max**0.25
+        if can_be_read(self.y) and self.y.numel():
+            least, largest = largest_of_each(self.y).aminmax()
+            if low < float(least) / 2 and float(largest) < high:  # of these every unit is between low and high
+                return self
+        unit = units(self.y)
+        ordinary = (unit > low) & (unit < high)
         if can_be_read(unit) and bool(ordinary.all()):
             return self
         unit = torch.where(ordinary, torch.ones_like(unit), unit)
