@@ -257,7 +257,7 @@ template <class T, bool IsComplex> class FilterBank {
   static Vector<T> clip(Vector<T> c, Vector<T> theta) {
     if constexpr (IsComplex) {
       const Vector<T> square = with_partner(c * c);
-      return square > theta * theta ? c * (theta / square_root(square)) : c;
+      return square <= theta * theta ? c : c * (theta / square_root(square));  // a theta that is NaN shows
     }
     const Vector<T> raised = c >= -theta ? c : -theta;
     return c == c ? (raised <= theta ? raised : theta) : c;
@@ -274,7 +274,7 @@ template <class T, bool IsComplex> class FilterBank {
       const Vector<T> c = where_patch(j, load(c_row + j)), g = where_patch(j, load(g_row + j));
       if constexpr (IsComplex) {
         const Vector<T> square = with_partner(c * c);
-        const auto longer = square > theta * theta;
+        const auto longer = ~(square <= theta * theta);
         const Vector<T> inverse = longer ? one / square_root(square) : Vector<T>{}, unit = c * inverse;
         const Vector<T> along = unit * g, whole = with_partner(along);
         to_theta += along;

@@ -65,9 +65,9 @@ def _clipped(c: Tensor, theta: Tensor) -> Tensor:
     if len(c) == 1:
         return torch.clamp(c, -theta, theta)
     square = c.square().sum(0)
-    longer = square > theta * theta
-    modulus = torch.where(longer, square, torch.ones_like(square)).sqrt()  # no slope of √0
-    return torch.where(longer, c * (theta / modulus), c)
+    shorter = square <= theta * theta  # false of NaN, which shows
+    modulus = torch.where(shorter, torch.ones_like(square), square).sqrt()  # no slope of √0
+    return torch.where(shorter, c, c * (theta / modulus))
 
 
 def channels_last(x: Tensor) -> Tensor:

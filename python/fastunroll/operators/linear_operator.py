@@ -198,7 +198,7 @@ class LinearOperator(nn.Module):
             (..., *shape_in).
 
         Raises:
-            ValueError: ρ ≤ 0.
+            ValueError: ρ ≤ 0, or ``torch.jit.trace`` records conjugate gradients.
 
         Warns:
             ConvergenceWarning: 1000 steps were not enough for some samples.

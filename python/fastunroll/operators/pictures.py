@@ -85,7 +85,8 @@ class PictureOperator(LinearOperator):
 
     def keep(self, name: str, value: Tensor, learn: bool) -> None:
         """Keeps a finite tensor: as a parameter, as it is where PyTorch differentiates it, or as a buffer."""
-        if not (value.is_meta or is_hidden(value)) and not _checks.all_finite(value):
+        can_read = not (value.is_meta or is_hidden(value) or torch.compiler.is_compiling())
+        if can_read and not _checks.all_finite(value):
             raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
         if _checks.flag("learn", learn):
             setattr(self, name, nn.Parameter(value.detach().clone().contiguous()))
