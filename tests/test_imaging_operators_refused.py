@@ -60,7 +60,7 @@ REFUSED: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         "pictures of another precision",
         lambda: lin.Blur(torch.ones(3, 3))(picture(8, 8, dtype=torch.float64)),
         TypeError,
-        "x must have the precision of the Blur, torch.float32, got torch.float64",
+        "x must have the precision of the Blur, torch.float32 or complex numbers of that size, got torch.float64",
     ),
     (
         "a signal",

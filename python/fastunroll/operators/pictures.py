@@ -117,8 +117,8 @@ class PictureOperator(LinearOperator):
             return x.to(real)
         if x.dtype.to_real() != real:
             raise TypeError(
-                f"{name} must be of {real} numbers, or complex ones of that precision, as the {type(self).__name__} is, "
-                f"got {x.dtype}: convert {name}, or the operator with .to(torch.{_name(x.dtype.to_real())})"
+                f"{name} must have the precision of the {type(self).__name__}, {real} or complex numbers of that size, "
+                f"got {x.dtype}: convert {name}, or the operator with .to({x.dtype.to_real()})"
             )
         return x
 

@@ -138,6 +138,10 @@ class Products:
     def _require_type(self, name: str, found: Tensor, dtype: torch.dtype, of: str, own: torch.dtype) -> None:
         _checks.same_device(name, found, self.y)
         single = self.widens and dtype in _HALF and real_dtype(found) == torch.float32
+        if found.is_complex() and not dtype.is_complex:
+            raise TypeError(
+                f"{name} is complex where {of} is real: give a complex {of}, or let A return the real part"
+            )
         if found.dtype != dtype and not single:
             raise TypeError(f"{name} must be {dtype} where {of} is {own}, got {found.dtype}: convert one with .to()")
 

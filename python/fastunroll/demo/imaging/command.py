@@ -99,7 +99,7 @@ def run_mri(arguments: argparse.Namespace) -> None:
     from . import mri
 
     if find_spec("nilearn") is None:
-        print("The brain needs nilearn: pip install 'fastunroll[brain]'. The results are of the phantom alone.")
+        print("The brain needs nilearn: pip install nilearn. The results are of the phantom alone.")
     _run(arguments, mri.experiment(arguments.seed, _converged(arguments)))
 
 
