@@ -31,7 +31,9 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
                                 fields.number<int64_t>("map_count"),
                                 fields.number<int64_t>("map_repeat")};
   const PictureProx<T> prox{PicturePrior(fields.number<int>("prior")), T(fields.number<double>("low")),
-                            T(fields.number<double>("high")), fields.number<int64_t>("iterations")};
+                            T(fields.number<double>("high")),          fields.number<int64_t>("iterations"),
+                            fields.array<const T>("filters"),          fields.number<int64_t>("filter_count"),
+                            fields.number<int64_t>("filter_size")};
   return {fields.number<int64_t>("batch"),
           fields.number<int64_t>("layers"),
           fields.number<int>("threads"),
@@ -65,7 +67,8 @@ bool with_layers(bool is_double, const PackedSpectrum* packed, const py::kwargs&
 bool forward(bool is_double, const PackedSpectrum* packed, const py::kwargs& given) {
   return with_layers(is_double, packed, given, [](const auto& layers, const Fields& fields, auto zero) {
     using T = decltype(zero);
-    const PictureForward<T> p{layers, fields.number<int64_t>("kept"), fields.array<T>("x")};
+    const PictureForward<T> p{layers, fields.number<int64_t>("kept"), fields.array<T>("x"),
+                              fields.number<int64_t>("saved_pictures"), fields.array<T>("saved")};
     return [p] { picture_forward(p); };
   });
 }
@@ -80,7 +83,10 @@ bool backward(bool is_double, const PackedSpectrum* packed, const py::kwargs& gi
                                fields.array<T>("to_x0"),
                                fields.array<T>("to_step"),
                                fields.array<T>("to_theta"),
-                               fields.array<T>("to_beta")};
+                               fields.array<T>("to_beta"),
+                               fields.array<T>("to_filters"),
+                               fields.number<int64_t>("saved_pictures"),
+                               fields.array<const T>("saved")};
     return [p] { picture_backward(p); };
   });
 }

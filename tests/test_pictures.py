@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from itertools import product
@@ -13,8 +14,8 @@ from fastunroll import ops
 from fastunroll.ops import PictureLayers
 from torch import Tensor
 
-LEARNED = "z", "x0", "step", "theta", "beta"
-PRIORS = "identity", "soft", "nonnegative", "box", "total_variation"
+LEARNED = "z", "x0", "step", "theta", "beta", "filters"
+PRIORS = "identity", "soft", "nonnegative", "box", "total_variation", "filter_bank"
 REAL_PRIORS = "nonnegative", "box"
 # The normal operators of real and of complex pictures: the shape of h for pictures (B, H, W), and the number of coils.
 NORMALS: dict[str, tuple[bool, Any, int]] = {
@@ -34,6 +35,7 @@ CASES = [
     (normal, prior) for normal, prior in product(NORMALS, PRIORS) if not (NORMALS[normal][0] and prior in REAL_PRIORS)
 ]
 SHAPES = (1, 1, 1), (2, 1, 7), (2, 9, 1), (2, 3, 2), (3, 7, 10), (2, 18, 13), (1, 33, 35)
+BANKS = (5, 3), (3, 7), (9, 4)  # how many filters of which size, of the shapes in turn
 
 
 def layers(
@@ -46,15 +48,22 @@ def layers(
     def draw(*size: int, kind: torch.dtype = torch.float64) -> Tensor:
         return torch.randn(*size, dtype=kind, generator=random)
 
+    count_of_bank, size = BANKS[sum(shape) % len(BANKS)]
+    size = min(size, *shape[1:])
+    is_bank = prior == "filter_bank"
     pictures = torch.complex128 if is_complex else torch.float64
     z, x0 = draw(*shape, kind=pictures), draw(*shape, kind=pictures)
     h, maps = draw(*of_h(*shape)).abs(), draw(coils, *shape[1:], kind=pictures) / coils**0.5 if coils else None
     numbers = 0.2 + 0.1 * draw(count).abs(), 0.3 + 0.1 * draw(count).abs(), draw(count) / 4
-    step, theta, beta = (t.to(dtype) for t in numbers)
+    filters = draw(count, count_of_bank, size, size) / size / count_of_bank**0.5 if is_bank else None
+    if is_bank:
+        numbers = numbers[0], 0.3 + 0.1 * draw(count, count_of_bank).abs(), numbers[2]
+    step, theta, beta, filters = (None if t is None else t.to(dtype) for t in (*numbers, filters))
     z, x0, maps = (None if t is None else t.to(dtype.to_complex() if is_complex else dtype) for t in (z, x0, maps))
     return PictureLayers(
         z, x0 if start else None, h.to(dtype), maps, step, None if prior in ("identity", "box") else theta,
-        beta if momentum else None, "weights" if "weights" in normal else "fourier", prior, -0.4, 0.9, iterations,
+        beta if momentum else None, filters, "weights" if "weights" in normal else "fourier", prior, -0.4, 0.9,
+        iterations,
     )  # fmt: skip
 
 
@@ -85,20 +94,33 @@ def assert_same_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], t
 
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize(("normal", "prior"), CASES)
-@pytest.mark.parametrize(("momentum", "start"), [(True, True), (True, False), (False, True)])
-def test_values_and_gradients(normal: str, prior: str, momentum: bool, start: bool) -> None:
-    for shape in SHAPES if momentum and start else SHAPES[4:5]:
+def test_values_and_gradients(normal: str, prior: str) -> None:
+    whole = [(shape, True, True) for shape in SHAPES]
+    for shape, momentum, start in [*whole, (SHAPES[4], True, False), (SHAPES[4], False, True)]:
         p = layers(normal, prior, shape, momentum=momentum, start=start)
         assert ops.fits_pictures(p)
         native, plain = learning(p), learning(p)
         x, wanted = ops.picture_layers(native, 3), ops.plain_picture_layers(plain)
         torch.testing.assert_close(x, wanted, rtol=1e-11, atol=1e-12)
         assert_same_gradients(gradients(x, native), gradients(wanted, plain))
-        last = learning(p)
-        x = ops.picture_layers(last)
-        torch.testing.assert_close(x, wanted[-1:], rtol=1e-11, atol=1e-12)
-        again = learning(p)
-        assert_same_gradients(gradients(x, last), gradients(ops.plain_picture_layers(again)[-1:], again))
+
+
+@pytest.mark.parametrize("keeps", [0, 1, 3], ids=["all again", "one picture is kept", "all are kept"])
+@pytest.mark.parametrize(("normal", "prior"), CASES)
+def test_what_is_kept_for_gradients(normal: str, prior: str, keeps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients of the last layer have the same bits, of however many pictures the layers are kept."""
+    p = layers(normal, prior, (3, 7, 10))
+    plain = learning(p)
+    wanted = gradients(ops.plain_picture_layers(plain)[-1:], plain)
+    found = []
+    for budget in (keeps, 3):
+        size = budget * math.prod(p.saved_shape) * p.z.element_size()
+        monkeypatch.setattr("fastunroll.ops.pictures._SAVED_BYTES", size)
+        native = learning(p)
+        found.append(gradients(ops.picture_layers(native), native))
+    assert_same_gradients(found[0], wanted)
+    for name, gradient in found[0].items():
+        assert torch.equal(gradient, found[1][name])
 
 
 @pytest.mark.parametrize(("normal", "prior"), CASES)
@@ -115,9 +137,12 @@ def test_single_precision(normal: str, prior: str) -> None:
     assert_same_gradients(found, dict(zip(of, expected, strict=True)), 2e-4)
 
 
-@pytest.mark.parametrize(("normal", "prior"), CASES)
-def test_gradcheck(normal: str, prior: str) -> None:
-    p = learning(layers(normal, prior, (2, 3, 4), 2, iterations=3))
+@pytest.mark.parametrize(
+    ("normal", "prior"),
+    [("a blur for each picture", "total_variation"), ("columns", "filter_bank"), ("weights", "box"), ("coils", "soft")],
+)
+def test_numerical_gradients(normal: str, prior: str) -> None:
+    p = learning(layers(normal, prior, (1, 2, 3), 2, iterations=3))
     names = [*leaves(p)]
 
     def run(*tensors: Tensor) -> Tensor:
@@ -125,8 +150,7 @@ def test_gradcheck(normal: str, prior: str) -> None:
 
     inputs = [getattr(p, name) for name in names]
     assert torch.autograd.gradcheck(run, inputs)
-    if NORMALS[normal][1](2, 3, 4)[0] != 2 and prior != "identity":
-        assert torch.autograd.gradgradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -163,6 +187,9 @@ def test_what_is_not_finite_shows(where: str, value: float, prior: str) -> None:
     broken = p._replace(**{where: getattr(p, where).clone()})
     getattr(broken, where).view(-1)[1] = value
     found, wanted = ops.picture_layers(learning(broken), 3), ops.plain_picture_layers(broken)
+    if where == "filters":  # beside its last patch, zeros times an infinite filter are NaN
+        found = torch.where(found.isnan() & broken.filters.isinf().any(), wanted, found)
+        assert not found.isfinite().all()
     torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12, equal_nan=True)
 
 
@@ -209,9 +236,12 @@ def test_an_empty_batch(normal: str) -> None:
 
 
 @pytest.mark.usefixtures("_quiet_torch")
-@pytest.mark.parametrize("normal", ["blur", "columns", "coils", "weights"])
-def test_compiled_and_batched(normal: str) -> None:
-    p = learning(layers(normal, "total_variation"))
+@pytest.mark.parametrize(
+    ("normal", "prior"), [("blur", "filter_bank"), ("columns", "total_variation"), ("coils", "filter_bank"),
+                          ("weights", "total_variation")],
+)  # fmt: skip
+def test_compiled_and_batched(normal: str, prior: str) -> None:
+    p = learning(layers(normal, prior))
     wanted = ops.plain_picture_layers(p)[-2:]
     names, values = [*leaves(p)], [*leaves(p).values()]
 
@@ -233,7 +263,11 @@ def test_compiled_and_batched(normal: str) -> None:
 
 def test_wrong_tensors_are_refused() -> None:
     p = layers("blur", "total_variation")
+    bank = layers("blur", "filter_bank")
     wrong = [
+        bank._replace(filters=None), bank._replace(theta=bank.theta[:, 1:]), bank._replace(filters=bank.filters[1:]),
+        bank._replace(filters=bank.filters[..., 1:]), bank._replace(filters=bank.filters.float()),
+        bank._replace(filters=torch.ones(3, 5, 6, 6, dtype=torch.float64)), p._replace(filters=bank.filters),
         p._replace(h=p.h[:, 1:]), p._replace(h=p.h.cfloat()), p._replace(x0=p.x0[:1]), p._replace(step=p.step[1:]),
         p._replace(theta=None), p._replace(beta=p.beta.float()), p._replace(prior="other"), p._replace(iterations=0),
         p._replace(normal="weights"), p._replace(z=p.z.half()),

@@ -23,6 +23,12 @@ class OneByOne(fu.prox.Proximal):
         super().__init__()
         self.prior, self.has_threshold = prior, prior.has_threshold
 
+    def at_layer(self, k: int) -> fu.prox.Proximal:
+        return self.prior.at_layer(k)
+
+    def initial_threshold(self, theta: float) -> float | Tensor:
+        return self.prior.initial_threshold(theta)
+
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         return self.prior.prox(z, theta)
 
@@ -60,6 +66,7 @@ OPERATORS: dict[str, tuple[Callable[[torch.dtype], Any], str]] = {
 PRIORS: dict[str, Callable[[], fu.prox.Proximal]] = {
     "TotalVariation": lambda: fu.prox.TotalVariation(4),
     "L1": fu.prox.L1,
+    "FilterBank": lambda: fu.prox.FilterBank(5, 3),
     "Identity": fu.prox.Identity,
     "NonNegativeL1": fu.prox.NonNegativeL1,
     "Box": lambda: fu.prox.Box(-0.1, 0.4),
@@ -76,10 +83,11 @@ CASES = [
 
 def both(scheme: str, operator: str, prior: str, dtype: torch.dtype, layers: int = 3) -> tuple[Any, Any, Tensor]:
     """A network in one native call, the same layer by layer, and measurements."""
-    A = OPERATORS[operator][0](dtype.to_real())
+    A_dtype = dtype.to_real()
+    A = OPERATORS[operator][0](A_dtype)
     nets = [
         fu.nn.Unrolled(SCHEMES[scheme], A, prox, layers, lam=0.05, step=0.4)
-        for prox in (PRIORS[prior](), OneByOne(PRIORS[prior]()))
+        for prox in (PRIORS[prior]().to(A_dtype), OneByOne(PRIORS[prior]()).to(A_dtype))
     ]
     y = A(random(3, *SIZE, dtype=dtype, seed=1)).detach()
     return nets[0], nets[1], y + random(*y.shape, dtype=y.dtype, seed=2) / 4
@@ -119,6 +127,52 @@ def test_another_operator_for_a_call(operator: str) -> None:
         other = OPERATORS[name][0](torch.float64)
         y = other(random(3, *SIZE, dtype=dtype))
         torch.testing.assert_close(net(y, operator=other), stepwise(y, operator=other), rtol=1e-10, atol=1e-11)
+
+
+def test_filters_of_each_layer() -> None:
+    """Copies of a bank with filters of their own, and what such copies may not differ in."""
+    A, y = lin.Blur(random(3, 3).abs() / 9), random(2, *SIZE)
+
+    def network(*, one_by_one: bool = False, **changes: Any) -> Any:
+        prior = fu.prox.PerLayer(fu.prox.FilterBank(4, 3, dtype=torch.float64), 3)
+        for k, bank in enumerate(prior.copies):
+            bank.filters.data = random(4, 3, 3, seed=k) / 4
+        prior.copies[1].__dict__.update(changes)
+        return fu.nn.Unrolled(SCHEMES["FISTA"], A, OneByOne(prior) if one_by_one else prior, 3, lam=0.1, step=0.3)
+
+    net, stepwise = network(), network(one_by_one=True)
+    assert net.explain(y) == "All 3 layers run in one native call."
+    assert "differ in their filters alone" in network(count=3).explain(y)
+    with torch.no_grad():
+        for of in (net, stepwise):
+            of.log_theta[1][2] += 0.5
+    x, wanted = net(y), stepwise(y)
+    torch.testing.assert_close(x, wanted, rtol=1e-11, atol=1e-12)
+    found = torch.autograd.grad(x.square().sum(), [*net.parameters()])
+    for a, b in zip(found, torch.autograd.grad(wanted.square().sum(), [*stepwise.parameters()]), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("theta", [0.1, [0.1, 0.2, 0.3], torch.tensor([0.1, 0.2, 0.3, 0.4])])
+def test_thresholds_of_a_bank(theta: Any) -> None:
+    """One for all filters and layers, one for each layer, or one for each filter."""
+    A, y, bank = lin.Blur(random(3, 3).abs() / 9), random(2, *SIZE), fu.prox.FilterBank(4, 3, dtype=torch.float64)
+    pieces: dict[str, Any] = {"linear": fu.steps.GradientStep(A, step=0.3), "theta": theta, "layers": 3}
+    found = fu.unrolled(y, prox=bank, **pieces)
+    torch.testing.assert_close(found, fu.unrolled(y, prox=OneByOne(bank), **pieces), rtol=1e-11, atol=1e-12)
+
+
+def test_a_bank_says_what_is_wrong() -> None:
+    A, y = lin.Mask(torch.ones(1, SIZE[1], dtype=torch.float64)), random(2, *SIZE)
+    pieces: dict[str, Any] = {"linear": fu.steps.GradientStep(A, step=0.3), "layers": 3}
+    bank = fu.prox.FilterBank(4, 3, dtype=torch.float64)
+    with pytest.raises(ValueError, match="theta must be one number or 4, one for each filter, got 5"):
+        fu.unrolled(y, prox=bank, theta=torch.ones(5), **pieces)
+    for small in (y[:, :2], y[:0, :2]):
+        with pytest.raises(ValueError, match="sides of at least 3"):
+            fu.unrolled(small, prox=bank, theta=0.1, **pieces)
+    with pytest.raises(TypeError, match="all tensors must have one dtype"):
+        fu.unrolled(y, prox=fu.prox.FilterBank(4, 3), theta=0.1, **pieces)
 
 
 def test_batches_of_any_shape() -> None:

@@ -9,8 +9,12 @@ namespace fastunroll::FASTUNROLL_SET {
 struct Band {
   int64_t first, last;
 
-  // The rows of a thread of a team.
-  static Band of(Team team, int64_t rows) { return {rows * team.rank / team.size, rows * (team.rank + 1) / team.size}; }
+  // The rows of a thread of a team. `unit` rows stay together.
+  static Band of(Team team, int64_t rows, int64_t unit = 1) {
+    const int64_t units = (rows + unit - 1) / unit;
+    const auto end = [&](int64_t rank) { return units * rank / team.size * unit; };
+    return {end(team.rank), team.rank + 1 < team.size ? end(team.rank + 1) : rows};
+  }
   // With up to `more` rows on both sides.
   Band widened(int64_t more, int64_t rows) const {
     return {first > more ? first - more : 0, last + more < rows ? last + more : rows};
@@ -38,6 +42,10 @@ template <class T> struct Grid {
   Vector<T> get(const T* from, int64_t row, int64_t c) const { return load_some(from + row * width + c, width - c); }
   void put(T* to, int64_t row, int64_t c, Vector<T> v) const { store_some(to + row * width + c, v, width - c); }
 
+  // What lies behind the last row.
+  void clear_behind(T* picture) const {
+    for (int64_t c = rows * stride; c < size(); c += lanes<T>) store(picture + c, Vector<T>{});
+  }
   void clear(Band band, T* picture) const {
     each(band, [&](int64_t row, int64_t c) { store(at(picture, row, c), Vector<T>{}); });
   }
@@ -69,9 +77,9 @@ template <class T> struct RowSums {
   }
 };
 
-inline double total(const double* sums, int64_t rows) {
+inline double total(const double* sums, int64_t rows, int64_t stride = 1) {
   double sum = 0;
-  for (int64_t i = 0; i < rows; ++i) sum += sums[i];
+  for (int64_t i = 0; i < rows; ++i) sum += sums[i * stride];
   return sum;
 }
 

@@ -1,9 +1,10 @@
 // All layers over pictures, and their gradient: one picture after another, so that it stays in the cache.
 //
-// The gradient computes the layers of a picture again, and keeps their results for that picture alone. A thread takes
-// one picture at a time. Threads share the pictures that are left at the end: bands of rows, of which each row is the
-// same work for whichever thread does it. Nothing depends on other pictures.
+// The gradient computes the layers of a picture again, unless they were saved, and keeps their results for that picture
+// alone. A thread takes one picture at a time. Threads share the pictures that are left at the end: bands of rows, of
+// which each row is the same work for whichever thread does it. Nothing depends on other pictures.
 #include "cpu/extrapolate.h"
+#include "cpu/filter_bank.h"
 #include "cpu/normal.h"
 #include "cpu/picture_prox.h"
 #include "cpu/total_variation.h"
@@ -55,10 +56,10 @@ template <class T> struct Store {
 template <class T> struct Room {
   Team team;
   Scratch<T> fourier;
-  T *variation, *kept;  // of total variation, and its q
+  T *prior, *kept;      // of total variation or of a bank of filters; the q of total variation
   T* own;               // a picture
   T *coils, *pictures;  // a sum over coils; pictures one after another
-  double* sums;         // of the rows
+  double* sums;         // of rows
   bool asks;            // whether the thread may ask if the call is interrupted
   int* is_stopped;
 };
@@ -68,21 +69,30 @@ template <class T> struct Layers {
   Grid<T> grid;
   Normal<T> normal;
   PixelProx<T> pixel_prox;
-  const T* momenta;  // of total variation
+  const T *momenta, *filters;  // of total variation; packed
 
-  Layers(const PictureLayers<T>& layers, const Grid<T>& grid, const FourierImage<T>* image, const T* momenta)
+  Layers(const PictureLayers<T>& layers, const Grid<T>& grid, const FourierImage<T>* image, const T* momenta,
+         const T* filters)
       : p(layers),
         grid(grid),
         normal{layers.normal, grid, image},
         pixel_prox{layers.prox, !layers.normal.spectrum.real_images},
-        momenta(momenta) {}
+        momenta(momenta),
+        filters(filters) {}
 
   bool has_variation() const { return p.prox.prior == PicturePrior::total_variation; }
-  bool prox_needs_input() const { return has_variation() || pixel_prox.needs_input(); }
+  bool has_bank() const { return p.prox.prior == PicturePrior::filter_bank; }
+  int64_t bank_sums() const {
+    return FilterBank<T, false>::numbers(p.prox) * FilterBank<T, false>::sum_count(grid, p.prox);
+  }
+  bool mixes_pixels() const { return has_variation() || has_bank(); }
+  bool prox_needs_input() const { return mixes_pixels() || pixel_prox.needs_input(); }
   T theta(int64_t k) const { return p.theta ? p.theta[k] : 0; }
   int64_t values() const { return grid.rows * grid.width; }
   T* picture(const Room<T>& room, int64_t i) const { return room.pictures + i * grid.size(); }
-  Band band(const Room<T>& room) const { return Band::of(room.team, grid.rows); }
+  Band band(const Room<T>& room) const {
+    return Band::of(room.team, grid.rows, has_bank() ? FilterBank<T, false>::rows_of_sum : 1);
+  }
 
   // Whether the call ends here, for the whole team.
   bool stops(const Room<T>& room) const {
@@ -106,34 +116,71 @@ template <class T> struct Layers {
   }
   template <class Work> void with_variation(const Room<T>& room, const Work& work) const {
     if (p.normal.spectrum.real_images)
-      work(TotalVariation<T, false>(grid, p.prox.iterations, momenta, room.variation));
+      work(TotalVariation<T, false>(grid, p.prox.iterations, momenta, room.prior));
     else
-      work(TotalVariation<T, true>(grid, p.prox.iterations, momenta, room.variation));
+      work(TotalVariation<T, true>(grid, p.prox.iterations, momenta, room.prior));
   }
-  // Layer k, from x and the iterate before, in whose place the next one may come. `u` is room for a picture.
-  void layer(int64_t k, int64_t number, const Room<T>& room, const T* x, const T* before, T* u, T* next) const {
-    gradient_step(k, number, room, x, before, has_variation() ? u : next);
+  // Calls work(bank, its filters, theta) with those of layer k.
+  template <class Work> void with_bank(int64_t k, const Room<T>& room, const Work& work) const {
+    const LayerFilters<T> of_layer(p.prox, filters, k);
+    const T* const thetas = p.theta + k * p.prox.filter_count;
+    if (p.normal.spectrum.real_images)
+      work(FilterBank<T, false>(grid, p.prox, room.prior), of_layer, thetas);
+    else
+      work(FilterBank<T, true>(grid, p.prox, room.prior), of_layer, thetas);
+  }
+  // Where u comes to for the next iterate; priors of single pixels take its place.
+  T* input_of(T* next, T* u) const { return mixes_pixels() ? u : next; }
+  // next = P(u)
+  void prox_step(int64_t k, const Room<T>& room, const T* u, T* next) const {
     if (has_variation())
       with_variation(room, [&](auto variation) { variation.forward(band(room), u, next, theta(k)); });
+    else if (has_bank())
+      with_bank(k, room, [&](auto bank, const auto& of_layer, const T* thetas) {
+        bank.forward(band(room), u, of_layer, thetas, next);
+      });
     else
       pixel_prox.apply(grid, band(room), theta(k), next);
     room.team.wait();
   }
-  // From the gradient of x = P(u) to that of u, in its place. Returns the gradient of theta.
-  double prox_backward(int64_t k, const Room<T>& room, const T* u, const T* x, T* grad) const {
+  // The saved pictures of a layer: x, and before it u if the gradient of P needs it.
+  int64_t saved_of_layer() const { return 1 + prox_needs_input(); }
+  int64_t saved_at(int64_t number, int64_t k) const { return (number * p.layers + k) * saved_of_layer() * values(); }
+  // From the gradient of x = P(u) to that of u, in its place. Sums have those of theta and of the filters.
+  void prox_backward(int64_t k, const Room<T>& room, const T* u, const T* x, T* grad) const {
     const Band rows = band(room);
     if (has_variation()) {
       with_variation(room, [&](auto variation) {
         variation.keep(rows, u, theta(k), room.kept);
         variation.backward(rows, grad, room.own, theta(k), room.kept, room.sums);
       });
-      room.team.wait();
-      grid.each(rows, [&](int64_t row, int64_t c) { store(grid.at(grad, row, c), load(grid.at(room.own, row, c))); });
+    } else if (has_bank()) {
+      with_bank(k, room, [&](auto bank, const auto& of_layer, const T* thetas) {
+        bank.backward(rows, u, of_layer, thetas, grad, room.own, room.sums);
+      });
     } else {
       pixel_prox.backward(grid, rows, theta(k), pixel_prox.needs_input() ? u : x, grad, room.sums);
     }
     room.team.wait();
-    return (has_variation() ? 1 : -1) * total(room.sums, grid.rows);
+    if (!mixes_pixels()) return;
+    grid.each(rows, [&](int64_t row, int64_t c) { store(grid.at(grad, row, c), load(grid.at(room.own, row, c))); });
+    room.team.wait();
+  }
+  // Writes the gradients of theta and of the filters of layer k of a picture, by one thread.
+  void write_prox_gradients(const PictureBackward<T>& to, int64_t k, int64_t number, const double* sums) const {
+    const int64_t place = k * p.batch + number;
+    if (!has_bank()) {
+      if (to.theta) to.theta[place] = T((has_variation() ? 1 : -1) * total(sums, grid.rows));
+      return;
+    }
+    const int64_t numbers = FilterBank<T, false>::numbers(p.prox), count = p.prox.filter_count,
+                  values = numbers - count;
+    const auto write = [&](T* at, int64_t first, int64_t size) {
+      const int64_t rows = FilterBank<T, false>::sum_count(grid, p.prox);
+      for (int64_t n = 0; at && n < size; ++n) at[place * size + n] = T(total(sums + first + n, rows, numbers));
+    };
+    write(to.filters, 0, values);
+    write(to.theta, values, count);
   }
 };
 
@@ -143,11 +190,16 @@ void forward_picture(const PictureForward<T>& p, const Layers<T>& of, const Room
   of.start(i, room, x);
   for (int64_t k = 0; k < p.of.layers; ++k) {
     if (of.stops(room)) return;
-    of.layer(k, i, room, x, k > 0 ? other : x, u, other);
+    T* const input = of.input_of(other, u);
+    of.gradient_step(k, i, room, x, k > 0 ? other : x, input);
+    T* const saved = i < p.saved_pictures ? p.saved + of.saved_at(i, k) : nullptr;
+    if (saved && of.prox_needs_input()) of.grid.copy_out(of.band(room), input, saved);
+    of.prox_step(k, room, input, other);
     T* const before = x;
     x = other, other = before;
     const int64_t place = k - (p.of.layers - p.kept);
     if (place >= 0) of.grid.copy_out(of.band(room), x, p.x + (place * p.of.batch + i) * of.values());
+    if (saved) of.grid.copy_out(of.band(room), x, saved + (of.saved_of_layer() - 1) * of.values());
   }
   room.team.wait();
 }
@@ -163,10 +215,17 @@ void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Ro
   const auto write = [&](T* to, int64_t k, double value) {
     if (to && room.team.rank == 0) to[k * batch + i] = T(value);
   };
+  const bool is_saved = i < p.saved_pictures;
   of.start(i, room, x(0));
   for (int64_t k = 0; k < layers - of.prox_needs_input(); ++k) {
+    if (is_saved) {
+      grid.copy_in(rows, p.saved + of.saved_at(i, k) + (of.saved_of_layer() - 1) * values, x(k + 1));
+      continue;
+    }
     if (of.stops(room)) return;
-    of.layer(k, i, room, x(k), x(k - 1), u, x(k + 1));
+    T* const input = of.input_of(x(k + 1), u);
+    of.gradient_step(k, i, room, x(k), x(k - 1), input);
+    of.prox_step(k, room, input, x(k + 1));
   }
   grid.clear(rows, grad);
   grid.clear(rows, grad_before);
@@ -180,9 +239,15 @@ void backward_picture(const PictureBackward<T>& p, const Layers<T>& of, const Ro
         store(at, load(at) + grid.get(from, row, c));
       });
     }
-    room.team.wait();
-    if (of.prox_needs_input()) of.gradient_step(k, i, room, x(k), x(k - 1), u);
-    write(p.theta, k, of.prox_backward(k, room, u, x(k + 1), grad));
+    if (of.prox_needs_input()) {
+      if (is_saved)
+        grid.copy_in(rows, p.saved + of.saved_at(i, k), u);
+      else
+        of.gradient_step(k, i, room, x(k), x(k - 1), u);
+      room.team.wait();
+    }
+    of.prox_backward(k, room, u, x(k + 1), grad);
+    if (room.team.rank == 0) of.write_prox_gradients(p, k, i, room.sums);
     of.normal.apply(room.team, room.fourier, room.coils, i, Ahead<T>{grad, nullptr, grid.stride, {}},
                     Store<T>{u, grid.stride});
     const T *z = p.of.z + i * values, *now = x(k), *before = x(k - 1);
@@ -249,36 +314,43 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
     constexpr int64_t least_work = 1 << 13;  // pixels for which another thread is worth its start
     const int64_t most = p.batch * size.rows * size.columns / least_work + 1;
     const int threads = int(most < p.threads ? most : p.threads);
-    const bool varies = p.prox.prior == PicturePrior::total_variation;
-    const int64_t iterations = varies ? p.prox.iterations : 0;
+    const bool varies = p.prox.prior == PicturePrior::total_variation,
+               has_bank = p.prox.prior == PicturePrior::filter_bank;
+    const int64_t iterations = varies ? p.prox.iterations : 0,
+                  filters_size = has_bank ? LayerFilters<T>::size(p.prox) : 0;
     Workspace memory;
     T* momenta = memory.take<T>(iterations);
     beck_teboulle(iterations, momenta);
-    const Layers<T> layers(p, grid, image, momenta);
+    T* const filters = memory.take<T>(p.layers * filters_size);
+    for (int64_t k = 0; has_bank && k < p.layers; ++k) LayerFilters<T>::pack(p.prox, k, filters + k * filters_size);
+    const Layers<T> layers(p, grid, image, momenta, filters);
     // For each thread a part of each.
     const Parts<T> strips(memory, layers.normal.strips_size(), threads),
         lines(memory, layers.normal.line_size(), threads), columns(memory, layers.normal.column_size(), threads),
         coils(memory, layers.normal.sum_size(), threads),
-        variations(memory, varies ? TotalVariation<T, false>::memory_size(grid, iterations) : 0, threads),
+        priors(memory,
+               varies     ? TotalVariation<T, false>::memory_size(grid, iterations)
+               : has_bank ? FilterBank<T, true>::memory_size(grid, p.prox)
+                          : 0,
+               threads),
         kept(memory, goes_back && varies ? TotalVariation<T, false>::kept_size(grid, iterations) : 0, threads),
-        own(memory, goes_back && varies ? grid.size() : 0, threads), all(memory, pictures * grid.size(), threads);
-    const Parts<double> sums(memory, 2 * grid.rows, threads);
+        own(memory, goes_back && layers.mixes_pixels() ? grid.size() : 0, threads),
+        all(memory, pictures * grid.size(), threads);
+    // The gradient of filters multiplies what lies behind the last row by zero.
+    for (int64_t i = 0; i < pictures * threads; ++i) grid.clear_behind(all.data + i * grid.size());
+    const int64_t of_rows = 2 * grid.rows, of_bank = has_bank ? layers.bank_sums() : 0;
+    const Parts<double> sums(memory, of_bank > of_rows ? of_bank : of_rows, threads);
     Queue queue;
     const int64_t alone = p.batch / threads * threads;
     int is_stopped = 0;
     in_parallel(threads, [&](Team team) {
       const int rank = team.rank;
       const auto room = [&](Team of, int owner) {
-        return Room<T>{of,
-                       {strips[owner], lines[rank], columns[rank]},
-                       variations[rank],
-                       kept[rank],
-                       own[rank],
-                       coils[owner],
-                       all[owner],
-                       sums[owner],
-                       rank == 0,
-                       &is_stopped};
+        return Room<T>{of,           {strips[owner], lines[rank], columns[rank]},
+                       priors[rank], kept[rank],
+                       own[rank],    coils[owner],
+                       all[owner],   sums[owner],
+                       rank == 0,    &is_stopped};
       };
       const Room<T> of_thread = room({0, 1, nullptr}, rank), of_team = room(team, 0);
       for (int64_t number; !__atomic_load_n(&is_stopped, __ATOMIC_RELAXED) && queue.take(number, alone);)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d
 
 from . import reference
 
@@ -49,9 +50,37 @@ def _projected(p: Tensor, theta: Tensor) -> Tensor:
     return torch.where(longer, p * (theta / length), p)
 
 
+def filter_bank(z: Tensor, filters: Tensor, theta: Tensor) -> Tensor:
+    """z − Σ_i f̃_i ∗ ψ_i(f_i ⋆ z) with filters (count, h, h); ψ clips to θ, which broadcasts with (N, count, H, W)."""
+    parts = torch.stack([z.real, z.imag]) if z.is_complex() else z[None]
+    kernels = filters[:, None]
+    c = channels_last(conv2d(parts.reshape(-1, 1, *z.shape[-2:]), kernels))
+    clipped = _clipped(c.unflatten(0, (len(parts), -1)), theta)
+    found = conv_transpose2d(clipped.flatten(0, 1), kernels).reshape(parts.shape)
+    return z - (torch.complex(*found.to(parts.dtype).unbind()) if z.is_complex() else found[0])
+
+
+def _clipped(c: Tensor, theta: Tensor) -> Tensor:
+    """Real numbers (1, …) clipped to [−θ, θ], or real and imaginary parts (2, …) whose modulus is clipped to θ."""
+    if len(c) == 1:
+        return torch.clamp(c, -theta, theta)
+    square = c.square().sum(0)
+    longer = square > theta * theta
+    modulus = torch.where(longer, square, torch.ones_like(square)).sqrt()  # no slope of √0
+    return torch.where(longer, c * (theta / modulus), c)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """A batch (N, C, H, W) in the format in which convolutions are fast; torch.func has no formats."""
+    if torch._C._are_functorch_transforms_active():
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def proximal_step(
-    z: Tensor, prior: str, theta: Tensor | None, low: float = 0.0, high: float = 0.0, iterations: int = 0
-) -> Tensor:
+    z: Tensor, prior: str, theta: Tensor | None, low: float = 0.0, high: float = 0.0, iterations: int = 0,
+    filters: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The proximal step of a compiled prior of pictures."""
     if prior == "box":
         return z.clamp(low, high)
@@ -59,4 +88,6 @@ def proximal_step(
         return z
     if prior == "total_variation":
         return total_variation(z, theta, iterations)
+    if filters is not None:
+        return filter_bank(z, filters, theta[:, None, None])
     return reference.soft_threshold(z, theta) if prior == "soft" else torch.relu(z - theta)

@@ -21,10 +21,12 @@ struct Shape {
 template <class T> struct Problem {
   Shape s;
   PicturePrior prior;
-  int64_t kept;
-  Array<T> z, x0, d, packed, maps, step, theta, beta, weights;
+  int64_t kept, filter_count, filter_size;  // of a bank of filters; else 0
+  Array<T> z, x0, d, packed, maps, step, theta, beta, filters, weights;
 
-  Problem(const Shape& shape, PicturePrior prior) : s(shape), prior(prior), kept(shape.layers > 1 ? 2 : 1) {
+  Problem(const Shape& shape, PicturePrior prior)
+      : s(shape), prior(prior), kept(shape.layers > 1 ? 2 : 1), filter_count(0), filter_size(0) {
+    if (prior == PicturePrior::filter_bank) filter_count = 5, filter_size = s.rows < 3 || s.columns < 3 ? 1 : 3;
     Random random(uint64_t(s.rows * 1000 + s.columns));
     z = random.normals<T>(s.batch * s.values(), 1);
     x0 = random.normals<T>(int64_t(z.size()), 1);
@@ -32,6 +34,8 @@ template <class T> struct Problem {
     d = random.normals<T>(s.has_weights ? s.values() : (s.of_rows ? 1 : s.rows) * width, 0.5);
     maps = random.normals<T>(2 * s.coils * s.rows * s.columns, 0.5);
     for (Array<T>* numbers : {&step, &theta, &beta}) *numbers = random.normals<T>(s.layers, 0.2);
+    if (filter_count) theta = random.normals<T>(s.layers * filter_count, 0.4);
+    filters = random.normals<T>(s.layers * filter_count * filter_size * filter_size, 0.2);
     for (T& t : theta) t = T(std::abs(double(t)));
     weights = random.normals<T>(kept * s.batch * s.values(), 1);  // of the results, in the loss
   }
@@ -50,7 +54,7 @@ template <class T> struct Problem {
             s.layers,
             threads,
             normal,
-            {prior, T(-0.3), T(0.8), 3},
+            {prior, T(-0.3), T(0.8), 3, filters.data(), filter_count, filter_size},
             step.data(),
             has_theta ? theta.data() : nullptr,
             beta.data(),
@@ -59,9 +63,11 @@ template <class T> struct Problem {
             nullptr};
   }
 
-  Array<T> found(int threads) {
+  // With the layers of the first `saved_pictures`, which gradients() then reads.
+  Array<T> found(int threads, int64_t saved_pictures = 0) {
     Array<T> x(weights.size());
-    picture_forward<T>({layers(threads), kept, x.data()});
+    saved.assign(size_t(2 * saved_pictures * s.layers * s.values()), T(0));
+    picture_forward<T>({layers(threads), kept, x.data(), saved_pictures, saved.data()});
     return x;
   }
   double loss() {
@@ -70,29 +76,38 @@ template <class T> struct Problem {
     for (size_t i = 0; i < x.size(); ++i) sum += double(x[i]) * double(weights[i]);
     return sum;
   }
-  // z, x0, step, theta, beta: those of numbers summed over the pictures.
-  Array<T> gradients(int threads) {
+  // z, x0, step, theta, beta, filters: those of numbers summed over the pictures.
+  Array<T> gradients(int threads, int64_t saved_pictures = 0) {
     const PictureLayers<T> of = layers(threads);
-    Array<T> to_z(z.size()), to_x0(z.size()), numbers[3];
-    for (Array<T>& n : numbers) n.assign(size_t(s.layers * s.batch), T(0));
+    Array<T> to_z(z.size()), to_x0(z.size()), numbers[4];
+    const Array<T>* const given[] = {&step, &theta, &beta, &filters};
+    for (int i = 0; i < 4; ++i) numbers[i].assign(given[i]->size() * size_t(s.batch), T(0));
     picture_backward<T>({of, kept, weights.data(), to_z.data(), to_x0.data(), numbers[0].data(),
-                         of.theta ? numbers[1].data() : nullptr, numbers[2].data()});
+                         of.theta ? numbers[1].data() : nullptr, numbers[2].data(),
+                         filter_count ? numbers[3].data() : nullptr, saved_pictures, saved.data()});
     Array<T> all = to_z;
     all.insert(all.end(), to_x0.begin(), to_x0.end());
-    for (const Array<T>& n : numbers)
-      for (int64_t k = 0; k < s.layers; ++k) {
-        T sum = 0;
-        for (int64_t b = 0; b < s.batch; ++b) sum += n[size_t(k * s.batch + b)];
-        all.push_back(sum);
-      }
+    for (const Array<T>& n : numbers) {
+      const int64_t size = int64_t(n.size()) / (s.layers * s.batch);  // of a layer
+      for (int64_t k = 0; k < s.layers; ++k)
+        for (int64_t j = 0; j < size; ++j) {
+          T sum = 0;
+          for (int64_t b = 0; b < s.batch; ++b) sum += n[size_t((k * s.batch + b) * size + j)];
+          all.push_back(sum);
+        }
+    }
     return all;
   }
+
+ private:
+  Array<T> saved;
 };
 
 // The gradient along a random direction of all arguments, by values.
 void compare_with_differences(Problem<double>& problem, const std::string& what) {
   const Array<double> gradient = problem.gradients(1);
-  Array<double>* const arguments[] = {&problem.z, &problem.x0, &problem.step, &problem.theta, &problem.beta};
+  Array<double>* const arguments[] = {&problem.z,     &problem.x0,   &problem.step,
+                                      &problem.theta, &problem.beta, &problem.filters};
   Random random(3);
   Array<double> direction = random.normals<double>(int64_t(gradient.size()), 1);
   double along = 0;
@@ -121,6 +136,8 @@ template <class T> void compare(const Shape& shape, PicturePrior prior) {
                              std::to_string(int(prior));
     const Array<T> x = problem.found(1), gradients = problem.gradients(1);
     CHECK(same_bits(problem.found(3), x) && same_bits(problem.gradients(3), gradients), what + ": threads");
+    problem.found(2, shape.batch - 1);
+    CHECK(same_bits(problem.gradients(2, shape.batch - 1), gradients), what + ": saved layers");
     if constexpr (sizeof(T) == 8) compare_with_differences(problem, what);
   }
 }
@@ -129,7 +146,7 @@ template <class T> void compare(const Shape& shape, PicturePrior prior) {
 
 void test_pictures() {
   for (PicturePrior prior : {PicturePrior::identity, PicturePrior::soft, PicturePrior::nonnegative, PicturePrior::box,
-                             PicturePrior::total_variation}) {
+                             PicturePrior::total_variation, PicturePrior::filter_bank}) {
     const bool any = prior != PicturePrior::nonnegative && prior != PicturePrior::box;  // complex, too
     for (bool is_real : {true, false}) {
       if (!is_real && !any) continue;

@@ -12,7 +12,7 @@ from .._precision import own_precision
 from ..operators import Blur, Fourier, Mask, MultiCoilFourier
 from ..operators.gradients import learns
 from ..operators.pictures import PictureOperator
-from ..prox import L1, Box, Identity, NonNegativeL1, Proximal, TotalVariation
+from ..prox import L1, Box, FilterBank, Identity, NonNegativeL1, PerLayer, Proximal, TotalVariation
 from ..schemes import FISTA, ProximalGradient
 from ..steps import GradientStep
 from .linear import separate, stacked
@@ -28,13 +28,14 @@ _PRIORS: dict[type[Proximal], str] = {
     NonNegativeL1: "nonnegative",
     Box: "box",
     TotalVariation: "total_variation",
+    FilterBank: "filter_bank",
 }
 
 
 def unsupported_reason(net: Layers) -> str | None:
     """Why there are no compiled layers over pictures for these pieces; None where there are."""
-    A, prox = net.first[0], type(net.prox)
-    name = type(A).__name__
+    A, priors = net.first[0], _priors(net)
+    name, prox = type(A).__name__, type(priors[0])
     if type(A) not in _OPERATORS:
         return f"the operator {name} is not compiled"
     if isinstance(A, Blur) and not A.collapsed:
@@ -49,7 +50,12 @@ def unsupported_reason(net: Layers) -> str | None:
         return f"the proximal operator {prox.__name__} is not compiled for pictures"
     if net.gain:
         return "a gain is not compiled for pictures"
-    if any(t.numel() > 1 for t in net.theta):
+    if len({(*_settings(of_layer).values(), *_size(of_layer)) for of_layer in priors}) > 1:
+        return "the proximal operators of compiled layers over pictures differ in their filters alone"
+    if prox is FilterBank:
+        if any(t.dim() > 1 or t.numel() not in (1, priors[0].count) for t in net.theta):
+            return "the compiled FilterBank has one threshold, or one for each filter"
+    elif any(t.numel() > 1 for t in net.theta):
         return "the compiled layers over pictures have one threshold for all pixels"
     return None
 
@@ -76,7 +82,10 @@ def run(net: Layers, y: Tensor, x0: Tensor | None, kept: int) -> Tensor | None:
         start = None if x0 is None else A.samples(x0)
         step, theta, beta = _numbers(net, z)
         normal = A.normal_parts(z)
-        p = ops.PictureLayers(z, start, normal.h, normal.maps, step, theta, beta, normal.normal, **_prior(net.prox))
+        filters, settings = _filters(net), _settings(_priors(net)[0])
+        if filters is not None and min(z.shape[-2:]) < filters.shape[-1]:
+            return None  # the prior says why
+        p = ops.PictureLayers(z, start, normal.h, normal.maps, step, theta, beta, filters, normal.normal, **settings)
         return ops.picture_layers(p, kept) if ops.fits_pictures(p) or z.numel() == 0 else None
 
 
@@ -86,17 +95,41 @@ def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | No
     def of_each_layer(values: Any) -> Tensor:
         return stacked(separate(values), net.count).flatten()
 
+    prior: Any = _priors(net)[0]
+    theta = None
+    if isinstance(prior, FilterBank):
+        theta = stacked([t.reshape(-1).expand(prior.count) for t in net.theta], net.count)
+    elif net.theta:
+        theta = of_each_layer(net.theta)
     return (
         of_each_layer(net.step or [z.real.new_ones(())]),
-        of_each_layer(net.theta) if net.theta else None,
+        theta,
         of_each_layer(net.scheme.beta) if isinstance(net.scheme, FISTA) else None,
     )
 
 
-def _prior(prox: Proximal) -> dict[str, Any]:
-    """The proximal operator as the kernels know it."""
+def _priors(net: Layers) -> list[Any]:
+    """The proximal operator of all layers, or that of each one."""
+    return [net.prox.at_layer(k) for k in range(net.count)] if type(net.prox) is PerLayer else [net.prox]
+
+
+def _filters(net: Layers) -> Tensor | None:
+    """The filters of a bank for each layer, (K, count, h, h)."""
+    priors = _priors(net)
+    if not isinstance(priors[0], FilterBank):
+        return None
+    return torch.stack([prior.filters for prior in priors]).expand(net.count, -1, -1, -1)
+
+
+def _size(prox: Any) -> tuple[int, ...]:
+    """The count and the size of the filters of a bank."""
+    return (prox.count, prox.size) if isinstance(prox, FilterBank) else ()
+
+
+def _settings(prox: Any) -> dict[str, Any]:
+    """What the kernels know of a proximal operator beside tensors."""
     return {
-        "prior": _PRIORS[type(prox)],
+        "prior": _PRIORS.get(type(prox), ""),
         "low": getattr(prox, "low", 0.0),
         "high": getattr(prox, "high", 0.0),
         "iterations": getattr(prox, "inner_iterations", 0),

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
-from ..prox.picture_channels import as_channels, channels_last, from_channels
+from ..prox.picture_channels import as_channels, from_channels
+from ..reference_pictures import channels_last
 
 
 class DnCNN(nn.Module):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d
 
 from .. import _checks
 from .._checks import shape_text
 from ..operators.cosine import cosine_matrix
-from .picture_channels import channels_last, levels_of
+from ..reference_pictures import filter_bank
+from .picture_channels import levels_of
 from .proximal import Proximal
 
 
@@ -83,13 +83,8 @@ class FilterBank(Proximal):
                 f"a bank of filters takes pictures (..., H, W) with sides of at least {self.size}, got "
                 f"{shape_text(z.shape)}"
             )
-        parts = torch.stack([z.real, z.imag]) if z.is_complex() else z[None]
-        _checks.require_same_dtype_and_device(filters=self.filters, z=parts)
-        filters = self.filters[:, None]
-        c = channels_last(conv2d(parts.reshape(-1, 1, *z.shape[-2:]), filters))
-        clipped = _clipped(c.unflatten(0, (len(parts), -1)), self._thresholds(theta, z))
-        found = conv_transpose2d(clipped.flatten(0, 1), filters).reshape(parts.shape)
-        return z - (torch.complex(*found.to(parts.dtype).unbind()) if z.is_complex() else found[0])
+        _checks.require_same_dtype_and_device(filters=self.filters, z=z.real if z.is_complex() else z)
+        return filter_bank(z, self.filters, self._thresholds(theta, z))
 
     def _thresholds(self, theta: Tensor, z: Tensor) -> Tensor:
         """θ beside coefficients (N, count, H, W)."""
@@ -102,16 +97,6 @@ class FilterBank(Proximal):
 
     def extra_repr(self) -> str:
         return f"count={self.count}, size={self.size}"
-
-
-def _clipped(c: Tensor, theta: Tensor) -> Tensor:
-    """Real numbers (1, …) clipped to [−θ, θ], or real and imaginary parts (2, …) whose modulus is clipped to θ."""
-    if len(c) == 1:
-        return torch.clamp(c, -theta, theta)
-    square = c.square().sum(0)
-    longer = square > theta * theta
-    modulus = torch.where(longer, square, torch.ones_like(square)).sqrt()  # no slope of √0
-    return torch.where(longer, c * (theta / modulus), c)
 
 
 def cosine_filters(count: int, size: int) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
-from .picture_channels import as_channels, channels_last, from_channels, levels_of
+from ..reference_pictures import channels_last
+from .picture_channels import as_channels, from_channels, levels_of
 from .proximal import Proximal
 from .threshold import soft_threshold
 

@@ -48,10 +48,3 @@ def levels_of(theta: Tensor, z: Tensor, channels: int) -> Tensor:
             f"{shape_text(theta.shape)}"
         ) from None
     return each.reshape(-1)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """A batch (N, C, H, W) in the format in which convolutions are fast; torch.func has no formats."""
-    if torch._C._are_functorch_transforms_active():
-        return x
-    return x.contiguous(memory_format=torch.channels_last)
