@@ -222,7 +222,7 @@ def regularised_inverse(A: Tensor, is_real: bool, rho: Tensor, b: Tensor, shape:
     gram = A @ A.mH if of_rows else A.mH @ A
     gram = gram.to(torch.promote_types(gram.dtype, flat.dtype))
     system = gram + rho * torch.eye(gram.shape[-1], dtype=gram.dtype)
-    x = torch.linalg.solve(system, flat.to(system.dtype)[..., None])[..., 0]
+    x = torch.cholesky_solve(flat.to(system.dtype)[..., None], torch.linalg.cholesky(system))[..., 0]
     if pairs and of_rows:
         x = torch.complex(*x.chunk(2, -1))
     return x.reshape(*lead, *shape)
