@@ -158,3 +158,26 @@ BAD: dict[str, Refused] = {
 @pytest.mark.parametrize("name", BAD)
 def test_refused(name: str) -> None:
     check_refused(BAD[name])
+
+
+PICTURES: dict[str, Callable[[], prox.Proximal]] = {
+    "total variation": prox.TotalVariation,
+    "wavelets": lambda: prox.WaveletL1("haar", 1),
+    "bank": lambda: prox.FilterBank(2, 3),
+    "transform": lambda: prox.LearnedTransform(2),
+    "one for each layer": lambda: prox.PerLayer(prox.TotalVariation(), 2),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_priors_of_pictures_refuse_vectors(name: str) -> None:
+    """They would take the samples of a batch as the rows of a picture."""
+    R, A = PICTURES[name](), torch.randn(5, 8)
+    says = r"is of pictures \(H, W\), but a sample of x has the shape \(8,\): give y\[None\] if y is one picture"
+    with pytest.raises(ValueError, match=says):
+        fu.nn.Unrolled(schemes.FISTA(), A, R, layers=2)
+    for solve in (fu.solvers.fista, fu.solvers.ista, fu.solvers.admm):
+        with pytest.raises(ValueError, match=says):
+            solve(A, torch.randn(4, 5), 0.1, prox=R, iterations=2)
+    with pytest.raises(ValueError, match=says):
+        fu.solvers.fista((lambda x: 2 * x, lambda y: 2 * y), torch.randn(4, 8), 0.1, prox=R, iterations=2)

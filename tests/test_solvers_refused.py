@@ -175,6 +175,10 @@ PRODUCTS: dict[str, tuple[Any, type[Exception], str]] = {
         Pair(lambda x: x.double(), lambda y: y), TypeError,
         "A(x) must be torch.float32 where y is torch.float32, got torch.float64: convert one with .to()",
     ),
+    "A(x) is complex": (
+        Pair(lambda x: x.cfloat(), lambda y: y), TypeError,
+        "A(x) is complex where y is real: give a complex y, or let A return the real part",
+    ),
     "A(x) elsewhere": (
         Pair(lambda x: x.to("meta"), lambda y: y), ValueError,
         "all tensors must be on one device, but A(x) is on meta and the data on cpu: move one with .to()",
