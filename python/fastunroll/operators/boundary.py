@@ -33,8 +33,8 @@ class Boundary:
         if shape[-2] < self.kernel[0] or shape[-1] < self.kernel[1]:
             raise ValueError(
                 f"a kernel must not be larger than the pictures, but the kernel is {shape_text(self.kernel)} and the "
-                f"pictures are {shape_text(shape[-2:])}: crop the kernel, or give larger pictures; of colour pictures the channels "
-                "come first, (C, H, W)"
+                f"pictures are {shape_text(shape[-2:])}: crop the kernel, or give larger pictures; of "
+                "colour pictures the channels come first, (C, H, W)"
             )
 
     def grid(self, picture: Size) -> Size:

@@ -139,9 +139,7 @@ class Products:
         _checks.same_device(name, found, self.y)
         single = self.widens and dtype in _HALF and real_dtype(found) == torch.float32
         if found.is_complex() and not dtype.is_complex:
-            raise TypeError(
-                f"{name} is complex where {of} is real: give a complex {of}, or let A return the real part"
-            )
+            raise TypeError(f"{name} is complex where {of} is real: give a complex {of}, or let A return the real part")
         if found.dtype != dtype and not single:
             raise TypeError(f"{name} must be {dtype} where {of} is {own}, got {found.dtype}: convert one with .to()")
 
