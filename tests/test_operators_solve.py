@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import fastunroll as fu
@@ -181,3 +182,37 @@ def test_vmap_over_what_an_operator_learns(name: str) -> None:
     for i in range(2):
         wanted = torch.func.functional_call(net, {f"op.{k}": v[i] for k, v in held.items()}, (b,))
         assert torch.allclose(found[i], wanted, rtol=1e-9, atol=1e-11)
+
+
+LEARNED: dict[str, Callable[[Tensor], Any]] = {
+    "Blur, reflect": lambda k: lin.Blur(k, "reflect"),
+    "Blur, valid": lambda k: lin.Blur(k, "valid"),
+    "sum": lambda k: lin.Blur(k, "constant") + 0.5 * lin.Blur(k.flip(0)),
+    "product": lambda k: lin.Blur(k, "constant") @ lin.Blur(k),
+    "stack": lambda k: lin.Stack(lin.Blur(k), lin.Blur(k.square(), "reflect")),
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_gradients_of_what_an_operator_learns(name: str) -> None:
+    """Conjugate gradients end when x is right, which is before the derivative of their steps is."""
+    random = torch.Generator().manual_seed(0)
+    kernel = torch.rand(3, 3, dtype=torch.float64, generator=random) / 9
+    b = torch.ones(2, 5, 6, dtype=torch.float64)  # which two steps solve almost
+    weight = torch.randn(b.shape, dtype=torch.float64, generator=random)
+    found = []
+    for is_dense in (False, True):
+        k, rho, at = kernel.clone().requires_grad_(), torch.tensor(0.5, dtype=torch.float64).requires_grad_(), b.clone()
+        at.requires_grad_()
+        op = LEARNED[name](k)
+        if is_dense:
+            eye = torch.eye(30, dtype=torch.float64)
+            M = op.normal(eye.reshape(30, 5, 6)).reshape(30, 30).mT + rho * eye
+            x = torch.linalg.solve(M, at.reshape(2, 30).mT).mT.reshape(at.shape)
+        else:
+            x = op.solve(at, rho)
+        first = torch.autograd.grad((weight * x).sum(), (k, rho, at), create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), (k, rho, at))
+        found.append([x, *first, *second])
+    for ours, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-9, atol=1e-9)

@@ -188,7 +188,7 @@ class LinearOperator(nn.Module):
         """(AᴴA + ρI)⁻¹ b, the linear step of ADMM, for each sample.
 
         Conjugate gradients run until the residual is at the precision of b. Differentiable in b and ρ, any number of
-        times, with memory for the solution alone; and in what the operator learns, by unrolling.
+        times, with memory for the solution alone; and in what the operator learns, twice, in the same way.
 
         Args:
             b: (..., *shape_in).

@@ -107,9 +107,11 @@ def solve(op: LinearOperator, b: Tensor, rho: Tensor | float, start: Start | Non
     if not torch.is_grad_enabled() and not is_hidden(b):
         return _solve(op, b, rho, start)
     of_zero = op.normal(torch.zeros(b.shape, dtype=b.dtype, device=b.device))
-    # What A holds is differentiated, or is that of each sample of vmap.
-    if of_zero.requires_grad or is_hidden(of_zero) or is_dual(of_zero):
+    # What A holds has tangents, or is that of each sample of vmap: the steps are differentiated.
+    if is_hidden(of_zero) or is_dual(of_zero) or (of_zero.requires_grad and is_hidden(b)):
         return _solve(op, b, rho, start)
+    if of_zero.requires_grad:
+        return _of_learned(op, b, rho, start)
     kind = _Solution if torch.compiler.is_compiling() else _SolutionWithTangents  # which cannot be compiled
     solution: Tensor = kind.apply(b, rho, op, start)
     return solution
@@ -141,6 +143,49 @@ def _solve(op: LinearOperator, b: Tensor, rho: Tensor, start: Start | None) -> T
             ConvergenceWarning,
         )
     return x.reshape(b.shape)
+
+
+def _of_learned(op: LinearOperator, b: Tensor, rho: Tensor, start: Start | None) -> Tensor:
+    """The solution for an operator that learns, by the implicit function theorem: M dx = db − dM x, M = AᴴA + ρI.
+
+    The steps themselves are not differentiated: they end when x is right, before its derivative is. For the gradient x
+    is fixed in dM x. For second derivatives that x depends on what A holds, too.
+    """
+    with torch.no_grad():
+        x = _solve(op, b, rho, start)
+    residual = b - (op.normal(x) + rho * x)
+    x = _Once.apply(x, residual, rho, op)
+    found: Tensor = _Twice.apply(x, b - (op.normal(x) + rho * x), residual, rho, op)
+    return found
+
+
+class _Once(torch.autograd.Function):
+    """x as the solution with residual r, once differentiable: its gradient with respect to r is M⁻¹ g."""
+
+    @staticmethod
+    def forward(x: Tensor, r: Tensor, rho: Tensor, op: LinearOperator) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.rho, ctx.op = inputs[-2:]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, ctx.op.solve(gradient, ctx.rho), None, None
+
+
+class _Twice(_Once):
+    """The same of an x that is once differentiable, with a residual that depends on it, and one where x is fixed."""
+
+    @staticmethod
+    def forward(x: Tensor, r: Tensor, fixed: Tensor, rho: Tensor, op: LinearOperator) -> Tensor:  # type: ignore[override]
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        found = ctx.op.solve(gradient, ctx.rho)
+        return (gradient, found, None, None, None) if torch.is_grad_enabled() else (None, None, found, None, None)
 
 
 def _better(apply: Callable[[Tensor], Tensor], b: Tensor, guess: Tensor, zero: Tensor) -> Tensor:
