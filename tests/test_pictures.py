@@ -243,6 +243,7 @@ def test_layers_go_on_from_two_iterates(normal: str, prior: str) -> None:
             step=whole.step[part],
             theta=None if whole.theta is None else whole.theta[part],
             beta=None if whole.beta is None else whole.beta[part],
+            filters=None if whole.filters is None else whole.filters[part],
             moves=whole.moves[2 * part.start : 2 * part.stop],
         )
         for part in (slice(0, 3), slice(3, 5))

@@ -147,7 +147,7 @@ def test_solvers(
     y = A(random(3, *SIZE, dtype=dtype, seed=1))
     start, step, measured = A.adjoint(y), 0.9 / A.norm() ** 2, []
     x0 = start if dtype.is_complex else start.abs()
-    for prox in (PRIORS[prior](), OneByOne(PRIORS[prior]())):
+    for prox in (PRIORS[prior]().to(dtype.to_real()), OneByOne(PRIORS[prior]()).to(dtype.to_real())):
         seen: list[Tensor] = []
         solver(A, y, 0.05, prox=prox, iterations=13, x0=x0, step=step, callback=lambda k, x, to=seen: to.append(x))
         measured.append([*seen, solver(A, y, 0.05, prox=prox, iterations=11, step=step)])

@@ -63,13 +63,11 @@ void backward_picture(const PictureBackward<T>& p, const PictureNetwork<T>& of, 
         store(at, load(at) + grid.get(from, row, c));
       });
     }
-    if (of.prox_needs_input()) {
-      if (is_saved)
-        grid.copy_in(rows, p.saved + of.saved_at(i, k), u);
-      else
-        of.gradient_step(k, i, room, x(k), x(k - 1), u);
-      room.team.wait();
-    }
+    if (is_saved && of.prox_needs_input())
+      grid.copy_in(rows, p.saved + of.saved_at(i, k), u);
+    else if (of.prox_needs_input())
+      of.gradient_step(k, i, room, x(k), x(k - 1), u);
+    room.team.wait();  // P mixes the rows of the whole team
     of.prox_backward(k, room, u, x(k + 1), grad);
     if (writes) of.write_prox_gradients(p, k, i, room.sums);
     of.normal.apply(room.team, room.fourier, room.coils, i, PictureAhead<T>{grad, nullptr, grid.stride, {}},

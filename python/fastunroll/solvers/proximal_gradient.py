@@ -13,7 +13,7 @@ from ..engine import pictures
 from ..engine.layers import Layers
 from ..operators.dot_test import Products
 from ..operators.pictures import PictureOperator
-from ..prox import aligned
+from ..prox import PerLayer, aligned
 from ..samples import column, inner
 from ..schemes import FISTA, ProximalGradient
 from ..steps import GradientStep
@@ -263,8 +263,10 @@ class Pictures(Collapsed):
             and not rule.by_sample
             and can_be_read(p.y)
             and not ops.differentiable(p.y, p.lam, p.x0, rule.step)
-            and pictures.unsupported_reason(_layers(p, rule, [0.0])) is None
+            and not isinstance(p.prior, PerLayer)
+            and pictures.unsupported_reason(net := _layers(p, rule, [0.0])) is None
             and pictures.refused_reason(p.operator, p.y) is None
+            and ops.fits_pictures(pictures.arguments(net, p.At_y, p.start()))
         )
 
     def moves(self, count: int) -> None:
