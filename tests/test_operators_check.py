@@ -206,3 +206,7 @@ def test_refused() -> None:
     check_refused(
         (lambda: lin.check(3), TypeError, "A must be a matrix, a fu.operators.LinearOperator, an object with")
     )
+
+
+def test_an_operator_that_is_zero_is_right() -> None:
+    assert lin.check(lin.Gradient(), torch.zeros(1, 1, 1)).problems == ()

@@ -216,3 +216,11 @@ def test_gradients_of_what_an_operator_learns(name: str) -> None:
         found.append([x, *first, *second])
     for ours, wanted in zip(*found, strict=True):
         torch.testing.assert_close(ours, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_tangents_of_a_solution_where_the_operator_learns() -> None:
+    op = lin.Blur(torch.rand(3, 3, dtype=torch.float64), "reflect", learn=True)
+    b, moved = torch.randn(2, 2, 5, 6, dtype=torch.float64)
+    x, tangent = torch.func.jvp(lambda b: op.solve(b, 0.5), (b,), (moved,))
+    torch.testing.assert_close(x, op.solve(b, 0.5))
+    torch.testing.assert_close(tangent, op.solve(moved, 0.5), rtol=1e-8, atol=1e-9)

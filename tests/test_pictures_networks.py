@@ -316,3 +316,18 @@ def test_real_priors_refuse_complex_pictures() -> None:
     for prior in (fu.prox.NonNegativeL1(), fu.prox.Box(0, 1)):
         with pytest.raises(TypeError, match="z must be real"):
             fu.nn.Unrolled(fu.schemes.FISTA(), scan, prior, 2, dtype=torch.float64)(y)
+
+
+def test_a_threshold_for_each_picture_of_an_empty_batch() -> None:
+    net = fu.nn.Unrolled(fu.schemes.ProximalGradient(), OPERATORS["Mask"][0](torch.float64), fu.prox.L1(), 2)
+    net.double().log_theta = torch.nn.ParameterList(torch.zeros(0, 1, 1, dtype=torch.float64) for _ in range(2))
+    assert net(random(0, *SIZE)).shape == (0, *SIZE)
+
+
+def test_real_pictures_of_complex_measurements_are_kept_nonnegative() -> None:
+    scan = lin.Fourier(mask(torch.float64, *SIZE), real=True)
+    A, x = 0.5 * scan + 0.5 * scan, random(2, *SIZE).abs()
+    net = fu.nn.Unrolled(fu.schemes.FISTA(), A, fu.prox.NonNegativeL1(), 3, lam=0.01, step=0.9).double()
+    torch.testing.assert_close(net(A(x)), fu.nn.Unrolled(
+        fu.schemes.FISTA(), scan, fu.prox.NonNegativeL1(), 3, lam=0.01, step=0.9
+    ).double()(scan(x)))  # fmt: skip

@@ -72,7 +72,10 @@ def iterations(d: Draw) -> Subject:
 
         betas = oracle.momentum(count) if which == "fista" else [0.0] * count
         numbers = {"step": [v["step"]], "beta": [torch.tensor(beta, dtype=torch.float64) for beta in betas]}
-        return Layers(o, A, "FISTA", numbers, shrink).run(v["y"], v.get("x0"), None, count)[0][-1]
+        x0 = v.get("x0")
+        if isinstance(made, fu.prox.NonNegativeL1) and x0 is not None:  # a solver starts at x ≥ 0
+            x0 = torch.relu(x0)
+        return Layers(o, A, "FISTA", numbers, shrink).run(v["y"], x0, None, count)[0][-1]
 
     return _subject(p, o, way, leaves, tuple(name for name in leaves if name in ("y", "x0")), run, exact)
 

@@ -162,7 +162,7 @@ def _require_numbers(net: Layers, numbers: dict[str, list[Tensor]], y: Tensor) -
         _require_scalars(what, values, count, y)
     if kernel is not None:
         support_sizes(kernel, count)
-        if kernel.name == "nonnegative" and y.is_complex() and not net.is_of_pictures:
+        if kernel.name == "nonnegative" and y.is_complex() and net.is_dense:
             raise ValueError(f"{type(net.prox).__name__} is defined for real numbers, but y is {y.dtype}")
     if net.is_dense:
         m, n = net.sizes

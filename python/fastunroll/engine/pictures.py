@@ -59,7 +59,7 @@ def unsupported_reason(net: Layers) -> str | None:
     elif prox is WaveletL1:
         if any(t.numel() != 1 and t.shape != (priors[0].thresholds,) for t in net.theta):
             return "the compiled WaveletL1 has one threshold, or one for each band or level"
-    elif any(t.numel() > 1 for t in net.theta):
+    elif any(t.numel() != 1 for t in net.theta):
         return "the compiled layers over pictures have one threshold for all pixels"
     return None
 

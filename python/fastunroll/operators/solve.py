@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._precision import own_precision
-from ..ops.tensors import is_dual, is_hidden, is_jit_tracing, is_tracing
+from ..ops.tensors import has_tangents, is_dual, is_hidden, is_jit_tracing, is_tracing
 from ..samples import column, inner
 from ..warn import ConvergenceWarning, warn
 
@@ -108,7 +108,7 @@ def solve(op: LinearOperator, b: Tensor, rho: Tensor | float, start: Start | Non
         return _solve(op, b, rho, start)
     of_zero = op.normal(torch.zeros(b.shape, dtype=b.dtype, device=b.device))
     # What A holds has tangents, or is that of each sample of vmap: the steps are differentiated.
-    if is_hidden(of_zero) or is_dual(of_zero) or (of_zero.requires_grad and is_hidden(b)):
+    if is_hidden(of_zero) or is_dual(of_zero) or (of_zero.requires_grad and (is_hidden(b) or has_tangents())):
         return _solve(op, b, rho, start)
     if of_zero.requires_grad:
         return _of_learned(op, b, rho, start)
