@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from operators_problems import FISTA, GRADIENT, SOLVE
-from report import DISTURBED, NO_USAGE
+from report import DISTURBED, write_targets
 from text import digits, label, row
 
-RESULTS = Path(__file__).parent / "results"
 PLAIN = {"task": GRADIENT, "images": "warm"}
 TABLE = "256×256", "320×320", "512×512", "640×368"
 BEST = "best of all rivals"
@@ -92,22 +88,5 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n\n".join(parts + ["## Failed", "\n".join(failed)] * bool(failed)) + "\n"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, usage=NO_USAGE)
-    parser.add_argument("--kind", choices=("full", "quick", "partial"), default="full", help="of the run to read")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where it is: bench/results")
-    options = parser.parse_args()
-    prefix = "" if options.kind == "full" else f"{options.kind}-"
-    path, page = (options.out / f"{prefix}{name}" for name in ("operators.json", "operators_targets.md"))
-    try:
-        page.write_text(markdown(json.loads(path.read_text())))
-    except OSError as error:
-        parser.error(f"{error.filename}: {error.strerror}")
-    except (ValueError, KeyError, TypeError) as error:
-        parser.error(f"{path} is not the result of the benchmark: {type(error).__name__}: {error}")
-    print(page)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_targets(__doc__, "operators", markdown))

@@ -13,6 +13,7 @@ from plot import plot
 from text import LOAD_BOUND, digits, label, median, quartiles, ratio, table
 
 DISTURBED = 0.05  # the page marks a case if other programs took at least this share of the processors
+RESULTS = Path(__file__).parent / "results"
 NO_USAGE = argparse.SUPPRESS  # a wrong option then gives an error of one line
 KINDS = {"quick": " (quick: a smoke test, not a record)", "partial": " (some cases, not a record)", "full": ""}
 CHECKED = (
@@ -167,6 +168,24 @@ def write(path: Path, result: Mapping[str, Any]) -> list[Path]:
         return [page]
     plot(result, picture)
     return [page, picture]
+
+
+def write_targets(description: str | None, benchmark: str, markdown: Callable[[Record], str]) -> int:
+    """Writes the page of a benchmark's targets beside its JSON file, as the command line says."""
+    parser = argparse.ArgumentParser(description=description, usage=NO_USAGE)
+    parser.add_argument("--kind", choices=("full", "quick", "partial"), default="full", help="of the run to read")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where it is: bench/results")
+    options = parser.parse_args()
+    prefix = "" if options.kind == "full" else f"{options.kind}-"
+    path, page = (options.out / f"{prefix}{benchmark}{end}" for end in (".json", "_targets.md"))
+    try:
+        page.write_text(markdown(json.loads(path.read_text())))
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}")
+    except (ValueError, KeyError, TypeError) as error:
+        parser.error(f"{path} is not the result of the benchmark: {type(error).__name__}: {error}")
+    print(page)
+    return 0
 
 
 def main() -> int:

@@ -32,6 +32,11 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 and "\n" not in text else f"a long {type(value).__name__}"
 
 
+def kind(value: object) -> str:
+    """The type of ``value``; of a class in the place of an object, what is missing."""
+    return f"the class {value.__name__}: call it" if isinstance(value, type) else type(value).__name__
+
+
 def _dense(name: str, value: Tensor) -> None:
     if value.is_nested:
         raise TypeError(f"{name} must be one dense tensor, got a nested one: use {name}.to_padded_tensor(0.0)")

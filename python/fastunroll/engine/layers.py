@@ -132,7 +132,7 @@ def describe(y: Tensor, pieces: Any, count: int) -> Layers:
     ):
         _require_count(name, matrices, count)
     if not isinstance(prox, Proximal):
-        raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {type(prox).__name__}")
+        raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_checks.kind(prox)}")
     steps = tensors(_step_name(linear), step, y)
     thresholds, gains = (tensors(name, pieces[name], y) for name in ("theta", "gain"))
     if prox.has_threshold != bool(thresholds):

@@ -102,9 +102,9 @@ class Unrolled(ComputesLists):
         self._structure: object = None  # of the network that the cache was made for
         self._cache: ops.NetworkCache | None = None
         if not isinstance(scheme, Scheme):
-            raise TypeError(f"scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got {_kind(scheme)}")
+            raise TypeError(f"scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got {_checks.kind(scheme)}")
         if not isinstance(prox, Proximal):
-            raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_kind(prox)}")
+            raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_checks.kind(prox)}")
         self.is_equilibrium = layers is None
         self.layers, self.scheme, self.prox = 1 if layers is None else _checks.count("layers", layers), scheme, prox
         self.tol, self.max_iterations = _checks.positive("tol", tol), _checks.count("max_iterations", max_iterations)
@@ -289,10 +289,6 @@ def _cells(name: str, numbers: Tensor) -> list[tuple[str, float]]:
     if numbers.numel() == 1:
         return [(name, numbers.item())]
     return [(f"{name}[{i}]", number) for i, number in enumerate(numbers.flatten().tolist())]
-
-
-def _kind(value: object) -> str:
-    return f"the class {value.__name__}: call it" if isinstance(value, type) else type(value).__name__
 
 
 def _names(learn: Sequence[str], values: dict[str, list[Any]]) -> set[str]:

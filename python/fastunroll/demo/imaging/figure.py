@@ -74,7 +74,7 @@ def _scene(page: Any, grid: Any, row: int, scene: Scene, results: Sequence[Resul
         axes = page.add_subplot(grid[row, i])
         axes.imshow(_pixels(x / scale, gamma), cmap="gray", vmin=0, vmax=1)
         axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor="yellow", linewidth=1))
-        axes.set_title(f"{scene.name}\n{name}" if i == 0 else name, fontsize=10)
+        axes.set_title(f"{scene.name}\n{name}" if i == 0 else name, fontsize=9)
         axes.set_axis_off()
         axes = page.add_subplot(grid[row + 1, i])
         detail = x[:, top : top + side, left : left + side] / scale
