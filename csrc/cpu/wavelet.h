@@ -117,9 +117,8 @@ template <class T> class Wavelet {
 
   int64_t levels() const { return of_.levels; }
   int64_t rows(int64_t level) const { return grid_.rows >> level; }  // that a level starts from
-  // With room for a vector behind the end, which sums may read.
-  int64_t details_size() const { return levels() ? 3 * bands_before(levels()) + lanes<T> : 0; }
-  int64_t approximations_size() const { return levels() ? bands_before(levels()) + lanes<T> : 0; }
+  int64_t details_size() const { return 3 * bands_before(levels()); }
+  int64_t approximations_size() const { return bands_before(levels()); }
   int64_t lines_size() const { return line_count * line_size(); }
 
   // Calls give(level, band, row, from, to, size) for each row of details: `from` has them, with zeros up to a whole
@@ -154,10 +153,10 @@ template <class T> class Wavelet {
 
   int64_t width(int64_t level) const { return grid_.width >> level; }
   int64_t stride(int64_t level) const { return whole_vectors<T>(width(level)); }
-  // The values of one band of each level before.
+  // The values of one band of each level before, with a vector behind each, which sums read and do not use.
   int64_t bands_before(int64_t level) const {
     int64_t sum = 0;
-    for (int64_t l = 1; l <= level; ++l) sum += rows(l) * stride(l);
+    for (int64_t l = 1; l <= level; ++l) sum += rows(l) * stride(l) + lanes<T>;
     return sum;
   }
   T* details(const WaveletRoom<T>& room, int64_t level, int64_t row, int64_t band) const {
