@@ -69,7 +69,7 @@ template <class T> struct LayerFilters {
 
 template <class T, bool IsComplex> class FilterBank {
  public:
-  // The gradient of the filters is made of sums over so many rows of patches, whichever thread computes them.
+  // The gradient of the filters is made of sums over groups of these rows of patches, in any number of threads.
   static constexpr int64_t rows_of_sum = 16;
 
   static int64_t memory_size(const Grid<T>& grid, const PictureProx<T>& prox) {
