@@ -139,6 +139,7 @@ def test_what_is_held_lives() -> None:
     assert gone() is None
 
 
+@pytest.mark.filterwarnings("ignore:lasso. 1 of 4 samples .* NaN or infinity")
 def test_batches_of_sparse() -> None:
     A, y, lam = _wide(40, 301, density=0.2)
     Y = np.stack([y, 2 * y, np.zeros_like(y), np.full_like(y, np.nan)]).reshape(2, 2, 40)

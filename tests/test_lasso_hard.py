@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 Array = np.ndarray[Any, np.dtype[Any]]
+pytestmark = pytest.mark.filterwarnings("ignore::fastunroll.solvers.ConvergenceWarning")
 
 
 def cosines_and_patches(samples: int, seed: int = 0) -> tuple[Array, Array]:

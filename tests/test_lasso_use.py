@@ -140,13 +140,28 @@ def test_too_few_steps(path: str, dtype: torch.dtype) -> None:
     solver = fu.solvers.Lasso(A)
     lam = 0.01 * solver.lambda_max(Y)
     for most in (1, 2, 5, 30):
-        result = solver.solve(Y, lam, max_iter=most)
+        missed = rf"^lasso: 5 of 5 samples did not reach tol = 1e-06 within {most} iterations \(the largest is at "
+        with pytest.warns(fu.solvers.ConvergenceWarning, match=missed):
+            result = solver.solve(Y, lam, max_iter=most)
         assert not result.converged.any()
         assert bool((result.gap > 1e-6).all())
         assert result.iterations.max() <= most
     assert bool(solver.solve(Y, lam).converged.all())
 
 
+@pytest.mark.parametrize("of_each", [False, True])
+def test_one_warning_for_all_that_do_not_converge(of_each: bool) -> None:
+    A, Y = torch.randn(5, 40, 200, dtype=torch.float64), torch.randn(3, 5, 40, dtype=torch.float64)
+    A = A if of_each else A[0]
+    Y[1, 2, 3] = torch.inf
+    with pytest.warns(fu.solvers.ConvergenceWarning, match="^lasso: 15 of 15 samples did not reach tol") as warned:
+        fu.solvers.lasso(A, Y, 0.01, max_iter=2)
+    assert [w.filename for w in warned] == [__file__]
+    with pytest.warns(fu.solvers.ConvergenceWarning, match="^lasso: 1 of 15 samples .* since they hold NaN or infin"):
+        fu.solvers.lasso(A, Y, 0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.* since they hold NaN or infinity")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_not_finite(path: str, dtype: torch.dtype) -> None:
     """NaN and infinity stay in their samples; y = 0 has the solution 0."""
@@ -248,6 +263,7 @@ def test_forward_mode_and_transforms(path: str) -> None:
     torch.testing.assert_close((2 * value * tangent).sum(), (wanted[1] * tangents[1]).sum(), atol=1e-9, rtol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:.* since they hold NaN or infinity")
 def test_gradient_beside_a_sample_without_a_solution(path: str) -> None:
     A, Y = torch.randn(20, 50, dtype=torch.float64, requires_grad=True), torch.randn(9, 20, dtype=torch.float64)
     wanted = fu.solvers.lasso(A, torch.cat([Y[:3], Y[4:]]), 1.0, tol=1e-12).x.square().sum()

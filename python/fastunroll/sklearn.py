@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from . import _checks
 from .solvers import Lasso
+from .warn import no_convergence_warnings
 
 try:
     from sklearn import decomposition
@@ -63,7 +64,8 @@ class _Solver:
     ) -> NDArray[Any]:
         tol = DEFAULT_TOL[X.dtype.name] if tol is None else tol
         steps = min(max_iter * self.dictionary.shape[0], MAX_STEPS)
-        result = self.lasso.solve(X, alpha, tol=tol, x0=init, max_iter=steps)
+        with no_convergence_warnings():  # the next lines warn in scikit-learn's terms
+            result = self.lasso.solve(X, alpha, tol=tol, x0=init, max_iter=steps)
         failed = int((~result.converged).sum())
         if failed:
             warnings.warn(

@@ -44,6 +44,7 @@ def compare(
     hides: bool = False,
     poisoned: Tensor | None = None,
     cancels: bool = False,
+    slack: float = 0.0,
 ) -> None:
     """Every tensor of ``found`` against that of ``evaluate(leaves)``, in double precision, sample by sample.
 
@@ -54,6 +55,7 @@ def compare(
     poisoned: the samples that may be not finite where the oracle is.
     cancels: terms may cancel for every input, as in the second derivatives of a matrix over its norm: where plain
     PyTorch in the same precision is off, so may the result be.
+    slack: an absolute error that is allowed, for iterations that stop.
     hides: a value that is not finite says nothing: 0·∞ in a sum whose other order has no such term.
     """
     if not found:
@@ -76,7 +78,7 @@ def compare(
         sound = W.isfinite().all(1) & F.isfinite().all(1)
         error = torch.linalg.vector_norm(F[sound] - W[sound], dim=1)
         size = torch.linalg.vector_norm(W[sound], dim=1)
-        allowed = tolerances[real] * (size + floor) + 1e3 * torch.finfo(real).tiny
+        allowed = tolerances[real] * (size + floor) + 1e3 * torch.finfo(real).tiny + slack
         if not bool((error > allowed).any()):
             continue
         if not strict and not others:

@@ -366,6 +366,6 @@ def equilibrium(d: Draw) -> Subject:
 
     return Subject(
         "equilibrium", {**inputs, **own}, run, evaluate, p.lead, tuple(inputs), module=net, constants=constants,
-        precision=p.dtype, spreads=True,
+        precision=p.dtype, spreads=True, slack=100 * tol,
         options={"without": ["second", "jvp", "vmap", "per_sample_gradient", "compiled", "trace"]},
     )  # fmt: skip

@@ -178,14 +178,18 @@ def stacked(*matrices: Tensor) -> Tensor:
     return torch.cat([A.to(dtype).expand(*lead, *A.shape[-2:]) for A in matrices], -2)
 
 
-def product(A: Tensor, x: Tensor, shape_in: Size, shape_out: Size) -> Tensor:
-    """A x for samples (..., *shape_in). A pixel that is not finite reaches the results that depend on it, no others."""
+def product(A: Tensor, x: Tensor, shape_in: Size, shape_out: Size, negligible: float = 0.0) -> Tensor:
+    """A x for samples (..., *shape_in). A pixel that is not finite reaches the results that depend on it, no others.
+
+    Entries of A whose size is at most ``negligible`` count as zeros there.
+    """
     lead = x.shape[: x.dim() - len(shape_in)]
     flat = x.reshape(*lead, -1) if x.numel() else x.reshape(*lead, math.prod(shape_in))
     dtype = torch.promote_types(A.dtype, flat.dtype)
     A, flat = A.to(dtype), flat.to(dtype)
     if not bool(flat.detach().isfinite().all()):
-        y = torch.where(A != 0, A * flat[..., None, :], 0).sum(-1)
+        hidden = (A.detach().abs() <= negligible) & ~flat[..., None, :].isfinite()
+        y = (A * torch.where(hidden, 0, flat[..., None, :])).sum(-1)
     elif A.dim() == 2:
         y = flat @ A.mT
     else:
@@ -206,7 +210,7 @@ def gradient(A: Tensor, is_real: bool, x: Tensor, y: Tensor | None, shape_in: Si
         return adjoint(A, is_real, residual if y is None else residual - y, shape_in, shape_out)
     H = A.mH @ A
     H = H.real if is_real and H.is_complex() else H
-    found = product(torch.where(H.abs() > 1e-12 * H.detach().abs().max(), H, 0), x, shape_in, shape_in)
+    found = product(H, x, shape_in, shape_in, 1e-12 * float(H.detach().abs().max()))
     return found if y is None else found - adjoint(A, is_real, y, shape_in, shape_out)
 
 

@@ -49,6 +49,7 @@ class Subject:
     constants: what ``exact`` takes besides, in double precision: nobody asks for its gradient.
     precision: that of the result, where it is not that of the first leaf.
     spreads: a value of a sample that is not finite may reach all of the sample, as by a Fourier transform.
+    slack: the absolute error that a stopping rule leaves.
     strict: sums of the values drawn are exact, so that decisions are the same in every order of summation.
     """
 
@@ -66,6 +67,7 @@ class Subject:
     options: dict[str, Any] = field(default_factory=dict)
     precision: torch.dtype | None = None
     spreads: bool = False
+    slack: float = 0.0
 
     @property
     def poisoned(self) -> Tensor:

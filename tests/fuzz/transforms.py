@@ -38,7 +38,7 @@ def _values(what: str, s: Subject, found: Tensor, leaves: Leaves | None = None) 
         with torch.no_grad():
             return [s.exact(leaves)]
 
-    compare(what, [found], evaluate, wide, [s.rows], s.dtype, strict=s.strict, poisoned=s.poisoned)
+    compare(what, [found], evaluate, wide, [s.rows], s.dtype, strict=s.strict, poisoned=s.poisoned, slack=s.slack)
 
 
 def no_grad(d: Draw, s: Subject) -> None:
@@ -99,6 +99,7 @@ class Loss:
             f"{what} of {', '.join(names)}:", found, lambda leaves: of(s.exact, leaves)(names), s.widened(),
             [self.gradient_rows(name) for name in names], s.dtype,
             tolerances=GRADIENTS, strict=s.strict, only=self.sound, hides=True, cancels=what.startswith("second"),
+            slack=s.slack,
         )  # fmt: skip
 
 

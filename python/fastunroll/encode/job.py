@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .. import _checks
 from .._checks import shape_text
 from ..solvers import Lasso
+from ..warn import no_convergence_warnings
 from .array_file import ArrayFile, converted, usable, usable_text
 from .errors import EncodeError
 
@@ -192,7 +193,8 @@ class Job:
         """Solves the samples of a block. The x of a sample is NaN if its y is not finite."""
         y = converted(arrays[0], self.dtype)
         lam = converted(arrays[1], self.dtype) if len(arrays) == 2 else self._lam(y)
-        result = self._solver.solve(y, lam, tol=self.options.tol, max_iter=self.options.max_iter)
+        with no_convergence_warnings():
+            result = self._solver.solve(y, lam, tol=self.options.tol, max_iter=self.options.max_iter)
         return Block(result.x, result.gap, result.iterations, lam)
 
     def _lam(self, y: NDArray[Any]) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -16,7 +15,7 @@ from ..arrays import answer, from_array, is_array
 from ..operators.convert import OperatorLike, matrix_or_operator
 from ..operators.linear_operator import LinearOperator
 from ..operators.products import batch_shape
-from ..warn import ConvergenceWarning
+from ..warn import no_convergence_warnings
 from .duality import duality_gap
 from .fista import fista
 from .history import History
@@ -152,7 +151,8 @@ class certified:
         if not isinstance(self.solver, Lasso):
             return self._fista(y, lam, x)
         own = lam[some] if isinstance(lam, Tensor) and lam.dim() else lam
-        found = self.solver.solve(y[some], own, tol=self.tol, x0=x[some], max_iter=self.max_iter)
+        with no_convergence_warnings():
+            found = self.solver.solve(y[some], own, tol=self.tol, x0=x[some], max_iter=self.max_iter)
         gap = torch.full(some.shape, torch.nan, dtype=found.gap.dtype, device=y.device)
         steps = torch.zeros(some.shape, dtype=torch.int64, device=y.device)
         gap[some], steps[some] = found.gap, found.iterations
@@ -166,8 +166,7 @@ class certified:
         if x0 is None and isinstance(lam, Tensor) and lam.dim():
             assert isinstance(self.solver, LinearOperator)
             like = self.solver.adjoint(y)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the result says which samples have converged
+        with no_convergence_warnings():
             x = fista(
                 self.solver, y, _beside(lam, like), x0=x0, tol=self.tol, iterations=self.max_iter, restart=True,
                 history=history,
@@ -179,7 +178,8 @@ class certified:
         """The gaps that the solver reaches without the network."""
         if not isinstance(self.solver, Lasso):
             return self._fista(y, lam, None)[1]
-        gap: Tensor = self.solver.solve(y, lam, tol=self.tol, max_iter=self.max_iter).gap
+        with no_convergence_warnings():
+            gap: Tensor = self.solver.solve(y, lam, tol=self.tol, max_iter=self.max_iter).gap
         return gap
 
     @torch.no_grad()

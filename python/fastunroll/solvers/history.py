@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import _checks
-from ..warn import ConvergenceWarning, warn
+from ..warn import warn_unless_converged
 from .divergence import Divergence
 
 Callback: TypeAlias = Callable[[int, Any], Any]
@@ -142,17 +142,8 @@ class Monitor:
         diverged = diverged & ~converged if self.tol > 0 else diverged
         if bool(diverged.any()):
             self.divergence.warn(self.name, diverged)
-        elif self.tol > 0 and not self.ended and not bool(converged.all()):
-            numbers = gap[~converged & torch.isfinite(gap)]
-            if numbers.numel():
-                advice = f"(the largest is at {float(numbers.max()):.1e}): allow more iterations or a larger tol"
-            else:
-                advice = "since they hold NaN or infinity: check y, and how large x is"
-            warn(
-                f"{self.name}: {int((~converged).sum())} of {converged.numel()} samples did not reach tol = "
-                f"{self.tol:g} within {self.iterations} iterations {advice}",
-                ConvergenceWarning,
-            )
+        elif self.tol > 0 and not self.ended:
+            warn_unless_converged(self.name, gap, converged, self.tol, self.iterations)
 
 
 def run_blocks(monitor: Monitor, block: Callable[[int], bool], report: Callable[[int], bool]) -> None:

@@ -15,6 +15,7 @@ from ..arrays import from_array, is_array, like_array
 from ..operators.convert import OperatorLike, as_operator
 from ..operators.foreign import SparseMatrix
 from ..products import product
+from ..warn import warn_unless_converged
 from .implicit import attach
 from .lasso_batched import Problem
 from .lasso_cached import CachedLasso, pays
@@ -264,6 +265,9 @@ class Lasso:
         Raises:
             TypeError: not floating point, or dtypes differ.
             ValueError: shapes do not fit, devices differ, λ ≤ 0, or a number out of range.
+
+        Warns:
+            ConvergenceWarning: samples did not reach ``tol``, or hold NaN or infinity.
         """
         y = self._samples(Y)
         lams = self._lam(lam, y)
@@ -286,6 +290,7 @@ class Lasso:
         if not is_sparse(self.A):
             x = attach(x, self.A, flat, lams, self.weights, self.ridge)
         converged = gap <= tol
+        warn_unless_converged("lasso", gap, converged, tol, max_iter)
         if y.dim() != 2:
             lead = y.shape[:-1]
             x, gap = x.reshape(*lead, x.shape[1]), gap.reshape(lead)

@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import _checks
 from ..arrays import answer, from_array, is_array
 from ..operators.convert import OperatorLike
+from ..warn import no_convergence_warnings, warn_unless_converged
 from .lasso import Array, Lasso, LassoResult, entries
 from .lasso_path import progression
 
@@ -62,15 +63,18 @@ class LassoOfMatrices:
         y = self._samples(Y)
         starts = self._each(x0, "x0", y, self.shape[-1])
         parts = zip(self.solvers, self._apart(y, y).unbind(1), self._each(lam, "lam", y), starts, strict=True)
-        results = [solver.solve(part, own, tol=tol, x0=start, max_iter=max_iter) for solver, part, own, start in parts]
+        with no_convergence_warnings():
+            results = [
+                solver.solve(part, own, tol=tol, x0=start, max_iter=max_iter) for solver, part, own, start in parts
+            ]
 
         def joined(name: str, *more: int) -> Any:
             values = torch.stack([getattr(result, name) for result in results], 1)
             return answer(values.reshape(*y.shape[:-1], *more), Y)
 
-        return LassoResult(
-            joined("x", self.shape[-1]), joined("gap"), joined("iterations"), joined("converged")
-        )  # fmt: skip
+        found = LassoResult(joined("x", self.shape[-1]), joined("gap"), joined("iterations"), joined("converged"))
+        warn_unless_converged("lasso", torch.as_tensor(found.gap), torch.as_tensor(found.converged), tol, max_iter)
+        return found
 
     def path(
         self, Y: Any, *, lams: Any, count: int, least: float, tol: float, max_iter: int
