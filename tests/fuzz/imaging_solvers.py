@@ -120,7 +120,7 @@ def stopped(d: Draw) -> None:
     p, o, _, square = _problem(d)
     op = o.make(o.leaves, False)
     A = o.matrix(widened_copy(op))
-    if A.dim() > 2 or o.is_real or 0 in A.shape:
+    if A.dim() > 2 or o.is_real or not bool(A.any()):  # A = 0 has no step size
         return
     y = matrices.product(A, d.normal(*p.lead, *o.shape_in, dtype=p.dtype), o.shape_in, o.shape_out).to(p.dtype)
     lam, tol = d.uniform(0.05, 0.4) * square, d.pick("tol", [1e-2, 1e-3])
