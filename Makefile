@@ -131,7 +131,7 @@ wheel-check: .venv/tools
 	test $(CUDA) = 0 || $(BIN)/cmake --build build/module --target device_tests
 	test $$(du -m build/wheel-check/*.whl | cut -f1) -lt 10
 	$(PYTHON) -m venv build/wheel-check/venv
-	build/wheel-check/venv/bin/pip install --quiet -c constraints.txt build/wheel-check/*.whl
+	build/wheel-check/venv/bin/pip install --quiet --no-compile -c constraints.txt build/wheel-check/*.whl
 	cd build/wheel-check && venv/bin/python -c "import fastunroll as fu; b = fu.backend(); print(b); \
 	  assert b.cuda_compiled == bool($(CUDA)), b.cuda_problem"
 
@@ -143,7 +143,7 @@ test-oldest: .venv/tools
 	rm -rf $(OLDEST)
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(OLDEST) .
 	$(PYTHON) -m venv $(OLDEST)/venv
-	$(OLDEST)/venv/bin/pip install --quiet -c constraints-oldest.txt $(OLDEST)/*.whl pytest hypothesis
+	$(OLDEST)/venv/bin/pip install --quiet --no-compile -c constraints-oldest.txt $(OLDEST)/*.whl pytest hypothesis
 	status=0; $(OLDEST)/venv/bin/python -m pytest $(OLDEST_TESTS:%=tests/test_%.py) $(ARGS) || status=1; \
 	rm -rf $(OLDEST)/venv; exit $$status
 
@@ -153,7 +153,7 @@ test-oldest: .venv/tools
 .venv/demo: constraints.txt pyproject.toml CMakeLists.txt $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing what the demo needs, PyTorch among it, and compiling the kernels for this machine: some minutes."
-	$(call shown,$(BIN)/pip install -v -c constraints.txt $(BUILD_FOLDER) -e '.[demo]')
+	$(call shown,$(BIN)/pip install -v --no-compile -c constraints.txt $(BUILD_FOLDER) -e '.[demo]')
 	touch $@
 
 # A command of which only the steps of downloads and of the compiler are seen; all of it if it fails.
@@ -166,16 +166,16 @@ endef
 
 .venv/tools: constraints.txt pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt setuptools wheel scikit-build-core pybind11 cmake ninja ruff mypy clang-format pre-commit
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt setuptools wheel scikit-build-core pybind11 cmake ninja ruff mypy clang-format pre-commit
 	touch $@
 
 .venv/built: .venv/tools CMakeLists.txt $(SOURCES)
-	$(BIN)/pip install --quiet -c constraints.txt $(DEVELOPMENT) -e '.[test]'
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt $(DEVELOPMENT) -e '.[test]'
 	touch $@
 
 # What the benchmarks compare with.
 .venv/rivals: .venv/built
-	$(BIN)/pip install --quiet -c constraints.txt $(DEVELOPMENT) -e '.[bench]'
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt $(DEVELOPMENT) -e '.[bench]'
 	touch $@
 
 clean:
