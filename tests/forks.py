@@ -54,13 +54,16 @@ class Fork:
         self._process.kill()
         self._process.join()
 
+    def printed(self) -> str:
+        """What it has printed until now."""
+        return self._texts[0].read_text() if self._texts[0].exists() else ""
+
     def communicate(self) -> tuple[str, str]:
         self._process.join(TIMEOUT)
         if self.poll() is None:
             self.kill()
             raise TimeoutError(f"the process hangs: {self._texts[1].read_text()}")
-        out, err = (text.read_text() for text in self._texts)
-        return out, err
+        return self.printed(), self._texts[1].read_text()
 
 
 def _execute(code: str) -> None:
