@@ -18,9 +18,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
-# The modules for the demo, for development and in the wheel consist of the same kernels, which are compiled once for all.
-BUILD_FOLDER := --config-settings=build-dir=build/module
-BUILD := --no-build-isolation $(BUILD_FOLDER)
+# The modules for the demo, for development and in the wheel consist of the same kernels, which are compiled once for all: by
+# the same tools, since others would begin afresh.
+BUILD := --no-build-isolation --config-settings=build-dir=build/module
 # For development: the CUDA kernels emulated, and compiled for the GPU that is here if there is one. SETS=all compiles every
 # instruction set, as continuous integration does, and not only the best that this machine has and the one of all machines.
 SETS ?= native
@@ -28,6 +28,8 @@ DEVELOPMENT := $(BUILD) --config-settings=cmake.define.FASTUNROLL_EMULATED=ON \
   --config-settings=cmake.define.FASTUNROLL_INSTRUCTION_SETS=$(SETS) \
   --config-settings=cmake.define.FASTUNROLL_CUDA_ARCHITECTURES=native
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu)
+# Threads that wait leave their core to other processes.
+PASSIVE := OMP_WAIT_POLICY=passive
 
 .PHONY: demo test test-oldest sanitize sanitize-python fuzz cuda gpu lint format bench bench-solvers bench-networks bench-operators bench-quick wheel-check clean
 
@@ -36,16 +38,16 @@ demo: $(if $(wildcard .venv/built),.venv/built,.venv/demo)
 	$(BIN)/fastunroll mri --quick $(ARGS)
 	$(BIN)/fastunroll demo --quick $(ARGS)
 
-# Files of tests side by side, with a thread each.
+# Files of tests side by side, with a thread each; in the order of their names, since those of few tests are the longest.
 test: .venv/built
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PASSIVE) $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The emulated kernels of devices run in one thread, beside the others. What threads share is the same for all sets.
 sanitize: .venv/tools
 	$(call sanitized,address,address$(comma)undefined,native,native_tests)
 	$(call sanitized,thread,thread,baseline,native_tests)
-	$(FRESH_IS_NAN)1 build/sanitize/address/native_tests layerwise fused & \
-	$(FRESH_IS_NAN)1 build/sanitize/address/native_tests -layerwise -fused && \
+	$(PASSIVE) $(FRESH_IS_NAN)1 build/sanitize/address/native_tests layerwise fused & \
+	$(PASSIVE) $(FRESH_IS_NAN)1 build/sanitize/address/native_tests -layerwise -fused && \
 	build/sanitize/thread/native_tests && wait $$!
 
 # Builds $(4) in build/sanitize/$(1) with the sanitizers $(2), for the instruction sets $(3).
@@ -62,7 +64,7 @@ FRESH_IS_NAN := ASAN_OPTIONS=malloc_fill_byte=255:max_malloc_fill_size=100000000
 
 # The interpreter has no sanitizers: their runtime comes first, and with it what throws exceptions.
 runtime = $(shell $(CXX) -print-file-name=$(1))
-SANITIZED = OMP_NUM_THREADS=2 LD_PRELOAD="$(call runtime,libasan.so) $(call runtime,libstdc++.so.6)" $(FRESH_IS_NAN)0 \
+SANITIZED = OMP_NUM_THREADS=2 $(PASSIVE) LD_PRELOAD="$(call runtime,libasan.so) $(call runtime,libstdc++.so.6)" $(FRESH_IS_NAN)0 \
   PYTHONPATH=$(CURDIR)/tests/sanitize FASTUNROLL_MODULE=$$(echo $(CURDIR)/build/sanitize/address/_fastunroll*.so)
 sanitize-python: .venv/built
 	$(call sanitized,address,address$(comma)undefined,native,_fastunroll)
@@ -131,7 +133,7 @@ wheel-check: .venv/tools
 	test $(CUDA) = 0 || $(BIN)/cmake --build build/module --target device_tests
 	test $$(du -m build/wheel-check/*.whl | cut -f1) -lt 10
 	$(PYTHON) -m venv build/wheel-check/venv
-	build/wheel-check/venv/bin/pip install --quiet -c constraints.txt build/wheel-check/*.whl
+	build/wheel-check/venv/bin/pip install --quiet --no-compile -c constraints.txt build/wheel-check/*.whl
 	cd build/wheel-check && venv/bin/python -c "import fastunroll as fu; b = fu.backend(); print(b); \
 	  assert b.cuda_compiled == bool($(CUDA)), b.cuda_problem"
 
@@ -143,7 +145,7 @@ test-oldest: .venv/tools
 	rm -rf $(OLDEST)
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(OLDEST) .
 	$(PYTHON) -m venv $(OLDEST)/venv
-	$(OLDEST)/venv/bin/pip install --quiet -c constraints-oldest.txt $(OLDEST)/*.whl pytest hypothesis
+	$(OLDEST)/venv/bin/pip install --quiet --no-compile -c constraints-oldest.txt $(OLDEST)/*.whl pytest hypothesis
 	status=0; $(OLDEST)/venv/bin/python -m pytest $(OLDEST_TESTS:%=tests/test_%.py) $(ARGS) || status=1; \
 	rm -rf $(OLDEST)/venv; exit $$status
 
@@ -153,7 +155,8 @@ test-oldest: .venv/tools
 .venv/demo: constraints.txt pyproject.toml CMakeLists.txt $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing what the demo needs, PyTorch among it, and compiling the kernels for this machine: some minutes."
-	$(call shown,$(BIN)/pip install -v -c constraints.txt $(BUILD_FOLDER) -e '.[demo]')
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt scikit-build-core pybind11 cmake ninja
+	$(call shown,$(BIN)/pip install -v --no-compile -c constraints.txt $(BUILD) -e '.[demo]')
 	touch $@
 
 # A command of which only the steps of downloads and of the compiler are seen; all of it if it fails.
@@ -166,16 +169,16 @@ endef
 
 .venv/tools: constraints.txt pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt setuptools wheel scikit-build-core pybind11 cmake ninja ruff mypy clang-format pre-commit
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt setuptools wheel scikit-build-core pybind11 cmake ninja ruff mypy clang-format pre-commit
 	touch $@
 
 .venv/built: .venv/tools CMakeLists.txt $(SOURCES)
-	$(BIN)/pip install --quiet -c constraints.txt $(DEVELOPMENT) -e '.[test]'
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt $(DEVELOPMENT) -e '.[test]'
 	touch $@
 
 # What the benchmarks compare with.
 .venv/rivals: .venv/built
-	$(BIN)/pip install --quiet -c constraints.txt $(DEVELOPMENT) -e '.[bench]'
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt $(DEVELOPMENT) -e '.[bench]'
 	touch $@
 
 clean:

@@ -17,23 +17,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 from fastunroll.__main__ import main
-from fastunroll.encode import EncodeError, encode
+from fastunroll.encode import EncodeError, encode, merge
+from fastunroll.encode import run as running
+from forks import TIMEOUT, Fork
 
 SAMPLES, SIZE = 400, 5
-SLOWLY = """
-import sys, time
-from fastunroll import __main__, encode
-def slow(module, name, seconds):
-    real = getattr(module, name)
-    setattr(module, name, lambda *arguments: (time.sleep(seconds), real(*arguments))[1])
-slow(encode.run.shard, "make", 0.02)
-slow(encode.merge.storage, "read", 0.001)
-__main__.main(sys.argv[1:])
-"""  # however fast the machine is, there is time to kill it
-TIMEOUT = 120  # for what takes seconds: only a hang takes longer
-
-
-_started: list[subprocess.Popen[str]] = []
+_started: list[Fork] = []
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +30,7 @@ def _no_process_is_left() -> Iterator[None]:
     """Not even by a test that fails."""
     yield
     while _started:
-        with _started.pop() as process:
-            process.kill()
+        _started.pop().kill()
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +62,36 @@ def command(folder: Path, output: Path, *more: str) -> list[str]:
     return ["encode", *(str(folder / f) if str(f).endswith((".npy", ".npz")) else str(f) for f in files), *more]
 
 
-def start(arguments: list[str], launcher: tuple[str, ...] = ("-c", SLOWLY), **options: Any) -> subprocess.Popen[str]:
-    line = [sys.executable, *launcher, *arguments]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **options)
-    _started.append(process)
-    return process
+def slowed(call: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    def slow(*arguments: Any) -> Any:
+        time.sleep(seconds)
+        return call(*arguments)
+
+    return slow
 
 
-def done(arguments: list[str], **options: Any) -> str:
-    process = start(arguments, **options)
-    out, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 0, err
+def slow_main(arguments: list[str], seconds: float = 0.02, largest_file: int | None = None) -> None:
+    """The command, with time to kill it however fast the machine is."""
+    running.shard.make = slowed(running.shard.make, seconds)
+    merge.storage.read = slowed(merge.storage.read, 0.001)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    main(arguments)
+
+
+def start(made: Path, output: Path, *more: str, largest_file: int | None = None) -> Fork:
+    _started.append(Fork(output.parent, slow_main, command(made, output, *more), 0.02, largest_file))
+    return _started[-1]
+
+
+def done(made: Path, output: Path) -> str:
+    process = start(made, output)
+    out, err = process.communicate()
+    assert process.poll() == 0, err
     return out
 
 
-def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
+def wait(process: Fork | subprocess.Popen[str], until: Callable[[], bool]) -> None:
     end = time.monotonic() + TIMEOUT
     while not until():
         assert process.poll() is None, process.communicate()
@@ -111,22 +113,20 @@ def assert_whole(output: Path, made: Path) -> None:
 
 def test_killed_and_started_again(made: Path, output: Path) -> None:
     for count in (3, 20, 40):
-        process = start(command(made, output))
+        process = start(made, output)
         wait(process, lambda count=count: len(shards(output)) >= count)
         process.kill()
-        process.communicate()
         assert count <= len(shards(output)) < SAMPLES // SIZE
         assert not output.exists()
-    out = done(command(made, output))
+    out = done(made, output)
     assert f"codes of {SAMPLES} samples" in out
     assert_whole(output, made)
 
 
 def test_what_is_done_is_not_done_again(made: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    process = start(command(made, output))
+    process = start(made, output)
     wait(process, lambda: len(shards(output)) >= 20)
     process.kill()
-    process.communicate()
     there, solved = set(shards(output)), []
     from fastunroll.encode import run
 
@@ -138,13 +138,12 @@ def test_what_is_done_is_not_done_again(made: Path, output: Path, monkeypatch: p
 
 
 def test_killed_while_it_merges(made: Path, output: Path, folder: Path) -> None:
-    process = start(command(made, output))
+    process = start(made, output)
     wait(process, lambda: any(output.parent.glob("codes.npz.*.partial")))
     process.kill()
-    process.communicate()
     assert any(output.parent.glob("codes.npz.*.partial"))
     assert not output.exists()
-    assert "codes of" in done(command(made, output))
+    assert "codes of" in done(made, output)
     assert_whole(output, made)
     assert not any(output.parent.glob("*.partial"))
 
@@ -165,11 +164,11 @@ def test_killed_while_it_cleans_up(made: Path, output: Path, folder: Path, capsy
 
 
 def test_interrupted(made: Path, output: Path, tmp_path: Path) -> None:
-    process = start(command(made, output))
+    process = start(made, output)
     wait(process, lambda: len(shards(output)) >= 3)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 130
+    _, err = process.communicate()
+    assert process.poll() == 130
     count = len(shards(output)) * SIZE
     assert err.strip() == (
         f"fastunroll encode: interrupted; {count} of {SAMPLES} samples are done, the same command continues from there"
@@ -200,13 +199,9 @@ def test_full_disk(made: Path, output: Path, folder: Path, tmp_path: Path, capfd
 
 def test_no_room_for_the_merged_file(made: Path, output: Path, tmp_path: Path) -> None:
     """The shards fit, the whole does not."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    process = start(command(made, output), preexec_fn=limit)
-    _, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 2
+    process = start(made, output, largest_file=20_000)
+    _, err = process.communicate()
+    assert process.poll() == 2
     assert err == (
         f"fastunroll encode: cannot write {output}: File too large; {SAMPLES} of {SAMPLES} samples are done, free "
         "disk space, and the same command continues from there\n"
@@ -295,11 +290,10 @@ def test_other_samples(made: Path, tmp_path: Path) -> None:
 def test_overwritten_work_is_resumed_by_the_same_command(made: Path, output: Path, tmp_path: Path) -> None:
     """--overwrite discards the work of another job once, not its own each time."""
     main([*command(made, output, "--shards"), "--tol", "1e-3"])
-    process = start(command(made, output, "--overwrite"))
+    process = start(made, output, "--overwrite")
     manifest = tmp_path / "codes.npz.parts" / "job.json"
     wait(process, lambda: "1e-06" in manifest.read_text() and len(shards(output)) >= 3)
     process.kill()
-    process.communicate()
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "codes.npz.parts").glob("shard-*.npz")}
     main(command(made, output, "--overwrite", "--shards"))
     assert all(p.stat().st_mtime_ns == then for p, then in before.items())
@@ -317,29 +311,35 @@ def test_the_shard_size_is_remembered(made: Path, output: Path, folder: Path) ->
 @pytest.mark.parametrize("killed", [False, True])
 def test_three_at_once(made: Path, output: Path, killed: bool) -> None:
     """Without torchrun: they share the shards out, and take over those of one that dies."""
-    processes = [start(command(made, output)) for _ in range(3)]
+    processes = [start(made, output) for _ in range(3)]
     if killed:
         wait(processes[0], lambda: len(shards(output)) >= 20)
         processes[0].kill()
     for number, process in enumerate(processes):
-        _, err = process.communicate(timeout=TIMEOUT)
-        assert process.returncode == (-9 if killed and number == 0 else 0), err
+        _, err = process.communicate()
+        assert process.poll() == (-9 if killed and number == 0 else 0), err
     assert_whole(output, made)
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_torchrun(made: Path, output: Path, tmp_path: Path, killed: bool) -> None:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "slowly.py"))
-    (tmp_path / "slowly.py").write_text(SLOWLY)
-    if killed:
-        process = start(command(made, output), launcher=launcher)
-        wait(process, lambda: len(shards(output)) >= 20)
-        os.kill(process.pid, signal.SIGTERM)  # as a scheduler does
-        process.communicate(timeout=TIMEOUT)
-        assert not output.exists()
-        assert 20 <= len(shards(output)) < SAMPLES // SIZE
-    out = done(command(made, output), launcher=launcher)
-    assert out.count("codes of") == 1
+def test_torchrun(made: Path, output: Path, tmp_path: Path) -> None:
+    """Two processes that a scheduler stops and starts again."""
+    script = tmp_path / "slowly.py"
+    script.write_text("import sys, test_encode_resume as t; t.slow_main(sys.argv[1:], 0.05)")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script))
+    line = [sys.executable, *launcher, *command(made, output)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            wait(process, lambda: len(shards(output)) >= 20)
+            process.terminate()
+            process.communicate(timeout=TIMEOUT)
+        finally:
+            process.kill()
+    assert not output.exists()
+    assert 20 <= len(shards(output)) < SAMPLES // SIZE
+    done = subprocess.run(line, capture_output=True, text=True, timeout=TIMEOUT, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("codes of") == 1
     assert_whole(output, made)
 
 
@@ -355,12 +355,12 @@ def test_rank_that_does_not_fit(
 
 def test_at_work_elsewhere(made: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The folder of another job is not taken from a process that is at work in it."""
-    process = start(command(made, output))
+    process = start(made, output)
     wait(process, lambda: len(shards(output)) >= 3)
     process.send_signal(signal.SIGSTOP)
     with pytest.raises(SystemExit):
         main([*command(made, output, "--overwrite"), "--tol", "1e-3"])
     assert "another process is at work in" in capsys.readouterr().err
     process.send_signal(signal.SIGCONT)
-    assert process.communicate(timeout=TIMEOUT)
+    assert process.communicate()
     assert_whole(output, made)

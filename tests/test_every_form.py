@@ -55,34 +55,11 @@ def outcome(run: Any, leaves: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor
     return x, s, list(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))
 
 
-def with_state(p: Problem) -> tuple[Tensor, Tensor]:
+def with_state(p: Problem, **options: Any) -> tuple[Tensor, Tensor]:
     if p.has_state:
-        return p.run(return_layers=True, return_state=True)
-    x = p.run(return_layers=True)
+        return p.run(return_layers=True, return_state=True, **options)
+    x = p.run(return_layers=True, **options)
     return x, x.new_zeros(0)
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("linear", LINEARS)
-def test_values_and_gradients(linear: str, scheme: str) -> None:
-    tried = 0
-    for form in combinations(linear, scheme):
-        p = build(form, requires_grad=True)
-        sentence = refusal(linear, scheme, form.prox, form.dtype)
-        if sentence is not None:
-            with pytest.raises((TypeError, ValueError), match=sentence):
-                p.run()
-            continue
-        x, s, grads = outcome(lambda p=p: with_state(p), p.leaves)
-        rx, rs, wanted = outcome(p.reference, p.leaves)
-        assert relative_error(x, rx) < 1e-12, form
-        assert not s.numel() or relative_error(s, rs) < 1e-12, form
-        for found, right in zip(grads, wanted, strict=True):
-            assert (found - right).abs().max() <= 1e-9 * (1 + right.abs().max()), form
-        with torch.no_grad():
-            assert torch.equal(p.run(), x[-1]), form
-        tried += 1
-    assert tried or (scheme == "amp" and not linear.startswith("gradient"))
 
 
 class Uncompiled(fu.prox.Proximal):
@@ -98,25 +75,27 @@ class Uncompiled(fu.prox.Proximal):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("linear", LINEARS)
-def test_layers_one_by_one(linear: str, scheme: str) -> None:
-    """The stepwise engine is the same algorithm: values, the second state, gradients, and what is not finite."""
+def test_values_and_gradients(linear: str, scheme: str) -> None:
+    """In one native call, and layer by layer, the second state and gradients among them."""
+    tried = 0
     for form in combinations(linear, scheme):
-        if refusal(linear, scheme, form.prox, form.dtype):
-            continue
         p = build(form, requires_grad=True)
-        slow = Uncompiled(p.prox)
-        given: dict[str, Any] = {"prox": slow, "return_layers": True, "return_state": p.has_state}
-
-        def run(p: Problem = p, given: dict[str, Any] = given) -> tuple[Tensor, Tensor]:
-            out = p.run(**given)
-            return out if p.has_state else (out, out.new_zeros(0))
-
-        x, s, grads = outcome(run, p.leaves)
+        sentence = refusal(linear, scheme, form.prox, form.dtype)
+        if sentence is not None:
+            with pytest.raises((TypeError, ValueError), match=sentence):
+                p.run()
+            continue
         rx, rs, wanted = outcome(p.reference, p.leaves)
-        assert relative_error(x, rx) < 1e-12, form
-        assert not s.numel() or relative_error(s, rs) < 1e-12, form
-        for found, right in zip(grads, wanted, strict=True):
-            assert (found - right).abs().max() <= 1e-9 * (1 + right.abs().max()), form
+        for prox in (p.prox, Uncompiled(p.prox)):
+            x, s, grads = outcome(lambda p=p, prox=prox: with_state(p, prox=prox), p.leaves)
+            assert relative_error(x, rx) < 1e-12, form
+            assert not s.numel() or relative_error(s, rs) < 1e-12, form
+            for found, right in zip(grads, wanted, strict=True):
+                assert (found - right).abs().max() <= 1e-9 * (1 + right.abs().max()), form
+            with torch.no_grad():
+                assert torch.equal(p.run(prox=prox), x[-1]), form
+        tried += 1
+    assert tried or (scheme == "amp" and not linear.startswith("gradient"))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -87,7 +87,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=120)
+        process.join(timeout=600)
         process.kill()
     return folder
 

@@ -100,28 +100,34 @@ def both(scheme: str, operator: str, prior: str, dtype: torch.dtype, layers: int
     return nets[0], nets[1], y + random(*y.shape, dtype=y.dtype, seed=2) / 4
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize(("operator", "prior", "dtype"), CASES)
+@pytest.mark.parametrize(
+    ("scheme", "operator", "prior", "dtype"),
+    [
+        (scheme, *case)
+        for scheme in SCHEMES
+        for case in CASES
+        if scheme == "FISTA" or case[2].to_real() == torch.float64
+    ],
+)
 def test_values_and_gradients(scheme: str, operator: str, prior: str, dtype: torch.dtype) -> None:
     net, stepwise, y = both(scheme, operator, prior, dtype)
     assert net.explain(y) == "All 3 layers run in one native call."
     assert "OneByOne is not compiled for pictures" in stepwise.explain(y)
     tolerance = 1e-9 if dtype.to_real() == torch.float64 else 5e-5
     start = net.operator.adjoint(y)
-    for x0 in (None, start):
-        for keeps in (False, True):
-            given, measured = [None if x0 is None else x0.clone().requires_grad_(), y.clone().requires_grad_()], []
-            for of in (net, stepwise):
-                x = of(given[1], given[0], return_layers=keeps)
-                with torch.no_grad():
-                    torch.testing.assert_close(of(y, x0, return_layers=keeps), x, rtol=tolerance, atol=tolerance)
-                leaves = [t for t in [*given, *of.parameters()] if t is not None]
-                measured.append(
-                    [x, *torch.autograd.grad(x.abs().square().sum(), leaves, allow_unused=True, materialize_grads=True)]
-                )
-            for a, b in zip(*measured, strict=True):
-                scale = max(1.0, float(b.detach().abs().max()))
-                torch.testing.assert_close(a, b, rtol=0, atol=tolerance * scale)
+    for x0, keeps in ((None, False), (start, True)):
+        given, measured = [None if x0 is None else x0.clone().requires_grad_(), y.clone().requires_grad_()], []
+        for of in (net, stepwise):
+            x = of(given[1], given[0], return_layers=keeps)
+            with torch.no_grad():
+                torch.testing.assert_close(of(y, x0, return_layers=keeps), x, rtol=tolerance, atol=tolerance)
+            leaves = [t for t in [*given, *of.parameters()] if t is not None]
+            measured.append(
+                [x, *torch.autograd.grad(x.abs().square().sum(), leaves, allow_unused=True, materialize_grads=True)]
+            )
+        for a, b in zip(*measured, strict=True):
+            scale = max(1.0, float(b.detach().abs().max()))
+            torch.testing.assert_close(a, b, rtol=0, atol=tolerance * scale)
 
 
 @pytest.fixture

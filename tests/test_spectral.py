@@ -49,7 +49,7 @@ KINDS = [
     Case(0, 0, is_real=is_real, complex_d=complex_d, of_rows=of_rows)
     for is_real, complex_d, of_rows in itertools.product((False, True), repeat=3)
 ] + [Case(0, 0, coils=3), Case(0, 0, coils=1, of_rows=True)]
-SIZES = [(n, 1 + (7 * n) % 64) for n in range(1, 65)] + [(1 + (11 * n) % 64, n) for n in range(1, 65)]
+SIZES = [(n, 1 + (7 * n) % 64) for n in range(1, 65)]  # each length once for rows, and once for columns
 LARGE = [(80, 96), (93, 125), (128, 128), (155, 8), (8, 253), (256, 250), (368, 32), (33, 640), (319, 20), (12, 513)]
 
 
@@ -220,7 +220,7 @@ def test_gradients(kind: Case, size: tuple[int, int]) -> None:
     case = kind._replace(rows=size[0], columns=size[1])
     leaves = tuple(t.requires_grad_() for t in case.arguments())
     assert gradcheck(case.run, leaves)
-    assert gradgradcheck(case.run, leaves)
+    assert gradgradcheck(case.run, leaves, fast_mode=True)
     grad = torch.randn_like(leaves[0])
     found = torch.autograd.grad(case.run(*leaves), leaves, grad)
     with ops.plain():

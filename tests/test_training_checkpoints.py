@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from fastunroll import _files
 from fastunroll.data import SparseRecovery, sensing_matrix
 from fastunroll.training import Stage, checkpoint, end_to_end, train
+from forks import Fork
 from torch import Tensor
 
 A = sensing_matrix(6, 10)
@@ -102,30 +103,24 @@ def test_a_write_that_fails_leaves_the_old_file(broken: str, tmp_path: Path, mon
     assert os.listdir(tmp_path) == ["c.pt"]
 
 
-_SAVES = """
-import sys, torch
-from pathlib import Path
-from fastunroll import _files
-k = 0
-while True:
-    k += 1
-    _files.write_whole(Path(sys.argv[1]), lambda file: torch.save({"k": k, "t": torch.full((50_000,), float(k))}, file))
-    print(k, flush=True)
-"""
+def save_for_ever(path: Path) -> None:
+    for k in itertools.count(1):
+        _files.write_whole(path, partial(torch.save, {"k": k, "t": torch.full((50_000,), float(k))}))
+        print(k, flush=True)
 
 
 def test_a_process_that_is_killed_while_it_saves_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     for attempt in range(3):
-        process = subprocess.Popen([sys.executable, "-c", _SAVES, str(path)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        for _ in range(3 + attempt):
-            saved = int(process.stdout.readline())
-        time.sleep(0.0007 * attempt)  # so that not all are killed at the same place
-        process.send_signal(signal.SIGKILL)
-        rest = process.communicate()[0].split()
-        found = torch.load(path, weights_only=True)
-        last = int(rest[-1]) if rest else saved
+        process = Fork(tmp_path, save_for_ever, path)
+        try:
+            while len(process.printed().split()) < 3 + attempt:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.001)
+            time.sleep(0.0007 * attempt)  # so that not all are killed at the same place
+        finally:
+            process.kill()
+        last, found = int(process.printed().split()[-1]), torch.load(path, weights_only=True)
         assert found["k"] in (last, last + 1)  # the name may be new before its number is printed
         assert torch.equal(found["t"], torch.full((50_000,), float(found["k"])))
 

@@ -49,9 +49,6 @@ constexpr bool quick = true;  // what goes on between threads is the same at eve
 constexpr bool quick = false;
 #endif
 
-// Whether kernels cannot be emulated here, which is then said: the thread sanitizer does not know fibers.
-bool without_fibers();
-
 template <class T> constexpr double rounding = sizeof(T) == 4 ? 2e-5 : 1e-12;
 template <class T> constexpr const char* type_name = sizeof(T) == 4 ? "float" : "double";
 

@@ -181,7 +181,6 @@ class Fused {
 }  // namespace
 
 void test_fused() {
-  if (without_fibers()) return;
   const cuda::FusedShape shapes[] = {{1, 1}, {2, 1}, {1, 2}, {2, 2}, {1, 4}, {2, 4}};
   size_t turn = 0;
   cuda::Device device = {};

@@ -228,7 +228,6 @@ template <class T> void compare(const Form& form, const Size& size, const Option
 }  // namespace
 
 void test_layerwise() {
-  if (without_fibers()) return;
   for (const Form& form : forms()) {
     const int64_t n = form.group == 1 ? 17 : 18, few = form.group;
     Options options;

@@ -111,7 +111,6 @@ template <class Work> bool fails(const Work& work) {
 }  // namespace
 
 void test_primitives() {
-  if (without_fibers()) return;
   CHECK((error_of_fragments<false, false>() < 1e-5), "tf32 fragments");
   CHECK((error_of_fragments<true, false>() < 1e-5), "bf16 fragments");
   CHECK((error_of_fragments<false, true>() > 0.1), "swapped tf32 fragments show");

@@ -1,0 +1,78 @@
+"""Processes that start in milliseconds: forks of one that has imported the package already."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import fastunroll.__main__  # noqa: F401, imported once for all forks
+
+TIMEOUT = 300  # for what takes seconds: only a hang takes longer
+_numbers = itertools.count()
+
+
+def _prepared() -> Any:
+    """Starts the process that is forked, with one thread and what is imported in it, if there is none yet."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "pytest", "scipy.sparse"])
+    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS="1"):
+        forkserver.ensure_running()
+    return context
+
+
+def _call(texts: list[Path], function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    for stream, text in enumerate(texts, 1):
+        os.dup2(os.open(text, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    function(*arguments)
+
+
+class Fork:
+    """A call in a process of its own, used as a ``Popen`` is. Files in a folder take what it prints."""
+
+    def __init__(self, folder: Path, function: Callable[..., object], *arguments: Any) -> None:
+        number = next(_numbers)
+        self._texts = [folder / f"{number}.{stream}" for stream in ("out", "err")]
+        self._process: Any = _prepared().Process(target=_call, args=(self._texts, function, arguments))
+        self._process.start()
+
+    def poll(self) -> int | None:
+        status: int | None = self._process.exitcode
+        return status
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def printed(self) -> str:
+        """What it has printed until now."""
+        return self._texts[0].read_text() if self._texts[0].exists() else ""
+
+    def communicate(self) -> tuple[str, str]:
+        self._process.join(TIMEOUT)
+        if self.poll() is None:
+            self.kill()
+            raise TimeoutError(f"the process hangs: {self._texts[1].read_text()}")
+        return self.printed(), self._texts[1].read_text()
+
+
+def _execute(code: str) -> None:
+    exec(compile(code, "<code>", "exec", dont_inherit=True), {"__name__": "__main__"})
+
+
+def printed(folder: Path, code: str) -> str:
+    """What a program prints that runs in a fork, and succeeds."""
+    process = Fork(folder, _execute, code)
+    out, err = process.communicate()
+    assert process.poll() == 0, err
+    return out
