@@ -53,6 +53,8 @@ class Converted(StepwiseNetwork):
         self.support_sizes = support_sizes if any(support_sizes) else ()
         self.prox = SupportSelection(support_sizes) if self.support_sizes else L1()
         self.one_call = self._is_one_call()
+        if not self.one_call:
+            self.tensors = ()  # so that calls without gradients are not native either
 
     def pieces(self) -> Pieces:
         pieces = super().pieces()
