@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from .._files import whole_file
 from .errors import DamagedError, EncodeError
 
 # The error numbers that mean a damaged file. zipfile seeks to a position before the start of a truncated file (EINVAL),
@@ -64,27 +65,12 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def _whole(path: Path, partial: Path) -> Iterator[BinaryIO]:
-    """Opens ``partial`` for writing, and renames it to ``path`` at the end or removes it after an exception."""
+    """:func:`whole_file`, whose errors are a :class:`WriteError`."""
     try:
-        with open(partial, "wb") as file:
+        with whole_file(path, partial) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        sync_folder(path.parent)
     except OSError as error:
-        _discard(partial)
         raise WriteError(error.errno, error.strerror or str(error), str(path)) from None
-    except BaseException:
-        _discard(partial)
-        raise
-
-
-def _discard(partial: Path) -> None:
-    try:
-        partial.unlink(missing_ok=True)
-    except OSError:  # the temporary file does no harm, because its name is not that of a complete file
-        return
 
 
 def _add(archive: zipfile.ZipFile, member: Member) -> None:
@@ -100,18 +86,6 @@ def _add(archive: zipfile.ZipFile, member: Member) -> None:
             written += values.size
     if written != int(np.prod(member.shape, dtype=object)):
         raise EncodeError(f"internal error: {written} values of {member.name}, expected {member.shape}")
-
-
-def sync_folder(folder: Path) -> None:
-    """Writes new names in a folder to the disk, so that they survive a power loss, if the file system supports that."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(handle)
 
 
 def open_regular(path: Path, buffering: int = -1) -> Any:
