@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._checks import shape_text
-from ..solvers import Lasso
+from ..solvers import Lasso, LassoResult
 from .array_file import ArrayFile, converted, usable, usable_text
 from .errors import EncodeError
 
@@ -74,16 +74,6 @@ class Options:
             transpose_dictionary=number(_checks.flag, "transpose_dictionary", self.transpose_dictionary),
             ridge=number(_checks.not_negative, "ridge", self.ridge),
         )
-
-
-@dataclass(frozen=True)
-class Block:
-    """Solved samples: dense x, and the duality gap, the iterations and the λ of each sample."""
-
-    x: NDArray[Any]
-    gap: NDArray[Any]
-    iterations: NDArray[Any]
-    lam: NDArray[Any]
 
 
 class Job:
@@ -188,12 +178,11 @@ class Job:
         or_lam = "" if self._lams is None else f", or the numbers {first} to {last} of {self._lams.path},"
         return self._samples.changed(f"rows {first} to {last}{or_lam} have changed since they were solved")
 
-    def solve(self, arrays: list[NDArray[Any]]) -> Block:
-        """Solves the samples of a block. The x of a sample is NaN if its y is not finite."""
+    def solve(self, arrays: list[NDArray[Any]]) -> tuple[LassoResult, NDArray[Any]]:
+        """Solves the samples of a block, and returns their λ too. The x of a sample is NaN if its y is not finite."""
         y = converted(arrays[0], self.dtype)
         lam = converted(arrays[1], self.dtype) if len(arrays) == 2 else self._lam(y)
-        result = self._solver.solve(y, lam, tol=self.options.tol, max_iter=self.options.max_iter)
-        return Block(result.x, result.gap, result.iterations, lam)
+        return self._solver.solve(y, lam, tol=self.options.tol, max_iter=self.options.max_iter), lam
 
     def _lam(self, y: NDArray[Any]) -> NDArray[Any]:
         if self.options.lam is not None:

@@ -41,15 +41,9 @@ def joined_indptr(parts: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> Iterat
 def check(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], Any]) -> None:
     """Checks that each shard holds the codes of its rows, and that the rows have not changed since they were solved.
 
-    It reads all shards and all files of the job again. A program can change a file through a memory mapping without a
-    new modification time, and only the numbers reveal that change. Shards whose rows have changed are removed, so that
-    the next command solves them again.
-
-    Args:
-        job: the job.
-        parts: its shards.
-        summary: the summary, which counts the content of the shards.
-        progress: a function that is called with 1 after each shard.
+    It reads all shards and all files of the job again, because a program can change a file through a memory mapping
+    without a new modification time. Shards whose rows have changed are removed, so that the next command solves them
+    again. ``progress`` is called with 1 after each shard.
 
     Raises:
         EncodeError: a file has changed since the start, or a shard is damaged or in the place of another shard.

@@ -50,7 +50,7 @@ def make(job: Job, parts: Parts, index: int, progress: Callable[[int], Any]) -> 
 
 def _block(job: Job, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Solves a block and returns its nonzeros, their columns and their number in each row. Rows with NaN have none."""
-    block = job.solve(arrays)
+    block, lam = job.solve(arrays)
     bad = ~np.isfinite(block.x).all(axis=1)
     occupied = (block.x != 0) & ~bad[:, None]
     gap = np.where(bad, np.nan, block.gap).astype(job.dtype)
@@ -61,5 +61,5 @@ def _block(job: Job, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
         "gap": gap,
         "iterations": block.iterations.astype(np.int64),
         "converged": gap <= job.options.tol,
-        "lam": block.lam,
+        "lam": lam,
     }

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import storage
-from .errors import DamagedError
 from .manifest import VERSION, Manifest, is_size
 from .storage import Member
 
@@ -104,18 +103,6 @@ def _fit(found: dict[str, NDArray[Any]]) -> bool:
         return False
     rising = indptr[0] == 0 and indptr[-1] == len(indices) and bool((indptr[1:] >= indptr[:-1]).all())
     return rising and (not len(indices) or bool(indices.min() >= 0 and indices.max() < columns))
-
-
-def label_if_any(path: Path) -> Label | None:
-    """Reads the label of a shard, and returns None if the file has no label or is damaged.
-
-    Raises:
-        EncodeError: the file is missing, or cannot be read.
-    """
-    try:
-        return read_label(path)
-    except DamagedError:
-        return None
 
 
 def is_complete(path: Path, samples: int) -> bool:
