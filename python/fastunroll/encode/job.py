@@ -156,20 +156,12 @@ class Job:
         return checksum.hexdigest()
 
     def check_unchanged(self) -> None:
-        """Checks the sizes and modification times of all files.
-
-        Raises:
-            EncodeError: a file has been written to or replaced since the start.
-        """
+        """Checks the sizes and modification times of all files."""
         for file in self.files:
             file.check_unchanged()
 
     def check_content(self) -> None:
-        """Reads the dictionary and the weights again, and compares them with their content at the start.
-
-        Raises:
-            EncodeError: the content has changed.
-        """
+        """Reads the dictionary and the weights again, and compares them with their content at the start."""
         for file in self.files:
             file.check_content()
 

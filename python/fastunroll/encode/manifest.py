@@ -64,11 +64,7 @@ class Manifest:
         return index < self.shards and match[1] == f"{index:06d}"
 
     def write(self, folder: Path) -> None:
-        """Writes the job file.
-
-        Raises:
-            WriteError: the disk is full, or fails.
-        """
+        """Writes the job file."""
         content = {"version": VERSION, "fastunroll": __version__, **asdict(self)}
         storage.write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
 

@@ -73,10 +73,6 @@ def merge(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], An
     """Writes the output, which ``scipy.sparse.load_npz`` reads as a CSR matrix.
 
     ``progress`` is called with 1 after each of the :data:`PASSES` reads of each shard.
-
-    Raises:
-        WriteError: the disk is full or fails. The shards stay as they are.
-        EncodeError: a shard is damaged, or a file of the job has changed.
     """
     N, n = summary.samples, summary.columns
     index = index_dtype(summary.nonzeros, n)
@@ -106,11 +102,7 @@ def merge(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], An
 
 
 def read_finished(output: Path) -> tuple[dict[str, Any], Summary] | None:
-    """Returns the settings and the summary in a finished output, or None if fastunroll encode did not write the file.
-
-    Raises:
-        EncodeError: the file cannot be read.
-    """
+    """Returns settings and summary of a finished output, or None if fastunroll encode did not write the file."""
     sizes = storage.sizes(output)
     if sizes is None or "job" not in sizes:
         return None

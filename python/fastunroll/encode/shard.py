@@ -21,10 +21,6 @@ def make(job: Job, parts: Parts, index: int, progress: Callable[[int], Any]) -> 
     """Solves the samples of a shard and writes their codes as a CSR matrix, with gap, iterations and λ of each sample.
 
     ``progress`` is called after each block with its number of samples.
-
-    Raises:
-        WriteError: the disk is full or fails.
-        EncodeError: a file that the job reads has changed since its start.
     """
     start, stop = parts.bounds(index)
     solved, content = [], hashlib.sha256()

@@ -1,4 +1,9 @@
-"""Writes ``.npz`` files piece by piece such that they are complete or do not exist, and reads them."""
+"""Writes ``.npz`` files piece by piece such that they are complete or do not exist, and reads them.
+
+A function that writes raises :class:`WriteError` if the disk is full or fails. A function that reads raises
+:class:`DamagedError` if the file is damaged or of another program, and :class:`EncodeError` if it is missing or cannot
+be read.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +53,6 @@ def write(path: Path, members: Iterable[Member], partial: Path) -> None:
 
     Equal members give equal files to the last byte, because the files contain no dates. If the iterator of members
     raises an exception, even after the last member, no file is left.
-
-    Raises:
-        WriteError: the disk is full or fails.
     """
     with _whole(path, partial) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for member in members:
@@ -130,33 +132,20 @@ def damaged(path: Path) -> DamagedError:
 
 
 def read(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
-    """Reads arrays of a file by their names, and verifies their checksums.
-
-    Raises:
-        DamagedError: the file is damaged, or is not an ``.npz`` file with these arrays.
-        EncodeError: the file is missing, or cannot be read.
-    """
+    """Reads arrays of a file by their names, and verifies their checksums."""
     with _reading(path) as file, np.load(file, allow_pickle=False) as arrays:
         return [arrays[name] for name in names]
 
 
 def read_bytes(path: Path) -> bytes:
-    """Reads the content of a small file.
-
-    Raises:
-        EncodeError: the file is missing, or cannot be read.
-    """
+    """Reads the content of a small file."""
     with _reading(path) as file:
         content: bytes = file.read()
         return content
 
 
 def parsed(path: Path, text: bytes) -> Any:
-    """Parses the JSON text of a file.
-
-    Raises:
-        DamagedError: the text is not JSON, or is nested too deeply.
-    """
+    """Parses the JSON text of a file."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -167,9 +156,6 @@ def sizes(path: Path) -> dict[str, tuple[int, ...]] | None:
     """Returns the shapes of the arrays in a file without reading them, or None if the file is damaged.
 
     A truncated file has no table of contents, because the table is at the end.
-
-    Raises:
-        EncodeError: the file is missing, or cannot be read.
     """
     found = {}
     try:
