@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .dense import Dense
+from .derived import Derived, require_operator
 from .linear_operator import LinearOperator
 from .norm import lanczos_bound
-from .scaled import require_operator
 
 
-class Adjoint(LinearOperator, differentiable=True):
+class Adjoint(Derived, differentiable=True):
     """Aᴴ of an operator A, which ``A.H`` returns: forward and adjoint change places.
 
     Args:
@@ -27,10 +27,6 @@ class Adjoint(LinearOperator, differentiable=True):
     Raises:
         TypeError: ``op`` is no :class:`LinearOperator`.
     """
-
-    def __init__(self, op: LinearOperator) -> None:
-        super().__init__()
-        self.operator = require_operator(op)
 
     @property
     def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]
@@ -49,10 +45,6 @@ class Adjoint(LinearOperator, differentiable=True):
         return self.operator.dims_in
 
     @property
-    def own_batch(self) -> tuple[int, ...]:
-        return self.operator.own_batch
-
-    @property
     def matrix(self) -> Tensor | None:  # type: ignore[override]
         A = self.operator.matrix
         return None if A is None else A.mH
@@ -69,18 +61,6 @@ class Adjoint(LinearOperator, differentiable=True):
     def adjoint(self, y: Tensor) -> Tensor:
         """A y."""
         return self.operator(y)
-
-    def stated_norm(self) -> float | None:
-        """That of A."""
-        return self.operator.stated_norm()
-
-    def norm(self) -> float:
-        """That of A, which is the same."""
-        return self.operator.norm()
-
-    @property
-    def solves(self) -> bool:
-        return self.operator.solves
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """(A Aᴴ + ρI)⁻¹ b."""
