@@ -76,8 +76,7 @@ def sparse_matrix(name: str, value: Any) -> Tensor:
     if csc.dim() != 2 or 0 in csc.shape:
         text = _checks.shape_text(csc.shape)
         raise ValueError(f"{name} must be a matrix (m, n) with m, n ≥ 1, got shape {text}")
-    if not _checks.all_finite(csc.values()):
-        raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
+    _checks.finite_values(name, csc.values())
     return csc
 
 
