@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import _checks
 from ..arrays import from_array
-from ..ops.tensors import has_tangents
+from ..ops.tensors import differentiable, has_tangents
 
 NO_GRADIENT = "a solution for a sparse A has no gradient: use a dense A, or call the solver under torch.no_grad()"
 
@@ -88,7 +88,6 @@ def adjoint_product(y: Tensor, A: Tensor) -> Tensor:
 
 def refuse_gradients(*tensors: Tensor | None) -> None:
     """Refuses arguments that are differentiated, in any way, where the matrix is sparse."""
-    recorded = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     wrapped = any(t is not None and torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors)
-    if recorded or wrapped or has_tangents():
+    if differentiable(*tensors) or wrapped or has_tangents():
         raise ValueError(NO_GRADIENT)
