@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import fastunroll as fu
 import torch
 from torch import Tensor
@@ -71,6 +74,36 @@ class Opaque:
 
     def adjoint(self, y: Tensor) -> Tensor:
         return y @ self.A.conj()
+
+
+class Counted(Opaque):
+    """Counts its products, and states its norm."""
+
+    def __init__(self, A: Tensor) -> None:
+        super().__init__(A)
+        self.forwards = self.adjoints = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.forwards += 1
+        return super().__call__(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        self.adjoints += 1
+        return super().adjoint(y)
+
+    def norm(self) -> float:
+        return float(torch.linalg.matrix_norm(self.A, 2))
+
+
+@dataclass
+class Pair:
+    """Two functions as an operator. It is neither hashable nor compared by identity."""
+
+    forward: Callable[[Tensor], Tensor]
+    adjoint: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.forward(x)
 
 
 def objective(x: Tensor, y: Tensor, A: Tensor, lam: Tensor | float) -> Tensor:

@@ -40,9 +40,12 @@ def by_columns(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 def agree(net: nn.Module, twin: Callable[[Tensor], Tensor], m: int, tolerance: float = 1e-11) -> None:
     y = draw(13, m)
-    wanted, found = twin(y), net(y)
-    assert found.shape == wanted.shape
-    assert (found - wanted).norm() <= tolerance * (1 + wanted.norm())
+    wanted = twin(y)
+    for records in (True, False):  # calls without gradients may go another way
+        with torch.set_grad_enabled(records):
+            found = net(y)
+        assert found.shape == wanted.shape
+        assert (found - wanted).norm() <= tolerance * (1 + wanted.norm())
 
 
 # One function for each convention: the weights, what is to be given, and what the source computes.

@@ -22,7 +22,7 @@ import torch
 from fastunroll import _files, convert
 from fastunroll.data import SparseRecovery, sensing_matrix
 from fastunroll.ops.cuda.timings import Case, Timings
-from fastunroll.reproduce.stored import ReproduceError, read_results, read_weights, write_results
+from fastunroll.reproduce.stored import ReproduceError, read_results, read_weights
 from fastunroll.training import end_to_end, train
 
 PACKAGE = Path(_files.__file__).parent
@@ -61,7 +61,7 @@ JSON = {
         "cpu.json", lambda path: Timings("cpu", "", (Case("untied", "single", True, 4, 2, {"a": 1.0}),)).write(path),
         Timings.read,
     ),
-    "results": ("r.json", lambda path: write_results(path, {"results": {"a": ROW}}), read_results),
+    "results": ("r.json", lambda path: _files.write_json(path, {"results": {"a": ROW}}), read_results),
 }  # fmt: skip
 KINDS = TORCH | NPZ | JSON
 

@@ -26,6 +26,7 @@ from user_operators import (
     Sums,
     W,
     batches,
+    check_gradients,
     dense,
     kernel,
     shape_of,
@@ -87,17 +88,7 @@ def test_gradients(name: str, dtype: torch.dtype, method: str) -> None:
     y = op(x).detach().clone().requires_grad_()
     call: Callable[..., Any] = op if method == "forward" else getattr(op, method)
     given = {"forward": (x,), "adjoint": (y,), "normal": (x,), "gradient": (x, y)}[method]
-    names = [n for n, p in op.named_parameters() if p.requires_grad]
-    parameters = [p.detach().clone().requires_grad_() for p in op.parameters() if p.requires_grad]
-
-    def function(*values: Tensor) -> Any:
-        if not names:
-            return call(*values)
-        with nn.utils.stateless._reparametrize_module(op, dict(zip(names, values[len(given) :], strict=True))):  # type: ignore[attr-defined]
-            return call(*values[: len(given)])
-
-    assert gradcheck(function, (*given, *parameters), fast_mode=True)
-    assert gradgradcheck(function, (*given, *parameters), fast_mode=True)
+    check_gradients(op, call, given)
 
 
 def test_a_learned_operator_learns_from_the_adjoint_too() -> None:

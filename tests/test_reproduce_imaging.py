@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 def test_it_writes_what_it_says(made: tuple[str, Path]) -> None:
     page, out = made
     names = [c.name for c in networks.contestants(sensing(SMALL), SMALL)]
-    assert len(names) == (4 if networks.has_deepinverse() else 2)
+    assert len(names) == (4 if networks.is_installed() else 2)
     assert ("DeepInverse is not installed" in page) == (len(names) == 2)
     for word in (*names, run.LINEAR, "PSNR dB", "ms a step", "ms an image", "7×7", "coins"):
         assert word in page

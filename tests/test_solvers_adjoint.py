@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,7 +12,7 @@ import fastunroll as fu
 import pytest
 import torch
 from fastunroll.solvers.problem import problem
-from problems import Blur, Opaque, sparse_problem
+from problems import Blur, Opaque, Pair, sparse_problem
 from torch import Tensor
 
 S = fu.solvers
@@ -27,17 +26,6 @@ SOLVERS: dict[str, Callable[..., Any]] = {
     "duality_gap": lambda op, y: S.duality_gap(op.adjoint(y), y, op, 0.1),
 }
 MESSAGE = re.compile(r"A.adjoint must be the adjoint of A, but .*⟨A x, y⟩ = (\S+) and ⟨x, A.adjoint\(y\)⟩ = ([^:]+): ")
-
-
-@dataclass
-class Pair:
-    """Two functions as an operator."""
-
-    forward: Callable[[Tensor], Tensor]
-    adjoint: Callable[[Tensor], Tensor]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.forward(x)
 
 
 def fourier(mask: Tensor) -> Pair:

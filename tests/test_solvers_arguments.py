@@ -10,29 +10,10 @@ import numpy as np
 import pytest
 import torch
 from fastunroll.arrays import from_array
-from problems import Opaque, sparse_problem
+from problems import Counted, Opaque, sparse_problem
 from torch import Tensor
 
 S = fu.solvers
-
-
-class Counting(Opaque):
-    """Says how often it was called."""
-
-    def __init__(self, A: Tensor) -> None:
-        super().__init__(A)
-        self.forwards = self.adjoints = 0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.forwards += 1
-        return super().__call__(x)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        self.adjoints += 1
-        return super().adjoint(y)
-
-    def norm(self) -> float:
-        return float(torch.linalg.matrix_norm(self.A, 2))
 
 
 @pytest.mark.parametrize(
@@ -63,10 +44,10 @@ class Counting(Opaque):
     ],
 )
 @pytest.mark.filterwarnings("ignore::fastunroll.solvers.ConvergenceWarning")
-def test_products_with_an_operator(call: Callable[[Counting, Tensor], Tensor], forwards: int, adjoints: int) -> None:
+def test_products_with_an_operator(call: Callable[[Counted, Tensor], Tensor], forwards: int, adjoints: int) -> None:
     """No more than the algorithm needs, and one of each that tells whether the operator is as it was."""
     A, y, _ = sparse_problem(20, 40, 3)
-    op = Counting(A)
+    op = Counted(A)
     call(op, y)
     assert (op.forwards, op.adjoints) == (forwards + 1, adjoints + 1)
 

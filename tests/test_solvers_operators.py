@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import fastunroll as fu
@@ -15,7 +14,7 @@ import torch
 from fastunroll.operators import known
 from fastunroll.solvers import lipschitz
 from fastunroll.solvers.problem import problem
-from problems import Blur, Opaque, sparse_problem
+from problems import Blur, Opaque, Pair, sparse_problem
 from torch import Tensor, nn
 
 S = fu.solvers
@@ -89,17 +88,6 @@ class Learned(nn.Module):
         return self.mask * self.weight * x
 
     adjoint = forward
-
-
-@dataclass
-class Pair:
-    """Neither hashable nor compared by identity."""
-
-    forward: Callable[[Tensor], Tensor]
-    adjoint: Callable[[Tensor], Tensor]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.forward(x)
 
 
 class Masked:

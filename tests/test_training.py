@@ -7,34 +7,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import fastunroll as fu
 import numpy as np
 import pytest
 import torch
 from fastunroll import training
-from fastunroll.data import Samples, SparseRecovery, fixed, sensing_matrix
+from fastunroll.data import Samples, fixed
 from fastunroll.training import Stage, end_to_end, layerwise, train
 from fastunroll.training.parameters import inherit, layer_of, learning_rates, parameter_groups
 from fastunroll.training.samples import split_data
+from small_training import PROBLEM, QUIET, A, alista, same, weights
 from torch import Tensor
-
-A = sensing_matrix(20, 40)
-PROBLEM = SparseRecovery(A, snr=40)
-QUIET: dict[str, Any] = {"progress": False, "batch": 32, "held_out": 64, "check_every": 5}
-
-
-def alista(layers: int = 4) -> fu.nn.ALISTA:
-    return fu.nn.ALISTA(A, layers=layers)
-
-
-def weights(net: torch.nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in net.parameters()]
-
-
-def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def error(net: torch.nn.Module) -> float:

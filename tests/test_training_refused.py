@@ -12,23 +12,8 @@ import torch
 from fastunroll import training
 from fastunroll.data import SparseRecovery, sensing_matrix
 from fastunroll.training import Stage, TrainingError, end_to_end, layerwise, train
+from small_training import PROBLEM, QUIET, A, alista, same, weights
 from torch import Tensor
-
-A = sensing_matrix(20, 40)
-PROBLEM = SparseRecovery(A, snr=40)
-QUIET: dict[str, Any] = {"progress": False, "batch": 32, "held_out": 64, "check_every": 5}
-
-
-def alista(layers: int = 4) -> fu.nn.ALISTA:
-    return fu.nn.ALISTA(A, layers=layers)
-
-
-def weights(net: torch.nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in net.parameters()]
-
-
-def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_a_loss_that_turns_nan_names_the_layer() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from cases import relative_error
 from fastunroll import prox, schemes
-from problems import Opaque
+from problems import Counted, Opaque
 from torch import Tensor
 
 M, N, LAYERS = 7, 12, 4
@@ -158,22 +158,6 @@ def test_compiled_layers_are_the_same_call(scheme: str) -> None:
     wanted = fu.unrolled(y, linear, prox.L1(), values["theta"], layers=LAYERS, scheme=type(net.scheme)(**numbers))
     assert isinstance(wanted, Tensor)
     assert torch.equal(net(y), wanted)
-
-
-class Counted(Pair):
-    """A pair of methods that counts its products."""
-
-    def __init__(self, A: Tensor) -> None:
-        super().__init__(A)
-        self.forwards = self.adjoints = 0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.forwards += 1
-        return super().__call__(x)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        self.adjoints += 1
-        return super().adjoint(y)
 
 
 def test_no_product_is_taken_twice() -> None:

@@ -9,6 +9,7 @@ import fastunroll as fu
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
 
 lin = fu.operators
 H, W, M, N = 6, 10, 7, 11  # even, as the wavelet needs
@@ -144,3 +145,18 @@ def dense(op: lin.LinearOperator, shape: tuple[int, ...], dtype: torch.dtype) ->
     eye = torch.eye(int(np.prod(shape)), dtype=dtype).reshape(-1, *shape)
     with torch.no_grad():
         return op(eye).flatten(1).mT
+
+
+def check_gradients(op: nn.Module, call: Callable[..., Any], given: tuple[Tensor, ...], **options: float) -> None:
+    """First and second derivatives of a method of an operator, in its arguments and in what learns."""
+    names = [n for n, p in op.named_parameters() if p.requires_grad]
+    parameters = [p.detach().clone().requires_grad_() for p in op.parameters() if p.requires_grad]
+
+    def function(*values: Tensor) -> Any:
+        if not names:
+            return call(*values)
+        with nn.utils.stateless._reparametrize_module(op, dict(zip(names, values[len(given) :], strict=True))):  # type: ignore[attr-defined]
+            return call(*values[: len(given)])
+
+    assert gradcheck(function, (*given, *parameters), fast_mode=True, **options)
+    assert gradgradcheck(function, (*given, *parameters), fast_mode=True, **options)

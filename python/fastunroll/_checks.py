@@ -98,7 +98,7 @@ def matrices(name: str, value: object) -> Tensor:
 
 def finite_matrices(name: str, value: object) -> Tensor:
     """``value`` if it is a matrix, or a matrix for every sample, without NaN or infinity. Reads the values."""
-    return _finite(name, matrices(name, value))
+    return finite_values(name, matrices(name, value))
 
 
 def matrices_fit(shape: Sequence[int], name: str, value: Tensor) -> None:
@@ -119,10 +119,11 @@ def all_finite(a: Tensor) -> bool:
 
 def finite_matrix(name: str, value: object) -> Tensor:
     """``value`` if it is a matrix without NaN or infinity. Reads the values: for constructors."""
-    return _finite(name, matrix(name, value))
+    return finite_values(name, matrix(name, value))
 
 
-def _finite(name: str, a: Tensor) -> Tensor:
+def finite_values(name: str, a: Tensor) -> Tensor:
+    """A tensor without NaN or infinity. Reads the values, where there are any."""
     if not a.is_meta and not all_finite(a):
         raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
     return a

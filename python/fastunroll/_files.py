@@ -6,13 +6,14 @@ leaves either the old file or the new file, whenever the process or the machine 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -113,11 +114,14 @@ def read_arrays(path: Path, wrong: str, fix: str) -> dict[str, Any]:
             raise ValueError(f"{path} {wrong} ({first_line(error)}): {fix}") from None
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Writes plain data as a JSON file, as :func:`write_whole` does."""
+    text = json.dumps(content, indent=1) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Writes a file such that a crash at any moment leaves either the old file or the new file.
-
-    It writes a temporary file, whose name is ``path`` with ``.partial`` at its end, and renames it when all its content
-    is on the disk.
 
     Args:
         path: the path of the file, in a folder that exists.
@@ -126,33 +130,41 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         OSError, ValueError: the file cannot be written. The old file is still there.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as file:
+        with whole_file(path, path.with_name(path.name + ".partial")) as file:
             write(file)
+    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError if the disk fails
+        raise _cannot("written", path, error) from error
+
+
+@contextmanager
+def whole_file(path: Path, partial: Path) -> Iterator[BinaryIO]:
+    """Opens the temporary file ``partial``, and renames it to ``path`` when all its content is on the disk.
+
+    After an exception there is no temporary file, and ``path`` is as it was.
+    """
+    try:
+        with open(partial, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError if the disk fails
-        _discard(partial)
-        raise _cannot("written", path, error) from error
     except BaseException:
-        _discard(partial)
+        with suppress(OSError):  # the exception that made the write fail tells more
+            partial.unlink(missing_ok=True)
         raise
 
 
-def _discard(path: Path) -> None:
-    with suppress(OSError):  # the caller reports the exception that made the write fail
-        path.unlink(missing_ok=True)
-
-
 def _sync_folder(folder: Path) -> None:
-    """Writes the names of a folder to the disk. Only POSIX systems can do that."""
+    """Writes the names of a folder to the disk, so that they survive a power loss, where the system supports that."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
     finally:
         os.close(descriptor)

@@ -135,20 +135,19 @@ def lista_ss(
     return net
 
 
-def lista_cp(A: Tensor, W: Sequence[Tensor], theta: Sequence[Tensor]) -> LISTACP:
-    """Builds x⁺ = S_θ(x + Wᵀ(y − A x))."""
-    tied = len(W) == 1 < len(theta)
-    net: LISTACP = _empty_network(LISTACP, A, [], theta, tied=tied, threshold=threshold_kind(theta))
-    fill(net, A=A, W=W, log_theta=logs(theta))
-    return net
-
-
-def lista_cpss(
-    A: Tensor, W: Sequence[Tensor], theta: Sequence[Tensor], support_sizes: tuple[int, ...], selection: Selection
-) -> LISTACPSS:
-    """Builds x⁺ = P_θ(x + Wᵀ(y − A x)) with the support size of each layer."""
-    options = {"tied": len(W) == 1 < len(theta), "threshold": threshold_kind(theta), "selection": selection}
-    net: LISTACPSS = _empty_network(LISTACPSS, A, [], theta, support_sizes, **options)
+def lista_cp(
+    A: Tensor,
+    W: Sequence[Tensor],
+    theta: Sequence[Tensor],
+    support_sizes: tuple[int, ...] = (),
+    selection: Selection = None,
+) -> LISTACP:
+    """Builds x⁺ = P_θ(x + Wᵀ(y − A x)) with the support size of each layer: LISTACPSS if there is a selection."""
+    options: dict[str, Any] = {"tied": len(W) == 1 < len(theta), "threshold": threshold_kind(theta)}
+    if selection is not None:
+        options["selection"] = selection
+    kind = LISTACP if selection is None else LISTACPSS
+    net: LISTACP = _empty_network(kind, A, [], theta, support_sizes, **options)
     fill(net, A=A, W=W, log_theta=logs(theta))
     return net
 

@@ -7,7 +7,7 @@ file also store signs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,13 @@ from ..engine.run import run_compiled
 from ..nn import ALISTA, LISTACP, LISTACPSS, LISTASS, StepLISTA, UnrolledNetwork
 from ..nn.adaptive import rows_of
 from ..nn.shrinkage import Shrinkage
-from ..prox import L1, Proximal, SupportSelection, soft_threshold
+from ..ops.tensors import real_dtype
+from ..prox import L1, SupportSelection, soft_threshold
 from ..reference import largest
 from ..steps import GradientStep, listed
-from .stepwise import StepwiseNetwork
 
 
-class Converted(StepwiseNetwork):
+class Converted(UnrolledNetwork):
     """A network that stores the signs of the steps and thresholds of its source, and the support sizes of its layers.
 
     All layers run in one native call, unless the network selects a support and has a negative threshold. Layers then
@@ -40,7 +40,6 @@ class Converted(StepwiseNetwork):
 
     step_sign: Tensor
     theta_sign: Tensor
-    prox: Proximal
     support_sizes: tuple[int, ...]
     one_call: bool
 
@@ -53,6 +52,8 @@ class Converted(StepwiseNetwork):
         self.support_sizes = support_sizes if any(support_sizes) else ()
         self.prox = SupportSelection(support_sizes) if self.support_sizes else L1()
         self.one_call = self._is_one_call()
+        if not self.one_call:
+            self.tensors = ()  # so that calls without gradients are not native either
 
     def pieces(self) -> Pieces:
         pieces = super().pieces()
@@ -61,27 +62,31 @@ class Converted(StepwiseNetwork):
             step = [sign * t for sign, t in zip(self.step_sign, listed(linear.step), strict=True)]
             linear = GradientStep(linear.A, linear.W, step)
         theta = [sign * t for sign, t in zip(self.theta_sign, pieces["theta"] or (), strict=True)]
-        return {"scheme": pieces["scheme"], "linear": linear, "prox": self.prox, "theta": theta, "gain": None}
-
-    def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
-        if self.one_call:
-            return UnrolledNetwork._run(self, y, x0, depth, return_layers)
-        return super()._run(y, x0, depth, return_layers)
+        return self._pieces(linear, pieces["scheme"], theta)
 
     def _is_one_call(self) -> bool:
         """Returns whether a native call runs all layers. The answer never changes, because signs are constants."""
         return not self.support_sizes or bool((self.theta_sign > 0).all())
 
-    def _iterates(self, y: Tensor, x: Tensor) -> Iterator[Tensor]:
+    def _run(self, y: Tensor, x0: Tensor | None, depth: int, return_layers: bool) -> Tensor:
+        if self.one_call:
+            return super()._run(y, x0, depth, return_layers)
+        start = y.new_zeros(*y.shape[:-1], self.n) if x0 is None else x0
+        # In float32 at least, whose range thresholds need. The rounding of PyTorch's sums depends on the memory layout.
+        wide, x = (t.to(torch.promote_types(t.dtype, torch.float32)).contiguous() for t in (y, start))
         spec, p, _ = self._describe()
-        real = y.real.dtype if y.is_complex() else y.dtype
+        real = real_dtype(wide)
         linear = ops.NetworkSpec(1, spec.linear, prox="identity")
-        for k in range(self.layers):
+        outputs = []
+        for k in range(depth):
             layer = p.part(k, k + 1)
-            W1, W2 = ([w.to(y.dtype) for w in group] for group in (layer.W1, layer.W2))
-            z, _ = run_compiled(linear, ops.Parameters(W1, W2, [t.to(real) for t in layer.step]), y, x)
-            x = self._shrunk(k, z, self._threshold(layer.theta[0].to(real), x))
-            yield x
+            W1, W2 = ([w.to(wide.dtype) for w in group] for group in (layer.W1, layer.W2))
+            step, theta = ([t.to(real) for t in group] for group in (layer.step, layer.theta))
+            z, _ = run_compiled(linear, ops.Parameters(W1, W2, step), wide, x)
+            x = self._shrunk(k, z, self._threshold(theta[0], x))
+            if return_layers:
+                outputs.append(x)
+        return (torch.stack(outputs) if return_layers else x).to(y.dtype)
 
     def _threshold(self, theta: Tensor, x: Tensor) -> Tensor:
         """Returns the threshold of a layer from its parameter θ and its input x."""

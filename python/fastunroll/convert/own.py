@@ -29,13 +29,15 @@ class OwnSource(Source):
         """Returns the number of layers that have a tensor of this name."""
         return len(self.layers(template))
 
-    def thresholds(self, n: int) -> str:
-        """Returns "scalar" if each layer has one threshold, and "vector" if each element has a threshold."""
-        return "vector" if self["log_theta.0"].numel() == n > 1 else "scalar"
-
     def is_tied(self, layers: int) -> bool:
         """Returns whether all layers share one matrix."""
         return self.count("W.{k}" if "W.0" in self else "W1.{k}") == 1 < layers
+
+    def options(self, n: int) -> dict[str, Any]:
+        """Returns the options of a network with thresholds: its layers, whether they share a matrix, and their kind."""
+        layers = self.count("log_theta.{k}")
+        threshold = "vector" if self["log_theta.0"].numel() == n > 1 else "scalar"
+        return {"layers": layers, "tied": self.is_tied(layers), "threshold": threshold}
 
 
 def _filled(source: OwnSource, net: N) -> N:
@@ -63,15 +65,13 @@ def _filled(source: OwnSource, net: N) -> N:
 
 
 def load_lista_ss(source: OwnSource, *, selection: AskedSelection = ...) -> nn.LISTASS:
-    layers, A = source.count("log_theta.{k}"), source.matrix("W1.0").mT
-    options = {"tied": source.is_tied(layers), "threshold": source.thresholds(A.shape[1])}
-    return _filled(source, empty(nn.LISTASS, A, layers, selection=source.selection(selection), **options))
+    A, chosen = source.matrix("W1.0").mT, source.selection(selection)
+    return _filled(source, empty(nn.LISTASS, A, selection=chosen, **source.options(A.shape[1])))
 
 
 def load_lfista(source: OwnSource) -> nn.LFISTA:
-    layers, A = source.count("log_theta.{k}"), source.matrix("W1.0").mT
-    options = {"tied": source.is_tied(layers), "threshold": source.thresholds(A.shape[1])}
-    return _filled(source, empty(nn.LFISTA, A, layers, **options))
+    A = source.matrix("W1.0").mT
+    return _filled(source, empty(nn.LFISTA, A, **source.options(A.shape[1])))
 
 
 def load_step_lista(source: OwnSource, *, lam: float | None = None) -> nn.StepLISTA:
@@ -82,12 +82,9 @@ def load_step_lista(source: OwnSource, *, lam: float | None = None) -> nn.StepLI
 
 def load_lista_cp(source: OwnSource, *, selection: AskedSelection = ...) -> nn.LISTACP:
     """Loads LISTACP, or LISTACPSS if ``selection`` is given."""
-    layers, A = source.count("log_theta.{k}"), source.matrix("A")
-    chosen = source.selection(selection)
-    options: dict[str, Any] = {"tied": source.is_tied(layers), "threshold": source.thresholds(A.shape[1])}
-    if chosen is None:
-        return _filled(source, nn.LISTACP(A, layers=layers, **options))
-    return _filled(source, nn.LISTACPSS(A, layers=layers, selection=chosen, **options))
+    A, chosen = source.matrix("A"), source.selection(selection)
+    options = source.options(A.shape[1])
+    return _filled(source, nn.LISTACP(A, **options) if chosen is None else nn.LISTACPSS(A, selection=chosen, **options))
 
 
 def load_alista(
@@ -103,13 +100,12 @@ def load_alista(
 
 
 def load_glista(source: OwnSource, *, gain: Any = ..., selection: AskedSelection = ...) -> nn.GLISTA:
-    layers, A = source.count("log_theta.{k}"), source.matrix("A")
     if gain is ...:
         raise ValueError(
             f'{source.convention} does not store its gain: give gain=, "relu", "inverse", "exponential" or "sigmoid"'
         )
-    options: dict[str, Any] = {"tied": source.is_tied(layers), "threshold": source.thresholds(A.shape[1])}
-    return _filled(source, nn.GLISTA(A, layers=layers, gain=gain, selection=source.selection(selection), **options))
+    A, chosen = source.matrix("A"), source.selection(selection)
+    return _filled(source, nn.GLISTA(A, gain=gain, selection=chosen, **source.options(A.shape[1])))
 
 
 def load_hyperlista(source: OwnSource, *, layers: int | None = None) -> nn.HyperLISTA:

@@ -90,9 +90,7 @@ def finite(name: str, value: object) -> Tensor:
     """Returns a finite, real tensor, detached, from a tensor or a NumPy array."""
     t = as_tensor(name, value)
     _checks.real(name, t)
-    if not bool(torch.isfinite(t).all()):
-        raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
-    return t
+    return _checks.finite_values(name, t)
 
 
 AskedSelection: TypeAlias = tuple[float, float] | EllipsisType | None  # an ellipsis stands for a missing option

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..nn import ALISTA, LAMP, LISTA, LISTACP, UnrolledNetwork
 from ..nn.selection import schedule
-from .build import alista, empty, fill, lista, lista_cp, lista_cpss, lista_ss, logs, of_equal_size
+from .build import Selection, alista, empty, fill, lista, lista_cp, lista_ss, logs, of_equal_size
 from .converted import SignedSoftShrinkage
 from .source import AskedSelection, Source
 
@@ -33,7 +33,7 @@ def load_onsager_lamp(source: Source, A: Tensor | None = None, *, shrinkage: str
     """
     A = source.given("A", A)
     names = source.layers("theta_{k}:0")
-    W = _transposed(source, source.layers("B_{k}:0"), A, len(names))
+    W = _transposed(source, "B", source.layers("B_{k}:0"), A, len(names))
     theta = [source[name].reshape(-1) for name in names]
     for name, value in zip(names, theta, strict=True):
         if value.numel() > 2:
@@ -56,10 +56,16 @@ def load_onsager_lamp(source: Source, A: Tensor | None = None, *, shrinkage: str
     return _soft_lamp(A, W, [v[0] for v in theta], [v[1] if v.numel() == 2 else v.new_ones(()) for v in theta])
 
 
-def _transposed(source: Source, names: list[str], A: Tensor, layers: int) -> list[Tensor]:
-    if len(names) not in (1, layers):
-        raise ValueError(f"the mapping must hold 1 or {layers} matrices B, got {len(names)}: add the missing layers")
-    return [source.matrix(name, *A.mT.shape).mT for name in names]
+def _transposed(source: Source, letter: str, names: list[str], A: Tensor, layers: int) -> list[Tensor]:
+    return _one_or_all(letter, [source.matrix(name, *A.mT.shape).mT for name in names], layers)
+
+
+def _one_or_all(letter: str, found: list[Tensor], layers: int) -> list[Tensor]:
+    if len(found) not in (1, layers):
+        raise ValueError(
+            f"the mapping must hold 1 or {layers} matrices {letter}, got {len(found)}: add the missing layers"
+        )
+    return found
 
 
 def _soft_lamp(A: Tensor, W: Sequence[Tensor], alpha: Sequence[Tensor], scale: Sequence[Tensor]) -> LAMP:
@@ -77,7 +83,7 @@ def load_vita_lamp(source: Source, A: Tensor | None = None) -> LAMP:
     """Loads AMP with a learned matrix B in the place of Aᵀ, and thresholds max(λ·√variance, 0)."""
     A = source.given("A", A)
     names = source.layers("lam_{k}:0", first=1)
-    W = _transposed(source, _shared_or_own(source, "B"), A, len(names))
+    W = _transposed(source, "B", _shared_or_own(source, "B"), A, len(names))
     alpha = of_equal_size([source.values(name, 1, A.shape[1]) for name in names])
     return _soft_lamp(A, W, alpha, [A.new_ones(()) for _ in names])
 
@@ -92,8 +98,7 @@ def load_vita_lista(source: Source, *, selection: AskedSelection = ...) -> Unrol
     B = source.matrix("B:0")
     n = B.shape[0]
     theta = of_equal_size([source.values(name, 1, n) for name in source.layers("theta_{k}:0", first=1)])
-    W = [source.matrix(name, n, n) for name in _shared_or_own(source, "W")]
-    _require_one_or_all(W, theta)
+    W = _one_or_all("W", [source.matrix(name, n, n) for name in _shared_or_own(source, "W")], len(theta))
     if selection is None:
         return lista([B], W, [t.clamp(min=0) for t in theta], len(theta))
     return lista_ss([B], W, theta, _above_percentile(selection, len(theta), n), selection)
@@ -105,11 +110,8 @@ def load_vita_cp(source: Source, A: Tensor | None = None, *, selection: AskedSel
     A = source.given("A", A)
     n = A.shape[1]
     theta = of_equal_size([source.values(name, 1, n) for name in source.layers("theta_{k}:0", first=1)])
-    W = [source.matrix(name, *A.mT.shape).mT for name in _shared_or_own(source, "W")]
-    _require_one_or_all(W, theta)
-    if selection is None:
-        return lista_cp(A, W, theta)
-    return lista_cpss(A, W, theta, _above_percentile(selection, len(theta), n), selection)
+    W = _transposed(source, "W", _shared_or_own(source, "W"), A, len(theta))
+    return lista_cp(A, W, theta, _above_percentile(selection, len(theta), n), selection)
 
 
 def load_vita_alista(
@@ -121,17 +123,14 @@ def load_vita_alista(
     W = source.given("W", W, *A.shape)
     n = A.shape[1]
     alpha, theta = source.one_a_layer("alpha_{k}:0", "theta_{k}:0", first=1)
-    support_sizes = () if selection is None else _above_percentile(selection, len(theta), n)
+    sizes = _above_percentile(selection, len(theta), n)
     thresholds = of_equal_size([source.values(name, 1, n) for name in theta])
-    return alista(ALISTA, A, W, [source.values(name, 1) for name in alpha], thresholds, support_sizes, selection)
+    return alista(ALISTA, A, W, [source.values(name, 1) for name in alpha], thresholds, sizes, selection)
 
 
-def _require_one_or_all(W: Sequence[Tensor], theta: Sequence[Tensor]) -> None:
-    if len(W) not in (1, len(theta)):
-        raise ValueError(f"the mapping must hold 1 or {len(theta)} matrices W, got {len(W)}: add the missing layers")
-
-
-def _above_percentile(selection: tuple[float, float], layers: int, n: int) -> tuple[int, ...]:
+def _above_percentile(selection: Selection, layers: int, n: int) -> tuple[int, ...]:
     """Returns the number of elements that exceed the percentile, for each layer. The percentile is an element too."""
     schedule(selection, layers, n)  # raises an exception if the selection is invalid
+    if selection is None:
+        return ()
     return tuple(round(min((k + 1) * selection[0], selection[1]) / 100 * (n - 1)) for k in range(layers))

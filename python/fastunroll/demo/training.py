@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ..losses import kkt_residual
 from ..nn import LISTA
-from ..training.loop import Budget, Trained, train_within
+from ..training.loop import Budget, Trained, faded_mean, train_within
 from .sensing import Sensing
 
 BATCH = 256
 CHECKED = 2048  # held-out blocks, on which the loss is checked
 CHECK_EVERY = 100
 WARM_UP = 50
+FADE = 0.8  # the weight of the loss of a layer relative to that of the next one
 
 # Maps the outputs of all layers (K, samples, n), the measurements and the truth to the losses of the layers (K,).
 LayerLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -58,8 +59,6 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
     """
     generator = torch.Generator().manual_seed(seed)
     checked, training_blocks = sensing.coefficients(blocks[:CHECKED]), blocks[CHECKED:]
-    weights = 0.8 ** torch.arange(net.layers - 1, -1, -1)
-    weights /= weights.sum()
     optimizer = torch.optim.Adam(
         [{"params": [*net.W1, *net.W2], "lr": 1e-3}, {"params": [*net.theta], "lr": recipe.theta_rate}],
         betas=(0.9, 0.99),
@@ -79,7 +78,7 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
 
     def loss() -> Tensor:
         drawn = torch.randint(len(training_blocks), (BATCH,), generator=generator)
-        return losses(sensing.coefficients(training_blocks[drawn])) @ weights
+        return faded_mean(losses(sensing.coefficients(training_blocks[drawn])), FADE)
 
     return train_within(
         budget, net, optimizer, loss, lambda: losses(checked)[-1], title=recipe.title, check_every=CHECK_EVERY,

@@ -110,7 +110,7 @@ def report(
         raise TypeError(f"ideal must be a function of x and y, or None, got {_checks.shown(ideal)}")
     if plot is not None:
         _require_plottable(plot)
-    _require_finite("y", _checks.tensor("y", y))
+    _checks.finite_values("y", _checks.tensor("y", y))
     if y.numel() == 0:
         raise ValueError(f"y must hold at least one sample, got shape {_checks.shape_text(y.shape)}")
     is_given, A = A is not None, _known(model, A)
@@ -244,7 +244,7 @@ def _truth(x_true: Tensor | None, x: Tensor) -> Tensor | None:
             f"{_checks.shape_text(x_true.shape)}"
         )
     _checks.same_device("x_true", x_true, x)
-    _require_finite("x_true", x_true)
+    _checks.finite_values("x_true", x_true)
     return to_double(x_true)
 
 
@@ -284,7 +284,7 @@ def _weight(lam: Tensor | float, like: Tensor, n: int) -> Tensor:
             f"lam must be a number ≥ 0 or a tensor of {_checks.shape_text((n,))} numbers ≥ 0, got "
             f"{'negative numbers' if weight.shape in ((), (n,)) else f'shape {_checks.shape_text(weight.shape)}'}"
         )
-    _require_finite("lam", weight)
+    _checks.finite_values("lam", weight)
     return weight
 
 
@@ -295,8 +295,3 @@ def _require_plottable(plot: object) -> None:
     if not Path(plot).parent.is_dir():
         raise FileNotFoundError(f"plot must be in a folder that exists, got {os.fspath(plot)!r}")
     figure_class()
-
-
-def _require_finite(name: str, value: Tensor) -> None:
-    if not bool(torch.isfinite(value).all()):
-        raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was made")

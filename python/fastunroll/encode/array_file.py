@@ -97,9 +97,6 @@ class ArrayFile:
 
         Some file systems do not update the modification time if a program changes the file through a memory mapping.
         :meth:`digest` detects such a change.
-
-        Raises:
-            EncodeError: the file has changed.
         """
         now = os.fstat(self._file.fileno())
         try:
@@ -173,11 +170,7 @@ class ArrayFile:
         return checksum.hexdigest()
 
     def check_content(self) -> None:
-        """Reads the file again, if :meth:`values` has read it, and compares the checksums.
-
-        Raises:
-            EncodeError: the values have changed.
-        """
+        """Reads the file again, if :meth:`values` has read it, and compares the checksums."""
         if self._content is not None and self.digest() != self._content:
             raise self.changed("its numbers are no longer the numbers that were read")
 

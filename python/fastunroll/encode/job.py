@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._checks import shape_text
-from ..solvers import Lasso
+from ..solvers import Lasso, LassoResult
 from ..warn import no_convergence_warnings
 from .array_file import ArrayFile, converted, usable, usable_text
 from .errors import EncodeError
@@ -75,16 +75,6 @@ class Options:
             transpose_dictionary=number(_checks.flag, "transpose_dictionary", self.transpose_dictionary),
             ridge=number(_checks.not_negative, "ridge", self.ridge),
         )
-
-
-@dataclass(frozen=True)
-class Block:
-    """Solved samples: dense x, and the duality gap, the iterations and the λ of each sample."""
-
-    x: NDArray[Any]
-    gap: NDArray[Any]
-    iterations: NDArray[Any]
-    lam: NDArray[Any]
 
 
 class Job:
@@ -167,20 +157,12 @@ class Job:
         return checksum.hexdigest()
 
     def check_unchanged(self) -> None:
-        """Checks the sizes and modification times of all files.
-
-        Raises:
-            EncodeError: a file has been written to or replaced since the start.
-        """
+        """Checks the sizes and modification times of all files."""
         for file in self.files:
             file.check_unchanged()
 
     def check_content(self) -> None:
-        """Reads the dictionary and the weights again, and compares them with their content at the start.
-
-        Raises:
-            EncodeError: the content has changed.
-        """
+        """Reads the dictionary and the weights again, and compares them with their content at the start."""
         for file in self.files:
             file.check_content()
 
@@ -189,13 +171,12 @@ class Job:
         or_lam = "" if self._lams is None else f", or the numbers {first} to {last} of {self._lams.path},"
         return self._samples.changed(f"rows {first} to {last}{or_lam} have changed since they were solved")
 
-    def solve(self, arrays: list[NDArray[Any]]) -> Block:
-        """Solves the samples of a block. The x of a sample is NaN if its y is not finite."""
+    def solve(self, arrays: list[NDArray[Any]]) -> tuple[LassoResult, NDArray[Any]]:
+        """Solves the samples of a block, and returns their λ too. The x of a sample is NaN if its y is not finite."""
         y = converted(arrays[0], self.dtype)
         lam = converted(arrays[1], self.dtype) if len(arrays) == 2 else self._lam(y)
         with no_convergence_warnings():
-            result = self._solver.solve(y, lam, tol=self.options.tol, max_iter=self.options.max_iter)
-        return Block(result.x, result.gap, result.iterations, lam)
+            return self._solver.solve(y, lam, tol=self.options.tol, max_iter=self.options.max_iter), lam
 
     def _lam(self, y: NDArray[Any]) -> NDArray[Any]:
         if self.options.lam is not None:

@@ -19,11 +19,6 @@ VERSION = 2  # the version of the layout of the folder and of its shards
 _SHARD = re.compile(r"shard-([0-9]{6,})\.npz(\.partial)?")
 
 
-def identity(settings: dict[str, Any]) -> str:
-    """Returns a short name of a job. Jobs with different settings have different names."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def shard_path(folder: Path, index: int) -> Path:
     """Returns the path of the file of a shard."""
     return folder / f"shard-{index:06d}.npz"
@@ -48,18 +43,13 @@ class Manifest:
         return samples
 
     @property
-    def columns(self) -> int:
-        """The number of columns of the codes."""
-        n: int = self.settings["shape of the dictionary"][1]
-        return n
-
-    @property
     def shards(self) -> int:
         return -(-self.count // self.shard_size)
 
     @property
     def job(self) -> str:
-        return identity(self.settings)
+        """A short name. Jobs with different settings have different names."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def bounds(self, index: int) -> tuple[int, int]:
         """Returns the first sample of a shard and the sample after its last."""
@@ -74,11 +64,7 @@ class Manifest:
         return index < self.shards and match[1] == f"{index:06d}"
 
     def write(self, folder: Path) -> None:
-        """Writes the job file.
-
-        Raises:
-            WriteError: the disk is full, or fails.
-        """
+        """Writes the job file."""
         content = {"version": VERSION, "fastunroll": __version__, **asdict(self)}
         storage.write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
 

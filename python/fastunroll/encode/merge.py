@@ -41,15 +41,9 @@ def joined_indptr(parts: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> Iterat
 def check(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], Any]) -> None:
     """Checks that each shard holds the codes of its rows, and that the rows have not changed since they were solved.
 
-    It reads all shards and all files of the job again. A program can change a file through a memory mapping without a
-    new modification time, and only the numbers reveal that change. Shards whose rows have changed are removed, so that
-    the next command solves them again.
-
-    Args:
-        job: the job.
-        parts: its shards.
-        summary: the summary, which counts the content of the shards.
-        progress: a function that is called with 1 after each shard.
+    It reads all shards and all files of the job again, because a program can change a file through a memory mapping
+    without a new modification time. Shards whose rows have changed are removed, so that the next command solves them
+    again. ``progress`` is called with 1 after each shard.
 
     Raises:
         EncodeError: a file has changed since the start, or a shard is damaged or in the place of another shard.
@@ -79,10 +73,6 @@ def merge(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], An
     """Writes the output, which ``scipy.sparse.load_npz`` reads as a CSR matrix.
 
     ``progress`` is called with 1 after each of the :data:`PASSES` reads of each shard.
-
-    Raises:
-        WriteError: the disk is full or fails. The shards stay as they are.
-        EncodeError: a shard is damaged, or a file of the job has changed.
     """
     N, n = summary.samples, summary.columns
     index = index_dtype(summary.nonzeros, n)
@@ -112,11 +102,7 @@ def merge(job: Job, parts: Parts, summary: Summary, progress: Callable[[int], An
 
 
 def read_finished(output: Path) -> tuple[dict[str, Any], Summary] | None:
-    """Returns the settings and the summary in a finished output, or None if fastunroll encode did not write the file.
-
-    Raises:
-        EncodeError: the file cannot be read.
-    """
+    """Returns settings and summary of a finished output, or None if fastunroll encode did not write the file."""
     sizes = storage.sizes(output)
     if sizes is None or "job" not in sizes:
         return None

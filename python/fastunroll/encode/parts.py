@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import EncodeError
+from .errors import DamagedError, EncodeError
 from .locks import IN_USE, MERGE, POLL, SETUP, Locks, of_shard
 from .manifest import MANIFEST, Manifest, difference, read_manifest, shard_path
-from .shard_file import is_complete, is_ours, label_if_any, misplaced
+from .shard_file import is_complete, is_ours, misplaced, read_label
 
 LOCK = "lock"
 
@@ -96,7 +96,10 @@ class Parts:
         path, (start, stop) = self.path(index), self.bounds(index)
         if not path.exists():  # another process has removed it
             return False
-        label = label_if_any(path)
+        try:
+            label = read_label(path)
+        except DamagedError:
+            label = None
         reason = "" if label is None and is_ours(path) else misplaced(path, label, self.manifest, index)
         if reason:
             raise EncodeError(reason)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from tqdm import tqdm
 
@@ -119,22 +119,20 @@ def _once(output: Path) -> Iterator[None]:
         _active.discard(folder)
 
 
-@overload
-def _path(role: str, value: Path | str) -> Path: ...
-@overload
-def _path(role: str, value: Path | str | None) -> Path | None: ...
-def _path(role: str, value: Path | str | None) -> Path | None:
+def _path(role: str, value: Path | str) -> Path:
     """Returns a path of the user after a check that a file can have it."""
-    if value is None:
-        return None
     try:
         path = Path(value)
-        os.fsencode(path)
+        usable = b"\0" not in os.fsencode(path)
     except (TypeError, ValueError):
-        raise EncodeError(f"the {role} must be the path of a file, got {_checks.shown(value)}") from None
-    if "\0" in str(path):
+        usable = False
+    if not usable:
         raise EncodeError(f"the {role} must be the path of a file, got {_checks.shown(value)}")
     return path
+
+
+def _path_or_none(role: str, value: Path | str | None) -> Path | None:
+    return None if value is None else _path(role, value)
 
 
 def encode(
@@ -196,8 +194,8 @@ def encode(
     if written.suffix != ".npz":
         raise EncodeError(f"the output must end in .npz, got {written}")
     options = Options(
-        lam, relative_lam, _path("lam file", lam_file), tol, max_iter, nonnegative, ridge,
-        _path("file of weights", weights), dtype, transpose_dictionary,
+        lam, relative_lam, _path_or_none("lam file", lam_file), tol, max_iter, nonnegative, ridge,
+        _path_or_none("file of weights", weights), dtype, transpose_dictionary,
     )  # fmt: skip
     if shard_size is not None:
         shard_size = number(_checks.count, "shard size", shard_size)

@@ -21,10 +21,6 @@ def make(job: Job, parts: Parts, index: int, progress: Callable[[int], Any]) -> 
     """Solves the samples of a shard and writes their codes as a CSR matrix, with gap, iterations and λ of each sample.
 
     ``progress`` is called after each block with its number of samples.
-
-    Raises:
-        WriteError: the disk is full or fails.
-        EncodeError: a file that the job reads has changed since its start.
     """
     start, stop = parts.bounds(index)
     solved, content = [], hashlib.sha256()
@@ -50,7 +46,7 @@ def make(job: Job, parts: Parts, index: int, progress: Callable[[int], Any]) -> 
 
 def _block(job: Job, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Solves a block and returns its nonzeros, their columns and their number in each row. Rows with NaN have none."""
-    block = job.solve(arrays)
+    block, lam = job.solve(arrays)
     bad = ~np.isfinite(block.x).all(axis=1)
     occupied = (block.x != 0) & ~bad[:, None]
     gap = np.where(bad, np.nan, block.gap).astype(job.dtype)
@@ -61,5 +57,5 @@ def _block(job: Job, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
         "gap": gap,
         "iterations": block.iterations.astype(np.int64),
         "converged": gap <= job.options.tol,
-        "lam": block.lam,
+        "lam": lam,
     }

@@ -1,4 +1,4 @@
-"""The file of a shard: its label, its codes, and checks of both."""
+"""The file of a shard: its label, its codes, and checks of both. Errors are those of ``storage.py``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import storage
-from .errors import DamagedError
 from .manifest import VERSION, Manifest, is_size
 from .storage import Member
 
@@ -43,11 +42,7 @@ class Label:
 
 
 def read_label(path: Path) -> Label:
-    """Reads the label of a shard.
-
-    Raises:
-        DamagedError: the file has no label, or is damaged.
-    """
+    """Reads the label of a shard."""
     found = storage.parsed(path, storage.read(path, [_LABEL])[0].tobytes())
     values: list[Any] = [found.get(name) for name in Label.__dataclass_fields__] if isinstance(found, dict) else []
     if [type(value) for value in values] != [str, int, int, str] or not all(map(is_size, values[1:3])):
@@ -80,12 +75,7 @@ def is_ours(path: Path) -> bool:
 
 
 def read_codes(path: Path) -> dict[str, NDArray[Any]]:
-    """Reads the arrays of the CSR matrix and of the samples, and checks that they fit together.
-
-    Raises:
-        DamagedError: the arrays do not fit together, or the file is damaged.
-        EncodeError: the file is missing, or cannot be read.
-    """
+    """Reads the arrays of the CSR matrix and of the samples, and checks that they fit together."""
     found = dict(zip(_NAMES, storage.read(path, _NAMES), strict=True))
     if not _fit(found):
         raise storage.damaged(path)
@@ -106,24 +96,8 @@ def _fit(found: dict[str, NDArray[Any]]) -> bool:
     return rising and (not len(indices) or bool(indices.min() >= 0 and indices.max() < columns))
 
 
-def label_if_any(path: Path) -> Label | None:
-    """Reads the label of a shard, and returns None if the file has no label or is damaged.
-
-    Raises:
-        EncodeError: the file is missing, or cannot be read.
-    """
-    try:
-        return read_label(path)
-    except DamagedError:
-        return None
-
-
 def is_complete(path: Path, samples: int) -> bool:
-    """Returns whether a file has all arrays of a shard with the right shapes. It does not read the arrays.
-
-    Raises:
-        EncodeError: the file is missing, or cannot be read.
-    """
+    """Returns whether a file has all arrays of a shard with the right shapes. It does not read the arrays."""
     sizes = storage.sizes(path)
     if sizes is None or "data" not in sizes:
         return False

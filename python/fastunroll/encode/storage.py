@@ -1,4 +1,9 @@
-"""Writes ``.npz`` files piece by piece such that they are complete or do not exist, and reads them."""
+"""Writes ``.npz`` files piece by piece such that they are complete or do not exist, and reads them.
+
+A function that writes raises :class:`WriteError` if the disk is full or fails. A function that reads raises
+:class:`DamagedError` if the file is damaged or of another program, and :class:`EncodeError` if it is missing or cannot
+be read.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from .._files import whole_file
 from .errors import DamagedError, EncodeError
 
 # The error numbers that mean a damaged file. zipfile seeks to a position before the start of a truncated file (EINVAL),
@@ -47,9 +53,6 @@ def write(path: Path, members: Iterable[Member], partial: Path) -> None:
 
     Equal members give equal files to the last byte, because the files contain no dates. If the iterator of members
     raises an exception, even after the last member, no file is left.
-
-    Raises:
-        WriteError: the disk is full or fails.
     """
     with _whole(path, partial) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for member in members:
@@ -64,27 +67,12 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def _whole(path: Path, partial: Path) -> Iterator[BinaryIO]:
-    """Opens ``partial`` for writing, and renames it to ``path`` at the end or removes it after an exception."""
+    """:func:`whole_file`, whose errors are a :class:`WriteError`."""
     try:
-        with open(partial, "wb") as file:
+        with whole_file(path, partial) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        sync_folder(path.parent)
     except OSError as error:
-        _discard(partial)
         raise WriteError(error.errno, error.strerror or str(error), str(path)) from None
-    except BaseException:
-        _discard(partial)
-        raise
-
-
-def _discard(partial: Path) -> None:
-    try:
-        partial.unlink(missing_ok=True)
-    except OSError:  # the temporary file does no harm, because its name is not that of a complete file
-        return
 
 
 def _add(archive: zipfile.ZipFile, member: Member) -> None:
@@ -100,18 +88,6 @@ def _add(archive: zipfile.ZipFile, member: Member) -> None:
             written += values.size
     if written != int(np.prod(member.shape, dtype=object)):
         raise EncodeError(f"internal error: {written} values of {member.name}, expected {member.shape}")
-
-
-def sync_folder(folder: Path) -> None:
-    """Writes new names in a folder to the disk, so that they survive a power loss, if the file system supports that."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(handle)
 
 
 def open_regular(path: Path, buffering: int = -1) -> Any:
@@ -156,33 +132,20 @@ def damaged(path: Path) -> DamagedError:
 
 
 def read(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
-    """Reads arrays of a file by their names, and verifies their checksums.
-
-    Raises:
-        DamagedError: the file is damaged, or is not an ``.npz`` file with these arrays.
-        EncodeError: the file is missing, or cannot be read.
-    """
+    """Reads arrays of a file by their names, and verifies their checksums."""
     with _reading(path) as file, np.load(file, allow_pickle=False) as arrays:
         return [arrays[name] for name in names]
 
 
 def read_bytes(path: Path) -> bytes:
-    """Reads the content of a small file.
-
-    Raises:
-        EncodeError: the file is missing, or cannot be read.
-    """
+    """Reads the content of a small file."""
     with _reading(path) as file:
         content: bytes = file.read()
         return content
 
 
 def parsed(path: Path, text: bytes) -> Any:
-    """Parses the JSON text of a file.
-
-    Raises:
-        DamagedError: the text is not JSON, or is nested too deeply.
-    """
+    """Parses the JSON text of a file."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -193,9 +156,6 @@ def sizes(path: Path) -> dict[str, tuple[int, ...]] | None:
     """Returns the shapes of the arrays in a file without reading them, or None if the file is damaged.
 
     A truncated file has no table of contents, because the table is at the end.
-
-    Raises:
-        EncodeError: the file is missing, or cannot be read.
     """
     found = {}
     try:

@@ -111,8 +111,7 @@ class ADMMNet(UnrolledNetwork):
         else:
             svd = SVD(self.U, self.s, self.Vh, self.sVh) if self.solve == "exact" else None
             linear = DataStep(self.A, exponentials(self.log_rho), svd)
-        scheme, theta = ADMM(exponentials(self.log_eta)), exponentials(self.log_theta)
-        return {"scheme": scheme, "linear": linear, "prox": self.prox, "theta": theta, "gain": None}
+        return self._pieces(linear, ADMM(exponentials(self.log_eta)))
 
     def _layer(self, k: int) -> dict[str, float]:
         rho = {} if self.solve == "learned" else {"rho": float(self.log_rho[k].exp())}

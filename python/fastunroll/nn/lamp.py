@@ -110,8 +110,7 @@ class LAMP(AdaptiveNetwork):
         alpha, scale = exponentials(self.shrinkage.log_alpha), exponentials(self.shrinkage.log_scale)
         # A gain must be positive, but the exponential may underflow.
         gain = [s.real.clamp(min=torch.finfo(s.real.dtype).tiny) for s in scale]
-        linear = GradientStep(self.A, [*self.W])
-        return {"scheme": AMP(), "linear": linear, "prox": self.prox, "theta": alpha, "gain": gain}
+        return self._pieces(GradientStep(self.A, [*self.W]), AMP(), alpha, gain)
 
     def _describe(self) -> tuple[Any, Any, Tensor | None]:
         return (UnrolledNetwork if self._is_soft else AdaptiveNetwork)._describe(self)

@@ -10,11 +10,11 @@ from ..engine.layers import Pieces
 from ..prox import L1
 from ..schemes import FISTA, beck_teboulle
 from ..steps import AffineStep
-from .ista_matrices import ista_matrices
-from .network import Threshold, UnrolledNetwork, copies, exponentials, logarithms, starting_matrix, threshold_size
+from .affine import AffineNetwork
+from .network import Threshold, logarithms, starting_matrix, threshold_size
 
 
-class LFISTA(UnrolledNetwork):
+class LFISTA(AffineNetwork):
     """K layers x⁺ = S_θ(W₁ y + W₂ v), v = x + β (x − x_before). The momentum β is a skip connection over a layer.
 
     It starts exactly as FISTA on ½‖A x − y‖² + λ‖x‖₁: W₁ = Aᵀ/L, W₂ = I − AᵀA/L, θ = λ/L with L = ‖A‖², and
@@ -66,26 +66,10 @@ class LFISTA(UnrolledNetwork):
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
         self.prox = L1()
-        self.tied, self.threshold = _checks.flag("tied", tied), threshold
-        w1, w2, step = ista_matrices(A)
-        theta = _checks.not_negative("lam", lam) * step
-        self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
+        theta = self._start(A, tied, threshold) * _checks.not_negative("lam", lam)
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
         like = self.log_theta[0].detach()
         self.beta = nn.ParameterList(nn.Parameter(like.new_tensor([beta])) for beta in beck_teboulle(layers))
 
     def pieces(self) -> Pieces:
-        scheme, linear = FISTA([*self.beta]), AffineStep([*self.W1], [*self.W2])
-        return {
-            "scheme": scheme,
-            "linear": linear,
-            "prox": self.prox,
-            "theta": exponentials(self.log_theta),
-            "gain": None,
-        }
-
-    def _matrix(self) -> Tensor:
-        return self.W1[0]
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, tied={self.tied}, threshold={self.threshold!r}"
+        return self._pieces(AffineStep([*self.W1], [*self.W2]), FISTA([*self.beta]))

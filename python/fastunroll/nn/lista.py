@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from .. import _checks
 from ..engine.layers import Pieces
 from ..prox import L1
-from ..schemes import ProximalGradient
 from ..steps import AffineStep
-from .ista_matrices import ista_matrices
-from .network import UnrolledNetwork, Weights, copies, starting_matrix, threshold_size
+from .affine import AffineNetwork
+from .network import Weights, starting_matrix, threshold_size
 
 
-class LISTA(UnrolledNetwork):
+class LISTA(AffineNetwork):
     """K layers x⁺ = S_θ(W₁ y + W₂ x), which run in one native call, forward and backward.
 
     It starts exactly as ISTA on ½‖A x − y‖² + λ‖x‖₁, with L = ‖A‖², W₁ = Aᵀ/L, W₂ = I − AᵀA/L and θ = λ/L. An untrained
@@ -87,21 +86,11 @@ class LISTA(UnrolledNetwork):
         _checks.real("A", A)
         super().__init__(layers, *A.shape)
         self.prox = L1()
-        self.tied, self.threshold, self.weights = _checks.flag("tied", tied), threshold, weights
-        size = threshold_size(threshold, self.n)
-
-        w1, w2, step = ista_matrices(A)
-        self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
+        self.weights, size = weights, threshold_size(threshold, self.n)
+        step = self._start(A, tied, threshold)
         self.theta = nn.ParameterList(
             nn.Parameter(torch.full((size,), lam * step, device=A.device, dtype=A.dtype)) for _ in range(layers)
         )
 
     def pieces(self) -> Pieces:
-        linear = AffineStep([*self.W1], [*self.W2])
-        return {"scheme": ProximalGradient(), "linear": linear, "prox": self.prox, "theta": [*self.theta], "gain": None}
-
-    def _matrix(self) -> Tensor:
-        return self.W1[0]
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, tied={self.tied}, threshold={self.threshold!r}"
+        return self._pieces(AffineStep([*self.W1], [*self.W2]), theta=[*self.theta])

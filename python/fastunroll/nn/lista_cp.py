@@ -8,9 +8,8 @@ from torch import Tensor
 from .. import _checks
 from ..engine.layers import Pieces
 from ..operators.dense import spectral_norm
-from ..schemes import ProximalGradient
 from ..steps import GradientStep
-from .network import Threshold, UnrolledNetwork, copies, exponentials, logarithms, starting_matrix, threshold_size
+from .network import Threshold, UnrolledNetwork, copies, logarithms, starting_matrix, threshold_size
 from .selection import threshold_with
 
 
@@ -75,14 +74,7 @@ class LISTACP(UnrolledNetwork):
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
 
     def pieces(self) -> Pieces:
-        scheme, linear = ProximalGradient(), GradientStep(self.A, [*self.W])
-        return {
-            "scheme": scheme,
-            "linear": linear,
-            "prox": self.prox,
-            "theta": exponentials(self.log_theta),
-            "gain": None,
-        }
+        return self._pieces(GradientStep(self.A, [*self.W]))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, tied={self.tied}, threshold={self.threshold!r}"

@@ -6,15 +6,12 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..engine.layers import Pieces
-from ..schemes import ProximalGradient
-from ..steps import AffineStep
-from .ista_matrices import ista_matrices
-from .network import Threshold, UnrolledNetwork, copies, exponentials, logarithms, starting_matrix, threshold_size
+from .affine import AffineNetwork
+from .network import Threshold, logarithms, starting_matrix, threshold_size
 from .selection import threshold_with
 
 
-class LISTASS(UnrolledNetwork):
+class LISTASS(AffineNetwork):
     """K layers x⁺ = P_θ(W₁ y + W₂ x), where P does not shrink the largest p_k % of the elements.
 
     Without selection it starts exactly as ISTA on ½‖A x − y‖² + λ‖x‖₁, with W₁ = Aᵀ/L, W₂ = I − AᵀA/L, θ = λ/L and
@@ -67,26 +64,9 @@ class LISTASS(UnrolledNetwork):
     ) -> None:
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
-        self.tied, self.threshold, self.selection = _checks.flag("tied", tied), threshold, selection
-        self.prox = threshold_with(selection, self.layers, self.n)
-        w1, w2, step = ista_matrices(A)
-        theta = _checks.not_negative("lam", lam) * step
-        self.W1, self.W2 = (copies(w, 1 if tied else layers) for w in (w1, w2))
+        self.selection, self.prox = selection, threshold_with(selection, self.layers, self.n)
+        theta = self._start(A, tied, threshold) * _checks.not_negative("lam", lam)
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
 
-    def pieces(self) -> Pieces:
-        scheme, linear = ProximalGradient(), AffineStep([*self.W1], [*self.W2])
-        return {
-            "scheme": scheme,
-            "linear": linear,
-            "prox": self.prox,
-            "theta": exponentials(self.log_theta),
-            "gain": None,
-        }
-
-    def _matrix(self) -> Tensor:
-        return self.W1[0]
-
     def extra_repr(self) -> str:
-        options = f"tied={self.tied}, threshold={self.threshold!r}, selection={self.selection}"
-        return f"{super().extra_repr()}, {options}"
+        return f"{super().extra_repr()}, selection={self.selection}"

@@ -15,9 +15,11 @@ from .. import _checks, ops
 from .._precision import own_precision
 from ..arrays import answered, as_tensor, is_array
 from ..computed_weights import ComputesLists
-from ..engine.layers import Pieces, layers_of
+from ..engine.layers import LinearStep, Pieces, layers_of
 from ..engine.run import compiled, run_compiled
 from ..products import product
+from ..prox import Proximal
+from ..schemes import ProximalGradient, Scheme
 from ..table import Table
 from .old_scalars import accept_old_scalars
 
@@ -139,6 +141,8 @@ class UnrolledNetwork(ComputesLists):
     layers: int
     m: int
     n: int
+    prox: Proximal
+    log_theta: nn.ParameterList
     tensors: tuple[str, ...] = ()
 
     def __init__(self, layers: int, m: int, n: int) -> None:
@@ -228,6 +232,15 @@ class UnrolledNetwork(ComputesLists):
             fu.unrolled(y, **net.pieces(), layers=net.layers)
         """
         raise NotImplementedError(f"no scheme of fu.schemes describes the layers of {type(self).__name__}")
+
+    def _pieces(
+        self, linear: LinearStep, scheme: Scheme | None = None, theta: list[Tensor] | None = None,
+        gain: list[Tensor] | None = None,
+    ) -> Pieces:  # fmt: skip
+        """Returns pieces. By default they are those of proximal gradient steps with the thresholds of ``log_theta``."""
+        scheme = ProximalGradient() if scheme is None else scheme
+        theta = exponentials(self.log_theta) if theta is None else theta
+        return {"scheme": scheme, "linear": linear, "prox": self.prox, "theta": theta, "gain": gain}
 
     def _describe(self) -> tuple[Any, Any, Tensor | None]:
         """Returns the structure and the parameters for the kernels, and M if the layers take Mᴴy in the place of y."""

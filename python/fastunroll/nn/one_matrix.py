@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..engine.layers import Pieces
-from ..schemes import ProximalGradient
 from ..steps import GradientStep
 from .network import UnrolledNetwork, exponentials, logarithms
 from .selection import threshold_with
@@ -27,14 +26,7 @@ class OneMatrixNetwork(UnrolledNetwork):
         self.log_step, self.log_theta = logarithms(steps, A), logarithms(thetas, A)
 
     def pieces(self) -> Pieces:
-        scheme, linear = ProximalGradient(), GradientStep(self.A, self.W, exponentials(self.log_step))
-        return {
-            "scheme": scheme,
-            "linear": linear,
-            "prox": self.prox,
-            "theta": exponentials(self.log_theta),
-            "gain": None,
-        }
+        return self._pieces(GradientStep(self.A, self.W, exponentials(self.log_step)))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, selection={self.selection}"

@@ -8,8 +8,7 @@ from torch import Tensor
 from .. import _checks
 from ..engine.layers import Pieces
 from ..operators.dense import spectral_norm
-from ..prox import L1, Proximal
-from ..schemes import ProximalGradient
+from ..prox import L1
 from ..steps import GradientStep
 from .network import UnrolledNetwork, exponentials, logarithms, starting_matrix
 
@@ -61,15 +60,14 @@ class StepLISTA(UnrolledNetwork):
     ) -> None:
         A = starting_matrix(A, device, dtype)
         super().__init__(layers, *A.shape)
-        self.prox: Proximal = L1()
+        self.prox = L1()
         self.lam = _checks.not_negative("lam", lam)
         self.register_buffer("A", A.clone())
         self.log_step = logarithms([1 / spectral_norm(A) ** 2] * layers, A)
 
     def pieces(self) -> Pieces:
         step = exponentials(self.log_step)
-        scheme, linear, theta = ProximalGradient(), GradientStep(self.A, step=step), [self.lam * t for t in step]
-        return {"scheme": scheme, "linear": linear, "prox": self.prox, "theta": theta, "gain": None}
+        return self._pieces(GradientStep(self.A, step=step), theta=[self.lam * t for t in step])
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, lam={self.lam:g}"

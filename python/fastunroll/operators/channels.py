@@ -5,32 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .linear_operator import LinearOperator
+from .derived import Derived
 
 
-class RealChannels(LinearOperator, differentiable=True):
+class RealChannels(Derived, differentiable=True):
     """An operator on complex samples (B, ...), for real samples (B, 2, ...) of their real and imaginary parts.
 
     Args:
         op: A, from complex to complex samples.
     """
 
-    def __init__(self, op: LinearOperator) -> None:
-        super().__init__()
-        self.operator: LinearOperator = op
-
     @property
     def collapsed(self) -> bool:  # type: ignore[override]
         """Whether that of A costs less than two products."""
         return self.operator.collapsed
-
-    @property
-    def own_batch(self) -> tuple[int, ...]:
-        return self.operator.own_batch
-
-    @property
-    def solves(self) -> bool:
-        return self.operator.solves
 
     def forward(self, x: Tensor) -> Tensor:
         """A x: (B, 2, ...)."""
@@ -55,14 +43,6 @@ class RealChannels(LinearOperator, differentiable=True):
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """(A Aᴴ + ρI)⁻¹ b: (B, 2, ...)."""
         return as_channels(self.operator.adjoint_solve(as_complex(b), rho))
-
-    def stated_norm(self) -> float | None:
-        """That of A."""
-        return self.operator.stated_norm()
-
-    def norm(self) -> float:
-        """That of A."""
-        return self.operator.norm()
 
 
 def as_complex(x: Tensor) -> Tensor:

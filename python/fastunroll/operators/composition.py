@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .dense import Dense
+from .derived import Derived, require_operator
 from .linear_operator import LinearOperator
 from .norm import lanczos_bound
-from .scaled import require_operator
 
 
-class Adjoint(LinearOperator, differentiable=True):
+class Adjoint(Derived, differentiable=True):
     """Aᴴ of an operator A, which ``A.H`` returns: forward and adjoint change places.
 
     Args:
@@ -27,10 +27,6 @@ class Adjoint(LinearOperator, differentiable=True):
     Raises:
         TypeError: ``op`` is no :class:`LinearOperator`.
     """
-
-    def __init__(self, op: LinearOperator) -> None:
-        super().__init__()
-        self.operator = require_operator(op)
 
     @property
     def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]
@@ -47,10 +43,6 @@ class Adjoint(LinearOperator, differentiable=True):
     @property
     def dims_out(self) -> int | None:
         return self.operator.dims_in
-
-    @property
-    def own_batch(self) -> tuple[int, ...]:
-        return self.operator.own_batch
 
     @property
     def matrix(self) -> Tensor | None:  # type: ignore[override]
@@ -70,18 +62,6 @@ class Adjoint(LinearOperator, differentiable=True):
         """A y."""
         return self.operator(y)
 
-    def stated_norm(self) -> float | None:
-        """That of A."""
-        return self.operator.stated_norm()
-
-    def norm(self) -> float:
-        """That of A, which is the same."""
-        return self.operator.norm()
-
-    @property
-    def solves(self) -> bool:
-        return self.operator.solves
-
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """(A Aᴴ + ρI)⁻¹ b."""
         return self.operator.adjoint_solve(b, rho)
@@ -91,16 +71,22 @@ class Adjoint(LinearOperator, differentiable=True):
         return self.operator.solve(b, rho)
 
 
-class _Several(LinearOperator, differentiable=True):
-    """What products and sums of operators share."""
+class Several(LinearOperator, differentiable=True):
+    """What operators share that consist of several operators.
+
+    takes_apart: whether an operator of the same kind is replaced by its parts.
+    """
+
+    takes_apart = True
 
     def __init__(self, *operators: LinearOperator) -> None:
         super().__init__()
         if not operators:
             raise ValueError(f"{type(self).__name__} must have at least one operator, got none")
         found: list[LinearOperator] = []
-        for op in operators:  # those of the same kind are taken apart
-            found += op.parts if isinstance(op, _Several) and type(op) is type(self) else [require_operator(op)]
+        for op in operators:
+            same_kind = self.takes_apart and isinstance(op, Several) and type(op) is type(self)
+            found += op.parts if same_kind else [require_operator(op)]
         self.operators = nn.ModuleList(found)
 
     @property
@@ -111,6 +97,14 @@ class _Several(LinearOperator, differentiable=True):
     @property
     def own_batch(self) -> tuple[int, ...]:
         return tuple(torch.broadcast_shapes(*(op.own_batch for op in self.parts)))
+
+    def _require_one_shape(self, rule: str) -> None:
+        """Refuses operators that state several shapes of x or y."""
+        for name in ("shape_in", "shape_out"):
+            stated = {shape for op in self.parts if (shape := getattr(op, name)) is not None}
+            if len(stated) > 1:
+                shapes = " and ".join(_checks.shape_text(shape) for shape in sorted(stated))
+                raise ValueError(f"{rule} must have one {name}, got {shapes}")
 
     def _matrices(self) -> list[Tensor] | None:
         matrices = [A for op in self.parts if (A := op.matrix) is not None]
@@ -135,7 +129,7 @@ class _Several(LinearOperator, differentiable=True):
         return super().solve(b, rho) if A is None else Dense.of(A).solve(b, rho)
 
 
-class Composed(_Several, differentiable=True):
+class Composed(Several, differentiable=True):
     """A B ⋯ C of operators, which ``A @ B`` returns: x goes through the last one first.
 
     Args:
@@ -207,7 +201,7 @@ class Composed(_Several, differentiable=True):
         return None if norms is None else math.prod(norms)
 
 
-class Sum(_Several, differentiable=True):
+class Sum(Several, differentiable=True):
     """A + B + ⋯ of operators, which ``A + B`` returns.
 
     Args:
@@ -220,11 +214,7 @@ class Sum(_Several, differentiable=True):
 
     def __init__(self, *operators: LinearOperator) -> None:
         super().__init__(*operators)
-        for name in ("shape_in", "shape_out"):
-            stated = {shape for op in self.parts if (shape := getattr(op, name)) is not None}
-            if len(stated) > 1:
-                shapes = " and ".join(_checks.shape_text(shape) for shape in sorted(stated))
-                raise ValueError(f"in A + B both must have one {name}, got {shapes}")
+        self._require_one_shape("in A + B both")
 
     @property
     def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]

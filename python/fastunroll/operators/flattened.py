@@ -6,10 +6,11 @@ import math
 
 from torch import Tensor
 
+from .derived import Derived
 from .linear_operator import LinearOperator
 
 
-class Flattened(LinearOperator, differentiable=True):
+class Flattened(Derived, differentiable=True):
     """An operator on flat vectors: x (..., n) and y (..., m) in place of (..., *shape_in) and (..., *shape_out).
 
     Args:
@@ -19,14 +20,9 @@ class Flattened(LinearOperator, differentiable=True):
     """
 
     def __init__(self, op: LinearOperator, shape_in: tuple[int, ...], shape_out: tuple[int, ...]) -> None:
-        super().__init__()
-        self.operator: LinearOperator = op
+        super().__init__(op)
         self.shapes = tuple(shape_in), tuple(shape_out)
         self.shape_in, self.shape_out = (math.prod(shape_in),), (math.prod(shape_out),)
-
-    @property
-    def own_batch(self) -> tuple[int, ...]:
-        return self.operator.own_batch
 
     def forward(self, x: Tensor) -> Tensor:
         """A x as a flat vector."""
@@ -38,18 +34,10 @@ class Flattened(LinearOperator, differentiable=True):
         lead = y.shape[:-1]
         return self.operator.adjoint(y.reshape(*lead, *self.shapes[1])).flatten(len(lead))
 
-    def stated_norm(self) -> float | None:
-        """That of A."""
-        return self.operator.stated_norm()
-
     def norm(self) -> float:
         """That of A, or an estimate by Lanczos' method."""
         stated = self.stated_norm()
-        return super().norm() if stated is None else stated
-
-    @property
-    def solves(self) -> bool:
-        return self.operator.solves
+        return LinearOperator.norm(self) if stated is None else stated
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """That of A."""

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from .. import _checks
 from ..arrays import as_tensor
 from ..ops.tensors import is_tracing
+from .derived import Derived
 from .linear_operator import LinearOperator, require_stated
 from .solve import rho_beside
 from .spectra import squared_modulus
 
 
-class Scaled(LinearOperator, differentiable=True):
+class Scaled(Derived, differentiable=True):
     """c·A of an operator A and a number c, which ``c * A`` returns.
 
     Args:
@@ -28,10 +29,9 @@ class Scaled(LinearOperator, differentiable=True):
     """
 
     def __init__(self, op: LinearOperator, factor: complex | Tensor) -> None:
-        super().__init__()
         if isinstance(op, Scaled) and not isinstance(op.factor, Tensor) and not isinstance(factor, Tensor):
             op, factor = op.operator, op.factor * factor
-        self.operator: LinearOperator = require_operator(op)
+        super().__init__(op)
         factor = factor.item() if isinstance(factor, np.generic) else as_tensor(factor, "the factor")
         if isinstance(factor, Tensor):
             if factor.numel() != 1:
@@ -66,10 +66,6 @@ class Scaled(LinearOperator, differentiable=True):
     def collapsed(self) -> bool:  # type: ignore[override]
         """Whether that of A costs less than two products."""
         return self.operator.collapsed
-
-    @property
-    def own_batch(self) -> tuple[int, ...]:
-        return self.operator.own_batch
 
     @property
     def matrix(self) -> Tensor | None:  # type: ignore[override]
@@ -110,10 +106,6 @@ class Scaled(LinearOperator, differentiable=True):
     def norm(self) -> float:
         """|c|·‖A‖."""
         return abs(complex(self.factor)) * self.operator.norm()
-
-    @property
-    def solves(self) -> bool:
-        return self.operator.solves
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """(|c|²AᴴA + ρI)⁻¹ b = (AᴴA + ρ/|c|² I)⁻¹ b/|c|², where A has a solve; of c = 0 it is b/ρ."""
@@ -184,12 +176,3 @@ class Identity(LinearOperator, differentiable=True):
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """The same."""
         return self.solve(b, rho)
-
-
-def require_operator(op: object) -> LinearOperator:
-    if not isinstance(op, LinearOperator):
-        raise TypeError(
-            f"an operator must be a fu.operators.LinearOperator, got {type(op).__name__}: use "
-            "fu.operators.as_operator(op)"
-        )
-    return op

@@ -6,15 +6,15 @@ from functools import reduce
 from operator import add
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import _checks
+from .composition import Several
 from .linear_operator import LinearOperator
 from .pictures import PictureOperator
-from .scaled import require_operator
 
 
-class Stack(LinearOperator, differentiable=True):
+class Stack(Several, differentiable=True):
     """Several operators on the same x, whose results are stacked: y = (A x, B x, …).
 
     Aᴴ y = Aᴴ y₁ + Bᴴ y₂ + …, AᴴA is the sum of those of the operators, and ‖(A, B, …)‖² ≤ ‖A‖² + ‖B‖² + …. Several
@@ -40,22 +40,12 @@ class Stack(LinearOperator, differentiable=True):
         torch.stack([A(x), B(x)], dim=-3)              # for pictures
     """
 
-    def __init__(self, *operators: LinearOperator) -> None:
-        super().__init__()
-        if not operators:
-            raise ValueError("Stack must have at least one operator, got none")
-        self.operators = nn.ModuleList(require_operator(op) for op in operators)
-        for name in ("shape_in", "shape_out"):
-            stated = {shape for op in self.parts if (shape := getattr(op, name)) is not None}
-            if len(stated) > 1:
-                shapes = " and ".join(_checks.shape_text(shape) for shape in sorted(stated))
-                raise ValueError(f"stacked operators must have one {name}, got {shapes}")
-        self.dims = _dims(self.parts)
+    takes_apart = False
 
-    @property
-    def parts(self) -> list[LinearOperator]:
-        """The operators, in the order in which they were given."""
-        return [op for op in self.operators if isinstance(op, LinearOperator)]
+    def __init__(self, *operators: LinearOperator) -> None:
+        super().__init__(*operators)
+        self._require_one_shape("stacked operators")
+        self.dims = _dims(self.parts)
 
     @property
     def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]
@@ -78,10 +68,6 @@ class Stack(LinearOperator, differentiable=True):
     def axis(self) -> int:
         """The dimension of y along which results are stacked."""
         return 1 if self.dims is None else -self.dims - 1
-
-    @property
-    def own_batch(self) -> tuple[int, ...]:
-        return tuple(torch.broadcast_shapes(*(op.own_batch for op in self.parts)))
 
     @property
     def collapsed(self) -> bool:  # type: ignore[override]
@@ -115,13 +101,8 @@ class Stack(LinearOperator, differentiable=True):
 
     def stated_norm(self) -> float | None:
         """√(‖A‖² + ‖B‖² + …), if a formula gives each."""
-        norms = [op.stated_norm() for op in self.parts]
-        return None if None in norms else sum(norm**2 for norm in norms if norm is not None) ** 0.5
-
-    def norm(self) -> float:
-        """√(‖A‖² + ‖B‖² + …), an upper bound, or else one by Lanczos' method."""
-        stated = self.stated_norm()
-        return super().norm() if stated is None else stated
+        norms = self._norms()
+        return None if norms is None else sum(norm**2 for norm in norms) ** 0.5
 
 
 def _dims(parts: list[LinearOperator]) -> int | None:

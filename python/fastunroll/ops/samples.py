@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from .. import reference
 from .backends import is_supported_on_cpu
 from .cpu import samples as cpu
 from .library import differentiate, operator, require, untraced
+from .plain_gradients import gradients_of
 from .tensors import contiguous, contiguous_or_none, differentiable, have_same_dtype_and_device, is_batched, is_tracing
 
 
@@ -145,30 +146,12 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...
     require(len(x) == len(residuals), "sample_layers (without saves)")
     grad = torch.zeros_like(x) if grad is None else grad
     if torch.is_grad_enabled() or is_batched(grad):
-        found = _plain_gradients(grad, tensors, ctx.prox, needs)
+        layers = partial(plain_layers, prox=ctx.prox)
+        found = gradients_of(lambda *t: [layers(*t)], tensors, needs, [grad])
     else:
         native = iter(_sample_layers_backward(grad, *tensors, ctx.prox, x, residuals, needs))
         found = [next(native) if need else None for need in needs]
     return *found, None, None, None
-
-
-def _plain_gradients(
-    grad: Tensor, tensors: Sequence[Tensor | None], prox: str, needs: Sequence[bool]
-) -> list[Tensor | None]:
-    """The gradients by PyTorch, for second derivatives and batches of gradients."""
-    create_graph = torch.is_grad_enabled()
-    leaves: list[Any] = [
-        t if t is None or not need else t.view_as(t) if create_graph else t.detach().requires_grad_()
-        for t, need in zip(tensors, needs, strict=True)
-    ]
-    with torch.enable_grad():
-        wanted = [t for t, need in zip(leaves, needs, strict=True) if need]
-        A, y, x0, step, theta, beta = leaves
-        x = plain_layers(A, y, x0, step, theta, beta, prox)
-        found = iter(
-            torch.autograd.grad(x, wanted, grad, create_graph=create_graph, allow_unused=True, materialize_grads=True)
-        )
-    return [next(found) if need else None for need in needs]
 
 
 differentiate(_sample_layers, _backward, _save)

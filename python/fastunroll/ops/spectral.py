@@ -37,7 +37,7 @@ def fourier_diagonal(x: Tensor, d: Tensor, adjoint: bool = False) -> Tensor:
     Returns:
         (..., H, W), real where x is real.
     """
-    return _filter(x, d, None, adjoint)
+    return _filter(x, d, adjoint=adjoint)
 
 
 def fourier_normal(x: Tensor, h: Tensor, z: Tensor | None = None) -> Tensor:
@@ -57,7 +57,7 @@ def fourier_normal(x: Tensor, h: Tensor, z: Tensor | None = None) -> Tensor:
     Returns:
         (..., H, W), of the dtype of x.
     """
-    return _filter(x, h, z, False)
+    return _filter(x, h, z)
 
 
 def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None) -> Tensor:
@@ -77,16 +77,20 @@ def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None) -> 
     Returns:
         (..., H, W), complex.
     """
-    return _coils(x, maps, h, z)
+    return _filter(x, h, z, maps=maps)
 
 
-def fits(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
-    """Whether the kernels take these images and this spectrum."""
-    return cpu.is_fft_length(x.shape[-2]) and cpu.is_fft_length(x.shape[-1]) and _agree(x, d, z)
+def fits(x: Tensor, d: Tensor, z: Tensor | None, maps: Tensor | None = None) -> bool:
+    """Whether the kernels take these images, this spectrum and these maps."""
+    return cpu.is_fft_length(x.shape[-2]) and cpu.is_fft_length(x.shape[-1]) and _agree(x, d, z, maps)
 
 
-def _agree(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
-    """Whether the shapes, types and devices of these images and this spectrum fit."""
+def fits_coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
+    return fits(x, h, z, maps)
+
+
+def _agree(x: Tensor, d: Tensor, z: Tensor | None, maps: Tensor | None) -> bool:
+    """Whether the shapes, types and devices of these images, this spectrum and these maps fit."""
     rows, columns = x.shape[-2:]
     width = columns if x.is_complex() else columns // 2 + 1
     return (
@@ -96,23 +100,13 @@ def _agree(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
         and real_dtype(d) == real_dtype(x)
         and d.device == x.device
         and (z is None or (z.shape == x.shape and z.dtype == x.dtype and z.device == x.device))
+        and (maps is None or (not d.is_complex() and _maps_agree(x, maps)))
     )
 
 
-def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
-    """Whether a shape broadcasts to another one, which stays as it is."""
-    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
-
-
-def fits_coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
-    return cpu.is_fft_length(x.shape[-2]) and cpu.is_fft_length(x.shape[-1]) and _coils_agree(x, maps, h, z)
-
-
-def _coils_agree(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
+def _maps_agree(x: Tensor, maps: Tensor) -> bool:
     return (
         x.is_complex()
-        and not h.is_complex()
-        and _agree(x, h, z)
         and maps.dim() >= 3
         and maps.shape[-2:] == x.shape[-2:]
         and maps.shape[-3] > 0
@@ -120,6 +114,11 @@ def _coils_agree(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
         and maps.dtype == x.dtype
         and maps.device == x.device
     )
+
+
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether a shape broadcasts to another one, which stays as it is."""
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
 
 
 def _fake(x: Tensor, *others: object) -> Tensor:
@@ -134,7 +133,7 @@ def _fourier_filter(x: Tensor, d: Tensor, z: Tensor | None, adjoint: bool) -> Te
 
 @operator("coil_normal(Tensor x, Tensor maps, Tensor h, Tensor? z) -> Tensor", _fake)
 def _coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
-    require(is_supported_on_cpu(x, complex_too=True) and fits_coils(x, maps, h, z), "coil_normal")
+    require(is_supported_on_cpu(x, complex_too=True) and fits(x, h, z, maps), "coil_normal")
     return cpu.coil_normal(x, maps, h, z)
 
 
@@ -147,7 +146,7 @@ def _filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, d = ctx.saved_tensors
     need_x, need_d, need_z, _ = ctx.needs_input_grad
     return (
-        _filter(grad, d, None, not ctx.adjoint) if need_x else None,
+        _filter(grad, d, adjoint=not ctx.adjoint) if need_x else None,
         _spectrum_gradient(x, grad, d, ctx.adjoint) if need_d else None,
         -grad if need_z else None,
         None,
@@ -180,7 +179,7 @@ def _coils_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, maps, h = ctx.saved_tensors
     need_x, need_maps, need_h, need_z = ctx.needs_input_grad
     return (
-        _coils(grad, maps, h, None) if need_x else None,
+        _filter(grad, h, maps=maps) if need_x else None,
         _maps_gradient(x, maps, h, grad) if need_maps else None,
         _coil_spectrum_gradient(x, maps, h, grad) if need_h else None,
         -grad if need_z else None,
@@ -190,7 +189,7 @@ def _coils_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 def _maps_gradient(x: Tensor, maps: Tensor, h: Tensor, grad: Tensor) -> Tensor:
     """The gradient of S: conj(x) P S g + conj(g) P S x with P = F⁻¹ diag(h) F."""
     x, grad, h = x.unsqueeze(-3), grad.unsqueeze(-3), h.unsqueeze(-3)
-    found = x.conj() * _filter(maps * grad, h, None, False) + grad.conj() * _filter(maps * x, h, None, False)
+    found = x.conj() * _filter(maps * grad, h) + grad.conj() * _filter(maps * x, h)
     return found.sum_to_size(maps.shape)
 
 
@@ -207,31 +206,20 @@ _untraced_filter = untraced(_fourier_filter, _save_filter, _filter_backward)
 _untraced_coils = untraced(_coil_normal, _save_coils, _coils_backward)
 
 
-def _filter(x: Tensor, d: Tensor, z: Tensor | None, adjoint: bool) -> Tensor:
-    """F⁻¹ diag(d) F x − z, with conj(d) in the place of d if ``adjoint``."""
-    if is_batched(x, d, z) or not is_supported_on_cpu(x, complex_too=True) or not _agree(x, d, z):
-        return _plain_filter(x, d.conj() if adjoint else d, z)
-    if fits(x, d, z):
-        return _call(_fourier_filter, _untraced_filter, cpu.fourier_filter, x, d, z, adjoint)
-    if not larger_grid.can_be_kept(d):
-        return _plain_filter(x, d.conj() if adjoint else d, z)
+def _filter(x: Tensor, d: Tensor, z: Tensor | None = None, adjoint: bool = False, maps: Tensor | None = None) -> Tensor:
+    """Σ_c conj(S_c) F⁻¹ diag(d) F (S_c x) − z, or F⁻¹ diag(d) F x − z without maps; conj(d) for d if ``adjoint``."""
+    supported = not is_batched(x, d, z, maps) and is_supported_on_cpu(x, complex_too=True) and _agree(x, d, z, maps)
+    if supported and fits(x, d, z, maps):
+        if maps is None:
+            return _call(_fourier_filter, _untraced_filter, cpu.fourier_filter, x, d, z, adjoint)
+        return _call(_coil_normal, _untraced_coils, cpu.coil_normal, x, maps, d, z)
+    if not supported or not larger_grid.can_be_kept(*(t for t in (maps, d) if t is not None)):
+        return _plain(x, d.conj() if adjoint else d, z, maps)
     shape = x.shape[-2], x.shape[-1]
     to, d = larger_grid.grid(shape, d.shape[-2] == 1), larger_grid.spectrum(d, not x.is_complex(), shape)
-    return _on_larger_grid(lambda v: _filter(v, d, None, adjoint), x, z, to, d.dim() == 2)
-
-
-def _coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
-    supported = not is_batched(x, maps, h, z) and is_supported_on_cpu(x, complex_too=True)
-    if not supported or not _coils_agree(x, maps, h, z):
-        return _plain_coils(x, maps, h, z)
-    if fits_coils(x, maps, h, z):
-        return _call(_coil_normal, _untraced_coils, cpu.coil_normal, x, maps, h, z)
-    if not larger_grid.can_be_kept(maps, h):
-        return _plain_coils(x, maps, h, z)
-    shape = x.shape[-2], x.shape[-1]
-    to, h = larger_grid.grid(shape, h.shape[-2] == 1), larger_grid.spectrum(h, False, shape)
-    maps = larger_grid.padded_maps(maps, to)
-    return _on_larger_grid(lambda v: _coils(v, maps, h, None), x, z, to, h.dim() == 2 and maps.dim() == 3)
+    maps = None if maps is None else larger_grid.padded_maps(maps, to)
+    is_shared = d.dim() == 2 and (maps is None or maps.dim() == 3)
+    return _on_larger_grid(lambda v: _filter(v, d, None, adjoint, maps), x, z, to, is_shared)
 
 
 def _on_larger_grid(
@@ -261,24 +249,17 @@ def _call(overload: Any, recorded: Any, compute: Callable[..., Tensor], *argumen
     return out
 
 
-def _plain_filter(x: Tensor, d: Tensor, z: Tensor | None) -> Tensor:
+def _plain(x: Tensor, d: Tensor, z: Tensor | None, maps: Tensor | None) -> Tensor:
     with own_precision(x):
         if 0 in x.shape[:-2]:
-            y = _of_empty_batch(x, d)
+            y = _of_empty_batch(x, d) if maps is None else _of_empty_batch(x, maps, d)
+        elif maps is not None:
+            k = torch.fft.fft2(maps * x.unsqueeze(-3)) * d.unsqueeze(-3)
+            y = (maps.conj() * torch.fft.ifft2(k)).sum(-3)
         elif x.is_complex():
             y = torch.fft.ifft2(d * torch.fft.fft2(x))
         else:
             y = torch.fft.irfft2(d * torch.fft.rfft2(x), s=x.shape[-2:])
-        return y if z is None else y - z
-
-
-def _plain_coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
-    with own_precision(x):
-        if 0 in x.shape[:-2]:
-            y = _of_empty_batch(x, maps, h)
-        else:
-            k = torch.fft.fft2(maps * x.unsqueeze(-3)) * h.unsqueeze(-3)
-            y = (maps.conj() * torch.fft.ifft2(k)).sum(-3)
         return y if z is None else y - z
 
 

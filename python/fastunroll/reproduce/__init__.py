@@ -1,6 +1,6 @@
 """``fastunroll reproduce`` trains all networks and compares their errors with published errors."""
 
-from .run import reproduce as reproduce
-from .stored import ReproduceError as ReproduceError
+from .run import reproduce
+from .stored import ReproduceError
 
 __all__ = ["ReproduceError", "reproduce"]

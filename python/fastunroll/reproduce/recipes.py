@@ -109,10 +109,7 @@ Shrinkage = Literal["soft", "bernoulli-gaussian"]
 
 
 def _lvamp(shrinkage: Shrinkage) -> Build:
-    def build(p: SparseRecovery, _: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
-        return nn.LVAMP(p.A, layers=LAYERS, shrinkage=shrinkage, noise=max(p.noise**2, 1e-7))
-
-    return build
+    return lambda p, _: nn.LVAMP(p.A, layers=LAYERS, shrinkage=shrinkage, noise=max(p.noise**2, 1e-7))
 
 
 def _lamp(p: SparseRecovery, _: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
@@ -123,10 +120,7 @@ def _lamp(p: SparseRecovery, _: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork
 
 
 def _bernoulli_gaussian(layers: int) -> Build:
-    def build(p: SparseRecovery, _: nn.UnrolledNetwork | None) -> nn.UnrolledNetwork:
-        return nn.LAMP(p.A, layers=layers, shrinkage="bernoulli-gaussian", start="analytic")
-
-    return build
+    return lambda p, _: nn.LAMP(p.A, layers=layers, shrinkage="bernoulli-gaussian", start="analytic")
 
 
 _NUMBERS = {"log_step": 5e-2, "log_theta": 5e-2}

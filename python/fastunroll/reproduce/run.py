@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import nn
+from .._files import write_json
 from ..data import SparseRecovery, fixed
 from ..training import Stage, search, train
 from . import report
@@ -19,7 +20,7 @@ from .machine import machine
 from .recipes import RECIPES, Recipe
 from .settings import LAYERS, SETTINGS, SIZE, USUAL
 from .speed import step_times
-from .stored import ReproduceError, read_results, read_weights, write_results, write_weights
+from .stored import ReproduceError, read_results, read_weights, write_weights
 
 _TEST_SEED = 1000  # the seed of test sets; seeds of training are smaller
 QUICK = 0.3  # the share of training steps in a quick run
@@ -177,7 +178,7 @@ def reproduce(
             bar.set_description_str(f"{job.name}, {SETTINGS[job.setting].title}")
             if job.key not in results:
                 results[job.key] = _result(job, out, lambda steps, base=done: bar.update(base + steps - bar.n))
-                write_results(path, {"results": results, "machine": machine()})
+                write_json(path, {"results": results, "machine": machine()})
             done += job.weight()
             bar.update(done - bar.n)
     rows = [results[job.key] for job in jobs]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-from time import perf_counter
-
 import torch
 
 from .. import nn
 from ..data import Problem
+from ..demo.timing import milliseconds
 from ..ops import plain
 from ..training import supervised
 
@@ -23,17 +21,15 @@ def step_times(net: nn.UnrolledNetwork, problem: Problem, batch: int = 128) -> t
     """
     y, x = problem.sample(batch, torch.Generator().manual_seed(0))
 
-    def step() -> float:
-        start = perf_counter()
+    def step() -> None:
         loss = supervised(net(y), y, x)
         if loss.requires_grad:
             loss.backward()
         net.zero_grad()
-        return 1e3 * (perf_counter() - start)
 
-    ours, eager = [], []
-    for _ in range(_TURNS + 1):  # the first turn warms up and does not count
-        ours.append(step())
+    def eager_step() -> None:
         with plain():
-            eager.append(step())
-    return statistics.median(ours[1:]), statistics.median(eager[1:])
+            step()
+
+    ours, eager = milliseconds([step, eager_step], 0.0, turns=_TURNS)
+    return ours, eager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +57,6 @@ def read_results(path: Path) -> dict[str, Any]:
     if not (isinstance(found, dict) and all(map(_is_row, found.values()))):
         raise ReproduceError(f"{path} {_NOT_A_RESULT}: {_FIX}")
     return found
-
-
-def write_results(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=1) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def read_weights(net: torch.nn.Module, path: Path) -> None:

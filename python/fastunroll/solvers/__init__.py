@@ -1,20 +1,16 @@
 """Classical solvers for batches of samples. Each file has one algorithm."""
 
-from ..warn import AdjointWarning as AdjointWarning
-from ..warn import ConvergenceWarning as ConvergenceWarning
-from .admm import admm as admm
-from .amp import amp as amp
-from .certified import CertifiedResult as CertifiedResult
-from .certified import certified as certified
-from .duality import duality_gap as duality_gap
-from .fista import fista as fista
-from .history import History as History
-from .ista import ista as ista
-from .lambda_max import lambda_max as lambda_max
-from .lasso import Lasso as Lasso
-from .lasso import LassoResult as LassoResult
-from .lasso_call import lasso as lasso
-from .lasso_call import lasso_path as lasso_path
+from ..warn import AdjointWarning, ConvergenceWarning
+from .admm import admm
+from .amp import amp
+from .certified import CertifiedResult, certified
+from .duality import duality_gap
+from .fista import fista
+from .history import History
+from .ista import ista
+from .lambda_max import lambda_max
+from .lasso import Lasso, LassoResult
+from .lasso_call import lasso, lasso_path
 
 __all__ = [
     "AdjointWarning",

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .._precision import own_precision
+from ..ops.tensors import differentiable, has_tangents
 from .support import Supports, parts
 
 
@@ -89,7 +90,6 @@ def attach(x: Tensor, A: Tensor, y: Tensor, lam: Tensor, weights: Tensor | None,
 
     Reference: Mairal, Bach and Ponce, *Task-driven dictionary learning*, 2012.
     """
-    recorded = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (A, y, lam, weights))
-    if not recorded and torch.autograd.forward_ad._current_level < 0:
+    if not differentiable(A, y, lam, weights) and not has_tangents():
         return x
     return _Implicit.apply(x, A, y, lam, A.new_ones(A.shape[1]) if weights is None else weights, ridge)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import _checks
 from ..arrays import from_array
-from ..ops.tensors import has_tangents
+from ..ops.tensors import differentiable, has_tangents
 
 NO_GRADIENT = "a solution for a sparse A has no gradient: use a dense A, or call the solver under torch.no_grad()"
 
@@ -76,8 +76,7 @@ def sparse_matrix(name: str, value: Any) -> Tensor:
     if csc.dim() != 2 or 0 in csc.shape:
         text = _checks.shape_text(csc.shape)
         raise ValueError(f"{name} must be a matrix (m, n) with m, n ≥ 1, got shape {text}")
-    if not _checks.all_finite(csc.values()):
-        raise ValueError(f"{name} must be finite, but it holds NaN or infinity: check how it was computed")
+    _checks.finite_values(name, csc.values())
     return csc
 
 
@@ -89,7 +88,6 @@ def adjoint_product(y: Tensor, A: Tensor) -> Tensor:
 
 def refuse_gradients(*tensors: Tensor | None) -> None:
     """Refuses arguments that are differentiated, in any way, where the matrix is sparse."""
-    recorded = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     wrapped = any(t is not None and torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors)
-    if recorded or wrapped or has_tangents():
+    if differentiable(*tensors) or wrapped or has_tangents():
         raise ValueError(NO_GRADIENT)

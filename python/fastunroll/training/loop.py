@@ -106,3 +106,9 @@ def train_within(
             interrupted = True
     module.load_state_dict(best_weights)
     return Trained(iterations, interrupted)
+
+
+def faded_mean(losses: Tensor, fade: float) -> Tensor:
+    """Returns the mean of the losses of layers (K,), in which a layer weighs ``fade`` times as much as the next one."""
+    weights = fade ** torch.arange(len(losses) - 1, -1, -1)
+    return losses @ (weights / weights.sum())

@@ -12,7 +12,6 @@ from .. import _checks
 from ..losses import kkt_residual, lasso_objective
 from ..metrics import ssim
 from ..operators.convert import OperatorLike, matrix_or_operator
-from ..operators.linear_operator import LinearOperator
 from .arguments import loss_value, require_callable, require_truth
 
 # A loss maps x̂ (batch, n), y (batch, m) and x (batch, n) to a scalar; x is None if there is no ground truth.
@@ -72,12 +71,7 @@ def kkt(A: OperatorLike, lam: float) -> Loss:
 
     See :func:`fastunroll.losses.kkt_residual`.
     """
-    A, lam = _finite(A), _checks.not_negative("lam", lam)
-
-    def loss(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
-        return kkt_residual(x_hat, y, A, lam).mean()
-
-    return loss
+    return _mean_of(kkt_residual, A, lam)
 
 
 def lasso(A: OperatorLike, lam: float) -> Loss:
@@ -85,18 +79,18 @@ def lasso(A: OperatorLike, lam: float) -> Loss:
 
     See :func:`fastunroll.losses.lasso_objective`.
     """
-    A, lam = _finite(A), _checks.not_negative("lam", lam)
+    return _mean_of(lasso_objective, A, lam)
+
+
+def _mean_of(measure: Callable[..., Tensor], A: OperatorLike, lam: float) -> Loss:
+    A, lam = matrix_or_operator(A), _checks.not_negative("lam", lam)
+    if isinstance(A, Tensor):
+        _checks.finite_matrix("A", A)
 
     def loss(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
-        return lasso_objective(x_hat, y, A, lam).mean()
+        return measure(x_hat, y, A, lam).mean()
 
     return loss
-
-
-def _finite(A: OperatorLike) -> Tensor | LinearOperator:
-    """A, a matrix or an operator; the entries of a matrix are finite."""
-    found = matrix_or_operator(A)
-    return _checks.finite_matrix("A", found) if isinstance(found, Tensor) else found
 
 
 def total(*weighted: tuple[float, Loss]) -> Loss:

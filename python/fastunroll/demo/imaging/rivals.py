@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,17 @@ from .network import DEPTH, FEATURES, FIRST, INNER, LAST, LAYERS, NOISE_LEVEL, H
 def is_installed() -> bool:
     """Whether DeepInverse is installed."""
     return find_spec("deepinv") is not None
+
+
+def unfolded(algorithm: str, prior: Any, levels: Sequence[float]) -> nn.Module:
+    """An algorithm of DeepInverse with a layer for each level. The layers learn their steps and their levels."""
+    from deepinv import optim
+
+    net: nn.Module = getattr(optim, algorithm)(
+        data_fidelity=optim.L2(), prior=prior, stepsize=[1.0] * len(levels), g_param=[*levels],
+        max_iter=len(levels), unfold=True, trainable_params=["stepsize", "g_param"],
+    )  # fmt: skip
+    return net
 
 
 class Unfolded(nn.Module):
@@ -32,12 +44,9 @@ class Unfolded(nn.Module):
 
     def __init__(self, algorithm: str, denoiser: nn.Module, levels: Sequence[float]) -> None:
         super().__init__()
-        from deepinv import optim
+        from deepinv.optim import PnP
 
-        self.net = getattr(optim, algorithm)(
-            data_fidelity=optim.L2(), prior=optim.PnP(denoiser), stepsize=[1.0] * len(levels), g_param=[*levels],
-            max_iter=len(levels), unfold=True, trainable_params=["stepsize", "g_param"],
-        )  # fmt: skip
+        self.net = unfolded(algorithm, PnP(denoiser), levels)
 
     def forward(self, y: Tensor, operator: LinearOperator) -> Tensor:
         """Reconstructs pictures (B, H, W) from the measurements of an operator."""

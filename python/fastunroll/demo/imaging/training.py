@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...operators import LinearOperator
-from ...training.loop import Budget, Trained, train_within
+from ...training.loop import Budget, Trained, faded_mean, train_within
 
 CHECK_EVERY = 25
 
@@ -85,9 +85,7 @@ def train(
         return layer_losses(outputs(drawn), drawn)
 
     def loss() -> Tensor:
-        found = losses(draw(batch, generator))
-        weights = fade ** torch.arange(len(found) - 1, -1, -1)
-        return found @ (weights / weights.sum())
+        return faded_mean(losses(draw(batch, generator)), fade)
 
     return train_within(
         budget, net, optimizer, loss, lambda: losses(check)[-1], title=title, check_every=CHECK_EVERY, clip=1.0,

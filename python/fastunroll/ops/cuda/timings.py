@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..._files import read_json
+from ..._files import read_json, write_json
 
 COMES_WITH = Path(__file__).with_name("measured")
 
@@ -41,12 +40,7 @@ class Timings:
     def write(self, path: Path) -> None:
         """Writes the whole file or nothing, also while others read it."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        try:
-            part.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_json(path, asdict(self))
 
     @staticmethod
     def read(path: Path) -> Timings:

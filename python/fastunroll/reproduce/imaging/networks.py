@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, relu
 
+from ...demo.imaging.network import seeded
+from ...demo.imaging.rivals import is_installed, unfolded
 from ...nn import Unrolled
 from ...prox import LearnedTransform, PerLayer
 from ...schemes import FISTA
+from ...training.loop import faded_mean
 from .settings import BlockSensing, Settings
 
 STEP, THRESHOLD = 0.5, 0.01  # that ISTA-Net⁺ starts with
@@ -67,14 +69,11 @@ class DeepInverse(nn.Module):
 
     def __init__(self, algorithm: str, A: BlockSensing, prior: PerLayer, layers: int) -> None:
         super().__init__()
-        from deepinv import optim
+        from deepinv.optim import PnP
 
         self.physics = A.to_deepinv()
-        priors = [optim.PnP(_Transform(copy)) for copy in prior.copies]
-        self.net = getattr(optim, algorithm)(
-            data_fidelity=optim.L2(), prior=priors, stepsize=[1.0] * layers, g_param=[THRESHOLD] * layers,
-            max_iter=layers, unfold=True, trainable_params=["stepsize", "g_param"],
-        )  # fmt: skip
+        priors = [PnP(_Transform(copy)) for copy in prior.copies]
+        self.net = unfolded(algorithm, priors, [THRESHOLD] * layers)
 
     def forward(self, y: Tensor, x0: Tensor) -> Tensor:
         """Returns x (B, side, side)."""
@@ -119,9 +118,8 @@ def _mean_square(x_hat: Tensor, x: Tensor) -> Tensor:
 def _of_ours(net: Unrolled) -> Contestant:
     def loss(y: Tensor, x0: Tensor, x: Tensor) -> Tensor:
         layers = net(y, x0, return_layers=True)
-        weights = FADE ** torch.arange(len(layers) - 1, -1, -1)
         errors = ((layers - x).square().mean((-2, -1)) + 1e-8).log().mean(-1)
-        return errors @ (weights / weights.sum())
+        return faded_mean(errors, FADE)
 
     return Contestant("fastunroll, FISTA", net, net, loss)
 
@@ -138,20 +136,14 @@ def _of_deepinverse(net: DeepInverse, algorithm: str) -> Contestant:
     return Contestant(f"DeepInverse, {algorithm}", net, net, lambda y, x0, x: _mean_square(net(y, x0), x))
 
 
-def has_deepinverse() -> bool:
-    """Whether DeepInverse is installed."""
-    return find_spec("deepinv") is not None
-
-
 def contestants(A: BlockSensing, settings: Settings) -> list[Contestant]:
     """Returns the networks, with weights drawn from the seed. Those of DeepInverse are there if it is installed."""
     layers, features = settings.layers, settings.features
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         prior = PerLayer(LearnedTransform(features=features), layers)
         ours = Unrolled(FISTA(), A, prior, layers, lam=THRESHOLD, step=1.0)
         found = [_of_ours(ours), _of_ista_net(ISTANetPlus(A.Phi, settings.side, layers, features))]
-        for algorithm in ("PGD", "DRS") if has_deepinverse() else ():
+        for algorithm in ("PGD", "DRS") if is_installed() else ():
             prior = PerLayer(LearnedTransform(features=features), layers)
             found.append(_of_deepinverse(DeepInverse(algorithm, A, prior, layers), algorithm))
     return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...demo.imaging.rivals import is_installed
 from ...table import Table
-from .networks import has_deepinverse
 from .settings import SECONDS, Settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def page(rows: Sequence[Row], settings: Settings, machine: Mapping[str, Any]) ->
         f"- *ms a step*: forward and backward of a batch; *ms an image*: all blocks of {settings.tested[0]}; medians "
         "of turns",
     ]
-    if not has_deepinverse():
+    if not is_installed():
         lines.append("- DeepInverse is not installed, so its networks are left out: pip install deepinv")
     if settings.budget.seconds < SECONDS:
         lines.append(f"- quick: {settings.budget.seconds:g} s of training; not a record")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..._files import read_json, write_whole
+from ..._files import read_json, write_json
 from ...demo.timing import milliseconds
 from ...metrics import psnr, ssim
 from ...training.loop import Trained, train_within
@@ -153,10 +151,10 @@ def reproduce_imaging(out: Path, settings: Settings) -> str:
             raise KeyboardInterrupt
         write_weights(contestant.net, weights)
         trained[weights.stem] = done.iterations
-        _write(path, {"steps": trained})
+        write_json(path, {"steps": trained})
     rows = comparison.rows({c.name: trained[_key(c, settings)] for c in comparison.contestants})
     text = page(rows, settings, machine())
-    _write(path, {"steps": trained, "rows": [asdict(row) for row in rows], "machine": machine()})
+    write_json(path, {"steps": trained, "rows": [asdict(row) for row in rows], "machine": machine()})
     (out / "imaging.md").write_text(text, encoding="utf-8")
     return text
 
@@ -185,8 +183,3 @@ def _read_steps(path: Path) -> dict[str, int]:
     if not isinstance(steps, dict) or not all(type(count) is int and count > 0 for count in steps.values()):
         raise ReproduceError(f"{path} {wrong}: {fix}")
     return steps
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=1) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
