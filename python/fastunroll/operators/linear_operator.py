@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -122,6 +124,10 @@ class LinearOperator(nn.Module):
     def product_name(self, method: str) -> str:
         """What messages call a product: "Blur.forward"."""
         return f"{type(self).__name__}.{method}"
+
+    def written(self, method: str) -> Callable[[Tensor], Any]:
+        """``forward`` or ``adjoint`` as its class has written it, without gradients and arrays."""
+        return partial(getattr(type(self), method).bare, self)
 
     @property
     def source(self) -> Any:

@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from ..arrays import as_tensor
+from ..ops import weighted_difference
 from ..ops.tensors import is_tracing
 from .pictures import NormalParts, PictureOperator, require_fit, single
 from .solve import rho_beside
@@ -80,7 +81,10 @@ class Mask(PictureOperator):
         return self._power() * self._samples("x", x)
 
     def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
-        """|m|² · x − Aᴴy, in one new tensor."""
+        """|m|² · x − Aᴴy, in one pass."""
+        found = weighted_difference(self._power(), x, At_y)
+        if found is not None:
+            return found
         x = self._samples("x", x)
         if x.shape != At_y.shape or x.dtype != At_y.dtype or is_tracing():
             return super().collapsed_gradient(x, At_y)

@@ -78,11 +78,18 @@ class Products:
 
     def forward(self, x: Tensor) -> Tensor:
         """A x, of the shape of y."""
-        return self._like("A(x)", called("A", self.apply, x), self.y, "y")
+        return self.as_forward(called("A", self.apply, x))
+
+    def as_forward(self, found: Any) -> Tensor:
+        """What A has returned, if it is as A x."""
+        return self._like("A(x)", found, self.y, "y")
 
     def adjoint(self, r: Tensor) -> Tensor:
         """Aᴴ r, of the same shape in every call."""
-        found = called("A.adjoint", self.apply_adjoint, r)
+        return self.as_adjoint(called("A.adjoint", self.apply_adjoint, r))
+
+    def as_adjoint(self, found: Any) -> Tensor:
+        """What A.adjoint has returned, if it is as Aᴴ r."""
         if self.codes is None:
             self.codes = self._first(found)
         return self._like("A.adjoint(y)", found, self.codes, self.named)

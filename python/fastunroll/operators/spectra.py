@@ -56,7 +56,7 @@ def kept(kind: Hashable, source: Tensor, shape: tuple[int, int], half: bool, mak
 
     It is made anew where its gradient or its tangent is recorded, or where PyTorch traces the call.
     """
-    recorded = (torch.is_grad_enabled() and source.requires_grad) or has_tangents()
+    recorded = (source.requires_grad and torch.is_grad_enabled()) or has_tangents()
     if recorded or ops.is_tracing() or torch.is_inference_mode_enabled() or not source.is_contiguous():
         return make()
     return ops.cached(kind, [source], make, version=shape[0] << 33 | shape[1] << 1 | half)

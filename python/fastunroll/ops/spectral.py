@@ -82,7 +82,11 @@ def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None) -> 
 
 def fits(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
     """Whether the kernels take these images and this spectrum."""
-    return cpu.is_fft_length(x.shape[-2]) and cpu.is_fft_length(x.shape[-1]) and _agree(x, d, z)
+    return _have_fft_lengths(x) and _agree(x, d, z)
+
+
+def _have_fft_lengths(x: Tensor) -> bool:
+    return cpu.is_fft_length(x.shape[-2]) and cpu.is_fft_length(x.shape[-1])
 
 
 def _agree(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
@@ -92,7 +96,7 @@ def _agree(x: Tensor, d: Tensor, z: Tensor | None) -> bool:
     return (
         x.numel() > 0
         and d.shape[-2:] in ((rows, width), (1, width))
-        and broadcasts(d.shape[:-2], x.shape[:-2])
+        and (d.dim() == 2 or broadcasts(d.shape[:-2], x.shape[:-2]))
         and real_dtype(d) == real_dtype(x)
         and d.device == x.device
         and (z is None or (z.shape == x.shape and z.dtype == x.dtype and z.device == x.device))
@@ -105,7 +109,7 @@ def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 
 def fits_coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
-    return cpu.is_fft_length(x.shape[-2]) and cpu.is_fft_length(x.shape[-1]) and _coils_agree(x, maps, h, z)
+    return _have_fft_lengths(x) and _coils_agree(x, maps, h, z)
 
 
 def _coils_agree(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
@@ -116,7 +120,7 @@ def _coils_agree(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
         and maps.dim() >= 3
         and maps.shape[-2:] == x.shape[-2:]
         and maps.shape[-3] > 0
-        and broadcasts(maps.shape[:-3], x.shape[:-2])
+        and (maps.dim() == 3 or broadcasts(maps.shape[:-3], x.shape[:-2]))
         and maps.dtype == x.dtype
         and maps.device == x.device
     )
@@ -211,7 +215,7 @@ def _filter(x: Tensor, d: Tensor, z: Tensor | None, adjoint: bool) -> Tensor:
     """F⁻¹ diag(d) F x − z, with conj(d) in the place of d if ``adjoint``."""
     if is_batched(x, d, z) or not is_supported_on_cpu(x, complex_too=True) or not _agree(x, d, z):
         return _plain_filter(x, d.conj() if adjoint else d, z)
-    if fits(x, d, z):
+    if _have_fft_lengths(x):
         return _call(_fourier_filter, _untraced_filter, cpu.fourier_filter, x, d, z, adjoint)
     if not larger_grid.can_be_kept(d):
         return _plain_filter(x, d.conj() if adjoint else d, z)
@@ -224,7 +228,7 @@ def _coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
     supported = not is_batched(x, maps, h, z) and is_supported_on_cpu(x, complex_too=True)
     if not supported or not _coils_agree(x, maps, h, z):
         return _plain_coils(x, maps, h, z)
-    if fits_coils(x, maps, h, z):
+    if _have_fft_lengths(x):
         return _call(_coil_normal, _untraced_coils, cpu.coil_normal, x, maps, h, z)
     if not larger_grid.can_be_kept(maps, h):
         return _plain_coils(x, maps, h, z)
