@@ -125,9 +125,9 @@ bool are_a_line(const PlainTensor& weights, const PlainTensor& x, std::array<int
   return true;
 }
 
-// weights x - z of real pictures. None, and nothing is done, where a tensor is not plain or they do not fit each other,
-// or with `records` where one requires a gradient.
-py::object weighted_difference(py::handle weights, py::handle x, py::handle z, int threads, bool records) {
+// weights x - z of real pictures, or weights (weights x - z). None, and nothing is done, where a tensor is not plain or
+// they do not fit each other, or with `records` where one requires a gradient.
+py::object weighted_difference(py::handle weights, py::handle x, py::handle z, bool twice, int threads, bool records) {
   const PlainTensor w(weights), from(x), minus(z);
   std::array<int64_t, 3> layout;
   const bool fit = w.is_plain && minus.is_like(from) && from.count() > 0 && !w.is_complex && !from.is_complex &&
@@ -137,8 +137,8 @@ py::object weighted_difference(py::handle weights, py::handle x, py::handle z, i
   const Address to = address_of(out.ptr());
   with_type(from.is_double, [&](auto zero) {
     using T = decltype(zero);
-    weighted<T>({layout[0], layout[1], layout[2], threads, pointer<const T>(w.address), pointer<const T>(from.address),
-                 pointer<const T>(minus.address), pointer<T>(to)});
+    weighted<T>({layout[0], layout[1], layout[2], threads, twice, pointer<const T>(w.address),
+                 pointer<const T>(from.address), pointer<const T>(minus.address), pointer<T>(to)});
   });
   return out;
 }

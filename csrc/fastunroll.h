@@ -309,10 +309,12 @@ template <class T> struct ResidualAhead {
   T *residual, *ahead;
 };
 
-// y = weights x - z, elements seen as (outer, middle, inner), of which each middle index has one weight.
+// y = weights x - z, or with `twice` weights (weights x - z). Elements are seen as (outer, middle, inner), and each
+// middle index has one weight.
 template <class T> struct Weighted {
   int64_t outer, middle, inner;
   int threads;
+  bool twice;
   const T *weights, *x, *z;
   T* y;
 };

@@ -204,6 +204,7 @@ UNREADABLE: dict[str, Change] = {
     "the class": lambda t: Tensor,
     "an array of tensors": lambda t: np.array([t, None], dtype=object),
 }
+NO_TENSORS = "an array", "a list", "nothing", "the class", "an array of tensors"
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")

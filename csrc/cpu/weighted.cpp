@@ -1,4 +1,4 @@
-// Pictures times weights, such as the mask of inpainting: the gradient in one pass, with the roundings of two.
+// Pictures times weights, such as the mask of inpainting: gradients in one pass, with the roundings of several.
 #include "cpu/runs.h"
 #include "cpu/threads.h"
 #include "fastunroll.h"
@@ -14,7 +14,8 @@ template <class T> void weighted(const Weighted<T>& p) {
     for (int64_t i = 0; i < count; i += lanes<T>) {
       const int64_t left = count - i;
       const Vector<T> w = runs.along_inner ? broadcast(*weight) : load_some(weight + i, left);
-      store_some(y + i, w * load_some(x + i, left) - load_some(z + i, left), left);
+      const Vector<T> difference = w * load_some(x + i, left) - load_some(z + i, left);
+      store_some(y + i, p.twice ? w * difference : difference, left);
     }
   });
 }

@@ -125,7 +125,7 @@ def operator_passes(
     x: Tensor, y: Tensor, residual: Tensor, theta: Tensor, layout: tuple[int, int, int], step: float, nonnegative: bool
 ) -> OperatorPasses | None: ...
 def weighted_difference(
-    weights: Tensor, x: Tensor, z: Tensor, threads: int, records: bool
+    weights: Tensor, x: Tensor, z: Tensor, twice: bool, threads: int, records: bool
 ) -> Tensor | None: ...  # looks at its tensors itself
 def soft_threshold(
     is_double: bool, shape: tuple[int, int, int], threads: int, complex: bool, x: int, theta: int, out: int

@@ -11,17 +11,21 @@ template <class T> void compare(int64_t outer, int64_t middle, int64_t inner) {
   Random random(uint64_t(count + middle));
   const Array<T> x = random.normals<T>(count, 1), z = random.normals<T>(count, 1);
   const Array<T> weights = random.normals<T>(middle, 1);
-  Array<T> wanted(static_cast<size_t>(count));
+  Array<T> wanted(static_cast<size_t>(count)), again = wanted;
   for (int64_t i = 0; i < count; ++i) {
     const volatile T product = weights[i / inner % middle] * x[i];  // rounded, before the difference
     wanted[i] = product - z[i];
+    again[i] = weights[i / inner % middle] * wanted[i];
   }
   for (const char* set : usable_sets()) {
     use_instruction_set(set);
     for (int threads : {1, 3}) {
-      Array<T> y(static_cast<size_t>(count));
-      weighted<T>({outer, middle, inner, threads, weights.data(), x.data(), z.data(), y.data()});
-      CHECK(same_bits(y, wanted), std::string("weighted ") + set + " " + type_name<T> + " " + std::to_string(count));
+      for (bool twice : {false, true}) {
+        Array<T> y(static_cast<size_t>(count));
+        weighted<T>({outer, middle, inner, threads, twice, weights.data(), x.data(), z.data(), y.data()});
+        CHECK(same_bits(y, twice ? again : wanted),
+              std::string("weighted ") + set + " " + type_name<T> + " " + std::to_string(count));
+      }
     }
   }
 }

@@ -35,11 +35,11 @@ def operator_passes(
     )
 
 
-def weighted_difference(weights: Tensor, x: Tensor, z: Tensor) -> Tensor | None:
+def weighted_difference(weights: Tensor, x: Tensor, z: Tensor, twice: bool = False) -> Tensor | None:
     """weights·x − z in one pass, for real pictures with whose shape the weights broadcast; None where PyTorch has to.
 
-    Equivalent to: ``weights * x - z``, to the bit.
+    Equivalent to: ``weights * x - z``, or with ``twice`` to ``weights * (weights * x - z)``, to the bit.
     """
     if is_tracing() or not is_supported_on_cpu(x):
         return None
-    return _fastunroll.weighted_difference(weights, x, z, torch.get_num_threads(), torch.is_grad_enabled())
+    return _fastunroll.weighted_difference(weights, x, z, twice, torch.get_num_threads(), torch.is_grad_enabled())
