@@ -3,13 +3,94 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <memory>
+#include <utility>
 
 #include "addresses.h"
 #include "fastunroll.h"
 #include "interruption.h"
+#include "monitor.h"
+#include "plain_tensor.h"
 
 namespace py = pybind11;
 using namespace fastunroll;
+
+namespace {
+
+// ISTA or FISTA over an operator whose products Python makes: a pass after each product, which looks at it itself.
+class OperatorPasses {
+ public:
+  // x: the start. residual: A x - y there. theta: `layout` is x as (outer, middle, inner), with a value for each middle
+  // index. All are real and of one type.
+  OperatorPasses(py::object x, py::object y, py::object residual, py::object theta, std::array<int64_t, 3> layout,
+                 double step, bool nonnegative)
+      : like_x_(x),
+        like_y_(y),
+        x_(x),
+        before_(x),
+        y_(std::move(y)),
+        residual_(std::move(residual)),
+        theta_(std::move(theta)),
+        layout_(layout),
+        step_(step),
+        nonnegative_(nonnegative) {}
+
+  // Whether native code may read them.
+  bool fit() const {
+    return like_x_.is_plain && like_y_.is_plain && PlainTensor(residual_).is_like(like_y_) &&
+           PlainTensor(theta_).is_plain && like_x_.is_double == like_y_.is_double && !like_x_.is_complex &&
+           !like_y_.is_complex;
+  }
+
+  // The next iterate P(v - step slope), v = x + beta (x - before). None, and nothing is done, where the slope is no
+  // plain tensor of the shape and type of x, or requires a gradient.
+  py::object iterate(py::handle slope, double beta, int threads) {
+    const PlainTensor given(slope);
+    if (!given.is_like(like_x_) || given.requires_grad) return py::none();
+    py::object out = empty_like(x_);
+    const Address x = address_of(x_.ptr()), before = address_of(before_.ptr()), theta = address_of(theta_.ptr()),
+                  next = address_of(out.ptr());
+    with_type(given.is_double, [&](auto zero) {
+      using T = decltype(zero);
+      step_ahead<T>({layout_[0], layout_[1], layout_[2], threads, nonnegative_, T(beta), T(step_), pointer<const T>(x),
+                     pointer<const T>(before), pointer<const T>(given.address), pointer<const T>(theta),
+                     pointer<T>(next)});
+    });
+    before_ = std::exchange(x_, out);
+    return out;
+  }
+
+  // The residual at the next v, from A x at the new iterate. None likewise, where that is not of the shape and type of
+  // y.
+  py::object residual_at(py::handle product, double beta, int threads) {
+    const PlainTensor given(product);
+    if (!given.is_like(like_y_) || given.requires_grad) return py::none();
+    py::object out = empty_like(y_), residual = is_own_ ? residual_ : empty_like(y_);
+    const Address y = address_of(y_.ptr()), before = address_of(residual_.ptr()), next = address_of(residual.ptr()),
+                  ahead = address_of(out.ptr());
+    with_type(given.is_double, [&](auto zero) {
+      using T = decltype(zero);
+      residual_ahead<T>({given.count(), threads, T(beta), pointer<const T>(given.address), pointer<const T>(y),
+                         pointer<const T>(before), pointer<T>(next), pointer<T>(ahead)});
+    });
+    residual_ = residual;
+    is_own_ = true;
+    return out;
+  }
+
+  // A x - y at the iterate.
+  py::object residual() const { return residual_; }
+
+ private:
+  PlainTensor like_x_, like_y_;
+  py::object x_, before_, y_, residual_, theta_;
+  std::array<int64_t, 3> layout_;
+  double step_;
+  bool nonnegative_;
+  bool is_own_ = false;  // whether the residual is a tensor that a pass has made, and may write to
+};
+
+}  // namespace
 
 void bind_iterations(py::module_& module) {
   // shape: batch, m, n, and the rows and columns of lam. state: x, other, g_other, momentum, gap, made.
@@ -45,23 +126,13 @@ void bind_iterations(py::module_& module) {
       });
     });
   });
-  // shape: outer, middle, inner. tensors: x, other, slope, theta, out.
-  module.def("step_ahead", [](bool is_double, std::array<int64_t, 3> shape, int threads, bool nonnegative, double beta,
-                              double step, std::array<Address, 5> tensors) {
-    with_type(is_double, [&](auto zero) {
-      using T = decltype(zero);
-      step_ahead<T>({shape[0], shape[1], shape[2], threads, nonnegative, T(beta), T(step), pointer<const T>(tensors[0]),
-                     pointer<const T>(tensors[1]), pointer<const T>(tensors[2]), pointer<const T>(tensors[3]),
-                     pointer<T>(tensors[4])});
-    });
+  py::class_<OperatorPasses>(module, "OperatorPasses")
+      .def("iterate", &OperatorPasses::iterate)
+      .def("residual_at", &OperatorPasses::residual_at)
+      .def_property_readonly("residual", &OperatorPasses::residual);
+  module.def("operator_passes", [](py::object x, py::object y, py::object residual, py::object theta,
+                                   std::array<int64_t, 3> layout, double step, bool nonnegative) {
+    auto passes = std::make_unique<OperatorPasses>(x, y, residual, theta, layout, step, nonnegative);
+    return passes->fit() ? py::cast(std::move(passes)) : py::none();
   });
-  // tensors: product, y, before, residual, ahead.
-  module.def("residual_ahead",
-             [](bool is_double, int64_t count, int threads, double beta, std::array<Address, 5> tensors) {
-               with_type(is_double, [&](auto zero) {
-                 using T = decltype(zero);
-                 residual_ahead<T>({count, threads, T(beta), pointer<const T>(tensors[0]), pointer<const T>(tensors[1]),
-                                    pointer<const T>(tensors[2]), pointer<T>(tensors[3]), pointer<T>(tensors[4])});
-               });
-             });
 }

@@ -2,9 +2,13 @@
 
 #include <pybind11/stl.h>
 
+#include <array>
+
 #include "bind_spec.h"
 #include "interruption.h"
+#include "monitor.h"
 #include "packed_spectrum.h"
+#include "plain_tensor.h"
 
 namespace py = pybind11;
 using namespace fastunroll;
@@ -102,10 +106,48 @@ bool backward(bool is_double, const PackedSpectrum* packed, const py::kwargs& gi
   });
 }
 
+// The weights of x as (outer, middle, inner), with one for each middle index. False where they broadcast in another
+// way.
+bool are_a_line(const PlainTensor& weights, const PlainTensor& x, std::array<int64_t, 3>& layout) {
+  const int added = x.dimensions - weights.dimensions;
+  if (added < 0) return false;
+  const auto size = [&](int i) { return i < added ? 1 : weights.shape[size_t(i - added)]; };
+  int first = 0, last = x.dimensions;
+  while (last > 0 && size(last - 1) == 1) --last;
+  while (first < last && size(first) == 1) ++first;
+  layout = {1, 1, 1};
+  for (int i = 0; i < x.dimensions; ++i) {
+    const int64_t length = x.shape[size_t(i)];
+    if (first <= i && i < last && size(i) != length) return false;
+    layout[i < first ? 0 : i < last ? 1 : 2] *= length;
+  }
+  if (first == last) layout = {1, 1, layout[0] * layout[2]};
+  return true;
+}
+
+// weights x - z of real pictures, or weights (weights x - z). None, and nothing is done, where a tensor is not plain or
+// they do not fit each other, or with `records` where one requires a gradient.
+py::object weighted_difference(py::handle weights, py::handle x, py::handle z, bool twice, int threads, bool records) {
+  const PlainTensor w(weights), from(x), minus(z);
+  std::array<int64_t, 3> layout;
+  const bool fit = w.is_plain && minus.is_like(from) && from.count() > 0 && !w.is_complex && !from.is_complex &&
+                   w.is_double == from.is_double && are_a_line(w, from, layout);
+  if (!fit || (records && (w.requires_grad || from.requires_grad || minus.requires_grad))) return py::none();
+  py::object out = empty_like(x);
+  const Address to = address_of(out.ptr());
+  with_type(from.is_double, [&](auto zero) {
+    using T = decltype(zero);
+    weighted<T>({layout[0], layout[1], layout[2], threads, twice, pointer<const T>(w.address),
+                 pointer<const T>(from.address), pointer<const T>(minus.address), pointer<T>(to)});
+  });
+  return out;
+}
+
 }  // namespace
 
 // The spectrum of the normal operator, or None where it has weights; then the layers by their fields.
 void bind_pictures(py::module_& module) {
   module.def("picture_forward", forward);
   module.def("picture_backward", backward);
+  module.def("weighted_difference", weighted_difference);
 }

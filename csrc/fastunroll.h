@@ -309,6 +309,16 @@ template <class T> struct ResidualAhead {
   T *residual, *ahead;
 };
 
+// y = weights x - z, or with `twice` weights (weights x - z). Elements are seen as (outer, middle, inner), and each
+// middle index has one weight.
+template <class T> struct Weighted {
+  int64_t outer, middle, inner;
+  int threads;
+  bool twice;
+  const T *weights, *x, *z;
+  T* y;
+};
+
 // y = F^-1 diag(d) F x - z, or the sum over coils of conj(S) F^-1 diag(d) F (S x) - z, for a batch of images. Every
 // image is computed for itself, in the same way whatever the threads.
 template <class T> struct FourierFilter {
@@ -345,6 +355,7 @@ template <class T> void lasso_columns(const LassoColumns<T>&);
 template <class T> void proximal_gradient(const ProximalGradient<T>&);
 template <class T> void step_ahead(const StepAhead<T>&);
 template <class T> void residual_ahead(const ResidualAhead<T>&);
+template <class T> void weighted(const Weighted<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
 // To be done again when d or the instruction set changes.

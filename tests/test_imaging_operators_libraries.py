@@ -168,7 +168,8 @@ def test_other_physics_of_deepinv_are_wrapped() -> None:
     kernel = torch.rand(1, 1, 3, 3)
     learned = physics.BlurFFT(img_size=(1, 8, 8), filter=kernel)
     learned.filter = torch.nn.Parameter(kernel)
-    for other in (physics.Blur(filter=kernel, padding="reflect"), physics.Downsampling(img_size=(1, 8, 8), filter=None), learned):
+    decimation = physics.Downsampling(img_size=(1, 8, 8), filter=None)
+    for other in (physics.Blur(filter=kernel, padding="reflect"), decimation, learned):
         assert isinstance(lin.as_operator(other), DeepinvOperator)
 
 

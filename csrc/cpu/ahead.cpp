@@ -5,20 +5,11 @@
 #include "fastunroll.h"
 
 namespace fastunroll::FASTUNROLL_SET {
-namespace {
-
-// A thread takes at least 32768 elements, as in PyTorch: fewer take less time than another thread needs to begin.
-int threads_for(const Runs& runs, int threads) {
-  const int64_t useful = runs.count() * run_length / 32768;
-  return int(useful < 1 ? 1 : useful < threads ? useful : threads);
-}
-
-}  // namespace
 
 template <class T> void step_ahead(const StepAhead<T>& p) {
   const Runs runs(p.outer, p.middle, p.inner);
   const Vector<T> beta = broadcast(p.beta), back = broadcast(-p.step);
-  for_each_in_shares(runs.count(), threads_for(runs, p.threads), [&](int64_t run) {
+  for_each_in_shares(runs.count(), runs.useful_threads(p.threads), [&](int64_t run) {
     const int64_t at = runs.offset(run), count = runs.length(run);
     const T *x = p.x + at, *other = p.other + at, *slope = p.slope + at, *theta = p.theta + runs.theta(run);
     T* const out = p.out + at;
@@ -36,7 +27,7 @@ template <class T> void step_ahead(const StepAhead<T>& p) {
 template <class T> void residual_ahead(const ResidualAhead<T>& p) {
   const Runs runs(1, 1, p.count);
   const Vector<T> beta = broadcast(p.beta);
-  for_each_in_shares(runs.count(), threads_for(runs, p.threads), [&](int64_t run) {
+  for_each_in_shares(runs.count(), runs.useful_threads(p.threads), [&](int64_t run) {
     const int64_t at = runs.offset(run), count = runs.length(run);
     for (int64_t i = at; i < at + count; i += lanes<T>) {
       const int64_t left = at + count - i;

@@ -33,6 +33,7 @@ template <class T> struct Kernels {
   void (*proximal_gradient)(const ProximalGradient<T>&);
   void (*step_ahead)(const StepAhead<T>&);
   void (*residual_ahead)(const ResidualAhead<T>&);
+  void (*weighted)(const Weighted<T>&);
   void (*soft_threshold)(const SoftThreshold<T>&);
   void (*soft_threshold_backward)(const SoftThresholdBackward<T>&);
   int64_t (*spectrum_packed_size)(const Spectrum<T>&);

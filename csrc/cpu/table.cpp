@@ -22,6 +22,7 @@ template <class T> void lasso_columns(const LassoColumns<T>&);
 template <class T> void proximal_gradient(const ProximalGradient<T>&);
 template <class T> void step_ahead(const StepAhead<T>&);
 template <class T> void residual_ahead(const ResidualAhead<T>&);
+template <class T> void weighted(const Weighted<T>&);
 template <class T> void soft_threshold(const SoftThreshold<T>&);
 template <class T> void soft_threshold_backward(const SoftThresholdBackward<T>&);
 template <class T> int64_t spectrum_packed_size(const Spectrum<T>&);
@@ -55,6 +56,7 @@ template <class T> constexpr Kernels<T> all() {
           proximal_gradient,
           step_ahead,
           residual_ahead,
+          weighted,
           soft_threshold,
           soft_threshold_backward,
           spectrum_packed_size,

@@ -63,6 +63,8 @@ def array(name: str, value: object) -> object:
 
 def tensor(name: str, value: object) -> Tensor:
     """``value`` if it is a floating-point or complex tensor, dense and of a type that is computed in."""
+    if type(value) is Tensor and value.dtype in _FLOATING and value.layout is torch.strided and not value.is_nested:
+        return value  # quickly
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}: use torch.as_tensor({name})")
     _dense(name, value)

@@ -114,18 +114,19 @@ def proximal_gradient(
     lam: int,
     state: tuple[int, int, int, int, int, int],
 ) -> None: ...
-def step_ahead(
-    is_double: bool,
-    shape: tuple[int, int, int],
-    threads: int,
-    nonnegative: bool,
-    beta: float,
-    step: float,
-    tensors: tuple[int, int, int, int, int],
-) -> None: ...
-def residual_ahead(
-    is_double: bool, count: int, threads: int, beta: float, tensors: tuple[int, int, int, int, int]
-) -> None: ...
+
+class OperatorPasses:
+    def iterate(self, slope: Any, beta: float, threads: int) -> Tensor | None: ...
+    def residual_at(self, product: Any, beta: float, threads: int) -> Tensor | None: ...
+    @property
+    def residual(self) -> Tensor: ...
+
+def operator_passes(
+    x: Tensor, y: Tensor, residual: Tensor, theta: Tensor, layout: tuple[int, int, int], step: float, nonnegative: bool
+) -> OperatorPasses | None: ...
+def weighted_difference(
+    weights: Tensor, x: Tensor, z: Tensor, twice: bool, threads: int, records: bool
+) -> Tensor | None: ...  # looks at its tensors itself
 def soft_threshold(
     is_double: bool, shape: tuple[int, int, int], threads: int, complex: bool, x: int, theta: int, out: int
 ) -> None: ...

@@ -75,6 +75,7 @@ void test_products();
 void test_lasso();
 void test_proximal_gradient();
 void test_ahead();
+void test_weighted();
 void test_soft_threshold();
 void test_spectral();
 void test_pictures();

@@ -26,6 +26,7 @@ const Test tests[] = {
     {"lasso", test_lasso},
     {"proximal_gradient", test_proximal_gradient},
     {"ahead", test_ahead},
+    {"weighted", test_weighted},
     {"soft_threshold", test_soft_threshold},
     {"spectral", test_spectral},
     {"pictures", test_pictures},

@@ -120,7 +120,9 @@ class OperatorGradient(Gradient):
 
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
         slope = -self._At_y if v is self._zero else self.products.gradient(v, data)
-        z: Tensor = v - at(self.t, k) * slope if self.t else v - slope
+        if self.t:
+            slope = at(self.t, k) * slope  # in whose place no other name keeps the memory
+        z: Tensor = v - slope
         return z
 
 
@@ -147,7 +149,9 @@ class CollapsedGradient(_OfAdjoint):
 
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
         slope = self.A.collapsed_gradient(v, data)
-        z: Tensor = v - at(self.t, k) * slope if self.t else v - slope
+        if self.t:
+            slope = at(self.t, k) * slope  # in whose place no other name keeps the memory
+        z: Tensor = v - slope
         return z
 
 

@@ -20,25 +20,34 @@ class Shrink:
 
     def __init__(self, prox: Callable[[int, Tensor, Tensor], Tensor], theta: Sequence[Tensor], gain: Sequence[Any]):
         self.prox, self.theta, self.gains = prox, theta, gain
+        self.zero: Tensor | None = None  # in the place of a threshold
 
     def gain(self, k: int) -> Tensor | float:
         return at(self.gains, k) if self.gains else 1.0
 
     def __call__(self, k: int, z: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-        theta = at(self.theta, k) * scale if self.theta else z.real.new_zeros(())
+        if self.theta:
+            theta = at(self.theta, k)
+            theta = theta if isinstance(scale, float) and scale == 1 else theta * scale
+        else:
+            theta = self.zero = z.real.new_zeros(()) if self.zero is None else self.zero
         x = self.prox(k, z, theta)
         return self.gain(k) * x if self.gains else x
 
 
 def layers(
-    scheme: Scheme, linear: Any, shrink: Shrink, data: Tensor, x: Tensor, s: Tensor | None, first: int, last: int
-) -> tuple[list[Tensor], Tensor | None]:
-    """The outputs of the layers first … last − 1 from x and s, and the second state after them."""
+    scheme: Scheme, linear: Any, shrink: Shrink, data: Tensor, x: Tensor, s: Tensor | None, first: int, last: int,
+    keep: bool = False,
+) -> tuple[list[Tensor], Tensor | None]:  # fmt: skip
+    """The output of the layer last − 1 from x and s, or with ``keep`` those of all layers from ``first`` on, and the
+    second state after them. Of others the next layer takes the memory.
+    """
     out = []
     for k in range(first, last):
         x, s = scheme.step(k, x, s, data, linear, shrink)
-        out.append(x)
-    return out, s
+        if keep:
+            out.append(x)
+    return out or [x], s
 
 
 def _state(scheme: Scheme, s0: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -77,7 +86,7 @@ def run(
     x = linear.zero(y, data) if x0 is None else x0
     s = scheme.initial(x, y, linear) if s0 is None else _state(scheme, s0, x, y)
     if keep:
-        out, s = layers(scheme, linear, shrink, data, x, s, 0, count)
+        out, s = layers(scheme, linear, shrink, data, x, s, 0, count, keep=True)
         return torch.stack(out), s
     # The transforms of torch.func know no checkpoints: there, all layers are kept.
     keeps_few = 0 < segment < count and torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active()

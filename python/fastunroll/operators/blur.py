@@ -102,7 +102,8 @@ class Blur(FourierDiagonal):
         """Pictures that fit the type of the kernel and its samples."""
         kernel = single(self.kernel)
         x = self.pictures(name, x, kernel)
-        require_fit("kernel", kernel, name, x, (*kernel.shape[:-2], "H", "W"))
+        if kernel.dim() > 2:
+            require_fit("kernel", kernel, name, x, (*kernel.shape[:-2], "H", "W"))
         if kernel.is_complex() and not x.is_complex():
             raise TypeError(f"a complex kernel takes complex pictures, got {name} of {x.dtype}: use {name}.cfloat()")
         return x
@@ -121,7 +122,7 @@ class Blur(FourierDiagonal):
 
     def forward(self, x: Tensor) -> Tensor:
         """The blurred pictures k ∗ x: (..., H, W) to (..., H, W), or (..., H − h + 1, W − w + 1) where valid."""
-        x = self.samples(x)
+        x = self._of_kernel("x", x)
         boundary, shape = self._boundary(tuple(x.shape)), (x.shape[-2], x.shape[-1])
         d = self._spectrum(x, boundary.grid(shape))
         return boundary.crop(fourier_diagonal(boundary.extend(x), with_axes_of(d, x)), shape)

@@ -8,7 +8,6 @@ from torch import Tensor
 from .._precision import own_precision
 from ..ops.spectral import fourier_diagonal, fourier_normal
 from .pictures import NormalParts, PictureOperator, samples_of, with_axes_of
-from .solve import rho_beside
 from .spectra import inverse_power
 
 
@@ -45,4 +44,4 @@ class FourierDiagonal(PictureOperator):
         """(AᴴA + ρI)⁻¹ b = F⁻¹(F b / (h + ρ)): one transform and its inverse. Differentiable in all of them."""
         with own_precision(b):
             b = self.samples(b)
-            return fourier_diagonal(b, with_axes_of(inverse_power(self.power(b), rho_beside(rho, b)), b))
+            return fourier_diagonal(b, with_axes_of(inverse_power(self.power(b), rho, b), b))

@@ -32,6 +32,12 @@ class Wrapped(LinearOperator):
     def product_name(self, method: str) -> str:
         return {"forward": "A(x)", "adjoint": "A.adjoint(y)"}.get(method, f"A.{method}")
 
+    def written(self, method: str) -> Callable[[Tensor], Any]:
+        if self.unpacks:
+            return super().written(method)
+        product: Callable[[Tensor], Any] = self.obj if method == "forward" else self.obj.adjoint
+        return product
+
     @property
     def source(self) -> Any:
         return getattr(self.obj, "source", self.obj)

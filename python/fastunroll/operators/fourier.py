@@ -92,7 +92,7 @@ class Fourier(FourierDiagonal):
         require_fit("mask", self.mask, "x", x, self.mask.shape)
         if self.real and x.is_complex():
             raise TypeError(f"Fourier(real=True) takes real pictures, got x of {x.dtype}: leave out real=True")
-        return x if self.real else x.to(x.dtype.to_complex())
+        return x if self.real or x.is_complex() else x.to(x.dtype.to_complex())
 
     def power(self, x: Tensor) -> Tensor:
         """m², in the order of ``torch.fft``."""

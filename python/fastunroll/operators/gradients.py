@@ -41,8 +41,12 @@ def with_arrays(method: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(self: LinearOperator, *given: Any, **options: Any) -> Any:
         if self._forward_pre_hooks:
             compute_weights(self)
-        if not options and not [v for v in given if type(v) not in _USUAL]:  # quickly: every iteration comes here
-            return method(self, *given)
+        for value in given:  # quickly: every iteration comes here
+            if type(value) not in _USUAL:
+                break
+        else:
+            if not options:
+                return method(self, *given)
         if arrays.has_arrays(given) or arrays.has_arrays(options.values()):
             return arrays.answered(partial(method, self), *given, **options)
         for name, value in zip(names, given, strict=False):
@@ -72,10 +76,13 @@ def with_gradient(name: str, method: Method) -> Method:
     def product(self: LinearOperator, x: Tensor) -> Tensor:
         if not (isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())):
             _checks.tensor("x", x)  # raises
-        with own_precision(x):
-            if (torch.is_grad_enabled() and x.requires_grad) or has_tangents():
-                return _recorded(self, name, method, x)
-            return _result(self, name, method(self, x))
+        if _checks.autocasts(x):
+            with own_precision(x):
+                return product(self, x)
+        if (x.requires_grad and torch.is_grad_enabled()) or has_tangents():
+            return _recorded(self, name, method, x)
+        found = method(self, x)
+        return found if isinstance(found, Tensor) else _result(self, name, found)
 
     product.bare = method  # type: ignore[attr-defined]
     return product
@@ -91,7 +98,7 @@ def bare(op: LinearOperator, name: str) -> Callable[[Tensor], Any]:
     is_hooked = any(getattr(op, f"_{kind}") or getattr(modules, f"_global_{kind}") for kind in kinds)
     if is_hooked or op._compiled_call_impl is not None or name in vars(op):
         return called
-    return partial(getattr(type(op), name).bare, op)
+    return op.written(name)
 
 
 def learns(op: LinearOperator) -> bool:

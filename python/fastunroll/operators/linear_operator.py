@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -98,6 +100,9 @@ class LinearOperator(nn.Module):
                     setattr(cls, name, LinearOperator.__dict__[name])
 
     def __getattr__(self, name: str) -> Any:
+        held = self.__dict__.get("_buffers")  # quickly: every product reads some
+        if held is not None and name in held:
+            return held[name]
         if "_parameters" not in self.__dict__ and not name.startswith("__"):
             raise AttributeError(
                 f"{type(self).__name__}.__init__ must call super().__init__() before anything else, but it does not"
@@ -122,6 +127,11 @@ class LinearOperator(nn.Module):
     def product_name(self, method: str) -> str:
         """What messages call a product: "Blur.forward"."""
         return f"{type(self).__name__}.{method}"
+
+    def written(self, method: str) -> Callable[[Tensor], Any]:
+        """``forward`` or ``adjoint`` as its class has written it, without gradients and arrays."""
+        found = getattr(type(self), method)
+        return partial(getattr(found, "bare", found), self)
 
     @property
     def source(self) -> Any:

@@ -8,10 +8,10 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from ..arrays import as_tensor
+from ..ops import weighted_difference
 from ..ops.tensors import is_tracing
 from .pictures import NormalParts, PictureOperator, require_fit, single
-from .solve import rho_beside
-from .spectra import kept, squared_modulus
+from .spectra import kept, shifted, squared_modulus
 
 
 class Mask(PictureOperator):
@@ -57,15 +57,17 @@ class Mask(PictureOperator):
         return self._own_batch(self.mask.shape[:-2])
 
     def _samples(self, name: str, x: Tensor) -> Tensor:
-        x = self.pictures(name, x, self.mask)
-        require_fit("mask", self.mask, name, x, self.mask.shape)
-        if self.mask.is_complex() and not x.is_complex():
+        mask = self.mask
+        x = self.pictures(name, x, mask)
+        require_fit("mask", mask, name, x, mask.shape)
+        if mask.is_complex() and not x.is_complex():
             raise TypeError(f"a complex mask takes complex pictures, got {name} of {x.dtype}: use {name}.cfloat()")
         return x
 
     def _power(self) -> Tensor:
         """|m|²."""
-        return kept("squared modulus", self.mask, (0, 0), False, lambda: squared_modulus(single(self.mask)))
+        mask = self.mask
+        return kept("squared modulus", mask, (0, 0), False, lambda: squared_modulus(single(mask)))
 
     def forward(self, x: Tensor) -> Tensor:
         """M · x: (..., H, W)."""
@@ -79,8 +81,16 @@ class Mask(PictureOperator):
         """|m|² · x: (..., H, W)."""
         return self._power() * self._samples("x", x)
 
+    def gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """Conj(m) · (m · x − y), in one pass where m is real."""
+        found = weighted_difference(single(self.mask), x, y, twice=True)
+        return super().gradient(x, y) if found is None else found
+
     def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
-        """|m|² · x − Aᴴy, in one new tensor."""
+        """|m|² · x − Aᴴy, in one pass."""
+        found = weighted_difference(self._power(), x, At_y)
+        if found is not None:
+            return found
         x = self._samples("x", x)
         if x.shape != At_y.shape or x.dtype != At_y.dtype or is_tracing():
             return super().collapsed_gradient(x, At_y)
@@ -98,7 +108,7 @@ class Mask(PictureOperator):
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """b/(|m|² + ρ): (..., H, W)."""
         b = self._samples("b", b)
-        return b / (self._power() + rho_beside(rho, b))
+        return b / shifted(self._power(), rho, b)
 
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """The same."""

@@ -92,7 +92,7 @@ class MultiCoilFourier(PictureOperator):
         x = self.pictures("x", x, self.mask)
         require_fit("mask", self.mask, "x", x, self.mask.shape)
         require_fit("maps", self.maps, "x", x, (*self.maps.shape[:-3], *self.maps.shape[-2:]))
-        return x.to(x.dtype.to_complex())
+        return x if x.is_complex() else x.to(x.dtype.to_complex())
 
     def _power(self, x: Tensor) -> Tensor:
         shape, centered = (x.shape[-2], x.shape[-1]), self.centered

@@ -15,6 +15,10 @@ from .linear_operator import LinearOperator, require_stated
 from .solve import rho_beside
 
 _HALF = (torch.float16, torch.bfloat16)
+_REAL = {
+    torch.float32: torch.float32, torch.float64: torch.float64,
+    torch.complex64: torch.float32, torch.complex128: torch.float64,
+}  # fmt: skip
 
 
 class NormalParts(NamedTuple):
@@ -99,8 +103,10 @@ class PictureOperator(LinearOperator):
 
         channels: the number of dimensions that a sample has before those of a picture.
         """
-        _checks.tensor(name, x)
         dims = self.picture_dims + channels
+        if self._are_usual(x, beside, dims):
+            return x
+        _checks.tensor(name, x)
         if x.dim() < dims or 0 in x.shape[x.dim() - dims :]:
             method = "adjoint" if name == "y" else "solve" if name == "b" else "forward"
             raise ValueError(
@@ -121,6 +127,15 @@ class PictureOperator(LinearOperator):
                 f"got {x.dtype}: convert {name}, or the operator with .to({x.dtype.to_real()})"
             )
         return x
+
+    def _are_usual(self, x: Tensor, beside: Tensor | None, dims: int) -> bool:
+        """Whether nothing is wrong with pictures, nor to be converted: quickly, since every product asks."""
+        if type(x) is not Tensor or self.is_stated or x.layout is not torch.strided or x.is_nested:
+            return False
+        real = _REAL.get(x.dtype)
+        if real is None or x.dim() < dims or x.numel() == 0:
+            return False
+        return beside is None or (real is _REAL.get(beside.dtype) and x.device == beside.device)
 
 
 class Orthonormal(PictureOperator):
@@ -169,6 +184,8 @@ def require_fit(name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequenc
 
     A dimension of ``shape`` that is a name fits any.
     """
+    if x.shape[x.dim() - len(shape) :] == shape:  # quickly
+        return
     sizes = zip(reversed(shape), reversed(x.shape), strict=False)
     if len(shape) > x.dim() or not all(isinstance(size, str) or size in (1, of_x) for size, of_x in sizes):
         raise ValueError(
@@ -179,5 +196,7 @@ def require_fit(name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequenc
 
 def with_axes_of(d: Tensor, x: Tensor, dims: int = 2) -> Tensor:
     """A diagonal, (H, W) or one for each sample, with the leading axes of x in the second case."""
+    if d.dim() == dims:
+        return d
     axes = x.shape[:-2]
-    return d if d.dim() == dims or d.shape[:-dims] == axes else d.expand(*axes, *d.shape[-dims:])
+    return d if d.shape[:-dims] == axes else d.expand(*axes, *d.shape[-dims:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._checks import shape_text
-from ..ops.tensors import real_dtype
+from ..ops.tensors import has_tangents, real_dtype
 from .gradients import bare
 from .linear_operator import LinearOperator
 
@@ -78,11 +79,18 @@ class Products:
 
     def forward(self, x: Tensor) -> Tensor:
         """A x, of the shape of y."""
-        return self._like("A(x)", called("A", self.apply, x), self.y, "y")
+        return self.as_forward(called("A", self.apply, x))
+
+    def as_forward(self, found: Any) -> Tensor:
+        """What A has returned, if it is as A x."""
+        return self._like("A(x)", found, self.y, "y")
 
     def adjoint(self, r: Tensor) -> Tensor:
         """Aᴴ r, of the same shape in every call."""
-        found = called("A.adjoint", self.apply_adjoint, r)
+        return self.as_adjoint(called("A.adjoint", self.apply_adjoint, r))
+
+    def as_adjoint(self, found: Any) -> Tensor:
+        """What A.adjoint has returned, if it is as Aᴴ r."""
         if self.codes is None:
             self.codes = self._first(found)
         return self._like("A.adjoint(y)", found, self.codes, self.named)
@@ -93,6 +101,9 @@ class Products:
 
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Aᴴ(A x − y), of the shape of x."""
+        found = self._gradient_of_plain(x, y)
+        if found is not None:
+            return found
         return self._like("A.gradient(x, y)", called("A.gradient", self.op.gradient, x, y), x, "x")
 
     def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
@@ -103,6 +114,35 @@ class Products:
     def solve(self, b: Tensor, rho: Tensor) -> Tensor:
         """(AᴴA + ρI)⁻¹ b, of the shape of b."""
         return self._like("A.solve(b, rho)", called("A.solve", self.op.solve, b, rho), b, "b")
+
+    def _gradient_of_plain(self, x: Tensor, y: Tensor) -> Tensor | None:
+        """The gradient by products that record none for x: quickly, since every layer comes here.
+
+        None where the operator has a gradient of its own, or where a product is not as usual: what is wrong with it is
+        found by the longer way.
+        """
+        if torch.compiler.is_compiling() or (x.requires_grad and torch.is_grad_enabled()) or has_tangents():
+            return None
+        if self._of_gradient is None:
+            return None
+        apply, apply_adjoint = self._of_gradient
+        try:
+            found = apply(x)
+            found = found - y if _fits(found, y, y) else None  # the next product takes the memory of this one
+            found = None if found is None else apply_adjoint(found)
+        except RuntimeError:
+            found = None
+        if not _fits(found, x, y):
+            self._of_gradient = found = None
+        return cast("Tensor | None", found)
+
+    @cached_property
+    def _of_gradient(self) -> tuple[Product, Product] | None:
+        """A and Aᴴ as their class has written them, of which the gradient consists; None where it is another one."""
+        op = self.op
+        if op.collapsed or "gradient" in vars(op) or type(op).gradient is not LinearOperator.gradient:
+            return None
+        return bare(op, "forward"), bare(op, "adjoint")
 
     def _first(self, found: object) -> Tensor:
         lead = batch_shape(self.op, self.y)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import ops
 from ..ops.tensors import has_tangents
+from .solve import rho_beside
 
 
 def fourier(x: Tensor, centered: bool) -> Tensor:
@@ -56,23 +57,44 @@ def kept(kind: Hashable, source: Tensor, shape: tuple[int, int], half: bool, mak
 
     It is made anew where its gradient or its tangent is recorded, or where PyTorch traces the call.
     """
-    recorded = (torch.is_grad_enabled() and source.requires_grad) or has_tangents()
+    recorded = (source.requires_grad and torch.is_grad_enabled()) or has_tangents()
     if recorded or ops.is_tracing() or torch.is_inference_mode_enabled() or not source.is_contiguous():
         return make()
     return ops.cached(kind, [source], make, version=shape[0] << 33 | shape[1] << 1 | half)
 
 
-def inverse_power(h: Tensor, rho: Tensor) -> Tensor:
-    """1/(h + ρ): kept until h changes, for the latest ρ, as all iterations of ADMM have the same."""
+def shifted(h: Tensor, rho: Tensor | float, b: Tensor) -> Tensor:
+    """h + ρ, for ρ > 0 beside b."""
+    return _of_rho("shifted", h, rho, b, lambda h, rho: h + rho)
 
-    def make() -> Tensor:
-        return 1 / (h + rho.to(h.dtype))
 
-    recorded = (torch.is_grad_enabled() and (h.requires_grad or rho.requires_grad)) or has_tangents()
-    readable = rho.device.type == "cpu" and not ops.is_tracing() and not torch.is_inference_mode_enabled()
-    if recorded or not readable or not h.is_contiguous():
-        return make()
-    return ops.cached("inverse power", [h], make, version=float(rho.detach()))
+def inverse_power(h: Tensor, rho: Tensor | float, b: Tensor) -> Tensor:
+    """1/(h + ρ), for ρ > 0 beside b."""
+    return _of_rho("inverse power", h, rho, b, lambda h, rho: 1 / (h + rho))
+
+
+def _of_rho(kind: str, h: Tensor, rho: Tensor | float, b: Tensor, make: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """What ``make`` makes of h and ρ: kept until h changes, for the latest ρ, as all iterations of ADMM have the same.
+
+    A number ρ is checked where it is another one than before.
+    """
+    number = rho if type(rho) is float else None
+    if number is None:
+        rho = rho_beside(rho, b)
+
+    def made() -> Tensor:
+        return make(h, rho_beside(rho, b).to(h.dtype))
+
+    learned = h.requires_grad or (isinstance(rho, Tensor) and rho.requires_grad)
+    recorded = (learned and torch.is_grad_enabled()) or has_tangents()
+    if recorded or ops.is_tracing() or torch.is_inference_mode_enabled() or not h.is_contiguous():
+        return made()
+    if number is None:
+        assert isinstance(rho, Tensor)
+        if rho.device.type != "cpu":
+            return made()
+        number = float(rho.detach())
+    return ops.cached(kind, [h], made, version=number)
 
 
 def largest_modulus(kernel: Tensor) -> Tensor:

@@ -24,9 +24,9 @@ from .cpu.pictures import PictureLayers as PictureLayers
 from .cpu.proximal_gradient import State as State
 from .cpu.proximal_gradient import proximal_gradient as proximal_gradient
 from .cpu.spectral import is_fft_length as is_fft_length
-from .cpu.steps import extrapolated_residual as extrapolated_residual
-from .cpu.steps import extrapolated_step as extrapolated_step
-from .cpu.steps import is_step_supported as is_step_supported
+from .cpu.steps import OperatorPasses as OperatorPasses
+from .cpu.steps import operator_passes as operator_passes
+from .cpu.steps import weighted_difference as weighted_difference
 from .cuda.device import is_capturing as is_capturing
 from .network import network as network
 from .network_cache import NetworkCache as NetworkCache

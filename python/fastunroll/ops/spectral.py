@@ -82,7 +82,11 @@ def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None) -> 
 
 def fits(x: Tensor, d: Tensor, z: Tensor | None, maps: Tensor | None = None) -> bool:
     """Whether the kernels take these images, this spectrum and these maps."""
-    return cpu.is_fft_length(x.shape[-2]) and cpu.is_fft_length(x.shape[-1]) and _agree(x, d, z, maps)
+    return _have_fft_lengths(x) and _agree(x, d, z, maps)
+
+
+def _have_fft_lengths(x: Tensor) -> bool:
+    return cpu.is_fft_length(x.shape[-2]) and cpu.is_fft_length(x.shape[-1])
 
 
 def fits_coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
@@ -96,7 +100,7 @@ def _agree(x: Tensor, d: Tensor, z: Tensor | None, maps: Tensor | None) -> bool:
     return (
         x.numel() > 0
         and d.shape[-2:] in ((rows, width), (1, width))
-        and broadcasts(d.shape[:-2], x.shape[:-2])
+        and (d.dim() == 2 or broadcasts(d.shape[:-2], x.shape[:-2]))
         and real_dtype(d) == real_dtype(x)
         and d.device == x.device
         and (z is None or (z.shape == x.shape and z.dtype == x.dtype and z.device == x.device))
@@ -110,7 +114,7 @@ def _maps_agree(x: Tensor, maps: Tensor) -> bool:
         and maps.dim() >= 3
         and maps.shape[-2:] == x.shape[-2:]
         and maps.shape[-3] > 0
-        and broadcasts(maps.shape[:-3], x.shape[:-2])
+        and (maps.dim() == 3 or broadcasts(maps.shape[:-3], x.shape[:-2]))
         and maps.dtype == x.dtype
         and maps.device == x.device
     )
@@ -209,7 +213,7 @@ _untraced_coils = untraced(_coil_normal, _save_coils, _coils_backward)
 def _filter(x: Tensor, d: Tensor, z: Tensor | None = None, adjoint: bool = False, maps: Tensor | None = None) -> Tensor:
     """Σ_c conj(S_c) F⁻¹ diag(d) F (S_c x) − z, or F⁻¹ diag(d) F x − z without maps; conj(d) for d if ``adjoint``."""
     supported = not is_batched(x, d, z, maps) and is_supported_on_cpu(x, complex_too=True) and _agree(x, d, z, maps)
-    if supported and fits(x, d, z, maps):
+    if supported and _have_fft_lengths(x):
         if maps is None:
             return _call(_fourier_filter, _untraced_filter, cpu.fourier_filter, x, d, z, adjoint)
         return _call(_coil_normal, _untraced_coils, cpu.coil_normal, x, maps, d, z)

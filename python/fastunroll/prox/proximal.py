@@ -147,12 +147,15 @@ class Proximal(nn.Module):
             TypeError: ``z`` is not floating point, or ``prox`` returns no tensor, or another dtype.
             ValueError: ``prox`` returns another shape.
         """
-        if is_array(z) or is_array(theta):
+        are_usual = isinstance(z, Tensor) and isinstance(theta, (Tensor, float))
+        if not are_usual and (is_array(z) or is_array(theta)):
             found: Tensor = answered(self.forward, z=z, theta=theta)
             return found
         _checks.tensor("z", z)
         theta = theta if isinstance(theta, Tensor) else z.new_tensor(theta, dtype=z.dtype.to_real())
         x: object = self.prox(z, theta)
+        if type(x) is Tensor and x.shape == z.shape and x.dtype == z.dtype:
+            return x  # quickly: every layer comes here
         name = f"{type(self).__name__}.prox"
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} must return a tensor, got {type(x).__name__}")

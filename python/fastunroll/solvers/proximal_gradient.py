@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 from .. import ops
 from ..engine import pictures
 from ..engine.layers import Layers
-from ..operators.dot_test import Products
 from ..operators.pictures import PictureOperator
+from ..operators.products import Products, called
 from ..prox import PerLayer, aligned
 from ..samples import column, inner
 from ..schemes import FISTA, ProximalGradient
@@ -96,7 +97,7 @@ class Plain(Batch):
 
     An iteration takes one product with A and one with Aᴴ. A v − y is affine, so at v = x + β(x − x_before) it is
     r + β(r − r_before). A is applied to x, because the objective needs A x too, and Aᴴ to the residual at v. A gap
-    takes another product with Aᴴ. Between the products of an operator there is one native pass, if there are kernels.
+    takes another product with Aᴴ.
     """
 
     state = ("residual", "residual_at_v", "slope", *(f"{name}_before" for name in _VECTORS), "t", "beta", "lowest")
@@ -114,15 +115,18 @@ class Plain(Batch):
         self.residual = self.residual_at_v = p.start_residual
         self.slope: Tensor | None = p.start_slope
         self.iterate_before, self.residual_before = self.iterate, self.residual
-        self.finite = bool(p.y.sum().isfinite())  # where only the sum overflows, the longer way is right too
         self.lowest = self.objective() if rule.monotone else None
-        given = p.y, p.lam, rule.step, self.iterate, self.residual
-        self.fused = p.A is None and p.is_lasso and not rule.by_sample and ops.is_step_supported(*given)
-        if self.fused:
-            theta, self.layout = aligned(p.lam * rule.step, self.iterate.shape)
-            self.theta = theta.contiguous()
-        self.products: Products = p.products.without_gradients() if self.fused and p.products else p
+        self.passes = self.native_passes()
         self.drop_converged()
+
+    def native_passes(self) -> ops.OperatorPasses | None:
+        """The passes between the products of an operator, where they are native."""
+        p = self.p
+        if p.A is not None or not p.is_lasso or self.rule.by_sample:
+            return None
+        theta, layout = aligned(p.lam * self.rule.step, self.iterate.shape)
+        step = float(self.rule.step.detach())
+        return ops.operator_passes(self.iterate, p.y, self.residual, theta, layout, step, p.nonnegative)
 
     @property
     def known_residual(self) -> Tensor | None:
@@ -143,31 +147,25 @@ class Plain(Batch):
             return now + column(self.beta, now) * (now - before)
         return torch.lerp(before, now, 1 + self.beta) if self.beta else now
 
+    @cached_property
+    def is_finite(self) -> bool:
+        """Whether y is: where only its sum overflows, the longer way is right too."""
+        return bool(self.p.y.sum().isfinite())
+
     def extrapolated_residual(self) -> Tensor:
         """r + β(r − r_before), the residual at v. An infinite residual stays infinite, where ∞ − ∞ is NaN."""
         at_v = self.extrapolated(self.residual, self.residual_before)
-        return at_v if self.finite else torch.where(self.residual.isinf(), self.residual, at_v)
-
-    def can_fuse(self, product: Tensor) -> bool:
-        """Whether a native pass may read a product. After a product with a gradient, PyTorch makes all passes."""
-        if self.fused and not (ops.is_plain(product) and not product.requires_grad):
-            self.fused, self.products = False, self.p
-        return self.fused
+        return at_v if self.is_finite else torch.where(self.residual.isinf(), self.residual, at_v)
 
     def proximal_step(self, slope: Tensor, v: Tensor | None = None) -> Tensor:
         """P(v − t·slope) at v = x + β(x − x_before), which is given where it is known."""
-        x, before, active = self.iterate, self.iterate_before, self.active
-        if self.can_fuse(slope):
-            return ops.extrapolated_step(
-                x, before, slope, self.theta, self.layout, self.step, self.beta, active.nonnegative
-            )
-        v = self.extrapolated(x, before) if v is None else v
+        v = self.extrapolated(self.iterate, self.iterate_before) if v is None else v
         moved = torch.sub(v, slope, alpha=self.step) if isinstance(self.step, float) else v - self.step * slope
-        return self.next_proximal_step(moved, active.lam * self.rule.step)
+        return self.next_proximal_step(moved, self.active.lam * self.rule.step)
 
     def move(self) -> None:
         rule, x = self.rule, self.iterate
-        following = self.proximal_step(self.products.adjoint(self.residual_at_v) if self.slope is None else self.slope)
+        following = self.proximal_step(self.active.adjoint(self.residual_at_v) if self.slope is None else self.slope)
         uphill = None
         if rule.restart:
             v = self.extrapolated(x, self.iterate_before)
@@ -183,17 +181,10 @@ class Plain(Batch):
             return
         if rule.accelerated:
             self.gather_momentum()
-        if self.p.A is None:
-            product = self.products.forward(following)
-            if self.can_fuse(product):
-                own = self.residual is not self.p.start_residual  # and no operator has seen it
-                self.residual, self.residual_at_v = ops.extrapolated_residual(
-                    product, self.p.y, self.residual, self.beta, own
-                )
-                return
-            residual = product - self.p.y
-        else:
-            residual = self.active.residual(following)
+        self.take_residual(self.active.residual(following))
+
+    def take_residual(self, residual: Tensor) -> None:
+        """Takes A x − y of the new iterate."""
         self.residual, self.residual_before = residual, self.residual
         self.residual_at_v = self.extrapolated_residual()
 
@@ -223,6 +214,54 @@ class Plain(Batch):
         return measures(self.p, self.x.detach())
 
 
+class BetweenProducts(Plain):
+    """The iterations of an operator without a cheap AᴴA: a native pass after each product, where there are kernels.
+
+    The passes look at each product themselves. Of one that is not as usual they make nothing: the checks of
+    :class:`fastunroll.operators.products.Products` refuse it, or PyTorch goes on from one that has a gradient.
+    """
+
+    def moves(self, count: int) -> None:
+        made = 0
+        if self.passes is not None and self.p.products is not None:
+            made = self.natively(self.passes, self.p.products.without_gradients(), count)
+        super().moves(count - made)
+
+    def natively(self, passes: ops.OperatorPasses, A: Products, count: int) -> int:
+        """Makes iterations until a product has a gradient. Returns their number."""
+        threads, accelerated = torch.get_num_threads(), self.rule.accelerated
+        x, before, slope = self.iterate, self.iterate_before, self.slope
+        at_v: Tensor | None = self.residual_at_v
+        made = 0
+        while made < count and at_v is not None:
+            found = called("A.adjoint", A.apply_adjoint, at_v) if slope is None else slope
+            following = passes.iterate(found, self.beta, threads)
+            if following is None:
+                slope = A.as_adjoint(found)
+                following = passes.iterate(slope.contiguous(), self.beta, threads)
+            if following is None:
+                break
+            x, before, slope, found = following, x, None, None  # whose memory the next product takes
+            if accelerated:
+                self.gather_momentum()
+            product = called("A", A.apply, x)
+            at_v = passes.residual_at(product, self.beta, threads)
+            if at_v is None:
+                product = A.as_forward(product)
+                at_v = passes.residual_at(product.contiguous(), self.beta, threads)
+            if at_v is not None:
+                product = None
+            made += 1
+        self.iterate, self.iterate_before, self.slope, self.residual = x, before, slope, passes.residual
+        if at_v is None:
+            self.take_residual(product - self.p.y)
+        else:
+            self.residual_at_v = at_v
+        if at_v is None or made < count:
+            self.passes = None
+        return made
+
+
 class Collapsed(Plain):
     """The same for operators whose AᴴA is cheaper than a product each with A and Aᴴ: circular blurs, Fourier samples.
 
@@ -238,6 +277,14 @@ class Collapsed(Plain):
         active, x = self.active, self.iterate
         residual = active.residual(x)
         return distance(active, x, residual, active.adjoint(residual))
+
+    def proximal_step(self, slope: Tensor, v: Tensor | None = None) -> Tensor:
+        if self.passes is not None:
+            following = self.passes.iterate(slope.contiguous(), self.beta, torch.get_num_threads())
+            if following is not None:
+                return following
+            self.passes = None  # PyTorch goes on from a product that has a gradient
+        return super().proximal_step(slope, v)
 
     def move(self) -> None:
         x = self.iterate
@@ -297,7 +344,7 @@ def _engine(p: Problem, rule: Rule) -> type[Native | Plain]:
         return Native
     if Pictures.is_supported(p, rule):
         return Pictures
-    return Collapsed if p.is_collapsed and not rule.monotone else Plain
+    return Collapsed if p.is_collapsed and not rule.monotone else BetweenProducts
 
 
 def run(p: Problem, rule: Rule, monitor: Monitor) -> Tensor:

@@ -57,6 +57,8 @@ def packed(d: Tensor, is_real: bool, shape: tuple[int, int, int], of_rows: bool)
 
 def expanded(t: Tensor, batch_shape: Sequence[int], event: int) -> tuple[Tensor, int, int]:
     """t with leading axes that repeat regularly, and how they do: :func:`repetition`."""
+    if t.dim() == event:
+        return t, 1, math.prod(batch_shape)
     found = repetition(t.shape[:-event], batch_shape)
     if found is None:
         return t.expand(*batch_shape, *t.shape[-event:]), math.prod(batch_shape), 1

@@ -1,7 +1,7 @@
-"""The steps of ISTA and FISTA between the products with an operator of the user's: one native pass each.
+"""Work on pictures and iterates that is too short for an operator of torch, whose dispatcher would take as long.
 
-They are not operators of torch, since the dispatcher would take as long as a pass. They take plain tensors on the CPU
-that require no gradient, in calls that torch does not trace.
+The native passes take plain tensors on the CPU that require no gradient, in calls that torch does not trace. They look
+at their tensors themselves, since questions from Python would take as long as a pass.
 """
 
 from __future__ import annotations
@@ -11,46 +11,35 @@ from torch import Tensor
 
 from ... import _fastunroll
 from ..backends import is_supported_on_cpu
-from ..tensors import differentiable, is_double, is_plain, is_tracing
+from ..tensors import differentiable, is_tracing
+
+OperatorPasses = _fastunroll.OperatorPasses
 
 
-def is_step_supported(*tensors: Tensor) -> bool:
-    """Whether the native passes below take these tensors."""
-    first = tensors[0]
-    return (
-        is_supported_on_cpu(first)
-        and not is_tracing()
-        and not differentiable(*tensors)
-        and all(is_plain(t) and t.dtype == first.dtype for t in tensors)
+def operator_passes(
+    x: Tensor, y: Tensor, residual: Tensor, theta: Tensor, layout: tuple[int, int, int], step: float, nonnegative: bool
+) -> OperatorPasses | None:
+    """The steps of ISTA and FISTA between the products with an operator of the user's, from x with A x − y: one native
+    pass after each product. None where PyTorch has to make them.
+
+    ``iterate(slope, beta, threads)`` is P(v − step·slope), the next x, at v = x + β(x − before). P shrinks by θ, and
+    ``nonnegative`` makes it ≥ 0. ``layout`` is x as (outer, middle, inner), where θ has ``middle`` values.
+    ``residual_at(product, beta, threads)`` is r + β(r − before), the residual at the next v, with r = product − y;
+    ``residual`` is that r. Both do nothing and return None where the product is not a plain tensor of the shape and
+    type of x or of y, or requires a gradient.
+    """
+    if is_tracing() or not is_supported_on_cpu(x) or differentiable(x, y, residual, theta):
+        return None
+    return _fastunroll.operator_passes(
+        x.contiguous(), y.contiguous(), residual.contiguous(), theta.contiguous(), layout, step, nonnegative
     )
 
 
-def extrapolated_step(
-    x: Tensor, before: Tensor, gradient: Tensor, theta: Tensor, layout: tuple[int, int, int],
-    step: float, beta: float, nonnegative: bool,
-) -> Tensor:  # fmt: skip
-    """P(v − step·gradient) at v = x + β(x − before), of the shape of x. P shrinks by θ; ``nonnegative`` makes it ≥ 0.
+def weighted_difference(weights: Tensor, x: Tensor, z: Tensor, twice: bool = False) -> Tensor | None:
+    """weights·x − z in one pass, for real pictures with whose shape the weights broadcast; None where PyTorch has to.
 
-    ``layout`` is x as (outer, middle, inner), where θ has ``middle`` contiguous values.
+    Equivalent to: ``weights * x - z``, or with ``twice`` to ``weights * (weights * x - z)``, to the bit.
     """
-    x, before, gradient = x.contiguous(), before.contiguous(), gradient.contiguous()
-    out = torch.empty_like(x)
-    _fastunroll.step_ahead(
-        is_double(x), layout, torch.get_num_threads(), nonnegative, beta, step,
-        (x.data_ptr(), before.data_ptr(), gradient.data_ptr(), theta.data_ptr(), out.data_ptr()),
-    )  # fmt: skip
-    return out
-
-
-def extrapolated_residual(
-    product: Tensor, y: Tensor, before: Tensor, beta: float, replaces: bool
-) -> tuple[Tensor, Tensor]:
-    """r = product − y and r + β(r − before), for a contiguous y. ``replaces`` writes r to the memory of ``before``."""
-    product, before = product.contiguous(), before.contiguous()
-    residual = before if replaces else torch.empty_like(y)
-    extrapolated = torch.empty_like(y)
-    _fastunroll.residual_ahead(
-        is_double(y), y.numel(), torch.get_num_threads(), beta,
-        (product.data_ptr(), y.data_ptr(), before.data_ptr(), residual.data_ptr(), extrapolated.data_ptr()),
-    )  # fmt: skip
-    return residual, extrapolated
+    if is_tracing() or not is_supported_on_cpu(x):
+        return None
+    return _fastunroll.weighted_difference(weights, x, z, twice, torch.get_num_threads(), torch.is_grad_enabled())
