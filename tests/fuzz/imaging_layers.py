@@ -317,6 +317,7 @@ def network(d: Draw) -> Subject:
     without = ["vmap", "per_sample_gradient"] if o.is_each else []
     without += ["autocast"] if made.takes_autocast else []
     without += ["trace"] if keep or segment or other is not None or "x0" in inputs or _shares(net) else []
+    without += [] if SCHEMES[scheme] else ["trace"]  # which refuses steps of conjugate gradients
     return Subject(
         "Unrolled", {**inputs, **own}, run, evaluate, p.lead, tuple(inputs), layers if keep else 0,
         native=not o.is_each and _is_native(o, p, made, scheme, d), module=net, constants=constants,
