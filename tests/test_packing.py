@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -125,6 +126,45 @@ def test_forms_pack_once(form: Form, packs: Counter) -> None:
         for _ in range(3):
             assert torch.equal(p.run(), wanted)
         assert packs.count == count
+
+
+# In the middle and at the edges of squares of 16, of blocks of 64 and of panels of 128; a matrix is (100, 150).
+PLACES = [(0, 0), (0, -1), (-1, 0), (-1, -1), (15, 16), (64, 63), (63, 127), (64, 128)]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_number_that_is_not_finite_is_found_at_every_place(
+    place: tuple[int, int], bad: float, dtype: torch.dtype
+) -> None:
+    """Zeros meet it too: packing must see it, from rows and from columns."""
+    A = torch.zeros(100, 150, dtype=dtype)
+    A[place] = bad
+    op = fu.operators.Dense.of(A)
+    x, y = torch.zeros(40, 150, dtype=dtype), torch.zeros(40, 100, dtype=dtype)
+    row, column = place[0] % 100, place[1] % 150
+    for found, where in ((op(x), row), (op.adjoint(y), column)):
+        wanted = torch.arange(found.shape[1]) == where
+        assert torch.equal(found.isnan(), wanted.expand_as(found))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("records", [False, True])
+def test_a_weight_that_is_not_finite_is_found_at_every_place(
+    place: tuple[int, int], bad: float, tied: bool, records: bool
+) -> None:
+    """Whether weights are packed for many calls, for one, or block by block."""
+    net = fu.nn.LISTA(matrix(50, 150, torch.float32), layers=2, lam=0.1, tied=tied)
+    with torch.no_grad():
+        net.W2[-1][place] = bad
+    with torch.set_grad_enabled(records):
+        found = net(torch.zeros(40, 50))
+    wanted = torch.zeros(40, 150) @ net.W2[0].T @ net.W2[-1].T  # the threshold of zero is zero, that of NaN is NaN
+    assert torch.equal(found.isnan(), wanted.isnan())
+    assert wanted.isnan().any()
 
 
 @pytest.mark.parametrize("name", ALL)

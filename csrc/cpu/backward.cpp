@@ -64,6 +64,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   turned_W2 = transposed(a.grad_W2);
 
   adjoint = adjoint_factors(net, memory);
+  if (!net.is_gradient_step() && !g_y) adjoint.first = {};  // g W1 is the gradient of y alone
   pack_if_used_again(adjoint, net, batch, threads, memory);
 
   const int64_t most_sums = blocks(n > m ? n : m, threads), spilled = most_sums > task ? most_sums : task;

@@ -74,38 +74,66 @@ template <class T> struct Factor {
   Block<T> block(int64_t p, int64_t k, int64_t count, T* buffer) const;
 };
 
-// Writes rows k .. k + count - 1 of panel p of `source` in squares of lanes by lanes, along the rows of the source;
-// false if a value is not finite.
-template <class T> bool pack_block(const Factor<T>& w, int64_t p, int64_t k, int64_t count, T* out) {
-  constexpr int width = panel_width<T>, side = lanes<T>;
+// Copies `count` rows, `stride` apart, of which `left` columns are to be in a panel, and puts zeros behind a row that
+// is shorter than the panel; false if a value is not finite.
+template <class T> bool copy_rows(const T* row, int64_t stride, int64_t left, int64_t count, T* out) {
+  constexpr int width = panel_width<T>;
   typename Simd<T>::Integer not_finite{};
-  const auto square = [&](int64_t k0, int64_t c0) {
-    const int64_t first = p * width + c0, rows_left = count - k0, columns_left = w.columns - first;
-    Vector<T> v[side];
-    if (w.layout == Layout::by_column) {
-      for (int i = 0; i < side; ++i) {
-        const T* row = w.source + (first + i) * w.depth + k + k0;
-        v[i] = i < columns_left ? load_some(row, rows_left) : Vector<T>{};
-        if (w.far) __builtin_prefetch(row + block_rows, 0, 2);  // the next block, which is not in sequence
+  const auto copy = [&](auto whole) {
+    for (int64_t i = 0; i < count; ++i, row += stride, out += width) {
+#pragma GCC unroll 8
+      for (int c = 0; c < width; c += lanes<T>) {
+        const Vector<T> v = whole.value ? load(row + c) : load_some(row + c, left - c);
+        store(out + c, v);
+        not_finite |= v - v != 0;
       }
-      transpose<T>(v);
-    } else {
-      for (int i = 0; i < side; ++i)
-        v[i] = i < rows_left ? load_some(w.source + (k + k0 + i) * w.columns + first, columns_left) : Vector<T>{};
-    }
-    for (int i = 0; i < side && i < rows_left; ++i) {
-      store(out + (k0 + i) * width + c0, v[i]);
-      not_finite |= v[i] - v[i] != 0;
     }
   };
-  if (w.layout == Layout::by_column) {
-    for (int64_t c0 = 0; c0 < width; c0 += side)
-      for (int64_t k0 = 0; k0 < count; k0 += side) square(k0, c0);
-  } else {
-    for (int64_t k0 = 0; k0 < count; k0 += side)
-      for (int64_t c0 = 0; c0 < width; c0 += side) square(k0, c0);
-  }
+  if (left >= width)
+    copy(Constant<true>());
+  else
+    copy(Constant<false>());
   return !nonzero_bits((Vector<T>)not_finite);  // all bits set is a NaN
+}
+
+// Loads a square of vectors from rows `stride` apart; what is beyond `rows` and `columns` is zero.
+template <class T>
+__attribute__((always_inline)) inline void load_square(Vector<T>* v, const T* p, int64_t stride, int64_t rows,
+                                                       int64_t columns) {
+  if (rows >= lanes<T> && columns >= lanes<T>)
+    for (int i = 0; i < lanes<T>; ++i) v[i] = load(p + i * stride);
+  else
+    for (int i = 0; i < lanes<T>; ++i) v[i] = i < rows ? load_some(p + i * stride, columns) : Vector<T>{};
+}
+
+// Writes rows k .. k + count - 1 of panel p of a source that is (columns, depth), in squares of lanes by lanes along
+// its rows; false if a value is not finite.
+template <class T> bool pack_columns(const Factor<T>& w, int64_t p, int64_t k, int64_t count, T* out) {
+  constexpr int width = panel_width<T>, side = lanes<T>;
+  typename Simd<T>::Integer not_finite{};
+  for (int64_t c = 0; c < width; c += side) {
+    const int64_t columns_left = w.columns - p * width - c;
+    const T* const rows = w.source + (p * width + c) * w.depth + k;
+    for (int64_t i = 0; i < count; i += side) {
+      const int64_t rows_left = count - i;
+      Vector<T> v[side];
+      load_square<T>(v, rows + i, w.depth, columns_left, rows_left);
+      if (w.far)  // the next block, which is not in sequence
+        for (int j = 0; j < side; ++j) __builtin_prefetch(rows + j * w.depth + i + block_rows, 0, 2);
+      transpose<T>(v);
+      for (int j = 0; j < side && j < rows_left; ++j) {
+        store(out + (i + j) * width + c, v[j]);
+        not_finite |= v[j] - v[j] != 0;
+      }
+    }
+  }
+  return !nonzero_bits((Vector<T>)not_finite);
+}
+
+template <class T> bool pack_block(const Factor<T>& w, int64_t p, int64_t k, int64_t count, T* out) {
+  if (w.layout == Layout::by_column) return pack_columns(w, p, k, count, out);
+  const int64_t first = p * panel_width<T>;
+  return copy_rows(w.source + k * w.columns + first, w.columns, w.columns - first, count, out);
 }
 
 template <class T> Block<T> Factor<T>::block(int64_t p, int64_t k, int64_t count, T* buffer) const {

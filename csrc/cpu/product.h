@@ -12,11 +12,11 @@ namespace fastunroll::FASTUNROLL_SET {
 constexpr int64_t few_rows = 3;
 
 // The density of x below which the product is streamed. Streaming reads only the rows of W that it needs, which pays if
-// W is far. It moves accumulators only once: that is no gain if there is a single block, and a small one otherwise
-// unless few samples pass over a block.
+// W is far and there are so few samples that they do not need them all. It moves accumulators only once: that is no
+// gain if there is a single block, and a small one otherwise unless few samples pass over a block.
 template <class T> inline double streamed_below(const Factor<T>& w, const Rows<T>& x) {
-  constexpr int64_t some_rows = 8;
-  return w.far || w.depth <= mask_bits || x.count < some_rows ? 0.13 : 0.06;
+  const int64_t some_rows = w.far ? 64 : 8;
+  return w.depth <= mask_bits || x.count < some_rows ? 0.13 : 0.06;
 }
 
 // `above` is the density from which the dense kernel is faster.

@@ -42,10 +42,16 @@ template <int Count, class T> inline void mark(uint64_t* words, int64_t column, 
 
 // Marks the nonzeros of a row of `size` values that was written without marking.
 template <class T> inline void mark_row(uint64_t* words, int64_t count, const T* x, int64_t size) {
-  memset(words, 0, size_t(count) * sizeof(uint64_t));
-  for (int64_t c = 0; c < size; c += lanes<T>) {
-    const Vector<T> v = load_some(x + c, size - c);
-    mark<1, T>(words, c, &v);
+  const int64_t whole = size / mask_bits;
+  for (int64_t q = 0; q < count; ++q) {
+    const T* const block = x + q * mask_bits;
+    uint64_t word = 0;
+    if (q < whole)
+      for (int c = 0; c < mask_bits; c += lanes<T>) word |= uint64_t(nonzero_bits(load(block + c))) << c;
+    else
+      for (int64_t c = 0; c < size - q * mask_bits; c += lanes<T>)
+        word |= uint64_t(nonzero_bits(load_some(block + c, size - q * mask_bits - c))) << c;
+    words[q] = word;
   }
 }
 

@@ -35,10 +35,7 @@ template <class T> struct Transposed {
         uint16_t bits[side] = {};
         for (int64_t part = 0; part < strip; part += side) {
           Vector<T> v[side];
-          for (int j = 0; j < side; ++j) {
-            const int64_t sample = r + part + j;
-            v[j] = sample < count ? load_some(g + sample * g_stride + i, rows - i) : Vector<T>{};
-          }
+          load_square<T>(v, g + (r + part) * g_stride + i, g_stride, count - r - part, rows - i);
           transpose<T>(v);
           for (int j = 0; j < side; ++j) {
             store(data + (i + j) * stride + first + r + part, v[j]);
@@ -75,18 +72,12 @@ template <class T> struct Stacked {
   void put(int64_t first, int64_t count, int64_t room, int64_t all, const T* x, int64_t x_stride) const {
     constexpr int width = panel_width<T>;
     T* out = data + first * width;
-    typename Simd<T>::Integer not_finite{};
+    bool all_finite = true;
     for (int64_t c = 0; c < columns; c += width, out += all * width) {
-      for (int64_t r = 0; r < count; ++r) {
-        for (int j = 0; j < width; j += lanes<T>) {
-          const Vector<T> v = load_some(x + r * x_stride + c + j, columns - c - j);
-          not_finite |= v - v != 0;
-          store(out + r * width + j, v);
-        }
-      }
+      all_finite &= copy_rows(x + c, x_stride, columns - c, count, out);
       memset(out + count * width, 0, size_t((room - count) * width) * sizeof(T));
     }
-    if (nonzero_bits((Vector<T>)not_finite)) __atomic_store_n(finite, false, __ATOMIC_RELAXED);
+    if (!all_finite) __atomic_store_n(finite, false, __ATOMIC_RELAXED);
   }
 };
 
@@ -110,8 +101,7 @@ template <class T> void transpose_rows(const T* x, int64_t columns, int64_t firs
   for (int64_t i = first; i < last; i += side) {
     for (int64_t j = 0; j < columns; j += side) {
       Vector<T> v[side];
-      for (int r = 0; r < side; ++r)
-        v[r] = i + r < last ? load_some(x + (i + r) * columns + j, columns - j) : Vector<T>{};
+      load_square<T>(v, x + i * columns + j, columns, last - i, columns - j);
       transpose<T>(v);
       for (int c = 0; c < side && j + c < columns; ++c) store_some(out + (j + c) * rows + i, v[c], last - i);
     }
