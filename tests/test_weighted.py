@@ -32,6 +32,7 @@ def plain(weights: Tensor, x: Tensor, z: Tensor, twice: bool) -> Tensor:
 
 
 @types
+@pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize(("of_weights", "shape"), SHAPES, ids=str)
 def test_as_pytorch(of_weights: tuple[int, ...], shape: tuple[int, ...], twice: bool, dtype: torch.dtype) -> None:
@@ -97,3 +98,16 @@ def test_gradients_of_masks(kind: str, name: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close(moved, A.normal(torch.ones_like(x)), rtol=1e-5, atol=1e-5)
     each = torch.vmap(lambda v: PRODUCTS[name](A, v, y))(torch.stack([x, x]))
     torch.testing.assert_close(each, torch.stack([expected, expected]), rtol=1e-5, atol=1e-5)
+
+
+@types
+def test_a_number_in_the_place_of_a_solve_is_kept_and_checked(dtype: torch.dtype) -> None:
+    """Each ρ for itself, another one after it, and after the mask has changed."""
+    A, b = fu.operators.Mask(torch.rand(5, 7, dtype=dtype)), torch.randn(3, 5, 7, dtype=dtype)
+    for _ in range(2):
+        for rho in (0.5, 2.0, torch.tensor(0.5, dtype=dtype), 1):
+            assert torch.equal(A.solve(b, rho), b / (A.mask.square() + rho))
+            for wrong in (0.0, -1.0, torch.inf, torch.nan):
+                with pytest.raises(ValueError, match="rho must be a finite number > 0"):
+                    A.solve(b, wrong)
+        A.mask.mul_(2)

@@ -121,7 +121,7 @@ class OperatorGradient(Gradient):
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
         slope = -self._At_y if v is self._zero else self.products.gradient(v, data)
         if self.t:
-            slope = at(self.t, k) * slope  # in whose place no other name keeps the memory
+            slope = at(self.t, k) * slope  # by the same name: z may take the memory of the gradient
         z: Tensor = v - slope
         return z
 
@@ -150,7 +150,7 @@ class CollapsedGradient(_OfAdjoint):
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
         slope = self.A.collapsed_gradient(v, data)
         if self.t:
-            slope = at(self.t, k) * slope  # in whose place no other name keeps the memory
+            slope = at(self.t, k) * slope  # by the same name: z may take the memory of the gradient
         z: Tensor = v - slope
         return z
 

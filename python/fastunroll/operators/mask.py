@@ -11,7 +11,7 @@ from ..arrays import as_tensor
 from ..ops import weighted_difference
 from ..ops.tensors import is_tracing
 from .pictures import NormalParts, PictureOperator, require_fit, single
-from .spectra import kept, shifted, squared_modulus
+from .spectra import kept, shifted_power, squared_modulus
 
 
 class Mask(PictureOperator):
@@ -108,7 +108,7 @@ class Mask(PictureOperator):
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """b/(|m|² + ρ): (..., H, W)."""
         b = self._samples("b", b)
-        return b / shifted(self._power(), rho, b)
+        return b / shifted_power(self.mask, rho, b)
 
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """The same."""

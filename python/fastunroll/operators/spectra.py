@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import ops
 from ..ops.tensors import has_tangents
+from .pictures import single
 from .solve import rho_beside
 
 
@@ -63,18 +64,24 @@ def kept(kind: Hashable, source: Tensor, shape: tuple[int, int], half: bool, mak
     return ops.cached(kind, [source], make, version=shape[0] << 33 | shape[1] << 1 | half)
 
 
-def shifted(h: Tensor, rho: Tensor | float, b: Tensor) -> Tensor:
-    """h + ρ, for ρ > 0 beside b."""
-    return _of_rho("shifted", h, rho, b, lambda h, rho: h + rho)
+def shifted_power(source: Tensor, rho: Tensor | float, b: Tensor) -> Tensor:
+    """|m|² + ρ of weights m, for ρ > 0 beside b."""
+
+    def make(rho: Tensor) -> Tensor:
+        h = squared_modulus(single(source))
+        return h + rho.to(h.dtype)
+
+    return _of_rho("shifted power", source, rho, b, make)
 
 
 def inverse_power(h: Tensor, rho: Tensor | float, b: Tensor) -> Tensor:
     """1/(h + ρ), for ρ > 0 beside b."""
-    return _of_rho("inverse power", h, rho, b, lambda h, rho: 1 / (h + rho))
+    return _of_rho("inverse power", h, rho, b, lambda rho: 1 / (h + rho.to(h.dtype)))
 
 
-def _of_rho(kind: str, h: Tensor, rho: Tensor | float, b: Tensor, make: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """What ``make`` makes of h and ρ: kept until h changes, for the latest ρ, as all iterations of ADMM have the same.
+def _of_rho(kind: str, source: Tensor, rho: Tensor | float, b: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``make`` makes of ρ and ``source``: kept until that changes, for the latest ρ, as all iterations of ADMM
+    have the same.
 
     A number ρ is checked where it is another one than before.
     """
@@ -83,18 +90,18 @@ def _of_rho(kind: str, h: Tensor, rho: Tensor | float, b: Tensor, make: Callable
         rho = rho_beside(rho, b)
 
     def made() -> Tensor:
-        return make(h, rho_beside(rho, b).to(h.dtype))
+        return make(rho_beside(rho, b))
 
-    learned = h.requires_grad or (isinstance(rho, Tensor) and rho.requires_grad)
+    learned = source.requires_grad or (isinstance(rho, Tensor) and rho.requires_grad)
     recorded = (learned and torch.is_grad_enabled()) or has_tangents()
-    if recorded or ops.is_tracing() or torch.is_inference_mode_enabled() or not h.is_contiguous():
+    if recorded or ops.is_tracing() or torch.is_inference_mode_enabled() or not source.is_contiguous():
         return made()
     if number is None:
         assert isinstance(rho, Tensor)
         if rho.device.type != "cpu":
             return made()
         number = float(rho.detach())
-    return ops.cached(kind, [h], made, version=number)
+    return ops.cached(kind, [source], made, version=number)
 
 
 def largest_modulus(kernel: Tensor) -> Tensor:
