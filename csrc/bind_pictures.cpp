@@ -46,9 +46,11 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
           fields.number<int>("threads"),
           normal,
           prox,
+          PictureStep(fields.number<int>("linear")),
+          PictureScheme(fields.number<int>("scheme")),
           fields.array<const T>("step"),
           fields.array<const T>("theta"),
-          fields.array<const T>("beta"),
+          fields.array<const T>("numbers"),
           fields.array<const T>("z"),
           fields.array<const T>("x0"),
           Interruption::happened};
@@ -77,7 +79,7 @@ bool forward(bool is_double, const PackedSpectrum* packed, const py::kwargs& giv
     const PictureForward<T> p{layers,
                               fields.number<int64_t>("kept"),
                               fields.array<T>("x"),
-                              fields.array<const T>("before"),
+                              fields.array<const T>("s0"),
                               fields.number<int64_t>("saved_pictures"),
                               fields.array<T>("saved")};
     return [p] { picture_forward(p); };
@@ -94,7 +96,7 @@ bool backward(bool is_double, const PackedSpectrum* packed, const py::kwargs& gi
                                fields.array<T>("to_x0"),
                                fields.array<T>("to_step"),
                                fields.array<T>("to_theta"),
-                               fields.array<T>("to_beta"),
+                               fields.array<T>("to_numbers"),
                                fields.array<T>("to_filters"),
                                fields.number<int64_t>("saved_pictures"),
                                fields.array<const T>("saved")};

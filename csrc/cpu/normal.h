@@ -1,4 +1,4 @@
-// The normal operator H = A^H A of one picture.
+// The normal operator H = A^H A of one picture, and the inverse of H + rho.
 #pragma once
 #include "cpu/complex_pairs.h"
 #include "cpu/filter_image.h"
@@ -42,33 +42,56 @@ template <class T> struct Normal {
   int64_t strips_size() const { return !image || of.spectrum.of_rows ? 0 : image->workspace_size(); }
   int64_t line_size() const { return image ? image->line_size() : 0; }
   int64_t column_size() const { return image ? 2 * grid.rows : 0; }
+  int64_t numbers_size() const { return image ? InverseNumbers<T>::room_size(*image) : 0; }
   int64_t sum_size() const { return of.maps ? grid.size() : 0; }
 
   // Waits for the team at its end. take(row, i, whole) is a vector of v; give.put(row, i, give.combine(row, i, w,
   // whole), whole) gets that of H v.
   template <class Take, class Give>
   void apply(Team team, const Scratch<T>& scratch, T* sum, int64_t picture, const Take& take, const Give& give) const {
-    const int64_t number = picture / of.repeat % of.count;
-    const Pixels<T> pixels{grid.rows, grid.width};
-    if (!image) {
-      const T* weights = of.weights + number * grid.rows * grid.width;
-      constexpr Constant<0> in_part;
-      grid.each(Band::of(team, grid.rows), [&](int64_t row, int64_t i) {
-        const Vector<T> v = pixels.get(weights, row, i, in_part) * take(row, i, in_part);
-        give.put(row, i, give.combine(row, i, v, in_part), in_part);
-      });
-      return team.wait();
-    }
-    const T* d = of.spectrum.packed + number * packed_values(of.spectrum);
+    if (!image)
+      return each_pixel(team, picture, take, give, [](Vector<T> weight, Vector<T> v, auto...) { return weight * v; });
     const auto filter = [&](const auto& from, const auto& to) {
-      filter_either<T, Multiplier::real>(*image, team, scratch, of.spectrum.of_rows, d, from, to);
+      filter_either(*image, team, scratch, of.spectrum.of_rows, PackedNumbers<T, Multiplier::real>{packed(picture)},
+                    from, to);
     };
     if (!of.maps) return filter(take, give);
+    const Pixels<T> pixels{grid.rows, grid.width};
     const int64_t size = grid.rows * grid.width;
     const T* map = of.maps + picture / of.map_repeat % of.map_count * of.coils * size;
     for (int64_t c = 0; c < of.coils; ++c, map += size)
       filter(TakeOfCoil<T, Take>{pixels, map, take},
              GiveOfCoil<T, Give>{pixels, map, sum, grid.stride, c == 0, c + 1 == of.coils, give});
+  }
+
+  // The same of (H + rho)^-1 v, without coils.
+  template <class Take, class Give>
+  void solve(Team team, const Scratch<T>& scratch, T rho, int64_t picture, const Take& take, const Give& give) const {
+    if (image)
+      return filter_either(*image, team, scratch, of.spectrum.of_rows,
+                           InverseNumbers<T>{packed(picture), rho, scratch.numbers}, take, give);
+    each_pixel(team, picture, take, give, [&](Vector<T> weight, Vector<T> v, int64_t left) {
+      Vector<T> sum = weight + broadcast(rho);
+      for (int64_t lane = left; lane < lanes<T>; ++lane) sum[lane] = 1;  // 0 / 0 stands in no row
+      return v / sum;
+    });
+  }
+
+ private:
+  int64_t number(int64_t picture) const { return picture / of.repeat % of.count; }
+  const T* packed(int64_t picture) const { return of.spectrum.packed + number(picture) * packed_values(of.spectrum); }
+  // product(weight, v, left) for each vector, of which the row has `left` values or more.
+  template <class Take, class Give, class Product>
+  void each_pixel(Team team, int64_t picture, const Take& take, const Give& give, const Product& product) const {
+    const Pixels<T> pixels{grid.rows, grid.width};
+    const T* weights = of.weights + number(picture) * grid.rows * grid.width;
+    constexpr Constant<0> in_part;
+    grid.each(Band::of(team, grid.rows), [&](int64_t row, int64_t i) {
+      const Vector<T> weight = pixels.get(weights, row, i, in_part);
+      const Vector<T> found = product(weight, take(row, i, in_part), grid.width - i);
+      give.put(row, i, give.combine(row, i, found, in_part), in_part);
+    });
+    team.wait();
   }
 };
 

@@ -13,8 +13,8 @@ from ..operators import Blur, Fourier, Mask, MultiCoilFourier
 from ..operators.gradients import learns
 from ..operators.pictures import PictureOperator
 from ..prox import L1, Box, FilterBank, Identity, NonNegativeL1, PerLayer, Proximal, TotalVariation, WaveletL1
-from ..schemes import FISTA, ProximalGradient
-from ..steps import GradientStep
+from ..schemes import ADMM, FISTA, HQS, PrimalDual, ProximalGradient, Scheme
+from ..steps import DataStep, GradientStep
 from .linear import separate, stacked
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ _PRIORS: dict[type[Proximal], str] = {
     FilterBank: "filter_bank",
     WaveletL1: "wavelet",
 }
+_SCHEMES: dict[type[Scheme], str] = {
+    ProximalGradient: "proximal_gradient",
+    HQS: "proximal_gradient",
+    FISTA: "fista",
+    ADMM: "admm",
+    PrimalDual: "primal_dual",
+}
 
 
 def unsupported_reason(net: Layers) -> str | None:
@@ -43,10 +50,9 @@ def unsupported_reason(net: Layers) -> str | None:
         return f"of blurs only circular ones are compiled, and this one is {A.boundary!r}"
     if torch.is_grad_enabled() and learns(A):
         return f"the compiled layers do not learn the {name}"
-    if not isinstance(net.linear, GradientStep) or net.linear.via != "residual":
-        return "of the linear steps of pictures only GradientStep(A) is compiled"
-    if type(net.scheme) not in (ProximalGradient, FISTA):
-        return f"the scheme {type(net.scheme).__name__} is not compiled for pictures"
+    reason = _unsupported_step(net)
+    if reason is not None:
+        return reason
     if prox not in _PRIORS:
         return f"the proximal operator {prox.__name__} is not compiled for pictures"
     if net.gain:
@@ -61,6 +67,19 @@ def unsupported_reason(net: Layers) -> str | None:
             return "the compiled WaveletL1 has one threshold, or one for each band or level"
     elif any(t.numel() != 1 for t in net.theta):
         return "the compiled layers over pictures have one threshold for all pixels"
+    return None
+
+
+def _unsupported_step(net: Layers) -> str | None:
+    """Why there is no such scheme of such a linear step; None where there is."""
+    if type(net.scheme) not in _SCHEMES:
+        return f"the scheme {type(net.scheme).__name__} is not compiled for pictures"
+    if isinstance(net.linear, DataStep):
+        if isinstance(net.first[0], MultiCoilFourier):
+            return "the data step of MultiCoilFourier takes conjugate gradients, which are not compiled"
+        return "the scheme PrimalDual has no data step" if isinstance(net.scheme, PrimalDual) else None
+    if not isinstance(net.linear, GradientStep) or net.linear.via != "residual":
+        return "of the linear steps of pictures GradientStep(A) and DataStep(A, rho) are compiled"
     return None
 
 
@@ -89,27 +108,27 @@ def run(net: Layers, y: Tensor, x0: Tensor | None, kept: int) -> Tensor | None:
         return ops.picture_layers(p, kept) if ops.fits_pictures(p) or z.numel() == 0 else None
 
 
-def arguments(
-    net: Layers, z: Tensor, x0: Tensor | None, before: Tensor | None = None, first: int = 0
-) -> ops.PictureLayers:
+def arguments(net: Layers, z: Tensor, x0: Tensor | None, s0: Tensor | None = None, first: int = 0) -> ops.PictureLayers:
     """The layers as the kernels take them, from z = Aᴴy on, as layers ``first``, ``first`` + 1, … of the prior."""
     if isinstance(net.prox, WaveletL1):
         net.prox.wavelet.samples(z)  # raises if the sides do not fit
-    step, theta, beta = _numbers(net, z)
+    step, theta, numbers = _numbers(net, z)
     normal = net.first[0].normal_parts(z)
     return ops.PictureLayers(
-        z, x0, normal.h, normal.maps, step, theta, beta, _filters(net), normal.normal, before=before,
+        z, x0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal, s0=s0,
+        linear="solve" if isinstance(net.linear, DataStep) else "gradient", scheme=_SCHEMES[type(net.scheme)],
         **_settings(_priors(net)[0]), **_moved_wavelet(net, first),
     )  # fmt: skip
 
 
 def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The steps, thresholds and momenta of all layers, (K,)."""
+    """The steps, (K,), the thresholds, and the numbers of the scheme, (K, count), of all layers."""
 
     def of_each_layer(values: Any) -> Tensor:
         return stacked(separate(values), net.count).flatten()
 
     prior: Any = _priors(net)[0]
+    names = net.scheme.numbers
     theta = None
     if isinstance(prior, FilterBank):
         theta = stacked([t.reshape(-1).expand(prior.count) for t in net.theta], net.count)
@@ -120,7 +139,7 @@ def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | No
     return (
         of_each_layer(net.step or [z.real.new_ones(())]),
         theta,
-        of_each_layer(net.scheme.beta) if isinstance(net.scheme, FISTA) else None,
+        torch.stack([of_each_layer(getattr(net.scheme, name)) for name in names], 1) if names else None,
     )
 
 
