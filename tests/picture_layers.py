@@ -31,6 +31,8 @@ NORMALS: dict[str, tuple[bool, Any, int]] = {
     "rows": (False, lambda B, H, W: (1, W // 2 + 1), 0),
     "weights": (False, lambda B, H, W: (H, W), 0),
     "weights for each picture": (False, lambda B, H, W: (B, 1, W), 0),
+    "downsample": (False, lambda B, H, W: (H, W // 2 + 1), 0),
+    "downsample, a blur for each picture": (True, lambda B, H, W: (B, H, W), 0),
     "scan": (True, lambda B, H, W: (H, W), 0),
     "a scan for each picture": (True, lambda B, H, W: (B, H, W), 0),
     "columns": (True, lambda B, H, W: (1, W), 0),
@@ -44,12 +46,17 @@ OPERATORS_AND_PRIORS = [
 # One of each kind of normal operator and of prior, for what does not depend on how they go together.
 SOME = [
     ("blur", "box"), ("a blur for each picture", "db4"), ("rows", "total_variation"), ("weights", "filter_bank"),
-    ("scan", "soft"), ("columns", "total_variation"), ("complex weights", "identity"), ("coils", "soft"),
+    ("downsample", "total_variation"), ("downsample, a blur for each picture", "soft"), ("scan", "soft"),
+    ("columns", "total_variation"), ("complex weights", "identity"), ("coils", "soft"),
 ]  # fmt: skip
 ALL = [(scheme, *case) for scheme in SCHEMES for case in OPERATORS_AND_PRIORS]
 CASES = [("fista", *case) for case in OPERATORS_AND_PRIORS] + [(scheme, *case) for scheme in SCHEMES for case in SOME]
 ALL, CASES = (
-    [case for case in dict.fromkeys(cases) if not (SCHEMES[case[0]][1] == "solve" and NORMALS[case[1]][2])]
+    [
+        case
+        for case in dict.fromkeys(cases)
+        if not (SCHEMES[case[0]][1] == "solve" and (NORMALS[case[1]][2] or "downsample" in case[1]))
+    ]
     for cases in (ALL, CASES)
 )
 # Sides grow to multiples of 2 for each level of a wavelet.
@@ -64,7 +71,9 @@ def layers(
     is_complex, of_h, coils = NORMALS[normal]
     name, linear, count_of_scheme = SCHEMES[scheme]
     wavelet, levels = WAVELETS.get(prior, (prior, 0))
-    shape = shape[0], *(-(-n >> levels << levels) for n in shape[1:])
+    factor = 3 if "downsample" in normal else 0
+    multiple = max(factor, 1) << levels
+    shape = shape[0], *(-(-n // multiple) * multiple for n in shape[1:])
     random = torch.Generator().manual_seed(seed)
 
     def draw(*size: int, kind: torch.dtype = torch.float64) -> Tensor:
@@ -75,10 +84,8 @@ def layers(
     is_bank = prior == "filter_bank"
     pictures = torch.complex128 if is_complex else torch.float64
     z, x0 = draw(*shape, kind=pictures), draw(*shape, kind=pictures)
-    h, maps = (
-        spectrum(draw(*of_h(*shape)).abs(), normal),
-        draw(coils, *shape[1:], kind=pictures) / coils**0.5 if coils else None,
-    )
+    h = draw(*of_h(*shape), kind=torch.complex128) if factor else spectrum(draw(*of_h(*shape)).abs(), normal)
+    maps = draw(coils, *shape[1:], kind=pictures) / coils**0.5 if coils else None
     of_bands = (count, 3 * levels) if levels else (count, count_of_bank) if is_bank else (count,)
     step, theta = 0.2 + 0.1 * draw(count).abs(), 0.3 + 0.1 * draw(*of_bands).abs()
     numbers = draw(count, count_of_scheme) / 4 if count_of_scheme else None
@@ -87,10 +94,15 @@ def layers(
     step, theta, numbers, filters = (None if t is None else t.to(dtype) for t in (step, theta, numbers, filters))
     z, x0, maps = (None if t is None else t.to(dtype.to_complex() if is_complex else dtype) for t in (z, x0, maps))
     return PictureLayers(
-        z, x0 if start else None, h.to(dtype), maps, step, None if prior in ("identity", "box") else theta,
-        numbers, filters, "weights" if "weights" in normal else "fourier", linear, name, "wavelet" if levels else prior,
-        -0.4, 0.9, iterations, SCALING_FILTERS.get(wavelet, ()) if levels else (), levels, moves,
+        z, x0 if start else None, h.to(dtype.to_complex() if factor else dtype), maps, step,
+        None if prior in ("identity", "box") else theta, numbers, filters, kind_of(normal), linear, name,
+        "wavelet" if levels else prior, -0.4, 0.9, iterations, SCALING_FILTERS.get(wavelet, ()) if levels else (),
+        levels, moves, None, factor,
     )  # fmt: skip
+
+
+def kind_of(normal: str) -> str:
+    return "weights" if "weights" in normal else "downsample" if "downsample" in normal else "fourier"
 
 
 def spectrum(h: Tensor, normal: str) -> Tensor:

@@ -63,6 +63,8 @@ OPERATORS: dict[str, tuple[Callable[[torch.dtype], Any], str]] = {
     "Fourier, a mask for each sample": (lambda d: lin.Fourier(mask(d, 3, *SIZE)), "complex"),
     "Fourier, columns for each sample": (lambda d: lin.Fourier(mask(d, 3, 1, SIZE[1])), "complex"),
     "Fourier, real": (lambda d: lin.Fourier(mask(d, *SIZE), real=True), "real"),
+    "Downsample": (lambda d: lin.Downsample(2, random(3, 4, dtype=d).abs() / 12), "either"),
+    "Downsample, a kernel for each sample": (lambda d: lin.Downsample(2, random(3, 3, 3, dtype=d).abs() / 9), "either"),
     "Mask": (lambda d: lin.Mask(mask(d, *SIZE)), "either"),
     "Mask, complex": (lambda d: lin.Mask(random(*SIZE, dtype=d.to_complex())), "complex"),
     "Mask, one for each sample": (lambda d: lin.Mask(random(3, 1, SIZE[1], dtype=d).abs()), "either"),
@@ -98,7 +100,7 @@ NETWORKS = [
     (scheme, *case)
     for scheme in SCHEMES
     for case in CASES
-    if not (scheme in ("HQS", "ADMM") and case[0].startswith("MultiCoilFourier"))
+    if not (scheme in ("HQS", "ADMM") and case[0].startswith(("MultiCoilFourier", "Downsample")))
 ]
 
 
@@ -153,8 +155,12 @@ def native_iterations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+# Those whose AᴴA the solvers know in closed form.
+SOLVED = [case for case in CASES if case[2].to_real() == torch.float64 and not case[0].startswith("Downsample")]
+
+
 @pytest.mark.parametrize("solver", [fu.solvers.ista, fu.solvers.fista])
-@pytest.mark.parametrize(("operator", "prior", "dtype"), [case for case in CASES if case[2].to_real() == torch.float64])
+@pytest.mark.parametrize(("operator", "prior", "dtype"), SOLVED)
 def test_solvers(
     operator: str, prior: str, dtype: torch.dtype, solver: Callable[..., Tensor], native_iterations: list[int]
 ) -> None:
@@ -308,6 +314,12 @@ def test_why_layers_run_one_by_one() -> None:
         OPERATORS["MultiCoilFourier"][0](torch.float64), scheme=fu.schemes.ADMM(),
         data=random(2, 2, *SIZE, dtype=torch.complex128),
     )  # fmt: skip
+    assert "the data step of Downsample is not compiled" in reason(
+        lin.Downsample(2, random(2, 2)), scheme=fu.schemes.HQS()
+    )
+    assert "of blurs only circular ones are compiled, and this one is 'valid'" in reason(
+        lin.Downsample(2, random(3, 3), "valid")
+    )
     assert "the proximal operator Firm is not compiled for pictures" in reason(prior=fu.prox.Firm())
     assert "of blurs only circular ones are compiled, and this one is 'reflect'" in reason(
         lin.Blur(random(3, 3), "reflect")

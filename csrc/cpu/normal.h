@@ -34,16 +34,35 @@ template <class T, class Give> struct GiveOfCoil {
   }
 };
 
+// Keeps every factor-th pixel of both directions, and puts zeros in the place of the others.
+template <class T> struct KeepGrid {
+  const T* columns;  // a row that is not zero in the values that are kept
+  int64_t stride, factor;
+  T* to;
+  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t, int64_t, Vector<T> v, W) const { return v; }
+  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> v, W) const {
+    store(to + row * stride + i, row % factor == 0 ? where_nonzero<T>(load(columns + i), v) : Vector<T>{});
+  }
+};
+
 template <class T> struct Normal {
   const PictureNormal<T>& of;
   Grid<T> grid;
   const FourierImage<T>* image;  // null for weights
+  const T* columns;              // of KeepGrid, with a factor
 
   int64_t strips_size() const { return !image || of.spectrum.of_rows ? 0 : image->workspace_size(); }
   int64_t line_size() const { return image ? image->line_size() : 0; }
   int64_t column_size() const { return image ? 2 * grid.rows : 0; }
   int64_t numbers_size() const { return image ? InverseNumbers<T>::room_size(*image) : 0; }
-  int64_t sum_size() const { return of.maps ? grid.size() : 0; }
+  int64_t sum_size() const { return of.maps || of.factor > 0 ? grid.size() : 0; }
+  static int64_t columns_size(const PictureNormal<T>& of, const Grid<T>& grid) {
+    return of.factor > 0 ? grid.stride : 0;
+  }
+  static void make_columns(const PictureNormal<T>& of, const Grid<T>& grid, T* columns) {
+    const int64_t parts = of.spectrum.real_images ? 1 : 2;
+    for (int64_t i = 0; i < columns_size(of, grid); ++i) columns[i] = i / parts % of.factor == 0;
+  }
 
   // Waits for the team at its end. take(row, i, whole) is a vector of v; give.put(row, i, give.combine(row, i, w,
   // whole), whole) gets that of H v.
@@ -55,6 +74,7 @@ template <class T> struct Normal {
       filter_either(*image, team, scratch, of.spectrum.of_rows, PackedNumbers<T, Multiplier::real>{packed(picture)},
                     from, to);
     };
+    if (of.factor > 0) return downsampled(team, scratch, sum, picture, take, give);
     if (!of.maps) return filter(take, give);
     const Pixels<T> pixels{grid.rows, grid.width};
     const int64_t size = grid.rows * grid.width;
@@ -78,6 +98,17 @@ template <class T> struct Normal {
   }
 
  private:
+  template <class Take, class Give>
+  void downsampled(Team team, const Scratch<T>& scratch, T* kept, int64_t picture, const Take& take,
+                   const Give& give) const {
+    const bool of_rows = of.spectrum.of_rows;
+    const int64_t stride = grid.stride;
+    filter_either(*image, team, scratch, of_rows, PackedNumbers<T, Multiplier::complex>{packed(picture)}, take,
+                  KeepGrid<T>{columns, stride, of.factor, kept});
+    const auto take_kept = [=](int64_t row, int64_t i, auto) { return load(kept + row * stride + i); };
+    filter_either(*image, team, scratch, of_rows, PackedNumbers<T, Multiplier::conjugate>{packed(picture)}, take_kept,
+                  give);
+  }
   int64_t number(int64_t picture) const { return picture / of.repeat % of.count; }
   const T* packed(int64_t picture) const { return of.spectrum.packed + number(picture) * packed_values(of.spectrum); }
   // product(weight, v, left) for each vector, of which the row has `left` values or more.

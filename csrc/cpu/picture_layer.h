@@ -42,11 +42,11 @@ template <class T> struct PictureNetwork {
   WaveletL1<T> wavelet;
   int64_t kept_details;  // layers whose details the room has
 
-  PictureNetwork(const PictureLayers<T>& layers, const Grid<T>& grid, const FourierImage<T>* image, const T* momenta,
-                 const T* filters, const Wavelet<T>& wavelet, int64_t kept_details)
+  PictureNetwork(const PictureLayers<T>& layers, const Normal<T>& normal, const T* momenta, const T* filters,
+                 const Wavelet<T>& wavelet, int64_t kept_details)
       : p(layers),
-        grid(grid),
-        linear{layers, grid, {layers.normal, grid, image}},
+        grid(normal.grid),
+        linear{layers, normal.grid, normal},
         pixel_prox{layers.prox, !layers.normal.spectrum.real_images},
         momenta(momenta),
         filters(filters),

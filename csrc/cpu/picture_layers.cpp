@@ -153,9 +153,11 @@ template <class T, class Work> void for_pictures(const PictureLayers<T>& p, bool
     for (int64_t k = 0; has_bank && k < p.layers; ++k) LayerFilters<T>::pack(p.prox, k, filters + k * filters_size);
     const Wavelet<T> wavelet(p.prox.wavelet, grid, !size.real_images,
                              memory.take<T>(Wavelet<T>::filters_size(p.prox.wavelet)));
-    const PictureNetwork<T> layers(p, grid, image, momenta, filters, wavelet, goes_back ? p.layers : 1);
+    T* const columns_of_grid = memory.take<T>(Normal<T>::columns_size(p.normal, grid));
+    Normal<T>::make_columns(p.normal, grid, columns_of_grid);
+    const Normal<T> normal{p.normal, grid, image, columns_of_grid};
+    const PictureNetwork<T> layers(p, normal, momenta, filters, wavelet, goes_back ? p.layers : 1);
     const int64_t pictures = goes_back ? backward_pictures(layers) : forward_pictures;
-    const Normal<T>& normal = layers.linear.normal;
     // For each thread a part of each.
     const Parts<T> strips(memory, normal.strips_size(), threads), lines(memory, normal.line_size(), threads),
         columns(memory, normal.column_size(), threads), numbers(memory, normal.numbers_size(), threads),

@@ -9,12 +9,14 @@ struct Shape {
   int64_t rows, columns;
   bool is_real, of_rows, has_weights;
   int64_t batch, layers, coils;  // no coils: 0
+  int64_t factor = 0;            // of downsampled blurs
 
   int64_t parts() const { return is_real ? 1 : 2; }
   int64_t values() const { return rows * columns * parts(); }
   std::string text() const {
     return std::to_string(rows) + "x" + std::to_string(columns) + (is_real ? " real" : " complex") +
-           (has_weights ? ", weights" : "") + (of_rows ? ", of rows" : "") + ", " + std::to_string(coils) + " coils";
+           (has_weights ? ", weights" : "") + (of_rows ? ", of rows" : "") + ", " + std::to_string(coils) +
+           " coils, factor " + std::to_string(factor);
   }
 };
 
@@ -54,7 +56,7 @@ template <class T> struct Problem {
     z = random.normals<T>(s.batch * s.values(), 1);
     x0 = random.normals<T>(int64_t(z.size()), 1);
     const int64_t width = s.is_real ? s.columns / 2 + 1 : s.columns;
-    d = random.normals<T>(s.has_weights ? s.values() : (s.of_rows ? 1 : s.rows) * width, 0.5);
+    d = random.normals<T>(s.has_weights ? s.values() : (s.of_rows ? 1 : s.rows) * width * (s.factor ? 2 : 1), 0.5);
     maps = random.normals<T>(2 * s.coils * s.rows * s.columns, 0.5);
     if (method.linear == PictureStep::solve) make_symmetric(width);
     step = random.normals<T>(s.layers, 0.2);
@@ -77,14 +79,14 @@ template <class T> struct Problem {
   int64_t thresholds() const { return levels() ? 3 * levels() : filter_count ? filter_count : 1; }
 
   PictureLayers<T> layers(int threads) {
-    Spectrum<T> spectrum{1, s.rows, s.columns, s.is_real, false, s.of_rows, 1, d.data(), nullptr};
+    Spectrum<T> spectrum{1, s.rows, s.columns, s.is_real, s.factor > 0, s.of_rows, 1, d.data(), nullptr};
     if (!s.has_weights) {
       packed.assign(size_t(spectrum_packed_size(spectrum)), T(0));
       spectrum.packed = packed.data();
       spectrum_pack(spectrum);
     }
     const PictureNormal<T> normal{
-        spectrum, s.has_weights ? d.data() : nullptr, 1, 1, s.coils ? maps.data() : nullptr, s.coils, 1, 1};
+        spectrum, s.has_weights ? d.data() : nullptr, 1, 1, s.coils ? maps.data() : nullptr, s.coils, 1, 1, s.factor};
     const bool has_theta = prior != PicturePrior::identity && prior != PicturePrior::box;
     return {s.batch,
             s.layers,
@@ -224,6 +226,11 @@ void test_pictures() {
     compare<double>({7, 18, false, true, false, 3, 3, 0}, PicturePrior::soft, method);
     compare<double>({6, 10, false, false, false, 3, 2, coils}, PicturePrior::total_variation, method);
     compare<float>({1, 1, true, true, false, 2, 1, 0}, PicturePrior::soft, method);
+    if (method.linear == PictureStep::gradient) {
+      compare<double>({6, 12, true, false, false, 3, 3, 0, 3}, PicturePrior::total_variation, method);
+      compare<double>({6, 9, false, true, false, 3, 3, 0, 3}, PicturePrior::soft, method);
+      compare<float>({100, 98, false, false, false, 2, 2, 0, 2}, PicturePrior::soft, method);
+    }
     compare<float>({99, 100, true, false, false, 4, 2, 0}, PicturePrior::total_variation, method);  // threads share it
     compare<float>({140, 85, false, false, true, 1, 3, 0}, PicturePrior::soft, method);
   }

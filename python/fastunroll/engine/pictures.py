@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import ops
 from .._precision import own_precision
-from ..operators import Blur, Fourier, Mask, MultiCoilFourier
+from ..operators import Blur, Downsample, Fourier, Mask, MultiCoilFourier
 from ..operators.gradients import learns
 from ..operators.pictures import PictureOperator
 from ..prox import L1, Box, FilterBank, Identity, NonNegativeL1, PerLayer, Proximal, TotalVariation, WaveletL1
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .layers import Layers
 
 # The operators and the proximal operators that are compiled; subclasses may compute something else.
-_OPERATORS = Blur, Fourier, MultiCoilFourier, Mask
+_OPERATORS = Blur, Fourier, MultiCoilFourier, Mask, Downsample
 _PRIORS: dict[type[Proximal], str] = {
     Identity: "identity",
     L1: "soft",
@@ -46,8 +46,9 @@ def unsupported_reason(net: Layers) -> str | None:
     name, prox = type(A).__name__, type(priors[0])
     if type(A) not in _OPERATORS:
         return f"the operator {name} is not compiled"
-    if isinstance(A, Blur) and not A.collapsed:
-        return f"of blurs only circular ones are compiled, and this one is {A.boundary!r}"
+    blur = A.blur if isinstance(A, Downsample) else A
+    if isinstance(blur, Blur) and not blur.collapsed:
+        return f"of blurs only circular ones are compiled, and this one is {blur.boundary!r}"
     if torch.is_grad_enabled() and learns(A):
         return f"the compiled layers do not learn the {name}"
     reason = _unsupported_step(net)
@@ -77,6 +78,8 @@ def _unsupported_step(net: Layers) -> str | None:
     if isinstance(net.linear, DataStep):
         if isinstance(net.first[0], MultiCoilFourier):
             return "the data step of MultiCoilFourier takes conjugate gradients, which are not compiled"
+        if isinstance(net.first[0], Downsample):
+            return "the data step of Downsample is not compiled"
         return "the scheme PrimalDual has no data step" if isinstance(net.scheme, PrimalDual) else None
     if not isinstance(net.linear, GradientStep) or net.linear.via != "residual":
         return "of the linear steps of pictures GradientStep(A) and DataStep(A, rho) are compiled"
@@ -90,8 +93,9 @@ def refused_reason(A: PictureOperator, y: Tensor) -> str | None:
     if isinstance(A, Mask):
         return None
     for side in y.shape[-2:]:
-        if not ops.is_fft_length(side):
-            return f"a side of {int(side)} pixels has a prime factor above 31"
+        pixels = int(side) * (A.factor if isinstance(A, Downsample) else 1)
+        if not ops.is_fft_length(pixels):
+            return f"a side of {pixels} pixels has a prime factor above 31"
     return None
 
 
@@ -115,7 +119,7 @@ def arguments(net: Layers, z: Tensor, x0: Tensor | None, s0: Tensor | None = Non
     step, theta, numbers = _numbers(net, z)
     normal = net.first[0].normal_parts(z)
     return ops.PictureLayers(
-        z, x0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal, s0=s0,
+        z, x0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal, s0=s0, factor=normal.factor,
         linear="solve" if isinstance(net.linear, DataStep) else "gradient", scheme=_SCHEMES[type(net.scheme)],
         **_settings(_priors(net)[0]), **_moved_wavelet(net, first),
     )  # fmt: skip

@@ -45,10 +45,12 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
     Args:
         p: z: Aᴴy, pictures (..., H, W), real or complex, on the CPU. x0: like z; None for zero. h, maps: H v is
             ``fourier_normal(v, h)`` with ``normal="fourier"``, or ``coil_normal(v, maps, h)`` with maps; ``h * v`` with
-            ``normal="weights"``. Of real pictures h(−k) = h(k). step, theta: a number for each layer, (K,); theta is
-            None where P has no threshold. numbers: those of the scheme, (K, 1 or 2); None if it has none. linear: L v
-            is v − step·(H v − z) with ``"gradient"``, or (H + step)⁻¹(z + step·v) with ``"solve"``, not with maps nor
-            of ``"primal_dual"``. prior: ``"identity"``, ``"soft"``, ``"nonnegative"``, ``"box"`` between ``low`` and
+            ``normal="weights"``. Of real pictures h(−k) = h(k). With ``normal="downsample"`` h is the spectrum k̂ of a
+            blur, of which A takes every ``factor``-th pixel of both directions; else ``factor`` is 0. step, theta: a
+            number for each layer, (K,); theta is None where P has no threshold. numbers: those of the scheme,
+            (K, 1 or 2); None if it has none. linear: L v is v − step·(H v − z) with ``"gradient"``, or
+            (H + step)⁻¹(z + step·v) with ``"solve"``, which goes neither with maps nor with ``"downsample"`` or
+            ``"primal_dual"``. prior: ``"identity"``, ``"soft"``, ``"nonnegative"``, ``"box"`` between ``low`` and
             ``high``, ``"total_variation"`` with ``iterations``, ``"filter_bank"`` with filters (K, count, h, h) and
             theta (K, count), or ``"wavelet"``, the soft threshold of wavelet details, with the filter ``low_pass``,
             ``levels``, theta (K, 3·levels), and the ``moves`` of the grid, 2K pixels: down and right for each layer.
@@ -121,6 +123,11 @@ def _slope(p: PictureLayers, v: Tensor) -> Tensor:
     """H v − z."""
     if p.normal == "weights":
         return p.h * v - p.z
+    if p.normal == "downsample":
+        rows, columns = (torch.arange(n, device=v.device) % p.factor == 0 for n in v.shape[-2:])
+        seen = fourier_diagonal(v, p.h)
+        kept = torch.where(rows[:, None] & columns, seen, torch.zeros_like(seen))
+        return fourier_diagonal(kept, p.h, adjoint=True) - p.z
     return fourier_normal(v, p.h, p.z) if p.maps is None else coil_normal(v, p.maps, p.h, p.z)
 
 
@@ -145,15 +152,19 @@ def _fits_wavelet(p: PictureLayers) -> bool:
 def fits_pictures(p: PictureLayers) -> bool:
     """Whether the kernels take these arguments."""
     z, h, numbers = p.z, p.h, [t for t in (p.step, p.theta, p.numbers, p.filters) if t is not None]
-    if not is_supported_on_cpu(z, complex_too=True) or z.dim() < 2 or z.numel() == 0 or h.is_complex():
+    if not is_supported_on_cpu(z, complex_too=True) or z.dim() < 2 or z.numel() == 0:
+        return False
+    if h.is_complex() != (p.normal == "downsample") or (p.factor > 0) != (p.normal == "downsample"):
         return False
     if p.normal == "weights":
         normal_fits = h.dim() >= 2 and broadcasts(h.shape, z.shape) and p.maps is None
+    elif p.normal == "downsample":
+        normal_fits = fits(z, h, None) and p.maps is None and all(n % p.factor == 0 for n in z.shape[-2:])
     else:
         normal_fits = p.normal == "fourier" and (fits(z, h, None) if p.maps is None else fits_coils(z, p.maps, h, None))
     return (
         normal_fits
-        and h.dtype == real_dtype(z)
+        and real_dtype(h) == real_dtype(z)
         and all(t is None or (t.shape == z.shape and have_same_dtype_and_device(z, t)) for t in (p.x0, p.s0))
         and p.prior in PRIORS
         and _fits_scheme(p)
@@ -164,7 +175,7 @@ def fits_pictures(p: PictureLayers) -> bool:
         and len(p.step) > 0
         and _fits_numbers(p)
         and (p.prior != "wavelet" or _fits_wavelet(p))
-        and have_same_dtype_and_device(h, *numbers)
+        and have_same_dtype_and_device(h.real, *numbers)
     )
 
 
@@ -174,7 +185,8 @@ def _fits_scheme(p: PictureLayers) -> bool:
     if count is None or p.linear not in STEPS or (is_dual and (p.linear == "solve" or p.s0 is not None)):
         return False
     shape = None if p.numbers is None else p.numbers.shape
-    return shape == ((*p.step.shape, count) if count else None) and (p.linear == "gradient" or p.maps is None)
+    has_step = p.linear == "gradient" or (p.maps is None and p.normal != "downsample")
+    return has_step and shape == ((*p.step.shape, count) if count else None)
 
 
 def _fits_numbers(p: PictureLayers) -> bool:
@@ -204,7 +216,7 @@ def _fake(z: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
 _SCHEMA = (
     "Tensor z, Tensor? x0, Tensor h, Tensor? maps, Tensor step, Tensor? theta, Tensor? numbers, Tensor? filters,"
     " str normal, str linear, str scheme, str prior, float low, float high, int iterations, float[] low_pass, int"
-    " levels, int[] moves, Tensor? s0"
+    " levels, int[] moves, Tensor? s0, int factor"
 )
 
 

@@ -42,6 +42,7 @@ class PictureLayers(NamedTuple):
     levels: int = 0
     moves: Sequence[int] = ()
     s0: Tensor | None = None
+    factor: int = 0
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -84,9 +85,10 @@ class PictureLayers(NamedTuple):
         fields: dict[str, Any] = {
             "batch": math.prod(batch), "layers": len(self.step), "threads": torch.get_num_threads(), "rows": rows,
             "columns": columns, "real_images": is_real, "count": count, "repeat": repeat, "coils": coils,
-            "map_count": map_count, "map_repeat": map_repeat, "prior": PRIORS.index(self.prior), "low": self.low,
+            "map_count": map_count, "map_repeat": map_repeat, "factor": self.factor,
             "linear": STEPS.index(self.linear), "scheme": [*SCHEMES].index(self.scheme),
-            "high": self.high, "iterations": self.iterations, "kept": kept, "saved_pictures": len(saved),
+            "prior": PRIORS.index(self.prior), "low": self.low, "high": self.high, "iterations": self.iterations,
+            "kept": kept, "saved_pictures": len(saved),
             "thresholds": 1 if self.theta is None else self.theta[0].numel(),
             "filter_count": 0 if self.filters is None else self.filters.shape[1],
             "filter_size": 0 if self.filters is None else self.filters.shape[2],
