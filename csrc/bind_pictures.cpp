@@ -33,7 +33,8 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
                                 fields.array<const T>("maps"),
                                 fields.number<int64_t>("coils"),
                                 fields.number<int64_t>("map_count"),
-                                fields.number<int64_t>("map_repeat")};
+                                fields.number<int64_t>("map_repeat"),
+                                fields.number<int64_t>("factor")};
   const PictureWavelet<T> wavelet{fields.array<const T>("low_pass"), fields.number<int64_t>("taps"),
                                   fields.number<int64_t>("levels"), fields.array<const int64_t>("moves")};
   const PictureProx<T> prox{PicturePrior(fields.number<int>("prior")),
@@ -50,9 +51,11 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
           fields.number<int>("threads"),
           normal,
           prox,
+          PictureStep(fields.number<int>("linear")),
+          PictureScheme(fields.number<int>("scheme")),
           fields.array<const T>("step"),
           fields.array<const T>("theta"),
-          fields.array<const T>("beta"),
+          fields.array<const T>("numbers"),
           fields.array<const T>("z"),
           fields.array<const T>("x0"),
           Interruption::happened};
@@ -81,7 +84,7 @@ bool forward(bool is_double, const PackedSpectrum* packed, const py::kwargs& giv
     const PictureForward<T> p{layers,
                               fields.number<int64_t>("kept"),
                               fields.array<T>("x"),
-                              fields.array<const T>("before"),
+                              fields.array<const T>("s0"),
                               fields.number<int64_t>("saved_pictures"),
                               fields.array<T>("saved")};
     return [p] { picture_forward(p); };
@@ -98,7 +101,7 @@ bool backward(bool is_double, const PackedSpectrum* packed, const py::kwargs& gi
                                fields.array<T>("to_x0"),
                                fields.array<T>("to_step"),
                                fields.array<T>("to_theta"),
-                               fields.array<T>("to_beta"),
+                               fields.array<T>("to_numbers"),
                                fields.array<T>("to_filters"),
                                fields.number<int64_t>("saved_pictures"),
                                fields.array<const T>("saved")};

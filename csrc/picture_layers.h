@@ -7,13 +7,15 @@
 namespace fastunroll {
 
 // The normal operator H = A^H A: F^-1 diag(h) F with a real h, the sum of conj(S) F^-1 diag(h) F S over coils, or a
-// product with weights.
+// product with weights. For real pictures h(-k) = h(k). With a factor it is F^-1 diag(conj(k)) F D F^-1 diag(k) F,
+// where D keeps every factor-th pixel of both directions, and k is the spectrum.
 template <class T> struct PictureNormal {
   Spectrum<T> spectrum;  // packed, with the size and the type of the pictures
   const T* weights;      // (count, rows, columns), a pair for each complex pixel, in the place of the spectrum; or null
   int64_t count, repeat;  // picture b has weights or spectrum b / repeat % count
   const T* maps;          // (map_count, coils, rows, columns), pairs; or null without coils
   int64_t coils, map_count, map_repeat;
+  int64_t factor;  // or 0
 };
 
 enum class PicturePrior { identity, soft, nonnegative, box, total_variation, filter_bank, wavelet };
@@ -40,40 +42,55 @@ template <class T> struct PictureProx {
   PictureWavelet<T> wavelet;
 };
 
-// Layers x = P(v - step (H v - z)), v = x + beta (x - before). The first layer has before = x. Complex pictures are
-// pairs of T; P then shrinks their moduli.
+// L v = v - step (H v - z), or L v = (H + step)^-1 (z + step v), which there is without coils and without a factor.
+enum class PictureStep { gradient, solve };
+
+// How layers iterate x, with the numbers of each layer:
+//
+//   proximal_gradient:         x+ = P(L x)
+//   fista, beta:               x+ = P(L(x + beta (x - before)))
+//   admm, eta:                 u = L(x - d), x+ = P(u + d), d+ = d + eta (u - x+)
+//   primal_dual, sigma, omega: x+ = P(x - step d), d+ = (d + sigma (H(x+ + omega (x+ - x)) - z)) / (1 + sigma)
+//
+// At first `before` is x0, and the dual variable d is zero. That of primal_dual, which is A^H times the one of the
+// literature, is sigma (H x0 - z) / (1 + sigma).
+enum class PictureScheme { proximal_gradient, fista, admm, primal_dual };
+
+// Complex pictures are pairs of T; P then shrinks their moduli.
 template <class T> struct PictureLayers {
   int64_t batch, layers;
   int threads;
   PictureNormal<T> normal;
   PictureProx<T> prox;
-  const T *step, *theta, *beta;  // (layers), theta (layers, thresholds); null where P has no theta, and for beta zero
-  const T* z;                    // (batch, rows, columns): A^H y
-  const T* x0;                   // as z, or null for zero
-  bool (*interrupted)();         // as in Forward
+  PictureStep linear;  // not of primal_dual
+  PictureScheme scheme;
+  const T *step, *theta,
+      *numbers;           // (layers), (layers, thresholds), (layers, numbers of the scheme); theta may be null
+  const T* z;             // (batch, rows, columns): A^H y
+  const T* x0;            // as z, or null for zero
+  bool (*interrupted)();  // as in Forward
 };
 
 template <class T> struct PictureForward {
   PictureLayers<T> of;
   int64_t kept;
-  T* x;             // (kept, batch, rows, columns): the last layers
-  const T* before;  // the iterate before x0, as z, or null for x0 itself
+  T* x;         // (kept, batch, rows, columns): the last layers
+  const T* s0;  // as z: `before` or d of the first layer where it is another one; not of primal_dual; or null
   int64_t saved_pictures;
-  // (saved_pictures, layers, 1, rows, columns), for the gradient: all layers of the first pictures. Of a box, of total
-  // variation and of a bank of filters (saved_pictures, layers, 2, rows, columns), with what P gets before each layer.
-  // A wavelet saves none.
+  // (saved_pictures, layers, saved, rows, columns), for the gradient: of all layers of the first pictures what is here,
+  // in this order. L v where the gradient of L or of P needs it, and with admm; d+; x+. Wavelets save none.
   T* saved;
 };
 
 // The gradients, from those of the layers that Forward keeps. The layers of a picture that are not saved are computed
-// again. The gradients of step, theta, beta and filters are those of each picture. One that nobody needs is null.
+// again. The gradients of step, theta, numbers and filters are those of each picture. One that nobody needs is null.
 template <class T> struct PictureBackward {
   PictureLayers<T> of;
   int64_t kept;
-  const T* grad;           // (kept, batch, rows, columns)
-  T *z, *x0;               // as what they are the gradients of
-  T *step, *theta, *beta;  // (layers, batch), theta (layers, batch, thresholds)
-  T* filters;              // (layers, batch, filter_count, filter_size, filter_size)
+  const T* grad;              // (kept, batch, rows, columns)
+  T *z, *x0;                  // as what they are the gradients of
+  T *step, *theta, *numbers;  // (layers, batch), (layers, batch, thresholds), (layers, batch, numbers of the scheme)
+  T* filters;                 // (layers, batch, filter_count, filter_size, filter_size)
   int64_t saved_pictures;
   const T* saved;
 };

@@ -6,88 +6,27 @@ import math
 import subprocess
 import sys
 from itertools import product
-from typing import Any
 
 import pytest
 import torch
 from fastunroll import ops
 from fastunroll.operators.wavelet_filters import SCALING_FILTERS
-from fastunroll.ops import PictureLayers
+from fastunroll.ops import PictureLayers, pictures
+from picture_layers import (
+    ALL,
+    CASES,
+    LEARNED,
+    PRIORS,
+    REAL_PRIORS,
+    SCHEMES,
+    SHAPES,
+    WAVELETS,
+    gradients,
+    layers,
+    learning,
+    leaves,
+)
 from torch import Tensor
-
-LEARNED = "z", "x0", "step", "theta", "beta", "filters"
-WAVELETS = {"db4": ("db4", 2)}  # the prior "wavelet" with these names and levels
-PRIORS = "identity", "soft", "nonnegative", "box", "total_variation", "filter_bank", *WAVELETS
-REAL_PRIORS = "nonnegative", "box"
-# The normal operators of real and of complex pictures: the shape of h for pictures (B, H, W), and the number of coils.
-NORMALS: dict[str, tuple[bool, Any, int]] = {
-    "blur": (False, lambda B, H, W: (H, W // 2 + 1), 0),
-    "a blur for each picture": (False, lambda B, H, W: (B, H, W // 2 + 1), 0),
-    "rows": (False, lambda B, H, W: (1, W // 2 + 1), 0),
-    "weights": (False, lambda B, H, W: (H, W), 0),
-    "weights for each picture": (False, lambda B, H, W: (B, 1, W), 0),
-    "scan": (True, lambda B, H, W: (H, W), 0),
-    "a scan for each picture": (True, lambda B, H, W: (B, H, W), 0),
-    "columns": (True, lambda B, H, W: (1, W), 0),
-    "complex weights": (True, lambda B, H, W: (H, 1), 0),
-    "coils": (True, lambda B, H, W: (H, W), 3),
-    "coils, columns for each picture": (True, lambda B, H, W: (B, 1, W), 2),
-}
-CASES = [
-    (normal, prior) for normal, prior in product(NORMALS, PRIORS) if not (NORMALS[normal][0] and prior in REAL_PRIORS)
-]
-# Sides grow to multiples of 2 for each level of a wavelet.
-SHAPES = (1, 1, 1), (2, 1, 7), (2, 9, 1), (2, 3, 2), (3, 7, 10), (2, 18, 13), (1, 33, 35)
-BANKS = (5, 3), (3, 7), (9, 4)  # how many filters of which size, of the shapes in turn
-
-
-def layers(
-    normal: str, prior: str, shape: tuple[int, int, int] = (2, 5, 6), count: int = 3, *, momentum: bool = True,
-    start: bool = True, iterations: int = 4, dtype: torch.dtype = torch.float64, seed: int = 0,
-) -> PictureLayers:  # fmt: skip
-    is_complex, of_h, coils = NORMALS[normal]
-    wavelet, levels = WAVELETS.get(prior, (prior, 0))
-    shape = shape[0], *(-(-n >> levels << levels) for n in shape[1:])
-    random = torch.Generator().manual_seed(seed)
-
-    def draw(*size: int, kind: torch.dtype = torch.float64) -> Tensor:
-        return torch.randn(*size, dtype=kind, generator=random)
-
-    count_of_bank, size = BANKS[sum(shape) % len(BANKS)]
-    size = min(size, *shape[1:])
-    is_bank = prior == "filter_bank"
-    pictures = torch.complex128 if is_complex else torch.float64
-    z, x0 = draw(*shape, kind=pictures), draw(*shape, kind=pictures)
-    h, maps = draw(*of_h(*shape)).abs(), draw(coils, *shape[1:], kind=pictures) / coils**0.5 if coils else None
-    of_bands = (count, 3 * levels) if levels else (count, count_of_bank) if is_bank else (count,)
-    numbers = 0.2 + 0.1 * draw(count).abs(), 0.3 + 0.1 * draw(*of_bands).abs(), draw(count) / 4
-    filters = draw(count, count_of_bank, size, size) / size / count_of_bank**0.5 if is_bank else None
-    moves = torch.randint(2**levels, (2 * count,), generator=random).tolist()
-    step, theta, beta, filters = (None if t is None else t.to(dtype) for t in (*numbers, filters))
-    z, x0, maps = (None if t is None else t.to(dtype.to_complex() if is_complex else dtype) for t in (z, x0, maps))
-    return PictureLayers(
-        z, x0 if start else None, h.to(dtype), maps, step, None if prior in ("identity", "box") else theta,
-        beta if momentum else None, filters, "weights" if "weights" in normal else "fourier",
-        "wavelet" if levels else prior, -0.4, 0.9, iterations, SCALING_FILTERS.get(wavelet, ()) if levels else (),
-        levels, moves,
-    )  # fmt: skip
-
-
-def learning(p: PictureLayers) -> PictureLayers:
-    found = {name: getattr(p, name) for name in LEARNED}
-    return p._replace(**{name: None if t is None else t.clone().requires_grad_() for name, t in found.items()})
-
-
-def leaves(p: PictureLayers) -> dict[str, Tensor]:
-    return {name: t for name in LEARNED if (t := getattr(p, name)) is not None}
-
-
-def gradients(x: Tensor, p: PictureLayers) -> dict[str, Tensor]:
-    weights = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
-    found = leaves(p)
-    loss = (x * weights.conj()).real.sum()
-    zero_without = {"allow_unused": True, "materialize_grads": True}
-    return dict(zip(found, torch.autograd.grad(loss, [*found.values()], **zero_without), strict=True))
 
 
 def assert_same_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float = 1e-9) -> None:
@@ -99,12 +38,11 @@ def assert_same_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], t
 
 
 @pytest.mark.usefixtures("instruction_set")
-@pytest.mark.parametrize(("normal", "prior"), CASES)
-def test_values_and_gradients(normal: str, prior: str) -> None:
-    shapes = SHAPES[::3] if prior in WAVELETS else SHAPES  # the convolutions of the reference are slow
-    whole = [(shape, True, True) for shape in shapes]
-    for shape, momentum, start in [*whole, (SHAPES[4], True, False), (SHAPES[4], False, True)]:
-        p = layers(normal, prior, shape, momentum=momentum, start=start)
+@pytest.mark.parametrize(("scheme", "normal", "prior"), ALL)
+def test_values_and_gradients(scheme: str, normal: str, prior: str) -> None:
+    shapes = SHAPES[::3] if prior in WAVELETS else SHAPES if scheme == "fista" else SHAPES[:6:2]
+    for shape, start in [*((shape, True) for shape in shapes), (SHAPES[4], False)]:
+        p = layers(normal, prior, shape, scheme=scheme, start=start)
         assert ops.fits_pictures(p)
         native, plain = learning(p), learning(p)
         x, wanted = ops.picture_layers(native, 3), ops.plain_picture_layers(plain)
@@ -113,10 +51,12 @@ def test_values_and_gradients(normal: str, prior: str) -> None:
 
 
 @pytest.mark.parametrize("keeps", [0, 1, 3], ids=["all again", "one picture is kept", "all are kept"])
-@pytest.mark.parametrize(("normal", "prior"), CASES)
-def test_what_is_kept_for_gradients(normal: str, prior: str, keeps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("scheme", "normal", "prior"), CASES)
+def test_what_is_kept_for_gradients(
+    scheme: str, normal: str, prior: str, keeps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Gradients of the last layer have the same bits, of however many pictures the layers are kept."""
-    p = layers(normal, prior, (3, 7, 10))
+    p = layers(normal, prior, (3, 7, 10), scheme=scheme)
     plain = learning(p)
     wanted = gradients(ops.plain_picture_layers(plain)[-1:], plain)
     found = []
@@ -142,10 +82,10 @@ def test_every_wavelet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert_same_gradients(gradients(x, native), gradients(wanted, plain))
 
 
-@pytest.mark.parametrize(("normal", "prior"), CASES)
-def test_single_precision(normal: str, prior: str) -> None:
-    p = layers(normal, prior, (2, 18, 13), dtype=torch.float32)
-    wide = layers(normal, prior, (2, 18, 13))
+@pytest.mark.parametrize(("scheme", "normal", "prior"), CASES)
+def test_single_precision(scheme: str, normal: str, prior: str) -> None:
+    p = layers(normal, prior, (2, 18, 13), scheme=scheme, dtype=torch.float32)
+    wide = layers(normal, prior, (2, 18, 13), scheme=scheme)
     native, plain = learning(p), learning(wide)
     x, wanted = ops.picture_layers(native), ops.plain_picture_layers(plain)[-1:]
     torch.testing.assert_close(x.to(wanted.dtype), wanted, rtol=0, atol=2e-5)
@@ -156,12 +96,14 @@ def test_single_precision(normal: str, prior: str) -> None:
     assert_same_gradients(found, dict(zip(of, expected, strict=True)), 2e-4)
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(
     ("normal", "prior"),
     [("a blur for each picture", "total_variation"), ("columns", "filter_bank"), ("weights", "box"), ("coils", "soft")],
 )
-def test_numerical_gradients(normal: str, prior: str) -> None:
-    p = learning(layers(normal, prior, (1, 2, 3), 2, iterations=3))
+def test_numerical_gradients(scheme: str, normal: str, prior: str) -> None:
+    normal = "scan" if (scheme, normal, prior) not in ALL else normal
+    p = learning(layers(normal, prior, (1, 2, 3), 2, scheme=scheme, iterations=3))
     names = [*leaves(p)]
 
     def run(*tensors: Tensor) -> Tensor:
@@ -174,9 +116,11 @@ def test_numerical_gradients(normal: str, prior: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("normal", "prior"), CASES)
-def test_a_picture_keeps_its_bits_in_every_batch(normal: str, prior: str, dtype: torch.dtype) -> None:
-    p = layers(normal, prior, (5, 99, 100), dtype=dtype)  # large enough for several threads to share a picture
+@pytest.mark.parametrize(("scheme", "normal", "prior"), CASES)
+def test_a_picture_keeps_its_bits_in_every_batch(scheme: str, normal: str, prior: str, dtype: torch.dtype) -> None:
+    p = layers(
+        normal, prior, (5, 99, 100), scheme=scheme, dtype=dtype
+    )  # large enough for several threads to share a picture
     threads, results = torch.get_num_threads(), []
     each = p.h.dim() == 3
     weights = torch.randn(2, *p.z.shape, dtype=p.z.dtype)
@@ -198,10 +142,10 @@ def test_a_picture_keeps_its_bits_in_every_batch(normal: str, prior: str, dtype:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("where", LEARNED)
-@pytest.mark.parametrize("prior", PRIORS)
-def test_what_is_not_finite_shows(where: str, value: float, prior: str) -> None:
+@pytest.mark.parametrize(("scheme", "prior"), [("fista", prior) for prior in PRIORS] + [(s, "soft") for s in SCHEMES])
+def test_what_is_not_finite_shows(where: str, value: float, scheme: str, prior: str) -> None:
     """Where pixels do not mix but by the prior, results are those of PyTorch to the last NaN."""
-    p = layers("weights", prior, (3, 6, 21))
+    p = layers("weights", prior, (3, 6, 21), scheme=scheme)
     if getattr(p, where) is None:
         return
     broken = p._replace(**{where: getattr(p, where).clone()})
@@ -215,9 +159,11 @@ def test_what_is_not_finite_shows(where: str, value: float, prior: str) -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("where", ["z", "x0"])
-@pytest.mark.parametrize(("normal", "prior"), CASES)
-def test_what_is_not_finite_stays_in_its_picture(normal: str, prior: str, where: str, value: float) -> None:
-    p = layers(normal, prior, (3, 7, 10))
+@pytest.mark.parametrize(("scheme", "normal", "prior"), CASES)
+def test_what_is_not_finite_stays_in_its_picture(
+    scheme: str, normal: str, prior: str, where: str, value: float
+) -> None:
+    p = layers(normal, prior, (3, 7, 10), scheme=scheme)
     broken = p._replace(**{where: getattr(p, where).clone()})
     getattr(broken, where)[1, 2, 3] = value
     threads = torch.get_num_threads()
@@ -235,25 +181,48 @@ def test_what_is_not_finite_stays_in_its_picture(normal: str, prior: str, where:
         assert torch.equal(a[::2], b[::2])
 
 
-@pytest.mark.parametrize(("normal", "prior"), CASES)
-def test_layers_go_on_from_two_iterates(normal: str, prior: str) -> None:
-    whole = layers(normal, prior, (2, 5, 6), 5)
+@pytest.mark.parametrize(("scheme", "normal", "prior"), [case for case in CASES if case[0] != "primal dual"])
+def test_layers_go_on_from_two_states(scheme: str, normal: str, prior: str) -> None:
+    whole = layers(normal, prior, (2, 5, 6), 5, scheme=scheme)
     first, then = (
         whole._replace(
             step=whole.step[part],
             theta=None if whole.theta is None else whole.theta[part],
-            beta=None if whole.beta is None else whole.beta[part],
+            numbers=None if whole.numbers is None else whole.numbers[part],
             filters=None if whole.filters is None else whole.filters[part],
             moves=whole.moves[2 * part.start : 2 * part.stop],
         )
         for part in (slice(0, 3), slice(3, 5))
     )
-    before, x0 = ops.picture_layers(first, 2)
-    wanted = ops.picture_layers(whole)
-    found = ops.picture_layers(then._replace(x0=x0, before=before))
-    assert torch.equal(found, wanted)
-    learned = then._replace(x0=x0, before=before, step=then.step.clone().requires_grad_())
-    torch.testing.assert_close(ops.picture_layers(learned), wanted, rtol=1e-11, atol=1e-12)
+    x, s = states(first)
+    wanted = ops.plain_picture_layers(whole)[-2:]
+    found = ops.picture_layers(then._replace(x0=x, s0=s), 2)
+    torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
+    learned = then._replace(x0=x, s0=s, step=then.step.clone().requires_grad_())
+    torch.testing.assert_close(ops.picture_layers(learned, 2), wanted, rtol=1e-11, atol=1e-12)
+    if scheme == "fista":
+        before, x = ops.picture_layers(first, 2)
+        assert torch.equal(ops.picture_layers(then._replace(x0=x, s0=before)), ops.picture_layers(whole))
+
+
+def states(p: PictureLayers) -> tuple[Tensor, Tensor]:
+    """The iterate and the second state after all layers."""
+    x = torch.zeros_like(p.z) if p.x0 is None else p.x0
+    s = pictures._second_state(p, x)
+    for k in range(len(p.step)):
+        x, s = pictures._layer(p, k, x, s)
+    return x, s
+
+
+def test_the_inverse_is_as_exact_as_its_spectrum() -> None:
+    """Where h is small in the one and large in the other of two columns that are transformed together."""
+    p = layers("blur", "identity", (1, 16, 12), 1, scheme="hqs", dtype=torch.float32)
+    h = torch.full((16, 7), 1e-6)
+    h[:, 0] = 1.0
+    p = p._replace(h=h, step=torch.full((1,), 1e-6))
+    wide = p._replace(**{name: getattr(p, name).double() for name in ("z", "x0", "h", "step")})
+    x, wanted = ops.picture_layers(p), ops.plain_picture_layers(wide)
+    torch.testing.assert_close(x.double() / wanted.abs().max(), wanted / wanted.abs().max(), rtol=0, atol=1e-6)
 
 
 def test_strides_and_postponed_signs() -> None:
@@ -311,8 +280,8 @@ def test_wrong_tensors_are_refused() -> None:
         bank._replace(filters=bank.filters[..., 1:]), bank._replace(filters=bank.filters.float()),
         bank._replace(filters=torch.ones(3, 5, 6, 6, dtype=torch.float64)), p._replace(filters=bank.filters),
         p._replace(h=p.h[:, 1:]), p._replace(h=p.h.cfloat()), p._replace(x0=p.x0[:1]), p._replace(step=p.step[1:]),
-        p._replace(theta=None), p._replace(beta=p.beta.float()), p._replace(prior="other"), p._replace(iterations=0),
-        p._replace(normal="weights"), p._replace(z=p.z.half()),
+        p._replace(theta=None), p._replace(numbers=p.numbers.float()), p._replace(prior="other"),
+        p._replace(iterations=0), p._replace(normal="weights"), p._replace(z=p.z.half()),
     ]  # fmt: skip
     wavelet = layers("weights", "db4", (2, 8, 12))
     assert ops.fits_pictures(wavelet)
@@ -320,6 +289,15 @@ def test_wrong_tensors_are_refused() -> None:
         wavelet._replace(theta=wavelet.theta[:, 1:]), wavelet._replace(levels=3), wavelet._replace(levels=0),
         wavelet._replace(moves=[*wavelet.moves, 0]), wavelet._replace(moves=[4] * 6), wavelet._replace(low_pass=[1.0]),
         wavelet._replace(low_pass=[]), wavelet._replace(low_pass=[0.1] * 34), wavelet._replace(moves=[-1] * 6),
+    ]  # fmt: skip
+    admm, dual = layers("blur", "soft", scheme="admm"), layers("coils", "soft", scheme="primal dual")
+    for scheme in SCHEMES:
+        assert ops.fits_pictures(layers("blur", "soft", scheme=scheme))
+    wrong += [
+        admm._replace(numbers=None), admm._replace(numbers=admm.numbers[:, 0]), admm._replace(scheme="other"),
+        admm._replace(numbers=admm.numbers[1:]), admm._replace(linear="other"), admm._replace(scheme="primal_dual"),
+        admm._replace(scheme="proximal_gradient"), dual._replace(s0=dual.z), dual._replace(linear="solve"),
+        layers("coils", "soft", scheme="linearised admm")._replace(linear="solve"),
     ]  # fmt: skip
     for given in wrong:
         assert not ops.fits_pictures(given)
@@ -332,8 +310,9 @@ def test_wrong_tensors_are_refused() -> None:
 MEMORY = """
 import sys, fastunroll as fu, torch
 blur = fu.operators.Blur(torch.rand(5, 5) / 20)
+scheme, prior = (eval("fu." + name) for name in sys.argv[1:])
 def peak(batch, layers):
-    net = fu.nn.Unrolled(fu.schemes.FISTA(), blur, eval("fu.prox." + sys.argv[1]), layers, step=0.5)
+    net = fu.nn.Unrolled(scheme, blur, prior, layers, step=0.5)
     net(torch.rand(batch, 96, 96)).square().mean().backward()
     return int(next(line for line in open("/proc/self/status") if "VmHWM" in line).split()[1])
 torch.set_num_threads(1)
@@ -344,7 +323,9 @@ print(peak(8, 64) / first)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("prior", ["TotalVariation(6)", "WaveletL1('db4')"])
-def test_memory_does_not_grow_with_the_layers(prior: str) -> None:
+@pytest.mark.parametrize("scheme", ["FISTA", "HQS", "ADMM", "PrimalDual"])
+def test_memory_does_not_grow_with_the_layers(scheme: str, prior: str) -> None:
     """The peak of a whole process that trains 2 layers and then 64. One by one, they would keep GB."""
-    ratio = subprocess.run([sys.executable, "-c", MEMORY, prior], capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-c", MEMORY, f"schemes.{scheme}()", f"prox.{prior}"]
+    ratio = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert float(ratio) < 1.2

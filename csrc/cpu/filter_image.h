@@ -19,9 +19,9 @@ template <class T> struct Pixels {
   }
 };
 
-// What a thread works in: strips that a team may share, a line, and a column.
+// What a thread works in: strips that a team may share, a line, a column, and numbers that it makes of those packed.
 template <class T> struct Scratch {
-  T *strips, *line, *column;
+  T *strips, *line, *column, *numbers;
 };
 
 // The strip with column 0 of real images, whose two columns have separate factors: C[k] becomes a C[k] + b conj(C[-k]).
@@ -46,22 +46,20 @@ void filter_column_0(const Fft<T>& down, T* strip, LaneGain<T, Kind> gain, const
   inverse(down, strip);
 }
 
-template <class T, Multiplier Kind, class Take, class Give>
-void filter_image(const FourierImage<T>& image, Team team, const Scratch<T>& scratch, const T* d, const Take& take,
-                  const Give& give) {
+template <class T, class Numbers, class Take, class Give>
+void filter_image(const FourierImage<T>& image, Team team, const Scratch<T>& scratch, const Numbers& numbers,
+                  const Take& take, const Give& give) {
   for (int64_t g = team.rank; g < image.groups; g += team.size) {
     image.read_rows(g, take, scratch.line);
     forward(image.along, scratch.line);
     image.put_rows(g, scratch.line, scratch.strips);
   }
   team.wait();
-  constexpr int64_t parts = Kind == Multiplier::real ? 1 : 2;
-  const int64_t of_strip = parts * image.rows * lanes<T>;
   for (int64_t s = team.rank; s < image.strips; s += team.size) {
     T* strip = scratch.strips + s * image.strip_size;
-    const LaneGain<T, Kind> gain{d + s * of_strip};
+    const LaneGain<T, Numbers::kind> gain{numbers.of_strip(image, s)};
     if (s == 0 && image.is_folded())
-      filter_column_0(image.down, strip, gain, d + image.strips * of_strip, scratch.column);
+      filter_column_0(image.down, strip, gain, numbers.second_of_column_0(image), scratch.column);
     else
       filter(image.down, strip, gain);
   }
@@ -75,25 +73,26 @@ void filter_image(const FourierImage<T>& image, Team team, const Scratch<T>& scr
 }
 
 // F is the transform of each row.
-template <class T, Multiplier Kind, class Take, class Give>
-void filter_rows(const FourierImage<T>& image, Team team, const Scratch<T>& scratch, const T* d, const Take& take,
-                 const Give& give) {
+template <class T, class Numbers, class Take, class Give>
+void filter_rows(const FourierImage<T>& image, Team team, const Scratch<T>& scratch, const Numbers& numbers,
+                 const Take& take, const Give& give) {
+  const PointGain<T, Numbers::kind> gain{numbers.of_rows(image)};
   for (int64_t g = team.rank; g < image.groups; g += team.size) {
     image.read_rows(g, take, scratch.line);
-    filter(image.along, scratch.line, PointGain<T, Kind>{d});
+    filter(image.along, scratch.line, gain);
     image.write_rows(g, give, scratch.line);
   }
   team.wait();
 }
 
-// One of both, by whether d is of rows.
-template <class T, Multiplier Kind, class Take, class Give>
-void filter_either(const FourierImage<T>& image, Team team, const Scratch<T>& scratch, bool of_rows, const T* d,
-                   const Take& take, const Give& give) {
+// One of both, by whether the numbers are of rows.
+template <class T, class Numbers, class Take, class Give>
+void filter_either(const FourierImage<T>& image, Team team, const Scratch<T>& scratch, bool of_rows,
+                   const Numbers& numbers, const Take& take, const Give& give) {
   if (of_rows)
-    filter_rows<T, Kind>(image, team, scratch, d, take, give);
+    filter_rows(image, team, scratch, numbers, take, give);
   else
-    filter_image<T, Kind>(image, team, scratch, d, take, give);
+    filter_image(image, team, scratch, numbers, take, give);
 }
 
 }  // namespace fastunroll::FASTUNROLL_SET

@@ -63,7 +63,7 @@ template <class T, Multiplier Kind> struct Batch {
   template <class Take, class Give>
   void apply(Team team, const Scratch<T>& scratch, int64_t sample, const Take& take, const Give& give) const {
     const T* d = p.spectrum.packed + sample / p.repeat % p.spectrum.count * packed_size;
-    filter_either<T, Kind>(image, team, scratch, p.spectrum.of_rows, d, take, give);
+    filter_either(image, team, scratch, p.spectrum.of_rows, PackedNumbers<T, Kind>{d}, take, give);
   }
 
   void operator()(Team team, const Scratch<T>& scratch, int64_t sample) const {
@@ -94,7 +94,7 @@ template <class T, Multiplier Kind> void filter_batch(const FourierFilter<T>& p)
   int is_stopped = 0;
   in_parallel(threads, [&](Team team) {
     Scratch<T> scratch{strips + team.rank * of_strips, lines + team.rank * image.line_size(),
-                       columns + team.rank * of_column};
+                       columns + team.rank * of_column, nullptr};
     for (int64_t sample; !__atomic_load_n(&is_stopped, __ATOMIC_RELAXED) && queue.take(sample, alone);) {
       filter_sample({0, 1, nullptr}, scratch, sample);
       if (team.rank == 0 && p.interrupted && p.interrupted()) __atomic_store_n(&is_stopped, 1, __ATOMIC_RELAXED);

@@ -1,4 +1,4 @@
-// The normal operator H = A^H A of one picture.
+// The normal operator H = A^H A of one picture, and the inverse of H + rho.
 #pragma once
 #include "cpu/complex_pairs.h"
 #include "cpu/filter_image.h"
@@ -34,41 +34,95 @@ template <class T, class Give> struct GiveOfCoil {
   }
 };
 
+// Keeps every factor-th pixel of both directions, and puts zeros in the place of the others.
+template <class T> struct KeepGrid {
+  const T* columns;  // a row that is not zero in the values that are kept
+  int64_t stride, factor;
+  T* to;
+  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t, int64_t, Vector<T> v, W) const { return v; }
+  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> v, W) const {
+    store(to + row * stride + i, row % factor == 0 ? where_nonzero<T>(load(columns + i), v) : Vector<T>{});
+  }
+};
+
 template <class T> struct Normal {
   const PictureNormal<T>& of;
   Grid<T> grid;
   const FourierImage<T>* image;  // null for weights
+  const T* columns;              // of KeepGrid, with a factor
 
   int64_t strips_size() const { return !image || of.spectrum.of_rows ? 0 : image->workspace_size(); }
   int64_t line_size() const { return image ? image->line_size() : 0; }
   int64_t column_size() const { return image ? 2 * grid.rows : 0; }
-  int64_t sum_size() const { return of.maps ? grid.size() : 0; }
+  int64_t numbers_size() const { return image ? InverseNumbers<T>::room_size(*image) : 0; }
+  int64_t sum_size() const { return of.maps || of.factor > 0 ? grid.size() : 0; }
+  static int64_t columns_size(const PictureNormal<T>& of, const Grid<T>& grid) {
+    return of.factor > 0 ? grid.stride : 0;
+  }
+  static void make_columns(const PictureNormal<T>& of, const Grid<T>& grid, T* columns) {
+    const int64_t parts = of.spectrum.real_images ? 1 : 2;
+    for (int64_t i = 0; i < columns_size(of, grid); ++i) columns[i] = i / parts % of.factor == 0;
+  }
 
   // Waits for the team at its end. take(row, i, whole) is a vector of v; give.put(row, i, give.combine(row, i, w,
   // whole), whole) gets that of H v.
   template <class Take, class Give>
   void apply(Team team, const Scratch<T>& scratch, T* sum, int64_t picture, const Take& take, const Give& give) const {
-    const int64_t number = picture / of.repeat % of.count;
-    const Pixels<T> pixels{grid.rows, grid.width};
-    if (!image) {
-      const T* weights = of.weights + number * grid.rows * grid.width;
-      constexpr Constant<0> in_part;
-      grid.each(Band::of(team, grid.rows), [&](int64_t row, int64_t i) {
-        const Vector<T> v = pixels.get(weights, row, i, in_part) * take(row, i, in_part);
-        give.put(row, i, give.combine(row, i, v, in_part), in_part);
-      });
-      return team.wait();
-    }
-    const T* d = of.spectrum.packed + number * packed_values(of.spectrum);
+    if (!image)
+      return each_pixel(team, picture, take, give, [](Vector<T> weight, Vector<T> v, auto...) { return weight * v; });
     const auto filter = [&](const auto& from, const auto& to) {
-      filter_either<T, Multiplier::real>(*image, team, scratch, of.spectrum.of_rows, d, from, to);
+      filter_either(*image, team, scratch, of.spectrum.of_rows, PackedNumbers<T, Multiplier::real>{packed(picture)},
+                    from, to);
     };
+    if (of.factor > 0) return downsampled(team, scratch, sum, picture, take, give);
     if (!of.maps) return filter(take, give);
+    const Pixels<T> pixels{grid.rows, grid.width};
     const int64_t size = grid.rows * grid.width;
     const T* map = of.maps + picture / of.map_repeat % of.map_count * of.coils * size;
     for (int64_t c = 0; c < of.coils; ++c, map += size)
       filter(TakeOfCoil<T, Take>{pixels, map, take},
              GiveOfCoil<T, Give>{pixels, map, sum, grid.stride, c == 0, c + 1 == of.coils, give});
+  }
+
+  // The same of (H + rho)^-1 v, without coils.
+  template <class Take, class Give>
+  void solve(Team team, const Scratch<T>& scratch, T rho, int64_t picture, const Take& take, const Give& give) const {
+    if (image)
+      return filter_either(*image, team, scratch, of.spectrum.of_rows,
+                           InverseNumbers<T>{packed(picture), rho, scratch.numbers}, take, give);
+    each_pixel(team, picture, take, give, [&](Vector<T> weight, Vector<T> v, int64_t left) {
+      Vector<T> sum = weight + broadcast(rho);
+      for (int64_t lane = left; lane < lanes<T>; ++lane) sum[lane] = 1;  // 0 / 0 stands in no row
+      return v / sum;
+    });
+  }
+
+ private:
+  template <class Take, class Give>
+  void downsampled(Team team, const Scratch<T>& scratch, T* kept, int64_t picture, const Take& take,
+                   const Give& give) const {
+    const bool of_rows = of.spectrum.of_rows;
+    const int64_t stride = grid.stride;
+    filter_either(*image, team, scratch, of_rows, PackedNumbers<T, Multiplier::complex>{packed(picture)}, take,
+                  KeepGrid<T>{columns, stride, of.factor, kept});
+    const auto take_kept = [=](int64_t row, int64_t i, auto) { return load(kept + row * stride + i); };
+    filter_either(*image, team, scratch, of_rows, PackedNumbers<T, Multiplier::conjugate>{packed(picture)}, take_kept,
+                  give);
+  }
+  int64_t number(int64_t picture) const { return picture / of.repeat % of.count; }
+  const T* packed(int64_t picture) const { return of.spectrum.packed + number(picture) * packed_values(of.spectrum); }
+  // product(weight, v, left) for each vector, of which the row has `left` values or more.
+  template <class Take, class Give, class Product>
+  void each_pixel(Team team, int64_t picture, const Take& take, const Give& give, const Product& product) const {
+    const Pixels<T> pixels{grid.rows, grid.width};
+    const T* weights = of.weights + number(picture) * grid.rows * grid.width;
+    constexpr Constant<0> in_part;
+    grid.each(Band::of(team, grid.rows), [&](int64_t row, int64_t i) {
+      const Vector<T> weight = pixels.get(weights, row, i, in_part);
+      const Vector<T> found = product(weight, take(row, i, in_part), grid.width - i);
+      give.put(row, i, give.combine(row, i, found, in_part), in_part);
+    });
+    team.wait();
   }
 };
 

@@ -1,8 +1,7 @@
 // One layer over a picture, and its gradient.
 #pragma once
-#include "cpu/extrapolate.h"
 #include "cpu/filter_bank.h"
-#include "cpu/normal.h"
+#include "cpu/linear_step.h"
 #include "cpu/picture_prox.h"
 #include "cpu/total_variation.h"
 #include "cpu/wavelet_l1.h"
@@ -10,71 +9,44 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
-// v = x + beta (x - before), or x without `before`.
-template <class T> struct PictureAhead {
-  const T *x, *before;
-  int64_t stride;
-  Vector<T> beta;
-  Vector<T> at(int64_t place) const {
-    const Vector<T> now = load(x + place);
-    return before ? ahead<T>(now, load(before + place), beta) : now;
-  }
-  template <class W> FASTUNROLL_INLINE Vector<T> operator()(int64_t row, int64_t i, W) const {
-    return at(row * stride + i);
-  }
-};
-
-// u = v - step (H v - z)
-template <class T> struct DescendPicture {
-  PictureAhead<T> v;
-  Pixels<T> pixels;
-  const T* z;
-  Vector<T> step;
-  T* u;
-  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t row, int64_t i, Vector<T> product, W whole) const {
-    return multiply_add(-step, product - pixels.get(z, row, i, whole), v(row, i, whole));
-  }
-  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> value, W) const {
-    store(u + row * v.stride + i, value);
-  }
-};
-
-template <class T> struct StorePicture {
-  T* to;
-  int64_t stride;
-  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t, int64_t, Vector<T> value, W) const { return value; }
-  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> value, W) const {
-    store(to + row * stride + i, value);
-  }
-};
-
 // What a thread of a team works in. The pictures, the strips of a transform and sums are the team's.
-template <class T> struct PictureRoom {
-  Team team;
-  Scratch<T> fourier;
-  T *prior, *kept;      // of total variation or of a bank of filters; the q of total variation
-  T* own;               // a picture
-  T *coils, *pictures;  // a sum over coils; pictures one after another
+template <class T> struct PictureRoom : NormalRoom<T> {
+  T *prior, *kept;  // of total variation or of a bank of filters; the q of total variation
+  T* own;           // a picture
+  T* pictures;      // one after another
   WaveletRoom<T> wavelet;
-  double* sums;  // of rows
-  bool asks;     // whether the thread may ask if the call is interrupted
+  double *sums, *prior_sums;  // of rows: three that the scheme has, and those of the prior
+  bool asks;                  // whether the thread may ask if the call is interrupted
   int* is_stopped;
+};
+
+// The iterate of a layer and the second state of its scheme: the iterate before, or the dual variable. Or their
+// gradients.
+template <class T> struct PictureState {
+  T *x, *s;
+};
+
+// The pictures of a layer. The dual variable of `next` may take the place of that of `now`, and `next.x` that of the
+// iterate before.
+template <class T> struct LayerPictures {
+  PictureState<T> now, next;
+  T *u, *spare;  // L v; for anything
 };
 
 template <class T> struct PictureNetwork {
   const PictureLayers<T>& p;
   Grid<T> grid;
-  Normal<T> normal;
+  LinearStep<T> linear;
   PixelProx<T> pixel_prox;
   const T *momenta, *filters;  // of total variation; packed
   WaveletL1<T> wavelet;
   int64_t kept_details;  // layers whose details the room has
 
-  PictureNetwork(const PictureLayers<T>& layers, const Grid<T>& grid, const FourierImage<T>* image, const T* momenta,
-                 const T* filters, const Wavelet<T>& wavelet, int64_t kept_details)
+  PictureNetwork(const PictureLayers<T>& layers, const Normal<T>& normal, const T* momenta, const T* filters,
+                 const Wavelet<T>& wavelet, int64_t kept_details)
       : p(layers),
-        grid(grid),
-        normal{layers.normal, grid, image},
+        grid(normal.grid),
+        linear{layers, normal.grid, normal},
         pixel_prox{layers.prox, !layers.normal.spectrum.real_images},
         momenta(momenta),
         filters(filters),
@@ -112,16 +84,6 @@ template <class T> struct PictureNetwork {
     grid.copy_in(band(room), from ? from + number * values() : nullptr, x);
     room.team.wait();
   }
-  PictureAhead<T> ahead_of(int64_t k, const T* x, const T* before) const {
-    return {x, p.beta ? before : nullptr, grid.stride, broadcast(p.beta ? p.beta[k] : T(0))};
-  }
-  // u may take the place of `before`.
-  void gradient_step(int64_t k, int64_t number, const PictureRoom<T>& room, const T* x, const T* before, T* u) const {
-    const PictureAhead<T> v = ahead_of(k, x, before);
-    const Pixels<T> pixels{grid.rows, grid.width};
-    normal.apply(room.team, room.fourier, room.coils, number, v,
-                 DescendPicture<T>{v, pixels, p.z + number * values(), broadcast(p.step[k]), u});
-  }
   template <class Work> void with_variation(const PictureRoom<T>& room, const Work& work) const {
     if (p.normal.spectrum.real_images)
       work(TotalVariation<T, false>(grid, p.prox.iterations, momenta, room.prior));
@@ -136,8 +98,8 @@ template <class T> struct PictureNetwork {
     else
       work(FilterBank<T, true>(grid, p.prox, room.prior), of_layer, thetas(k));
   }
-  // Where u comes to for the next iterate; priors of single pixels take its place.
-  T* input_of(T* next, T* u) const { return mixes_pixels() ? u : next; }
+  // Where P gets its input for the next iterate; priors of single pixels take its place.
+  T* input_of(T* next, T* other) const { return mixes_pixels() ? other : next; }
   // next = P(u)
   void prox_step(int64_t k, const PictureRoom<T>& room, const T* u, T* next) const {
     if (has_variation())
@@ -152,33 +114,44 @@ template <class T> struct PictureNetwork {
       pixel_prox.apply(grid, band(room), theta(k), next);
     room.team.wait();
   }
-  // The saved pictures of a layer: x, and before it u if the gradient of P needs it.
-  int64_t saved_of_layer() const { return 1 + prox_needs_input(); }
+  // What is saved of a layer, for the gradient.
+  bool has_dual() const { return p.scheme == PictureScheme::admm || p.scheme == PictureScheme::primal_dual; }
+  bool keeps_u() const {
+    return p.scheme == PictureScheme::admm ||
+           (p.scheme != PictureScheme::primal_dual && (prox_needs_input() || linear.solves()));
+  }
+  int64_t saved_of_layer() const { return keeps_u() + has_dual() + 1; }
   int64_t saved_at(int64_t number, int64_t k) const { return (number * p.layers + k) * saved_of_layer() * values(); }
+  // Writes the sum of rows that makes the gradient of a number, if somebody needs it. For all threads after a wait.
+  void write_gradient(const PictureRoom<T>& room, T* to, const double* sums) const {
+    if (to && room.team.rank == 0) *to = T(total(sums, grid.rows));
+  }
   // From the gradient of x = P(u) to that of u, in its place. Leaves the sums that make those of theta and of filters.
   void prox_backward(int64_t k, const PictureRoom<T>& room, const T* u, const T* x, T* grad) const {
     const Band rows = band(room);
     if (has_variation()) {
       with_variation(room, [&](auto variation) {
         variation.keep(rows, u, theta(k), room.kept);
-        variation.backward(rows, grad, room.own, theta(k), room.kept, room.sums);
+        variation.backward(rows, grad, room.own, theta(k), room.kept, room.prior_sums);
       });
     } else if (has_bank()) {
       with_bank(k, room, [&](auto bank, const auto& of_layer, const T* thetas) {
-        bank.backward(rows, u, of_layer, thetas, grad, room.own, room.sums);
+        bank.backward(rows, u, of_layer, thetas, grad, room.own, room.prior_sums);
       });
     } else if (has_wavelet()) {
-      wavelet.backward(room.team, k, thetas(k), wavelet_room(room, k), grad, room.sums);
+      wavelet.backward(room.team, k, thetas(k), wavelet_room(room, k), grad, room.prior_sums);
     } else {
-      pixel_prox.backward(grid, rows, theta(k), pixel_prox.needs_input() ? u : x, grad, room.sums);
+      pixel_prox.backward(grid, rows, theta(k), pixel_prox.needs_input() ? u : x, grad, room.prior_sums);
     }
     room.team.wait();
     if (!mixes_pixels()) return;
     grid.each(rows, [&](int64_t row, int64_t c) { store(grid.at(grad, row, c), load(grid.at(room.own, row, c))); });
     room.team.wait();
   }
-  // Writes the gradients of theta and of the filters of layer k of a picture, by one thread.
-  void write_prox_gradients(const PictureBackward<T>& to, int64_t k, int64_t number, const double* sums) const {
+  // Writes the gradients of theta and of the filters of layer k of a picture, after prox_backward().
+  void write_prox_gradients(const PictureBackward<T>& to, int64_t k, int64_t number, const PictureRoom<T>& room) const {
+    if (room.team.rank > 0) return;
+    const double* sums = room.prior_sums;
     const int64_t place = k * p.batch + number;
     if (has_wavelet()) {
       for (int64_t j = 0; to.theta && j < p.prox.thresholds; ++j)

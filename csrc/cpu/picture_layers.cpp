@@ -4,106 +4,113 @@
 // alone. A thread takes one picture at a time. Threads share the pictures that are left at the end: bands of rows, of
 // which each row is the same work for whichever thread does it. Nothing depends on other pictures.
 #include "cpu/picture_layer.h"
+#include "cpu/scheme_admm.h"
+#include "cpu/scheme_primal_dual.h"
+#include "cpu/scheme_proximal_gradient.h"
 #include "cpu/workspace.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 namespace {
 
-template <class T>
-void forward_picture(const PictureForward<T>& p, const PictureNetwork<T>& of, const PictureRoom<T>& room, int64_t i) {
-  T *x = of.picture(room, 0), *other = of.picture(room, 1), *const u = of.picture(room, 2);
+// Calls work(scheme) with the scheme of the layers.
+template <class T, class Work> void with_scheme(const PictureNetwork<T>& of, const Work& work) {
+  switch (of.p.scheme) {
+    case PictureScheme::admm:
+      return work(AdmmLayers<T>{of});
+    case PictureScheme::primal_dual:
+      return work(PrimalDualLayers<T>{of});
+    default:
+      return work(ProximalGradientLayers<T>{of});
+  }
+}
+
+// The pictures in which forward_picture() works: two iterates, those of a layer, and a dual variable.
+constexpr int64_t forward_pictures = 5;
+
+template <class T, class Scheme>
+void forward_picture(const PictureForward<T>& p, const Scheme& scheme, const PictureRoom<T>& room, int64_t i) {
+  const PictureNetwork<T>& of = scheme.of;
+  const Grid<T>& grid = of.grid;
+  const Band rows = of.band(room);
+  T *x = of.picture(room, 0), *other = of.picture(room, 1), *const dual = of.picture(room, 4);
+  T* const second = of.has_dual() ? dual : other;
   of.start(p.of.x0, i, room, x);
-  if (p.before) of.start(p.before, i, room, other);
+  if (p.s0)
+    of.start(p.s0, i, room, second);
+  else
+    scheme.start(i, room, {x, second});
   for (int64_t k = 0; k < p.of.layers; ++k) {
     if (of.stops(room)) return;
-    T* const input = of.input_of(other, u);
-    of.gradient_step(k, i, room, x, k > 0 || p.before ? other : x, input);
+    T* const before = k > 0 || p.s0 ? other : x;
     T* const saved = i < p.saved_pictures ? p.saved + of.saved_at(i, k) : nullptr;
-    if (saved && of.prox_needs_input()) of.grid.copy_out(of.band(room), input, saved);
-    of.prox_step(k, room, input, other);
-    T* const before = x;
-    x = other, other = before;
+    const LayerPictures<T> at{
+        {x, of.has_dual() ? dual : before}, {other, dual}, of.picture(room, 2), of.picture(room, 3)};
+    scheme.step(k, i, room, at, saved && of.keeps_u() ? saved : nullptr);
+    other = x, x = at.next.x;
     const int64_t place = k - (p.of.layers - p.kept);
-    if (place >= 0) of.grid.copy_out(of.band(room), x, p.x + (place * p.of.batch + i) * of.values());
-    if (saved) of.grid.copy_out(of.band(room), x, saved + (of.saved_of_layer() - 1) * of.values());
+    if (place >= 0) grid.copy_out(rows, x, p.x + (place * p.of.batch + i) * of.values());
+    if (!saved) continue;
+    if (of.has_dual()) grid.copy_out(rows, dual, saved + of.keeps_u() * of.values());
+    grid.copy_out(rows, x, saved + (of.saved_of_layer() - 1) * of.values());
   }
   room.team.wait();
 }
 
-// With the gradient u' of u: that of step is <u', z> - <H u', v>, of z step u', and of v u' - step H u'.
-template <class T>
-void backward_picture(const PictureBackward<T>& p, const PictureNetwork<T>& of, const PictureRoom<T>& room, int64_t i) {
+// The pictures in which backward_picture() works: two gradients, those of a layer, and the states of all layers.
+template <class T> int64_t backward_pictures(const PictureNetwork<T>& of) {
+  return 4 + (of.p.layers + 1) * (1 + of.has_dual());
+}
+
+template <class T, class Scheme>
+void backward_picture(const PictureBackward<T>& p, const Scheme& scheme, const PictureRoom<T>& room, int64_t i) {
+  const PictureNetwork<T>& of = scheme.of;
   const Grid<T>& grid = of.grid;
   const Band rows = of.band(room);
   const int64_t layers = p.of.layers, batch = p.of.batch, values = of.values();
-  T *const grad = of.picture(room, 0), *const grad_before = of.picture(room, 1), *const u = of.picture(room, 2);
-  const auto x = [&](int64_t k) { return of.picture(room, 3 + (k > 0 ? k : 0)); };  // that layer k starts from
-  const bool writes = room.team.rank == 0;                                          // the gradients of numbers
+  const PictureState<T> grad{of.picture(room, 0), of.picture(room, 1)};
+  T *const u = of.picture(room, 2), *const spare = of.picture(room, 3);
+  const auto state = [&](int64_t k) {  // that layer k starts from
+    T* const x = of.picture(room, 4 + k);
+    T* const before = of.picture(room, 4 + (k > 0 ? k - 1 : 0));
+    return PictureState<T>{x, of.has_dual() ? of.picture(room, 5 + layers + k) : before};
+  };
+  const auto pictures = [&](int64_t k) { return LayerPictures<T>{state(k), state(k + 1), u, spare}; };
   const bool is_saved = i < p.saved_pictures;
-  of.start(p.of.x0, i, room, x(0));
+  of.start(p.of.x0, i, room, state(0).x);
+  scheme.start(i, room, state(0));
   for (int64_t k = 0; k < layers - of.prox_needs_input(); ++k) {
-    if (is_saved) {
-      grid.copy_in(rows, p.saved + of.saved_at(i, k) + (of.saved_of_layer() - 1) * values, x(k + 1));
+    if (!is_saved) {
+      if (of.stops(room)) return;
+      scheme.step(k, i, room, pictures(k), nullptr);
       continue;
     }
-    if (of.stops(room)) return;
-    T* const input = of.input_of(x(k + 1), u);
-    of.gradient_step(k, i, room, x(k), x(k - 1), input);
-    of.prox_step(k, room, input, x(k + 1));
+    const T* saved = p.saved + of.saved_at(i, k);
+    if (of.has_dual()) grid.copy_in(rows, saved + of.keeps_u() * values, state(k + 1).s);
+    grid.copy_in(rows, saved + (of.saved_of_layer() - 1) * values, state(k + 1).x);
   }
-  grid.clear(rows, grad);
-  grid.clear(rows, grad_before);
+  grid.clear(rows, grad.x);
+  grid.clear(rows, grad.s);
+  grid.each(rows, [&](int64_t row, int64_t c) {
+    if (p.z) grid.put(p.z + i * values, row, c, Vector<T>{});
+  });
   for (int64_t k = layers - 1; k >= 0; --k) {
     if (of.stops(room)) return;
     const int64_t place = k - (layers - p.kept);
     if (place >= 0) {
       const T* from = p.grad + (place * batch + i) * values;
       grid.each(rows, [&](int64_t row, int64_t c) {
-        T* const at = grid.at(grad, row, c);
+        T* const at = grid.at(grad.x, row, c);
         store(at, load(at) + grid.get(from, row, c));
       });
     }
-    if (is_saved && of.prox_needs_input())
+    if (is_saved && of.keeps_u())
       grid.copy_in(rows, p.saved + of.saved_at(i, k), u);
-    else if (of.prox_needs_input())
-      of.gradient_step(k, i, room, x(k), x(k - 1), u);
-    room.team.wait();  // P mixes the rows of the whole team
-    of.prox_backward(k, room, u, x(k + 1), grad);
-    if (writes) of.write_prox_gradients(p, k, i, room.sums);
-    of.normal.apply(room.team, room.fourier, room.coils, i, PictureAhead<T>{grad, nullptr, grid.stride, {}},
-                    StorePicture<T>{u, grid.stride});
-    const T *z = p.of.z + i * values, *now = x(k), *before = x(k - 1);
-    T* const to_z = p.z ? p.z + i * values : nullptr;
-    const PictureAhead<T> v = of.ahead_of(k, now, before);
-    const Vector<T> step = broadcast(p.of.step[k]), beta = v.beta;
-    RowSums<T> to_step{room.sums}, to_beta{room.sums + grid.rows};
-    grid.each(rows, [&](int64_t row, int64_t c) {
-      const int64_t here = row * grid.stride + c;
-      const Vector<T> of_u = load(grad + here), product = load(u + here);
-      to_step.add(of_u, grid.get(z, row, c));
-      to_step.add(-product, v.at(here));
-      if (to_z) {
-        const Vector<T> sum = k + 1 < layers ? grid.get(to_z, row, c) : Vector<T>{};
-        grid.put(to_z, row, c, multiply_add(step, of_u, sum));
-      }
-      const Vector<T> of_v = multiply_add(-step, product, of_u);
-      store(grad + here, load(grad_before + here) + (v.before ? multiply_add(beta, of_v, of_v) : of_v));
-      if (v.before) {
-        to_beta.add(of_v, load(now + here) - load(before + here));
-        store(grad_before + here, -beta * of_v);
-      }
-      if (c + lanes<T> < grid.stride) return;
-      to_step.end_row(row);
-      to_beta.end_row(row);
-    });
-    room.team.wait();
-    if (p.step && writes) p.step[k * batch + i] = T(total(room.sums, grid.rows));
-    if (p.beta && writes) p.beta[k * batch + i] = T(total(room.sums + grid.rows, grid.rows));
+    else if (of.keeps_u())
+      scheme.linear_step(k, i, room, pictures(k));
+    scheme.back(p, k, i, room, pictures(k), grad);
   }
-  if (p.x0)  // which is the iterate before itself, too
-    grid.each(rows, [&](int64_t row, int64_t c) {
-      grid.put(p.x0 + i * values, row, c, load(grid.at(grad, row, c)) + load(grid.at(grad_before, row, c)));
-    });
+  scheme.back_to_start(p, i, room, pictures(0), grad);
+  if (p.x0) grid.copy_out(rows, grad.x, p.x0 + i * values);
   room.team.wait();
 }
 
@@ -125,10 +132,9 @@ template <class T> struct Parts {
   T* operator[](int thread) const { return data + thread * size; }
 };
 
-// Calls work(layers, room, number) for each picture, by a thread alone or by a team. `pictures`: how many the work
-// keeps. `goes_back`: whether it is the gradient.
-template <class T, class Work>
-void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, const Work& work) {
+// Calls work(layers, room, number) for each picture, by a thread alone or by a team. `goes_back`: whether it is the
+// gradient.
+template <class T, class Work> void for_pictures(const PictureLayers<T>& p, bool goes_back, const Work& work) {
   if (p.batch == 0) return;
   const Spectrum<T>& size = p.normal.spectrum;
   const Grid<T> grid{size.rows, size.real_images ? size.columns : 2 * size.columns};
@@ -147,11 +153,15 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
     for (int64_t k = 0; has_bank && k < p.layers; ++k) LayerFilters<T>::pack(p.prox, k, filters + k * filters_size);
     const Wavelet<T> wavelet(p.prox.wavelet, grid, !size.real_images,
                              memory.take<T>(Wavelet<T>::filters_size(p.prox.wavelet)));
-    const PictureNetwork<T> layers(p, grid, image, momenta, filters, wavelet, goes_back ? p.layers : 1);
+    T* const columns_of_grid = memory.take<T>(Normal<T>::columns_size(p.normal, grid));
+    Normal<T>::make_columns(p.normal, grid, columns_of_grid);
+    const Normal<T> normal{p.normal, grid, image, columns_of_grid};
+    const PictureNetwork<T> layers(p, normal, momenta, filters, wavelet, goes_back ? p.layers : 1);
+    const int64_t pictures = goes_back ? backward_pictures(layers) : forward_pictures;
     // For each thread a part of each.
-    const Parts<T> strips(memory, layers.normal.strips_size(), threads),
-        lines(memory, layers.normal.line_size(), threads), columns(memory, layers.normal.column_size(), threads),
-        coils(memory, layers.normal.sum_size(), threads),
+    const Parts<T> strips(memory, normal.strips_size(), threads), lines(memory, normal.line_size(), threads),
+        columns(memory, normal.column_size(), threads), numbers(memory, normal.numbers_size(), threads),
+        coils(memory, normal.sum_size(), threads),
         priors(memory,
                varies     ? TotalVariation<T, false>::memory_size(grid, iterations)
                : has_bank ? FilterBank<T, true>::memory_size(grid, p.prox)
@@ -166,18 +176,22 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
     // The gradient of filters multiplies what lies behind the last row by zero.
     for (int64_t i = 0; i < pictures * threads; ++i) grid.clear_behind(all.data + i * grid.size());
     const int64_t of_rows = 3 * grid.rows, of_bank = has_bank ? layers.bank_sums() : 0;
-    const Parts<double> sums(memory, of_bank > of_rows ? of_bank : of_rows, threads);
+    const Parts<double> sums(memory, of_rows + (of_bank > of_rows ? of_bank : of_rows), threads);
     Queue queue;
     const int64_t alone = p.batch / threads * threads;
     int is_stopped = 0;
     in_parallel(threads, [&](Team team) {
       const int rank = team.rank;
       const auto room = [&](Team of, int owner) {
-        return PictureRoom<T>{of,           {strips[owner], lines[rank], columns[rank]},
-                              priors[rank], kept[rank],
-                              own[rank],    coils[owner],
-                              all[owner],   {details[owner], approximations[owner], wavelet_lines[rank]},
-                              sums[owner],  rank == 0,
+        return PictureRoom<T>{{of, {strips[owner], lines[rank], columns[rank], numbers[rank]}, coils[owner]},
+                              priors[rank],
+                              kept[rank],
+                              own[rank],
+                              all[owner],
+                              {details[owner], approximations[owner], wavelet_lines[rank]},
+                              sums[owner],
+                              sums[owner] + of_rows,
+                              rank == 0,
                               &is_stopped};
       };
       const PictureRoom<T> of_thread = room({0, 1, nullptr}, rank), of_team = room(team, 0);
@@ -195,16 +209,15 @@ void for_pictures(const PictureLayers<T>& p, int64_t pictures, bool goes_back, c
 }  // namespace
 
 template <class T> void picture_forward(const PictureForward<T>& p) {
-  for_pictures(p.of, 3, false, [&](const PictureNetwork<T>& layers, const PictureRoom<T>& room, int64_t number) {
-    forward_picture(p, layers, room, number);
+  for_pictures(p.of, false, [&](const PictureNetwork<T>& layers, const PictureRoom<T>& room, int64_t number) {
+    with_scheme(layers, [&](const auto& scheme) { forward_picture(p, scheme, room, number); });
   });
 }
 
 template <class T> void picture_backward(const PictureBackward<T>& p) {
-  for_pictures(p.of, p.of.layers + 4, true,
-               [&](const PictureNetwork<T>& layers, const PictureRoom<T>& room, int64_t number) {
-                 backward_picture(p, layers, room, number);
-               });
+  for_pictures(p.of, true, [&](const PictureNetwork<T>& layers, const PictureRoom<T>& room, int64_t number) {
+    with_scheme(layers, [&](const auto& scheme) { backward_picture(p, scheme, room, number); });
+  });
 }
 
 template void picture_forward(const PictureForward<float>&);

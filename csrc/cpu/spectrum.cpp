@@ -54,7 +54,7 @@ template <class T> void pack_strip(const Entries<T>& d, const FourierImage<T>& i
 
 // Column 0 of real images holds C = E0 + i EM of two Hermitian columns, and its product d0 E0 + i dM EM is
 // (d0 + dM) / 2 C[k] + (d0 - dM) / 2 conj(C[-k]). The first factor is packed with the other columns, the second
-// follows.
+// follows; and then, of a real d, d0 and dM for themselves.
 template <class T>
 void pack_column_0(const Entries<T>& d, const FourierImage<T>& image, T scale, T* packed, T* second) {
   const int64_t parts = d.of.complex ? 2 : 1;
@@ -64,7 +64,11 @@ void pack_column_0(const Entries<T>& d, const FourierImage<T>& image, T scale, T
     const Number<T> b = image.is_folded() ? d.hermitian(row, image.columns / 2) : a;
     packed[r * parts * lanes<T>] = (a.re + b.re) / 2 / scale;
     second[r * parts] = (a.re - b.re) / 2 / scale;
-    if (parts == 1) continue;
+    if (parts == 1) {
+      second[image.rows + r] = a.re / scale;
+      second[2 * image.rows + r] = b.re / scale;
+      continue;
+    }
     packed[r * parts * lanes<T> + lanes<T>] = (a.im + b.im) / 2 / scale;
     second[r * parts + 1] = (a.im - b.im) / 2 / scale;
   }
@@ -100,7 +104,7 @@ template <class T> void spectrum_pack(const Spectrum<T>& s) {
     return;
   }
   const FourierImage<T> image(s.rows, s.columns, s.real_images);
-  const T scale = T(s.rows) * T(s.columns) * (s.real_images ? 2 : 1);
+  const T scale = transform_scale(image);
   for_each(s.count * image.strips, s.threads, [&](int64_t i, int) {
     const int64_t number = i / image.strips, strip = i % image.strips;
     const Entries<T> d{s, s.d + number * parts * s.rows * Entries<T>{s, nullptr}.width()};

@@ -47,8 +47,10 @@ def unrolled(
     =============================================== ==================================================
 
     All layers run in one native call if A, W, W₁ and W₂ are matrices, the scheme is :class:`ProximalGradient`,
-    :class:`FISTA`, :class:`ADMM`, :class:`HQS` or :class:`AMP`, and the proximal operator is compiled. Otherwise the
-    layers run one by one in PyTorch. A network of :mod:`fastunroll.nn` states its pieces by ``net.pieces()``.
+    :class:`FISTA`, :class:`ADMM`, :class:`HQS` or :class:`AMP`, and the proximal operator is compiled. So do those over
+    pictures that :class:`fastunroll.nn.Unrolled` lists, but with ``s0``, or with ``return_state`` and a scheme other
+    than FISTA. All other layers run one by one in PyTorch. A network of :mod:`fastunroll.nn` states its pieces by
+    ``net.pieces()``.
 
     Args:
         y: (..., m); for an operator a batch (B, ...), or (..., *A.shape_out) where A states the shape of one sample.
@@ -97,7 +99,7 @@ def unrolled(
             f"s0 and return_state are about a second state, but {type(scheme).__name__} has none: give another scheme"
         )
     net, y, x0, s0 = require_batches(net, y, x0, s0)
-    x, s = run(net, y, x0, s0, keep=return_layers, segment=segment)
+    x, s = run(net, y, x0, s0, keep=return_layers, segment=segment, wants_state=return_state)
     if not return_state:
         return x
     assert s is not None

@@ -9,51 +9,84 @@ struct Shape {
   int64_t rows, columns;
   bool is_real, of_rows, has_weights;
   int64_t batch, layers, coils;  // no coils: 0
+  int64_t factor = 0;            // of downsampled blurs
 
   int64_t parts() const { return is_real ? 1 : 2; }
   int64_t values() const { return rows * columns * parts(); }
   std::string text() const {
     return std::to_string(rows) + "x" + std::to_string(columns) + (is_real ? " real" : " complex") +
-           (has_weights ? ", weights" : "") + (of_rows ? ", of rows" : "") + ", " + std::to_string(coils) + " coils";
+           (has_weights ? ", weights" : "") + (of_rows ? ", of rows" : "") + ", " + std::to_string(coils) +
+           " coils, factor " + std::to_string(factor);
   }
 };
+
+// A scheme with its linear step.
+struct Method {
+  PictureStep linear;
+  PictureScheme scheme;
+
+  bool has_dual() const { return scheme == PictureScheme::admm || scheme == PictureScheme::primal_dual; }
+  int64_t numbers() const {
+    return scheme == PictureScheme::proximal_gradient ? 0 : scheme == PictureScheme::primal_dual ? 2 : 1;
+  }
+  std::string text() const { return ", scheme " + std::to_string(int(scheme)) + "." + std::to_string(int(linear)); }
+};
+
+constexpr Method fista{PictureStep::gradient, PictureScheme::fista};
+constexpr Method methods[] = {{PictureStep::gradient, PictureScheme::proximal_gradient},
+                              {PictureStep::solve, PictureScheme::proximal_gradient},
+                              {PictureStep::solve, PictureScheme::fista},
+                              {PictureStep::gradient, PictureScheme::admm},
+                              {PictureStep::solve, PictureScheme::admm},
+                              {PictureStep::gradient, PictureScheme::primal_dual}};
 
 template <class T> struct Problem {
   Shape s;
   PicturePrior prior;
+  Method method;
   int64_t kept, filter_count, filter_size;  // of a bank of filters; else 0
-  Array<T> z, x0, d, packed, maps, step, theta, beta, filters, weights;
+  Array<T> z, x0, d, packed, maps, step, theta, numbers, filters, weights;
   Array<T> low{T(0.3), T(0.8), T(0.5), T(-0.2)};  // of a wavelet
   Array<int64_t> moves{1, 2, 3, 0, 0, 3};
 
-  Problem(const Shape& shape, PicturePrior prior)
-      : s(shape), prior(prior), kept(shape.layers > 1 ? 2 : 1), filter_count(0), filter_size(0) {
+  Problem(const Shape& shape, PicturePrior prior, Method method)
+      : s(shape), prior(prior), method(method), kept(shape.layers > 1 ? 2 : 1), filter_count(0), filter_size(0) {
     if (prior == PicturePrior::filter_bank) filter_count = 5, filter_size = s.rows < 3 || s.columns < 3 ? 1 : 3;
     Random random(uint64_t(s.rows * 1000 + s.columns));
     z = random.normals<T>(s.batch * s.values(), 1);
     x0 = random.normals<T>(int64_t(z.size()), 1);
     const int64_t width = s.is_real ? s.columns / 2 + 1 : s.columns;
-    d = random.normals<T>(s.has_weights ? s.values() : (s.of_rows ? 1 : s.rows) * width, 0.5);
+    d = random.normals<T>(s.has_weights ? s.values() : (s.of_rows ? 1 : s.rows) * width * (s.factor ? 2 : 1), 0.5);
     maps = random.normals<T>(2 * s.coils * s.rows * s.columns, 0.5);
-    for (Array<T>* numbers : {&step, &beta}) *numbers = random.normals<T>(s.layers, 0.2);
+    if (method.linear == PictureStep::solve) make_symmetric(width);
+    step = random.normals<T>(s.layers, 0.2);
+    for (T& t : step) t = T(0.3 + std::abs(double(t)));
+    numbers = random.normals<T>(s.layers * method.numbers(), 0.2);
     theta = random.normals<T>(s.layers * thresholds(), filter_count ? 0.4 : 0.2);
     filters = random.normals<T>(s.layers * filter_count * filter_size * filter_size, 0.2);
     for (T& t : theta) t = T(std::abs(double(t)));
     weights = random.normals<T>(kept * s.batch * s.values(), 1);  // of the results, in the loss
   }
 
+  // h >= 0, and of real pictures h(-k) = h(k) where half a spectrum has both.
+  void make_symmetric(int64_t width) {
+    for (T& h : d) h = T(std::abs(double(h)));
+    if (!s.is_real || s.of_rows || s.has_weights) return;
+    for (int64_t row = 1; row < s.rows; ++row)
+      for (int64_t c = 0; c < width; ++c) d[size_t((s.rows - row) * width + c)] = d[size_t(row * width + c)];
+  }
   int64_t levels() const { return prior == PicturePrior::wavelet ? 2 : 0; }
   int64_t thresholds() const { return levels() ? 3 * levels() : filter_count ? filter_count : 1; }
 
   PictureLayers<T> layers(int threads) {
-    Spectrum<T> spectrum{1, s.rows, s.columns, s.is_real, false, s.of_rows, 1, d.data(), nullptr};
+    Spectrum<T> spectrum{1, s.rows, s.columns, s.is_real, s.factor > 0, s.of_rows, 1, d.data(), nullptr};
     if (!s.has_weights) {
       packed.assign(size_t(spectrum_packed_size(spectrum)), T(0));
       spectrum.packed = packed.data();
       spectrum_pack(spectrum);
     }
     const PictureNormal<T> normal{
-        spectrum, s.has_weights ? d.data() : nullptr, 1, 1, s.coils ? maps.data() : nullptr, s.coils, 1, 1};
+        spectrum, s.has_weights ? d.data() : nullptr, 1, 1, s.coils ? maps.data() : nullptr, s.coils, 1, 1, s.factor};
     const bool has_theta = prior != PicturePrior::identity && prior != PicturePrior::box;
     return {s.batch,
             s.layers,
@@ -68,9 +101,11 @@ template <class T> struct Problem {
              filter_count,
              filter_size,
              {low.data(), int64_t(low.size()), levels(), moves.data()}},
+            method.linear,
+            method.scheme,
             step.data(),
             has_theta ? theta.data() : nullptr,
-            beta.data(),
+            method.numbers() ? numbers.data() : nullptr,
             z.data(),
             x0.data(),
             nullptr};
@@ -79,7 +114,7 @@ template <class T> struct Problem {
   // With the layers of the first `saved_pictures`, which gradients() then reads.
   Array<T> found(int threads, int64_t saved_pictures = 0) {
     Array<T> x(weights.size());
-    saved.assign(size_t(2 * saved_pictures * s.layers * s.values()), T(0));
+    saved.assign(size_t(3 * saved_pictures * s.layers * s.values()), T(0));
     picture_forward<T>({layers(threads), kept, x.data(), nullptr, saved_pictures, saved.data()});
     return x;
   }
@@ -89,18 +124,18 @@ template <class T> struct Problem {
     for (size_t i = 0; i < x.size(); ++i) sum += double(x[i]) * double(weights[i]);
     return sum;
   }
-  // z, x0, step, theta, beta, filters: those of numbers summed over the pictures.
+  // z, x0, step, theta, numbers, filters: those of numbers summed over the pictures.
   Array<T> gradients(int threads, int64_t saved_pictures = 0) {
     const PictureLayers<T> of = layers(threads);
-    Array<T> to_z(z.size()), to_x0(z.size()), numbers[4];
-    const Array<T>* const given[] = {&step, &theta, &beta, &filters};
-    for (int i = 0; i < 4; ++i) numbers[i].assign(given[i]->size() * size_t(s.batch), T(0));
-    picture_backward<T>({of, kept, weights.data(), to_z.data(), to_x0.data(), numbers[0].data(),
-                         of.theta ? numbers[1].data() : nullptr, numbers[2].data(),
-                         filter_count ? numbers[3].data() : nullptr, saved_pictures, saved.data()});
+    Array<T> to_z(z.size()), to_x0(z.size()), of_layers[4];
+    const Array<T>* const given[] = {&step, &theta, &numbers, &filters};
+    for (int i = 0; i < 4; ++i) of_layers[i].assign(given[i]->size() * size_t(s.batch), T(0));
+    picture_backward<T>({of, kept, weights.data(), to_z.data(), to_x0.data(), of_layers[0].data(),
+                         of.theta ? of_layers[1].data() : nullptr, of.numbers ? of_layers[2].data() : nullptr,
+                         filter_count ? of_layers[3].data() : nullptr, saved_pictures, saved.data()});
     Array<T> all = to_z;
     all.insert(all.end(), to_x0.begin(), to_x0.end());
-    for (const Array<T>& n : numbers) {
+    for (const Array<T>& n : of_layers) {
       const int64_t size = int64_t(n.size()) / (s.layers * s.batch);  // of a layer
       for (int64_t k = 0; k < s.layers; ++k)
         for (int64_t j = 0; j < size; ++j) {
@@ -119,8 +154,8 @@ template <class T> struct Problem {
 // The gradient along a random direction of all arguments, by values.
 void compare_with_differences(Problem<double>& problem, const std::string& what) {
   const Array<double> gradient = problem.gradients(1);
-  Array<double>* const arguments[] = {&problem.z,     &problem.x0,   &problem.step,
-                                      &problem.theta, &problem.beta, &problem.filters};
+  Array<double>* const arguments[] = {&problem.z,     &problem.x0,      &problem.step,
+                                      &problem.theta, &problem.numbers, &problem.filters};
   Random random(3);
   Array<double> direction = random.normals<double>(int64_t(gradient.size()), 1);
   double along = 0;
@@ -140,13 +175,13 @@ void compare_with_differences(Problem<double>& problem, const std::string& what)
   CHECK(std::abs(along - wanted) <= 1e-4 * (1 + std::abs(wanted)), what + ": gradient");
 }
 
-template <class T> void compare(const Shape& shape, PicturePrior prior) {
+template <class T> void compare(const Shape& shape, PicturePrior prior, Method method = fista) {
   const Settings restored;
   for (const char* set : usable_sets()) {
     use_instruction_set(set);
-    Problem<T> problem(shape, prior);
+    Problem<T> problem(shape, prior, method);
     const std::string what = std::string("pictures ") + set + " " + type_name<T> + " " + shape.text() + ", prior " +
-                             std::to_string(int(prior));
+                             std::to_string(int(prior)) + method.text();
     const Array<T> x = problem.found(1), gradients = problem.gradients(1);
     CHECK(same_bits(problem.found(3), x) && same_bits(problem.gradients(3), gradients), what + ": threads");
     const int64_t saved = prior == PicturePrior::wavelet ? 0 : shape.batch - 1;
@@ -179,6 +214,25 @@ void test_pictures() {
     compare<double>({12, 20, is_real, false, true, 3, 3, 0}, PicturePrior::wavelet);
     compare<double>({4, 4, is_real, false, false, 2, 2, 0}, PicturePrior::wavelet);
     compare<float>({140, 84, is_real, false, true, 1, 3, 0}, PicturePrior::wavelet);  // threads share a picture
+  }
+  for (const Method& method : methods) {
+    const int64_t coils = method.linear == PictureStep::solve ? 0 : 3;
+    for (PicturePrior prior : {PicturePrior::soft, PicturePrior::box, PicturePrior::total_variation,
+                               PicturePrior::filter_bank, PicturePrior::wavelet}) {
+      compare<double>({12, 20, true, false, false, 3, 3, 0}, prior, method);
+      compare<double>({8, 12, true, false, true, 3, 3, 0}, prior, method);
+    }
+    compare<double>({7, 9, true, false, false, 2, 3, 0}, PicturePrior::identity, method);
+    compare<double>({7, 18, false, true, false, 3, 3, 0}, PicturePrior::soft, method);
+    compare<double>({6, 10, false, false, false, 3, 2, coils}, PicturePrior::total_variation, method);
+    compare<float>({1, 1, true, true, false, 2, 1, 0}, PicturePrior::soft, method);
+    if (method.linear == PictureStep::gradient) {
+      compare<double>({6, 12, true, false, false, 3, 3, 0, 3}, PicturePrior::total_variation, method);
+      compare<double>({6, 9, false, true, false, 3, 3, 0, 3}, PicturePrior::soft, method);
+      compare<float>({100, 98, false, false, false, 2, 2, 0, 2}, PicturePrior::soft, method);
+    }
+    compare<float>({99, 100, true, false, false, 4, 2, 0}, PicturePrior::total_variation, method);  // threads share it
+    compare<float>({140, 85, false, false, true, 1, 3, 0}, PicturePrior::soft, method);
   }
 }
 

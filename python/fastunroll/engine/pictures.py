@@ -9,19 +9,19 @@ from torch import Tensor
 
 from .. import ops
 from .._precision import own_precision
-from ..operators import Blur, Fourier, Mask, MultiCoilFourier
+from ..operators import Blur, Downsample, Fourier, Mask, MultiCoilFourier
 from ..operators.gradients import learns
 from ..operators.pictures import PictureOperator
 from ..prox import L1, Box, FilterBank, Identity, NonNegativeL1, PerLayer, Proximal, TotalVariation, WaveletL1
-from ..schemes import FISTA, ProximalGradient
-from ..steps import GradientStep
+from ..schemes import ADMM, FISTA, HQS, PrimalDual, ProximalGradient, Scheme
+from ..steps import DataStep, GradientStep
 from .linear import separate, stacked
 
 if TYPE_CHECKING:
     from .layers import Layers
 
 # The operators and the proximal operators that are compiled; subclasses may compute something else.
-_OPERATORS = Blur, Fourier, MultiCoilFourier, Mask
+_OPERATORS = Blur, Fourier, MultiCoilFourier, Mask, Downsample
 _PRIORS: dict[type[Proximal], str] = {
     Identity: "identity",
     L1: "soft",
@@ -31,6 +31,13 @@ _PRIORS: dict[type[Proximal], str] = {
     FilterBank: "filter_bank",
     WaveletL1: "wavelet",
 }
+_SCHEMES: dict[type[Scheme], str] = {
+    ProximalGradient: "proximal_gradient",
+    HQS: "proximal_gradient",
+    FISTA: "fista",
+    ADMM: "admm",
+    PrimalDual: "primal_dual",
+}
 
 
 def unsupported_reason(net: Layers) -> str | None:
@@ -39,14 +46,14 @@ def unsupported_reason(net: Layers) -> str | None:
     name, prox = type(A).__name__, type(priors[0])
     if type(A) not in _OPERATORS:
         return f"the operator {name} is not compiled"
-    if isinstance(A, Blur) and not A.collapsed:
-        return f"of blurs only circular ones are compiled, and this one is {A.boundary!r}"
+    blur = A.blur if isinstance(A, Downsample) else A
+    if isinstance(blur, Blur) and not blur.collapsed:
+        return f"of blurs only circular ones are compiled, and this one is {blur.boundary!r}"
     if torch.is_grad_enabled() and learns(A):
         return f"the compiled layers do not learn the {name}"
-    if not isinstance(net.linear, GradientStep) or net.linear.via != "residual":
-        return "of the linear steps of pictures only GradientStep(A) is compiled"
-    if type(net.scheme) not in (ProximalGradient, FISTA):
-        return f"the scheme {type(net.scheme).__name__} is not compiled for pictures"
+    reason = _unsupported_step(net)
+    if reason is not None:
+        return reason
     if prox not in _PRIORS:
         return f"the proximal operator {prox.__name__} is not compiled for pictures"
     if net.gain:
@@ -64,6 +71,21 @@ def unsupported_reason(net: Layers) -> str | None:
     return None
 
 
+def _unsupported_step(net: Layers) -> str | None:
+    """Why there is no such scheme of such a linear step; None where there is."""
+    if type(net.scheme) not in _SCHEMES:
+        return f"the scheme {type(net.scheme).__name__} is not compiled for pictures"
+    if isinstance(net.linear, DataStep):
+        if isinstance(net.first[0], MultiCoilFourier):
+            return "the data step of MultiCoilFourier takes conjugate gradients, which are not compiled"
+        if isinstance(net.first[0], Downsample):
+            return "the data step of Downsample is not compiled"
+        return "the scheme PrimalDual has no data step" if isinstance(net.scheme, PrimalDual) else None
+    if not isinstance(net.linear, GradientStep) or net.linear.via != "residual":
+        return "of the linear steps of pictures GradientStep(A) and DataStep(A, rho) are compiled"
+    return None
+
+
 def refused_reason(A: PictureOperator, y: Tensor) -> str | None:
     """Why the compiled layers do not take this batch; None where they do."""
     if not ops.is_supported_on_cpu(y, complex_too=True):
@@ -71,8 +93,9 @@ def refused_reason(A: PictureOperator, y: Tensor) -> str | None:
     if isinstance(A, Mask):
         return None
     for side in y.shape[-2:]:
-        if not ops.is_fft_length(side):
-            return f"a side of {int(side)} pixels has a prime factor above 31"
+        pixels = int(side) * (A.factor if isinstance(A, Downsample) else 1)
+        if not ops.is_fft_length(pixels):
+            return f"a side of {pixels} pixels has a prime factor above 31"
     return None
 
 
@@ -89,27 +112,27 @@ def run(net: Layers, y: Tensor, x0: Tensor | None, kept: int) -> Tensor | None:
         return ops.picture_layers(p, kept) if ops.fits_pictures(p) or z.numel() == 0 else None
 
 
-def arguments(
-    net: Layers, z: Tensor, x0: Tensor | None, before: Tensor | None = None, first: int = 0
-) -> ops.PictureLayers:
+def arguments(net: Layers, z: Tensor, x0: Tensor | None, s0: Tensor | None = None, first: int = 0) -> ops.PictureLayers:
     """The layers as the kernels take them, from z = Aᴴy on, as layers ``first``, ``first`` + 1, … of the prior."""
     if isinstance(net.prox, WaveletL1):
         net.prox.wavelet.samples(z)  # raises if the sides do not fit
-    step, theta, beta = _numbers(net, z)
+    step, theta, numbers = _numbers(net, z)
     normal = net.first[0].normal_parts(z)
     return ops.PictureLayers(
-        z, x0, normal.h, normal.maps, step, theta, beta, _filters(net), normal.normal, before=before,
+        z, x0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal, s0=s0, factor=normal.factor,
+        linear="solve" if isinstance(net.linear, DataStep) else "gradient", scheme=_SCHEMES[type(net.scheme)],
         **_settings(_priors(net)[0]), **_moved_wavelet(net, first),
     )  # fmt: skip
 
 
 def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The steps, thresholds and momenta of all layers, (K,)."""
+    """The steps, (K,), the thresholds, and the numbers of the scheme, (K, count), of all layers."""
 
     def of_each_layer(values: Any) -> Tensor:
         return stacked(separate(values), net.count).flatten()
 
     prior: Any = _priors(net)[0]
+    names = net.scheme.numbers
     theta = None
     if isinstance(prior, FilterBank):
         theta = stacked([t.reshape(-1).expand(prior.count) for t in net.theta], net.count)
@@ -120,7 +143,7 @@ def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | No
     return (
         of_each_layer(net.step or [z.real.new_ones(())]),
         theta,
-        of_each_layer(net.scheme.beta) if isinstance(net.scheme, FISTA) else None,
+        torch.stack([of_each_layer(getattr(net.scheme, name)) for name in names], 1) if names else None,
     )
 
 

@@ -159,11 +159,14 @@ def _run_samples(net: Layers, y: Tensor, x0: Tensor | None, keep: bool) -> tuple
 def _run_pictures(
     net: Layers, y: Tensor, x0: Tensor | None, keep: bool, wants_state: bool
 ) -> tuple[Tensor, Tensor | None] | None:
-    """Runs layers over pictures by their kernel: x, and the iterate before the last. None if it does not take them.
+    """Runs layers over pictures by their kernel: x, and the iterate before the last if it is the second state.
 
-    It computes all layers again for gradients, as ``segment`` asks for.
+    None if it does not take them, or does not return the second state that is wanted. It computes all layers again for
+    gradients, as ``segment`` asks for.
     """
     of_state = wants_state and isinstance(net.scheme, FISTA)
+    if wants_state and net.scheme.has_state and not of_state:
+        return None
     x = pictures.run(net, y, x0, net.count if keep else min(net.count, 2) if of_state else 1)
     if x is None:
         return None

@@ -54,10 +54,11 @@ class Unrolled(ComputesLists):
             stay positive are kept as logarithms. A proximal operator may have several thresholds θ.
 
     All layers run in one native call if A is a matrix and the scheme and the proximal operator are compiled. They do
-    for pictures too: on the CPU, with ``ProximalGradient`` or ``FISTA``, a circular ``Blur``, ``Fourier``,
-    ``MultiCoilFourier`` or ``Mask`` that does not learn, and ``TotalVariation``, ``FilterBank``, ``L1``,
-    ``NonNegativeL1``, ``Box`` or ``Identity``. One picture then passes all layers before the next one. For gradients, a
-    call keeps the layers of as many pictures as fit into 32 MB. The backward pass computes those of the other pictures
+    for pictures too: on the CPU, with ``ProximalGradient``, ``FISTA`` or ``PrimalDual``, a circular ``Blur`` or
+    ``Downsample``, ``Fourier``, ``MultiCoilFourier`` or ``Mask`` that does not learn, and ``TotalVariation``,
+    ``WaveletL1``, ``FilterBank``, ``L1``, ``NonNegativeL1``, ``Box`` or ``Identity``; with ``HQS`` and ``ADMM`` over
+    ``Blur``, ``Fourier`` and ``Mask``. One picture then passes all layers before the next one. For gradients, a call
+    keeps the layers of as many pictures as fit into 32 MB. The backward pass computes those of the other pictures
     again, so that memory does not grow with batch × layers. All other layers run one by one in PyTorch.
     :meth:`explain` says which way a call goes, and why.
 

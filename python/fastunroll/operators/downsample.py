@@ -10,7 +10,7 @@ from .._checks import shape_text
 from .._precision import own_precision
 from ..ops.spectral import fourier_diagonal
 from .blur import Blur
-from .pictures import PictureOperator, single, with_axes_of
+from .pictures import NormalParts, PictureOperator, single, with_axes_of
 from .solve import rho_beside
 from .spectra import spectrum, squared_modulus
 
@@ -108,6 +108,11 @@ class Downsample(PictureOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         """The adjoint of the blur, of y with zeros between its pixels: back to (..., H, W)."""
         return self.blur.adjoint(self._spread(self.pictures("y", y, self.blur.kernel)))
+
+    def normal_parts(self, x: Tensor) -> NormalParts:
+        """AᴴA for pictures like x of circular blurs, as compiled layers take it."""
+        d = self.blur._spectrum(x, (x.shape[-2], x.shape[-1]))
+        return NormalParts("downsample", with_axes_of(d, x), factor=self.factor)
 
     def _folded(self, kernel: Tensor, shape: tuple[int, int], half: bool) -> Tensor:
         """The spectrum of A Aᴴ: the mean of |k̂|² over the frequencies that fall on each other."""

@@ -24,12 +24,14 @@ _REAL = {
 class NormalParts(NamedTuple):
     """What AᴴA v is made of, for compiled layers.
 
-    normal: ``"fourier"`` for F⁻¹ diag(h) F v, or with maps for its sum over coils; ``"weights"`` for h · v.
+    normal: ``"fourier"`` for F⁻¹ diag(h) F v, or with maps for its sum over coils; ``"weights"`` for h · v;
+        ``"downsample"`` for the blur with the spectrum h, of which every ``factor``-th pixel is kept, and its adjoint.
     """
 
     normal: str
     h: Tensor
     maps: Tensor | None = None
+    factor: int = 0
 
 
 class PictureOperator(LinearOperator):

@@ -8,47 +8,60 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..reference import admm_layer
 from ..reference_pictures import proximal_step
 from ..reference_wavelets import shrink_details
 from .backends import is_supported_on_cpu
 from .cpu import pictures as cpu
-from .cpu.pictures import PRIORS, PictureLayers
+from .cpu.pictures import PRIORS, SCHEMES, STEPS, PictureLayers
 from .library import differentiate, operator, require, untraced
-from .spectral import broadcasts, coil_normal, fits, fits_coils, fourier_normal
+from .spectral import broadcasts, coil_normal, fits, fits_coils, fourier_diagonal, fourier_normal
 from .tensors import differentiable, have_same_dtype_and_device, is_batched, is_tracing, real_dtype
 
 _TENSORS = 8  # of the arguments
-_LEARNED = 0, 1, 4, 5, 6, 7  # z, x0, step, theta, beta, filters
+_LEARNED = 0, 1, 4, 5, 6, 7  # z, x0, step, theta, numbers, filters
 _MOST_TAPS = 32  # of the filters of a wavelet
 _SAVED_BYTES = 32 << 20
 
 
 def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
-    """The last layers x⁺ = P(v − t·(H v − z)) at v = x + β·(x − x_before), with H = AᴴA and z = Aᴴy.
+    """The last layers of a scheme over pictures, with H = AᴴA, z = Aᴴy, a linear step L and a proximal operator P.
 
-    A call with gradients keeps all layers of its first pictures, and what goes into ``"box"``, ``"total_variation"``
-    and ``"filter_bank"``, of as many pictures as 32 MB hold; with ``"wavelet"`` it keeps none. Backward computes the
-    layers of the other pictures again, one picture after another: the memory does not grow with batch × layers. h, the
-    maps and ``before`` get no gradient.
+    ======================== ===============================================================================
+    ``"proximal_gradient"``  x⁺ = P(L x)
+    ``"fista"``, β           x⁺ = P(L(x + β·(x − x_before)))
+    ``"admm"``, η            u = L(x − d), x⁺ = P(u + d), d⁺ = d + η·(u − x⁺)
+    ``"primal_dual"``, σ, ω  x⁺ = P(x − t·d), d⁺ = (d + σ·(H a − z))/(1 + σ) with a = x⁺ + ω·(x⁺ − x)
+    ======================== ===============================================================================
+
+    d of the primal-dual scheme is Aᴴ times the dual variable of the literature. It starts as σ/(1 + σ)·(H x0 − z).
+
+    A call with gradients keeps what these need of all layers of its first pictures, of as many as 32 MB hold; with
+    ``"wavelet"`` of none. Backward computes the layers of the other pictures again, one picture after another: the
+    memory does not grow with batch × layers. h, the maps and ``s0`` get no gradient.
 
     Equivalent to :func:`plain_picture_layers`, the same in PyTorch.
 
     Args:
-        p: z: Aᴴy, pictures (..., H, W), real or complex, on the CPU. x0: like z; None for zero. The first layer has
-            x_before = x0, or ``before``. h, maps: H v is ``fourier_normal(v, h)`` with ``normal="fourier"``, or
-            ``coil_normal(v, maps, h)`` with maps; ``h * v`` with ``normal="weights"``. step, theta, beta: a number for
-            each layer, (K,); theta is None where P has no threshold, beta is None for zero. prior: ``"identity"``,
-            ``"soft"``, ``"nonnegative"``, ``"box"`` between ``low`` and ``high``, ``"total_variation"`` with
-            ``iterations``, ``"filter_bank"`` with filters (K, count, h, h) and theta (K, count), or ``"wavelet"``, the
-            soft threshold of wavelet details, with the filter ``low_pass``, ``levels``, theta (K, 3·levels), and the
-            ``moves`` of the grid, 2K pixels: down and right for each layer.
-            before: like z; None for x0.
+        p: z: Aᴴy, pictures (..., H, W), real or complex, on the CPU. x0: like z; None for zero. h, maps: H v is
+            ``fourier_normal(v, h)`` with ``normal="fourier"``, or ``coil_normal(v, maps, h)`` with maps; ``h * v`` with
+            ``normal="weights"``. Of real pictures h(−k) = h(k). With ``normal="downsample"`` h is the spectrum k̂ of a
+            blur, of which A takes every ``factor``-th pixel of both directions; else ``factor`` is 0. step, theta: a
+            number for each layer, (K,); theta is None where P has no threshold. numbers: those of the scheme,
+            (K, 1 or 2); None if it has none. linear: L v is v − step·(H v − z) with ``"gradient"``, or
+            (H + step)⁻¹(z + step·v) with ``"solve"``, which goes neither with maps nor with ``"downsample"`` or
+            ``"primal_dual"``. prior: ``"identity"``, ``"soft"``, ``"nonnegative"``, ``"box"`` between ``low`` and
+            ``high``, ``"total_variation"`` with ``iterations``, ``"filter_bank"`` with filters (K, count, h, h) and
+            theta (K, count), or ``"wavelet"``, the soft threshold of wavelet details, with the filter ``low_pass``,
+            ``levels``, theta (K, 3·levels), and the ``moves`` of the grid, 2K pixels: down and right for each layer.
+            s0: like z: the iterate before x0, or d, of the first layer; None for x0, or for the d above or zero; not of
+            ``"primal_dual"``.
         kept: how many layers are returned.
 
     Returns:
         (kept, ..., H, W).
     """
-    has_no_backward = differentiable(p.h, p.maps) or (p.before is not None and differentiable(*p.tensors))
+    has_no_backward = differentiable(p.h, p.maps) or (p.s0 is not None and differentiable(*p.tensors))
     if is_batched(*p.tensors) or has_no_backward or p.z.numel() == 0:
         return plain_picture_layers(p)[-kept:]
     saves = differentiable(*p.tensors) and not is_tracing()
@@ -69,19 +82,53 @@ def _may_save(p: PictureLayers, pictures: int) -> bool:
 
 def plain_picture_layers(p: PictureLayers) -> Tensor:
     """The specification of :func:`picture_layers`, in PyTorch. Returns every layer."""
-    x = torch.zeros_like(p.z) if p.x0 is None else p.x0
-    before, layers = x if p.before is None else p.before, []
+    x, layers = torch.zeros_like(p.z) if p.x0 is None else p.x0, []
+    s = _second_state(p, x) if p.s0 is None else p.s0
     for k in range(len(p.step)):
-        v = x if p.beta is None else x + p.beta[k] * (x - before)
-        if p.normal == "weights":
-            slope = p.h * v - p.z
-        elif p.maps is None:
-            slope = fourier_normal(v, p.h, p.z)
-        else:
-            slope = coil_normal(v, p.maps, p.h, p.z)
-        before, x = x, _proximal_step(p, k, v - p.step[k] * slope)
+        x, s = _layer(p, k, x, s)
         layers.append(x)
     return torch.stack(layers)
+
+
+def _second_state(p: PictureLayers, x: Tensor) -> Tensor:
+    """The iterate before x0, or the dual variable."""
+    if p.scheme == "primal_dual" and p.numbers is not None:
+        sigma = p.numbers[0, 0]
+        return sigma / (1 + sigma) * _slope(p, x)
+    return torch.zeros_like(x) if p.scheme == "admm" else x
+
+
+def _layer(p: PictureLayers, k: int, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """The iterate and the second state after layer k."""
+    numbers = [] if p.numbers is None else [*p.numbers[k]]
+    if p.scheme == "primal_dual":
+        sigma, omega = numbers
+        before, x = x, _proximal_step(p, k, x - p.step[k] * s)
+        return x, (s + sigma * _slope(p, x + omega * (x - before))) / (1 + sigma)
+    if p.scheme == "admm":
+        return admm_layer(x, s, numbers[0], lambda v: _linear_step(p, k, v), lambda z: _proximal_step(p, k, z))
+    v = x + numbers[0] * (x - s) if numbers else x
+    return _proximal_step(p, k, _linear_step(p, k, v)), x
+
+
+def _linear_step(p: PictureLayers, k: int, v: Tensor) -> Tensor:
+    """L v."""
+    if p.linear == "gradient":
+        return v - p.step[k] * _slope(p, v)
+    b, rho = p.z + p.step[k] * v, p.step[k]
+    return b / (p.h + rho) if p.normal == "weights" else fourier_diagonal(b, 1 / (p.h + rho))
+
+
+def _slope(p: PictureLayers, v: Tensor) -> Tensor:
+    """H v − z."""
+    if p.normal == "weights":
+        return p.h * v - p.z
+    if p.normal == "downsample":
+        rows, columns = (torch.arange(n, device=v.device) % p.factor == 0 for n in v.shape[-2:])
+        seen = fourier_diagonal(v, p.h)
+        kept = torch.where(rows[:, None] & columns, seen, torch.zeros_like(seen))
+        return fourier_diagonal(kept, p.h, adjoint=True) - p.z
+    return fourier_normal(v, p.h, p.z) if p.maps is None else coil_normal(v, p.maps, p.h, p.z)
 
 
 def _proximal_step(p: PictureLayers, k: int, u: Tensor) -> Tensor:
@@ -104,18 +151,23 @@ def _fits_wavelet(p: PictureLayers) -> bool:
 
 def fits_pictures(p: PictureLayers) -> bool:
     """Whether the kernels take these arguments."""
-    z, h, numbers = p.z, p.h, [t for t in (p.step, p.theta, p.beta, p.filters) if t is not None]
-    if not is_supported_on_cpu(z, complex_too=True) or z.dim() < 2 or z.numel() == 0 or h.is_complex():
+    z, h, numbers = p.z, p.h, [t for t in (p.step, p.theta, p.numbers, p.filters) if t is not None]
+    if not is_supported_on_cpu(z, complex_too=True) or z.dim() < 2 or z.numel() == 0:
+        return False
+    if h.is_complex() != (p.normal == "downsample") or (p.factor > 0) != (p.normal == "downsample"):
         return False
     if p.normal == "weights":
         normal_fits = h.dim() >= 2 and broadcasts(h.shape, z.shape) and p.maps is None
+    elif p.normal == "downsample":
+        normal_fits = fits(z, h, None) and p.maps is None and all(n % p.factor == 0 for n in z.shape[-2:])
     else:
         normal_fits = p.normal == "fourier" and (fits(z, h, None) if p.maps is None else fits_coils(z, p.maps, h, None))
     return (
         normal_fits
-        and h.dtype == real_dtype(z)
-        and all(t is None or (t.shape == z.shape and have_same_dtype_and_device(z, t)) for t in (p.x0, p.before))
+        and real_dtype(h) == real_dtype(z)
+        and all(t is None or (t.shape == z.shape and have_same_dtype_and_device(z, t)) for t in (p.x0, p.s0))
         and p.prior in PRIORS
+        and _fits_scheme(p)
         and (p.theta is None) == (p.prior in ("identity", "box"))
         and (p.prior not in ("nonnegative", "box") or not z.is_complex())
         and (p.prior != "total_variation" or p.iterations > 0)
@@ -123,14 +175,24 @@ def fits_pictures(p: PictureLayers) -> bool:
         and len(p.step) > 0
         and _fits_numbers(p)
         and (p.prior != "wavelet" or _fits_wavelet(p))
-        and have_same_dtype_and_device(h, *numbers)
+        and have_same_dtype_and_device(h.real, *numbers)
     )
+
+
+def _fits_scheme(p: PictureLayers) -> bool:
+    """Whether there is such a scheme of such a linear step, with its numbers for each layer."""
+    count, is_dual = SCHEMES.get(p.scheme), p.scheme == "primal_dual"
+    if count is None or p.linear not in STEPS or (is_dual and (p.linear == "solve" or p.s0 is not None)):
+        return False
+    shape = None if p.numbers is None else p.numbers.shape
+    has_step = p.linear == "gradient" or (p.maps is None and p.normal != "downsample")
+    return has_step and shape == ((*p.step.shape, count) if count else None)
 
 
 def _fits_numbers(p: PictureLayers) -> bool:
     """Whether there is a number for each layer, of a bank a filter and a threshold for each filter."""
     of_layers, bank = p.step.shape, p.filters
-    if (bank is None) == (p.prior == "filter_bank") or (p.beta is not None and p.beta.shape != of_layers):
+    if (bank is None) == (p.prior == "filter_bank"):
         return False
     if bank is None:
         bands = (3 * p.levels,) if p.prior == "wavelet" else ()
@@ -152,9 +214,9 @@ def _fake(z: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
 
 
 _SCHEMA = (
-    "Tensor z, Tensor? x0, Tensor h, Tensor? maps, Tensor step, Tensor? theta, Tensor? beta, Tensor? filters,"
-    " str normal, str prior, float low, float high, int iterations, float[] low_pass, int levels, int[] moves,"
-    " Tensor? before"
+    "Tensor z, Tensor? x0, Tensor h, Tensor? maps, Tensor step, Tensor? theta, Tensor? numbers, Tensor? filters,"
+    " str normal, str linear, str scheme, str prior, float low, float high, int iterations, float[] low_pass, int"
+    " levels, int[] moves, Tensor? s0, int factor"
 )
 
 
@@ -179,7 +241,7 @@ def _backward_fake(grad: Tensor, *others: Any) -> list[Tensor]:
 
 @operator(f"picture_layers_backward(Tensor grad, {_SCHEMA}, Tensor saved, bool[] needs) -> Tensor[]", _backward_fake)
 def _picture_layers_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
-    """The gradients that ``needs`` asks for: of z, x0, step, theta, beta and filters."""
+    """The gradients that ``needs`` asks for: of z, x0, step, theta, numbers and filters."""
     *given, saved, needs = arguments
     p = PictureLayers(*given)
     require(
@@ -201,8 +263,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
     *tensors, saved = ctx.saved_tensors
     p = PictureLayers(*tensors, *ctx.others)
-    has_no_gradient = any(ctx.needs_input_grad[2:4]) or p.before is not None
-    require(not has_no_gradient, "picture_layers (with a gradient of h or of maps, or with before)")
+    has_no_gradient = any(ctx.needs_input_grad[2:4]) or p.s0 is not None
+    require(not has_no_gradient, "picture_layers (with a gradient of h or of maps, or with s0)")
     if grad is None:
         return (None,) * (len(p) + 2)
     needs = [ctx.needs_input_grad[i] for i in _LEARNED]

@@ -306,6 +306,7 @@ class Pictures(Collapsed):
         """Whether there is such a call for this problem."""
         return (
             isinstance(p.operator, PictureOperator)
+            and p.is_collapsed
             and p.lam.numel() == 1
             and not rule.by_sample
             and can_be_read(p.y)

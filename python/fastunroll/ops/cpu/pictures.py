@@ -15,6 +15,8 @@ from .memory import empty
 from .spectral import expanded, packed
 
 PRIORS = "identity", "soft", "nonnegative", "box", "total_variation", "filter_bank", "wavelet"
+STEPS = "gradient", "solve"
+SCHEMES = {"proximal_gradient": 0, "fista": 1, "admm": 1, "primal_dual": 2}  # with their numbers of a layer
 _NEED_INPUT = "box", "total_variation", "filter_bank"  # their gradients follow from what they are given
 
 
@@ -27,9 +29,11 @@ class PictureLayers(NamedTuple):
     maps: Tensor | None
     step: Tensor
     theta: Tensor | None
-    beta: Tensor | None
+    numbers: Tensor | None
     filters: Tensor | None
     normal: str
+    linear: str
+    scheme: str
     prior: str
     low: float
     high: float
@@ -37,7 +41,8 @@ class PictureLayers(NamedTuple):
     low_pass: Sequence[float] = ()
     levels: int = 0
     moves: Sequence[int] = ()
-    before: Tensor | None = None
+    s0: Tensor | None = None
+    factor: int = 0
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -46,8 +51,16 @@ class PictureLayers(NamedTuple):
 
     @property
     def saved_shape(self) -> tuple[int, ...]:
-        """What is saved of a picture for the gradient: each layer, and before it what a prior was given, if need be."""
-        return len(self.step), 2 if self.prior in _NEED_INPUT else 1, *self.z.shape[-2:]
+        """What is saved of a picture for the gradient: of each layer u where it is needed, the dual variable, and x."""
+        keeps_u = self.scheme == "admm" or (
+            self.scheme != "primal_dual" and (self.linear == "solve" or self.prior in _NEED_INPUT)
+        )
+        return len(self.step), keeps_u + self.has_dual + 1, *self.z.shape[-2:]
+
+    @property
+    def has_dual(self) -> bool:
+        """Whether the second state is a dual variable."""
+        return self.scheme in ("admm", "primal_dual")
 
     def call(self, function: Any, kept: int, saved: Tensor, **others: Tensor | None) -> None:
         """Calls a native function with these arguments, and with the addresses of others by name."""
@@ -63,8 +76,8 @@ class PictureLayers(NamedTuple):
         if maps is not None:
             maps, map_count, map_repeat = expanded(maps, batch, 3)
             maps, coils = resolved(maps), maps.shape[-3]
-        tensors = {"z": self.z, "x0": self.x0, "step": self.step, "theta": self.theta, "beta": self.beta,
-                   "filters": self.filters}  # fmt: skip
+        tensors = {"z": self.z, "x0": self.x0, "step": self.step, "theta": self.theta,
+                   "numbers": self.numbers, "filters": self.filters}  # fmt: skip
         held = {name: None if t is None else resolved(t) for name, t in tensors.items()}
         held |= {"weights": h if of_weights else None, "maps": maps, "saved": saved, **others}
         held["low_pass"] = torch.tensor(self.low_pass, dtype=self.step.dtype, device="cpu")
@@ -72,8 +85,10 @@ class PictureLayers(NamedTuple):
         fields: dict[str, Any] = {
             "batch": math.prod(batch), "layers": len(self.step), "threads": torch.get_num_threads(), "rows": rows,
             "columns": columns, "real_images": is_real, "count": count, "repeat": repeat, "coils": coils,
-            "map_count": map_count, "map_repeat": map_repeat, "prior": PRIORS.index(self.prior), "low": self.low,
-            "high": self.high, "iterations": self.iterations, "kept": kept, "saved_pictures": len(saved),
+            "map_count": map_count, "map_repeat": map_repeat, "factor": self.factor,
+            "linear": STEPS.index(self.linear), "scheme": [*SCHEMES].index(self.scheme),
+            "prior": PRIORS.index(self.prior), "low": self.low, "high": self.high, "iterations": self.iterations,
+            "kept": kept, "saved_pictures": len(saved),
             "thresholds": 1 if self.theta is None else self.theta[0].numel(),
             "filter_count": 0 if self.filters is None else self.filters.shape[1],
             "filter_size": 0 if self.filters is None else self.filters.shape[2],
@@ -91,19 +106,19 @@ class PictureLayers(NamedTuple):
 def forward(p: PictureLayers, kept: int, saved_pictures: int) -> tuple[Tensor, Tensor]:
     """The last ``kept`` layers, (kept, ..., H, W), and all layers of the first pictures, (saved_pictures, …)."""
     x, saved = empty([(kept, *p.z.shape), (saved_pictures, *p.saved_shape)], p.z.dtype)
-    before = None if p.before is None else resolved(p.before)
-    p.call(_fastunroll.picture_forward, kept, saved, x=x, before=before)
+    s0 = None if p.s0 is None else resolved(p.s0)
+    p.call(_fastunroll.picture_forward, kept, saved, x=x, s0=s0)
     return x, saved
 
 
 def backward(grad: Tensor, p: PictureLayers, saved: Tensor, needs: Sequence[bool]) -> list[Tensor | None]:
-    """The gradients of z, x0, step, theta, beta and filters that ``needs`` asks for; None for the others."""
+    """The gradients of z, x0, step, theta, numbers and filters that ``needs`` asks for; None for the others."""
     batch = math.prod(p.z.shape[:-2])
-    numbers = [() if t is None else (len(t), batch, *t.shape[1:]) for t in (p.step, p.theta, p.beta, p.filters)]
+    numbers = [() if t is None else (len(t), batch, *t.shape[1:]) for t in (p.step, p.theta, p.numbers, p.filters)]
     pictures = iter(empty([p.z.shape for need in needs[:2] if need], p.z.dtype))
     rows = iter(empty([shape for shape, need in zip(numbers, needs[2:], strict=True) if need], p.step.dtype))
     each = [next(pictures if i < 2 else rows) if need else None for i, need in enumerate(needs)]
-    names = "to_z", "to_x0", "to_step", "to_theta", "to_beta", "to_filters"
+    names = "to_z", "to_x0", "to_step", "to_theta", "to_numbers", "to_filters"
     others = dict(zip(names, each, strict=True))
     p.call(_fastunroll.picture_backward, len(grad), resolved(saved), grad=resolved(grad), **others)
     return [*each[:2], *(None if t is None else t.sum(1) for t in each[2:])]
