@@ -5,6 +5,7 @@
 # make sanitize-python  the module itself, with sanitizers: some calls of the fuzzer, and what is refused
 # make fuzz CALLS=100000  random calls compared with plain PyTorch; or for SECONDS_=120; SEED= draws the same again
 # make cuda   compile the CUDA kernels for every architecture, or for ARCHITECTURES, where there is nvcc
+# make arm    compile the kernels for ARM and run the core's own tests in an emulator: the same bits as on this machine
 # make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
 # make bench-solvers  the same for the classical solvers, in 25 minutes
 # make bench-networks  every network against eager PyTorch and torch.compile, in 20 minutes
@@ -31,7 +32,8 @@ NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.h tests/native/*.cu
 # Threads that wait leave their core to other processes.
 PASSIVE := OMP_WAIT_POLICY=passive
 
-.PHONY: demo test test-oldest sanitize sanitize-python fuzz cuda gpu lint format bench bench-solvers bench-networks bench-operators bench-quick wheel-check clean
+.PHONY: demo test test-oldest sanitize sanitize-python fuzz cuda arm gpu lint format bench bench-solvers bench-networks \
+  bench-operators bench-quick wheel-check clean
 
 demo: $(if $(wildcard .venv/built),.venv/built,.venv/demo)
 	$(BIN)/fastunroll deblur --quick $(ARGS)
@@ -83,6 +85,29 @@ cuda: .venv/tools
 	  -DFASTUNROLL_CUDA_ARCHITECTURES="$(ARCHITECTURES)"; \
 	$(BIN)/cmake --build build/cuda --target device_tests; \
 	echo "the CUDA kernels compile for $(ARCHITECTURES:all=every architecture), without spilled registers"
+
+# The tests of which all results are compared with those of this machine, to the last bit. Transforms have the
+# radices of AVX-512, and are compared only with those.
+ARM_TESTS := bits adaptive products lasso proximal_gradient ahead soft_threshold spectral pictures primitives
+arm: .venv/tools
+	@for tool in aarch64-linux-gnu-g++ qemu-aarch64; do if ! command -v $$tool >/dev/null; then \
+	  echo "no $$tool: the kernels for ARM were not compiled (on Debian: apt install g++-aarch64-linux-gnu qemu-user)"; \
+	  exit 0; fi; done; set -e; \
+	$(call native_tests,arm,-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++); \
+	$(call native_tests,here,); \
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/native/arm/native_tests --bits=build/native/arm/bits $(ARM_TESTS); \
+	build/native/here/native_tests --bits=build/native/here/bits $(ARM_TESTS); \
+	for machine in arm here; do cut -d" " -f1,2 build/native/$$machine/bits > build/native/$$machine/compared; done; \
+	grep -q avx512 build/native/here/bits || sed -i "/^fourier_filter\|^pictures/d" build/native/arm/compared; \
+	if grep -vxFf build/native/here/compared build/native/arm/compared; then echo "these results have other bits on ARM"; exit 1; fi; \
+	echo "the kernels for ARM have the same bits as those of this machine"
+
+# Builds the core's own tests in build/native/$(1).
+define native_tests
+	$(BIN)/cmake -S . -B build/native/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja --log-level=WARNING \
+	  -DFASTUNROLL_MODULE=OFF -DFASTUNROLL_TESTS=ON -DFASTUNROLL_CUDA=0 -DFASTUNROLL_INSTRUCTION_SETS=all $(2); \
+	$(BIN)/cmake --build build/native/$(1) --target native_tests
+endef
 
 lint: .venv/built
 	$(BIN)/ruff check .

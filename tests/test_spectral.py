@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from fastunroll import ops
+from fastunroll import _fastunroll, ops
 from fastunroll.ops import spectral
 from fastunroll.ops.cpu.spectral import is_fft_length, repetition
 from torch import Tensor
@@ -68,7 +68,7 @@ def is_native(case: Case, arguments: Sequence[Tensor]) -> bool:
     return fits(*arguments)
 
 
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
+@pytest.fixture(params=_fastunroll.compiled_instruction_sets())
 def instruction_set(request: pytest.FixtureRequest, native: Any) -> str:
     try:
         native.use_instruction_set(request.param)

@@ -6,15 +6,7 @@ namespace fastunroll::FASTUNROLL_SET {
 
 // Lane i of the result is lane i & And ^ Xor of v.
 template <class T, int And, int Xor> inline Vector<T> rearrange_pairs(Vector<T> v) {
-#if defined(__GNUC__) && !defined(__clang__)
-  typename Simd<T>::Integer lane;
-  for (int i = 0; i < lanes<T>; ++i) lane[i] = (i & And) ^ Xor;
-  return __builtin_shuffle(v, lane);
-#else
-  Vector<T> moved;
-  for (int i = 0; i < lanes<T>; ++i) moved[i] = v[(i & And) ^ Xor];
-  return moved;
-#endif
+  return rearrange<T>(v, v, [](int i) { return (i & And) ^ Xor; });
 }
 
 template <class T> inline Vector<T> swap_pairs(Vector<T> v) { return rearrange_pairs<T, ~0, 1>(v); }

@@ -7,9 +7,16 @@
 
 namespace fastunroll {
 
+#ifdef FASTUNROLL_HAS_BASELINE
 namespace baseline {
 extern const InstructionSet kernels;
 }
+#endif
+#ifdef FASTUNROLL_HAS_NEON
+namespace neon {
+extern const InstructionSet kernels;
+}
+#endif
 #ifdef FASTUNROLL_HAS_AVX2
 namespace avx2 {
 extern const InstructionSet kernels;
@@ -48,7 +55,12 @@ const Candidate candidates[] = {
      },
      "this processor lacks AVX2 or FMA"},
 #endif
+#ifdef FASTUNROLL_HAS_NEON
+    {&neon::kernels, [] { return true; }, ""},  // every 64-bit processor of ARM has it
+#endif
+#ifdef FASTUNROLL_HAS_BASELINE
     {&baseline::kernels, [] { return true; }, ""},
+#endif
 };
 constexpr int candidate_count = sizeof candidates / sizeof candidates[0];
 

@@ -191,10 +191,9 @@ template <bool Inverse, class T> void run_pass(const FftPass<T>& pass, T* z, int
       return pass_of<4, Inverse>(pass, z, blocks);
     case 5:
       return pass_of<5, Inverse>(pass, z, blocks);
-#if defined(FASTUNROLL_AVX512)
     case 8:
-      return pass_of<8, Inverse>(pass, z, blocks);
-#endif
+      if constexpr (uses_radix_8) return pass_of<8, Inverse>(pass, z, blocks);
+      [[fallthrough]];
     default:
       return pass_of<0, Inverse>(pass, z, blocks);
   }
@@ -258,10 +257,9 @@ void innermost(const FftPass<T>& pass, T* z, int64_t first, int64_t count, const
       return multiply_between<4>(z, first, count, gain);
     case 5:
       return multiply_between<5>(z, first, count, gain);
-#if defined(FASTUNROLL_AVX512)
     case 8:
-      return multiply_between<8>(z, first, count, gain);
-#endif
+      if constexpr (uses_radix_8) return multiply_between<8>(z, first, count, gain);
+      [[fallthrough]];
     default:
       run_pass<false>(pass, z, count / pass.radix);
       multiply(z, first, count, gain);

@@ -1,11 +1,12 @@
 #include "cpu/fft_tables.h"
 
-#include <cmath>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <utility>
 #include <vector>
+
+#include "cpu/roots_of_unity.h"
 
 namespace fastunroll {
 namespace {
@@ -58,11 +59,10 @@ template <class T> struct Tables {
     fft.positions = orders.data() + size;
   }
 
-  // exp(2 pi i k / n)
   void add_root(int64_t k, int64_t n) {
-    const long double angle = 2 * std::acos(-1.0L) * (long double)(k % n) / (long double)n;
-    numbers.push_back(T(std::cos(angle)));
-    numbers.push_back(T(std::sin(angle)));
+    const Root root = root_of_unity(k, n);
+    numbers.push_back(T(root.re));
+    numbers.push_back(T(root.im));
   }
 };
 

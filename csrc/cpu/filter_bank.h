@@ -188,8 +188,10 @@ template <class T, bool IsComplex> class FilterBank {
           }
         }
       }
+      Vector<T> ends[Filters][vectors];
+      copy_vectors<Filters * vectors>(sums[0], ends[0]);
       for (int k = 0; k < Filters; ++k)
-        for (int v = 0; v < vectors; ++v) give(k, (first + v) * lanes<T>, sums[k][v]);
+        for (int v = 0; v < vectors; ++v) give(k, (first + v) * lanes<T>, ends[k][v]);
     });
   }
 
@@ -285,7 +287,7 @@ template <class T, bool IsComplex> class FilterBank {
         const auto above = (c > theta) | (theta < -theta), below = (c < -theta) & (theta > -theta);
         to_theta += above ? g : below ? -g : Vector<T>{};
         store(c_row + j, where_patch(j, clip(c, theta)));
-        store(g_row + j, (c >= -theta) & (c <= theta) ? g : Vector<T>{});
+        store(g_row + j, ((c >= -theta) & (c <= theta)) ? g : Vector<T>{});
       }
     }
     if (adds) store(sum_of_theta(i), to_theta);

@@ -5,19 +5,6 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
-// Lane i of the result is lane place(i) of a and b one after the other.
-template <class T, class Place> inline Vector<T> rearrange(Vector<T> a, Vector<T> b, Place place) {
-#if defined(__GNUC__) && !defined(__clang__)
-  typename Simd<T>::Integer lane;
-  for (int i = 0; i < lanes<T>; ++i) lane[i] = place(i);
-  return __builtin_shuffle(a, b, lane);
-#else
-  Vector<T> found;
-  for (int i = 0; i < lanes<T>; ++i) found[i] = place(i) < lanes<T> ? a[place(i)] : b[place(i) - lanes<T>];
-  return found;
-#endif
-}
-
 // The pixels 0, 2, 4, ... of a and b, or with Odd the pixels 1, 3, 5, ...
 template <class T, int Values, bool Odd> inline Vector<T> every_second(Vector<T> a, Vector<T> b) {
   return rearrange<T>(a, b, [](int i) { return (i / Values * 2 + Odd) * Values + i % Values; });

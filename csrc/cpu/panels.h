@@ -1,13 +1,16 @@
-// Weights as the product kernels read them: panels of 8 vectors. The values that a nonzero x[k] is multiplied by are
-// neighbours in memory, and 64 rows of a panel fit in the level-1 cache.
+// Weights as the product kernels read them: panels of a few vectors. The values that a nonzero x[k] is multiplied by
+// are neighbours in memory, and 64 rows of a panel fit in the level-1 cache.
 #pragma once
 #include "cpu/simd.h"
 #include "cpu/threads.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 
-constexpr int panel_vectors = 8;
 constexpr int block_rows = 64;  // rows of a panel that one mask of x covers
+// The sums of a panel take half of the registers, and a block of it 32 KB at most.
+constexpr int panel_bytes = (32 << 10) / block_rows;
+constexpr int panel_vectors =
+    vector_registers / 2 * vector_bytes < panel_bytes ? vector_registers / 2 : panel_bytes / vector_bytes;
 template <class T> constexpr int panel_width = panel_vectors * lanes<T>;
 template <class T> constexpr int64_t block_size = block_rows * panel_width<T>;
 

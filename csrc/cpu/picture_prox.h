@@ -93,7 +93,7 @@ template <class T> struct PixelProx {
         });
         break;
       case PicturePrior::box:
-        change([&](Vector<T> z, Vector<T> g) { return (z >= low) & (z <= high) ? g : Vector<T>{}; });
+        change([&](Vector<T> z, Vector<T> g) { return ((z >= low) & (z <= high)) ? g : Vector<T>{}; });
         break;
       default:
         break;

@@ -11,9 +11,10 @@ template <int R, Read How, class T, class Start, class Finish>
 inline void dense_block(const Block<T>& panel, int64_t depth, int64_t offset, const Rows<T>& x, int64_t first,
                         int64_t column, const Start& start, const Finish& finish) {
   constexpr int count = dense_vectors<T>;
-  Vector<T> sum[R][count];
+  Vector<T> sums[R][count], sum[R][count];
   for (int r = 0; r < R; ++r)
-    for (int j = 0; j < count; ++j) sum[r][j] = start(first + r, column + j * lanes<T>);
+    for (int j = 0; j < count; ++j) sums[r][j] = start(first + r, column + j * lanes<T>);
+  copy_vectors<R * count>(sums[0], sum[0]);
   const T* values = x.data + first * x.stride;
   const T* row = panel.data + (How == Read::bfloat16 ? offset / 2 : offset);
   for (int64_t k = 0; k < depth; ++k, row += row_stride<How>(panel)) {
@@ -26,7 +27,8 @@ inline void dense_block(const Block<T>& panel, int64_t depth, int64_t offset, co
       for (int j = 0; j < count; ++j) sum[r][j] = multiply_add(value, weights[j], sum[r][j]);
     }
   }
-  for (int r = 0; r < R; ++r) finish.template store_at<count>(first + r, column, sum[r]);
+  copy_vectors<R * count>(sum[0], sums[0]);
+  for (int r = 0; r < R; ++r) finish.template store_at<count>(first + r, column, sums[r]);
 }
 
 template <class T, class Start, class Finish>

@@ -1,4 +1,4 @@
-// x W by the nonzeros of x: a block of 64 rows by 8 vectors of W stays in the level-1 cache while all samples of the
+// x W by the nonzeros of x: a block of 64 rows of a panel of W stays in the level-1 cache while all samples of the
 // tile pass over it. The accumulators of a sample wait in memory between blocks.
 #pragma once
 #include "cpu/rows.h"
@@ -7,15 +7,18 @@ namespace fastunroll::FASTUNROLL_SET {
 
 // sum += values[k] * row k of the block, for each k of the mask.
 template <Read How, class T>
-inline void accumulate(Vector<T>* sum, const T* values, uint64_t mask, const Block<T>& block) {
+inline void accumulate(Vector<T>* sums, const T* values, uint64_t mask, const Block<T>& block) {
+  Vector<T> sum[panel_vectors];
+  copy_vectors<panel_vectors>(sums, sum);
   for (; mask; mask &= mask - 1) {
     const int64_t k = __builtin_ctzll(mask);
     const Vector<T> value = broadcast(values[k]);
     const T* row = block.data + k * row_stride<How>(block);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < panel_vectors; ++j)
       sum[j] = multiply_add(value, row_vector<How>(row, j, block.columns), sum[j]);
   }
+  copy_vectors<panel_vectors>(sum, sums);
 }
 
 // Prefetches the block after one, which follows in memory, a part with each of `steps` steps while arithmetic runs.

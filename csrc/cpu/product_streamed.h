@@ -5,8 +5,8 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
-// With 32 registers two panels are streamed side by side.
-constexpr int streamed_panels = vector_registers == 32 ? 2 : 1;
+// As many panels are streamed side by side as have their sums in half of the registers.
+constexpr int streamed_panels = vector_registers / 2 / panel_vectors;
 
 template <Read How, int Count, class T, class Start, class Finish>
 inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const Start& start, const Finish& finish) {
@@ -14,9 +14,10 @@ inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const
   Block<T> block[Count];
   for (int i = 0; i < Count; ++i) block[i] = w.block(p + i, 0, w.depth, nullptr);
   for (int64_t r = 0; r < x.count; ++r) {
-    Vector<T> sum[Count][panel_vectors];
+    Vector<T> sums[Count][panel_vectors], sum[Count][panel_vectors];
     for (int i = 0; i < Count; ++i)
-      for (int j = 0; j < panel_vectors; ++j) sum[i][j] = start(r, (p + i) * width + j * lanes<T>);
+      for (int j = 0; j < panel_vectors; ++j) sums[i][j] = start(r, (p + i) * width + j * lanes<T>);
+    copy_vectors<Count * panel_vectors>(sums[0], sum[0]);
     for (int64_t q = 0; q < blocks(w.depth, mask_bits); ++q) {
       const T* values = x.data + r * x.stride + q * mask_bits;
       uint64_t mask = rows_to_meet(x, r, q, w.depth, w.finite);
@@ -26,13 +27,14 @@ inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const
 #pragma GCC unroll 2
         for (int i = 0; i < Count; ++i) {
           const T* row = block[i].data + (q * mask_bits + k) * row_stride<How>(block[i]);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
           for (int j = 0; j < panel_vectors; ++j)
             sum[i][j] = multiply_add(value, row_vector<How>(row, j, 0), sum[i][j]);
         }
       }
     }
-    for (int i = 0; i < Count; ++i) finish.template store_at<panel_vectors>(r, (p + i) * width, sum[i]);
+    copy_vectors<Count * panel_vectors>(sum[0], sums[0]);
+    for (int i = 0; i < Count; ++i) finish.template store_at<panel_vectors>(r, (p + i) * width, sums[i]);
   }
 }
 

@@ -128,7 +128,7 @@ void Prox<T>::gradient_by_element(const T* x, const uint8_t* selected, T* grad, 
     store(grad + c, g);
     if (!to_theta) continue;
     Vector<T> along = prox_kind == ProxKind::soft ? with_sign_of<T>(g, out) : g;
-    if (support_size) along = lanes_set<T>(selected + c, n - c) | (load(theta + c) < 0) ? Vector<T>{} : along;
+    if (support_size) along = (lanes_set<T>(selected + c, n - c) | (load(theta + c) < 0)) ? Vector<T>{} : along;
     store(to_theta + c, load(to_theta + c) - along);
   }
 }

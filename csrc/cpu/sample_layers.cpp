@@ -28,10 +28,12 @@ template <class T> Vector<T> times_rows(const T* a, int64_t count, int64_t strid
 #pragma GCC unroll 16
       for (int k = 0; k < together; ++k) chains[k][j] = multiply_add(load(rows[k] + c), factor, chains[k][j]);
     });
+    Vector<T> ends[together][parts];
+    copy_vectors<together * parts>(chains[0], ends[0]);
     for (int k = 0; k < together; ++k) {
       for (int width = parts / 2; width > 0; width /= 2)
-        for (int j = 0; j < width; ++j) chains[k][j] += chains[k][j + width];
-      if (at + k < lanes<T>) sums[at + k] = chains[k][0];
+        for (int j = 0; j < width; ++j) ends[k][j] += ends[k][j + width];
+      if (at + k < lanes<T>) sums[at + k] = ends[k][0];
     }
   }
   transpose<T>(sums);
@@ -201,10 +203,12 @@ void sum_of_outers(int64_t count, const T* factors, const T* rows, int64_t m, in
           for (int w = 0; w < width; ++w) sum[k][w] = multiply_add(factor, row[w], sum[k][w]);
         }
       }
+      Vector<T> sums[of_rows][width];
+      copy_vectors<of_rows * width>(sum[0], sums[0]);
       for (int k = 0; k < of_rows && i + k < m; ++k)
         for (int w = 0; w < width; ++w) {
           const int64_t column = c + w * lanes<T>;
-          if (column < n) store_some(grad + (i + k) * n + column, sum[k][w], n - column);
+          if (column < n) store_some(grad + (i + k) * n + column, sums[k][w], n - column);
         }
     });
   }

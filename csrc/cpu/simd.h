@@ -4,6 +4,8 @@
 #include <cstring>
 #if defined(FASTUNROLL_AVX512) || defined(FASTUNROLL_AVX2)
 #include <immintrin.h>
+#elif defined(FASTUNROLL_NEON)
+#include <arm_neon.h>
 #endif
 
 namespace fastunroll::FASTUNROLL_SET {
@@ -12,6 +14,8 @@ namespace fastunroll::FASTUNROLL_SET {
 constexpr int vector_bytes = 64, vector_registers = 32;
 #elif defined(FASTUNROLL_AVX2)
 constexpr int vector_bytes = 32, vector_registers = 16;
+#elif defined(FASTUNROLL_NEON)
+constexpr int vector_bytes = 16, vector_registers = 32;
 #else
 constexpr int vector_bytes = 16, vector_registers = 16;
 #endif
@@ -51,18 +55,26 @@ template <class T> inline Vector<T> load(const T* p) {
 
 template <class T> inline void store(T* p, Vector<T> v) { __builtin_memcpy(p, &v, sizeof v); }
 
+// Copies vectors into an array that stays in registers. An array stays in memory if a loop over it is not unrolled.
+template <int Count, class V> __attribute__((always_inline)) inline void copy_vectors(const V* from, V* to) {
+#pragma GCC unroll 32
+  for (int i = 0; i < Count; ++i) to[i] = from[i];
+}
+
 // The first `count` lanes, where `count` may be negative or exceed the lanes. Loads make the others zero, stores leave
 // them as they are.
 template <class T> inline Vector<T> load_some(const T* p, int64_t count) {
   if (count >= lanes<T>) return load(p);
   Vector<T> v{};
-  for (int i = 0; i < count; ++i) v[i] = p[i];
+  for (int i = 0; i < lanes<T>; ++i)
+    if (i < count) v[i] = p[i];
   return v;
 }
 
 template <class T> inline void store_some(T* p, Vector<T> v, int64_t count) {
   if (count >= lanes<T>) return store(p, v);
-  for (int i = 0; i < count; ++i) p[i] = v[i];
+  for (int i = 0; i < lanes<T>; ++i)
+    if (i < count) p[i] = v[i];
 }
 
 #if defined(FASTUNROLL_AVX512)
@@ -143,6 +155,21 @@ template <> inline unsigned nonzero_bits(Vector<float> v) {
 template <> inline unsigned nonzero_bits(Vector<double> v) {
   return unsigned(_mm256_movemask_pd(_mm256_cmp_pd(v, _mm256_setzero_pd(), _CMP_NEQ_UQ)));
 }
+#elif defined(FASTUNROLL_NEON)
+template <> inline Vector<float> multiply_add(Vector<float> a, Vector<float> b, Vector<float> c) {
+  return vfmaq_f32(c, a, b);
+}
+template <> inline Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<double> c) {
+  return vfmaq_f64(c, a, b);
+}
+template <> inline Vector<float> square_root(Vector<float> v) { return vsqrtq_f32(v); }
+template <> inline Vector<double> square_root(Vector<double> v) { return vsqrtq_f64(v); }
+template <> inline unsigned nonzero_bits(Vector<float> v) {
+  return vaddvq_u32(vbicq_u32(uint32x4_t{1, 2, 4, 8}, vceqzq_f32(v)));
+}
+template <> inline unsigned nonzero_bits(Vector<double> v) {
+  return unsigned(vaddvq_u64(vbicq_u64(uint64x2_t{1, 2}, vceqzq_f64(v))));
+}
 #else
 template <class V> inline V multiply_add(V a, V b, V c) {
 #ifdef __FP_FAST_FMA
@@ -169,27 +196,34 @@ template <class V> inline unsigned nonzero_bits(V v) {
 template <class T> inline Vector<T> in_register(Vector<T> v) {
 #if defined(FASTUNROLL_AVX512)
   __asm__("" : "+v"(v));
+#elif defined(FASTUNROLL_NEON)
+  __asm__("" : "+w"(v));
 #elif defined(__x86_64__)
   __asm__("" : "+x"(v));
 #endif
   return v;
 }
 
-// The largest lane, if none is NaN.
-template <class T> inline T largest_lane(Vector<T> v) {
+// Lane i of the result is lane place(i) of a and b one after the other.
+template <class T, class Place> inline Vector<T> rearrange(Vector<T> a, Vector<T> b, Place place) {
 #if defined(__GNUC__) && !defined(__clang__)
   typename Simd<T>::Integer lane;
-  for (int i = 0; i < lanes<T>; ++i) lane[i] = i;
+  for (int i = 0; i < lanes<T>; ++i) lane[i] = place(i);
+  return __builtin_shuffle(a, b, lane);
+#else
+  Vector<T> found;
+  for (int i = 0; i < lanes<T>; ++i) found[i] = place(i) < lanes<T> ? a[place(i)] : b[place(i) - lanes<T>];
+  return found;
+#endif
+}
+
+// The largest lane, if none is NaN.
+template <class T> inline T largest_lane(Vector<T> v) {
   for (int half = lanes<T> / 2; half > 0; half /= 2) {
-    const Vector<T> other = __builtin_shuffle(v, lane ^ half);
+    const Vector<T> other = rearrange<T>(v, v, [half](int i) { return i ^ half; });
     v = v > other ? v : other;
   }
   return v[0];
-#else
-  T most = v[0];
-  for (int i = 1; i < lanes<T>; ++i) most = v[i] > most ? v[i] : most;
-  return most;
-#endif
 }
 
 // Lane i in every lane.
@@ -215,32 +249,16 @@ template <class T> inline Vector<T> with_sign_of(Vector<T> g, Vector<T> x) {
 // g where x is not zero, else zero.
 template <class T> inline Vector<T> where_nonzero(Vector<T> x, Vector<T> g) { return x == 0 ? Vector<T>{} : g; }
 
-// Transposes a square of vectors.
+// Transposes a square of vectors: squares of Half by Half off the diagonal are exchanged, then those within each
+// quarter.
 template <class T, int Half = lanes<T> / 2> __attribute__((always_inline)) inline void transpose(Vector<T>* v) {
-#if defined(__GNUC__) && !defined(__clang__)
-  // Squares of Half by Half off the diagonal are exchanged, then those within each quarter.
-  typename Simd<T>::Integer first, second;
-  for (int i = 0; i < lanes<T>; ++i) {
-    const bool right = i / Half % 2;
-    first[i] = right ? lanes<T> + i - Half : i;
-    second[i] = right ? lanes<T> + i : i + Half;
-  }
   for (int i = 0; i < lanes<T>; ++i) {
     if (i / Half % 2) continue;
     const Vector<T> above = v[i], below = v[i + Half];
-    v[i] = __builtin_shuffle(above, below, first);
-    v[i + Half] = __builtin_shuffle(above, below, second);
+    v[i] = rearrange<T>(above, below, [](int j) { return j / Half % 2 ? lanes<T> + j - Half : j; });
+    v[i + Half] = rearrange<T>(above, below, [](int j) { return j / Half % 2 ? lanes<T> + j : j + Half; });
   }
   if constexpr (Half > 1) transpose<T, Half / 2>(v);
-#else
-  for (int i = 0; i < lanes<T>; ++i) {
-    for (int j = 0; j < i; ++j) {
-      const T x = v[i][j];
-      v[i][j] = v[j][i];
-      v[j][i] = x;
-    }
-  }
-#endif
 }
 
 // S_theta(z) = sign(z) max(|z| - theta, 0), elementwise; NaN in either stays NaN, and so does an infinite z under an

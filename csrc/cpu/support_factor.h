@@ -121,6 +121,7 @@ template <class T> void SupportFactor<T>::rebuild(const Gram<T>& gram, int64_t c
 // b := U^-T b, and U^-1 b. Up to 8 vectors stay in registers.
 template <class T, int Count> inline void substitute_forward(const T* rows, int64_t stride, int64_t count, T* b) {
   Vector<T> z[Count];
+#pragma GCC unroll 8
   for (int v = 0; v < Count; ++v) z[v] = load(b + v * lanes<T>);
 #pragma GCC unroll 8
   for (int v = 0; v < Count; ++v) {
@@ -132,11 +133,13 @@ template <class T, int Count> inline void substitute_forward(const T* rows, int6
       for (int w = v; w < Count; ++w) z[w] = multiply_add(value, load(rows + w * lanes<T>), z[w]);
     }
   }
+#pragma GCC unroll 8
   for (int v = 0; v < Count; ++v) store(b + v * lanes<T>, z[v]);
 }
 
 template <class T, int Count> inline void substitute_backward(const T* rows, int64_t stride, int64_t count, T* b) {
   Vector<T> z[Count];
+#pragma GCC unroll 8
   for (int v = 0; v < Count; ++v) z[v] = load(b + v * lanes<T>);
   rows += (count - 1) * stride;
 #pragma GCC unroll 8
@@ -148,6 +151,7 @@ template <class T, int Count> inline void substitute_backward(const T* rows, int
       for (int w = 0; w <= v; ++w) z[w] = multiply_add(value, load(rows + w * lanes<T>), z[w]);
     }
   }
+#pragma GCC unroll 8
   for (int v = 0; v < Count; ++v) store(b + v * lanes<T>, z[v]);
 }
 

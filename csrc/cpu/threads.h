@@ -1,4 +1,4 @@
-// Teams of threads: the only interface to OpenMP. Nothing here changes a result.
+// Teams of threads, of OpenMP or the package's own. Nothing here changes a result.
 #pragma once
 #include <cstdint>
 

@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-#include "fastunroll_cuda.h"
+#include "cuda/emulate_halves.h"
 
 namespace fastunroll::cuda {
 
@@ -224,17 +224,6 @@ inline void require_aligned(const void* p, size_t size) {
   if (reinterpret_cast<uintptr_t>(p) % size) throw std::runtime_error("an address is not aligned");
 }
 
-inline float from_bits(uint32_t bits) {
-  float v;
-  std::memcpy(&v, &bits, sizeof v);
-  return v;
-}
-inline uint32_t to_bits(float v) {
-  uint32_t bits;
-  std::memcpy(&bits, &v, sizeof bits);
-  return bits;
-}
-
 // Rounds towards zero, as tensor cores round their sums.
 inline float truncated(double v) {
   const float nearest = float(v);
@@ -246,9 +235,9 @@ template <int Depth> void multiply(Warp& w, const float (&a)[16][Depth], const f
   for (int l = 0; l < warp_size; ++l) {
     for (int i = 0; i < 4; ++i) {
       const int row = l / 4 + 8 * (i / 2), column = l % 4 * 2 + i % 2;
-      double sum = from_bits(w.in[l][6 + i]);
+      double sum = as_float(w.in[l][6 + i]);
       for (int k = 0; k < Depth; ++k) sum += double(a[row][k]) * b[k][column];
-      w.out[l][i] = to_bits(truncated(sum));
+      w.out[l][i] = as_bits(truncated(sum));
     }
   }
 }
@@ -308,8 +297,6 @@ inline void wait_for(Arrival* a, uint32_t parity) {
   }
 }
 
-inline float as_float(uint32_t bits) { return emulation::from_bits(bits); }
-inline uint32_t as_bits(float v) { return emulation::to_bits(v); }
 inline uint64_t as_bits(double v) {
   uint64_t bits;
   std::memcpy(&bits, &v, sizeof bits);
@@ -319,28 +306,6 @@ template <class T> T magnitude(T v) { return std::fabs(v); }
 template <class T> T with_sign(T v, T sign) { return std::copysign(v, sign); }
 template <class T> T fused_multiply_add(T a, T b, T c) { return std::fma(a, b, c); }
 template <class T> T square_root(T v) { return std::sqrt(v); }
-
-inline float value_of(Bfloat16 v) { return as_float(uint32_t(v.bits) << 16); }
-inline void round_to(Bfloat16& out, float v) {
-  const uint32_t bits = as_bits(v);
-  out.bits = uint16_t(v != v ? 0x7fffu : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-inline float value_of(Float16 v) {
-  _Float16 value;
-  std::memcpy(&value, &v, sizeof v);
-  return float(value);
-}
-inline void round_to(Float16& out, float v) {
-  const auto value = _Float16(v);
-  std::memcpy(&out, &value, sizeof out);
-}
-
-inline uint32_t bf16_pair(float low, float high) {
-  Bfloat16 first, second;
-  round_to(first, low);
-  round_to(second, high);
-  return first.bits | uint32_t(second.bits) << 16;
-}
 
 inline void multiply_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   uint32_t in[10] = {a[0], a[1], a[2], a[3], b0, b1}, out[4];

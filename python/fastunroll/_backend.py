@@ -57,7 +57,7 @@ class Backend:
     paths: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}" if self.openmp else "1 thread, no OpenMP"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}{'' if self.openmp else ', without OpenMP'}"
         cpu = f"cpu: native kernels for single and double precision, {self.instruction_set} ({self.reason}), {threads}"
         cuda = [str(d) for d in self.devices] or [f"cuda: not available ({self.cuda_problem})"]
         return "\n".join([cpu, *cuda, *([self.paths] if self.paths else [])])

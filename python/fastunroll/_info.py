@@ -48,7 +48,7 @@ def lines() -> list[str]:
         f"torch            {torch.__version__}, CUDA {torch.version.cuda or 'not in this build'}",
         f"processor        {processor()}",
         f"instruction set  {b.instruction_set}: {b.reason}; compiled: {sets}",
-        f"threads          {b.threads}{'' if b.openmp else ', but native kernels use 1, as they have no OpenMP'}",
+        f"threads          {b.threads}{'' if b.openmp else ' of the package itself, without OpenMP'}",
         f"OpenMP           {', '.join(openmp_libraries()) or 'none found'}",
         f"CUDA             {'compiled' if b.cuda_compiled else 'not compiled'}; {cuda}",
     ]

@@ -123,9 +123,9 @@ template <class T> void compare_settings(const Kind& kind, int64_t m, int64_t n,
     use_instruction_set(set);
     const std::string what = std::string(kind.name) + " " + set + " " + type_name<T> + " " + std::to_string(batch);
     const Array<T> wanted = p.everything(1);
-    const bool is_fused = std::strcmp(set, "baseline") != 0;
-    if (is_fused && fused.empty()) fused = wanted;
-    if (is_fused) CHECK(same_bits(fused, wanted), what + ": another instruction set");
+    record(kind.name, wanted);
+    if (is_fused(set) && fused.empty()) fused = wanted;
+    if (is_fused(set)) CHECK(same_bits(fused, wanted), what + ": another instruction set");
     for (int threads : {2, 5}) CHECK(same_bits(p.everything(threads), wanted), what + ": threads");
     CHECK(same_bits(p.everything(2, true), wanted), what + ": packed");
   }

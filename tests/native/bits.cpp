@@ -6,9 +6,6 @@
 namespace fastunroll::testing {
 namespace {
 
-// The baseline has no fused multiply-add on x86-64: it is its own standard.
-bool is_fused(const char* set) { return std::strcmp(set, "baseline") != 0; }
-
 template <class T> void compare_settings(const Form& form, const Size& size, const Options& options) {
   const Settings restored;
   const Problem<T> p(form, size, options);
@@ -17,6 +14,7 @@ template <class T> void compare_settings(const Form& form, const Size& size, con
     use_instruction_set(set);
     const std::string what = text(form, size, options) + " " + set + " " + type_name<T> + ": ";
     const Array<T> wanted = p.everything();
+    record("networks", wanted);
     if (is_fused(set) && fused.empty()) fused = wanted;
     if (is_fused(set)) CHECK(same_bits(fused, wanted), what + "another instruction set");
     for (int threads : {2, 5}) CHECK(same_bits(p.everything({threads}), wanted), what + "threads");

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <thread>
 
+#include "cpu/threads.h"
 #include "problem.h"
 
 namespace fastunroll::testing {
@@ -20,6 +21,30 @@ template <class T> void call_at_once(const Form& form, const Size& size) {
   }
   for (std::thread& caller : callers) caller.join();
   CHECK(wrong == 0, text(form, size, {}) + " " + type_name<T> + ": callers at once");
+}
+
+// Every thread of a team runs once, and has met the others when it goes on; also threads of teams of other sizes
+// before.
+void meet_in_teams() {
+  struct Seen {
+    std::atomic<int> came{0}, met{0};
+  };
+  for (int threads : {2, 5, 3, 1, 4}) {
+    for (int i = 0; i < 50; ++i) {
+      Seen seen;
+      std::atomic<int> size{0};
+      const auto work = [&](Team team) {
+        size = team.size;
+        ++seen.came;
+        team.wait();
+        if (seen.came == team.size) ++seen.met;
+        team.wait();
+      };
+      run_team(threads, [](const void* w, Team team) { (*static_cast<decltype(work)*>(w))(team); }, &work);
+      CHECK(size >= 1 && size <= threads && seen.came == size && seen.met == size,
+            "a team of " + std::to_string(threads) + " threads");
+    }
+  }
 }
 
 std::atomic<int> asked{0}, patience{0};
@@ -52,6 +77,8 @@ void interrupt(const Form& form, const Size& size, int threads) {
 }  // namespace
 
 void test_callers() {
+  meet_in_teams();
+  std::thread(meet_in_teams).join();
   for (const Form& form : forms()) call_at_once<float>(form, {9, 66, 2, 70});
   call_at_once<double>({"team", LinearStep::affine, Count::each, Count::each}, {130, 300, 2, 5});
   call_at_once<double>({"team", LinearStep::gradient, Count::one, Count::each, Scheme::amp}, {130, 300, 2, 5});

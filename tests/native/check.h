@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -14,11 +15,17 @@ namespace fastunroll::testing {
 void check(bool holds, const std::string& what, const char* file, int line);
 #define CHECK(holds, what) ::fastunroll::testing::check(holds, what, __FILE__, __LINE__)
 
+// The same numbers on every machine: those of a standard distribution depend on the library.
 class Random {
  public:
   explicit Random(uint64_t seed) : engine_(seed) {}
-  double normal() { return normal_(engine_); }
-  double uniform() { return std::uniform_real_distribution<double>()(engine_); }
+  double uniform() { return double(engine_() >> 11) * 0x1p-53; }
+  // Of mean 0 and variance 1, and nearly normal.
+  double normal() {
+    double sum = -6;
+    for (int i = 0; i < 12; ++i) sum += uniform();
+    return sum;
+  }
   template <class T> Array<T> normals(int64_t count, double scale) {
     Array<T> a(static_cast<size_t>(count));
     for (T& value : a) value = T(normal() * scale);
@@ -27,7 +34,6 @@ class Random {
 
  private:
   std::mt19937_64 engine_;
-  std::normal_distribution<double> normal_;
 };
 
 template <class T> bool same_bits(const Array<T>& a, const Array<T>& b) {
@@ -65,6 +71,19 @@ class Settings {
 
 // The instruction sets this processor has; those that it lacks are named once on the terminal.
 const std::vector<const char*>& usable_sets();
+
+// Whether a set has fused multiply-adds. All that have them agree to the last bit. The baseline of x86-64 has none.
+bool is_fused(const char* set);
+
+// Adds a result to what native_tests --bits=FILE writes: for each subject and instruction set one number, which depends
+// on every bit. Another machine finds the same numbers.
+void record(const char* subject, const void* values, size_t bytes);
+template <class T> void record(const char* subject, const Array<T>& result) {
+  Array<T> values = result;
+  for (T& value : values)
+    if (value != value) value = std::numeric_limits<T>::quiet_NaN();  // processors have NaN of different bits
+  record(subject, values.data(), values.size() * sizeof(T));
+}
 
 // The tests, which main() calls by name.
 void test_forward();

@@ -21,7 +21,7 @@ struct Shape {
 // From the Gram matrix of all columns, or from a working set of columns of a matrix that lies in one of three ways.
 enum class Way { gram, rows, columns, sparse };
 const Way all_ways[] = {Way::gram, Way::rows, Way::columns, Way::sparse};
-const char* const way_names[] = {"gram", "rows", "columns", "sparse"};
+const char* const way_names[] = {"lasso-gram", "lasso-rows", "lasso-columns", "lasso-sparse"};
 
 template <class T> struct Found {
   Array<T> x, gap;
@@ -160,9 +160,6 @@ template <class T> class Samples {
   }
 };
 
-// The baseline has no fused multiply-add on x86-64: it is its own standard.
-bool is_fused(const char* set) { return std::strcmp(set, "baseline") != 0; }
-
 template <class T> constexpr T tolerance = sizeof(T) == 4 ? T(1e-5) : T(1e-9);
 template <class T> constexpr double error_of_gap = sizeof(T) == 4 ? 1e-5 : 1e-12;
 
@@ -197,6 +194,8 @@ template <class T> void compare(const Shape& shape, const Kind& kind, Way way) {
     use_instruction_set(set);
     const std::string what = text<T>(shape, kind) + " " + way_names[int(way)] + " " + set;
     const Found<T> one = p.solve(1, tolerance<T>);
+    record(way_names[int(way)], one.x);
+    record(way_names[int(way)], one.gap);
     check_found(p, one, what);
     for (int threads : {2, 5}) {
       set_dense_above(threads == 2 ? 0.0 : 2.0);

@@ -37,7 +37,7 @@ template <bool Half, bool Swapped> double error_of_fragments() {
   using Kernel = MultiplyFragments<Half, Swapped>;
   constexpr int depth = Kernel::depth;
   Random random(1);
-  Memory<float> a(random.normals<float>(16 * depth, 1)), b(random.normals<float>(depth * 8, 1)), c(Array<float>(128));
+  Memory<float> a(random.normals<float>(16 * depth, 1)), b(random.normals<float>(depth * 8, 1)), c{Array<float>(128)};
   launch<Kernel>({1, 0, {0, nullptr}}, {a.data(), b.data(), c.data()});
   double error = 0;
   for (int i = 0; i < 16; ++i) {
@@ -47,7 +47,8 @@ template <bool Half, bool Swapped> double error_of_fragments() {
         const float x = a.data()[i * depth + k], y = b.data()[k * 8 + j];
         sum += Half ? rounded_to_bf16(x) * rounded_to_bf16(y) : double(rounded_to_tf32(x)) * rounded_to_tf32(y);
       }
-      error = std::fmax(error, std::fabs(sum - c.data()[i * 8 + j]));
+      const double off = std::fabs(sum - c.data()[i * 8 + j]);
+      if (!(off <= error)) error = off;
     }
   }
   return error;
@@ -77,7 +78,7 @@ template <bool Unawaited, bool Early> bool sums_rows() {
   for (int count : {1, 2, 3, 9}) {
     for (int order = 0; order < orders; ++order) {
       Random random(uint64_t(order + 1));
-      Memory<float> rows(random.normals<float>(count * Kernel::threads, 1)), sums(Array<float>(Kernel::threads));
+      Memory<float> rows(random.normals<float>(count * Kernel::threads, 1)), sums{Array<float>(Kernel::threads)};
       launch<Kernel>({1, Kernel::slots * (Kernel::bytes + sizeof(Arrival)), {0, nullptr}},
                      {rows.data(), count, sums.data()});
       for (int t = 0; t < Kernel::threads; ++t) {
@@ -108,6 +109,38 @@ template <class Work> bool fails(const Work& work) {
   }
 }
 
+// Every half, and what lies beside and between two that are next to each other.
+void check_halves() {
+  const auto rounded = [](float v) {
+    Float16 half;
+    round_to(half, v);
+    return uint32_t(half.bits);
+  };
+  bool right_values = true, right_rounding = true;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const uint32_t size = bits & 0x7fff, exponent = size >> 10, fraction = size & 0x3ff;
+    const float value = value_of(Float16{uint16_t(bits)});
+    if (size > 0x7c00) {
+      right_values = right_values && value != value && rounded(value) == (bits | 0x200);
+      continue;
+    }
+    const double significand = exponent ? 1024 + fraction : fraction;
+    const double wanted =
+        size == 0x7c00 ? double(INFINITY) : std::ldexp(significand, int(exponent ? exponent : 1) - 25);
+    right_values = right_values && value == (bits == size ? wanted : -wanted) && rounded(value) == bits;
+    right_values = right_values && std::signbit(value) == (bits != size);
+    if (size == 0x7c00) continue;
+    const float next = size == 0x7bff ? std::copysign(0x1p16f, value) : value_of(Float16{uint16_t(bits + 1)});
+    const float middle = (value + next) / 2;
+    right_rounding = right_rounding && rounded(middle) == bits + bits % 2;
+    right_rounding = right_rounding && rounded(std::nextafter(middle, value)) == bits;
+    right_rounding = right_rounding && rounded(std::nextafter(middle, next)) == bits + 1;
+  }
+  CHECK(right_values, "values of halves");
+  CHECK(right_rounding, "the nearest half");
+  CHECK(rounded(1e30f) == 0x7c00 && rounded(-INFINITY) == 0xfc00 && rounded(-1e-30f) == 0x8000, "halves out of range");
+}
+
 }  // namespace
 
 void test_primitives() {
@@ -124,7 +157,7 @@ void test_primitives() {
   CHECK((fails(sums_rows<false, true>)), "a slot given back too early shows");
 
   Random random(1);
-  Memory<float> in(random.normals<float>(SumWarps::threads, 1)), out(Array<float>(SumWarps::threads));
+  Memory<float> in(random.normals<float>(SumWarps::threads, 1)), out{Array<float>(SumWarps::threads)};
   launch<SumWarps>({1, 0, {0, nullptr}}, {in.data(), out.data()});
   for (int t = 0; t < SumWarps::threads; ++t) {
     double sum = 0;
@@ -134,6 +167,8 @@ void test_primitives() {
 
   CHECK(bf16_pair(1, -2) == 0xc0003f80u && bf16_pair(1.00390625f, 1.01171875f) == 0x3f823f80u, "ties go to even");
   CHECK(rounded_to_tf32(1 + 0x1p-11f) == 1 + 0x1p-10f && rounded_to_tf32(1 + 0x1p-12f) == 1, "tf32 rounds");
+
+  check_halves();
 
   const std::string deadlock = "deadlock: not all threads come to a barrier", alignment = "an address is not aligned";
   CHECK(refusal(64,

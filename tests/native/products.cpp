@@ -48,6 +48,7 @@ template <class T> void compare_product(int64_t batch, int64_t m, int64_t n, boo
         CHECK(same_bits(out, first), what + ": threads or density");
       }
     }
+    record("products", first);
   }
 }
 
@@ -71,6 +72,7 @@ template <class T> void compare_outer(int64_t batch, int64_t rows, int64_t colum
       if (first.empty()) first = out;
       CHECK(same_bits(out, first), what + ": threads");
     }
+    record("outer", first);
   }
 }
 
@@ -110,6 +112,9 @@ template <class T> void compare_threshold(int64_t outer, int64_t middle, int64_t
       CHECK(close(out, wanted, rounding<T>), what);
       CHECK(close(grad_x, wanted_x, 10 * rounding<T>), what + ": gradient of x");
       CHECK(close(grad_theta, wanted_theta, 10 * rounding<T>), what + ": gradient of theta");
+      record("soft_threshold", out);
+      record("soft_threshold", grad_x);
+      record("soft_threshold", grad_theta);
     }
   }
 }

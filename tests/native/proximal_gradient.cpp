@@ -182,7 +182,9 @@ template <class T> void compare_settings(const Size& size, const Kind& kind) {
     const std::string what = text(size, kind) + " " + set + " " + type_name<T> + ": ";
     State<T> wanted = p.begin(kind);
     p.advance(wanted, kind, tol, 60, 1);
-    if (std::strcmp(set, "baseline") != 0) {
+    record("proximal_gradient", wanted.x);
+    record("proximal_gradient", wanted.gap);
+    if (is_fused(set)) {
       if (fused.x.empty()) fused = wanted;
       CHECK(same(fused, wanted), what + "another instruction set");
     }
