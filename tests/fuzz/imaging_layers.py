@@ -108,6 +108,7 @@ def _is_native(o: Operator, p: Pictures, made: prox.Proximal, scheme: str, d: Dr
     """Whether the layers promise the same bits whatever the circumstances."""
     compiled = type(made) in (prox.TotalVariation, prox.L1, prox.NonNegativeL1, prox.Box, prox.Identity)
     compiled = compiled and "a threshold for each picture" not in d.said  # a picture by itself has one for all
+    compiled = compiled and "complex mask" not in d.said  # by which PyTorch multiplies
     return compiled and scheme in ("ProximalGradient", "FISTA") and "native operator" in d.said and 37 not in p.size
 
 

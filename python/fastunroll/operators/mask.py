@@ -17,7 +17,8 @@ from .spectra import kept, shifted_power, squared_modulus
 class Mask(PictureOperator):
     """The product y = m · x of pictures with weights: inpainting where the weights are 0 and 1.
 
-    Aᴴ y = conj(m) · y, AᴴA = |m|², ‖A‖ = max|m|, and (AᴴA + ρI)⁻¹ b = b/(|m|² + ρ).
+    Aᴴ y = conj(m) · y, AᴴA = |m|², ‖A‖ = max|m|, and (AᴴA + ρI)⁻¹ b = b/(|m|² + ρ). With a complex mask the last bit of
+    a pixel depends on its place in the batch, since PyTorch rounds complex products so.
 
     Args:
         mask: m, (H, W), or of any shape that broadcasts with that of x, such as one a sample, (B, 1, H, W). Real,
