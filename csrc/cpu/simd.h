@@ -218,11 +218,10 @@ template <class T, class Place> inline Vector<T> rearrange(Vector<T> a, Vector<T
 }
 
 // The largest lane, if none is NaN.
-template <class T> inline T largest_lane(Vector<T> v) {
-  for (int half = lanes<T> / 2; half > 0; half /= 2) {
-    const Vector<T> other = rearrange<T>(v, v, [half](int i) { return i ^ half; });
-    v = v > other ? v : other;
-  }
+template <class T, int Half = lanes<T> / 2> inline T largest_lane(Vector<T> v) {
+  const Vector<T> other = rearrange<T>(v, v, [](int i) { return i ^ Half; });
+  v = v > other ? v : other;
+  if constexpr (Half > 1) return largest_lane<T, Half / 2>(v);
   return v[0];
 }
 
