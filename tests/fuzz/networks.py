@@ -161,6 +161,7 @@ def network(d: Draw) -> Subject:
 
     # Where a gradient is recorded, weights are not rounded.
     without = ["jvp", "per_sample_gradient", "second", "vmap", "grad", "python_threads", "compiled"] if halved else []
+    without += ["trace"] if halved else []  # whose parameters require a gradient
     shared = len(own) < len(list(net.named_parameters(remove_duplicate=False)))
     if layers or depth or starts or shared or any(map(nn.utils.parametrize.is_parametrized, net.modules())):
         without.append("trace")  # which PyTorch does of modules with y alone, and with nothing shared
