@@ -89,6 +89,19 @@ def test_batches(name: str, method: str) -> None:
         torch.testing.assert_close(gradient, wanted, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(("name", "method"), ROWS)
+def test_gradients_of_each_picture(name: str, method: str) -> None:
+    """vmap over the gradients of pictures, with the tensor as an argument that all have in common."""
+    make, t, x = MADE[name]
+
+    def loss(t: Tensor, x: Tensor) -> Tensor:
+        return METHODS[method](make(t), x).abs().square().sum()
+
+    found = torch.vmap(torch.func.grad(loss, 1), (None, 0))(t, x)
+    leaf = x.clone().requires_grad_()
+    torch.testing.assert_close(found, torch.autograd.grad(loss(t, leaf), leaf)[0], rtol=1e-9, atol=1e-9)
+
+
 def test_what_is_not_finite_is_refused_where_it_can_be_read() -> None:
     kernel = torch.full((2, 3), torch.nan)
     with pytest.raises(ValueError, match="kernel must be finite"):

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 from .. import _fastunroll
@@ -47,6 +48,7 @@ class CacheEntry(Generic[T]):
         self.value = make()
 
 
+_is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 _registry: dict[tuple[int, Hashable], CacheEntry[Any]] = {}
 
 
@@ -54,10 +56,11 @@ def cached(kind: Hashable, tensors: list[Tensor], make: Callable[[], T], version
     """The value that ``make`` makes of contiguous tensors, or the one that an earlier call of this kind has made, if
     the tensors and the ``version`` are the same.
 
-    Tensors of inference mode have no version counter, so nothing is cached for them.
+    Tensors of inference mode have no version counter, and those that a transform of ``torch.func`` wraps no storage, so
+    nothing is cached for them.
     """
     for t in tensors:  # quickly: every iteration comes here
-        if t.is_inference():
+        if t.is_inference() or _is_wrapped(t):
             return make()
     key = id(tensors[-1]), kind
     found = _registry.get(key)
