@@ -111,6 +111,7 @@ def test_refused(call: Callable[[], Any], error: type[Exception], message: str |
         assert said == message
 
 
+@pytest.mark.filterwarnings("ignore:.* since they hold NaN or infinity")
 def test_a_sample_that_is_not_finite_stays_alone() -> None:
     y = Y.clone()
     y[1, 2] = torch.nan
