@@ -272,9 +272,11 @@ template <class T> void lasso_of_type() {
                         {false, false, false, 0, 0.99}, {false, true, true, 0.1, 1.5}, {true, false, true, 0, 0.3}};
   const Shape shapes[] = {{3, 1, 1},    {5, 1, 17},   {3, 7, 2},    {2, 17, 64}, {70, 7, 65},
                           {1, 65, 130}, {130, 2, 17}, {4, 130, 65}, {3, 64, 7},  {0, 7, 17}};
-  for (const Shape& shape : shapes)
+  for (const Shape& shape : shapes) {
+    if (quick && shape.batch != 70) continue;
     for (const Kind& kind : kinds)
       for (Way way : all_ways) compare<T>(shape, kind, way);
+  }
   for (Way way : all_ways) {
     for (int i : {0, 3, 4}) compare_neighbours<T>(kinds[i], way);
     limit_steps<T>(way);
