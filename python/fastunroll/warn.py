@@ -35,7 +35,7 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 def warn_unless_converged(name: str, gap: Tensor, converged: Tensor, tol: float, iterations: int) -> None:
-    """Warns of the samples whose gap, (...), has not reached tol within so many iterations."""
+    """Warns of samples whose gap, of shape (...), is still above ``tol`` after the last of all ``iterations``."""
     if bool(converged.all()):
         return
     numbers = gap[~converged & gap.isfinite()]
