@@ -15,7 +15,7 @@ from .backends import is_supported_on_cpu
 from .cpu import pictures as cpu
 from .cpu.pictures import PRIORS, SCHEMES, STEPS, PictureLayers
 from .library import differentiate, operator, require, untraced
-from .spectral import broadcasts, coil_normal, fits, fits_coils, fourier_diagonal, fourier_normal
+from .spectral import broadcasts, coil_normal, fits, fourier_diagonal, fourier_normal
 from .tensors import differentiable, have_same_dtype_and_device, is_batched, is_tracing, real_dtype
 
 _TENSORS = 8  # of the arguments
@@ -161,7 +161,7 @@ def fits_pictures(p: PictureLayers) -> bool:
     elif p.normal == "downsample":
         normal_fits = fits(z, h, None) and p.maps is None and all(n % p.factor == 0 for n in z.shape[-2:])
     else:
-        normal_fits = p.normal == "fourier" and (fits(z, h, None) if p.maps is None else fits_coils(z, p.maps, h, None))
+        normal_fits = p.normal == "fourier" and fits(z, h, None, p.maps)
     return (
         normal_fits
         and real_dtype(h) == real_dtype(z)

@@ -89,10 +89,6 @@ def _have_fft_lengths(x: Tensor) -> bool:
     return cpu.is_fft_length(x.shape[-2]) and cpu.is_fft_length(x.shape[-1])
 
 
-def fits_coils(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None) -> bool:
-    return fits(x, h, z, maps)
-
-
 def _agree(x: Tensor, d: Tensor, z: Tensor | None, maps: Tensor | None) -> bool:
     """Whether the shapes, types and devices of these images, this spectrum and these maps fit."""
     rows, columns = x.shape[-2:]
