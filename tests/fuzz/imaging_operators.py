@@ -99,7 +99,8 @@ def product(d: Draw) -> Subject:
     inputs = {name: expanded(d, inputs[name]) for name in names if name != "rho"}
     if p.is_complex and method in ("forward", "normal") and d.chance("real pictures", 0.1):
         inputs["x"] = inputs["x"].real.contiguous()
-        if any(t.is_complex() for t in o.leaves.values()):  # which take complex pictures alone
+        # These take complex pictures alone; and of real ones, |c|² AᴴA is real where a product with c A is not.
+        if any(t.is_complex() for t in o.leaves.values()) or "factor of=complex number" in d.said:
             inputs["x"] = inputs["x"].to(p.dtype)
     solves = "rho" in names
     halved = not p.is_complex and not o.is_real and p.real == torch.float32 and d.chance("half precision", 0.15)

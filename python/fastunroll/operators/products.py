@@ -219,7 +219,7 @@ def gradient(op: LinearOperator, x: Tensor, y: Tensor) -> Tensor:
 def _fits(found: Any, wanted: Tensor, y: Tensor) -> bool:
     """Whether nothing is wrong with a product: quickly, since it is asked in every iteration."""
     return (
-        type(found) is Tensor
+        isinstance(found, Tensor)
         and found.shape == wanted.shape
         and found.dtype == wanted.dtype
         and found.device == y.device
