@@ -16,7 +16,7 @@ from refusals import Refused, check_refused
 from torch import Tensor
 
 DOUBLE, SIZE = torch.float64, (6, 7)
-TIGHT: dict[str, Any] = {"tol": 1e-11, "max_iterations": 500, "lam": 0.05, "dtype": DOUBLE}
+TIGHT: dict[str, Any] = {"tol": 1e-11, "max_iter": 500, "lam": 0.05, "dtype": DOUBLE}
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = DOUBLE) -> Tensor:
@@ -140,7 +140,7 @@ def kept_bytes(net: Any, y: Tensor) -> int:
 
 def test_memory_does_not_grow_with_iterations() -> None:
     y = data("blur")
-    few, many = (network("proximal gradient", "blur", "denoiser", None, max_iterations=n, tol=1e-30) for n in (3, 60))
+    few, many = (network("proximal gradient", "blur", "denoiser", None, max_iter=n, tol=1e-30) for n in (3, 60))
     with pytest.warns(fu.solvers.ConvergenceWarning):
         assert kept_bytes(many, y) == kept_bytes(few, y)
 
@@ -166,7 +166,7 @@ def test_it_learns() -> None:
 
 
 def test_samples_that_do_not_converge_cause_a_warning() -> None:
-    net = network("proximal gradient", "blur", "L1", None, max_iterations=2)
+    net = network("proximal gradient", "blur", "L1", None, max_iter=2)
     with pytest.warns(fu.solvers.ConvergenceWarning, match="3 of 3 samples did not reach the tolerance 1e-11"):
         net(data("blur"))
 
@@ -181,8 +181,8 @@ REFUSED: dict[str, Refused] = {
     ),
     "tolerance": (lambda: network("FISTA", "blur", "L1", None, tol=0.0), ValueError, "tol must be a finite number > 0"),
     "iterations": (
-        lambda: network("FISTA", "blur", "L1", None, max_iterations=0), ValueError,
-        "max_iterations must be a whole number ≥ 1",
+        lambda: network("FISTA", "blur", "L1", None, max_iter=0), ValueError,
+        "max_iter must be a whole number ≥ 1",
     ),
     "no layer": (lambda: network("FISTA", "blur", "L1", 0), ValueError, "layers must be a whole number ≥ 1"),
 }  # fmt: skip

@@ -84,7 +84,7 @@ NETWORKS: dict[str, tuple[schemes.Scheme, Callable[[], prox.Proximal], int | Non
     "filters": (schemes.FISTA(), lambda: prox.FilterBank(3, 2, dtype=DOUBLE), 3, SIZE),
     "filters, ADMM": (schemes.ADMM(), lambda: prox.FilterBank(3, 2, dtype=DOUBLE), 2, SIZE),
 }  # fmt: skip
-EQUILIBRIUM: dict[str, Any] = {"tol": 1e-8, "max_iterations": 500}
+EQUILIBRIUM: dict[str, Any] = {"tol": 1e-8, "max_iter": 500}
 
 
 def network(name: str, A: Any) -> Any:

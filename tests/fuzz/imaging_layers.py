@@ -353,7 +353,7 @@ def equilibrium(d: Draw) -> Subject:
     step, tol = 0.9 / _length(o, op), 1e-11 if p.real == torch.float64 else 2e-6
     made = schemes.FISTA(0.1) if scheme == "FISTA" else _scheme(scheme)
     net = fu.nn.Unrolled(
-        made, op, prox.Denoiser(imaging_priors.contraction), None, step=step, tol=tol, max_iterations=200, dtype=p.real
+        made, op, prox.Denoiser(imaging_priors.contraction), None, step=step, tol=tol, max_iter=200, dtype=p.real
     )
     inputs = _inputs(d, p, o, "")
     exact, own = Exact(net, o, scheme, prior), dict(net.named_parameters())

@@ -44,7 +44,7 @@ class Unrolled(ComputesLists):
         learn: the names of the numbers that are learned, such as ``("step", "theta")``. The default is all, and ``()``
             learns none. Numbers that are not learned are parameters that require no gradient.
         tol: the distance ‖f(x) − x‖/‖f(x)‖ at which an equilibrium network stops, for each sample.
-        max_iterations: the number of layers at which it stops in any case.
+        max_iter: the number of layers at which it stops in any case.
         device: the device of the numbers. The default is the device of the operator.
         dtype: the dtype of the numbers. The default is the real dtype of the operator, or the default of PyTorch.
 
@@ -95,7 +95,7 @@ class Unrolled(ComputesLists):
         step: float | None = None,
         learn: Sequence[str] | None = None,
         tol: float = 1e-4,
-        max_iterations: int = 100,
+        max_iter: int = 100,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -108,7 +108,7 @@ class Unrolled(ComputesLists):
             raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_checks.kind(prox)}")
         self.is_equilibrium = layers is None
         self.layers, self.scheme, self.prox = 1 if layers is None else _checks.count("layers", layers), scheme, prox
-        self.tol, self.max_iterations = _checks.positive("tol", tol), _checks.count("max_iterations", max_iterations)
+        self.tol, self.max_iter = _checks.positive("tol", tol), _checks.count("max_iter", max_iter)
         self.operator = _own(operator)
         if self.operator.shape_in is not None:
             prox.require_sample(self.operator.shape_in)
@@ -181,7 +181,7 @@ class Unrolled(ComputesLists):
             raise ValueError("an equilibrium network keeps no layers: leave out return_layers and checkpoint")
         net, y, x0, _ = require_batches(self._described(y, operator, depth), y, x0, None)
         if self.is_equilibrium:
-            return run_to_equilibrium(net, y, x0, self.max_iterations, self.tol)
+            return run_to_equilibrium(net, y, x0, self.max_iter, self.tol)
         return run(net, y, x0, None, keep=keep, segment=segment, wants_state=False)[0]
 
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
