@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import pytest
+from forks import printed_by_script
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -17,17 +16,15 @@ def test_all_are_tested() -> None:
     assert {p.name for p in EXAMPLES.glob("*.py")} == {"dropin.py", "forms_of_a_layer.py", "sparse_recovery.py"}
 
 
-def test_sparse_recovery() -> None:
-    command = [sys.executable, str(EXAMPLES / "sparse_recovery.py"), "--steps", "120"]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_sparse_recovery(tmp_path: Path) -> None:
+    out = printed_by_script(tmp_path, EXAMPLES / "sparse_recovery.py", "--steps", "120")
     ista, fista, untrained, trained = map(float, re.findall(r"(-?\d+\.\d+) dB", out))
     assert untrained == pytest.approx(ista, abs=0.02)
     assert trained < min(ista, fista) - 3
 
 
-def test_forms_of_a_layer() -> None:
-    command = [sys.executable, str(EXAMPLES / "forms_of_a_layer.py")]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_forms_of_a_layer(tmp_path: Path) -> None:
+    out = printed_by_script(tmp_path, EXAMPLES / "forms_of_a_layer.py")
     ista, fista, admm, amp, alista = map(float, re.findall(r"(-?\d+\.\d+) dB", out))
     assert alista < amp < admm < fista < ista
 

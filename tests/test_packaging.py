@@ -56,7 +56,7 @@ def test_typed_and_versioned() -> None:
 
 def test_import_is_light() -> None:
     """Nothing but torch and numpy is needed to import the package and use its networks."""
-    heavy = "matplotlib", "skimage", "scipy", "tqdm", "jax"
+    heavy = "matplotlib", "skimage", "scipy", "sklearn", "tqdm", "jax"
     code = (
         "import sys, fastunroll as fu; fu.nn.LISTA(m=3, n=5); "
         f"print(*[m for m in {heavy} if m in sys.modules and m not in before])"
