@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -385,23 +380,3 @@ def test_input_cut_short_on_the_way(files: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(EncodeError, match=r"Y\.npy changed during the run: it was cut short"):
         run(files)
     assert not (files / "codes.npz").exists()
-
-
-def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every block of docs/encode.md, in order. Two processes of torchrun write what one process writes."""
-    page = (Path(__file__).parent.parent / "docs" / "encode.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```(python|sh)\n(.*?)```", page, flags=re.DOTALL)
-    assert {language for language, _ in blocks} == {"python", "sh"}
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    for language, block in blocks:
-        if language == "python":
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
-                exec(compile(block, "docs/encode.md", "exec", dont_inherit=True), {"__name__": "__main__"})
-            continue
-        done = subprocess.run(["bash", "-e", "-c", block], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("codes of") == 1, done.stdout
-    encode("D.npy", "patches.npy", "alone.npz", lam=1.0)
-    assert Path("shared.npz").read_bytes() == Path("alone.npz").read_bytes()
