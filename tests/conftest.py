@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import gc
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import pytest
@@ -18,6 +19,16 @@ settings.register_profile(
     "fastunroll", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40, derandomize=True
 )
 settings.load_profile("fastunroll")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Nothing of what is collected is garbage: it is not looked for meanwhile, nor among the tests afterwards."""
+    gc.disable()
+    found = yield
+    gc.freeze()
+    gc.enable()
+    return found
 
 
 @pytest.fixture(autouse=True)
