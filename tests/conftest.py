@@ -33,7 +33,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
-    torch.default_generator.manual_seed(0)  # ``torch.manual_seed`` writes the stack down for devices that are not in use
+    torch.default_generator.manual_seed(
+        0
+    )  # ``torch.manual_seed`` writes the stack down for devices that are not in use
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(0)
 
