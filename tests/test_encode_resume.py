@@ -235,13 +235,13 @@ CHANGES: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_job(made: Path, output: Path, tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("folder")
+def test_another_job(made: Path, output: Path, change: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It is refused beside unfinished work and beside an output, and replaces both if told to."""
-    output, (flags, says) = tmp_path / "codes.npz", CHANGES[change]
+    flags, says = CHANGES[change]
     other = [*command(made, output), *flags]
     if "--relative-lam" in flags:
         del other[other.index("--lam") : other.index("--lam") + 2]
-    main(command(made, output, "--shards"))
     with pytest.raises(SystemExit) as stopped:
         main(other)
     assert stopped.value.code == 2
