@@ -4,6 +4,8 @@ import gc
 import signal
 import warnings
 from collections.abc import Generator, Iterator
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +56,17 @@ def native() -> Iterator[object]:
     torch.set_num_threads(threads)
     with np.errstate(all="ignore"):
         assert np.longdouble(2) * 3 == 6, "a kernel used MMX and left its registers in use: x87 arithmetic answers NaN"
+
+
+@pytest.fixture
+def instruction_sets(native: Any) -> list[str]:
+    """The sets that are compiled and that this machine has, for tests that compute once what all are compared with."""
+    found = []
+    for name in native.compiled_instruction_sets():
+        with suppress(ValueError):
+            native.use_instruction_set(name)
+            found.append(name)
+    return found
 
 
 @pytest.fixture
