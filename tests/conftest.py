@@ -35,9 +35,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
-    torch.default_generator.manual_seed(
-        0
-    )  # ``torch.manual_seed`` writes the stack down for devices that are not in use
+    """As ``torch.manual_seed``, which also writes down the stack for devices that are not in use: that takes longer."""
+    torch.default_generator.manual_seed(0)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(0)
 
