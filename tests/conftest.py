@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gc
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +23,22 @@ settings.register_profile(
 settings.load_profile("fastunroll")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Nothing of what is collected is garbage: it is not looked for meanwhile, nor among the tests afterwards."""
+    gc.disable()
+    found = yield
+    gc.freeze()
+    gc.enable()
+    return found
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
-    torch.manual_seed(0)
+    """As ``torch.manual_seed``, which also writes down the stack for devices that are not in use: that takes longer."""
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
 
 
 @pytest.fixture
@@ -39,6 +55,17 @@ def native() -> Iterator[object]:
     torch.set_num_threads(threads)
     with np.errstate(all="ignore"):
         assert np.longdouble(2) * 3 == 6, "a kernel used MMX and left its registers in use: x87 arithmetic answers NaN"
+
+
+@pytest.fixture
+def instruction_sets(native: Any) -> list[str]:
+    """The sets that are compiled and that this machine has, for tests that compute once what all are compared with."""
+    found = []
+    for name in native.compiled_instruction_sets():
+        with suppress(ValueError):
+            native.use_instruction_set(name)
+            found.append(name)
+    return found
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import fastunroll.__main__  # noqa: F401, imported once for all forks
+import fastunroll.__main__  # imported once for all forks
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 TIMEOUT = 300  # for what takes seconds: only a hang takes longer
 _numbers = itertools.count()
@@ -22,7 +24,7 @@ _numbers = itertools.count()
 def _prepared() -> Any:
     """Starts the process that is forked, with one thread and what is imported in it, if there is none yet."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "pytest", "scipy.sparse"])
+    context.set_forkserver_preload([__name__, "pytest", "scipy.sparse", "torch._dynamo"])
     with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS="1"):
         forkserver.ensure_running()
     return context
@@ -70,9 +72,38 @@ def _execute(code: str) -> None:
     exec(compile(code, "<code>", "exec", dont_inherit=True), {"__name__": "__main__"})
 
 
-def printed(folder: Path, code: str) -> str:
-    """What a program prints that runs in a fork, and succeeds."""
-    process = Fork(folder, _execute, code)
+def _run(script: Path, arguments: tuple[str, ...]) -> None:
+    sys.argv = [str(script), *arguments]
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def _launch(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    two = LaunchConfig(1, 1, 2, run_id=str(os.getpid()), rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+                       max_restarts=0, start_method="fork")  # fmt: skip
+    elastic_launch(two, function)(*arguments)
+
+
+def launch(folder: Path, function: Callable[..., object], *arguments: Any) -> Fork:
+    """A call in each of two processes that ``torchrun`` starts: its launcher is a fork, and they are forks of that."""
+    return Fork(folder, _launch, function, arguments)
+
+
+def _succeeds(process: Fork) -> str:
     out, err = process.communicate()
     assert process.poll() == 0, err
     return out
+
+
+def printed(folder: Path, code: str) -> str:
+    """What a program prints that runs in a fork, and succeeds."""
+    return _succeeds(Fork(folder, _execute, code))
+
+
+def printed_by_script(folder: Path, script: Path, *arguments: str) -> str:
+    """What a script prints that runs in a fork with these arguments, and succeeds."""
+    return _succeeds(Fork(folder, _run, script, arguments))
+
+
+def printed_by_command(folder: Path, *arguments: str) -> str:
+    """What ``fastunroll`` prints that runs in a fork with these arguments, and succeeds."""
+    return _succeeds(Fork(folder, fastunroll.__main__.main, list(arguments)))

@@ -6,8 +6,6 @@ import copy
 import io
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import fastunroll as fu
 import pytest
 import torch
 from fastunroll import convert
+from forks import printed_by_script
 from sources import (
     soft,
     unit,
@@ -317,11 +316,11 @@ def test_a_switch_is_true_or_false(verbose: Any) -> None:
         convert.accelerate(nn.Linear(2, 3), verbose=verbose)
 
 
-def test_dropin_example() -> None:
+def test_dropin_example(tmp_path: Path) -> None:
     """The same losses with the import changed."""
     script = Path(__file__).parent.parent / "examples" / "dropin.py"
-    command = [sys.executable, str(script), "--steps", "25", "-m", "20", "-n", "41", "--layers", "4", "--batch", "32"]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    options = "--steps", "25", "-m", "20", "-n", "41", "--layers", "4", "--batch", "32"
+    out = printed_by_script(tmp_path, script, *options)
     rows = re.findall(r"^ *(\d+) +(\S+) +(\S+) +(\S+)$", out, flags=re.MULTILINE)
     assert len(rows) >= 5
     losses = [(float(plain), float(fused)) for _, plain, fused, _ in rows]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -384,17 +380,3 @@ def test_input_cut_short_on_the_way(files: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(EncodeError, match=r"Y\.npy changed during the run: it was cut short"):
         run(files)
     assert not (files / "codes.npz").exists()
-
-
-def test_the_page_runs_as_it_stands(tmp_path: Path) -> None:
-    """Every block of docs/encode.md, in order."""
-    page = (Path(__file__).parent.parent / "docs" / "encode.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```(python|sh)\n(.*?)```", page, flags=re.DOTALL)
-    assert {language for language, _ in blocks} == {"python", "sh"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for language, block in blocks:
-        command = [sys.executable, "-c", block] if language == "python" else ["bash", "-e", "-c", block]
-        done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "PATH": path}
-        )
-        assert done.returncode == 0, done.stderr

@@ -6,8 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +17,7 @@ import scipy.sparse
 from fastunroll.__main__ import main
 from fastunroll.encode import EncodeError, encode, merge
 from fastunroll.encode import run as running
-from forks import TIMEOUT, Fork
+from forks import TIMEOUT, Fork, launch
 
 SAMPLES, SIZE = 400, 5
 _started: list[Fork] = []
@@ -91,7 +89,7 @@ def done(made: Path, output: Path) -> str:
     return out
 
 
-def wait(process: Fork | subprocess.Popen[str], until: Callable[[], bool]) -> None:
+def wait(process: Fork, until: Callable[[], bool]) -> None:
     end = time.monotonic() + TIMEOUT
     while not until():
         assert process.poll() is None, process.communicate()
@@ -237,13 +235,13 @@ CHANGES: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_job(made: Path, output: Path, tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("folder")
+def test_another_job(made: Path, output: Path, change: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It is refused beside unfinished work and beside an output, and replaces both if told to."""
-    output, (flags, says) = tmp_path / "codes.npz", CHANGES[change]
+    flags, says = CHANGES[change]
     other = [*command(made, output), *flags]
     if "--relative-lam" in flags:
         del other[other.index("--lam") : other.index("--lam") + 2]
-    main(command(made, output, "--shards"))
     with pytest.raises(SystemExit) as stopped:
         main(other)
     assert stopped.value.code == 2
@@ -323,23 +321,16 @@ def test_three_at_once(made: Path, output: Path, killed: bool) -> None:
 
 def test_torchrun(made: Path, output: Path, tmp_path: Path) -> None:
     """Two processes that a scheduler stops and starts again."""
-    script = tmp_path / "slowly.py"
-    script.write_text("import sys, test_encode_resume as t; t.slow_main(sys.argv[1:], 0.05)")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script))
-    line = [sys.executable, *launcher, *command(made, output)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            wait(process, lambda: len(shards(output)) >= 20)
-            process.terminate()
-            process.communicate(timeout=TIMEOUT)
-        finally:
-            process.kill()
+    _started.append(launch(tmp_path, slow_main, command(made, output), 0.05))
+    wait(_started[0], lambda: len(shards(output)) >= 20)
+    _started[0].send_signal(signal.SIGTERM)
+    _started[0].communicate()
     assert not output.exists()
     assert 20 <= len(shards(output)) < SAMPLES // SIZE
-    done = subprocess.run(line, capture_output=True, text=True, timeout=TIMEOUT, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("codes of") == 1
+    _started.append(launch(tmp_path, main, command(made, output)))
+    out, err = _started[1].communicate()
+    assert _started[1].poll() == 0, err
+    assert out.count("codes of") == 1
     assert_whole(output, made)
 
 

@@ -1,7 +1,8 @@
-"""The examples run as they stand, and find what they say."""
+"""The examples and the blocks of pages run as they stand, and find what they say."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import warnings
 from pathlib import Path
 
 import pytest
+from fastunroll.encode import encode
+from forks import printed_by_script
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -17,17 +20,15 @@ def test_all_are_tested() -> None:
     assert {p.name for p in EXAMPLES.glob("*.py")} == {"dropin.py", "forms_of_a_layer.py", "sparse_recovery.py"}
 
 
-def test_sparse_recovery() -> None:
-    command = [sys.executable, str(EXAMPLES / "sparse_recovery.py"), "--steps", "120"]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_sparse_recovery(tmp_path: Path) -> None:
+    out = printed_by_script(tmp_path, EXAMPLES / "sparse_recovery.py", "--steps", "120")
     ista, fista, untrained, trained = map(float, re.findall(r"(-?\d+\.\d+) dB", out))
     assert untrained == pytest.approx(ista, abs=0.02)
     assert trained < min(ista, fista) - 3
 
 
-def test_forms_of_a_layer() -> None:
-    command = [sys.executable, str(EXAMPLES / "forms_of_a_layer.py")]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_forms_of_a_layer(tmp_path: Path) -> None:
+    out = printed_by_script(tmp_path, EXAMPLES / "forms_of_a_layer.py")
     ista, fista, admm, amp, alista = map(float, re.findall(r"(-?\d+\.\d+) dB", out))
     assert alista < amp < admm < fista < ista
 
@@ -52,3 +53,23 @@ def test_snippets_of_pages(page: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # as in a process of its own
         exec(program, {"__name__": "__main__"})
+
+
+def test_the_page_of_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of docs/encode.md, in order. Two processes of torchrun write what one process writes."""
+    page = (EXAMPLES.parent / "docs" / "encode.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(python|sh)\n(.*?)```", page, flags=re.DOTALL)
+    assert {language for language, _ in blocks} == {"python", "sh"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for language, block in blocks:
+        if language == "python":
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+                exec(compile(block, "docs/encode.md", "exec", dont_inherit=True), {"__name__": "__main__"})
+            continue
+        done = subprocess.run(["bash", "-e", "-c", block], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("codes of") == 1, done.stdout
+    encode("D.npy", "patches.npy", "alone.npz", lam=1.0)
+    assert Path("shared.npz").read_bytes() == Path("alone.npz").read_bytes()

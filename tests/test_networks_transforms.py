@@ -1,4 +1,7 @@
-"""Every network under every transform that torch has: the result is that of the network itself."""
+"""Every network under every transform that torch has: the result is that of the network itself.
+
+Compiled and exported networks are in test_networks_use.py.
+"""
 
 from __future__ import annotations
 
@@ -125,17 +128,6 @@ def test_checkpoints_and_saved_tensors(pair: Pair) -> None:
         assert all(map(close, gradients(net(y).square().sum(), net), wanted))
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t.clone()):
         assert all(map(close, gradients(net(y).square().sum(), net), wanted))
-
-
-@pytest.mark.usefixtures("_quiet_torch")
-def test_compiled_with_gradients(pair: Pair) -> None:
-    net, y = pair
-    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-    assert close(compiled(y), net(y))
-    found = gradients(compiled(y).square().sum(), net)
-    assert all(map(close, found, gradients(net(y).square().sum(), net)))
-    with torch.no_grad():
-        assert close(compiled(y), net(y))
 
 
 def functions() -> dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import torch
 from callers import check_callers
 from fastunroll.ops.cpu import memory
-from forks import TIMEOUT, printed
+from forks import printed, printed_by_script
 
 NETWORK = """
 import os, signal, sys, threading, torch, fastunroll as fu
@@ -35,15 +34,13 @@ def same(a, b):
 
 
 def run(tmp_path: Path, code: str) -> str:
-    """What a process prints that runs the code: a fork, which starts sooner, unless it starts others from a file."""
+    """What a process prints that runs the code: a fork, which starts sooner, by a file if it starts others."""
     code = NETWORK + dedent(code)
     if "__main__" not in code:
         return printed(tmp_path, code)
     script = tmp_path / "script.py"
     script.write_text(code)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=TIMEOUT)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return printed_by_script(tmp_path, script)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import fastunroll as fu
@@ -15,25 +13,22 @@ from fastunroll.reproduce.evaluation import errors
 from fastunroll.reproduce.published import PUBLISHED
 from fastunroll.reproduce.recipes import RECIPES
 from fastunroll.reproduce.settings import SETTINGS
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fastunroll", "reproduce", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+from forks import printed_by_command
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    out = tmp_path_factory.mktemp("made") / "here"
-    return run("--quick", "--networks", "LISTACPSS,ADMMNet", "--size", "20x40", "--out", out), out
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What the command prints, and its folder. It runs in a process of its own, as users call it."""
+    folder = tmp_path_factory.mktemp("made")
+    options = "--quick", "--networks", "LISTACPSS,ADMMNet", "--size", "20x40", "--out", str(folder / "here")
+    return printed_by_command(folder, "reproduce", *options), folder / "here"
 
 
-def test_writes_what_it_says(made: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    done, out = made
-    assert done.returncode == 0, done.stderr
+def test_writes_what_it_says(made: tuple[str, Path]) -> None:
+    said, out = made
     assert {p.name for p in out.iterdir()} == {"reproduction.json", "reproduction.md", "reproduction.png", "weights"}
     page = (out / "reproduction.md").read_text(encoding="utf-8")
-    assert page in done.stdout
+    assert page in said
     for word in ("LISTACPSS", "ADMMNet", "ALISTA", "AMP", "quick", "SNR 40 dB", "20×40"):
         assert word in page
     assert (out / "reproduction.png").stat().st_size > 10_000
@@ -46,7 +41,7 @@ def test_writes_what_it_says(made: tuple[subprocess.CompletedProcess[str], Path]
     assert len(list((out / "weights").iterdir())) == 3
 
 
-def test_weights_are_those_that_were_tested(made: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+def test_weights_are_those_that_were_tested(made: tuple[str, Path]) -> None:
     _, out = made
     (row,) = (
         r
@@ -63,7 +58,7 @@ def test_weights_are_those_that_were_tested(made: tuple[subprocess.CompletedProc
         assert float(fu.losses.nmse_db(net(y), x)) == pytest.approx(row["layers"]["pooled"][-1], abs=1e-3)
 
 
-def test_goes_on_where_it_was(made: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+def test_goes_on_where_it_was(made: tuple[str, Path]) -> None:
     _, out = made
     before = (out / "reproduction.json").read_text(encoding="utf-8")
     page = reproduce(["LISTACPSS"], ["snr40"], [0], out, size=(20, 40), quick=True)

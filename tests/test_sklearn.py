@@ -10,16 +10,16 @@ import gc
 import inspect
 import pickle
 import re
-import subprocess
-import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import fastunroll as fu
 import numpy as np
 import pytest
+from forks import printed
 
 pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="needs scikit-learn")
 
@@ -317,7 +317,6 @@ class Block:
 
 sys.meta_path.insert(0, Block())
 import fastunroll as fu
-fu.nn.LISTA(m=3, n=5)
 for use in "fu.sklearn", "import fastunroll.sklearn":
     try:
         exec(use)
@@ -326,17 +325,18 @@ for use in "fu.sklearn", "import fastunroll.sklearn":
 """
 
 
-def test_without_scikit_learn() -> None:
-    out = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=True).stdout
+def test_without_scikit_learn(tmp_path: Path) -> None:
+    """The package itself imports nothing of it, as test_packaging.py says."""
+    out = printed(tmp_path, BLOCKED)
     says = "fastunroll.sklearn needs scikit-learn, which cannot be imported (No module named 'sklearn'): pip install "
     assert out.splitlines() == [says + "'fastunroll[sklearn]'"] * 2
 
 
-def test_loaded_when_used() -> None:
+def test_loaded_when_used(tmp_path: Path) -> None:
     code = (
         "import sys, fastunroll as fu; print('sklearn' in sys.modules, fu.sklearn.__name__, 'sklearn' in sys.modules)"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = printed(tmp_path, code)
     assert out.split() == ["False", "fastunroll.sklearn", "True"]
     with pytest.raises(AttributeError, match="module 'fastunroll' has no attribute 'skleam'"):
         _ = fu.skleam

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import fastunroll as fu
@@ -17,6 +15,7 @@ from fastunroll.data import Samples, fixed
 from fastunroll.training import Stage, end_to_end, layerwise, train
 from fastunroll.training.parameters import inherit, layer_of, learning_rates, parameter_groups
 from fastunroll.training.samples import split_data
+from forks import launch
 from small_training import PROBLEM, QUIET, A, alista, same, weights
 from torch import Tensor
 
@@ -250,35 +249,22 @@ def test_ctrl_c_keeps_the_best_weights() -> None:
     assert all(p.isfinite().all() for p in net.parameters())
 
 
-_TWO = """
-import sys, torch, fastunroll as fu
-from fastunroll import training
-torch.set_num_threads(1)
-net = fu.nn.LISTACP(fu.data.sensing_matrix(20, 40), layers=3)
-with torch.no_grad():
-    net.W[0] += torch.distributed.is_initialized()
-problem = fu.data.SparseRecovery(net.A, snr=40)
-training.train(net, problem, training.end_to_end(15), batch=16, held_out=32, check_every=5, progress=False)
-rank = torch.distributed.get_rank()
-torch.save([p.detach() for p in net.parameters()], f"{sys.argv[1]}/{rank}.pt")
-torch.distributed.destroy_process_group()
-"""
+def train_with_others(folder: Path) -> None:
+    """Trains a network that starts otherwise in each of two processes, and stores its weights."""
+    torch.set_num_threads(1)
+    net = fu.nn.LISTACP(A, layers=3)
+    with torch.no_grad():
+        net.W[0] += torch.distributed.is_initialized()
+    train(net, PROBLEM, end_to_end(15), **(QUIET | {"batch": 16, "held_out": 32, "check_every": 5}))
+    torch.save([p.detach() for p in net.parameters()], folder / f"{torch.distributed.get_rank()}.pt")
+    torch.distributed.destroy_process_group()
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
     """Both end with the same weights, which are those of one process that sees both batches."""
-    script = tmp_path / "two.py"
-    script.write_text(_TWO)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        str(script),
-        str(tmp_path),
-    ]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    process = launch(tmp_path, train_with_others, tmp_path)
+    _, err = process.communicate()
+    assert process.poll() == 0, err
     a, b = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert same(a, b)
 
