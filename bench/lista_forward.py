@@ -10,6 +10,7 @@ import lista_compile
 import lista_jax
 import lista_onednn
 import lista_onnx
+import lista_openvino
 import torch
 from lista_cases import BATCHES, LARGE, MEDIUM, SMALL, flops, grid, problem
 from lista_eager import eager, forward, softshrink, weights
@@ -47,6 +48,8 @@ def build(case: harness.Case, seed: int) -> harness.Comparison:
         contestants["JAX"] = lista_jax.forward(model, y)
     if not lista_onnx.MISSING:
         contestants["ONNX Runtime"] = lista_onnx.forward(model, y)
+    if not lista_openvino.MISSING:
+        contestants["OpenVINO"] = lista_openvino.forward(model, y)
     return harness.Comparison(
         contestants,
         oracle=oracle,
@@ -71,9 +74,11 @@ BENCHMARK = harness.Benchmark(
     tolerance=1e-5,
     x="B",
     panels=("m", "n", "matrices"),
-    packages=("jax", "onnxruntime"),
+    packages=("jax", "onnxruntime", "openvino"),
     left_out=[
-        line for line in (lista_compile.MISSING, lista_onednn.MISSING, lista_jax.MISSING, lista_onnx.MISSING) if line
+        rival.MISSING
+        for rival in (lista_compile, lista_onednn, lista_jax, lista_onnx, lista_openvino)
+        if rival.MISSING is not None
     ],
 )
 

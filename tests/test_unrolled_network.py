@@ -316,6 +316,33 @@ def test_why_layers_run_one_by_one() -> None:
     assert "no kernels for torch.bfloat16" in make("FISTA", "matrix", "L1").bfloat16().explain(y.bfloat16())
 
 
+@pytest.mark.parametrize("proximal", PROXES)
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_bf16_weights(scheme: str, operator: str, proximal: str) -> None:
+    """Layers of one native call over a matrix round it, and all other networks refuse to."""
+    net, y = make(scheme, operator, proximal).float(), data(operator).float()
+    net.weights = "bf16"
+    if "native call" not in net.explain(y) or operator == "a matrix for every sample":
+        with pytest.raises(
+            ValueError, match='weights="bf16" needs a float32 matrix, and a scheme and a proximal operator'
+        ):
+            net(y)
+        return
+    with torch.no_grad():
+        short, long = net(y), net(y, depth=LAYERS)
+        net.weights = "full"
+        full = net(y)
+        wanted = net(y, operator=matrix().bfloat16().float())
+    assert torch.equal(short, long)
+    assert not torch.equal(short, full)
+    assert torch.equal(short, wanted) if "rho" not in net.numbers else relative_error(short, full) < 0.03
+    net.weights = "bf16"
+    assert torch.equal(net(y).detach(), full)  # where a gradient is recorded nothing is rounded
+    with pytest.raises(ValueError, match=r"its matrix is torch.float64: set weights to \"full\""):
+        net.double()(y.double())
+
+
 def test_compiled_layers_follow_every_change() -> None:
     """Packed weights are kept between calls, but not beyond a change of what they were made of."""
     y, net = data("matrix"), fu.nn.Unrolled(schemes.FISTA(), matrix(), prox.L1(), LAYERS, dtype=DOUBLE)

@@ -23,12 +23,13 @@ from .layers import SCHEMES, Layers, support_sizes
 
 def run(
     net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, *, keep: bool = False, segment: int = 0,
-    wants_state: bool = True,
+    wants_state: bool = True, rounds: bool = False,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Returns the last layer, (..., n), or with ``keep`` all layers, (K, ..., n), and the second state.
 
     segment: the number of layers between two outputs that are kept for gradients; 0 keeps all. wants_state: whether
-        the second state is returned for sure.
+        the second state is returned for sure. rounds: whether compiled layers over one matrix, without gradients, have
+        matrices rounded to bfloat16.
     """
     if net.unsupported_reason() is not None:
         return _run_stepwise(net, y, x0, s0, keep, segment)
@@ -40,6 +41,8 @@ def run(
             return _run_stepwise(net, y, x0, s0, keep, segment)
         return _run_samples(net, y, x0, keep)
     spec, p, multiplier = compiled(net)
+    if rounds and not ops.differentiable(y, x0, s0, *(t for group in p for t in group)):
+        p = rounded(p)
     data = y if multiplier is None else product(y, multiplier, adjoint=True)
     return run_compiled(spec, p, data, x0, s0, keep=keep, segment=segment)
 
@@ -67,6 +70,12 @@ def compiled(net: Layers) -> Compiled:
     spec = ops.NetworkSpec(net.count, step_kind, SCHEMES[type(net.scheme)], kernel.name, kernel.group, sizes)
     numbers = [t for name in net.scheme.numbers for t in getattr(net.scheme, name)]
     return Compiled(spec, ops.Parameters(first, second, step, net.theta, _gains(net), numbers), multiplier)
+
+
+def rounded(p: ops.Parameters) -> ops.Parameters:
+    """Returns the parameters with matrices rounded to bfloat16."""
+    first, second = ([w.bfloat16().to(w.dtype) for w in group] for group in (p.W1, p.W2))
+    return p._replace(W1=first, W2=second)
 
 
 def run_compiled(

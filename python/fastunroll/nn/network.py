@@ -16,7 +16,7 @@ from .._precision import own_precision
 from ..arrays import answered, as_tensor, is_array
 from ..computed_weights import ComputesLists
 from ..engine.layers import LinearStep, Pieces, layers_of
-from ..engine.run import compiled, run_compiled
+from ..engine.run import compiled, rounded, run_compiled
 from ..products import product
 from ..prox import Proximal
 from ..schemes import ProximalGradient, Scheme
@@ -101,12 +101,6 @@ def of_layer(values: Sequence[Tensor], k: int, layers: int) -> float:
     """Returns the number of layer k, or the mean of its vector. One entry may hold the numbers of all layers."""
     value = values[min(k, len(values) - 1)].detach()
     return float(value.reshape(-1)[k] if len(values) == 1 and 1 < value.numel() == layers else value.mean())
-
-
-def rounded(p: ops.Parameters) -> ops.Parameters:
-    """Returns the parameters with matrices rounded to bfloat16."""
-    first, second = ([w.bfloat16().to(w.dtype) for w in group] for group in (p.W1, p.W2))
-    return p._replace(W1=first, W2=second)
 
 
 def _frozen(p: ops.Parameters, depth: int) -> int:

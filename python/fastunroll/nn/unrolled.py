@@ -21,7 +21,7 @@ from ..operators import Dense, LinearOperator, as_operator
 from ..prox import L1, ElasticNet, Identity, NonNegativeL1, Proximal
 from ..schemes import Scheme
 from ..table import Table
-from .network import checked_depth, tensors_of
+from .network import Weights, checked_depth, tensors_of
 
 _COMPILED = Identity, L1, NonNegativeL1, ElasticNet  # classes that have a kernel whatever their numbers
 _POSITIVE = frozenset({"step", "theta", "rho", "tau", "sigma"})
@@ -52,6 +52,9 @@ class Unrolled(ComputesLists):
         scheme, operator, prox: the pieces.
         log_step, log_theta, beta, …: a list for each number of the scheme, K parameters of shape (1,). Numbers that
             stay positive are kept as logarithms. A proximal operator may have several thresholds θ.
+        weights: ``"full"``, or ``"bf16"`` for speed. With ``"bf16"``, calls without gradients round the matrices of the
+            layers to bfloat16 (8 significant bits, half the memory). Sums stay float32. Only networks whose layers run
+            in one native call over a float32 matrix support it.
 
     All layers run in one native call if A is a matrix and the scheme and the proximal operator are compiled. They do
     for pictures too: on the CPU, with ``ProximalGradient``, ``FISTA`` or ``PrimalDual``, a circular ``Blur`` or
@@ -102,6 +105,7 @@ class Unrolled(ComputesLists):
         super().__init__()
         self._structure: object = None  # of the network that the cache was made for
         self._cache: ops.NetworkCache | None = None
+        self._weights: Weights = "full"
         if not isinstance(scheme, Scheme):
             raise TypeError(f"scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got {_checks.kind(scheme)}")
         if not isinstance(prox, Proximal):
@@ -130,6 +134,15 @@ class Unrolled(ComputesLists):
         self.numbers = tuple(values)
         self.tensors = ("operator", *map(_stored, values))
 
+    @property
+    def weights(self) -> Weights:
+        return self._weights
+
+    @weights.setter
+    def weights(self, weights: Weights) -> None:
+        _checks.choice("weights", weights, ("full", "bf16"))
+        self._weights = weights
+
     def forward(
         self,
         y: Tensor,
@@ -157,7 +170,8 @@ class Unrolled(ComputesLists):
 
         Raises:
             TypeError: ``y`` is not floating point, or dtypes differ.
-            ValueError: ``y`` or ``x0`` does not fit, or is on another device; or ``depth`` is not from 1 to K.
+            ValueError: ``y`` or ``x0`` does not fit, or is on another device; ``depth`` is not from 1 to K; or weights
+                are ``"bf16"`` and the layers do not run in one native call over a float32 matrix.
         """
         usual = (
             operator is None
@@ -180,9 +194,25 @@ class Unrolled(ComputesLists):
         if self.is_equilibrium and (segment or keep):
             raise ValueError("an equilibrium network keeps no layers: leave out return_layers and checkpoint")
         net, y, x0, _ = require_batches(self._described(y, operator, depth), y, x0, None)
+        rounds = self._weights == "bf16"
+        if rounds:
+            self._require_rounding(net)
         if self.is_equilibrium:
             return run_to_equilibrium(net, y, x0, self.max_iter, self.tol)
-        return run(net, y, x0, None, keep=keep, segment=segment, wants_state=False)[0]
+        return run(net, y, x0, None, keep=keep, segment=segment, wants_state=False, rounds=rounds)[0]
+
+    def _require_rounding(self, net: Layers) -> None:
+        """Refuses ``weights="bf16"`` for layers without a kernel that rounds their matrices."""
+        reason = "one layer runs until its fixed point is found" if self.is_equilibrium else net.unsupported_reason()
+        if reason is None and (net.is_of_pictures or net.has_matrix_of_each_sample):
+            reason = "the samples do not share a matrix"
+        if reason is None and (dtype := net.first[0].dtype) != torch.float32:
+            reason = f"its matrix is {dtype}"
+        if reason is not None:
+            raise ValueError(
+                'weights="bf16" needs a float32 matrix, and a scheme and a proximal operator that are compiled, but '
+                f'{reason}: set weights to "full"'
+            )
 
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
         """All layers by weights packed in an earlier call; None where arguments have to be checked or described."""
@@ -194,13 +224,16 @@ class Unrolled(ComputesLists):
         tensors = tensors_of(self, self.tensors)
         if tensors is None or tensors[0].dim() != 2:
             return None
+        rounds = self._weights == "bf16"
+        if rounds and tensors[0].dtype != torch.float32:
+            return None
         structure = A, type(self.scheme), kernel, self.layers
         if self._structure != structure:
             is_compiled = self._described(y, None).unsupported_reason() is None
             self.__dict__.update(_structure=structure, _cache=ops.NetworkCache() if is_compiled else None)
         if self._cache is None:
             return None
-        return self._cache.run(tensors, partial(self._compiled, y), y, x0, return_layers)
+        return self._cache.run(tensors, partial(self._compiled, y), y, x0, return_layers, rounds)
 
     def _compiled(self, y: Tensor) -> Compiled:
         return compiled(require_batches(self._described(y, None), y, None, None)[0])
@@ -258,7 +291,8 @@ class Unrolled(ComputesLists):
 
     def extra_repr(self) -> str:
         layers = None if self.is_equilibrium else self.layers
-        return f"scheme={type(self.scheme).__name__}, layers={layers}"
+        rounded = ", weights='bf16'" if self._weights == "bf16" else ""
+        return f"scheme={type(self.scheme).__name__}, layers={layers}{rounded}"
 
 
 def _step(A: LinearOperator) -> float:
