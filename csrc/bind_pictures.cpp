@@ -58,6 +58,8 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
           fields.array<const T>("numbers"),
           fields.array<const T>("z"),
           fields.array<const T>("x0"),
+          fields.array<const T>("s0"),
+          fields.array<int64_t>("unsolved"),
           Interruption::happened};
 }
 
@@ -84,7 +86,7 @@ bool forward(bool is_double, const PackedSpectrum* packed, const py::kwargs& giv
     const PictureForward<T> p{layers,
                               fields.number<int64_t>("kept"),
                               fields.array<T>("x"),
-                              fields.array<const T>("s0"),
+                              fields.array<T>("s"),
                               fields.number<int64_t>("saved_pictures"),
                               fields.array<T>("saved")};
     return [p] { picture_forward(p); };
@@ -97,8 +99,10 @@ bool backward(bool is_double, const PackedSpectrum* packed, const py::kwargs& gi
     const PictureBackward<T> p{layers,
                                fields.number<int64_t>("kept"),
                                fields.array<const T>("grad"),
+                               fields.array<const T>("grad_s"),
                                fields.array<T>("to_z"),
                                fields.array<T>("to_x0"),
+                               fields.array<T>("to_s0"),
                                fields.array<T>("to_step"),
                                fields.array<T>("to_theta"),
                                fields.array<T>("to_numbers"),
