@@ -34,7 +34,11 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
                                 fields.number<int64_t>("coils"),
                                 fields.number<int64_t>("map_count"),
                                 fields.number<int64_t>("map_repeat"),
-                                fields.number<int64_t>("factor")};
+                                fields.number<int64_t>("factor"),
+                                fields.number<int64_t>("top"),
+                                fields.number<int64_t>("left"),
+                                fields.number<int64_t>("bottom"),
+                                fields.number<int64_t>("right")};
   const PictureWavelet<T> wavelet{fields.array<const T>("low_pass"), fields.number<int64_t>("taps"),
                                   fields.number<int64_t>("levels"), fields.array<const int64_t>("moves")};
   const PictureProx<T> prox{PicturePrior(fields.number<int>("prior")),

@@ -8,14 +8,15 @@ namespace fastunroll {
 
 // The normal operator H = A^H A: F^-1 diag(h) F with a real h, the sum of conj(S) F^-1 diag(h) F S over coils, or a
 // product with weights. For real pictures h(-k) = h(k). With a factor it is F^-1 diag(conj(k)) F D F^-1 diag(k) F,
-// where D keeps every factor-th pixel of both directions, and k is the spectrum.
+// where D keeps every factor-th pixel of both directions inside the margins, and k is the spectrum.
 template <class T> struct PictureNormal {
   Spectrum<T> spectrum;  // packed, with the size and the type of the pictures
   const T* weights;      // (count, rows, columns), a pair for each complex pixel, in the place of the spectrum; or null
   int64_t count, repeat;  // picture b has weights or spectrum b / repeat % count
   const T* maps;          // (map_count, coils, rows, columns), pairs; or null without coils
   int64_t coils, map_count, map_repeat;
-  int64_t factor;  // or 0
+  int64_t factor;                    // or 0
+  int64_t top, left, bottom, right;  // margins
 };
 
 enum class PicturePrior { identity, soft, nonnegative, box, total_variation, filter_bank, wavelet };

@@ -32,6 +32,8 @@ NORMALS: dict[str, tuple[bool, Any, int]] = {
     "weights": (False, lambda B, H, W: (H, W), 0),
     "weights for each picture": (False, lambda B, H, W: (B, 1, W), 0),
     "downsample": (False, lambda B, H, W: (H, W // 2 + 1), 0),
+    "valid": (False, lambda B, H, W: (H, W // 2 + 1), 0),
+    "downsample, valid": (True, lambda B, H, W: (H, W), 0),
     "downsample, a blur for each picture": (True, lambda B, H, W: (B, H, W), 0),
     "scan": (True, lambda B, H, W: (H, W), 0),
     "a scan for each picture": (True, lambda B, H, W: (B, H, W), 0),
@@ -46,6 +48,7 @@ OPERATORS_AND_PRIORS = [
 # One of each kind of normal operator and of prior, for what does not depend on how they go together.
 SOME = [
     ("blur", "box"), ("a blur for each picture", "db4"), ("rows", "total_variation"), ("weights", "filter_bank"),
+    ("valid", "filter_bank"), ("downsample, valid", "soft"),
     ("downsample", "total_variation"), ("downsample, a blur for each picture", "soft"), ("scan", "soft"),
     ("columns", "total_variation"), ("complex weights", "identity"), ("coils", "soft"),
 ]  # fmt: skip
@@ -64,9 +67,12 @@ def layers(
     is_complex, of_h, coils = NORMALS[normal]
     name, linear, count_of_scheme = SCHEMES[scheme]
     wavelet, levels = WAVELETS.get(prior, (prior, 0))
-    factor = 3 if "downsample" in normal else 0
+    factor = 3 if "downsample" in normal else 1 if normal == "valid" else 0
     multiple = max(factor, 1) << levels
     shape = shape[0], *(-(-n // multiple) * multiple for n in shape[1:])
+    margins = [0] * 4
+    if "valid" in normal:  # a multiple of the factor together
+        margins = [min(3, n - factor) // 3 * k for k in (1, 2) for n in shape[1:]]
     random = torch.Generator().manual_seed(seed)
 
     def draw(*size: int, kind: torch.dtype = torch.float64) -> Tensor:
@@ -93,12 +99,14 @@ def layers(
         z, x0 if start else None, s0 if state else None, h.to(dtype.to_complex() if factor else dtype), maps, step,
         None if prior in ("identity", "box") else theta, numbers, filters, kind_of(normal), linear, name,
         "wavelet" if levels else prior, -0.4, 0.9, iterations, SCALING_FILTERS.get(wavelet, ()) if levels else (),
-        levels, moves, factor,
+        levels, moves, factor, margins,
     )  # fmt: skip
 
 
 def kind_of(normal: str) -> str:
-    return "weights" if "weights" in normal else "downsample" if "downsample" in normal else "fourier"
+    if "weights" in normal:
+        return "weights"
+    return "downsample" if "downsample" in normal or "valid" in normal else "fourier"
 
 
 def spectrum(h: Tensor, normal: str) -> Tensor:

@@ -65,6 +65,8 @@ OPERATORS: dict[str, tuple[Callable[[torch.dtype], Any], str]] = {
     "Fourier, real": (lambda d: lin.Fourier(mask(d, *SIZE), real=True), "real"),
     "Downsample": (lambda d: lin.Downsample(2, random(3, 4, dtype=d).abs() / 12), "either"),
     "Downsample, a kernel for each sample": (lambda d: lin.Downsample(2, random(3, 3, 3, dtype=d).abs() / 9), "either"),
+    "Blur, valid": (lambda d: lin.Blur(random(3, 4, dtype=d).abs() / 12, "valid"), "either"),
+    "Downsample, valid": (lambda d: lin.Downsample(2, random(5, 3, dtype=d).abs() / 15, "valid"), "either"),
     "Mask": (lambda d: lin.Mask(mask(d, *SIZE)), "either"),
     "Mask, complex": (lambda d: lin.Mask(random(*SIZE, dtype=d.to_complex())), "complex"),
     "Mask, one for each sample": (lambda d: lin.Mask(random(3, 1, SIZE[1], dtype=d).abs()), "either"),
@@ -152,7 +154,11 @@ def native_iterations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 # Those whose AᴴA the solvers know in closed form.
-SOLVED = [case for case in CASES if case[2].to_real() == torch.float64 and not case[0].startswith("Downsample")]
+SOLVED = [
+    case
+    for case in CASES
+    if case[2].to_real() == torch.float64 and not (case[0].startswith("Downsample") or case[0].endswith("valid"))
+]
 
 
 @pytest.mark.parametrize("solver", [fu.solvers.ista, fu.solvers.fista])
@@ -366,16 +372,18 @@ def test_why_layers_run_one_by_one() -> None:
     assert "the scheme VariationalNetwork is not compiled for pictures" in reason(
         scheme=fu.schemes.VariationalNetwork(), prior=fu.prox.FilterBank(4, 3, dtype=torch.float64)
     )
-    assert "of blurs only circular ones are compiled, and this one is 'valid'" in reason(
-        lin.Downsample(2, random(3, 3), "valid")
+    assert "of blurs only circular and valid ones are compiled, and this one is 'constant'" in reason(
+        lin.Downsample(2, random(3, 3), "constant")
     )
     assert "the proximal operator Firm is not compiled for pictures" in reason(prior=fu.prox.Firm())
-    assert "of blurs only circular ones are compiled, and this one is 'reflect'" in reason(
+    assert "of blurs only circular and valid ones are compiled, and this one is 'reflect'" in reason(
         lin.Blur(random(3, 3), "reflect")
     )
     assert "the compiled layers do not learn the Blur" in reason(lin.Blur(random(3, 3), learn=True))
     assert "the operator Wavelet is not compiled" in reason(lin.Wavelet("haar", 1), data=random(2, 8, 8))
     assert "a side of 37 pixels has a prime factor above 31" in reason(data=random(2, 37, 8))
+    valid = lin.Blur(random(3, 3), "valid")
+    assert "a side of 37 pixels has a prime factor above 31" in reason(valid, data=random(2, 35, 8))
     with torch.no_grad():
         net = fu.nn.Unrolled(fista, lin.Blur(random(3, 3), learn=True), variation, 2, step=0.1)
         assert net.explain(y) == "All 2 layers run in one native call."

@@ -10,6 +10,7 @@ struct Shape {
   bool is_real, of_rows, has_weights;
   int64_t batch, layers, coils;  // no coils: 0
   int64_t factor = 0;            // of downsampled blurs
+  int64_t margin = 0;            // pixels before those that are measured, and half of those behind
 
   int64_t parts() const { return is_real ? 1 : 2; }
   int64_t values() const { return rows * columns * parts(); }
@@ -96,8 +97,19 @@ template <class T> struct Problem {
       spectrum.packed = packed.data();
       spectrum_pack(spectrum);
     }
-    const PictureNormal<T> normal{
-        spectrum, s.has_weights ? d.data() : nullptr, 1, 1, s.coils ? maps.data() : nullptr, s.coils, 1, 1, s.factor};
+    const PictureNormal<T> normal{spectrum,
+                                  s.has_weights ? d.data() : nullptr,
+                                  1,
+                                  1,
+                                  s.coils ? maps.data() : nullptr,
+                                  s.coils,
+                                  1,
+                                  1,
+                                  s.factor,
+                                  s.margin,
+                                  s.margin,
+                                  2 * s.margin,
+                                  2 * s.margin};
     const bool has_theta = prior != PicturePrior::identity && prior != PicturePrior::box;
     return {s.batch,
             s.layers,
@@ -252,6 +264,8 @@ void test_pictures() {
     compare<float>({1, 1, true, true, false, 2, 1, 0}, PicturePrior::soft, method);
     compare<double>({6, 12, true, false, false, 3, 3, 0, 3}, PicturePrior::total_variation, method);
     compare<double>({6, 9, false, true, false, 3, 3, 0, 3}, PicturePrior::soft, method);
+    compare<double>({9, 12, true, false, false, 3, 3, 0, 3, 1}, PicturePrior::soft, method);
+    compare<float>({8, 11, false, false, false, 3, 2, 0, 1, 2}, PicturePrior::soft, method);
     compare<float>({100, 98, false, false, false, 2, 2, 0, 2}, PicturePrior::soft, method);
     compare<float>({99, 100, true, false, false, 4, 2, 0}, PicturePrior::total_variation, method);  // threads share it
     compare<float>({140, 85, false, false, true, 1, 3, 0}, PicturePrior::soft, method);

@@ -47,8 +47,8 @@ def unsupported_reason(net: Layers) -> str | None:
     if type(A) not in _OPERATORS:
         return f"the operator {name} is not compiled"
     blur = A.blur if isinstance(A, Downsample) else A
-    if isinstance(blur, Blur) and not blur.collapsed:
-        return f"of blurs only circular ones are compiled, and this one is {blur.boundary!r}"
+    if isinstance(blur, Blur) and blur.boundary not in ("circular", "valid"):
+        return f"of blurs only circular and valid ones are compiled, and this one is {blur.boundary!r}"
     if torch.is_grad_enabled() and learns(A):
         return f"the compiled layers do not learn the {name}"
     reason = _unsupported_step(net)
@@ -88,10 +88,11 @@ def refused_reason(A: PictureOperator, y: Tensor) -> str | None:
         return f"there are no kernels for {y.dtype} on {y.device.type} devices"
     if isinstance(A, Mask):
         return None
-    for side in y.shape[-2:]:
-        pixels = int(side) * (A.factor if isinstance(A, Downsample) else 1)
-        if not ops.is_fft_length(pixels):
-            return f"a side of {pixels} pixels has a prime factor above 31"
+    factor, blur = (A.factor, A.blur) if isinstance(A, Downsample) else (1, A)
+    rows, columns = (factor * int(side) for side in y.shape[-2:])
+    for side in blur.picture((rows, columns)) if isinstance(blur, Blur) else (rows, columns):
+        if not ops.is_fft_length(side):
+            return f"a side of {side} pixels has a prime factor above 31"
     return None
 
 
@@ -155,7 +156,8 @@ def arguments(net: Layers, z: Tensor, x0: Tensor | None, s0: Tensor | None = Non
     step, theta, numbers = _numbers(net, z)
     normal = net.first[0].normal_parts(z)
     return ops.PictureLayers(
-        z, x0, s0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal, factor=normal.factor,
+        z, x0, s0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal,
+        factor=normal.factor, margins=normal.margins,
         linear="solve" if isinstance(net.linear, DataStep) else "gradient", scheme=_SCHEMES[type(net.scheme)],
         **_settings(_priors(net)[0]), **_moved_wavelet(net, first),
     )  # fmt: skip

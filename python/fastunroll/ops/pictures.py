@@ -47,16 +47,16 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
         p: z: Aᴴy, pictures (..., H, W), real or complex, on the CPU. x0: like z; None for zero. h, maps: H v is
             ``fourier_normal(v, h)`` with ``normal="fourier"``, or ``coil_normal(v, maps, h)`` with maps; ``h * v`` with
             ``normal="weights"``. Of real pictures h(−k) = h(k). With ``normal="downsample"`` h is the spectrum k̂ of a
-            blur, of which A takes every ``factor``-th pixel of both directions; else ``factor`` is 0. step, theta: a
-            number for each layer, (K,); theta is None where P has no threshold. numbers: those of the scheme,
-            (K, 1 or 2); None if it has none. linear: L v is v − step·(H v − z) with ``"gradient"``, or
-            (H + step)⁻¹(z + step·v) with ``"solve"``, which does not go with ``"primal_dual"``, and takes conjugate
-            gradients with maps and with ``"downsample"``. prior: ``"identity"``, ``"soft"``, ``"nonnegative"``,
-            ``"box"`` between ``low`` and ``high``, ``"total_variation"`` with ``iterations``, ``"filter_bank"`` with
-            filters (K, count, h, h) and theta (K, count), or ``"wavelet"``, the soft threshold of wavelet details, with
-            the filter ``low_pass``, ``levels``, theta (K, 3·levels), and the ``moves`` of the grid, 2K pixels: down and
-            right for each layer. s0: like z: the iterate before x0, or d, of the first layer; None for x0, or for the d
-            above or zero.
+            blur, of which A takes every ``factor``-th pixel of both directions inside the ``margins``, so many pixels
+            at the top, left, bottom and right; else ``factor`` is 0. step, theta: a number for each layer, (K,); theta
+            is None where P has no threshold. numbers: those of the scheme, (K, 1 or 2); None if it has none. linear: L
+            v is v − step·(H v − z) with ``"gradient"``, or (H + step)⁻¹(z + step·v) with ``"solve"``, which does not go
+            with ``"primal_dual"``, and takes conjugate gradients with maps and with ``"downsample"``. prior:
+            ``"identity"``, ``"soft"``, ``"nonnegative"``, ``"box"`` between ``low`` and ``high``, ``"total_variation"``
+            with ``iterations``, ``"filter_bank"`` with filters (K, count, h, h) and theta (K, count), or ``"wavelet"``,
+            the soft threshold of wavelet details, with the filter ``low_pass``, ``levels``, theta (K, 3·levels), and
+            the ``moves`` of the grid, 2K pixels: down and right for each layer. s0: like z: the iterate before x0, or
+            d, of the first layer; None for x0, or for the d above or zero.
         kept: how many layers are returned.
 
     Returns:
@@ -158,7 +158,7 @@ class _Normal:
         if p.normal == "weights":
             return p.h * v
         if p.normal == "downsample":
-            rows, columns = (torch.arange(n, device=v.device) % p.factor == 0 for n in v.shape[-2:])
+            rows, columns = (_is_measured(p, i, v) for i in (0, 1))
             seen = fourier_diagonal(v, p.h)
             kept = torch.where(rows[:, None] & columns, seen, torch.zeros_like(seen))
             return fourier_diagonal(kept, p.h, adjoint=True)
@@ -167,6 +167,13 @@ class _Normal:
     def solve(self, b: Tensor, rho: Tensor) -> Tensor:
         """(H + ρ)⁻¹ b."""
         return solution(self, b, rho)
+
+
+def _is_measured(p: PictureLayers, axis: int, v: Tensor) -> Tensor:
+    """Which rows, or columns, A takes."""
+    first, behind, size = p.margins[axis], p.margins[axis + 2], v.shape[axis - 2]
+    i = torch.arange(size, device=v.device)
+    return (i >= first) & (i < size - behind) & ((i - first) % p.factor == 0)
 
 
 def _proximal_step(p: PictureLayers, k: int, u: Tensor) -> Tensor:
@@ -197,7 +204,7 @@ def fits_pictures(p: PictureLayers) -> bool:
     if p.normal == "weights":
         normal_fits = h.dim() >= 2 and broadcasts(h.shape, z.shape) and p.maps is None
     elif p.normal == "downsample":
-        normal_fits = fits(z, h, None) and p.maps is None and all(n % p.factor == 0 for n in z.shape[-2:])
+        normal_fits = fits(z, h, None) and p.maps is None and _margins_fit(p)
     else:
         normal_fits = p.normal == "fourier" and fits(z, h, None, p.maps)
     return (
@@ -215,6 +222,14 @@ def fits_pictures(p: PictureLayers) -> bool:
         and (p.prior != "wavelet" or _fits_wavelet(p))
         and have_same_dtype_and_device(h.real, *numbers)
     )
+
+
+def _margins_fit(p: PictureLayers) -> bool:
+    """Whether the margins leave a multiple of the factor of rows, and of columns."""
+    if len(p.margins) != 4 or min(p.margins) < 0:
+        return False
+    left = [p.z.shape[i - 2] - p.margins[i] - p.margins[i + 2] for i in (0, 1)]
+    return all(n > 0 and n % p.factor == 0 for n in left)
 
 
 def _fits_scheme(p: PictureLayers) -> bool:
@@ -257,7 +272,7 @@ def _fake(z: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
 _SCHEMA = (
     "Tensor z, Tensor? x0, Tensor? s0, Tensor h, Tensor? maps, Tensor step, Tensor? theta, Tensor? numbers,"
     " Tensor? filters, str normal, str linear, str scheme, str prior, float low, float high, int iterations,"
-    " float[] low_pass, int levels, int[] moves, int factor"
+    " float[] low_pass, int levels, int[] moves, int factor, int[] margins"
 )
 
 

@@ -44,6 +44,7 @@ class PictureLayers(NamedTuple):
     levels: int = 0
     moves: Sequence[int] = ()
     factor: int = 0
+    margins: Sequence[int] = (0, 0, 0, 0)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -96,6 +97,7 @@ class PictureLayers(NamedTuple):
             "filter_count": 0 if self.filters is None else self.filters.shape[1],
             "filter_size": 0 if self.filters is None else self.filters.shape[2],
             "taps": len(self.low_pass), "levels": self.levels,
+            **dict(zip(("top", "left", "bottom", "right"), self.margins, strict=True)),
             **{name: address(t) for name, t in held.items()},
         }  # fmt: skip
         while not function(
