@@ -320,8 +320,8 @@ def test_wrong_tensors_are_refused() -> None:
 
 MEMORY = """
 import sys, fastunroll as fu, torch
-blur = fu.operators.Blur(torch.rand(5, 5) / 20)
-scheme, prior = (eval("fu." + name) for name in sys.argv[1:])
+blur = fu.operators.Blur(torch.rand(5, 5) / 20, sys.argv[3])
+scheme, prior = (eval("fu." + name) for name in sys.argv[1:3])
 def peak(batch, layers):
     net = fu.nn.Unrolled(scheme, blur, prior, layers, step=0.5)
     net(torch.rand(batch, 96, 96)).square().mean().backward()
@@ -333,10 +333,15 @@ print(peak(8, 64) / first)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("prior", ["TotalVariation(6)", "WaveletL1('db4')"])
-@pytest.mark.parametrize("scheme", ["FISTA", "HQS", "ADMM", "PrimalDual"])
-def test_memory_does_not_grow_with_the_layers(scheme: str, prior: str) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "prior", "boundary"),
+    [
+        *product(["FISTA", "HQS", "ADMM", "PrimalDual"], ["TotalVariation(6)", "WaveletL1('db4')"], ["circular"]),
+        ("HQS", "L1()", "valid"),  # conjugate gradients
+    ],
+)
+def test_memory_does_not_grow_with_the_layers(scheme: str, prior: str, boundary: str) -> None:
     """The peak of a whole process that trains 2 layers and then 64. One by one, they would keep GB."""
-    command = [sys.executable, "-c", MEMORY, f"schemes.{scheme}()", f"prox.{prior}"]
+    command = [sys.executable, "-c", MEMORY, f"schemes.{scheme}()", f"prox.{prior}", boundary]
     ratio = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert float(ratio) < 1.2
