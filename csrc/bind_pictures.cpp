@@ -34,7 +34,11 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
                                 fields.number<int64_t>("coils"),
                                 fields.number<int64_t>("map_count"),
                                 fields.number<int64_t>("map_repeat"),
-                                fields.number<int64_t>("factor")};
+                                fields.number<int64_t>("factor"),
+                                fields.number<int64_t>("top"),
+                                fields.number<int64_t>("left"),
+                                fields.number<int64_t>("bottom"),
+                                fields.number<int64_t>("right")};
   const PictureWavelet<T> wavelet{fields.array<const T>("low_pass"), fields.number<int64_t>("taps"),
                                   fields.number<int64_t>("levels"), fields.array<const int64_t>("moves")};
   const PictureProx<T> prox{PicturePrior(fields.number<int>("prior")),
@@ -58,6 +62,8 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
           fields.array<const T>("numbers"),
           fields.array<const T>("z"),
           fields.array<const T>("x0"),
+          fields.array<const T>("s0"),
+          fields.array<int64_t>("unsolved"),
           Interruption::happened};
 }
 
@@ -84,7 +90,7 @@ bool forward(bool is_double, const PackedSpectrum* packed, const py::kwargs& giv
     const PictureForward<T> p{layers,
                               fields.number<int64_t>("kept"),
                               fields.array<T>("x"),
-                              fields.array<const T>("s0"),
+                              fields.array<T>("s"),
                               fields.number<int64_t>("saved_pictures"),
                               fields.array<T>("saved")};
     return [p] { picture_forward(p); };
@@ -97,8 +103,10 @@ bool backward(bool is_double, const PackedSpectrum* packed, const py::kwargs& gi
     const PictureBackward<T> p{layers,
                                fields.number<int64_t>("kept"),
                                fields.array<const T>("grad"),
+                               fields.array<const T>("grad_s"),
                                fields.array<T>("to_z"),
                                fields.array<T>("to_x0"),
+                               fields.array<T>("to_s0"),
                                fields.array<T>("to_step"),
                                fields.array<T>("to_theta"),
                                fields.array<T>("to_numbers"),

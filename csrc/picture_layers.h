@@ -8,14 +8,15 @@ namespace fastunroll {
 
 // The normal operator H = A^H A: F^-1 diag(h) F with a real h, the sum of conj(S) F^-1 diag(h) F S over coils, or a
 // product with weights. For real pictures h(-k) = h(k). With a factor it is F^-1 diag(conj(k)) F D F^-1 diag(k) F,
-// where D keeps every factor-th pixel of both directions, and k is the spectrum.
+// where D keeps every factor-th pixel of both directions inside the margins, and k is the spectrum.
 template <class T> struct PictureNormal {
   Spectrum<T> spectrum;  // packed, with the size and the type of the pictures
   const T* weights;      // (count, rows, columns), a pair for each complex pixel, in the place of the spectrum; or null
   int64_t count, repeat;  // picture b has weights or spectrum b / repeat % count
   const T* maps;          // (map_count, coils, rows, columns), pairs; or null without coils
   int64_t coils, map_count, map_repeat;
-  int64_t factor;  // or 0
+  int64_t factor;                    // or 0
+  int64_t top, left, bottom, right;  // margins
 };
 
 enum class PicturePrior { identity, soft, nonnegative, box, total_variation, filter_bank, wavelet };
@@ -42,7 +43,8 @@ template <class T> struct PictureProx {
   PictureWavelet<T> wavelet;
 };
 
-// L v = v - step (H v - z), or L v = (H + step)^-1 (z + step v), which there is without coils and without a factor.
+// L v = v - step (H v - z), or L v = (H + step)^-1 (z + step v), which with coils or a factor takes conjugate
+// gradients.
 enum class PictureStep { gradient, solve };
 
 // How layers iterate x, with the numbers of each layer:
@@ -52,8 +54,8 @@ enum class PictureStep { gradient, solve };
 //   admm, eta:                 u = L(x - d), x+ = P(u + d), d+ = d + eta (u - x+)
 //   primal_dual, sigma, omega: x+ = P(x - step d), d+ = (d + sigma (H(x+ + omega (x+ - x)) - z)) / (1 + sigma)
 //
-// At first `before` is x0, and the dual variable d is zero. That of primal_dual, which is A^H times the one of the
-// literature, is sigma (H x0 - z) / (1 + sigma).
+// Without s0 the first `before` is x0, and the dual variable d is zero. That of primal_dual, which is A^H times the one
+// of the literature, is sigma (H x0 - z) / (1 + sigma).
 enum class PictureScheme { proximal_gradient, fista, admm, primal_dual };
 
 // Complex pictures are pairs of T; P then shrinks their moduli.
@@ -68,14 +70,16 @@ template <class T> struct PictureLayers {
       *numbers;           // (layers), (layers, thresholds), (layers, numbers of the scheme); theta may be null
   const T* z;             // (batch, rows, columns): A^H y
   const T* x0;            // as z, or null for zero
+  const T* s0;            // as z: the first `before` or d, or null
+  int64_t* unsolved;      // grows by the number of conjugate gradients that did not become as exact as T
   bool (*interrupted)();  // as in Forward
 };
 
 template <class T> struct PictureForward {
   PictureLayers<T> of;
   int64_t kept;
-  T* x;         // (kept, batch, rows, columns): the last layers
-  const T* s0;  // as z: `before` or d of the first layer where it is another one; not of primal_dual; or null
+  T* x;  // (kept, batch, rows, columns): the last layers
+  T* s;  // as z: d after the last layer of admm, or null
   int64_t saved_pictures;
   // (saved_pictures, layers, saved, rows, columns), for the gradient: of all layers of the first pictures what is here,
   // in this order. L v where the gradient of L or of P needs it, and with admm; d+; x+. Wavelets save none.
@@ -88,7 +92,8 @@ template <class T> struct PictureBackward {
   PictureLayers<T> of;
   int64_t kept;
   const T* grad;              // (kept, batch, rows, columns)
-  T *z, *x0;                  // as what they are the gradients of
+  const T* grad_s;            // as z: that of d after the last layer of admm, or null
+  T *z, *x0, *s0;             // as what they are the gradients of; without s0 that of x0 is all of it
   T *step, *theta, *numbers;  // (layers, batch), (layers, batch, thresholds), (layers, batch, numbers of the scheme)
   T* filters;                 // (layers, batch, filter_count, filter_size, filter_size)
   int64_t saved_pictures;

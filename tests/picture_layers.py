@@ -10,7 +10,7 @@ from fastunroll.operators.wavelet_filters import SCALING_FILTERS
 from fastunroll.ops import PictureLayers
 from torch import Tensor
 
-LEARNED = "z", "x0", "step", "theta", "numbers", "filters"
+LEARNED = "z", "x0", "s0", "step", "theta", "numbers", "filters"
 # The schemes with their linear steps: the name of the scheme, the linear step, and how many numbers a layer has.
 SCHEMES: dict[str, tuple[str, str, int]] = {
     "fista": ("fista", "gradient", 1),
@@ -32,6 +32,8 @@ NORMALS: dict[str, tuple[bool, Any, int]] = {
     "weights": (False, lambda B, H, W: (H, W), 0),
     "weights for each picture": (False, lambda B, H, W: (B, 1, W), 0),
     "downsample": (False, lambda B, H, W: (H, W // 2 + 1), 0),
+    "valid": (False, lambda B, H, W: (H, W // 2 + 1), 0),
+    "downsample, valid": (True, lambda B, H, W: (H, W), 0),
     "downsample, a blur for each picture": (True, lambda B, H, W: (B, H, W), 0),
     "scan": (True, lambda B, H, W: (H, W), 0),
     "a scan for each picture": (True, lambda B, H, W: (B, H, W), 0),
@@ -46,19 +48,13 @@ OPERATORS_AND_PRIORS = [
 # One of each kind of normal operator and of prior, for what does not depend on how they go together.
 SOME = [
     ("blur", "box"), ("a blur for each picture", "db4"), ("rows", "total_variation"), ("weights", "filter_bank"),
+    ("valid", "filter_bank"), ("downsample, valid", "soft"),
     ("downsample", "total_variation"), ("downsample, a blur for each picture", "soft"), ("scan", "soft"),
     ("columns", "total_variation"), ("complex weights", "identity"), ("coils", "soft"),
 ]  # fmt: skip
 ALL = [(scheme, *case) for scheme in SCHEMES for case in OPERATORS_AND_PRIORS]
 CASES = [("fista", *case) for case in OPERATORS_AND_PRIORS] + [(scheme, *case) for scheme in SCHEMES for case in SOME]
-ALL, CASES = (
-    [
-        case
-        for case in dict.fromkeys(cases)
-        if not (SCHEMES[case[0]][1] == "solve" and (NORMALS[case[1]][2] or "downsample" in case[1]))
-    ]
-    for cases in (ALL, CASES)
-)
+CASES = [*dict.fromkeys(CASES)]
 # Sides grow to multiples of 2 for each level of a wavelet.
 SHAPES = (1, 1, 1), (2, 1, 7), (2, 9, 1), (2, 3, 2), (3, 7, 10), (2, 18, 13), (1, 33, 35)
 BANKS = (5, 3), (3, 7), (9, 4)  # how many filters of which size, of the shapes in turn
@@ -66,14 +62,17 @@ BANKS = (5, 3), (3, 7), (9, 4)  # how many filters of which size, of the shapes 
 
 def layers(
     normal: str, prior: str, shape: tuple[int, int, int] = (2, 5, 6), count: int = 3, *, scheme: str = "fista",
-    start: bool = True, iterations: int = 4, dtype: torch.dtype = torch.float64, seed: int = 0,
+    start: bool = True, state: bool = False, iterations: int = 4, dtype: torch.dtype = torch.float64, seed: int = 0,
 ) -> PictureLayers:  # fmt: skip
     is_complex, of_h, coils = NORMALS[normal]
     name, linear, count_of_scheme = SCHEMES[scheme]
     wavelet, levels = WAVELETS.get(prior, (prior, 0))
-    factor = 3 if "downsample" in normal else 0
+    factor = 3 if "downsample" in normal else 1 if normal == "valid" else 0
     multiple = max(factor, 1) << levels
     shape = shape[0], *(-(-n // multiple) * multiple for n in shape[1:])
+    margins = [0] * 4
+    if "valid" in normal:  # a multiple of the factor together
+        margins = [min(3, n - factor) // 3 * k for k in (1, 2) for n in shape[1:]]
     random = torch.Generator().manual_seed(seed)
 
     def draw(*size: int, kind: torch.dtype = torch.float64) -> Tensor:
@@ -92,17 +91,22 @@ def layers(
     filters = draw(count, count_of_bank, size, size) / size / count_of_bank**0.5 if is_bank else None
     moves = torch.randint(2**levels, (2 * count,), generator=random).tolist()
     step, theta, numbers, filters = (None if t is None else t.to(dtype) for t in (step, theta, numbers, filters))
-    z, x0, maps = (None if t is None else t.to(dtype.to_complex() if is_complex else dtype) for t in (z, x0, maps))
+    s0 = draw(*shape, kind=pictures)
+    z, x0, s0, maps = (
+        None if t is None else t.to(dtype.to_complex() if is_complex else dtype) for t in (z, x0, s0, maps)
+    )
     return PictureLayers(
-        z, x0 if start else None, h.to(dtype.to_complex() if factor else dtype), maps, step,
+        z, x0 if start else None, s0 if state else None, h.to(dtype.to_complex() if factor else dtype), maps, step,
         None if prior in ("identity", "box") else theta, numbers, filters, kind_of(normal), linear, name,
         "wavelet" if levels else prior, -0.4, 0.9, iterations, SCALING_FILTERS.get(wavelet, ()) if levels else (),
-        levels, moves, None, factor,
+        levels, moves, factor, margins,
     )  # fmt: skip
 
 
 def kind_of(normal: str) -> str:
-    return "weights" if "weights" in normal else "downsample" if "downsample" in normal else "fourier"
+    if "weights" in normal:
+        return "weights"
+    return "downsample" if "downsample" in normal or "valid" in normal else "fourier"
 
 
 def spectrum(h: Tensor, normal: str) -> Tensor:

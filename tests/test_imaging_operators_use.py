@@ -214,6 +214,19 @@ def test_the_objective_keeps_its_digits() -> None:
     assert history.objective[-1] == pytest.approx(1e-4, rel=0.01)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_is_not_solved(value: float) -> None:
+    """All of such a sample is NaN, alone and beside others, as where Fourier transforms solve."""
+    op = fu.operators.Blur(torch.rand(3, 3, dtype=torch.float64), "reflect")
+    b = torch.randn(2, 9, 8, dtype=torch.float64)
+    sound = op.solve(b, 0.3)
+    b[0, 2, 3] = value
+    found = op.solve(b, 0.3)
+    assert torch.equal(found[1], sound[1])
+    assert found[0].isnan().all()
+    assert op.solve(b[:1], 0.3).isnan().all()
+
+
 @pytest.mark.parametrize("boundary", ["reflect", "valid"])
 def test_conjugate_gradients_keep_samples_apart(boundary: str) -> None:
     """A sample has the bits that it has alone, beside one that is solved at once, and one that is NaN."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from fastunroll import ops
 from fastunroll.operators.wavelet_filters import SCALING_FILTERS
-from fastunroll.ops import PictureLayers, pictures
+from fastunroll.ops import pictures
 from picture_layers import (
     ALL,
     CASES,
@@ -70,6 +70,25 @@ def test_what_is_kept_for_gradients(
         assert torch.equal(gradient, found[1][name])
 
 
+@pytest.mark.parametrize("start", [True, False])
+@pytest.mark.parametrize(("scheme", "normal", "prior"), CASES)
+def test_a_given_state(scheme: str, normal: str, prior: str, start: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of ADMM after the last layer is a result, with a gradient, where layers are kept and where they are not."""
+    p = layers(normal, prior, (3, 7, 10), scheme=scheme, state=True, start=start)
+    monkeypatch.setattr("fastunroll.ops.pictures._SAVED_BYTES", math.prod(p.saved_shape) * p.z.element_size())
+    for of_state in ("both", "alone") if p.scheme == "admm" else ("none",):
+        native, plain = learning(p), learning(p)
+        x, s = pictures.plain_layers_and_state(plain)
+        if of_state == "none":
+            found, wanted = ops.picture_layers(native, 2), x[-2:]
+        else:
+            x_native, s_native = ops.picture_layers_and_state(native, 2)
+            found, wanted = torch.cat([x_native, s_native[None]]), torch.cat([x[-2:], s[None]])
+            found, wanted = (t if of_state == "both" else t[2:] for t in (found, wanted))
+        torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
+        assert_same_gradients(gradients(found, native), gradients(wanted, plain))
+
+
 @pytest.mark.parametrize("name", SCALING_FILTERS)
 def test_every_wavelet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on sides that are shorter than the filter."""
@@ -102,8 +121,7 @@ def test_single_precision(scheme: str, normal: str, prior: str) -> None:
     [("a blur for each picture", "total_variation"), ("columns", "filter_bank"), ("weights", "box"), ("coils", "soft")],
 )
 def test_numerical_gradients(scheme: str, normal: str, prior: str) -> None:
-    normal = "scan" if (scheme, normal, prior) not in ALL else normal
-    p = learning(layers(normal, prior, (1, 2, 3), 2, scheme=scheme, iterations=3))
+    p = learning(layers(normal, prior, (1, 2, 3), 2, scheme=scheme, state=True, iterations=3))
     names = [*leaves(p)]
 
     def run(*tensors: Tensor) -> Tensor:
@@ -145,7 +163,7 @@ def test_a_picture_keeps_its_bits_in_every_batch(scheme: str, normal: str, prior
 @pytest.mark.parametrize(("scheme", "prior"), [("fista", prior) for prior in PRIORS] + [(s, "soft") for s in SCHEMES])
 def test_what_is_not_finite_shows(where: str, value: float, scheme: str, prior: str) -> None:
     """Where pixels do not mix but by the prior, results are those of PyTorch to the last NaN."""
-    p = layers("weights", prior, (3, 6, 21), scheme=scheme)
+    p = layers("weights", prior, (3, 6, 21), scheme=scheme, state=where == "s0")
     if getattr(p, where) is None:
         return
     broken = p._replace(**{where: getattr(p, where).clone()})
@@ -181,7 +199,7 @@ def test_what_is_not_finite_stays_in_its_picture(
         assert torch.equal(a[::2], b[::2])
 
 
-@pytest.mark.parametrize(("scheme", "normal", "prior"), [case for case in CASES if case[0] != "primal dual"])
+@pytest.mark.parametrize(("scheme", "normal", "prior"), CASES)
 def test_layers_go_on_from_two_states(scheme: str, normal: str, prior: str) -> None:
     whole = layers(normal, prior, (2, 5, 6), 5, scheme=scheme)
     first, then = (
@@ -194,7 +212,8 @@ def test_layers_go_on_from_two_states(scheme: str, normal: str, prior: str) -> N
         )
         for part in (slice(0, 3), slice(3, 5))
     )
-    x, s = states(first)
+    xs, s = pictures.plain_layers_and_state(first)
+    x = xs[-1]
     wanted = ops.plain_picture_layers(whole)[-2:]
     found = ops.picture_layers(then._replace(x0=x, s0=s), 2)
     torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
@@ -203,15 +222,6 @@ def test_layers_go_on_from_two_states(scheme: str, normal: str, prior: str) -> N
     if scheme == "fista":
         before, x = ops.picture_layers(first, 2)
         assert torch.equal(ops.picture_layers(then._replace(x0=x, s0=before)), ops.picture_layers(whole))
-
-
-def states(p: PictureLayers) -> tuple[Tensor, Tensor]:
-    """The iterate and the second state after all layers."""
-    x = torch.zeros_like(p.z) if p.x0 is None else p.x0
-    s = pictures._second_state(p, x)
-    for k in range(len(p.step)):
-        x, s = pictures._layer(p, k, x, s)
-    return x, s
 
 
 def test_the_inverse_is_as_exact_as_its_spectrum() -> None:
@@ -296,8 +306,7 @@ def test_wrong_tensors_are_refused() -> None:
     wrong += [
         admm._replace(numbers=None), admm._replace(numbers=admm.numbers[:, 0]), admm._replace(scheme="other"),
         admm._replace(numbers=admm.numbers[1:]), admm._replace(linear="other"), admm._replace(scheme="primal_dual"),
-        admm._replace(scheme="proximal_gradient"), dual._replace(s0=dual.z), dual._replace(linear="solve"),
-        layers("coils", "soft", scheme="linearised admm")._replace(linear="solve"),
+        admm._replace(scheme="proximal_gradient"), dual._replace(s0=dual.z[:1]), dual._replace(linear="solve"),
     ]  # fmt: skip
     for given in wrong:
         assert not ops.fits_pictures(given)
@@ -305,12 +314,14 @@ def test_wrong_tensors_are_refused() -> None:
             ops.picture_layers(given)
     with pytest.raises(RuntimeError, match="picture_layers"):
         ops.picture_layers(p, 4)
+    with pytest.raises(RuntimeError, match="picture_layers"):
+        ops.picture_layers_and_state(p)
 
 
 MEMORY = """
 import sys, fastunroll as fu, torch
-blur = fu.operators.Blur(torch.rand(5, 5) / 20)
-scheme, prior = (eval("fu." + name) for name in sys.argv[1:])
+blur = fu.operators.Blur(torch.rand(5, 5) / 20, sys.argv[3])
+scheme, prior = (eval("fu." + name) for name in sys.argv[1:3])
 def peak(batch, layers):
     net = fu.nn.Unrolled(scheme, blur, prior, layers, step=0.5)
     net(torch.rand(batch, 96, 96)).square().mean().backward()
@@ -322,10 +333,15 @@ print(peak(8, 64) / first)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("prior", ["TotalVariation(6)", "WaveletL1('db4')"])
-@pytest.mark.parametrize("scheme", ["FISTA", "HQS", "ADMM", "PrimalDual"])
-def test_memory_does_not_grow_with_the_layers(scheme: str, prior: str) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "prior", "boundary"),
+    [
+        *product(["FISTA", "HQS", "ADMM", "PrimalDual"], ["TotalVariation(6)", "WaveletL1('db4')"], ["circular"]),
+        ("HQS", "L1()", "valid"),  # conjugate gradients
+    ],
+)
+def test_memory_does_not_grow_with_the_layers(scheme: str, prior: str, boundary: str) -> None:
     """The peak of a whole process that trains 2 layers and then 64. One by one, they would keep GB."""
-    command = [sys.executable, "-c", MEMORY, f"schemes.{scheme}()", f"prox.{prior}"]
+    command = [sys.executable, "-c", MEMORY, f"schemes.{scheme}()", f"prox.{prior}", boundary]
     ratio = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert float(ratio) < 1.2

@@ -65,6 +65,8 @@ OPERATORS: dict[str, tuple[Callable[[torch.dtype], Any], str]] = {
     "Fourier, real": (lambda d: lin.Fourier(mask(d, *SIZE), real=True), "real"),
     "Downsample": (lambda d: lin.Downsample(2, random(3, 4, dtype=d).abs() / 12), "either"),
     "Downsample, a kernel for each sample": (lambda d: lin.Downsample(2, random(3, 3, 3, dtype=d).abs() / 9), "either"),
+    "Blur, valid": (lambda d: lin.Blur(random(3, 4, dtype=d).abs() / 12, "valid"), "either"),
+    "Downsample, valid": (lambda d: lin.Downsample(2, random(5, 3, dtype=d).abs() / 15, "valid"), "either"),
     "Mask": (lambda d: lin.Mask(mask(d, *SIZE)), "either"),
     "Mask, complex": (lambda d: lin.Mask(random(*SIZE, dtype=d.to_complex())), "complex"),
     "Mask, one for each sample": (lambda d: lin.Mask(random(3, 1, SIZE[1], dtype=d).abs()), "either"),
@@ -97,11 +99,7 @@ CASES = [
 
 
 NETWORKS = [
-    (scheme, *case)
-    for scheme in SCHEMES
-    for case in CASES
-    if not (scheme in ("HQS", "ADMM") and case[0].startswith(("MultiCoilFourier", "Downsample")))
-    and (scheme == "FISTA" or case[2].to_real() == torch.float64)
+    (scheme, *case) for scheme in SCHEMES for case in CASES if (scheme == "FISTA" or case[2].to_real() == torch.float64)
 ]
 
 
@@ -156,7 +154,11 @@ def native_iterations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 # Those whose AᴴA the solvers know in closed form.
-SOLVED = [case for case in CASES if case[2].to_real() == torch.float64 and not case[0].startswith("Downsample")]
+SOLVED = [
+    case
+    for case in CASES
+    if case[2].to_real() == torch.float64 and not (case[0].startswith("Downsample") or case[0].endswith("valid"))
+]
 
 
 @pytest.mark.parametrize("solver", [fu.solvers.ista, fu.solvers.fista])
@@ -270,17 +272,77 @@ def test_batches_of_any_shape() -> None:
         torch.testing.assert_close(found, stepwise(batch), rtol=1e-10, atol=1e-11)
 
 
-def test_a_state_goes_on() -> None:
-    """A call with s0 continues another one."""
-    net, _, y = both("FISTA", "Fourier", "TotalVariation", torch.complex128)
-    pieces: dict[str, Any] = {
-        "linear": fu.steps.GradientStep(net.operator, step=0.3),
-        "prox": fu.prox.TotalVariation(4),
-    }
-    first = fu.unrolled(y, scheme=fu.schemes.FISTA([0.1, 0.2, 0.3]), theta=0.01, layers=3, return_state=True, **pieces)
-    x = fu.unrolled(y, scheme=fu.schemes.FISTA(0.4), theta=0.01, layers=1, x0=first[0], s0=first[1], **pieces)
-    whole = fu.unrolled(y, scheme=fu.schemes.FISTA([0.1, 0.2, 0.3, 0.4]), theta=0.01, layers=4, **pieces)
-    torch.testing.assert_close(x, whole, rtol=1e-11, atol=1e-12)
+STATES: dict[str, list[tuple[fu.schemes.Scheme, int]]] = {
+    "FISTA": [(fu.schemes.FISTA([0.1, 0.2, 0.3, 0.4][part]), n) for part, n in ((slice(3), 3), (slice(3, 4), 1))],
+    "ADMM": [(fu.schemes.ADMM([0.8, 0.9, 1.1, 1.2][part]), n) for part, n in ((slice(3), 3), (slice(3, 4), 1))],
+    "PrimalDual": [
+        (fu.schemes.PrimalDual([0.7, 0.5, 0.6, 0.4][part], [0.9, 1.0, 0.8, 0.7][part]), n)
+        for part, n in ((slice(3), 3), (slice(3, 4), 1))
+    ],
+}
+
+
+@pytest.mark.parametrize("return_layers", [False, True])
+@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("operator", ["Fourier", "MultiCoilFourier", "Downsample", "Mask, complex"])
+@pytest.mark.parametrize("scheme", STATES)
+def test_a_state_goes_on(
+    scheme: str, operator: str, start: bool, return_layers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call with the state of another one continues it, and states are those of layers that run one by one."""
+    dtype = torch.float64 if operator == "Downsample" else torch.complex128
+    net, _, y = both("FISTA", operator, "TotalVariation", dtype)
+    A, results, one_by_one = net.operator, [], []
+    monkeypatch.setattr("fastunroll.engine.stepwise.run", counted(fu.engine.stepwise.run, one_by_one))
+    for prox in (fu.prox.TotalVariation(4), OneByOne(fu.prox.TotalVariation(4))):
+        data = y.clone().requires_grad_()
+        x = A.adjoint(y).requires_grad_() if start else None
+        rho = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+        linear = fu.steps.DataStep(A, rho) if scheme == "ADMM" else fu.steps.GradientStep(A, step=rho)
+        pieces: dict[str, Any] = {"linear": linear, "prox": prox, "theta": 0.01, "return_layers": return_layers}
+        found, s, at = [], None, x
+        for of, count in STATES[scheme]:
+            layer, s = fu.unrolled(data, scheme=of, layers=count, x0=at, s0=s, return_state=True, **pieces)
+            at = layer[-1] if return_layers else layer
+            found += [layer, s]
+        leaves = [t for t in (data, x, rho) if t is not None]
+        found += torch.autograd.grad(sum((t.abs().square() * (i + 1)).sum() for i, t in enumerate(found)), leaves)
+        results.append(found)
+        assert len(one_by_one) == (2 if isinstance(prox, OneByOne) else 0)
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+def counted(function: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
+    def count(*arguments: Any, **others: Any) -> Any:
+        calls.append(arguments)
+        return function(*arguments, **others)
+
+    return count
+
+
+@pytest.mark.parametrize("scheme", ["FISTA", "ADMM", "PrimalDual"])
+def test_a_state_that_does_not_fit(scheme: str) -> None:
+    A, y = lin.Downsample(2, random(3, 3)), random(2, 5, 7)
+    linear = fu.steps.DataStep(A, 0.5) if scheme == "ADMM" else fu.steps.GradientStep(A, step=0.3)
+    pieces: dict[str, Any] = {"linear": linear, "prox": fu.prox.L1(), "theta": 0.1, "layers": 2}
+    like = "y" if scheme == "PrimalDual" else "x"
+    right = y if scheme == "PrimalDual" else A.adjoint(y)
+    with pytest.raises(ValueError, match=f"s0 must have the shape of {like}"):
+        fu.unrolled(y, scheme=SCHEMES[scheme], s0=right[1:], **pieces)
+    with pytest.raises(TypeError, match="s0"):
+        fu.unrolled(y, scheme=SCHEMES[scheme], s0=right.float(), **pieces)
+
+
+def test_conjugate_gradients_that_do_not_end_warn() -> None:
+    """As those of layers that run one by one do."""
+    weights = 10 ** (3 * random(*SIZE).clamp(-1, 1)).float()
+    scan = lin.MultiCoilFourier(weights, random(2, *SIZE, dtype=torch.complex64))
+    y = scan(random(3, *SIZE, dtype=torch.complex64)) * torch.tensor([1, 0, 1])[:, None, None, None]
+    for prior, count in ((fu.prox.Identity(), "4 of 6 data steps"), (OneByOne(fu.prox.Identity()), "2 of 3 samples")):
+        net = fu.nn.Unrolled(fu.schemes.HQS(), scan, prior, 2, step=1e7)
+        with pytest.warns(fu.solvers.ConvergenceWarning, match=f"{count} did not reach the precision of b"):
+            net(y)
 
 
 @pytest.mark.usefixtures("_quiet_torch")
@@ -310,23 +372,18 @@ def test_why_layers_run_one_by_one() -> None:
     assert "the scheme VariationalNetwork is not compiled for pictures" in reason(
         scheme=fu.schemes.VariationalNetwork(), prior=fu.prox.FilterBank(4, 3, dtype=torch.float64)
     )
-    assert "the data step of MultiCoilFourier takes conjugate gradients, which are not compiled" in reason(
-        OPERATORS["MultiCoilFourier"][0](torch.float64), scheme=fu.schemes.ADMM(),
-        data=random(2, 2, *SIZE, dtype=torch.complex128),
-    )  # fmt: skip
-    assert "the data step of Downsample is not compiled" in reason(
-        lin.Downsample(2, random(2, 2)), scheme=fu.schemes.HQS()
-    )
-    assert "of blurs only circular ones are compiled, and this one is 'valid'" in reason(
-        lin.Downsample(2, random(3, 3), "valid")
+    assert "of blurs only circular and valid ones are compiled, and this one is 'constant'" in reason(
+        lin.Downsample(2, random(3, 3), "constant")
     )
     assert "the proximal operator Firm is not compiled for pictures" in reason(prior=fu.prox.Firm())
-    assert "of blurs only circular ones are compiled, and this one is 'reflect'" in reason(
+    assert "of blurs only circular and valid ones are compiled, and this one is 'reflect'" in reason(
         lin.Blur(random(3, 3), "reflect")
     )
     assert "the compiled layers do not learn the Blur" in reason(lin.Blur(random(3, 3), learn=True))
     assert "the operator Wavelet is not compiled" in reason(lin.Wavelet("haar", 1), data=random(2, 8, 8))
     assert "a side of 37 pixels has a prime factor above 31" in reason(data=random(2, 37, 8))
+    valid = lin.Blur(random(3, 3), "valid")
+    assert "a side of 37 pixels has a prime factor above 31" in reason(valid, data=random(2, 35, 8))
     with torch.no_grad():
         net = fu.nn.Unrolled(fista, lin.Blur(random(3, 3), learn=True), variation, 2, step=0.1)
         assert net.explain(y) == "All 2 layers run in one native call."

@@ -81,13 +81,15 @@ OPERATORS = {
         "nonnegative", torch.randn(2, 3, 6), torch.randn(2, 3, 4), [True, True, False, True, True, False],
     ),
     "picture_layers": lambda: (
-        torch.randn(2, 5, 6), torch.randn(2, 5, 6), torch.rand(5, 4), None, torch.rand(3), torch.rand(3),
-        torch.rand(3, 1), None, "fourier", "solve", "admm", "total_variation", 0.0, 0.0, 2, [], 0, [], None, 0, 2, 1,
+        torch.randn(2, 5, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6), torch.rand(5, 4), None, torch.rand(3),
+        torch.rand(3), torch.rand(3, 1), None, "fourier", "solve", "admm", "total_variation", 0.0, 0.0, 2, [], 0, [], 0,
+        [0] * 4, 2, 1, True,
     ),
     "picture_layers_backward": lambda: (
-        torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(2, 5, 6), None, torch.rand(3), torch.rand(3, 2),
-        torch.rand(3, 2), torch.randn(3, 2, 3, 3), "weights", "gradient", "primal_dual", "filter_bank", 0.0, 1.0, 0, [],
-        0, [], None, 0, torch.randn(1, 3, 2, 5, 6), [True, False, True, True, True, True],
+        torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6), None, torch.randn(2, 5, 6),
+        torch.rand(2, 5, 6), None, torch.rand(3), torch.rand(3, 2), torch.rand(3, 1), torch.randn(3, 2, 3, 3),
+        "weights", "gradient", "admm", "filter_bank", 0.0, 1.0, 0, [], 0, [], 0, [0] * 4, torch.randn(1, 3, 3, 5, 6),
+        [True, False, True, True, True, True, True],
     ),
     "network": lambda: (
         torch.randn(3, 4), torch.randn(3, 6), None,
@@ -264,13 +266,13 @@ def test_forward_mode_and_functional_transforms() -> None:
 
 MISUSED = {
     "picture_layers": lambda: (
-        torch.randn(2, 5, 6), None, torch.rand(5, 5), None, torch.rand(3), torch.rand(3), None, None, "fourier",
-        "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], None, 0, 1, 0,
+        torch.randn(2, 5, 6), None, None, torch.rand(5, 5), None, torch.rand(3), torch.rand(3), None, None, "fourier",
+        "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, 1, 0, False,
     ),
     "picture_layers_backward": lambda: (
-        torch.randn(4, 2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(5, 6), None, torch.rand(3), None, None, None,
-        "weights", "gradient", "proximal_gradient", "box", 0.0, 1.0, 0, [], 0, [], None, 0, torch.randn(0, 3, 2, 5, 6),
-        [True] * 6,
+        torch.randn(3, 2, 5, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6), None, None, torch.rand(5, 6), None,
+        torch.rand(3), None, None, None, "weights", "gradient", "proximal_gradient", "box", 0.0, 1.0, 0, [], 0, [], 0,
+        [0] * 4, torch.randn(0, 3, 2, 5, 6), [True] * 3 + [False] * 4,
     ),
     "sample_layers": lambda: (
         torch.randn(3, 4, 6), torch.randn(3, 4), torch.randn(2, 6), torch.rand(2), torch.rand(2, 6), None, "soft", 2,

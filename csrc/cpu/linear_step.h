@@ -1,5 +1,6 @@
 // The linear step of a layer over a picture, and its gradient.
 #pragma once
+#include "cpu/conjugate_gradients.h"
 #include "cpu/extrapolate.h"
 #include "cpu/normal.h"
 #include "fastunroll.h"
@@ -62,11 +63,26 @@ template <class T> struct Descend {
   }
 };
 
-// What a thread of a team works in for H: a transform, and the sum over coils of the team.
+// (H + rho) v, from a product H v.
+template <class T> struct PlusMultiple {
+  int64_t stride;
+  const T* v;
+  Vector<T> rho;
+  T* to;
+  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t row, int64_t i, Vector<T> product, W) const {
+    return multiply_add(rho, load(v + row * stride + i), product);
+  }
+  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> value, W) const {
+    store(to + row * stride + i, value);
+  }
+};
+
+// What a thread of a team works in for H: a transform, the sum over coils of the team, and its conjugate gradients.
 template <class T> struct NormalRoom {
   Team team;
   Scratch<T> fourier;
   T* coils;
+  SolveRoom<T> solver;
 };
 
 template <class T> struct LinearStep {
@@ -74,7 +90,10 @@ template <class T> struct LinearStep {
   Grid<T> grid;
   Normal<T> normal;
 
+  static constexpr int64_t most_steps = 1000;  // of conjugate gradients
   bool solves() const { return p.linear == PictureStep::solve; }
+  // Whether it takes conjugate gradients to solve.
+  bool iterates() const { return solves() && (normal.of.maps || normal.of.factor > 0); }
   const T* z(int64_t number) const { return p.z + number * grid.rows * grid.width; }
 
   // H v, for all rows of the team.
@@ -83,13 +102,31 @@ template <class T> struct LinearStep {
     normal.apply(room.team, room.fourier, room.coils, number, take, give);
   }
 
+  // (H + rho)^-1 b for all rows of the team, with rho the step of layer k. take(row, i, whole) is a vector of b.
+  template <class Take>
+  void solve(const NormalRoom<T>& room, int64_t k, int64_t number, const Take& take, const StoreResult<T>& give) const {
+    if (!iterates()) return normal.solve(room.team, room.fourier, p.step[k], number, take, give);
+    const SolveRoom<T>& in = room.solver;
+    const Band rows = Band::of(room.team, grid.rows);
+    constexpr Constant<0> in_part;
+    grid.each(rows, [&](int64_t row, int64_t c) { store(in.residual + row * grid.stride + c, take(row, c, in_part)); });
+    const LinearInput<T> direction{in.direction, nullptr, grid.stride, false, Vector<T>{}};
+    const PlusMultiple<T> product{grid.stride, in.direction, broadcast(p.step[k]), in.product};
+    const int64_t pixels = normal.of.spectrum.rows * normal.of.spectrum.columns, most = 2 * pixels + 10;
+    const bool is_right = conjugate_gradients(room.team, grid, in, most < most_steps ? most : most_steps,
+                                              [&] { apply(room, number, direction, product); });
+    if (!is_right && room.team.rank == 0) __atomic_fetch_add(p.unsolved, int64_t(1), __ATOMIC_RELAXED);
+    grid.each(rows, [&](int64_t row, int64_t c) { give.put(row, c, load(in.x + row * grid.stride + c), in_part); });
+    room.team.wait();
+  }
+
   // The step of layer k. u may take the place of v.
   void forward(const NormalRoom<T>& room, int64_t k, int64_t number, const LinearInput<T>& v,
                const StoreResult<T>& u) const {
     const Pixels<T> pixels{grid.rows, grid.width};
     const Vector<T> step = broadcast(p.step[k]);
     if (solves())
-      normal.solve(room.team, room.fourier, p.step[k], number, WithData<T>{v, pixels, z(number), step}, u);
+      solve(room, k, number, WithData<T>{v, pixels, z(number), step}, u);
     else
       apply(room, number, v, Descend<T>{v, pixels, z(number), step, u});
   }
@@ -105,7 +142,7 @@ template <class T> struct LinearStep {
                 const T* grad, T* spare, T* to_z, Band band, double* sums, const Body& body) const {
     const LinearInput<T> of_u{grad, nullptr, grid.stride, false, Vector<T>{}};
     if (solves())
-      normal.solve(room.team, room.fourier, p.step[k], number, of_u, StoreResult<T>{grid.stride, spare});
+      solve(room, k, number, of_u, StoreResult<T>{grid.stride, spare});
     else
       apply(room, number, of_u, StoreResult<T>{grid.stride, spare});
     const Vector<T> step = broadcast(p.step[k]);

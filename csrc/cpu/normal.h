@@ -34,14 +34,15 @@ template <class T, class Give> struct GiveOfCoil {
   }
 };
 
-// Keeps every factor-th pixel of both directions, and puts zeros in the place of the others.
-template <class T> struct KeepGrid {
-  const T* columns;  // a row that is not zero in the values that are kept
-  int64_t stride, factor;
+// Keeps every factor-th pixel of both directions inside the margins, and puts zeros in the place of the others.
+template <class T> struct KeepMeasured {
+  const T* columns;                    // a row that is not zero in the values that are kept
+  int64_t stride, factor, first, end;  // rows
   T* to;
   template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t, int64_t, Vector<T> v, W) const { return v; }
   template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> v, W) const {
-    store(to + row * stride + i, row % factor == 0 ? where_nonzero<T>(load(columns + i), v) : Vector<T>{});
+    const bool has = first <= row && row < end && (row - first) % factor == 0;
+    store(to + row * stride + i, has ? where_nonzero<T>(load(columns + i), v) : Vector<T>{});
   }
 };
 
@@ -49,7 +50,7 @@ template <class T> struct Normal {
   const PictureNormal<T>& of;
   Grid<T> grid;
   const FourierImage<T>* image;  // null for weights
-  const T* columns;              // of KeepGrid, with a factor
+  const T* columns;              // of KeepMeasured, with a factor
 
   int64_t strips_size() const { return !image || of.spectrum.of_rows ? 0 : image->workspace_size(); }
   int64_t line_size() const { return image ? image->line_size() : 0; }
@@ -60,8 +61,11 @@ template <class T> struct Normal {
     return of.factor > 0 ? grid.stride : 0;
   }
   static void make_columns(const PictureNormal<T>& of, const Grid<T>& grid, T* columns) {
-    const int64_t parts = of.spectrum.real_images ? 1 : 2;
-    for (int64_t i = 0; i < columns_size(of, grid); ++i) columns[i] = i / parts % of.factor == 0;
+    const int64_t parts = of.spectrum.real_images ? 1 : 2, end = of.spectrum.columns - of.right;
+    for (int64_t i = 0; i < columns_size(of, grid); ++i) {
+      const int64_t pixel = i / parts;
+      columns[i] = of.left <= pixel && pixel < end && (pixel - of.left) % of.factor == 0;
+    }
   }
 
   // Waits for the team at its end. take(row, i, whole) is a vector of v; give.put(row, i, give.combine(row, i, w,
@@ -104,7 +108,7 @@ template <class T> struct Normal {
     const bool of_rows = of.spectrum.of_rows;
     const int64_t stride = grid.stride;
     filter_either(*image, team, scratch, of_rows, PackedNumbers<T, Multiplier::complex>{packed(picture)}, take,
-                  KeepGrid<T>{columns, stride, of.factor, kept});
+                  KeepMeasured<T>{columns, stride, of.factor, of.top, grid.rows - of.bottom, kept});
     const auto take_kept = [=](int64_t row, int64_t i, auto) { return load(kept + row * stride + i); };
     filter_either(*image, team, scratch, of_rows, PackedNumbers<T, Multiplier::conjugate>{packed(picture)}, take_kept,
                   give);

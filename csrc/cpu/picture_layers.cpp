@@ -35,13 +35,13 @@ void forward_picture(const PictureForward<T>& p, const Scheme& scheme, const Pic
   T *x = of.picture(room, 0), *other = of.picture(room, 1), *const dual = of.picture(room, 4);
   T* const second = of.has_dual() ? dual : other;
   of.start(p.of.x0, i, room, x);
-  if (p.s0)
-    of.start(p.s0, i, room, second);
+  if (p.of.s0)
+    of.start(p.of.s0, i, room, second);
   else
     scheme.start(i, room, {x, second});
   for (int64_t k = 0; k < p.of.layers; ++k) {
     if (of.stops(room)) return;
-    T* const before = k > 0 || p.s0 ? other : x;
+    T* const before = k > 0 || p.of.s0 ? other : x;
     T* const saved = i < p.saved_pictures ? p.saved + of.saved_at(i, k) : nullptr;
     const LayerPictures<T> at{
         {x, of.has_dual() ? dual : before}, {other, dual}, of.picture(room, 2), of.picture(room, 3)};
@@ -53,12 +53,14 @@ void forward_picture(const PictureForward<T>& p, const Scheme& scheme, const Pic
     if (of.has_dual()) grid.copy_out(rows, dual, saved + of.keeps_u() * of.values());
     grid.copy_out(rows, x, saved + (of.saved_of_layer() - 1) * of.values());
   }
+  if (p.s) grid.copy_out(rows, dual, p.s + i * of.values());
   room.team.wait();
 }
 
-// The pictures in which backward_picture() works: two gradients, those of a layer, and the states of all layers.
+// The pictures in which backward_picture() works: two gradients, those of a layer, and the states of all layers. The
+// first `before` has a picture of its own where it is given.
 template <class T> int64_t backward_pictures(const PictureNetwork<T>& of) {
-  return 4 + (of.p.layers + 1) * (1 + of.has_dual());
+  return 4 + (of.p.layers + 1) * (1 + of.has_dual()) + (of.p.s0 && !of.has_dual());
 }
 
 template <class T, class Scheme>
@@ -71,14 +73,18 @@ void backward_picture(const PictureBackward<T>& p, const Scheme& scheme, const P
   T *const u = of.picture(room, 2), *const spare = of.picture(room, 3);
   const auto state = [&](int64_t k) {  // that layer k starts from
     T* const x = of.picture(room, 4 + k);
-    T* const before = of.picture(room, 4 + (k > 0 ? k - 1 : 0));
-    return PictureState<T>{x, of.has_dual() ? of.picture(room, 5 + layers + k) : before};
+    if (of.has_dual() || (k == 0 && p.of.s0)) return PictureState<T>{x, of.picture(room, 5 + layers + k)};
+    return PictureState<T>{x, of.picture(room, 4 + (k > 0 ? k - 1 : 0))};
   };
   const auto pictures = [&](int64_t k) { return LayerPictures<T>{state(k), state(k + 1), u, spare}; };
   const bool is_saved = i < p.saved_pictures;
   of.start(p.of.x0, i, room, state(0).x);
-  scheme.start(i, room, state(0));
-  for (int64_t k = 0; k < layers - of.prox_needs_input(); ++k) {
+  if (p.of.s0)
+    of.start(p.of.s0, i, room, state(0).s);
+  else
+    scheme.start(i, room, state(0));
+  const bool reads_last = p.grad_s || !of.prox_needs_input();  // what the last layer leaves
+  for (int64_t k = 0; k < layers - !reads_last; ++k) {
     if (!is_saved) {
       if (of.stops(room)) return;
       scheme.step(k, i, room, pictures(k), nullptr);
@@ -89,7 +95,7 @@ void backward_picture(const PictureBackward<T>& p, const Scheme& scheme, const P
     grid.copy_in(rows, saved + (of.saved_of_layer() - 1) * values, state(k + 1).x);
   }
   grid.clear(rows, grad.x);
-  grid.clear(rows, grad.s);
+  grid.copy_in(rows, p.grad_s ? p.grad_s + i * values : nullptr, grad.s);
   grid.each(rows, [&](int64_t row, int64_t c) {
     if (p.z) grid.put(p.z + i * values, row, c, Vector<T>{});
   });
@@ -109,7 +115,8 @@ void backward_picture(const PictureBackward<T>& p, const Scheme& scheme, const P
       scheme.linear_step(k, i, room, pictures(k));
     scheme.back(p, k, i, room, pictures(k), grad);
   }
-  scheme.back_to_start(p, i, room, pictures(0), grad);
+  if (!p.of.s0) scheme.back_to_start(p, i, room, pictures(0), grad);
+  if (p.s0) grid.copy_out(rows, grad.s, p.s0 + i * values);
   if (p.x0) grid.copy_out(rows, grad.x, p.x0 + i * values);
   room.team.wait();
 }
@@ -162,6 +169,7 @@ template <class T, class Work> void for_pictures(const PictureLayers<T>& p, bool
     const Parts<T> strips(memory, normal.strips_size(), threads), lines(memory, normal.line_size(), threads),
         columns(memory, normal.column_size(), threads), numbers(memory, normal.numbers_size(), threads),
         coils(memory, normal.sum_size(), threads),
+        solvers(memory, layers.linear.iterates() ? SolveRoom<T>::pictures * grid.size() : 0, threads),
         priors(memory,
                varies     ? TotalVariation<T, false>::memory_size(grid, iterations)
                : has_bank ? FilterBank<T, true>::memory_size(grid, p.prox)
@@ -176,23 +184,30 @@ template <class T, class Work> void for_pictures(const PictureLayers<T>& p, bool
     // The gradient of filters multiplies what lies behind the last row by zero.
     for (int64_t i = 0; i < pictures * threads; ++i) grid.clear_behind(all.data + i * grid.size());
     const int64_t of_rows = 3 * grid.rows, of_bank = has_bank ? layers.bank_sums() : 0;
-    const Parts<double> sums(memory, of_rows + (of_bank > of_rows ? of_bank : of_rows), threads);
+    const Parts<double> sums(memory, of_rows + (of_bank > of_rows ? of_bank : of_rows), threads),
+        solver_sums(memory, layers.linear.iterates() ? 2 * grid.rows : 0, threads);
+    const auto solver = [&](int owner) {
+      T* const first = solvers[owner];
+      const int64_t size = grid.size();
+      return SolveRoom<T>{first, first + size, first + 2 * size, first + 3 * size, solver_sums[owner]};
+    };
     Queue queue;
     const int64_t alone = p.batch / threads * threads;
     int is_stopped = 0;
     in_parallel(threads, [&](Team team) {
       const int rank = team.rank;
       const auto room = [&](Team of, int owner) {
-        return PictureRoom<T>{{of, {strips[owner], lines[rank], columns[rank], numbers[rank]}, coils[owner]},
-                              priors[rank],
-                              kept[rank],
-                              own[rank],
-                              all[owner],
-                              {details[owner], approximations[owner], wavelet_lines[rank]},
-                              sums[owner],
-                              sums[owner] + of_rows,
-                              rank == 0,
-                              &is_stopped};
+        return PictureRoom<T>{
+            {of, {strips[owner], lines[rank], columns[rank], numbers[rank]}, coils[owner], solver(owner)},
+            priors[rank],
+            kept[rank],
+            own[rank],
+            all[owner],
+            {details[owner], approximations[owner], wavelet_lines[rank]},
+            sums[owner],
+            sums[owner] + of_rows,
+            rank == 0,
+            &is_stopped};
       };
       const PictureRoom<T> of_thread = room({0, 1, nullptr}, rank), of_team = room(team, 0);
       for (int64_t number; !__atomic_load_n(&is_stopped, __ATOMIC_RELAXED) && queue.take(number, alone);)

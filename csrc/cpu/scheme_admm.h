@@ -37,7 +37,7 @@ template <class T> struct AdmmLayers {
     const Grid<T>& grid = of.grid;
     const Band rows = of.band(room);
     const Vector<T> eta = broadcast(of.p.numbers[k]);
-    const bool goes_on = k + 1 < of.p.layers;  // else nobody has read d+
+    const bool goes_on = k + 1 < of.p.layers || to.grad_s;  // else nobody has read d+
     RowSums<T> to_eta{room.sums + grid.rows};
     grid.each(rows, [&](int64_t row, int64_t c) {
       const int64_t here = row * grid.stride + c;

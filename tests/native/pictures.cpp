@@ -10,6 +10,7 @@ struct Shape {
   bool is_real, of_rows, has_weights;
   int64_t batch, layers, coils;  // no coils: 0
   int64_t factor = 0;            // of downsampled blurs
+  int64_t margin = 0;            // pixels before those that are measured, and half of those behind
 
   int64_t parts() const { return is_real ? 1 : 2; }
   int64_t values() const { return rows * columns * parts(); }
@@ -44,13 +45,21 @@ template <class T> struct Problem {
   Shape s;
   PicturePrior prior;
   Method method;
+  bool gives_state;                         // whether s0 is given
   int64_t kept, filter_count, filter_size;  // of a bank of filters; else 0
-  Array<T> z, x0, d, packed, maps, step, theta, numbers, filters, weights;
+  int64_t unsolved = 0;
+  Array<T> z, x0, s0, d, packed, maps, step, theta, numbers, filters, weights;
   Array<T> low{T(0.3), T(0.8), T(0.5), T(-0.2)};  // of a wavelet
   Array<int64_t> moves{1, 2, 3, 0, 0, 3};
 
   Problem(const Shape& shape, PicturePrior prior, Method method)
-      : s(shape), prior(prior), method(method), kept(shape.layers > 1 ? 2 : 1), filter_count(0), filter_size(0) {
+      : s(shape),
+        prior(prior),
+        method(method),
+        gives_state(shape.layers == 3),
+        kept(shape.layers > 1 ? 2 : 1),
+        filter_count(0),
+        filter_size(0) {
     if (prior == PicturePrior::filter_bank) filter_count = 5, filter_size = s.rows < 3 || s.columns < 3 ? 1 : 3;
     Random random(uint64_t(s.rows * 1000 + s.columns));
     z = random.normals<T>(s.batch * s.values(), 1);
@@ -58,14 +67,15 @@ template <class T> struct Problem {
     const int64_t width = s.is_real ? s.columns / 2 + 1 : s.columns;
     d = random.normals<T>(s.has_weights ? s.values() : (s.of_rows ? 1 : s.rows) * width * (s.factor ? 2 : 1), 0.5);
     maps = random.normals<T>(2 * s.coils * s.rows * s.columns, 0.5);
-    if (method.linear == PictureStep::solve) make_symmetric(width);
+    if (method.linear == PictureStep::solve && !s.factor) make_symmetric(width);
     step = random.normals<T>(s.layers, 0.2);
     for (T& t : step) t = T(0.3 + std::abs(double(t)));
     numbers = random.normals<T>(s.layers * method.numbers(), 0.2);
     theta = random.normals<T>(s.layers * thresholds(), filter_count ? 0.4 : 0.2);
     filters = random.normals<T>(s.layers * filter_count * filter_size * filter_size, 0.2);
     for (T& t : theta) t = T(std::abs(double(t)));
-    weights = random.normals<T>(kept * s.batch * s.values(), 1);  // of the results, in the loss
+    s0 = random.normals<T>(int64_t(z.size()), 1);
+    weights = random.normals<T>((kept + has_state()) * s.batch * s.values(), 1);  // of the results, in the loss
   }
 
   // h >= 0, and of real pictures h(-k) = h(k) where half a spectrum has both.
@@ -76,6 +86,8 @@ template <class T> struct Problem {
       for (int64_t c = 0; c < width; ++c) d[size_t((s.rows - row) * width + c)] = d[size_t(row * width + c)];
   }
   int64_t levels() const { return prior == PicturePrior::wavelet ? 2 : 0; }
+  // Whether d after the last layer is a result.
+  bool has_state() const { return method.scheme == PictureScheme::admm; }
   int64_t thresholds() const { return levels() ? 3 * levels() : filter_count ? filter_count : 1; }
 
   PictureLayers<T> layers(int threads) {
@@ -85,8 +97,19 @@ template <class T> struct Problem {
       spectrum.packed = packed.data();
       spectrum_pack(spectrum);
     }
-    const PictureNormal<T> normal{
-        spectrum, s.has_weights ? d.data() : nullptr, 1, 1, s.coils ? maps.data() : nullptr, s.coils, 1, 1, s.factor};
+    const PictureNormal<T> normal{spectrum,
+                                  s.has_weights ? d.data() : nullptr,
+                                  1,
+                                  1,
+                                  s.coils ? maps.data() : nullptr,
+                                  s.coils,
+                                  1,
+                                  1,
+                                  s.factor,
+                                  s.margin,
+                                  s.margin,
+                                  2 * s.margin,
+                                  2 * s.margin};
     const bool has_theta = prior != PicturePrior::identity && prior != PicturePrior::box;
     return {s.batch,
             s.layers,
@@ -108,14 +131,20 @@ template <class T> struct Problem {
             method.numbers() ? numbers.data() : nullptr,
             z.data(),
             x0.data(),
+            gives_state ? s0.data() : nullptr,
+            &unsolved,
             nullptr};
   }
 
   // With the layers of the first `saved_pictures`, which gradients() then reads.
   Array<T> found(int threads, int64_t saved_pictures = 0) {
-    Array<T> x(weights.size());
+    Array<T> x(size_t(kept) * z.size());
     saved.assign(size_t(3 * saved_pictures * s.layers * s.values()), T(0));
-    picture_forward<T>({layers(threads), kept, x.data(), nullptr, saved_pictures, saved.data()});
+    Array<T> state(has_state() ? z.size() : 0);
+    picture_forward<T>(
+        {layers(threads), kept, x.data(), has_state() ? state.data() : nullptr, saved_pictures, saved.data()});
+    CHECK(unsolved == 0, "pictures: conjugate gradients");
+    x.insert(x.end(), state.begin(), state.end());
     return x;
   }
   double loss() {
@@ -124,17 +153,20 @@ template <class T> struct Problem {
     for (size_t i = 0; i < x.size(); ++i) sum += double(x[i]) * double(weights[i]);
     return sum;
   }
-  // z, x0, step, theta, numbers, filters: those of numbers summed over the pictures.
+  // z, x0, s0, step, theta, numbers, filters: those of numbers summed over the pictures.
   Array<T> gradients(int threads, int64_t saved_pictures = 0) {
     const PictureLayers<T> of = layers(threads);
-    Array<T> to_z(z.size()), to_x0(z.size()), of_layers[4];
+    Array<T> to_z(z.size()), to_x0(z.size()), to_s0(z.size()), of_layers[4];
     const Array<T>* const given[] = {&step, &theta, &numbers, &filters};
     for (int i = 0; i < 4; ++i) of_layers[i].assign(given[i]->size() * size_t(s.batch), T(0));
-    picture_backward<T>({of, kept, weights.data(), to_z.data(), to_x0.data(), of_layers[0].data(),
+    const T* const of_state = has_state() ? weights.data() + size_t(kept) * z.size() : nullptr;
+    picture_backward<T>({of, kept, weights.data(), of_state, to_z.data(), to_x0.data(),
+                         gives_state ? to_s0.data() : nullptr, of_layers[0].data(),
                          of.theta ? of_layers[1].data() : nullptr, of.numbers ? of_layers[2].data() : nullptr,
                          filter_count ? of_layers[3].data() : nullptr, saved_pictures, saved.data()});
     Array<T> all = to_z;
     all.insert(all.end(), to_x0.begin(), to_x0.end());
+    all.insert(all.end(), to_s0.begin(), to_s0.end());
     for (const Array<T>& n : of_layers) {
       const int64_t size = int64_t(n.size()) / (s.layers * s.batch);  // of a layer
       for (int64_t k = 0; k < s.layers; ++k)
@@ -154,7 +186,7 @@ template <class T> struct Problem {
 // The gradient along a random direction of all arguments, by values.
 void compare_with_differences(Problem<double>& problem, const std::string& what) {
   const Array<double> gradient = problem.gradients(1);
-  Array<double>* const arguments[] = {&problem.z,     &problem.x0,      &problem.step,
+  Array<double>* const arguments[] = {&problem.z,     &problem.x0,      &problem.s0,     &problem.step,
                                       &problem.theta, &problem.numbers, &problem.filters};
   Random random(3);
   Array<double> direction = random.normals<double>(int64_t(gradient.size()), 1);
@@ -221,7 +253,6 @@ void test_pictures() {
     compare<float>({140, 84, is_real, false, true, 1, 3, 0}, PicturePrior::wavelet);  // threads share a picture
   }
   for (const Method& method : methods) {
-    const int64_t coils = method.linear == PictureStep::solve ? 0 : 3;
     for (PicturePrior prior : {PicturePrior::soft, PicturePrior::box, PicturePrior::total_variation,
                                PicturePrior::filter_bank, PicturePrior::wavelet}) {
       compare<double>({12, 20, true, false, false, 3, 3, 0}, prior, method);
@@ -229,13 +260,13 @@ void test_pictures() {
     }
     compare<double>({7, 9, true, false, false, 2, 3, 0}, PicturePrior::identity, method);
     compare<double>({7, 18, false, true, false, 3, 3, 0}, PicturePrior::soft, method);
-    compare<double>({6, 10, false, false, false, 3, 2, coils}, PicturePrior::total_variation, method);
+    compare<double>({6, 10, false, false, false, 3, 2, 3}, PicturePrior::total_variation, method);
     compare<float>({1, 1, true, true, false, 2, 1, 0}, PicturePrior::soft, method);
-    if (method.linear == PictureStep::gradient) {
-      compare<double>({6, 12, true, false, false, 3, 3, 0, 3}, PicturePrior::total_variation, method);
-      compare<double>({6, 9, false, true, false, 3, 3, 0, 3}, PicturePrior::soft, method);
-      compare<float>({100, 98, false, false, false, 2, 2, 0, 2}, PicturePrior::soft, method);
-    }
+    compare<double>({6, 12, true, false, false, 3, 3, 0, 3}, PicturePrior::total_variation, method);
+    compare<double>({6, 9, false, true, false, 3, 3, 0, 3}, PicturePrior::soft, method);
+    compare<double>({9, 12, true, false, false, 3, 3, 0, 3, 1}, PicturePrior::soft, method);
+    compare<float>({8, 11, false, false, false, 3, 2, 0, 1, 2}, PicturePrior::soft, method);
+    compare<float>({100, 98, false, false, false, 2, 2, 0, 2}, PicturePrior::soft, method);
     compare<float>({99, 100, true, false, false, 4, 2, 0}, PicturePrior::total_variation, method);  // threads share it
     compare<float>({140, 85, false, false, true, 1, 3, 0}, PicturePrior::soft, method);
   }

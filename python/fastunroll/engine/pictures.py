@@ -15,7 +15,7 @@ from ..operators.pictures import PictureOperator
 from ..prox import L1, Box, FilterBank, Identity, NonNegativeL1, PerLayer, Proximal, TotalVariation, WaveletL1
 from ..schemes import ADMM, FISTA, HQS, PrimalDual, ProximalGradient, Scheme
 from ..steps import DataStep, GradientStep
-from .linear import separate, stacked
+from .linear import at, separate, stacked
 
 if TYPE_CHECKING:
     from .layers import Layers
@@ -47,8 +47,8 @@ def unsupported_reason(net: Layers) -> str | None:
     if type(A) not in _OPERATORS:
         return f"the operator {name} is not compiled"
     blur = A.blur if isinstance(A, Downsample) else A
-    if isinstance(blur, Blur) and not blur.collapsed:
-        return f"of blurs only circular ones are compiled, and this one is {blur.boundary!r}"
+    if isinstance(blur, Blur) and blur.boundary not in ("circular", "valid"):
+        return f"of blurs only circular and valid ones are compiled, and this one is {blur.boundary!r}"
     if torch.is_grad_enabled() and learns(A):
         return f"the compiled layers do not learn the {name}"
     reason = _unsupported_step(net)
@@ -76,10 +76,6 @@ def _unsupported_step(net: Layers) -> str | None:
     if type(net.scheme) not in _SCHEMES:
         return f"the scheme {type(net.scheme).__name__} is not compiled for pictures"
     if isinstance(net.linear, DataStep):
-        if isinstance(net.first[0], MultiCoilFourier):
-            return "the data step of MultiCoilFourier takes conjugate gradients, which are not compiled"
-        if isinstance(net.first[0], Downsample):
-            return "the data step of Downsample is not compiled"
         return "the scheme PrimalDual has no data step" if isinstance(net.scheme, PrimalDual) else None
     if not isinstance(net.linear, GradientStep) or net.linear.via != "residual":
         return "of the linear steps of pictures GradientStep(A) and DataStep(A, rho) are compiled"
@@ -92,24 +88,65 @@ def refused_reason(A: PictureOperator, y: Tensor) -> str | None:
         return f"there are no kernels for {y.dtype} on {y.device.type} devices"
     if isinstance(A, Mask):
         return None
-    for side in y.shape[-2:]:
-        pixels = int(side) * (A.factor if isinstance(A, Downsample) else 1)
-        if not ops.is_fft_length(pixels):
-            return f"a side of {pixels} pixels has a prime factor above 31"
+    factor, blur = (A.factor, A.blur) if isinstance(A, Downsample) else (1, A)
+    rows, columns = (factor * int(side) for side in y.shape[-2:])
+    for side in blur.picture((rows, columns)) if isinstance(blur, Blur) else (rows, columns):
+        if not ops.is_fft_length(side):
+            return f"a side of {side} pixels has a prime factor above 31"
     return None
 
 
-def run(net: Layers, y: Tensor, x0: Tensor | None, kept: int) -> Tensor | None:
-    """The last layers, (kept, ..., H, W); None where the compiled layers do not take these tensors."""
+def run(
+    net: Layers, y: Tensor, x0: Tensor | None, s0: Tensor | None, keep: bool, wants_state: bool
+) -> tuple[Tensor, Tensor | None] | None:
+    """The last layer, (..., H, W), or with ``keep`` all, (K, ..., H, W), and the second state if it is wanted.
+
+    None where the compiled layers do not take these tensors.
+    """
     A: Any = net.first[0]
     if refused_reason(A, y) is not None:
         return None
+    is_dual, is_admm = isinstance(net.scheme, PrimalDual), isinstance(net.scheme, ADMM)
     with own_precision(y):
+        if is_dual and s0 is not None and (s0.shape != y.shape or s0.dtype != y.dtype):
+            return None  # stepwise layers say what is wrong
         z = A.adjoint(y)
-        p = arguments(net, z, None if x0 is None else A.samples(x0))
+        start = None if x0 is None else A.samples(x0)
+        p = arguments(net, z, start, A.adjoint(s0) if is_dual and s0 is not None else s0)
         if p.filters is not None and min(z.shape[-2:]) < p.filters.shape[-1]:
             return None  # the prior says why
-        return ops.picture_layers(p, kept) if ops.fits_pictures(p) or z.numel() == 0 else None
+        if not ops.fits_pictures(p) and z.numel() > 0:
+            return None
+        if wants_state and is_admm:
+            x, s = ops.picture_layers_and_state(p, net.count if keep else 1)
+            return (x if keep else x[-1]), s
+        wants_all = keep or (wants_state and is_dual)
+        x = ops.picture_layers(p, net.count if wants_all else min(net.count, 2) if wants_state else 1)
+        start = torch.zeros_like(z) if start is None else start
+        state = None
+        if wants_state and is_dual:
+            state = _dual_variable(net, y, start, s0, x)
+        elif wants_state:
+            state = x[-2] if len(x) > 1 else start
+        return (x if keep else x[-1]), state
+
+
+def _dual_variable(net: Layers, y: Tensor, x0: Tensor, s0: Tensor | None, layers: Tensor) -> Tensor:
+    """The dual variable u after all layers of PrimalDual, of which kernels have Aᴴu.
+
+    u⁺ = (u + σ·(A a − y))/(1 + σ) with a = x⁺ + ω·(x⁺ − x) is linear in all a, so that u = A w − c·y + e·u₀ with a
+    combination w of them.
+    """
+    sigmas, omegas = (separate(getattr(net.scheme, name)) for name in ("sigma", "omega"))
+    first = at(sigmas, 0)
+    w, c = (first / (1 + first) * x0, first / (1 + first)) if s0 is None else (torch.zeros_like(x0), 0 * first)
+    e, x = torch.ones_like(first), x0
+    for k, following in enumerate(layers):
+        sigma, omega = at(sigmas, k), at(omegas, k)
+        w = (w + sigma * (following + omega * (following - x))) / (1 + sigma)
+        c, e, x = (c + sigma) / (1 + sigma), e / (1 + sigma), following
+    u: Tensor = net.first[0](w) - c * y
+    return u if s0 is None else u + e * s0
 
 
 def arguments(net: Layers, z: Tensor, x0: Tensor | None, s0: Tensor | None = None, first: int = 0) -> ops.PictureLayers:
@@ -119,7 +156,8 @@ def arguments(net: Layers, z: Tensor, x0: Tensor | None, s0: Tensor | None = Non
     step, theta, numbers = _numbers(net, z)
     normal = net.first[0].normal_parts(z)
     return ops.PictureLayers(
-        z, x0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal, s0=s0, factor=normal.factor,
+        z, x0, s0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal,
+        factor=normal.factor, margins=normal.margins,
         linear="solve" if isinstance(net.linear, DataStep) else "gradient", scheme=_SCHEMES[type(net.scheme)],
         **_settings(_priors(net)[0]), **_moved_wavelet(net, first),
     )  # fmt: skip

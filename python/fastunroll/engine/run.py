@@ -34,7 +34,7 @@ def run(
     if net.unsupported_reason() is not None:
         return _run_stepwise(net, y, x0, s0, keep, segment)
     if net.is_of_pictures:
-        found = None if s0 is not None else _run_pictures(net, y, x0, keep, wants_state)
+        found = pictures.run(net, y, x0, s0, keep, wants_state and net.scheme.has_state)
         return _run_stepwise(net, y, x0, s0, keep, segment) if found is None else found
     if net.has_matrix_of_each_sample:
         if not is_batch_of_samples(y) or s0 is not None or segment:
@@ -163,24 +163,6 @@ def _run_samples(net: Layers, y: Tensor, x0: Tensor | None, keep: bool) -> tuple
     x = ops.sample_layers(A, y, x0, step, theta, beta, kernel.name, keep)
     start = torch.zeros_like(x[-1]) if x0 is None else x0
     return (x if keep else x[-1]), (x[-2] if len(x) > 1 else start)
-
-
-def _run_pictures(
-    net: Layers, y: Tensor, x0: Tensor | None, keep: bool, wants_state: bool
-) -> tuple[Tensor, Tensor | None] | None:
-    """Runs layers over pictures by their kernel: x, and the iterate before the last if it is the second state.
-
-    None if it does not take them, or does not return the second state that is wanted. It computes all layers again for
-    gradients, as ``segment`` asks for.
-    """
-    of_state = wants_state and isinstance(net.scheme, FISTA)
-    if wants_state and net.scheme.has_state and not of_state:
-        return None
-    x = pictures.run(net, y, x0, net.count if keep else min(net.count, 2) if of_state else 1)
-    if x is None:
-        return None
-    start = torch.zeros_like(x[-1]) if x0 is None else x0
-    return (x if keep else x[-1]), ((x[-2] if len(x) > 1 else start) if of_state else None)
 
 
 def _linear(net: Layers, y: Tensor, x0: Tensor | None) -> Any:

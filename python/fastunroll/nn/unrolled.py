@@ -57,13 +57,12 @@ class Unrolled(ComputesLists):
             in one native call over a float32 matrix support it.
 
     All layers run in one native call if A is a matrix and the scheme and the proximal operator are compiled. They do
-    for pictures too: on the CPU, with ``ProximalGradient``, ``FISTA`` or ``PrimalDual``, a circular ``Blur`` or
-    ``Downsample``, ``Fourier``, ``MultiCoilFourier`` or ``Mask`` that does not learn, and ``TotalVariation``,
-    ``WaveletL1``, ``FilterBank``, ``L1``, ``NonNegativeL1``, ``Box`` or ``Identity``; with ``HQS`` and ``ADMM`` over
-    ``Blur``, ``Fourier`` and ``Mask``. One picture then passes all layers before the next one. For gradients, a call
-    keeps the layers of as many pictures as fit into 32 MB. The backward pass computes those of the other pictures
-    again, so that memory does not grow with batch × layers. All other layers run one by one in PyTorch.
-    :meth:`explain` says which way a call goes, and why.
+    for pictures too: on the CPU, with ``ProximalGradient``, ``FISTA``, ``HQS``, ``ADMM`` or ``PrimalDual``, a circular
+    or valid ``Blur`` or ``Downsample``, ``Fourier``, ``MultiCoilFourier`` or ``Mask`` that does not learn, and
+    ``TotalVariation``, ``WaveletL1``, ``FilterBank``, ``L1``, ``NonNegativeL1``, ``Box`` or ``Identity``. One picture
+    then passes all layers before the next one. For gradients, a call keeps the layers of as many pictures as fit into
+    32 MB. The backward pass computes those of the other pictures again, so that memory does not grow with
+    batch × layers. All other layers run one by one in PyTorch. :meth:`explain` says which way a call goes, and why.
 
     A deep equilibrium network (``layers=None``) has the numbers of one layer. Anderson acceleration finds the fixed
     point of the layer, and the implicit function theorem gives its gradient, by a second fixed point. Memory does not

@@ -14,7 +14,7 @@ from ..ops.spectral import fourier_diagonal
 from .boundary import BOUNDARIES, Boundary
 from .diagonal import FourierDiagonal
 from .linear_operator import LinearOperator
-from .pictures import require_fit, single, with_axes_of
+from .pictures import NormalParts, require_fit, single, with_axes_of
 from .spectra import kept, largest_modulus, spectrum, squared_modulus
 
 
@@ -139,6 +139,21 @@ class Blur(FourierDiagonal):
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x: one transform and its inverse for circular blurs, else A and Aᴴ."""
         return super().normal(x) if self.collapsed else LinearOperator.normal(self, x)
+
+    def normal_parts(self, x: Tensor) -> NormalParts:
+        """AᴴA for pictures like x, as compiled layers take it where the boundary is circular or valid."""
+        return super().normal_parts(x) if self.collapsed else self.sampled_parts(x, 1)
+
+    def sampled_parts(self, x: Tensor, factor: int) -> NormalParts:
+        """The same of every ``factor``-th pixel of y."""
+        d = with_axes_of(self._spectrum(x, (x.shape[-2], x.shape[-1])), x)
+        boundary = self._boundary(tuple(x.shape))
+        margins = (0, 0, 0, 0) if self.collapsed else (*boundary.before, *boundary.after)
+        return NormalParts("downsample", d, factor=factor, margins=margins)
+
+    def picture(self, measured: tuple[int, int]) -> tuple[int, int]:
+        """The size of x for a y of a size."""
+        return BOUNDARIES[self.boundary](self.kernel.shape[-2], self.kernel.shape[-1]).picture(measured)
 
     def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
         """AᴴA x − Aᴴy."""

@@ -110,9 +110,8 @@ class Downsample(PictureOperator):
         return self.blur.adjoint(self._spread(self.pictures("y", y, self.blur.kernel)))
 
     def normal_parts(self, x: Tensor) -> NormalParts:
-        """AᴴA for pictures like x of circular blurs, as compiled layers take it."""
-        d = self.blur._spectrum(x, (x.shape[-2], x.shape[-1]))
-        return NormalParts("downsample", with_axes_of(d, x), factor=self.factor)
+        """AᴴA for pictures like x of circular and valid blurs, as compiled layers take it."""
+        return self.blur.sampled_parts(x, self.factor)
 
     def _folded(self, kernel: Tensor, shape: tuple[int, int], half: bool) -> Tensor:
         """The spectrum of A Aᴴ: the mean of |k̂|² over the frequencies that fall on each other."""

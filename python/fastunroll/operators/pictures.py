@@ -25,13 +25,15 @@ class NormalParts(NamedTuple):
     """What AᴴA v is made of, for compiled layers.
 
     normal: ``"fourier"`` for F⁻¹ diag(h) F v, or with maps for its sum over coils; ``"weights"`` for h · v;
-        ``"downsample"`` for the blur with the spectrum h, of which every ``factor``-th pixel is kept, and its adjoint.
+        ``"downsample"`` for the blur with the spectrum h, of which every ``factor``-th pixel inside the ``margins`` is
+        kept, and its adjoint. margins: pixels at the top, left, bottom and right.
     """
 
     normal: str
     h: Tensor
     maps: Tensor | None = None
     factor: int = 0
+    margins: tuple[int, ...] = (0, 0, 0, 0)
 
 
 class PictureOperator(LinearOperator):

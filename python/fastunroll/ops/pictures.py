@@ -12,14 +12,15 @@ from ..reference import admm_layer
 from ..reference_pictures import proximal_step
 from ..reference_wavelets import shrink_details
 from .backends import is_supported_on_cpu
+from .conjugate_gradients import solution
 from .cpu import pictures as cpu
 from .cpu.pictures import PRIORS, SCHEMES, STEPS, PictureLayers
 from .library import differentiate, operator, require, untraced
 from .spectral import broadcasts, coil_normal, fits, fourier_diagonal, fourier_normal
 from .tensors import differentiable, have_same_dtype_and_device, is_batched, is_tracing, real_dtype
 
-_TENSORS = 8  # of the arguments
-_LEARNED = 0, 1, 4, 5, 6, 7  # z, x0, step, theta, numbers, filters
+_TENSORS = 9  # of the arguments
+_LEARNED = 0, 1, 2, 5, 6, 7, 8  # z, x0, s0, step, theta, numbers, filters
 _MOST_TAPS = 32  # of the filters of a wavelet
 _SAVED_BYTES = 32 << 20
 
@@ -38,7 +39,7 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
 
     A call with gradients keeps what these need of all layers of its first pictures, of as many as 32 MB hold; with
     ``"wavelet"`` of none. Backward computes the layers of the other pictures again, one picture after another: the
-    memory does not grow with batch × layers. h, the maps and ``s0`` get no gradient.
+    memory does not grow with batch × layers. h and the maps get no gradient.
 
     Equivalent to :func:`plain_picture_layers`, the same in PyTorch.
 
@@ -46,27 +47,37 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
         p: z: Aᴴy, pictures (..., H, W), real or complex, on the CPU. x0: like z; None for zero. h, maps: H v is
             ``fourier_normal(v, h)`` with ``normal="fourier"``, or ``coil_normal(v, maps, h)`` with maps; ``h * v`` with
             ``normal="weights"``. Of real pictures h(−k) = h(k). With ``normal="downsample"`` h is the spectrum k̂ of a
-            blur, of which A takes every ``factor``-th pixel of both directions; else ``factor`` is 0. step, theta: a
-            number for each layer, (K,); theta is None where P has no threshold. numbers: those of the scheme,
-            (K, 1 or 2); None if it has none. linear: L v is v − step·(H v − z) with ``"gradient"``, or
-            (H + step)⁻¹(z + step·v) with ``"solve"``, which goes neither with maps nor with ``"downsample"`` or
-            ``"primal_dual"``. prior: ``"identity"``, ``"soft"``, ``"nonnegative"``, ``"box"`` between ``low`` and
-            ``high``, ``"total_variation"`` with ``iterations``, ``"filter_bank"`` with filters (K, count, h, h) and
-            theta (K, count), or ``"wavelet"``, the soft threshold of wavelet details, with the filter ``low_pass``,
-            ``levels``, theta (K, 3·levels), and the ``moves`` of the grid, 2K pixels: down and right for each layer.
-            s0: like z: the iterate before x0, or d, of the first layer; None for x0, or for the d above or zero; not of
-            ``"primal_dual"``.
+            blur, of which A takes every ``factor``-th pixel of both directions inside the ``margins``, so many pixels
+            at the top, left, bottom and right; else ``factor`` is 0. step, theta: a number for each layer, (K,); theta
+            is None where P has no threshold. numbers: those of the scheme, (K, 1 or 2); None if it has none. linear: L
+            v is v − step·(H v − z) with ``"gradient"``, or (H + step)⁻¹(z + step·v) with ``"solve"``, which does not go
+            with ``"primal_dual"``, and takes conjugate gradients with maps and with ``"downsample"``. prior:
+            ``"identity"``, ``"soft"``, ``"nonnegative"``, ``"box"`` between ``low`` and ``high``, ``"total_variation"``
+            with ``iterations``, ``"filter_bank"`` with filters (K, count, h, h) and theta (K, count), or ``"wavelet"``,
+            the soft threshold of wavelet details, with the filter ``low_pass``, ``levels``, theta (K, 3·levels), and
+            the ``moves`` of the grid, 2K pixels: down and right for each layer. s0: like z: the iterate before x0, or
+            d, of the first layer; None for x0, or for the d above or zero.
         kept: how many layers are returned.
 
     Returns:
         (kept, ..., H, W).
     """
-    has_no_backward = differentiable(p.h, p.maps) or (p.s0 is not None and differentiable(*p.tensors))
-    if is_batched(*p.tensors) or has_no_backward or p.z.numel() == 0:
-        return plain_picture_layers(p)[-kept:]
+    return _run(p, kept, False)[0]
+
+
+def picture_layers_and_state(p: PictureLayers, kept: int = 1) -> tuple[Tensor, Tensor]:
+    """The same of ``"admm"``, and d after the last layer, like z."""
+    return _run(p, kept, True)
+
+
+def _run(p: PictureLayers, kept: int, wants_state: bool) -> tuple[Tensor, Tensor]:
+    if is_batched(*p.tensors) or differentiable(p.h, p.maps) or p.z.numel() == 0:
+        x, s = plain_layers_and_state(p)
+        return x[-kept:], s
     saves = differentiable(*p.tensors) and not is_tracing()
-    x: Tensor = (_untraced if saves else _picture_layers)(*p, kept, _saved_pictures(p) if saves else 0)[0]
-    return x
+    call = _untraced if saves else _picture_layers
+    x, s, _ = call(*p, kept, _saved_pictures(p) if saves else 0, wants_state)
+    return x, s
 
 
 def _saved_pictures(p: PictureLayers) -> int:
@@ -82,12 +93,17 @@ def _may_save(p: PictureLayers, pictures: int) -> bool:
 
 def plain_picture_layers(p: PictureLayers) -> Tensor:
     """The specification of :func:`picture_layers`, in PyTorch. Returns every layer."""
+    return plain_layers_and_state(p)[0]
+
+
+def plain_layers_and_state(p: PictureLayers) -> tuple[Tensor, Tensor]:
+    """Every layer, and the second state after the last one."""
     x, layers = torch.zeros_like(p.z) if p.x0 is None else p.x0, []
     s = _second_state(p, x) if p.s0 is None else p.s0
     for k in range(len(p.step)):
         x, s = _layer(p, k, x, s)
         layers.append(x)
-    return torch.stack(layers)
+    return torch.stack(layers), s
 
 
 def _second_state(p: PictureLayers, x: Tensor) -> Tensor:
@@ -116,19 +132,48 @@ def _linear_step(p: PictureLayers, k: int, v: Tensor) -> Tensor:
     if p.linear == "gradient":
         return v - p.step[k] * _slope(p, v)
     b, rho = p.z + p.step[k] * v, p.step[k]
+    if p.maps is not None or p.normal == "downsample":
+        return _Normal(p).solve(b, rho)
     return b / (p.h + rho) if p.normal == "weights" else fourier_diagonal(b, 1 / (p.h + rho))
 
 
 def _slope(p: PictureLayers, v: Tensor) -> Tensor:
     """H v − z."""
-    if p.normal == "weights":
-        return p.h * v - p.z
-    if p.normal == "downsample":
-        rows, columns = (torch.arange(n, device=v.device) % p.factor == 0 for n in v.shape[-2:])
-        seen = fourier_diagonal(v, p.h)
-        kept = torch.where(rows[:, None] & columns, seen, torch.zeros_like(seen))
-        return fourier_diagonal(kept, p.h, adjoint=True) - p.z
-    return fourier_normal(v, p.h, p.z) if p.maps is None else coil_normal(v, p.maps, p.h, p.z)
+    if p.normal == "fourier":
+        return fourier_normal(v, p.h, p.z) if p.maps is None else coil_normal(v, p.maps, p.h, p.z)
+    return _Normal(p).normal(v) - p.z
+
+
+class _Normal:
+    """H of layers, as conjugate gradients take it."""
+
+    dims_in = 2
+
+    def __init__(self, p: PictureLayers) -> None:
+        self.p = p
+
+    def normal(self, v: Tensor) -> Tensor:
+        """H v."""
+        p = self.p
+        if p.normal == "weights":
+            return p.h * v
+        if p.normal == "downsample":
+            rows, columns = (_is_measured(p, i, v) for i in (0, 1))
+            seen = fourier_diagonal(v, p.h)
+            kept = torch.where(rows[:, None] & columns, seen, torch.zeros_like(seen))
+            return fourier_diagonal(kept, p.h, adjoint=True)
+        return fourier_normal(v, p.h) if p.maps is None else coil_normal(v, p.maps, p.h)
+
+    def solve(self, b: Tensor, rho: Tensor) -> Tensor:
+        """(H + ρ)⁻¹ b."""
+        return solution(self, b, rho)
+
+
+def _is_measured(p: PictureLayers, axis: int, v: Tensor) -> Tensor:
+    """Which rows, or columns, A takes."""
+    first, behind, size = p.margins[axis], p.margins[axis + 2], v.shape[axis - 2]
+    i = torch.arange(size, device=v.device)
+    return (i >= first) & (i < size - behind) & ((i - first) % p.factor == 0)
 
 
 def _proximal_step(p: PictureLayers, k: int, u: Tensor) -> Tensor:
@@ -159,7 +204,7 @@ def fits_pictures(p: PictureLayers) -> bool:
     if p.normal == "weights":
         normal_fits = h.dim() >= 2 and broadcasts(h.shape, z.shape) and p.maps is None
     elif p.normal == "downsample":
-        normal_fits = fits(z, h, None) and p.maps is None and all(n % p.factor == 0 for n in z.shape[-2:])
+        normal_fits = fits(z, h, None) and p.maps is None and _margins_fit(p)
     else:
         normal_fits = p.normal == "fourier" and fits(z, h, None, p.maps)
     return (
@@ -179,14 +224,21 @@ def fits_pictures(p: PictureLayers) -> bool:
     )
 
 
+def _margins_fit(p: PictureLayers) -> bool:
+    """Whether the margins leave a multiple of the factor of rows, and of columns."""
+    if len(p.margins) != 4 or min(p.margins) < 0:
+        return False
+    left = [p.z.shape[i - 2] - p.margins[i] - p.margins[i + 2] for i in (0, 1)]
+    return all(n > 0 and n % p.factor == 0 for n in left)
+
+
 def _fits_scheme(p: PictureLayers) -> bool:
     """Whether there is such a scheme of such a linear step, with its numbers for each layer."""
     count, is_dual = SCHEMES.get(p.scheme), p.scheme == "primal_dual"
-    if count is None or p.linear not in STEPS or (is_dual and (p.linear == "solve" or p.s0 is not None)):
+    if count is None or p.linear not in STEPS or (is_dual and p.linear == "solve"):
         return False
     shape = None if p.numbers is None else p.numbers.shape
-    has_step = p.linear == "gradient" or (p.maps is None and p.normal != "downsample")
-    return has_step and shape == ((*p.step.shape, count) if count else None)
+    return shape == ((*p.step.shape, count) if count else None)
 
 
 def _fits_numbers(p: PictureLayers) -> bool:
@@ -208,77 +260,91 @@ def _fits_numbers(p: PictureLayers) -> bool:
     )
 
 
-def _fake(z: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    *given, kept, saved_pictures = others
-    return z.new_empty(kept, *z.shape), z.new_empty(saved_pictures, *PictureLayers(z, *given).saved_shape)
+def _fake(z: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *given, kept, saved_pictures, wants_state = others
+    return (
+        z.new_empty(kept, *z.shape),
+        z.new_empty(z.shape if wants_state else 0),
+        z.new_empty(saved_pictures, *PictureLayers(z, *given).saved_shape),
+    )
 
 
 _SCHEMA = (
-    "Tensor z, Tensor? x0, Tensor h, Tensor? maps, Tensor step, Tensor? theta, Tensor? numbers, Tensor? filters,"
-    " str normal, str linear, str scheme, str prior, float low, float high, int iterations, float[] low_pass, int"
-    " levels, int[] moves, Tensor? s0, int factor"
+    "Tensor z, Tensor? x0, Tensor? s0, Tensor h, Tensor? maps, Tensor step, Tensor? theta, Tensor? numbers,"
+    " Tensor? filters, str normal, str linear, str scheme, str prior, float low, float high, int iterations,"
+    " float[] low_pass, int levels, int[] moves, int factor, int[] margins"
 )
 
 
-@operator(f"picture_layers({_SCHEMA}, int kept, int saved_pictures) -> (Tensor, Tensor)", _fake)
-def _picture_layers(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """The last ``kept`` layers; and all layers of the first pictures, for the gradient."""
-    *given, kept, saved_pictures = arguments
+@operator(
+    f"picture_layers({_SCHEMA}, int kept, int saved_pictures, bool wants_state) -> (Tensor, Tensor, Tensor)", _fake
+)
+def _picture_layers(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The last ``kept`` layers; d after them; and all layers of the first pictures, for the gradient."""
+    *given, kept, saved_pictures, wants_state = arguments
     p = PictureLayers(*given)
     require(
-        fits_pictures(p) and 0 < kept <= len(p.step) and _may_save(p, saved_pictures),
+        fits_pictures(p)
+        and 0 < kept <= len(p.step)
+        and _may_save(p, saved_pictures)
+        and (p.scheme == "admm" or not wants_state),
         "picture_layers",
     )
-    return cpu.forward(p, kept, saved_pictures)
+    return cpu.forward(p, kept, saved_pictures, wants_state)
 
 
-def _backward_fake(grad: Tensor, *others: Any) -> list[Tensor]:
+def _backward_fake(grad: Tensor, grad_s: Tensor | None, *others: Any) -> list[Tensor]:
     needs = others[-1]
     like = [others[i] for i in _LEARNED]
-    like[1] = others[0]
+    like[1] = like[2] = others[0]
     return [t.new_empty(t.shape) for t, need in zip(like, needs, strict=True) if need]
 
 
-@operator(f"picture_layers_backward(Tensor grad, {_SCHEMA}, Tensor saved, bool[] needs) -> Tensor[]", _backward_fake)
-def _picture_layers_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
-    """The gradients that ``needs`` asks for: of z, x0, step, theta, numbers and filters."""
+@operator(
+    f"picture_layers_backward(Tensor grad, Tensor? grad_s, {_SCHEMA}, Tensor saved, bool[] needs) -> Tensor[]",
+    _backward_fake,
+)
+def _picture_layers_backward(grad: Tensor, grad_s: Tensor | None, *arguments: Any) -> list[Tensor]:
+    """The gradients that ``needs`` asks for: of z, x0, s0, step, theta, numbers and filters."""
     *given, saved, needs = arguments
     p = PictureLayers(*given)
     require(
         fits_pictures(p) and len(needs) == len(_LEARNED) and 0 < len(grad) <= len(p.step)
         and grad.shape[1:] == p.z.shape and have_same_dtype_and_device(grad, p.z, saved)
         and _may_save(p, len(saved)) and saved.shape[1:] == p.saved_shape
+        and (grad_s is None or (p.scheme == "admm" and grad_s.shape == p.z.shape
+                                and have_same_dtype_and_device(grad_s, p.z)))
         and not any(need and given[i] is None for i, need in zip(_LEARNED[2:], needs[2:], strict=True)),
         "picture_layers_backward",
     )  # fmt: skip
-    return [t for t in cpu.backward(grad, p, saved, needs) if t is not None]
+    return [t for t in cpu.backward(grad, grad_s, p, saved, needs) if t is not None]
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:_TENSORS], output[1])
-    ctx.others = inputs[_TENSORS:-2]
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:_TENSORS], output[2])
+    ctx.others = inputs[_TENSORS:-3]
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+def _backward(ctx: Any, grad: Tensor | None, grad_s: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
     *tensors, saved = ctx.saved_tensors
     p = PictureLayers(*tensors, *ctx.others)
-    has_no_gradient = any(ctx.needs_input_grad[2:4]) or p.s0 is not None
-    require(not has_no_gradient, "picture_layers (with a gradient of h or of maps, or with s0)")
-    if grad is None:
-        return (None,) * (len(p) + 2)
+    require(not any(ctx.needs_input_grad[3:5]), "picture_layers (with a gradient of h or of maps)")
+    gradients: list[Tensor | None] = [None] * (len(p) + 3)
+    if grad is None and grad_s is None:
+        return tuple(gradients)
+    grad = p.z.new_zeros(1, *p.z.shape) if grad is None else grad
     needs = [ctx.needs_input_grad[i] for i in _LEARNED]
-    if torch.is_grad_enabled() or is_batched(grad):
-        found = _plain_gradients(grad, p, needs)
+    if torch.is_grad_enabled() or is_batched(*(t for t in (grad, grad_s) if t is not None)):
+        found = _plain_gradients(grad, grad_s, p, needs)
     else:
-        found = iter(_picture_layers_backward(grad, *p, saved, needs))
-    gradients: list[Tensor | None] = [None] * (len(p) + 2)
+        found = iter(_picture_layers_backward(grad, grad_s, *p, saved, needs))
     for i, need in zip(_LEARNED, needs, strict=True):
         gradients[i] = next(found) if need else None
     return tuple(gradients)
 
 
-def _plain_gradients(grad: Tensor, p: PictureLayers, needs: list[bool]) -> Any:
+def _plain_gradients(grad: Tensor, grad_s: Tensor | None, p: PictureLayers, needs: list[bool]) -> Any:
     """The gradients by PyTorch, for second derivatives and batches of gradients."""
     create_graph = torch.is_grad_enabled()
     leaves: list[Any] = [*p]
@@ -288,9 +354,12 @@ def _plain_gradients(grad: Tensor, p: PictureLayers, needs: list[bool]) -> Any:
             leaves[i] = leaves[i].view_as(leaves[i]) if create_graph else leaves[i].detach().requires_grad_()
             wanted.append(leaves[i])
     with torch.enable_grad():
-        x = plain_picture_layers(PictureLayers(*leaves))[-len(grad) :]
+        x, s = plain_layers_and_state(PictureLayers(*leaves))
+        found, given = ([x[-len(grad) :]], [grad]) if grad_s is None else ([x[-len(grad) :], s], [grad, grad_s])
         return iter(
-            torch.autograd.grad(x, wanted, grad, create_graph=create_graph, allow_unused=True, materialize_grads=True)
+            torch.autograd.grad(
+                found, wanted, given, create_graph=create_graph, allow_unused=True, materialize_grads=True
+            )
         )
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from .. import _checks
 from ..arrays import takes_arrays
 from ..operators.convert import OperatorLike
-from ..operators.solve import Factorised, conjugate_gradients
+from ..operators.solve import Factorised
+from ..ops.conjugate_gradients import conjugate_gradients
 from ..products import product
 from ..prox import Proximal
 from ..samples import total

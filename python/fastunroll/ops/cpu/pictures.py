@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ... import _fastunroll
+from ..conjugate_gradients import warn_unsolved
 from ..tensors import address, is_double, resolved
 from .memory import empty
 from .spectral import expanded, packed
@@ -25,6 +26,7 @@ class PictureLayers(NamedTuple):
 
     z: Tensor
     x0: Tensor | None
+    s0: Tensor | None
     h: Tensor
     maps: Tensor | None
     step: Tensor
@@ -41,8 +43,8 @@ class PictureLayers(NamedTuple):
     low_pass: Sequence[float] = ()
     levels: int = 0
     moves: Sequence[int] = ()
-    s0: Tensor | None = None
     factor: int = 0
+    margins: Sequence[int] = (0, 0, 0, 0)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -76,10 +78,12 @@ class PictureLayers(NamedTuple):
         if maps is not None:
             maps, map_count, map_repeat = expanded(maps, batch, 3)
             maps, coils = resolved(maps), maps.shape[-3]
-        tensors = {"z": self.z, "x0": self.x0, "step": self.step, "theta": self.theta,
+        tensors = {"z": self.z, "x0": self.x0, "s0": self.s0, "step": self.step, "theta": self.theta,
                    "numbers": self.numbers, "filters": self.filters}  # fmt: skip
         held = {name: None if t is None else resolved(t) for name, t in tensors.items()}
         held |= {"weights": h if of_weights else None, "maps": maps, "saved": saved, **others}
+        unsolved = torch.zeros(1, dtype=torch.int64)
+        held["unsolved"] = unsolved
         held["low_pass"] = torch.tensor(self.low_pass, dtype=self.step.dtype, device="cpu")
         held["moves"] = torch.tensor(self.moves, dtype=torch.int64, device="cpu")
         fields: dict[str, Any] = {
@@ -93,6 +97,7 @@ class PictureLayers(NamedTuple):
             "filter_count": 0 if self.filters is None else self.filters.shape[1],
             "filter_size": 0 if self.filters is None else self.filters.shape[2],
             "taps": len(self.low_pass), "levels": self.levels,
+            **dict(zip(("top", "left", "bottom", "right"), self.margins, strict=True)),
             **{name: address(t) for name, t in held.items()},
         }  # fmt: skip
         while not function(
@@ -101,24 +106,29 @@ class PictureLayers(NamedTuple):
             **fields,
         ):
             pass  # the instruction set changed after h was packed
+        if count := int(unsolved):
+            warn_unsolved(f"{count} of {math.prod(batch) * len(self.step)} data steps", "use a larger rho")
 
 
-def forward(p: PictureLayers, kept: int, saved_pictures: int) -> tuple[Tensor, Tensor]:
-    """The last ``kept`` layers, (kept, ..., H, W), and all layers of the first pictures, (saved_pictures, …)."""
-    x, saved = empty([(kept, *p.z.shape), (saved_pictures, *p.saved_shape)], p.z.dtype)
-    s0 = None if p.s0 is None else resolved(p.s0)
-    p.call(_fastunroll.picture_forward, kept, saved, x=x, s0=s0)
-    return x, saved
+def forward(p: PictureLayers, kept: int, saved_pictures: int, wants_state: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The last ``kept`` layers, (kept, ..., H, W); d after them, or nothing; and all layers of the first pictures."""
+    of_state = p.z.shape if wants_state else (0,)
+    x, s, saved = empty([(kept, *p.z.shape), of_state, (saved_pictures, *p.saved_shape)], p.z.dtype)
+    p.call(_fastunroll.picture_forward, kept, saved, x=x, s=s if wants_state else None)
+    return x, s, saved
 
 
-def backward(grad: Tensor, p: PictureLayers, saved: Tensor, needs: Sequence[bool]) -> list[Tensor | None]:
-    """The gradients of z, x0, step, theta, numbers and filters that ``needs`` asks for; None for the others."""
+def backward(
+    grad: Tensor, grad_s: Tensor | None, p: PictureLayers, saved: Tensor, needs: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients of z, x0, s0, step, theta, numbers and filters that ``needs`` asks for; None for the others."""
     batch = math.prod(p.z.shape[:-2])
     numbers = [() if t is None else (len(t), batch, *t.shape[1:]) for t in (p.step, p.theta, p.numbers, p.filters)]
-    pictures = iter(empty([p.z.shape for need in needs[:2] if need], p.z.dtype))
-    rows = iter(empty([shape for shape, need in zip(numbers, needs[2:], strict=True) if need], p.step.dtype))
-    each = [next(pictures if i < 2 else rows) if need else None for i, need in enumerate(needs)]
-    names = "to_z", "to_x0", "to_step", "to_theta", "to_numbers", "to_filters"
+    pictures = iter(empty([p.z.shape for need in needs[:3] if need], p.z.dtype))
+    rows = iter(empty([shape for shape, need in zip(numbers, needs[3:], strict=True) if need], p.step.dtype))
+    each = [next(pictures if i < 3 else rows) if need else None for i, need in enumerate(needs)]
+    names = "to_z", "to_x0", "to_s0", "to_step", "to_theta", "to_numbers", "to_filters"
     others = dict(zip(names, each, strict=True))
-    p.call(_fastunroll.picture_backward, len(grad), resolved(saved), grad=resolved(grad), **others)
-    return [*each[:2], *(None if t is None else t.sum(1) for t in each[2:])]
+    others |= {"grad": resolved(grad), "grad_s": None if grad_s is None else resolved(grad_s)}
+    p.call(_fastunroll.picture_backward, len(grad), resolved(saved), **others)
+    return [*each[:3], *(None if t is None else t.sum(1) for t in each[3:])]
