@@ -136,20 +136,30 @@ bool are_a_line(const PlainTensor& weights, const PlainTensor& x, std::array<int
   return true;
 }
 
-// weights x - z of real pictures, or weights (weights x - z). None, and nothing is done, where a tensor is not plain or
+// Real pictures x by weights, and by z where it is not None. None, and nothing is done, where a tensor is not plain or
 // they do not fit each other, or with `records` where one requires a gradient.
-py::object weighted_difference(py::handle weights, py::handle x, py::handle z, bool twice, int threads, bool records) {
-  const PlainTensor w(weights), from(x), minus(z);
+py::object weigh(int64_t weighting, py::handle weights, py::handle x, py::handle z, int threads, bool records) {
+  const bool has_z = Weighting(weighting) == Weighting::difference || Weighting(weighting) == Weighting::twice;
+  const PlainTensor from(x);
+  if (has_z == z.is_none() || !from.is_plain || from.is_complex || from.count() == 0 || (records && from.requires_grad))
+    return py::none();
+  const PlainTensor w(weights);
   std::array<int64_t, 3> layout;
-  const bool fit = w.is_plain && minus.is_like(from) && from.count() > 0 && !w.is_complex && !from.is_complex &&
-                   w.is_double == from.is_double && are_a_line(w, from, layout);
-  if (!fit || (records && (w.requires_grad || from.requires_grad || minus.requires_grad))) return py::none();
+  if (!w.is_plain || w.is_complex || w.is_double != from.is_double || (records && w.requires_grad) ||
+      !are_a_line(w, from, layout))
+    return py::none();
+  Address minus = 0;
+  if (has_z) {
+    const PlainTensor other(z);
+    if (!other.is_like(from) || (records && other.requires_grad)) return py::none();
+    minus = other.address;
+  }
   py::object out = empty_like(x);
   const Address to = address_of(out.ptr());
   with_type(from.is_double, [&](auto zero) {
     using T = decltype(zero);
-    weighted<T>({layout[0], layout[1], layout[2], threads, twice, pointer<const T>(w.address),
-                 pointer<const T>(from.address), pointer<const T>(minus.address), pointer<T>(to)});
+    weighted<T>({layout[0], layout[1], layout[2], threads, Weighting(weighting), pointer<const T>(w.address),
+                 pointer<const T>(from.address), pointer<const T>(minus), pointer<T>(to)});
   });
   return out;
 }
@@ -160,5 +170,6 @@ py::object weighted_difference(py::handle weights, py::handle x, py::handle z, b
 void bind_pictures(py::module_& module) {
   module.def("picture_forward", forward);
   module.def("picture_backward", backward);
-  module.def("weighted_difference", weighted_difference);
+  module.def("weigh", weigh);
+  module.def("is_watched", &is_watched);
 }

@@ -309,13 +309,19 @@ template <class T> struct ResidualAhead {
   T *residual, *ahead;
 };
 
-// y = weights x - z, or with `twice` weights (weights x - z). Elements are seen as (outer, middle, inner), and each
-// middle index has one weight.
+enum class Weighting : int64_t {
+  product,     // w x
+  quotient,    // x / w
+  difference,  // w x - z
+  twice,       // w (w x - z)
+};
+
+// y by weights w. Elements are seen as (outer, middle, inner), and each middle index has one weight.
 template <class T> struct Weighted {
   int64_t outer, middle, inner;
   int threads;
-  bool twice;
-  const T *weights, *x, *z;
+  Weighting weighting;
+  const T *weights, *x, *z;  // z is null where there is none
   T* y;
 };
 

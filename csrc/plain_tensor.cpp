@@ -11,6 +11,7 @@ PyObject* word(const char* text) { return PyUnicode_InternFromString(text); }
 struct Torch {
   PyObject *tensor, *parameter, *empty_like;
   std::array<PyObject*, 4> types;
+  std::array<PyObject*, 4> watches;  // false or 0 where nothing watches
   PyObject* dtype = word("dtype");
   PyObject* is_cpu = word("is_cpu");
   PyObject* requires_grad = word("requires_grad");
@@ -27,6 +28,10 @@ struct Torch {
     empty_like = py::object(torch.attr("empty_like")).release().ptr();
     const std::array<const char*, 4> names = {"float32", "float64", "complex64", "complex128"};
     for (size_t i = 0; i < names.size(); ++i) types[i] = py::object(torch.attr(names[i])).release().ptr();
+    const std::array<const char*, 4> questions = {"_is_tracing", "_are_functorch_transforms_active",
+                                                  "_len_torch_dispatch_stack", "_len_torch_function_stack"};
+    for (size_t i = 0; i < questions.size(); ++i)
+      watches[i] = py::object(torch.attr("_C").attr(questions[i])).release().ptr();
   }
 
   // Without a guard, for which a thread would wait with Python's lock: at worst two threads make it, and one is left.
@@ -94,6 +99,18 @@ int64_t PlainTensor::count() const {
   int64_t count = 1;
   for (int i = 0; i < dimensions; ++i) count *= shape[size_t(i)];
   return count;
+}
+
+bool is_watched() {
+  const Torch& torch = Torch::get();
+  for (PyObject* const question : torch.watches) {
+    PyObject* const found = PyObject_CallNoArgs(question);
+    if (!found) throw py::error_already_set();
+    const bool is_nothing = found == Py_False || (PyLong_CheckExact(found) && PyLong_AsLong(found) == 0);
+    Py_DECREF(found);
+    if (!is_nothing) return true;
+  }
+  return false;
 }
 
 py::object empty_like(py::handle tensor) {

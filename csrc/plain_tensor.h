@@ -29,6 +29,10 @@ struct PlainTensor {
   bool read(PyObject* tensor);
 };
 
+// Whether PyTorch traces, transforms or watches this thread's calls, of which native code must then make none. It
+// cannot ask whether torch.compile does.
+bool is_watched();
+
 // An uninitialised tensor of the shape and type of a contiguous one.
 pybind11::object empty_like(pybind11::handle tensor);
 

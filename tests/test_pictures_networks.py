@@ -420,3 +420,32 @@ def test_real_pictures_of_complex_measurements_are_kept_nonnegative() -> None:
     torch.testing.assert_close(net(A(x)), fu.nn.Unrolled(
         fu.schemes.FISTA(), scan, fu.prox.NonNegativeL1(), 3, lam=0.01, step=0.9
     ).double()(scan(x)))  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("kind", ["columns", "columns of real pictures", "coils", "mask", "blur"])
+def test_a_start_of_the_primal_dual_scheme_that_is_not_finite(kind: str, value: float) -> None:
+    """It goes as far as by A and then Aᴴ in PyTorch, which mix the rows of a picture also where AᴴA does not."""
+    mask, maps = (torch.rand(12) < 0.6).float(), torch.randn(2, 9, 12, dtype=torch.complex64)
+    A: Any = {
+        "columns": lambda: fu.operators.Fourier(mask),
+        "columns of real pictures": lambda: fu.operators.Fourier(mask, real=True),
+        "coils": lambda: fu.operators.MultiCoilFourier(mask, maps),
+        "mask": lambda: fu.operators.Mask((torch.rand(9, 12) < 0.6).float()),
+        "blur": lambda: fu.operators.Blur(torch.rand(3, 3) / 9),
+    }[kind]()
+    is_complex = kind in ("columns", "coils")
+    x0 = torch.randn(3, 9, 12, dtype=torch.complex64 if is_complex else torch.float32)
+    y = A(torch.randn_like(x0))
+    x0[1, 2, 3] = value
+
+    def run() -> Any:
+        step, scheme = fu.GradientStep(A, step=[0.3]), fu.schemes.PrimalDual([0.4], [0.8])
+        return fu.unrolled(y, step, fu.prox.L1(), [0.1], layers=3, scheme=scheme, x0=x0)
+
+    found = run()
+    with ops.plain():
+        wanted = run()
+    assert not found[1].isfinite().all()
+    assert torch.equal(found.isfinite(), wanted.isfinite())
+    torch.testing.assert_close(found[::2], wanted[::2], rtol=1e-4, atol=1e-4)

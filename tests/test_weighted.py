@@ -1,4 +1,4 @@
-"""Pictures times weights, in one pass: to the bit what PyTorch computes in several."""
+"""Pictures and weights, in one pass: to the bit what PyTorch computes in several."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import fastunroll as fu
 import pytest
 import torch
 from fastunroll import ops
+from fastunroll.ops import Weighting
 from test_between_products import NO_TENSORS, UNREADABLE, data
 from torch import Tensor
 
@@ -26,34 +27,48 @@ def with_extremes(t: Tensor) -> Tensor:
     return t
 
 
-def plain(weights: Tensor, x: Tensor, z: Tensor, twice: bool) -> Tensor:
-    found = weights * x - z
-    return weights * found if twice else found
+WAYS: dict[Weighting, Callable[..., Tensor]] = {
+    Weighting.PRODUCT: lambda w, x: w * x,
+    Weighting.QUOTIENT: lambda w, x: x / w,
+    Weighting.DIFFERENCE: lambda w, x, z: w * x - z,
+    Weighting.TWICE: lambda w, x, z: w * (w * x - z),
+}
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+def given(way: Weighting, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The weights and the pictures that it takes."""
+    return tensors if way >= Weighting.DIFFERENCE else tensors[:2]
 
 
 @types
 @pytest.mark.usefixtures("instruction_set")
-@pytest.mark.parametrize("twice", [False, True])
+@ways
 @pytest.mark.parametrize(("of_weights", "shape"), SHAPES, ids=str)
-def test_as_pytorch(of_weights: tuple[int, ...], shape: tuple[int, ...], twice: bool, dtype: torch.dtype) -> None:
-    weights, x, z = (with_extremes(torch.randn(s, dtype=dtype)) for s in (of_weights, shape, shape))
+def test_as_pytorch(of_weights: tuple[int, ...], shape: tuple[int, ...], way: Weighting, dtype: torch.dtype) -> None:
+    tensors = given(way, *(with_extremes(torch.randn(s, dtype=dtype)) for s in (of_weights, shape, shape)))
+    wanted = WAYS[way](*tensors)
     for threads in (1, 2):
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
-        found = ops.weighted_difference(weights, x, z, twice)
+        found = ops.weigh(way, *tensors)
         torch.set_num_threads(before)
         assert found is not None
-        assert found.isnan().equal(plain(weights, x, z, twice).isnan())
-        assert found.nan_to_num(0.0).equal(plain(weights, x, z, twice).nan_to_num(0.0))
+        assert found.isnan().equal(wanted.isnan())
+        assert found.nan_to_num(0.0).equal(wanted.nan_to_num(0.0))
 
 
 @types
+@ways
 @pytest.mark.parametrize(("of_weights", "shape"), [((3, 1, 7), (3, 5, 7)), ((4, 7), (5, 7)), ((2, 5, 7), (5, 7))])
 def test_weights_that_are_left_to_pytorch(
-    of_weights: tuple[int, ...], shape: tuple[int, ...], dtype: torch.dtype
+    of_weights: tuple[int, ...], shape: tuple[int, ...], way: Weighting, dtype: torch.dtype
 ) -> None:
     """They broadcast in another way, or not at all."""
-    assert ops.weighted_difference(*(torch.randn(s, dtype=dtype) for s in (of_weights, shape, shape))) is None
+    tensors = [torch.randn(s, dtype=dtype) for s in (of_weights, shape, shape)]
+    assert ops.weigh(way, *given(way, *tensors)) is None
+    fitting = [torch.randn(shape, dtype=dtype) for _ in range(3)]
+    assert ops.weigh(way, *fitting[: 5 - len(given(way, *fitting))]) is None  # z too many, or missing
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
@@ -62,12 +77,12 @@ def test_weights_that_are_left_to_pytorch(
 @pytest.mark.parametrize("name", [name for name in UNREADABLE if name not in NO_TENSORS])
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_tensors_that_are_left_to_pytorch(place: int, name: str) -> None:
-    given = [data(torch.float32) for _ in range(3)]
-    given[place] = UNREADABLE[name](given[place])
-    assert ops.weighted_difference(*given) is None
+    tensors = [data(torch.float32) for _ in range(3)]
+    tensors[place] = UNREADABLE[name](tensors[place])
+    assert ops.weigh(Weighting.TWICE, *tensors) is None
     if name == "with a gradient":
         with torch.no_grad():
-            assert ops.weighted_difference(*given) is not None
+            assert ops.weigh(Weighting.TWICE, *tensors) is not None
 
 
 PRODUCTS: dict[str, Callable[[fu.operators.Mask, Tensor, Tensor], Tensor]] = {

@@ -42,10 +42,34 @@ template <class T> struct PrimalDualLayers {
 
   void start(int64_t number, const PictureRoom<T>& room, const PictureState<T>& now) const {
     const DualStep<T> give = dual_step(0, number, nullptr, now.s);
-    if (of.p.x0) return of.linear.apply(room, number, picture(now.x), give);
+    if (of.p.x0) {
+      of.linear.apply(room, number, picture(now.x), give);
+      if (of.linear.normal.of.spectrum.of_rows) spread(room, now);
+      return;
+    }
     constexpr Constant<0> in_part;
     of.grid.each(of.band(room), [&](int64_t row, int64_t c) {
       give.put(row, c, give.combine(row, c, Vector<T>{}, in_part), in_part);
+    });
+    room.team.wait();
+  }
+  // Makes all of d NaN where x is not finite somewhere. H of a mask of columns keeps such a value in its row, but A, of
+  // which the dual variable of the literature is made, mixes all pixels.
+  void spread(const PictureRoom<T>& room, const PictureState<T>& now) const {
+    const Grid<T>& grid = of.grid;
+    const Band rows = of.band(room);
+    RowSums<T> zeros{room.sums};
+    grid.each(rows, [&](int64_t row, int64_t c) {
+      zeros.add(load(now.x + row * grid.stride + c) * broadcast(T(0)));
+      if (c + lanes<T> >= grid.stride) zeros.end_row(row);
+    });
+    room.team.wait();
+    const T sum = T(total(room.sums, grid.rows));
+    if (sum == 0) return;
+    grid.each(rows, [&](int64_t row, int64_t c) {
+      Vector<T> of_row{};
+      for (int64_t lane = 0; lane < lanes<T> && c + lane < grid.width; ++lane) of_row[lane] = sum;
+      store(now.s + row * grid.stride + c, of_row);
     });
     room.team.wait();
   }

@@ -124,9 +124,10 @@ class OperatorPasses:
 def operator_passes(
     x: Tensor, y: Tensor, residual: Tensor, theta: Tensor, layout: tuple[int, int, int], step: float, nonnegative: bool
 ) -> OperatorPasses | None: ...
-def weighted_difference(
-    weights: Tensor, x: Tensor, z: Tensor, twice: bool, threads: int, records: bool
-) -> Tensor | None: ...  # looks at its tensors itself
+def is_watched() -> bool: ...
+def weigh(  # looks at its tensors itself
+    weighting: int, weights: Any, x: Any, z: Any, threads: int, records: bool
+) -> Tensor | None: ...
 def soft_threshold(
     is_double: bool, shape: tuple[int, int, int], threads: int, complex: bool, x: int, theta: int, out: int
 ) -> None: ...
@@ -151,6 +152,10 @@ class PackedSpectrum:
         self, batch: int, threads: int, adjoint: bool, repeat: int, maps: tuple[int, int, int],
         tensors: tuple[int, int, int, int],
     ) -> bool: ...  # fmt: skip
+    def filter(  # looks at its tensors itself; y is None for a new one
+        self, shape: tuple[int, int], x: Any, z: Any, maps: Any, adjoint: bool, repeat: int, threads: int,
+        records: bool, y: Tensor | None,
+    ) -> Tensor | None: ...  # fmt: skip
 
 def sample_forward(  # shape: batch, m, n, layers, values of theta. tensors: A, step, theta, beta, x0
     is_double: bool,

@@ -129,8 +129,6 @@ def _spoiled(d: Draw, leaves: dict[str, Tensor], scheme: str, made: prox.Proxima
     """
     bounded = isinstance(made, (prox.NonNegativeL1, prox.Box))
     names = [name for name, t in leaves.items() if t.numel() and not name.startswith(("rho", "sigma"))]
-    if scheme == "PrimalDual":  # such a value goes less far by AᴴA, which native layers have, than by A and then Aᴴ
-        names = [name for name in names if name not in ("x0", "s0")]
     if names and SCHEMES[scheme] and d.chance("not finite", 0.1):
         name = d.random.choice(names)
         d.say(f"not finite in {name.rstrip('0123456789')}")

@@ -1,4 +1,6 @@
-// Pictures times weights: values against loops, and bits over threads and instruction sets.
+// Pictures and weights: values against loops, and bits over threads and instruction sets.
+#include <utility>
+
 #include "check.h"
 #include "fastunroll.h"
 
@@ -11,20 +13,28 @@ template <class T> void compare(int64_t outer, int64_t middle, int64_t inner) {
   Random random(uint64_t(count + middle));
   const Array<T> x = random.normals<T>(count, 1), z = random.normals<T>(count, 1);
   const Array<T> weights = random.normals<T>(middle, 1);
-  Array<T> wanted(static_cast<size_t>(count)), again = wanted;
+  Array<T> product(static_cast<size_t>(count)), quotient = product, difference = product, twice = product;
   for (int64_t i = 0; i < count; ++i) {
-    const volatile T product = weights[i / inner % middle] * x[i];  // rounded, before the difference
-    wanted[i] = product - z[i];
-    again[i] = weights[i / inner % middle] * wanted[i];
+    const T weight = weights[i / inner % middle];
+    const volatile T rounded = weight * x[i];  // before the difference
+    product[i] = rounded;
+    quotient[i] = x[i] / weight;
+    difference[i] = rounded - z[i];
+    twice[i] = weight * difference[i];
   }
+  const std::pair<Weighting, const Array<T>*> kinds[] = {{Weighting::product, &product},
+                                                         {Weighting::quotient, &quotient},
+                                                         {Weighting::difference, &difference},
+                                                         {Weighting::twice, &twice}};
   for (const char* set : usable_sets()) {
     use_instruction_set(set);
     for (int threads : {1, 3}) {
-      for (bool twice : {false, true}) {
+      for (const auto& [kind, wanted] : kinds) {
+        const bool has_z = kind == Weighting::difference || kind == Weighting::twice;
         Array<T> y(static_cast<size_t>(count));
-        weighted<T>({outer, middle, inner, threads, twice, weights.data(), x.data(), z.data(), y.data()});
-        CHECK(same_bits(y, twice ? again : wanted),
-              std::string("weighted ") + set + " " + type_name<T> + " " + std::to_string(count));
+        weighted<T>(
+            {outer, middle, inner, threads, kind, weights.data(), x.data(), has_z ? z.data() : nullptr, y.data()});
+        CHECK(same_bits(y, *wanted), std::string("weighted ") + set + " " + type_name<T> + " " + std::to_string(count));
       }
     }
   }

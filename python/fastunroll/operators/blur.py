@@ -13,7 +13,7 @@ from ..arrays import as_tensor
 from ..ops.spectral import fourier_diagonal
 from .boundary import BOUNDARIES, Boundary
 from .diagonal import FourierDiagonal
-from .linear_operator import LinearOperator
+from .direct import directly, filtered
 from .pictures import NormalParts, require_fit, single, with_axes_of
 from .spectra import kept, largest_modulus, spectrum, squared_modulus
 
@@ -58,6 +58,7 @@ class Blur(FourierDiagonal):
     """
 
     kernel: Tensor
+    made_of = "kernel"
 
     def __init__(
         self, kernel: Tensor, boundary: str = "circular", *, shape: tuple[int, ...] | None = None, learn: bool = False
@@ -120,6 +121,16 @@ class Blur(FourierDiagonal):
             "power", self.kernel, grid, half, lambda: squared_modulus(spectrum(single(self.kernel), grid, half))
         )
 
+    def _own_spectrum(self, x: Tensor) -> Tensor:
+        return self._spectrum(x, (x.shape[-2], x.shape[-1]))
+
+    def _directly(self, x: Tensor, adjoint: bool = False) -> Tensor | None:
+        """The product for circular blurs."""
+        if self.boundary != "circular":
+            return None
+        return filtered(self, "kernel", ("spectrum",), self._own_spectrum, x, adjoint=adjoint)
+
+    @directly(_directly)
     def forward(self, x: Tensor) -> Tensor:
         """The blurred pictures k ∗ x: (..., H, W) to (..., H, W), or (..., H − h + 1, W − w + 1) where valid."""
         x = self._of_kernel("x", x)
@@ -127,6 +138,7 @@ class Blur(FourierDiagonal):
         d = self._spectrum(x, boundary.grid(shape))
         return boundary.crop(fourier_diagonal(boundary.extend(x), with_axes_of(d, x)), shape)
 
+    @directly(lambda A, y: A._directly(y, adjoint=True))
     def adjoint(self, y: Tensor) -> Tensor:
         """The correlation with k, followed by the adjoint of the continuation: back to (..., H, W)."""
         y = self._of_kernel("y", y)
@@ -135,10 +147,6 @@ class Blur(FourierDiagonal):
         boundary.require_size(shape)
         d = with_axes_of(self._spectrum(y, boundary.grid(shape)), y)
         return boundary.extend_adjoint(fourier_diagonal(boundary.crop_adjoint(y, shape), d, adjoint=True), shape)
-
-    def normal(self, x: Tensor) -> Tensor:
-        """AᴴA x: one transform and its inverse for circular blurs, else A and Aᴴ."""
-        return super().normal(x) if self.collapsed else LinearOperator.normal(self, x)
 
     def normal_parts(self, x: Tensor) -> NormalParts:
         """AᴴA for pictures like x, as compiled layers take it where the boundary is circular or valid."""
@@ -155,19 +163,9 @@ class Blur(FourierDiagonal):
         """The size of x for a y of a size."""
         return BOUNDARIES[self.boundary](self.kernel.shape[-2], self.kernel.shape[-1]).picture(measured)
 
-    def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
-        """AᴴA x − Aᴴy."""
-        return (
-            super().collapsed_gradient(x, At_y) if self.collapsed else LinearOperator.collapsed_gradient(self, x, At_y)
-        )
-
-    def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
-        """(AᴴA + ρI)⁻¹ b: F⁻¹(F b/(|k̂|² + ρ)) for circular blurs, else by conjugate gradients."""
-        return super().solve(b, rho) if self.collapsed else LinearOperator.solve(self, b, rho)
-
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """The same for circular blurs, else by conjugate gradients."""
-        return self.solve(b, rho) if self.collapsed else LinearOperator.adjoint_solve(self, b, rho)
+        return self.solve(b, rho) if self.collapsed else super().adjoint_solve(b, rho)
 
     @torch.no_grad()
     def norm(self) -> float:

@@ -70,6 +70,7 @@ class Fourier(FourierDiagonal):
     """
 
     mask: Tensor
+    made_of = "mask"
 
     def __init__(self, mask: Tensor, centered: bool = True, *, real: bool = False, learn: bool = False) -> None:
         super().__init__()
@@ -86,6 +87,10 @@ class Fourier(FourierDiagonal):
     def takes_complex(self) -> bool:
         """Whether x is complex."""
         return not self.real
+
+    @property
+    def settings(self) -> tuple[bool, bool]:
+        return self.centered, self.real
 
     def samples(self, x: Tensor) -> Tensor:
         x = self.pictures("x", x, self.mask)

@@ -35,12 +35,18 @@ def with_arrays(method: Callable[..., Any]) -> Callable[..., Any]:
 
     Weights that PyTorch computes before a call of the operator, such as a pruned kernel, are computed before it.
     """
-    names = [name for name in [*signature(method).parameters][1:] if name != "rho"]
+    parameters = [*signature(method).parameters][1:]
+    names = [name for name in parameters if name != "rho"]
+    way = getattr(method, "way", None)  # of direct.py
 
     @wraps(method)
     def wrapper(self: LinearOperator, *given: Any, **options: Any) -> Any:
         if self._forward_pre_hooks:
             compute_weights(self)
+        if way is not None and len(given) == len(parameters) and not torch.compiler.is_compiling():
+            found = None if options else way(self, *given)
+            if found is not None:
+                return found
         for value in given:  # quickly: every iteration comes here
             if type(value) not in _USUAL:
                 break

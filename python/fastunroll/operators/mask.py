@@ -8,8 +8,9 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from ..arrays import as_tensor
-from ..ops import weighted_difference
+from ..ops import Weighting, cached, weigh
 from ..ops.tensors import is_tracing
+from .direct import directly, held, is_kept, number_of
 from .pictures import NormalParts, PictureOperator, require_fit, single
 from .spectra import kept, shifted_power, squared_modulus
 
@@ -70,28 +71,39 @@ class Mask(PictureOperator):
         mask = self.mask
         return kept("squared modulus", mask, (0, 0), False, lambda: squared_modulus(single(mask)))
 
+    def _kept_power(self) -> Tensor | None:
+        """The same where it can be kept: quickly."""
+        mask = held(self, "mask")
+        return (
+            cached("squared modulus", [mask], lambda: squared_modulus(single(mask)), version=0)
+            if is_kept(mask)
+            else None
+        )
+
+    @directly(lambda A, x: weigh(Weighting.PRODUCT, held(A, "mask"), x))
     def forward(self, x: Tensor) -> Tensor:
         """M · x: (..., H, W)."""
         return single(self.mask) * self._samples("x", x)
 
+    @directly(lambda A, y: weigh(Weighting.PRODUCT, held(A, "mask"), y))
     def adjoint(self, y: Tensor) -> Tensor:
         """Conj(m) · y: (..., H, W)."""
         return single(self.mask).conj() * self._samples("y", y)
 
+    @directly(lambda A, x: weigh(Weighting.PRODUCT, A._kept_power(), x))
     def normal(self, x: Tensor) -> Tensor:
         """|m|² · x: (..., H, W)."""
         return self._power() * self._samples("x", x)
 
+    @directly(lambda A, x, y: weigh(Weighting.TWICE, held(A, "mask"), x, y))
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Conj(m) · (m · x − y), in one pass where m is real."""
-        found = weighted_difference(single(self.mask), x, y, twice=True)
+        found = weigh(Weighting.TWICE, single(self.mask), x, y)  # of arrays too
         return super().gradient(x, y) if found is None else found
 
+    @directly(lambda A, x, At_y: weigh(Weighting.DIFFERENCE, A._kept_power(), x, At_y))
     def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
         """|m|² · x − Aᴴy, in one pass."""
-        found = weighted_difference(self._power(), x, At_y)
-        if found is not None:
-            return found
         x = self._samples("x", x)
         if x.shape != At_y.shape or x.dtype != At_y.dtype or is_tracing():
             return super().collapsed_gradient(x, At_y)
@@ -106,6 +118,14 @@ class Mask(PictureOperator):
         """max|m|."""
         return float(self.mask.detach().abs().max())
 
+    def _solve_directly(self, b: Tensor, rho: Tensor | float) -> Tensor | None:
+        number, mask = number_of(rho), held(self, "mask")
+        if number is None or type(b) is not Tensor or not (b.is_cpu and is_kept(mask)):
+            return None
+        shifted = cached("shifted power of a number", [mask], lambda: shifted_power(mask, rho, b), version=number)
+        return weigh(Weighting.QUOTIENT, shifted, b)
+
+    @directly(_solve_directly)
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """b/(|m|² + ρ): (..., H, W)."""
         b = self._samples("b", b)

@@ -10,6 +10,7 @@ from .._checks import shape_text
 from .._precision import own_precision
 from ..arrays import as_tensor
 from ..ops.spectral import coil_normal
+from .direct import directly, filtered, held
 from .fourier import as_mask, mask_power
 from .pictures import NormalParts, PictureOperator, require_fit, samples_of, single, with_axes_of
 from .spectra import fourier, inverse_fourier, kept, squared_modulus
@@ -121,6 +122,11 @@ class MultiCoilFourier(PictureOperator):
         require_fit("maps", self.maps, "y", y, self.maps.shape)
         return (self.maps.conj() * inverse_fourier(self.mask_of_coils * y, self.centered)).sum(-3)
 
+    def _directly(self, x: Tensor, At_y: Tensor | None = None) -> Tensor | None:
+        """AᴴA x − Aᴴy, where all pictures have the same maps."""
+        return filtered(self, "mask", (self.centered,), self._power, x, At_y, maps=held(self, "maps"))
+
+    @directly(_directly)
     def normal(self, x: Tensor) -> Tensor:
         """Σ_c conj(S_c) Fᴴ(m² · F(S_c x)): (..., H, W)."""
         x = self.samples(x)
@@ -130,6 +136,7 @@ class MultiCoilFourier(PictureOperator):
         """AᴴA for pictures like x, as compiled layers take it."""
         return NormalParts("fourier", self._power(x), self._maps(x))
 
+    @directly(lambda A, x, At_y: None if At_y is None else A._directly(x, At_y))
     def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
         """AᴴA x − Aᴴy, in one call for all coils."""
         if torch.is_grad_enabled() and (x.requires_grad or At_y.requires_grad):

@@ -12,6 +12,7 @@ exists on the CPU alone lies in ``cpu/``.
 
 from .adaptive_spec import AdaptiveParameters as AdaptiveParameters
 from .adaptive_spec import AdaptiveSpec as AdaptiveSpec
+from .backends import is_direct as is_direct
 from .backends import is_supported as is_supported
 from .backends import is_supported_on_cpu as is_supported_on_cpu
 from .cache import cached as cached
@@ -25,8 +26,9 @@ from .cpu.proximal_gradient import State as State
 from .cpu.proximal_gradient import proximal_gradient as proximal_gradient
 from .cpu.spectral import is_fft_length as is_fft_length
 from .cpu.steps import OperatorPasses as OperatorPasses
+from .cpu.steps import Weighting as Weighting
 from .cpu.steps import operator_passes as operator_passes
-from .cpu.steps import weighted_difference as weighted_difference
+from .cpu.steps import weigh as weigh
 from .cuda.device import is_capturing as is_capturing
 from .network import network as network
 from .network_cache import NetworkCache as NetworkCache
@@ -41,6 +43,7 @@ from .samples import sample_layers as sample_layers
 from .soft_threshold import soft_threshold as soft_threshold
 from .spec import NetworkSpec as NetworkSpec
 from .spec import Parameters as Parameters
+from .spectral import PackedFilter as PackedFilter
 from .spectral import coil_normal as coil_normal
 from .spectral import fourier_diagonal as fourier_diagonal
 from .spectral import fourier_normal as fourier_normal

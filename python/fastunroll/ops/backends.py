@@ -13,7 +13,7 @@ from .. import _fastunroll
 from .cpu.backend import CpuBackend
 from .cuda.backend import CudaBackend
 from .library import require
-from .tensors import must_be_plain, real_dtype
+from .tensors import has_tangents, is_tracing, must_be_plain, real_dtype
 
 # By type of device, whether the backend can be used or not.
 BACKENDS: dict[str, CpuBackend | CudaBackend] = {"cpu": CpuBackend()}
@@ -59,6 +59,11 @@ def is_supported(x: Tensor, *, complex_too: bool = False) -> bool:
 def is_supported_on_cpu(x: Tensor, *, complex_too: bool = False) -> bool:
     """Whether the CPU engine has kernels for this tensor; some algorithms have kernels there alone."""
     return isinstance(BACKENDS.get(x.device.type), CpuBackend) and is_supported(x, complex_too=complex_too)
+
+
+def is_direct() -> bool:
+    """Whether native calls may look at their tensors of the CPU themselves: nothing else has to see the call."""
+    return not (is_tracing() or has_tangents()) and isinstance(BACKENDS["cpu"], CpuBackend)
 
 
 def saves_residuals(t: Tensor) -> bool:

@@ -39,7 +39,7 @@ class CacheEntry(Generic[T]):
 
     __slots__ = ("is_current", "is_same", "value", "version")
 
-    def __init__(self, tensors: list[Tensor], make: Callable[[], T], version: float = 0) -> None:
+    def __init__(self, tensors: list[Tensor], make: Callable[[], T], version: Hashable = 0) -> None:
         self.version = version
         # The monitor reads versions before the data, so the next call notices a change while the value is made.
         monitor = _fastunroll.Monitor(tensors, [_shape(t) for t in tensors])
@@ -52,7 +52,7 @@ _is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped
 _registry: dict[tuple[int, Hashable], CacheEntry[Any]] = {}
 
 
-def cached(kind: Hashable, tensors: list[Tensor], make: Callable[[], T], version: float = 0) -> T:
+def cached(kind: Hashable, tensors: list[Tensor], make: Callable[[], T], version: Hashable = 0) -> T:
     """The value that ``make`` makes of contiguous tensors, or the one that an earlier call of this kind has made, if
     the tensors and the ``version`` are the same.
 

@@ -35,7 +35,8 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
     ``"primal_dual"``, σ, ω  x⁺ = P(x − t·d), d⁺ = (d + σ·(H a − z))/(1 + σ) with a = x⁺ + ω·(x⁺ − x)
     ======================== ===============================================================================
 
-    d of the primal-dual scheme is Aᴴ times the dual variable of the literature. It starts as σ/(1 + σ)·(H x0 − z).
+    d of the primal-dual scheme is Aᴴ times the dual variable of the literature. It starts as σ/(1 + σ)·(H x0 − z). It
+    is NaN everywhere if a pixel of x0 is not finite, as Aᴴ A x0 is, also where H is of columns.
 
     A call with gradients keeps what these need of all layers of its first pictures, of as many as 32 MB hold; with
     ``"wavelet"`` of none. Backward computes the layers of the other pictures again, one picture after another: the
@@ -109,8 +110,10 @@ def plain_layers_and_state(p: PictureLayers) -> tuple[Tensor, Tensor]:
 def _second_state(p: PictureLayers, x: Tensor) -> Tensor:
     """The iterate before x0, or the dual variable."""
     if p.scheme == "primal_dual" and p.numbers is not None:
-        sigma = p.numbers[0, 0]
-        return sigma / (1 + sigma) * _slope(p, x)
+        sigma, slope = p.numbers[0, 0], _slope(p, x)
+        if p.normal == "fourier" and p.h.shape[-2] == 1:  # A mixes the rows that H of columns keeps apart
+            slope = slope + (0 * x).sum((-2, -1), keepdim=True)  # NaN where a pixel is not finite
+        return sigma / (1 + sigma) * slope
     return torch.zeros_like(x) if p.scheme == "admm" else x
 
 

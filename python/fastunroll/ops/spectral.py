@@ -6,6 +6,7 @@ is (H, W); or they are real, and d is the half (H, W // 2 + 1) of a spectrum tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,11 @@ from .._precision import own_precision
 from .backends import is_supported_on_cpu
 from .cpu import larger_grid
 from .cpu import spectral as cpu
+from .cpu.memory import empty
 from .library import below_autograd, differentiate, operator, require, untraced
 from .tensors import differentiable, is_batched, is_plain, is_tracing, real_dtype
+
+_LARGE = 1 << 16  # values from which results reuse pages
 
 
 def fourier_diagonal(x: Tensor, d: Tensor, adjoint: bool = False) -> Tensor:
@@ -78,6 +82,42 @@ def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None) -> 
         (..., H, W), complex.
     """
     return _filter(x, h, z, maps=maps)
+
+
+class PackedFilter:
+    """F⁻¹ diag(d) F for pictures of one size, with d as the kernels read it.
+
+    A call asks nothing of its tensors in Python. It returns None where they are not plain, do not fit, or require a
+    gradient: then :func:`fourier_normal` says what is wrong, or computes it.
+
+    Args:
+        d: as :func:`fourier_diagonal` takes it, contiguous, on the CPU.
+        shape: (H, W).
+        is_real: whether the pictures are real.
+    """
+
+    def __init__(self, d: Tensor, shape: tuple[int, int], is_real: bool) -> None:
+        self.shape, self.lead = shape, tuple(d.shape[:-2])
+        of_rows, grid = d.shape[-2] == 1, shape
+        if not (cpu.is_fft_length(shape[0]) and cpu.is_fft_length(shape[1])):
+            d, grid = larger_grid.spectrum(d, is_real, shape), larger_grid.grid(shape, of_rows)
+        self.packed = cpu.packed(d, is_real, (math.prod(self.lead), *grid), of_rows)
+
+    def __call__(
+        self, x: Tensor, z: Tensor | None = None, maps: Tensor | None = None, adjoint: bool = False
+    ) -> Tensor | None:
+        repeat = 1
+        if self.lead:
+            batch = x.shape[:-2]
+            layout = cpu.repetition(self.lead, batch) if len(self.lead) <= len(batch) else None
+            if layout is None:
+                return None
+            repeat = layout[1]
+        out = empty([x.shape], x.dtype)[0] if x.numel() >= _LARGE and is_supported_on_cpu(x, complex_too=True) else None
+        found: Tensor | None = self.packed.filter(
+            self.shape, x, z, maps, adjoint, repeat, torch.get_num_threads(), torch.is_grad_enabled(), out
+        )
+        return found
 
 
 def fits(x: Tensor, d: Tensor, z: Tensor | None, maps: Tensor | None = None) -> bool:

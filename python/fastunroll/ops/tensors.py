@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from .. import _fastunroll
+
 
 def address(t: Tensor | None) -> int:
     """The address of a tensor's values; 0 if there is no tensor, or it has no values."""
@@ -67,14 +69,7 @@ def have_same_dtype_and_device(*tensors: Tensor | None) -> bool:
 
 def is_tracing() -> bool:
     """Whether torch compiles, traces, transforms or watches the call, which must then go through its dispatcher."""
-    return (
-        _plain
-        or torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-    )
+    return _plain or torch.compiler.is_compiling() or _fastunroll.is_watched()
 
 
 def is_jit_tracing() -> bool:

@@ -6,11 +6,13 @@ at their tensors themselves, since questions from Python would take as long as a
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import torch
 from torch import Tensor
 
 from ... import _fastunroll
-from ..backends import is_supported_on_cpu
+from ..backends import is_direct, is_supported_on_cpu
 from ..tensors import differentiable, is_tracing
 
 OperatorPasses = _fastunroll.OperatorPasses
@@ -35,11 +37,20 @@ def operator_passes(
     )
 
 
-def weighted_difference(weights: Tensor, x: Tensor, z: Tensor, twice: bool = False) -> Tensor | None:
-    """weights·x − z in one pass, for real pictures with whose shape the weights broadcast; None where PyTorch has to.
+class Weighting(IntEnum):
+    """What is made of pictures x by weights w."""
 
-    Equivalent to: ``weights * x - z``, or with ``twice`` to ``weights * (weights * x - z)``, to the bit.
+    PRODUCT = 0  # w x
+    QUOTIENT = 1  # x / w
+    DIFFERENCE = 2  # w x − z
+    TWICE = 3  # w (w x − z)
+
+
+def weigh(how: Weighting, weights: Tensor, x: Tensor, z: Tensor | None = None) -> Tensor | None:
+    """Pictures x by weights that broadcast with their shape, in one pass: to the bit what PyTorch computes in several.
+
+    None where PyTorch has to: complex numbers, gradients, tensors that are not plain or do not fit.
     """
-    if is_tracing() or not is_supported_on_cpu(x):
+    if not is_direct():
         return None
-    return _fastunroll.weighted_difference(weights, x, z, twice, torch.get_num_threads(), torch.is_grad_enabled())
+    return _fastunroll.weigh(how, weights, x, z, torch.get_num_threads(), torch.is_grad_enabled())

@@ -1,0 +1,106 @@
+"""The direct way of a product: a native call that looks at its tensors itself, before anything is asked in Python.
+
+A question in Python takes as long as a product with a small picture. So a way asks few, and declines by None where a
+tensor is not as usual, where a gradient is recorded, or where PyTorch has to see the call. The method itself then says
+what is wrong, or computes the product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from .. import ops
+
+if TYPE_CHECKING:
+    from .pictures import PictureOperator
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def directly(way: Callable[..., Tensor | None]) -> Callable[[Method], Method]:
+    """Gives a method of an operator a direct way: ``way(op, *arguments)``."""
+
+    def decorate(method: Method) -> Method:
+        method.way = way  # type: ignore[attr-defined]
+        return method
+
+    return decorate
+
+
+def held(op: torch.nn.Module, name: str) -> Tensor:
+    """The tensor of an operator: quickly, where it is a buffer."""
+    found = op._buffers.get(name)
+    return getattr(op, name) if found is None else found
+
+
+def is_kept(source: Tensor) -> bool:
+    """Whether a call is direct, and what it makes of a tensor can be kept for the next one.
+
+    Where a gradient is recorded it cannot, and in inference mode it would be a tensor of that mode.
+    """
+    return (
+        ops.is_direct()
+        and not (source.requires_grad and torch.is_grad_enabled())
+        and type(source) in (Tensor, torch.nn.Parameter)
+        and source.is_cpu
+        and source.is_contiguous()
+        and not torch.is_inference_mode_enabled()
+    )
+
+
+def filtered(
+    op: PictureOperator, name: str, kind: tuple[Any, ...], spectrum: Callable[[Tensor], Tensor], x: Any,
+    z: Tensor | None = None, *, maps: Tensor | None = None, adjoint: bool = False, number: float = 0.0,
+) -> Tensor | None:  # fmt: skip
+    """F⁻¹ diag(d) F x − z, or its sum over coils.
+
+    Args:
+        op: the operator.
+        name: that of its tensor of which d is made.
+        kind: what else d depends on.
+        spectrum: d for pictures like x.
+        x: pictures.
+        z: like x; None for zero.
+        maps: the sensitivities of coils.
+        adjoint: whether conj(d) takes the place of d.
+        number: a number on which d depends.
+    """
+    if type(x) is not Tensor:
+        return None
+    shape, source = x.shape, held(op, name)
+    if len(shape) < 2 or not is_kept(source):
+        return None
+    stated = op.shape_in
+    if op.is_stated and stated is not None and shape[-len(stated) :] != stated:
+        return None
+    rows, columns, is_real = shape[-2], shape[-1], not x.is_complex()
+    make = partial(_packed, op, spectrum, x)
+    found = ops.cached(("filter", type(op), *kind), [source], make, version=(rows, columns, is_real, number))
+    return None if found is None else found(x, z, maps, adjoint)
+
+
+def _packed(op: PictureOperator, spectrum: Callable[[Tensor], Tensor], x: Tensor) -> ops.PackedFilter | None:
+    """What the kernels read of d for pictures like x; None where there is none, or x is to be converted."""
+    if not ops.is_supported_on_cpu(x, complex_too=True) or x.numel() == 0:
+        return None
+    try:
+        taken = op.samples(x)
+    except (TypeError, ValueError):  # which the method raises again, with its own name of x
+        return None
+    if taken is not x:
+        return None
+    return ops.PackedFilter(spectrum(x).contiguous(), (x.shape[-2], x.shape[-1]), not x.is_complex())
+
+
+def number_of(rho: object) -> float | None:
+    """ρ as a number; None where it is none, or its gradient may be recorded."""
+    if type(rho) is float:
+        return rho
+    if type(rho) is Tensor and rho.numel() == 1 and rho.is_cpu and not rho.requires_grad and not ops.is_tracing():
+        return float(rho)
+    return None

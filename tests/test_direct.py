@@ -1,0 +1,137 @@
+"""The direct way of products with pictures: to the bit what the methods compute that ask in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import fastunroll as fu
+import numpy as np
+import pytest
+import torch
+from fastunroll import ops
+from fastunroll.ops.cpu import steps
+from imaging_operators import ALL, OPERATORS, Size, samples
+from torch import Tensor
+
+lin = fu.operators
+Product = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+PRODUCTS: dict[str, Product] = {
+    "forward": lambda A, x, y, z: A(x),
+    "adjoint": lambda A, x, y, z: A.adjoint(y),
+    "normal": lambda A, x, y, z: A.normal(x),
+    "collapsed_gradient": lambda A, x, y, z: A.collapsed_gradient(x, z),
+    "solve": lambda A, x, y, z: A.solve(x, 0.5),
+}
+SIZES = (16, 16), (37, 41), (256, 256)  # whose results are small, of a larger grid, and large
+
+
+@contextmanager
+def asking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No call is direct."""
+    with monkeypatch.context() as patch:
+        patch.setattr(ops, "is_direct", lambda: False)
+        patch.setattr(steps, "is_direct", lambda: False)
+        yield
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize(("operator", "dtype", "size"), ALL, ids=str)
+def test_every_operator(
+    operator: str, dtype: torch.dtype, size: Size, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, product = OPERATORS[operator], PRODUCTS[name]
+    A = case.make(dtype, size)
+    if name == "solve" and not A.solves:
+        return
+    for batch in case.batches:
+        x = samples(case, dtype, size, batch)
+        with torch.no_grad():
+            y = A(x)
+            z = A.adjoint(y)
+            for _ in range(2):
+                found = product(A, x, y, z)
+                with asking(monkeypatch):
+                    assert torch.equal(found, product(A, x, y, z))
+
+
+def made(kind: str, size: Size) -> Any:
+    mask, maps = (torch.rand(size) < 0.5).float(), torch.randn(3, *size, dtype=torch.complex64)
+    return {
+        "Mask": lambda: lin.Mask(mask),
+        "Blur": lambda: lin.Blur(torch.rand(3, 3), shape=size),
+        "Fourier": lambda: lin.Fourier(mask),
+        "columns": lambda: lin.Fourier(mask[:1]),
+        "coils": lambda: lin.MultiCoilFourier(mask, maps),
+    }[kind]()
+
+
+DIRECT = {
+    "Mask": [*PRODUCTS, "gradient"], "Blur": [*PRODUCTS], "Fourier": ["normal", "collapsed_gradient", "solve"],
+    "columns": ["normal", "collapsed_gradient", "solve"], "coils": ["normal", "collapsed_gradient"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in DIRECT.items() for name in names])
+def test_usual_tensors_go_the_direct_way(kind: str, name: str, size: Size, grad: bool) -> None:
+    if kind == "coils" and size == (37, 41):
+        return
+    A = made(kind, size)
+    x = torch.randn(2, *size, dtype=torch.float32 if kind in ("Mask", "Blur") else torch.complex64)
+    more = (x,) if "gradient" in name else (0.5,) if name == "solve" else ()
+    way = getattr(type(A), name).way
+    with torch.set_grad_enabled(grad):
+        assert way(A, x, *more) is not None
+        needs = x.clone().requires_grad_()
+        assert (way(A, needs, *more) is None) == grad
+        assert getattr(A, name)(needs, *more).requires_grad == grad
+    refused = [x.unsqueeze(0)[..., 1:, :], x.to(torch.complex128 if x.is_complex() else torch.float64)]
+    for wrong in refused:
+        if kind == "columns" and wrong.dtype == x.dtype:
+            continue  # any number of rows is right
+        with pytest.raises((TypeError, ValueError)):
+            getattr(A, name)(wrong, *(wrong for _ in more[:1] if name != "solve"), *(more if name == "solve" else ()))
+    with ops.plain(), torch.set_grad_enabled(grad):
+        assert way(A, x, *more) is None
+
+
+@pytest.mark.parametrize("kind", ["Mask", "Blur", "Fourier"])
+def test_what_is_kept_follows_the_operator(kind: str) -> None:
+    """Its tensor, also one that it shares; ρ; the size; and whether the call learns."""
+    A = made(kind, (16, 16))
+    name = "kernel" if kind == "Blur" else "mask"
+    x = torch.randn(2, 16, 16, dtype=torch.float32 if kind in ("Mask", "Blur") else torch.complex64)
+    for change in (lambda t: t, lambda t: t.mul_(2), lambda t: t.data.add_(1), lambda t: t.view(-1)[0].fill_(3.0)):
+        with torch.no_grad():
+            change(getattr(A, name))
+        for rho in (0.5, 2.0, torch.tensor(0.5), 1):
+            with ops.plain():
+                wanted = A.normal(x), A.solve(x, rho)
+            torch.testing.assert_close((A.normal(x), A.solve(x, rho)), wanted, rtol=1e-4, atol=1e-4)
+    for wrong in (0.0, -1.0, torch.inf, torch.nan):
+        with pytest.raises(ValueError, match="rho must be a finite number > 0"):
+            A.solve(x, wrong)
+    if kind == "Fourier":
+        real = lin.Fourier(A.mask, A.centered, real=True)
+        real.mask = A.mask
+        assert A.normal(x.real).is_complex()
+        assert not real.normal(x.real).is_complex()
+    for method in (A.collapsed_gradient, A.gradient):
+        with pytest.raises(TypeError):
+            method(x, None)
+    array = A.normal(x.numpy())
+    assert isinstance(array, np.ndarray)
+    getattr(A, name).requires_grad_()
+    assert A.normal(x).requires_grad
+    with torch.no_grad():
+        assert not A.normal(x).requires_grad
+    with torch.inference_mode():
+        inferred = A.normal(x)
+    torch.testing.assert_close(inferred, A.normal(x).detach(), rtol=1e-5, atol=1e-5)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        moved = torch.autograd.forward_ad.unpack_dual(A.normal(dual)).tangent
+    torch.testing.assert_close(moved, A.normal(torch.ones_like(x)), rtol=1e-5, atol=1e-5)
