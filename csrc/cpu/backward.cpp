@@ -248,9 +248,13 @@ template <class T> void BackwardPass<T>::finish_shared_bias(int64_t begin, TaskM
 
 template <class T>
 void BackwardPass<T>::sum(const SampleSum<T>& factors, int64_t rows, bool add, T* out, int64_t part, TaskMemory<T>& s) {
-  const int64_t all = factors.g.rows;
-  sample_sum(factors.g, factors.x, rows, all * part / m.threads, all * (part + 1) / m.threads, add, out, s.products,
-             m.above);
+  const int64_t all = factors.g.rows, first = all * part / m.threads, last = all * (part + 1) / m.threads;
+  if (add || rows > few_in_place)
+    return sample_sum(factors.g, factors.x, rows, first, last, add, out, s.products, m.above);
+  with_count(rows, [&](auto count) {
+    constexpr int samples = decltype(count)::value;
+    outer_by_rows<samples>(factors.g.part(first, last), factors.x.factor(samples), out + first * factors.x.columns);
+  });
 }
 
 // Gradient steps: the sum is made upright; or transposed, (n, m), and turned once it is complete.
