@@ -85,24 +85,26 @@ void product_by_columns(const Factor<T>& w, const Rows<T>& x, Range panels, cons
   for (int64_t c = panels.first * panel_width<T>; c < panels.last * panel_width<T>; c += side) {
     Vector<T> sum[Count];
     for (int r = 0; r < Count; ++r) sum[r] = start(r, c);
-    const auto add_square = [&](int64_t k, int64_t left) {
-      const T* const square = w.source + c * w.depth + k;
+    const T *row = w.source + c * w.depth, *values = x.data;
+    int64_t left = c < w.columns ? w.depth : 0;
+    for (; left >= side; left -= side, row += side, values += side) {
       Vector<T> v[side];
-      load_square<T>(v, square, w.depth, w.columns - c, left);
-      for (int64_t j = 0; j < side; ++j) __builtin_prefetch(square + (j + 2 * side) * w.depth);
+      load_square<T>(v, row, w.depth, w.columns - c, left);
+      for (int64_t j = 0; j < side; ++j) __builtin_prefetch(row + (j + 2 * side) * w.depth, 0, 2);
       transpose<T>(v);
-      const T* const values = x.data + k;
-      if (left >= side) {
 #pragma GCC unroll 16
-        for (int j = 0; j < side; ++j)
+      for (int j = 0; j < side; ++j)
 #pragma GCC unroll 8
-          for (int r = 0; r < Count; ++r) sum[r] = multiply_add(broadcast(values[r * x.stride + j]), v[j], sum[r]);
-      } else {
-        for (int j = 0; j < left; ++j)
-          for (int r = 0; r < Count; ++r) sum[r] = multiply_add(broadcast(values[r * x.stride + j]), v[j], sum[r]);
-      }
-    };
-    for (int64_t k = 0; k < w.depth && c < w.columns; k += side) add_square(k, w.depth - k);
+        for (int r = 0; r < Count; ++r) sum[r] = multiply_add(broadcast(values[r * x.stride + j]), v[j], sum[r]);
+    }
+    if (left > 0) {  // a square of its own, as one that is read up to a variable place is kept in memory
+      Vector<T> v[side];
+      load_square<T>(v, row, w.depth, w.columns - c, left);
+      transpose<T>(v);
+      for (int j = 0; j < left; ++j)
+#pragma GCC unroll 8
+        for (int r = 0; r < Count; ++r) sum[r] = multiply_add(broadcast(values[r * x.stride + j]), v[j], sum[r]);
+    }
     for (int r = 0; r < Count; ++r) finish.template store_at<1>(r, c, sum + r);
   }
 }
