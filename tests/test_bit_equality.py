@@ -55,6 +55,29 @@ def test_batch_and_position(tied: bool, dtype: torch.dtype) -> None:
         assert torch.equal(part_grad, grad[rows])
 
 
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("theta", [0.0, 0.3], ids=["dense", "sparse"])
+def test_gradients_of_few_samples(native: Any, tied: bool, theta: float, dtype: torch.dtype) -> None:
+    """Few samples take other kernels than many. Samples whose gradient is zero add nothing to a sum."""
+    many = 150
+    for m, n in ((5, 20), (37, 133), (64, 256)):
+        p = build(Case(m, n, 4, (many,), tied, dtype=dtype), requires_grad=True)
+        with torch.no_grad():
+            for t in p.net.theta:
+                t.fill_(theta)
+        weights = [t for t in p.leaves if t is not p.y]
+        for name in usable_sets(native):
+            native.use_instruction_set(name)
+            for few in (1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 70):
+                y = p.y.detach()[:few].requires_grad_()
+                found = torch.autograd.grad(p.net(y).square().sum(), [y, *weights])
+                wanted = torch.autograd.grad(p.net(p.y)[:few].square().sum(), [p.y, *weights])
+                assert torch.equal(found[0], wanted[0][:few])
+                if not tied:  # layers that share a matrix add all samples of a layer before those of the next
+                    assert same(found[1:], wanted[1:])
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("batch", [1, 5, 64, 150])
 def test_threads(native: Any, tied: bool, batch: int) -> None:

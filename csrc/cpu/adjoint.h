@@ -4,6 +4,7 @@
 // everything between them. Otherwise the team of a task is one thread.
 #pragma once
 #include "cpu/backward.h"
+#include "cpu/product_in_place.h"
 
 namespace fastunroll::FASTUNROLL_SET {
 
@@ -31,12 +32,27 @@ template <class T> Range share_of(const Factor<T>& w, const Team& team) {
   return {w.panel_count() * team.rank / team.size, w.panel_count() * (team.rank + 1) / team.size};
 }
 
+// x W into rows of a padded tile; added to them if the tile has sums already.
+template <class T>
+void product_into(T* tile, int64_t stride, bool add, const Factor<T>& w, const Rows<T>& x, Range panels,
+                  const ProductScratch<T>& scratch, double above) {
+  if (!w.panels && w.layout == Layout::by_depth && x.count <= few_by_rows) {
+    const int64_t first = panels.first * panel_width<T>, size = (panels.last - panels.first) * panel_width<T>;
+    for (int64_t r = 0; r < x.count && !add; ++r) memset(tile + r * stride + first, 0, size_t(size) * sizeof(T));
+    return add_product_by_rows(w, x, panels, tile, stride);
+  }
+  const Store<T> store{tile, stride};
+  if (add)
+    product(w, x, panels, scratch, above, StartFrom<T>{tile, stride}, store);
+  else
+    product(w, x, panels, scratch, above, StartAtZero<T>{}, store);
+}
+
 // Adds the gradient g of W1 y to the gradient of y.
 template <class T>
 void add_to_y(const BackwardMemory<T>& m, const Factor<T>& w1, int64_t begin, const Rows<T>& g, TaskMemory<T>& s,
               const Team& team) {
-  T* out = m.g_y + begin * m.stride_y;
-  product(w1, g, share_of(w1, team), s.products, m.above, StartFrom<T>{out, m.stride_y}, Store<T>{out, m.stride_y});
+  product_into(m.g_y + begin * m.stride_y, m.stride_y, true, w1, g, share_of(w1, team), s.products, m.above);
 }
 
 // z = W1 y + W2 v
@@ -45,8 +61,7 @@ void adjoint_affine_step(const BackwardMemory<T>& m, int64_t k, int64_t begin, c
                          const Team& team) {
   const Factor<T>& w2 = m.adjoint.second.of(k);
   if (m.needs_input(k))
-    product(w2, g, share_of(w2, team), s.products, m.above, StartAtZero<T>{},
-            Store<T>{m.g_x + begin * m.stride, m.stride});
+    product_into(m.g_x + begin * m.stride, m.stride, false, w2, g, share_of(w2, team), s.products, m.above);
   const bool shared = m.net.W1.shared();
   if (m.g_y && !shared) add_to_y(m, m.adjoint.first.of(k), begin, g, s, team);
   if (team.rank != 0) return;

@@ -248,9 +248,19 @@ template <class T> void BackwardPass<T>::finish_shared_bias(int64_t begin, TaskM
 
 template <class T>
 void BackwardPass<T>::sum(const SampleSum<T>& factors, int64_t rows, bool add, T* out, int64_t part, TaskMemory<T>& s) {
-  const int64_t all = factors.g.rows;
-  sample_sum(factors.g, factors.x, rows, all * part / m.threads, all * (part + 1) / m.threads, add, out, s.products,
-             m.above);
+  const int64_t all = factors.g.rows, first = all * part / m.threads, last = all * (part + 1) / m.threads;
+  if (add || rows > few_in_place) {
+    // Few rows at a time are written in the order of memory. It pays where samples are few, or zeros are not skipped.
+    const bool in_order = !add && (rows <= strip || density(factors.g.part(first, last), rows) > m.above);
+    const int64_t at_once = in_order ? 24 : last - first;
+    for (int64_t i = first; i < last; i += at_once)
+      sample_sum(factors.g, factors.x, rows, i, i + at_once < last ? i + at_once : last, add, out, s.products, m.above);
+    return;
+  }
+  with_count(rows, [&](auto count) {
+    constexpr int samples = decltype(count)::value;
+    outer_by_rows<samples>(factors.g.part(first, last), factors.x.factor(samples), out + first * factors.x.columns);
+  });
 }
 
 // Gradient steps: the sum is made upright; or transposed, (n, m), and turned once it is complete.

@@ -3,6 +3,7 @@
 // With too few samples to keep the threads busy, a team of threads shares each tile; otherwise each thread takes its
 // own tiles. Within a tile the team divides products by panels and everything else by rows.
 #include "cpu/network.h"
+#include "cpu/product_in_place.h"
 #include "cpu/threads.h"
 
 namespace fastunroll::FASTUNROLL_SET {
@@ -63,6 +64,8 @@ template <class T> class ForwardPass {
   void affine_step(const Tile& tile, int64_t k, const Rows<T>& v);
   void gradient_step(const Tile& tile, int64_t k, const Rows<T>& v);
   void gram_step(const Tile& tile, int64_t k, const Rows<T>& v);
+  template <class Start, class Finish>
+  void multiply(const Tile& tile, const Factor<T>& w, const Rows<T>& left, const Start& start, const Finish& finish);
   template <class Start, class Finish = AsItIs<T>>
   void into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Rows<T>& left, const Start& start,
                  const Finish& finish = {});
@@ -162,6 +165,18 @@ template <class T> void ForwardPass<T>::make_input(const Tile& tile, int64_t k) 
   }
 }
 
+// The thread's panels of a product.
+template <class T>
+template <class Start, class Finish>
+void ForwardPass<T>::multiply(const Tile& tile, const Factor<T>& w, const Rows<T>& left, const Start& start,
+                              const Finish& finish) {
+  const Range panels = tile.panels(w.panel_count());
+  if (w.panels || w.layout != Layout::by_column || left.count > few_in_place)
+    return product(w, left, panels, tile.scratch, above, start, finish);
+  with_count(left.count,
+             [&](auto count) { product_by_columns<decltype(count)::value>(w, left, panels, start, finish); });
+}
+
 // The product that ends in x+; or in z, if the proximal step needs whole rows.
 template <class T>
 template <class Start, class Finish>
@@ -169,9 +184,7 @@ void ForwardPass<T>::into_next(const Tile& tile, int64_t k, const Factor<T>& w, 
                                const Finish& finish) {
   const TileMemory<T>& t = tile.t;
   const Range panels = tile.panels(w.panel_count());
-  const auto run = [&](const auto& place) {
-    product(w, left, panels, tile.scratch, above, start, finish.before(place));
-  };
+  const auto run = [&](const auto& place) { multiply(tile, w, left, start, finish.before(place)); };
   if (ends_by_row(k)) return run(Store<T>{t.next, stride});
   const int64_t first = panels.first * panel_width<T> / mask_bits;
   int64_t last = blocks(panels.last * panel_width<T>, mask_bits);
@@ -187,7 +200,7 @@ template <class T> void ForwardPass<T>::affine_step(const Tile& tile, int64_t k,
   if (k < net.W1.count) {  // once if all layers share W1
     const Rows<T> y{a.y + tile.first * net.m, net.m, tile.rows, nullptr, 0};
     const Factor<T>& w1 = factors.first.of(k);
-    product(w1, y, tile.panels(w1.panel_count()), tile.scratch, above, StartAtZero<T>{}, Store<T>{t.start, stride});
+    multiply(tile, w1, y, StartAtZero<T>{}, Store<T>{t.start, stride});
   }
   into_next(tile, k, factors.second.of(k), v, StartFrom<T>{t.start, stride});
 }
@@ -195,15 +208,13 @@ template <class T> void ForwardPass<T>::affine_step(const Tile& tile, int64_t k,
 template <class T> void ForwardPass<T>::gradient_step(const Tile& tile, int64_t k, const Rows<T>& v) {
   const TileMemory<T>& t = tile.t;
   const Factor<T>& forward = factors.first.of(k);
-  const Range panels = tile.panels(forward.panel_count());
   const StoreNegated<T> store_residual{t.residual, stride_y, step.of(k), record_of(tile, k)};
   if (net.scheme == Scheme::amp) {  // start from -y - s
     for (int64_t r = tile.first_row(); r < tile.last_row(); ++r)
       for (int64_t c = r * stride_y; c < r * stride_y + net.m; ++c) t.state[c] = t.start[c] - t.state[c];
     tile.team.wait();
   }
-  product(forward, v, panels, tile.scratch, above,
-          StartFrom<T>{net.scheme == Scheme::amp ? t.state : t.start, stride_y}, store_residual);
+  multiply(tile, forward, v, StartFrom<T>{net.scheme == Scheme::amp ? t.state : t.start, stride_y}, store_residual);
   tile.team.wait();
   if (net.scheme == Scheme::amp) {
     for (int64_t r = tile.first_row(); r < tile.last_row(); ++r) t.scales[r] = rms(t.residual + r * stride_y, net.m);
