@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -188,13 +187,12 @@ def test_soft_threshold_of_lower_precision(dtype: torch.dtype, device: torch.dev
     assert relative_error(fu.soft_threshold(x, theta).double(), wanted) <= 2 * torch.finfo(dtype).eps
 
 
+@pytest.mark.usefixtures("_quiet_torch")
 @pytest.mark.parametrize("form", covering(_QUICK, 1), ids=str)
 def test_compile(form: Form, device: torch.device) -> None:
     p = _on(build(form, requires_grad=True), device)
     compiled = torch.compile(lambda *leaves: p.with_leaves(list(leaves)).run(), backend="aot_eager", fullgraph=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch, about its own autograd functions
-        out = compiled(*p.leaves)
+    out = compiled(*p.leaves)
     assert torch.equal(out, p.run())
     found, wanted = (torch.autograd.grad(o.square().sum(), p.leaves, allow_unused=True) for o in (out, p.run()))
     assert all(a is b or torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
