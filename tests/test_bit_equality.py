@@ -57,7 +57,7 @@ def test_batch_and_position(native: Any, form: Row) -> None:
     wanted = p.native()
     of_wanted = gradients(wanted, p.of_each_sample)
     every = range(p.form.batch)
-    places = [[0], [3, 1], [*every[::-1]], [2] * (len(every) + 1)]
+    places = [[0], [2, 1], [*every[::-1]], [2] * (len(every) + 1)]
     for threads, place in zip((2, 1, 3, 7), places, strict=True):
         torch.set_num_threads(threads)
         part = p.of_samples(place).learning()
@@ -74,7 +74,7 @@ def test_batch_and_position(native: Any, form: Row) -> None:
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_threads(native: Any, form: Row) -> None:
     whole = large(form)
-    for count in sorted({1, 5, whole.form.batch}):
+    for count in sorted({1, min(5, whole.form.batch), whole.form.batch}):
         p = whole.of_samples(slice(count)).learning()
         torch.set_num_threads(1)
         one = everything(p)

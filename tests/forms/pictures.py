@@ -58,7 +58,7 @@ class Form(Row):
     iterations: int = 4
 
     tiny: ClassVar[dict[str, Any]] = {"batch": 1, "size": (2, 3), "layers": 2, "iterations": 3}
-    large: ClassVar[dict[str, Any]] = {"batch": 5, "size": (99, 100), "layers": 2}
+    large: ClassVar[dict[str, Any]] = {"batch": 3, "size": (99, 100), "layers": 2}
 
     @property
     def is_complex(self) -> bool:
