@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import fastunroll as fu
 import pytest
 import torch
-from cases import Case, build
+from closeness import relative_error
 from fastunroll import _fastunroll
+from forms import Problem, Row, build, covering, dense, gradients, lista, pictures, samples
 from torch import Tensor
 
 # The baseline of x86-64 has no fused multiply-add: it is its own standard.
 FUSED = [name for name in _fastunroll.compiled_instruction_sets() if name != "baseline"]
-CASE = Case(37, 133, 4, (150,), dtype=torch.float32)
-TYPES = [torch.float32, torch.float64]
+# Rows of single and of double precision. Of those over pictures, which take longest, pairs of two columns are enough.
+FORMS, OVER_PICTURES = (
+    [replace(f, dtype=d) for f in rows for d in (torch.float32, torch.float64)]
+    for rows in ([*dense.ROWS, *samples.ROWS], pictures.EVERY)
+)
+FORMS += covering(OVER_PICTURES, 2)
 
 
-def everything(case: Case, y: Tensor | None = None) -> list[Tensor]:
+def everything(p: Problem) -> list[Tensor]:
     """The output of every layer and the gradients of all arguments."""
-    p = build(case, requires_grad=True)
-    if y is not None:
-        p.y = y.requires_grad_()
-    out = p.run(return_layers=True)
-    return [out.detach(), *torch.autograd.grad(out.square().sum(), p.leaves)]
+    results = p.native()
+    return [*(t.detach() for t in results), *gradients(results, p.leaves)]
 
 
-def same(a: list[Tensor], b: list[Tensor]) -> bool:
+def same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
     return all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
 
 
@@ -41,28 +45,18 @@ def usable_sets(native: Any) -> list[str]:
     return sets
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("tied", [False, True])
-def test_batch_and_position(tied: bool, dtype: torch.dtype) -> None:
-    p = build(Case(37, 133, 4, (150,), tied, dtype=dtype), requires_grad=True)
-    whole = p.run()
-    (grad,) = torch.autograd.grad(whole.square().sum(), p.y)
-    for rows in ([0], [149], [3, 77], list(range(17, 90)), list(range(149, -1, -1)), [8] * 200):
-        y = p.y.detach()[rows].requires_grad_()
-        part = p.net(y)
-        assert torch.equal(part, whole[rows])
-        (part_grad,) = torch.autograd.grad(part.square().sum(), y)
-        assert torch.equal(part_grad, grad[rows])
+def large(form: Row) -> Problem:
+    """Of a size that several threads share."""
+    return build(form.of_size(form.large), requires_grad=True)
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("operator", ["affine", "affine-tied"])
 @pytest.mark.parametrize("theta", [0.0, 0.3], ids=["dense", "sparse"])
-def test_gradients_of_few_samples(native: Any, tied: bool, theta: float, dtype: torch.dtype) -> None:
+def test_gradients_of_few_samples(native: Any, operator: str, theta: float, dtype: torch.dtype) -> None:
     """Few samples take other kernels than many. Samples whose gradient is zero add nothing to a sum."""
-    many = 150
     for m, n in ((5, 20), (37, 133), (64, 256)):
-        p = build(Case(m, n, 4, (many,), tied, dtype=dtype), requires_grad=True)
+        p = lista.module(dense.Form(operator, m=m, n=n, layers=4, batch=150, dtype=dtype), requires_grad=True)
         with torch.no_grad():
             for t in p.net.theta:
                 t.fill_(theta)
@@ -74,56 +68,82 @@ def test_gradients_of_few_samples(native: Any, tied: bool, theta: float, dtype: 
                 found = torch.autograd.grad(p.net(y).square().sum(), [y, *weights])
                 wanted = torch.autograd.grad(p.net(p.y)[:few].square().sum(), [p.y, *weights])
                 assert torch.equal(found[0], wanted[0][:few])
-                if not tied:  # layers that share a matrix add all samples of a layer before those of the next
+                if operator == "affine":  # layers that share a matrix add all samples of a layer before the next
                     assert same(found[1:], wanted[1:])
 
 
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("batch", [1, 5, 64, 150])
-def test_threads(native: Any, tied: bool, batch: int) -> None:
-    case = Case(37, 133, 4, (batch,), tied, starts=True, dtype=torch.float32)
-    torch.set_num_threads(1)
-    one = everything(case)
-    for threads in (2, 3, 7):
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_batch_and_position(native: Any, form: Row) -> None:
+    """With any number of threads, and whether gradients are recorded or not."""
+    p = large(form)
+    wanted = p.native()
+    of_wanted = gradients(wanted, p.of_each_sample)
+    every = range(p.form.batch)
+    places = [[0], [2, 1], [*every[::-1]], [2] * (len(every) + 1)]
+    for threads, place in zip((2, 1, 3, 7), places, strict=True):
         torch.set_num_threads(threads)
-        assert same(everything(case), one)
+        part = p.of_samples(place).learning()
+        found = part.native()
+        if len(place) <= 2:  # where packing matrices beforehand depends on whether gradients are recorded
+            with torch.no_grad():
+                assert same(part.native(), found)
+        x, *state = found
+        assert torch.equal(x, wanted[0][:, place])
+        assert same(state, [s[place] for s in wanted[1:]])
+        assert same(gradients(found, part.of_each_sample), [g[place] for g in of_wanted])
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("tied", [False, True])
-def test_instruction_set(native: Any, tied: bool, dtype: torch.dtype) -> None:
-    sets = [s for s in usable_sets(native) if s in FUSED]
-    if len(sets) < 2:
-        pytest.skip(f"this processor has {sets or 'none'} of {FUSED}: nothing to compare")
-    results = []
-    for name in sets:
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_threads(native: Any, form: Row) -> None:
+    whole = large(form)
+    for count in sorted({1, min(5, whole.form.batch), whole.form.batch}):
+        p = whole.of_samples(slice(count)).learning()
+        torch.set_num_threads(1)
+        one = everything(p)
+        for threads in (2, 7):
+            torch.set_num_threads(threads)
+            assert same(everything(p), one), (count, threads)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_instruction_sets_and_skipping_zeros(native: Any, form: Row) -> None:
+    """Products leave out no zeros, some, or all."""
+    p = large(form) if form.skips_zeros else large(form).of_samples(slice(2)).learning()
+    fused = []
+    for name in usable_sets(native):
         native.use_instruction_set(name)
         assert native.instruction_set() == name
-        results.append(everything(Case(37, 133, 4, (150,), tied, "vector", True, dtype)))
-    assert same(*results)
+        found = []
+        for above in (-1.0, 0.5, 1.0) if form.skips_zeros else (0.5,):
+            native.set_dense_above(above)
+            found.append(everything(p))
+        assert all(same(other, found[0]) for other in found), name
+        if name in FUSED:
+            fused.append(found[0])
+    assert all(same(other, fused[0]) for other in fused)
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("tied", [False, True])
-def test_skipping_zeros(native: Any, tied: bool, dtype: torch.dtype) -> None:
-    case = Case(37, 133, 4, (150,), tied, starts=True, dtype=dtype)
+@pytest.mark.parametrize("form", dense.ROWS, ids=str)
+def test_instruction_sets_agree_with_plain_pytorch(native: Any, form: Row) -> None:
+    p = build(form)
     for name in usable_sets(native):
         native.use_instruction_set(name)
-        native.set_dense_above(-1.0)
-        always_dense = everything(case)
-        native.set_dense_above(1.0)
-        always_masked = everything(case)
-        native.set_dense_above(0.5)
-        assert same(always_masked, always_dense)
-        assert same(everything(case), always_dense)
+        for a, b in zip(p.native(), p.plain(), strict=True):
+            assert relative_error(a, b) < 1e-12, name
 
 
-def test_instruction_sets_agree_with_the_reference(native: Any) -> None:
-    case = Case(37, 133, 4, (20,), starts=True)
-    wanted = build(case).reference()
-    for name in usable_sets(native):
-        native.use_instruction_set(name)
-        assert (build(case).run(True) - wanted).abs().max() < 1e-12
+def test_few_samples_of_a_large_network_share_the_threads(native: Any) -> None:
+    for form in dense.ROWS:
+        p = build(replace(form, m=130, n=300, batch=20, dtype=torch.float32))
+        torch.set_num_threads(1)
+        whole = p.run()
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            for count in (1, 3, 16):
+                part = p.of_samples(slice(count))
+                assert torch.equal(part.run(), whole[:count]), form
+                with torch.inference_mode():
+                    assert torch.equal(part.run(), whole[:count]), form
 
 
 def test_solvers_and_steps(native: Any) -> None:

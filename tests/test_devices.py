@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -12,20 +11,22 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from devices import DEVICES, NO_GPU, on
 from fastunroll.ops import backends
 from fastunroll.ops.self_test import self_test
-from forms import COMPLEX, SMALL, Form, Problem, build
+from forms import ROWS, build, covering
+from forms.dense import COMPLEX, Form, Problem
 from torch import Tensor
 
 _SIZES = [{"m": 1, "n": 6, "batch": 1}, {"m": 20, "n": 30, "batch": 0}]
-_QUICK = [f for f in SMALL if not f.prox.get("support_sizes")]  # emulated, choosing the largest takes a second
+OF_DEVICES = [f for f in ROWS if f.has_device_kernels]
+_QUICK = [f for f in OF_DEVICES if not f.selects]  # emulated, choosing the largest takes a second
 FORMS = [
-    *SMALL,
-    *(replace(f, **size) for size in _SIZES for f in SMALL),
+    *OF_DEVICES,
+    *(replace(f, **size) for size in _SIZES for f in OF_DEVICES),
     *(replace(f, m=33, n=132, batch=4, layers=2) for f in _QUICK),
-    *(f for f in COMPLEX if not f.prox.get("support_sizes")),
+    *(f for f in COMPLEX if not f.selects),
 ]
 
 
@@ -52,7 +53,7 @@ def test_values(form: Form, device: torch.device) -> None:
     p = _on(p, device)
     found = p.run(return_layers=True)
     assert relative_error(found.cpu(), wanted) <= 1e-12
-    if form.scheme != "proximal_gradient":
+    if form.has_state:
         last, s = p.run(return_state=True)
         assert relative_error(last.cpu(), wanted[-1]) <= 1e-12
         assert relative_error(s.cpu(), state) <= 1e-12
@@ -72,7 +73,7 @@ def _gradients(p: Problem, x: Tensor, s: Tensor | None) -> list[Tensor]:
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_gradients(form: Form, device: torch.device) -> None:
     p = build(form, requires_grad=True)
-    state = form.scheme != "proximal_gradient"
+    state = form.has_state
     x, s = p.reference()
     wanted = _gradients(p, x, s if state else None)
     p = _on(p, device)
@@ -82,7 +83,7 @@ def test_gradients(form: Form, device: torch.device) -> None:
         assert relative_error(a.cpu(), b) <= 1e-9
 
 
-@pytest.mark.parametrize("form", SMALL, ids=str)
+@pytest.mark.parametrize("form", OF_DEVICES, ids=str)
 def test_gradients_of_the_last_layer_alone(form: Form, device: torch.device) -> None:
     p = build(form, requires_grad=True)
     wanted = _gradients(p, p.reference()[0][-1], None)
@@ -125,7 +126,7 @@ def test_lower_precision_is_as_good_as_plain_operations(
 
 
 def test_checkpoints(device: torch.device) -> None:
-    p = _on(build(Form("fista", "gradient", "fista", layers=5), requires_grad=True), device)
+    p = _on(build(Form("gradient", scheme="fista", layers=5), requires_grad=True), device)
     x = p.run()
     wanted = torch.autograd.grad(x.square().sum(), p.leaves, allow_unused=True, materialize_grads=True)
     again = p.run(checkpoint=2)
@@ -136,7 +137,7 @@ def test_checkpoints(device: torch.device) -> None:
 
 
 def test_a_nan_stays_in_its_sample(device: torch.device) -> None:
-    p = build(Form("lista", "affine", batch=4))
+    p = build(Form("affine", batch=4))
     p.y[2, 3] = float("nan")
     p = _on(p, device)
     x = p.run()
@@ -186,13 +187,12 @@ def test_soft_threshold_of_lower_precision(dtype: torch.dtype, device: torch.dev
     assert relative_error(fu.soft_threshold(x, theta).double(), wanted) <= 2 * torch.finfo(dtype).eps
 
 
-@pytest.mark.parametrize("form", [SMALL[0], SMALL[7], SMALL[13]], ids=str)
+@pytest.mark.usefixtures("_quiet_torch")
+@pytest.mark.parametrize("form", covering(_QUICK, 1), ids=str)
 def test_compile(form: Form, device: torch.device) -> None:
     p = _on(build(form, requires_grad=True), device)
     compiled = torch.compile(lambda *leaves: p.with_leaves(list(leaves)).run(), backend="aot_eager", fullgraph=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch, about its own autograd functions
-        out = compiled(*p.leaves)
+    out = compiled(*p.leaves)
     assert torch.equal(out, p.run())
     found, wanted = (torch.autograd.grad(o.square().sum(), p.leaves, allow_unused=True) for o in (out, p.run()))
     assert all(a is b or torch.equal(a, b) for a, b in zip(found, wanted, strict=True))

@@ -11,39 +11,38 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error
-from forms import Form, Problem, build
+from closeness import relative_error
+from forms import build
+from forms.dense import OPERATORS, SCHEMES, Form, Problem
 from torch import Tensor
 
-LINEARS = ("affine", "affine-tied", "gradient", "gradient-own", "gradient-shared", "gram", "gram-shared")
-SCHEMES = ("proximal_gradient", "fista", "admm", "amp")
-KINDS: tuple[dict[str, Any], ...] = ({}, {"kind": "nonnegative"}, {"kind": "identity"})
+KINDS: tuple[dict[str, Any], ...] = ({}, {"prox": "nonnegative"}, {"prox": "identity"})
 GROUPS: tuple[dict[str, Any], ...] = ({}, {"group": 2}, {"group": 3})
 SELECTIONS: tuple[dict[str, Any], ...] = ({}, {"support_sizes": (1, 4, 0)})
 GAINS: tuple[dict[str, Any], ...] = ({}, {"gain": True})
 DTYPES = (torch.float64, torch.complex128)
 
 
-def refusal(linear: str, scheme: str, prox: dict[str, Any], dtype: torch.dtype) -> str | None:
+def refusal(form: Form) -> str | None:
     """The beginning of the sentence that refuses a combination; None for those that are defined."""
-    kind = prox.get("kind", "soft")
-    if kind == "identity" and "support_sizes" in prox:
+    if form.prox == "identity" and form.selects:
         return "prox must be L1"
-    if scheme == "amp" and not linear.startswith("gradient"):
+    if form.scheme == "amp" and not form.operator.startswith("gradient"):
         return "AMP needs"
-    if kind == "nonnegative" and dtype.is_complex:
+    if form.prox == "nonnegative" and form.dtype.is_complex:
         return "NonNegativeL1 is defined for real numbers|SupportSelection is defined for real numbers"
     return None
 
 
-def combinations(linear: str, scheme: str) -> Iterator[Form]:
+def combinations(operator: str, scheme: str) -> Iterator[Form]:
     for kind, group, selection, gain, vector, starts, dtype in product(
         KINDS, GROUPS, SELECTIONS, GAINS, (False, True), (False, True), DTYPES
     ):
         if kind and group:  # only the soft threshold has groups
             continue
         prox = kind | group | selection | gain
-        yield Form("any", linear, scheme, prox, m=4, n=6, batch=3, vector=vector, starts=starts, dtype=dtype)
+        size = {"m": 4, "n": 6, "batch": 3}
+        yield Form(operator, scheme=scheme, vector=vector, starts=starts, dtype=dtype, **prox, **size)
 
 
 def outcome(run: Any, leaves: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -56,7 +55,7 @@ def outcome(run: Any, leaves: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor
 
 
 def with_state(p: Problem, **options: Any) -> tuple[Tensor, Tensor]:
-    if p.has_state:
+    if p.form.has_state:
         return p.run(return_layers=True, return_state=True, **options)
     x = p.run(return_layers=True, **options)
     return x, x.new_zeros(0)
@@ -74,13 +73,13 @@ class Uncompiled(fu.prox.Proximal):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("linear", LINEARS)
-def test_values_and_gradients(linear: str, scheme: str) -> None:
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_values_and_gradients(operator: str, scheme: str) -> None:
     """In one native call, and layer by layer, the second state and gradients among them."""
     tried = 0
-    for form in combinations(linear, scheme):
+    for form in combinations(operator, scheme):
         p = build(form, requires_grad=True)
-        sentence = refusal(linear, scheme, form.prox, form.dtype)
+        sentence = refusal(form)
         if sentence is not None:
             with pytest.raises((TypeError, ValueError), match=sentence):
                 p.run()
@@ -95,26 +94,26 @@ def test_values_and_gradients(linear: str, scheme: str) -> None:
             with torch.no_grad():
                 assert torch.equal(p.run(prox=prox), x[-1]), form
         tried += 1
-    assert tried or (scheme == "amp" and not linear.startswith("gradient"))
+    assert tried or (scheme == "amp" and not operator.startswith("gradient"))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("linear", LINEARS)
-def test_what_is_not_finite_shows(linear: str, scheme: str) -> None:
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_what_is_not_finite_shows(operator: str, scheme: str) -> None:
     """In any tensor: where the reference is not finite, the kernels are not either, and the other way round.
 
     The tensors of all forms hold NaN and both infinities in turn.
     """
     values = cycle([math.nan, math.inf, -math.inf])
-    for form in combinations(linear, scheme):
-        if form.dtype.is_complex or refusal(linear, scheme, form.prox, form.dtype):
+    for form in combinations(operator, scheme):
+        if form.dtype.is_complex or refusal(form):
             continue
         count = len(build(form).leaves)
         for i, value in zip(range(count), values, strict=False):
             p = build(form)
             leaf = p.leaves[i]
             leaf.view(-1)[leaf.numel() // 2] = value
-            if "gain" in form.prox and value == -math.inf and any(leaf is g for g in p.gain):
+            if form.gain and value == -math.inf and any(leaf is g for g in p.gain):
                 with pytest.raises(ValueError, match="gain must be positive"):
                     p.run()
                 continue
@@ -127,10 +126,10 @@ def test_what_is_not_finite_shows(linear: str, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("linear", LINEARS)
-def test_single_precision(linear: str, scheme: str) -> None:
-    for form in combinations(linear, scheme):
-        if form.dtype.is_complex or refusal(linear, scheme, form.prox, form.dtype):
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_single_precision(operator: str, scheme: str) -> None:
+    for form in combinations(operator, scheme):
+        if form.dtype.is_complex or refusal(form):
             continue
         exact = build(form)
         p = exact.with_leaves([t.float() for t in exact.leaves])
@@ -153,15 +152,15 @@ def test_gains_that_are_not_positive() -> None:
 @pytest.mark.parametrize("above", [0.0, 0.78, 1.0])
 @pytest.mark.parametrize("batch", [3, 20])
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("linear", LINEARS)
-def test_gradients_of_a_broken_sample(native: Any, linear: str, scheme: str, batch: int, above: float) -> None:
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_gradients_of_a_broken_sample(native: Any, operator: str, scheme: str, batch: int, above: float) -> None:
     """A sample that holds NaN, and that a loss leaves out: matrices have the gradient that PyTorch gives, 0·NaN.
 
     This is so in every kernel, and whatever an earlier call has left in the memory of this one.
     """
     native.set_dense_above(above)
-    for form in combinations(linear, scheme):
-        if form.dtype.is_complex or form.starts or refusal(linear, scheme, form.prox, form.dtype):
+    for form in combinations(operator, scheme):
+        if form.dtype.is_complex or form.starts or refusal(form):
             continue
         p = build(replace(form, batch=batch, starts=True), requires_grad=True)
         matrices = [t for t in p.leaves if t.dim() == 2 and t.shape[0] != batch]

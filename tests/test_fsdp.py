@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from cases import relative_error
+from closeness import relative_error
 from networks import ALL, B, M, Network, matrix, moved
 from torch import Tensor, multiprocessing
 

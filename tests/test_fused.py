@@ -9,18 +9,19 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from devices import DEVICE_FACTS, DEVICES, on
 from fastunroll.ops.cuda import fused, kernel_choice
-from forms import SMALL, Form, build
+from forms import build
+from forms.dense import ROWS, Form
 from torch import Tensor
 
 # Precisions, and what a result may be off by: of float, and of rounding each iterate to 11 or 8 bits.
 _OFF = {"single": 3e-6, "tf32": 4e-3, "bfloat16": 3e-2}
 _FORMS = [
     replace(f, dtype=torch.float32)
-    for f in SMALL
-    if not f.linear.startswith("gram") and not f.prox.get("support_sizes") and f.prox.get("group", 1) <= 2
+    for f in ROWS
+    if not f.operator.startswith("gram") and not f.selects and f.group <= 2
 ]
 
 
@@ -75,7 +76,7 @@ def test_values(form: Form, precision: str, device: torch.device, choose: Choose
     assert used
     assert relative_error(found.cpu().double(), wanted) <= _OFF[precision]
     assert torch.equal(p.run(), found[-1])
-    if form.scheme != "proximal_gradient":
+    if form.has_state:
         last, s = p.run(return_state=True)
         assert torch.equal(last, found[-1])
         # How many elements of an iterate are not zero is what Onsager's correction jumps with.
@@ -90,25 +91,24 @@ _FORWARD_SHAPES = [*_SHAPES, (1, 16)]
 @pytest.mark.parametrize(("row_tiles", "blocks"), _FORWARD_SHAPES)
 @pytest.mark.parametrize(
     "form",
-    [Form("lista", "affine"), Form("lfista", "affine-tied", "fista", vector=True, starts=True),
-     Form("fista", "gradient", "fista"), Form("lamp", "gradient-own", "amp"),
-     Form("admm", "affine-tied", "admm", starts=True)],
+    [Form("affine"), Form("affine-tied", scheme="fista", vector=True, starts=True), Form("gradient", scheme="fista"),
+     Form("gradient-own", scheme="amp"), Form("affine-tied", scheme="admm", starts=True)],
     ids=str,
 )  # fmt: skip
 def test_every_shape_is_the_same(form: Form, row_tiles: int, blocks: int, device: torch.device, choose: Choose) -> None:
     wide = min(100 * blocks, 500)
-    m, n = (37, wide - 3) if form.linear.startswith("affine") else (wide - 10, wide - 3)
+    m, n = (37, wide - 3) if form.operator.startswith("affine") else (wide - 10, wide - 3)
     p = build(replace(form, m=m, n=n, batch=16 * row_tiles + 3, layers=2, dtype=torch.float32))
     wanted, state = _exact(p).reference()
     p = _moved(p, device, torch.float32)
     used = choose("single", row_tiles, blocks)
-    x, s = p.run(return_state=True) if form.scheme != "proximal_gradient" else (p.run(), state)
+    x, s = p.run(return_state=True) if form.has_state else (p.run(), state)
     assert used
     assert relative_error(x.cpu().double(), wanted[-1]) <= _OFF["single"]
     assert relative_error(s.cpu().double(), state) <= 2 * _OFF["single"]
 
 
-_SHARED = [f for f in _FORMS if f.linear in ("affine-tied", "gradient", "gradient-shared")]
+_SHARED = [f for f in _FORMS if f.operator in ("affine-tied", "gradient", "gradient-shared")]
 
 
 @pytest.mark.parametrize("precision", list(_OFF))
@@ -123,14 +123,14 @@ def test_matrices_that_all_layers_share_are_kept(
     wanted, state = _exact(p).reference()
     p = _moved(p, device, p.y.dtype)
     used = choose(precision, 1, blocks, True)
-    x, s = p.run(return_state=True) if form.scheme != "proximal_gradient" else (p.run(), state)
+    x, s = p.run(return_state=True) if form.has_state else (p.run(), state)
     assert used
     assert relative_error(x.cpu().double(), wanted[-1]) <= _OFF[precision]
     assert relative_error(s.cpu().double(), state) <= 10 * _OFF[precision]
 
 
 def test_the_largest_matrices_are_kept_too(device: torch.device, choose: Choose) -> None:
-    for form in (Form("fista", "gradient", "fista"), Form("tied", "affine-tied")):
+    for form in (Form("gradient", scheme="fista"), Form("affine-tied")):
         p = build(replace(form, m=250, n=500, batch=2, layers=2, dtype=torch.float32))
         wanted = _exact(p).reference()[0][-1]
         p = _moved(p, device, torch.float32)
@@ -146,8 +146,8 @@ def _gradients(p: Any) -> list[Tensor]:
 
 _LEARNED = [
     *_FORMS,
-    Form("pairs", "affine", "fista", prox={"group": 2, "gain": True}, dtype=torch.float32),
-    Form("amp-pairs", "gradient", "amp", prox={"group": 2, "gain": True}, dtype=torch.float32),
+    Form("affine", scheme="fista", group=2, gain=True, dtype=torch.float32),
+    Form("gradient", scheme="amp", group=2, gain=True, dtype=torch.float32),
 ]
 
 
@@ -172,8 +172,8 @@ def test_gradients(form: Form, precision: str, device: torch.device, choose: Cho
 @pytest.mark.parametrize(("row_tiles", "blocks"), _SHAPES)
 @pytest.mark.parametrize(
     "form",
-    [Form("lista", "affine", vector=True), Form("lfista", "affine-tied", "fista"),
-     Form("lista-cp", "gradient-own", "fista"), Form("group", "gradient", prox={"group": 2})],
+    [Form("affine", vector=True), Form("affine-tied", scheme="fista"), Form("gradient-own", scheme="fista"),
+     Form("gradient", group=2)],
     ids=str,
 )  # fmt: skip
 def test_gradients_of_every_shape(
@@ -189,7 +189,7 @@ def test_gradients_of_every_shape(
         assert relative_error(a.cpu().double(), b) <= 3e-4  # of sums that nearly cancel, too
 
 
-@pytest.mark.parametrize("form", [Form("lista", "affine", vector=True, starts=True), Form("ista", "gradient")], ids=str)
+@pytest.mark.parametrize("form", [Form("affine", vector=True, starts=True), Form("gradient")], ids=str)
 def test_layers_some_at_a_time(form: Form, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     p = _moved(build(replace(form, layers=7, dtype=torch.float32), requires_grad=True), device, torch.float32)
 
@@ -228,7 +228,7 @@ def test_weights_are_laid_out_again_when_they_change(device: torch.device) -> No
 
 
 def test_a_sample_is_the_same_wherever_it_is(device: torch.device, choose: Choose) -> None:
-    p = _moved(build(Form("fista", "gradient", "fista", batch=40, dtype=torch.float32)), device, torch.float32)
+    p = _moved(build(Form("gradient", scheme="fista", batch=40, dtype=torch.float32)), device, torch.float32)
     choose("single", 2, 1)
     whole = p.run()
     p.y = p.y[7:8]
@@ -237,7 +237,7 @@ def test_a_sample_is_the_same_wherever_it_is(device: torch.device, choose: Choos
 
 def test_a_nan_stays_in_its_sample(device: torch.device, choose: Choose) -> None:
     for precision in ("single", "tf32"):
-        p = build(Form("lista", "affine", batch=4, dtype=torch.float32))
+        p = build(Form("affine", batch=4, dtype=torch.float32))
         p.y[2, 3] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32)  # as devices make it
         p = _moved(p, device, torch.float32)
         choose(precision, 1, 1)
@@ -247,7 +247,7 @@ def test_a_nan_stays_in_its_sample(device: torch.device, choose: Choose) -> None
 
 
 def test_addresses_that_are_not_aligned(device: torch.device) -> None:
-    p = build(Form("fista", "gradient", n=20, dtype=torch.float32, starts=True), requires_grad=True)
+    p = build(Form("gradient", n=20, dtype=torch.float32, starts=True), requires_grad=True)
     wanted = _gradients(_exact(p))
     shifted = [torch.cat([t.new_zeros(1), t.detach().flatten()])[1:].view(t.shape).to(device) for t in p.leaves]
     found = _gradients(p.with_leaves([t.requires_grad_() for t in shifted]))

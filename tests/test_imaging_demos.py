@@ -12,7 +12,7 @@ import fastunroll as fu
 import numpy as np
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from fastunroll.demo.imaging import classical, compare, deblur, mri, network, rivals, training
 from fastunroll.demo.imaging.compare import Experiment
 from fastunroll.training.loop import Budget, Trained

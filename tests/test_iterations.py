@@ -11,7 +11,7 @@ import fastunroll as fu
 import numpy as np
 import pytest
 import torch
-from cases import relative_error, tolerance
+from closeness import relative_error, tolerance
 from fastunroll import reference
 from forks import printed
 from hypothesis import given

@@ -9,7 +9,7 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from devices import DEVICES, on
 from networks import ALL, COMPLEX, B, M, Network, matrix, moved
 from torch import Tensor

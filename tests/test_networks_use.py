@@ -14,7 +14,7 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from fastunroll.nn import network as base
 from networks import ALL, COMPLEX, B, K, M, N, matrix, moved
 from torch import Tensor, nn

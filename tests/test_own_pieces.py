@@ -7,7 +7,7 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from torch import Tensor
 
 SIDE = 16

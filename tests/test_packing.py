@@ -15,7 +15,8 @@ import torch
 from fastunroll import _fastunroll
 from fastunroll.engine import run
 from fastunroll.ops import cache
-from forms import SMALL, Form, build
+from forms import build
+from forms.dense import ROWS, Form
 from networks import ALL, COMPLEX, Network, matrix
 from torch import Tensor
 
@@ -117,7 +118,7 @@ def test_complex_matrices_are_expanded_once(name: str, packs: Counter, monkeypat
         assert torch.equal(net(y), fresh(net, y))
 
 
-@pytest.mark.parametrize("form", [f for f in SMALL if not f.vector], ids=str)
+@pytest.mark.parametrize("form", [f for f in ROWS if not f.vector], ids=str)
 def test_forms_pack_once(form: Form, packs: Counter) -> None:
     p = build(form)
     with torch.no_grad():

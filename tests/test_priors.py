@@ -13,7 +13,7 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from fastunroll import prox, schemes
 from torch import Tensor
 from torch.nn.functional import conv2d, mse_loss

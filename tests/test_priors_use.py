@@ -8,7 +8,7 @@ import fastunroll as fu
 import pytest
 import pywt
 import torch
-from cases import relative_error
+from closeness import relative_error
 from fastunroll import prox
 from refusals import Refused, check_refused
 from torch import Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error, tolerance
+from closeness import relative_error, tolerance
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from fastunroll import prox
 from fastunroll.prox import Proximal
 from refusals import Refused, check_refused

@@ -12,7 +12,7 @@ import fastunroll as fu
 import numpy as np
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from fastunroll.reproduce import ReproduceError
 from fastunroll.reproduce.imaging import Settings, networks, reproduce_imaging
 from fastunroll.reproduce.imaging.settings import BlockSensing, HeldOutPhotograph, linear_start, sensing

@@ -87,28 +87,6 @@ def test_gradcheck(form: dict[str, bool]) -> None:
     assert torch.autograd.gradgradcheck(layers, inputs, fast_mode=True)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_sample_keeps_its_bits_in_every_batch(dtype: torch.dtype) -> None:
-    form = {"start": True, "momentum": True, "by_coordinate": True}
-    values = arguments(6, 19, 45, 4, **form, dtype=dtype)
-    threads = torch.get_num_threads()
-    try:
-        results = []
-        for count, rows in ((1, slice(0, 6)), (2, slice(0, 6)), (2, slice(2, 3))):
-            torch.set_num_threads(count)
-            part = learning([t[rows] if i < 3 else t for i, t in enumerate(values)])
-            x = ops.sample_layers(*part, "soft")
-            (of_A,) = torch.autograd.grad(x.sum(), part[:1])
-            results.append((x, of_A))
-    finally:
-        torch.set_num_threads(threads)
-    (x, of_A), (again, of_A_again), (alone, of_A_alone) = results
-    assert torch.equal(x, again)
-    assert torch.equal(of_A, of_A_again)
-    assert torch.equal(x[:, 2:3], alone)
-    assert torch.equal(of_A[2:3], of_A_alone)
-
-
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("where", ["A", "y", "x0", "step", "theta", "beta"])
 @pytest.mark.parametrize("prox", ["soft", "nonnegative"])
@@ -137,20 +115,6 @@ def test_an_empty_batch() -> None:
     assert x.shape == (2, 0, 4)
     gradients = torch.autograd.grad(x.sum(), values)
     assert all(torch.equal(g, torch.zeros_like(t)) for g, t in zip(gradients, values, strict=True))
-
-
-def test_compiled_and_batched() -> None:
-    values = learning(arguments(3, 5, 7, 3, start=True, momentum=True, by_coordinate=False))
-    expected = ops.plain_layers(*values, "soft")
-    wanted = torch.autograd.grad(expected.sum(), values)
-    compiled = torch.compile(lambda *v: ops.sample_layers(*v, "soft"), fullgraph=True, backend="aot_eager")
-    x = compiled(*values)
-    torch.testing.assert_close(x, expected)
-    for a, b in zip(torch.autograd.grad(x.sum(), values), wanted, strict=True):
-        torch.testing.assert_close(a, b)
-    A, y, x0, *numbers = [t.detach() for t in values]
-    many = torch.vmap(lambda y: ops.sample_layers(A, y, x0, *numbers, "soft"))(torch.stack([y, 2 * y]))
-    torch.testing.assert_close(many[1], ops.plain_layers(A, 2 * y, x0, *numbers, "soft")[-2:])
 
 
 @pytest.mark.parametrize("scheme", [fu.schemes.ProximalGradient(), fu.schemes.FISTA()])

@@ -7,7 +7,7 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from problems import Blur, Opaque, gap, sparse_problem
 from torch import Tensor
 

@@ -8,7 +8,7 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from problems import Blur, Opaque, sparse_problem
 from refusals import Refused, check_refused
 from torch import Tensor

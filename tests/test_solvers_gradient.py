@@ -9,7 +9,7 @@ import fastunroll as fu
 import numpy as np
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from devices import DEVICES, on
 from hypothesis import given
 from hypothesis import strategies as st

@@ -11,7 +11,7 @@ import fastunroll as fu
 import numpy as np
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from problems import Opaque, sparse_problem
 from refusals import check_refused
 from torch import Tensor

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from fuzz.draw import Draw
 from fuzz.events import EVENTS, convert
 from hypothesis import Phase, settings

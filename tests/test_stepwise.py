@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import relative_error
+from closeness import relative_error
 from fastunroll import ops
 from networks import REAL, B, M, N, Network, matrix, moved
 from torch import Tensor

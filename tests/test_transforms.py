@@ -6,13 +6,16 @@ import copy
 import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import fastunroll as fu
 import pytest
 import torch
-from cases import SMALL, Case, build
 from fastunroll.ops import AdaptiveSpec, NetworkSpec
 from fastunroll.ops.network_call import encode
+from forms import lista
+from forms.dense import Form
+from forms.lista import LISTA
 from torch import Tensor
 
 
@@ -27,10 +30,12 @@ def assert_same(a: list[Tensor], b: list[Tensor]) -> None:
 
 
 @pytest.mark.usefixtures("_quiet_torch")
-@pytest.mark.parametrize("case", SMALL[:2] + SMALL[-1:], ids=str)
+@pytest.mark.parametrize(
+    "form", [LISTA, replace(LISTA, starts=True), Form("affine-tied", vector=True, starts=True)], ids=str
+)
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_compile(backend: str, case: Case) -> None:
-    p = build(case, requires_grad=True)
+def test_compile(backend: str, form: Form) -> None:
+    p = lista.module(form, requires_grad=True)
     wanted = gradients(p.run, p.leaves)
     compiled = torch.compile(p.net, fullgraph=True, backend=backend)
     assert_same(gradients(lambda: compiled(p.y, p.x0), p.leaves), wanted)
@@ -55,7 +60,7 @@ def test_compile_steps_and_losses() -> None:
 
 @pytest.mark.usefixtures("_quiet_torch")
 def test_export_with_any_batch() -> None:
-    p, strict = build(Case()), not torch.__version__.startswith("2.6.")  # which cannot, as docs/networks.md says
+    p, strict = lista.module(LISTA), not torch.__version__.startswith("2.6.")  # which cannot, as docs/networks.md says
     any_batch = {"y": {0: torch.export.Dim("batch")}}
     program = torch.export.export(p.net, (p.y,), dynamic_shapes=any_batch, strict=strict)
     y = torch.randn(23, 11, dtype=torch.float64)
@@ -184,7 +189,7 @@ def optimizer_step(net: torch.nn.Module) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("tied", [False, True])
 def test_packed_weights_are_never_stale(change: str, tied: bool) -> None:
-    p = build(Case(layers=3))
+    p = lista.module(LISTA)
     if tied:
         p.net.W2[2] = p.net.W2[1] = p.net.W2[0]
     for _ in range(2):
@@ -213,7 +218,7 @@ def test_python_threads() -> None:
     W2 = torch.randn(129, 129) / 129
     problems = []
     for seed in range(4):
-        p = build(Case(33, 129, 3, (16,), tied=True, dtype=torch.float32), seed=seed)
+        p = lista.module(Form("affine-tied", m=33, n=129, batch=16, dtype=torch.float32), seed=seed)
         p.net.W2[0] = torch.nn.Parameter(W2) if seed == 0 else problems[0].net.W2[0]
         problems.append(p)
     wanted = [p.run().detach() for p in problems]
@@ -381,7 +386,7 @@ def test_half_precision_module() -> None:
 
 
 def test_inference_mode() -> None:
-    p = build(Case())
+    p = lista.module(LISTA)
     with torch.inference_mode():
         assert torch.equal(p.run(), p.net(p.y))
 

@@ -8,28 +8,28 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
-from cases import relative_error, tolerance
-from fastunroll import _fastunroll
+from closeness import relative_error, tolerance
 from fastunroll.prox import L1, NonNegativeL1, SupportSelection
 from fastunroll.schemes import ADMM, AMP, FISTA
 from fastunroll.steps import AffineStep, GradientStep
-from forms import COMPLEX, FORMS, SMALL, Form, build
+from forms import build
+from forms.dense import COMPLEX, OF_EVERY_SIZE, ROWS, Form
 from torch import Tensor
 
 
-@pytest.mark.parametrize("form", FORMS + COMPLEX, ids=str)
+@pytest.mark.parametrize("form", OF_EVERY_SIZE + COMPLEX, ids=str)
 def test_values(form: Form) -> None:
     p = build(form)
     wanted, state = p.reference()
     found = p.run(return_layers=True)
     assert relative_error(found, wanted) <= tolerance(form.dtype)
-    if form.scheme != "proximal_gradient":
+    if form.has_state:
         last, s = p.run(return_state=True)
         assert torch.equal(last, found[-1])
         assert relative_error(s, state) <= tolerance(form.dtype)
 
 
-@pytest.mark.parametrize("form", FORMS + COMPLEX, ids=str)
+@pytest.mark.parametrize("form", OF_EVERY_SIZE + COMPLEX, ids=str)
 def test_gradients_are_those_of_the_reference(form: Form) -> None:
     p = build(form, requires_grad=True)
     g = torch.Generator().manual_seed(3)
@@ -39,28 +39,17 @@ def test_gradients_are_those_of_the_reference(form: Form) -> None:
 
     def loss(x: Tensor, s: Tensor | None) -> Tensor:
         total = (weights * x.abs().square()).sum() + (weights * x.real).sum()
-        return total + ((of_state * s.real).sum() if form.scheme != "proximal_gradient" and s is not None else 0)
+        return total + ((of_state * s.real).sum() if form.has_state and s is not None else 0)
 
     expected = torch.autograd.grad(loss(wanted, state), p.leaves, allow_unused=True, materialize_grads=True)
-    out = p.run(return_layers=True, return_state=form.scheme != "proximal_gradient")
+    out = p.run(return_layers=True, return_state=form.has_state)
     x, s = out if isinstance(out, tuple) else (out, None)
     found = torch.autograd.grad(loss(x, s), p.leaves, allow_unused=True, materialize_grads=True)
     for a, b in zip(found, expected, strict=True):
         assert relative_error(a, b) <= 1e-9
 
 
-@pytest.mark.parametrize("form", SMALL, ids=str)
-def test_gradcheck(form: Form) -> None:
-    p = build(replace(form, m=3, n=6, batch=2), requires_grad=True)
-    state = p.has_state
-
-    def run(*leaves: Tensor) -> Any:
-        return p.with_leaves(list(leaves)).run(return_state=state)
-
-    assert torch.autograd.gradcheck(run, p.leaves, eps=1e-7, atol=1e-5)
-
-
-@pytest.mark.parametrize("form", SMALL, ids=str)
+@pytest.mark.parametrize("form", ROWS, ids=str)
 def test_each_gradient_alone_is_the_same(form: Form) -> None:
     whole = build(form, requires_grad=True)
     wanted = torch.autograd.grad(whole.run().sum(), whole.leaves, allow_unused=True, materialize_grads=True)
@@ -72,11 +61,9 @@ def test_each_gradient_alone_is_the_same(form: Form) -> None:
 
 
 @pytest.mark.parametrize("segment", [1, 2, 5])
-@pytest.mark.parametrize("form", SMALL, ids=str)
+@pytest.mark.parametrize("form", ROWS, ids=str)
 def test_checkpoints_change_nothing(form: Form, segment: int) -> None:
-    sizes = form.prox.get("support_sizes")
-    longer = {"support_sizes": (*sizes, 3, 1)} if sizes else {}
-    form = replace(form, layers=5, prox={**form.prox, **longer})
+    form = replace(form, layers=5, support_sizes=(*form.support_sizes, 3, 1) if form.selects else ())
     p = build(form, requires_grad=True)
     x = p.run()
     wanted = torch.autograd.grad(x.square().sum(), p.leaves, allow_unused=True, materialize_grads=True)
@@ -87,76 +74,8 @@ def test_checkpoints_change_nothing(form: Form, segment: int) -> None:
         assert relative_error(a, b) <= 1e-12  # a shared parameter adds segments up
 
 
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Any:
-    threads, name, above = torch.get_num_threads(), _fastunroll.instruction_set(), _fastunroll.dense_above()
-    yield
-    torch.set_num_threads(threads)
-    _fastunroll.use_instruction_set(name)
-    _fastunroll.set_dense_above(above)
-
-
-def _everything(p: Any) -> list[Tensor]:
-    state = p.has_state
-    out = p.run(return_layers=True, return_state=state)
-    x, s = out if state else (out, p.y.new_zeros(()))
-    loss = x.abs().square().sum() + s.abs().square().sum()
-    return [x, s, *torch.autograd.grad(loss, p.leaves, allow_unused=True, materialize_grads=True)]
-
-
-_SETS = [s for s in _fastunroll.compiled_instruction_sets() if s != "baseline"]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("form", SMALL, ids=str)
-def test_threads_sets_and_skipping_do_not_change_a_bit(form: Form, dtype: torch.dtype) -> None:
-    p = build(replace(form, m=45, n=150, batch=77, dtype=dtype), requires_grad=True)
-    wanted = _everything(p)
-    for threads in (1, 3):
-        for above in (0.0, 0.5, 2.0):
-            for name in _SETS:
-                try:
-                    _fastunroll.use_instruction_set(name)
-                except ValueError:  # not on this processor
-                    continue
-                torch.set_num_threads(threads)
-                _fastunroll.set_dense_above(above)
-                for a, b in zip(_everything(p), wanted, strict=True):
-                    assert torch.equal(a, b), (threads, above, name)
-
-
-@pytest.mark.parametrize("form", SMALL, ids=str)
-def test_a_sample_is_the_same_in_every_batch(form: Form) -> None:
-    p = build(replace(form, m=45, n=150, batch=77))
-    whole = p.run(return_layers=True)
-    for first, last in ((0, 1), (5, 8), (30, 77)):
-        part = replace(p, y=p.y[first:last], x0=None if p.x0 is None else p.x0[first:last],
-                       s0=None if p.s0 is None else p.s0[first:last])  # fmt: skip
-        part.form = replace(p.form, batch=last - first)
-        assert torch.equal(part.run(return_layers=True), whole[:, first:last])
-        # Where gradients are recorded matrices are not packed beforehand if the batch is small.
-        part.y.requires_grad_()
-        assert torch.equal(part.run(return_layers=True), whole[:, first:last])
-        part.y = part.y.detach()
-
-
-def test_few_samples_of_a_large_network_share_the_threads() -> None:
-    for form in SMALL:
-        p = build(replace(form, m=130, n=300, batch=20, dtype=torch.float32))
-        torch.set_num_threads(1)
-        whole = p.run()
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            for count in (1, 3, 16):
-                part = replace(p, y=p.y[:count], x0=None if p.x0 is None else p.x0[:count],
-                               s0=None if p.s0 is None else p.s0[:count])  # fmt: skip
-                assert torch.equal(part.run(), whole[:count]), form
-                with torch.inference_mode():
-                    assert torch.equal(part.run(), whole[:count]), form
-
-
 def test_nan_stays_in_its_sample() -> None:
-    for form in SMALL:
+    for form in ROWS:
         p = build(form)
         whole = p.run()
         p.y[2] = torch.nan
@@ -209,8 +128,8 @@ def test_it_is_amp() -> None:
 
 
 def test_continuing_is_one_run() -> None:
-    for form in SMALL:
-        if form.scheme == "proximal_gradient" or form.prox.get("support_sizes"):
+    for form in ROWS:
+        if not form.has_state or form.selects:
             continue
         p = build(form)
         whole = p.run()
@@ -222,7 +141,7 @@ def test_continuing_is_one_run() -> None:
 
 
 def test_parameter_lists() -> None:
-    p = build(SMALL[0])
+    p = build(ROWS[0])
     lists = [torch.nn.ParameterList(group) for group in (p.linear.W1, p.linear.W2, p.theta)]
     found = fu.unrolled(p.y, AffineStep(lists[0], lists[1]), L1(), lists[2], layers=p.form.layers)
     assert torch.equal(found, p.run())

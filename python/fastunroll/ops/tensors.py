@@ -32,12 +32,12 @@ def is_plain(t: object) -> bool:
     """Whether native code may read a tensor at its address.
 
     The tensor is a ``Tensor`` or ``Parameter`` itself, since the values of a subclass may lie elsewhere. It is strided,
-    and torch has not postponed a negation or conjugation of it.
+    and torch has not postponed a negation or conjugation of it, or the writing of its zeros.
     """
     return (
         type(t) in _PLAIN
         and t.layout is torch.strided  # type: ignore[attr-defined]
-        and not (t.is_nested or t.is_neg() or t.is_conj())  # type: ignore[attr-defined]
+        and not (t.is_nested or t.is_neg() or t.is_conj() or t._is_zerotensor())  # type: ignore[attr-defined]
     )
 
 
@@ -45,7 +45,9 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def resolved(t: Tensor) -> Tensor:
-    """The tensor with contiguous values, and with postponed negations and conjugations carried out."""
+    """The tensor with contiguous values, and with what torch postponed carried out: zeros, negations, conjugations."""
+    if t._is_zerotensor():
+        t = t.clone()
     return t.resolve_conj().resolve_neg().contiguous()
 
 
