@@ -71,22 +71,6 @@ def test_calls_without_gradients_return_the_last_two_layers(form: dict[str, bool
         torch.testing.assert_close(found, ops.plain_layers(*values, "soft")[-2:], rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_gradcheck(form: dict[str, bool]) -> None:
-    values = learning(arguments(2, 4, 6, 3, **form))
-    given = [i for i, t in enumerate(values) if t is not None]
-
-    def layers(*tensors: Tensor) -> Tensor:
-        every: list[Any] = [None] * len(values)
-        for i, t in zip(given, tensors, strict=True):
-            every[i] = t
-        return ops.sample_layers(*every, "soft")
-
-    inputs = [values[i] for i in given]
-    assert torch.autograd.gradcheck(layers, inputs, fast_mode=True)
-    assert torch.autograd.gradgradcheck(layers, inputs, fast_mode=True)
-
-
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("where", ["A", "y", "x0", "step", "theta", "beta"])
 @pytest.mark.parametrize("prox", ["soft", "nonnegative"])
