@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 
+def rows(t: Tensor) -> Tensor:
+    """A sample in each row: ``t.flatten(1)``, which PyTorch does not know of several gradients at once."""
+    return t.reshape(t.shape[0], math.prod(t.shape[1:]))
+
+
 def total(t: Tensor) -> Tensor:
     """The sum over all of a sample: (B, ...) to (B,)."""
-    return t.flatten(1).sum(1)
+    return rows(t).sum(1)
 
 
 def column(values: Tensor, like: Tensor) -> Tensor:
@@ -23,7 +30,7 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
 
 def norm(t: Tensor) -> Tensor:
     """‖t‖₂ for each sample."""
-    return torch.linalg.vector_norm(t.flatten(1), dim=1)
+    return torch.linalg.vector_norm(rows(t), dim=1)
 
 
 def safe_divisor(size: Tensor) -> Tensor:

@@ -92,10 +92,11 @@ def _solve(op: Solved, b: Tensor, rho: Tensor, start: Start | None) -> Tensor:
         if start is not None:
             x = _better(apply, flat, start(b, rho).reshape(flat.shape), x)
         x, solved = conjugate_gradients(apply, flat, x, min(_MAX_STEPS, 2 * flat[0].numel() + 10), tol)
-    unsolved = ~solved & torch.isfinite(flat).flatten(1).all(1)
-    if not is_hidden(unsolved) and bool(unsolved.any()):
-        which = f"{int(unsolved.sum())} of {len(flat)} samples"
-        warn_unsolved(which, f"give {type(op).__name__} a solve(b, rho), or use a larger rho")
+    if not is_hidden(solved):
+        unsolved = int((~solved & torch.isfinite(flat).flatten(1).all(1)).sum())
+        if unsolved:
+            advice = f"give {type(op).__name__} a solve(b, rho), or use a larger rho"
+            warn_unsolved(f"{unsolved} of {len(flat)} samples", advice)
     return x.reshape(b.shape)
 
 

@@ -80,7 +80,7 @@ def is_jit_tracing() -> bool:
 
 
 def is_hidden(t: Tensor) -> bool:
-    """Whether a tensor stands for one sample of torch.vmap, of which no value can be read."""
+    """Whether a tensor stands for a sample of torch.vmap or for one of several gradients: no value can be read."""
     functorch = torch._C._functorch
     if torch.compiler.is_compiling():
         return False
@@ -88,7 +88,7 @@ def is_hidden(t: Tensor) -> bool:
         if functorch.is_batchedtensor(t):
             return True
         t = functorch.get_unwrapped(t)
-    return False
+    return bool(functorch.is_legacy_batchedtensor(t))
 
 
 def has_tangents() -> bool:
