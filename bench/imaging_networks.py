@@ -3,18 +3,20 @@
 The scheme is FISTA where no other is named. All contestants compute z = Aᴴ y once, and F⁻¹ diag(h) F v − z in each
 layer, or for half-quadratic splitting (HQS) and ADMM F⁻¹ diag(1/(h + ρ)) F (z + ρ v). The proximal operator of total
 variation is by the same accelerated projected gradients. The wavelet is db4 on three levels, with a threshold for each
-band and a grid that moves from layer to layer. The bank has 24 filters 5×5, which learn.
+band and a grid that moves from layer to layer. The bank has 24 filters 5×5, which learn. DeepInverse, where it is
+installed, has networks of its own of the same scheme, kind of prior, layers and inner iterations.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise, product
 from typing import Any
 
 import fastunroll as fu
 import harness
+import imaging_networks_deepinv
 import torch
 from torch import Tensor
 
@@ -27,8 +29,8 @@ NETWORKS = (
     "blur, total variation, HQS", "blur, ℓ₁, HQS", "blur, total variation, ADMM", "MRI, total variation, ADMM",
     "blur, wavelet, ADMM", "blur, ℓ₁, ADMM",
 )  # fmt: skip
-BATCHES = 1, 4, 16
-# The largest batch: eager PyTorch keeps 0.9 GB a picture for gradients of total variation, and is slow with filters.
+# One picture, and the largest batch: eager PyTorch keeps 0.9 GB a picture for gradients of total variation, and is slow
+# with filters.
 LARGEST = {"total variation": {"forward": 16, "training": 4}, "filter bank": {"forward": 4, "training": 1}}
 Prior = Callable[[int, Tensor, Tensor], Tensor]  # of layer k
 
@@ -220,19 +222,24 @@ def build(case: harness.Case, seed: int) -> harness.Comparison:
     assert net.explain(y).startswith("All"), net.explain(y)
     numbers = [*net.parameters()]
 
-    def contestant(run: Callable[[], Tensor]) -> harness.Contestant:
+    def contestant(run: Callable[[], Tensor], numbers: Sequence[Tensor], compared: bool = True) -> harness.Contestant:
         if not trains:
-            return harness.Contestant(torch.no_grad()(run))
+            return harness.Contestant(torch.no_grad()(run), compared=compared)
         return harness.Contestant(
             lambda: torch.autograd.grad((run() - truth).abs().square().mean(), numbers, allow_unused=True),
             lambda gradients: torch.cat([g.flatten() for g in gradients if g is not None]),
+            compared=compared,
         )
 
     layer_by_layer = splitting_loop if named else loop
     rivals = {name: lambda of=of: layer_by_layer(A, y, net.values(), of) for name, of in priors.items()}
-    return harness.Comparison(
-        {"fastunroll": contestant(lambda: net(y)), **{name: contestant(run) for name, run in rivals.items()}}
+    contestants = {name: contestant(run, numbers) for name, run in {"fastunroll": lambda: net(y), **rivals}.items()}
+    theirs = imaging_networks_deepinv.network(
+        A, y, prior=prior, scheme=named[0] if named else "FISTA", layers=LAYERS, inner=INNER, levels=LEVELS
     )
+    if theirs is not None:
+        contestants["DeepInverse"] = contestant(*theirs, compared=False)
+    return harness.Comparison(contestants)
 
 
 BENCHMARK = harness.Benchmark(
@@ -243,8 +250,8 @@ BENCHMARK = harness.Benchmark(
     ),
     cases=[
         {"network": network, "B": batch, "pass": way}
-        for network, way, batch in product(NETWORKS, ("forward", "training"), BATCHES)
-        if batch <= LARGEST.get(network.split(", ")[1], {}).get(way, max(BATCHES))
+        for network, way in product(NETWORKS, ("forward", "training"))
+        for batch in sorted({1, LARGEST.get(network.split(", ")[1], {}).get(way, 16)})
     ],
     quick_cases=[
         {"network": network, "B": 1, "pass": way} for network in NETWORKS[::3] for way in ("forward", "training")
@@ -252,6 +259,8 @@ BENCHMARK = harness.Benchmark(
     build=build,
     baseline="eager",
     tolerance=TOLERANCE,
+    packages=["deepinv"],
+    left_out=imaging_networks_deepinv.MISSING,
 )
 
 if __name__ == "__main__":
