@@ -115,6 +115,14 @@ def both(scheme: str, operator: str, prior: str, dtype: torch.dtype, layers: int
     return nets[0], nets[1], y + random(*y.shape, dtype=y.dtype, seed=2) / 4
 
 
+def counted(function: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
+    def count(*arguments: Any, **others: Any) -> Any:
+        calls.append(arguments)
+        return function(*arguments, **others)
+
+    return count
+
+
 @pytest.mark.parametrize(("scheme", "operator", "prior", "dtype"), NETWORKS)
 def test_values_and_gradients(scheme: str, operator: str, prior: str, dtype: torch.dtype) -> None:
     net, stepwise, y = both(scheme, operator, prior, dtype)
@@ -231,7 +239,7 @@ def test_filters_of_each_layer() -> None:
 
     net, stepwise = network(), network(one_by_one=True)
     assert net.explain(y) == "All 3 layers run in one native call."
-    assert "differ in their filters alone" in network(count=3).explain(y)
+    assert "differ in their filters and moves alone" in network(count=3).explain(y)
     with torch.no_grad():
         for of in (net, stepwise):
             of.log_theta[1][2] += 0.5
@@ -240,6 +248,21 @@ def test_filters_of_each_layer() -> None:
     found = torch.autograd.grad(x.square().sum(), [*net.parameters()])
     for a, b in zip(found, torch.autograd.grad(wanted.square().sum(), [*stepwise.parameters()]), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_copies_for_each_layer(prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``PerLayer`` of every prior is native, as ``explain`` says, and copies that are equal change nothing."""
+    one_by_one: list[Any] = []
+    monkeypatch.setattr("fastunroll.engine.stepwise.run", counted(fu.engine.stepwise.run, one_by_one))
+    A, y, prox = lin.Blur(random(3, 3).abs() / 9), random(2, *SIZE), PRIORS[prior]().double()
+    nets = [
+        fu.nn.Unrolled(SCHEMES["FISTA"], A, of, 3, lam=0.01, step=0.3, dtype=torch.float64)
+        for of in (prox, fu.prox.PerLayer(prox, 3))
+    ]
+    assert all(net.explain(y) == "All 3 layers run in one native call." for net in nets)
+    assert torch.equal(nets[0](y), nets[1](y))
+    assert not one_by_one
 
 
 @pytest.mark.parametrize("theta", [0.1, [0.1, 0.2, 0.3], torch.tensor([0.1, 0.2, 0.3, 0.4])])

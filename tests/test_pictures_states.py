@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import fastunroll as fu
 import pytest
 import torch
 from fastunroll import ops
-from test_pictures_networks import SCHEMES, SIZE, OneByOne, both, random
+from test_pictures_networks import SCHEMES, SIZE, OneByOne, both, counted, random
 
 lin = fu.operators
 STATES: dict[str, list[tuple[fu.schemes.Scheme, int]]] = {
@@ -51,14 +50,6 @@ def test_a_state_goes_on(
         assert len(one_by_one) == (2 if isinstance(prox, OneByOne) else 0)
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
-
-
-def counted(function: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
-    def count(*arguments: Any, **others: Any) -> Any:
-        calls.append(arguments)
-        return function(*arguments, **others)
-
-    return count
 
 
 @pytest.mark.parametrize("scheme", ["FISTA", "ADMM", "PrimalDual"])

@@ -48,8 +48,8 @@ def unrolled(
 
     All layers run in one native call if A, W, W₁ and W₂ are matrices, the scheme is :class:`ProximalGradient`,
     :class:`FISTA`, :class:`ADMM`, :class:`HQS` or :class:`AMP`, and the proximal operator is compiled. So do those over
-    pictures that :class:`fastunroll.nn.Unrolled` lists. All other layers run one by one in PyTorch. A network of
-    :mod:`fastunroll.nn` states its pieces by ``net.pieces()``.
+    pictures, and over a matrix for every sample, that :class:`fastunroll.nn.Unrolled` lists. All other layers run one
+    by one in PyTorch. A network of :mod:`fastunroll.nn` states its pieces by ``net.pieces()``.
 
     Args:
         y: (..., m); for an operator a batch (B, ...), or (..., *A.shape_out) where A states the shape of one sample.

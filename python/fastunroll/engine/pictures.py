@@ -59,7 +59,7 @@ def unsupported_reason(net: Layers) -> str | None:
     if net.gain:
         return "a gain is not compiled for pictures"
     if len({(*_settings(of_layer).values(), *_size(of_layer)) for of_layer in priors}) > 1:
-        return "the proximal operators of compiled layers over pictures differ in their filters alone"
+        return "the proximal operators of compiled layers over pictures differ in their filters and moves alone"
     if prox is FilterBank:
         if any(t.dim() > 1 or t.numel() not in (1, priors[0].count) for t in net.theta):
             return "the compiled FilterBank has one threshold, or one for each filter"
@@ -151,15 +151,16 @@ def _dual_variable(net: Layers, y: Tensor, x0: Tensor, s0: Tensor | None, layers
 
 def arguments(net: Layers, z: Tensor, x0: Tensor | None, s0: Tensor | None = None, first: int = 0) -> ops.PictureLayers:
     """The layers as the kernels take them, from z = Aᴴy on, as layers ``first``, ``first`` + 1, … of the prior."""
-    if isinstance(net.prox, WaveletL1):
-        net.prox.wavelet.samples(z)  # raises if the sides do not fit
+    prior = _priors(net)[0]
+    if isinstance(prior, WaveletL1):
+        prior.wavelet.samples(z)  # raises if the sides do not fit
     step, theta, numbers = _numbers(net, z)
     normal = net.first[0].normal_parts(z)
     return ops.PictureLayers(
         z, x0, s0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal,
         factor=normal.factor, margins=normal.margins,
         linear="solve" if isinstance(net.linear, DataStep) else "gradient", scheme=_SCHEMES[type(net.scheme)],
-        **_settings(_priors(net)[0]), **_moved_wavelet(net, first),
+        **_settings(prior), **_moved_wavelet(net, first),
     )  # fmt: skip
 
 
@@ -187,7 +188,7 @@ def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | No
 
 def _priors(net: Layers) -> list[Any]:
     """The proximal operator of all layers, or that of each one."""
-    return [net.prox.at_layer(k) for k in range(net.count)] if type(net.prox) is PerLayer else [net.prox]
+    return [net.prox.copy_of(k) for k in range(net.count)] if type(net.prox) is PerLayer else [net.prox]
 
 
 def _filters(net: Layers) -> Tensor | None:
@@ -198,17 +199,20 @@ def _filters(net: Layers) -> Tensor | None:
     return torch.stack([prior.filters for prior in priors]).expand(net.count, -1, -1, -1)
 
 
-def _size(prox: Any) -> tuple[int, ...]:
-    """The count and the size of the filters of a bank."""
+def _size(prox: Any) -> tuple[Any, ...]:
+    """The count and the size of the filters of a bank; the filter of a wavelet and its levels."""
+    if isinstance(prox, WaveletL1):
+        return (*prox.wavelet.low_pass, prox.levels, prox.thresholds)
     return (prox.count, prox.size) if isinstance(prox, FilterBank) else ()
 
 
 def _moved_wavelet(net: Layers, first: int) -> dict[str, Any]:
     """The filter of a wavelet, its levels, and how its grid moves from layer to layer."""
-    if not isinstance(net.prox, WaveletL1):
+    priors = _priors(net)
+    if not isinstance(priors[0], WaveletL1):
         return {}
-    moves = [pixels for k in range(first, first + net.count) for pixels in net.prox.move(k)]
-    return {"low_pass": net.prox.wavelet.low_pass, "levels": net.prox.levels, "moves": moves}
+    moves = [pixels for k in range(net.count) for pixels in at(priors, k).move(first + k)]
+    return {"low_pass": priors[0].wavelet.low_pass, "levels": priors[0].levels, "moves": moves}
 
 
 def _settings(prox: Any) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class Unrolled(ComputesLists):
         prox: of :mod:`fastunroll.prox`, such as ``fu.prox.L1()``, or your own :class:`fastunroll.prox.Proximal`.
         layers: K ≥ 1, or None for a deep equilibrium network: one layer, run to its fixed point.
         lam: the weight λ ≥ 0 of R at the start. A threshold of zero does not learn.
-        step: the step at the start. The default is 1/‖A‖², from ``A.norm()``.
+        step: the step at the start. The default is 1/‖A‖², from ``A.norm()``. ``HQS`` and ``ADMM`` have ρ, which starts
+            as 1/step, and ``PrimalDual`` τ and σ, which start as √step.
         learn: the names of the numbers that are learned, such as ``("step", "theta")``. The default is all, and ``()``
             learns none. Numbers that are not learned are parameters that require no gradient.
         tol: the distance ‖f(x) − x‖/‖f(x)‖ at which an equilibrium network stops, for each sample.
@@ -56,8 +57,9 @@ class Unrolled(ComputesLists):
             layers to bfloat16 (8 significant bits, half the memory). Sums stay float32. Only networks whose layers run
             in one native call over a float32 matrix support it.
 
-    All layers run in one native call if A is a matrix and the scheme and the proximal operator are compiled. They do
-    for pictures too: on the CPU, with ``ProximalGradient``, ``FISTA``, ``HQS``, ``ADMM`` or ``PrimalDual``, a circular
+    All layers run in one native call if A is a matrix and the scheme and the proximal operator are compiled, and with a
+    matrix for every sample, with ``ProximalGradient`` or ``FISTA`` and ``L1`` or ``NonNegativeL1``. They do for
+    pictures too: on the CPU, with ``ProximalGradient``, ``FISTA``, ``HQS``, ``ADMM`` or ``PrimalDual``, a circular
     or valid ``Blur`` or ``Downsample``, ``Fourier``, ``MultiCoilFourier`` or ``Mask`` that does not learn, and
     ``TotalVariation``, ``WaveletL1``, ``FilterBank``, ``L1``, ``NonNegativeL1``, ``Box`` or ``Identity``. One picture
     then passes all layers before the next one. For gradients, a call keeps the layers of as many pictures as fit into
@@ -237,9 +239,12 @@ class Unrolled(ComputesLists):
     def _compiled(self, y: Tensor) -> Compiled:
         return compiled(require_batches(self._described(y, None), y, None, None)[0])
 
-    def explain(self, y: Tensor) -> str:
-        """One sentence: whether all layers of this network are one native call for a batch like ``y``, or why not."""
-        net = self._described(y, None)
+    def explain(self, y: Tensor, *, operator: Any = None) -> str:
+        """One sentence: whether all layers of this network are one native call for a batch like ``y``, or why not.
+
+        operator: in the place of A, as in a call.
+        """
+        net = self._described(y, operator)
         if self.is_equilibrium:
             return "One layer runs in PyTorch until its fixed point is found."
         reason = net.unsupported_reason()

@@ -45,14 +45,18 @@ class PerLayer(Proximal):
         self.has_threshold, self.takes_autocast = prox.has_threshold, prox.takes_autocast
         self.sample_dims = prox.sample_dims
 
-    def at_layer(self, k: int) -> Proximal:
+    def copy_of(self, k: int) -> Proximal:
+        """The copy that layer k has."""
         if k >= self.layers:
             raise ValueError(
                 f"PerLayer has {self.layers} operators, but the network has more layers: make it with the layers of "
                 "the network"
             )
         prox: Proximal = self.copies[k]  # type: ignore[assignment]
-        return prox.at_layer(k)
+        return prox
+
+    def at_layer(self, k: int) -> Proximal:
+        return self.copy_of(k).at_layer(k)
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         raise ValueError("PerLayer has an operator for each layer of a network: use prox.at_layer(k).prox(z, theta)")
