@@ -98,6 +98,7 @@ def test_usual_tensors_go_the_direct_way(kind: str, name: str, size: Size, grad:
         assert way(A, x, *more) is None
 
 
+@pytest.mark.usefixtures("_quiet_torch")
 @pytest.mark.parametrize("kind", ["Mask", "Blur", "Fourier"])
 def test_what_is_kept_follows_the_operator(kind: str) -> None:
     """Its tensor, also one that it shares; ρ; the size; and whether the call learns."""
@@ -135,3 +136,46 @@ def test_what_is_kept_follows_the_operator(kind: str) -> None:
         dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
         moved = torch.autograd.forward_ad.unpack_dual(A.normal(dual)).tangent
     torch.testing.assert_close(moved, A.normal(torch.ones_like(x)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_complex_masks_take_complex_pictures(name: str) -> None:
+    A, x = lin.Mask(torch.randn(8, 8, dtype=torch.complex64)), torch.randn(8, 8)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="a complex mask takes complex pictures"):
+            PRODUCTS[name](A, x, x, x)
+
+
+@pytest.mark.parametrize("kind", ["Mask", "Blur", "Fourier"])
+@pytest.mark.parametrize("rho", [torch.tensor(1 + 1j), torch.tensor(1), torch.tensor(True)])
+def test_a_rho_that_is_no_real_number(kind: str, rho: Tensor) -> None:
+    """It is refused by the same sentence after a solution with a number that equals it."""
+    A, b = made(kind, (8, 8)), torch.randn(8, 8)
+    b = b + 0j if kind == "Fourier" else b
+    said = []
+    for _ in range(2):
+        with pytest.raises(TypeError, match="rho must be") as refused:
+            A.solve(b, rho)
+        said.append(str(refused.value))
+        A.solve(b, 1.0)
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("change", [lambda x: x.bfloat16(), lambda x: x[:0]], ids=["half precision", "empty"])
+def test_unusual_pictures_leave_the_direct_way_open(change: Callable[[Tensor], Tensor]) -> None:
+    blur, x = made("Blur", (16, 16)), torch.rand(2, 16, 16)
+    blur(change(x))
+    assert type(blur).forward.way(blur, x) is not None
+
+
+def test_a_spectrum_of_your_own_is_asked_in_each_call() -> None:
+    class Sharper(lin.Fourier):
+        alpha = 1.0
+
+        def power(self, x: Tensor) -> Tensor:
+            return self.alpha * super().power(x)
+
+    A, x = Sharper(torch.rand(8, 8)), torch.randn(8, 8, dtype=torch.complex64)
+    once = A.normal(x)
+    A.alpha = 2.0
+    torch.testing.assert_close(A.normal(x), 2 * once)

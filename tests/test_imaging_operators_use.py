@@ -244,11 +244,16 @@ def test_conjugate_gradients_keep_samples_apart(boundary: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "op", [fu.operators.Fourier(torch.eye(8)), fu.operators.Downsample(2), fu.operators.Gradient(), fu.operators.DCT()]
-)
+    "op",
+    [
+        lin.Fourier(torch.eye(8)), lin.Downsample(2), lin.Gradient(), lin.DCT(), lin.Mask(torch.eye(8)),
+        lin.Blur(torch.ones(3, 3) / 9),
+    ],
+)  # fmt: skip
 def test_solve_keeps_rho_beside_half_precision(op: fu.operators.LinearOperator) -> None:
     b = torch.randn(8, 8, generator=torch.Generator().manual_seed(0)).half()
     assert torch.equal(op.solve(b, 1e-8), op.solve(b.float(), 1e-8))
+    assert torch.equal(op.solve(b.bfloat16(), 0.1), op.solve(b.bfloat16().float(), 0.1))
 
 
 @pytest.mark.parametrize("first", ["functions", "your own", "a kernel for each sample"])

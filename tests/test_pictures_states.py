@@ -70,7 +70,10 @@ def test_conjugate_gradients_that_do_not_end_warn() -> None:
     weights = 10 ** (3 * random(*SIZE).clamp(-1, 1)).float()
     scan = lin.MultiCoilFourier(weights, random(2, *SIZE, dtype=torch.complex64))
     y = scan(random(3, *SIZE, dtype=torch.complex64)) * torch.tensor([1, 0, 1])[:, None, None, None]
-    for prior, count in ((fu.prox.Identity(), "4 of 6 data steps"), (OneByOne(fu.prox.Identity()), "2 of 3 samples")):
+    for prior, count in (
+        (fu.prox.Identity(), "4 solutions of data steps"),
+        (OneByOne(fu.prox.Identity()), "2 of 3 samples"),
+    ):
         net = fu.nn.Unrolled(fu.schemes.HQS(), scan, prior, 2, step=1e7)
         with pytest.warns(fu.solvers.ConvergenceWarning, match=f"{count} did not reach the precision of b"):
             net(y)

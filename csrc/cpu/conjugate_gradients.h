@@ -17,9 +17,11 @@ template <class T> constexpr double precision_of_solution() {
 
 // Starts from x = 0 with b in the place of the residual, and ends when |b - M x| <= precision_of_solution() |b|, or
 // after `most` steps. apply() makes `product` of `direction`, and waits for the team. Each thread has its Band of rows.
-// If the square of the residual is not finite, nor is x. Returns whether x is right, or not finite.
-template <class T, class Apply>
-bool conjugate_gradients(Team team, const Grid<T>& grid, const SolveRoom<T>& room, int64_t most, const Apply& apply) {
+// If the square of the residual is not finite, nor is x. Once stops() is true, which is asked now and then, x is any.
+// Returns whether x is right, or not finite.
+template <class T, class Apply, class Stops>
+bool conjugate_gradients(Team team, const Grid<T>& grid, const SolveRoom<T>& room, int64_t most, const Apply& apply,
+                         const Stops& stops) {
   const Band rows = Band::of(team, grid.rows);
   double *const of_residual = room.sums, *const of_product = room.sums + grid.rows;
   // Calls body(place, sum) for each vector, with the sum of its row. Returns the sum over all rows of the team.
@@ -40,6 +42,7 @@ bool conjugate_gradients(Team team, const Grid<T>& grid, const SolveRoom<T>& roo
   });
   const double precision = precision_of_solution<T>(), limit = precision * precision * square;
   for (int64_t step = 0; step < most && square > limit; ++step) {
+    if (step % 16 == 15 && stops()) break;
     apply();
     const double curvature = sum_of(of_product, [&](int64_t here, RowSums<T>& sum) {
       sum.add(load(room.direction + here), load(room.product + here));

@@ -83,6 +83,8 @@ template <class T> struct NormalRoom {
   Scratch<T> fourier;
   T* coils;
   SolveRoom<T> solver;
+  bool asks;  // whether the thread may ask if the call is interrupted
+  int* is_stopped;
 };
 
 template <class T> struct LinearStep {
@@ -95,6 +97,13 @@ template <class T> struct LinearStep {
   // Whether it takes conjugate gradients to solve.
   bool iterates() const { return solves() && (normal.of.maps || normal.of.factor > 0); }
   const T* z(int64_t number) const { return p.z + number * grid.rows * grid.width; }
+
+  // Whether the call is interrupted, which all threads of a team find together.
+  bool stops(const NormalRoom<T>& room) const {
+    if (room.asks && p.interrupted && p.interrupted()) __atomic_store_n(room.is_stopped, 1, __ATOMIC_RELAXED);
+    room.team.wait();
+    return __atomic_load_n(room.is_stopped, __ATOMIC_RELAXED);
+  }
 
   // H v, for all rows of the team.
   template <class Take, class Give>
@@ -113,8 +122,9 @@ template <class T> struct LinearStep {
     const LinearInput<T> direction{in.direction, nullptr, grid.stride, false, Vector<T>{}};
     const PlusMultiple<T> product{grid.stride, in.direction, broadcast(p.step[k]), in.product};
     const int64_t pixels = normal.of.spectrum.rows * normal.of.spectrum.columns, most = 2 * pixels + 10;
-    const bool is_right = conjugate_gradients(room.team, grid, in, most < most_steps ? most : most_steps,
-                                              [&] { apply(room, number, direction, product); });
+    const bool is_right = conjugate_gradients(
+        room.team, grid, in, most < most_steps ? most : most_steps, [&] { apply(room, number, direction, product); },
+        [&] { return stops(room); });
     if (!is_right && room.team.rank == 0) __atomic_fetch_add(p.unsolved, int64_t(1), __ATOMIC_RELAXED);
     grid.each(rows, [&](int64_t row, int64_t c) { give.put(row, c, load(in.x + row * grid.stride + c), in_part); });
     room.team.wait();

@@ -16,8 +16,6 @@ template <class T> struct PictureRoom : NormalRoom<T> {
   T* pictures;      // one after another
   WaveletRoom<T> wavelet;
   double *sums, *prior_sums;  // of rows: three that the scheme has, and those of the prior
-  bool asks;                  // whether the thread may ask if the call is interrupted
-  int* is_stopped;
 };
 
 // The iterate of a layer and the second state of its scheme: the iterate before, or the dual variable. Or their
@@ -75,11 +73,7 @@ template <class T> struct PictureNetwork {
   }
 
   // Whether the call ends here, for the whole team.
-  bool stops(const PictureRoom<T>& room) const {
-    if (room.asks && p.interrupted && p.interrupted()) __atomic_store_n(room.is_stopped, 1, __ATOMIC_RELAXED);
-    room.team.wait();
-    return __atomic_load_n(room.is_stopped, __ATOMIC_RELAXED);
-  }
+  bool stops(const PictureRoom<T>& room) const { return linear.stops(room); }
   void start(const T* from, int64_t number, const PictureRoom<T>& room, T* x) const {
     grid.copy_in(band(room), from ? from + number * values() : nullptr, x);
     room.team.wait();

@@ -197,17 +197,19 @@ template <class T, class Work> void for_pictures(const PictureLayers<T>& p, bool
     in_parallel(threads, [&](Team team) {
       const int rank = team.rank;
       const auto room = [&](Team of, int owner) {
-        return PictureRoom<T>{
-            {of, {strips[owner], lines[rank], columns[rank], numbers[rank]}, coils[owner], solver(owner)},
-            priors[rank],
-            kept[rank],
-            own[rank],
-            all[owner],
-            {details[owner], approximations[owner], wavelet_lines[rank]},
-            sums[owner],
-            sums[owner] + of_rows,
-            rank == 0,
-            &is_stopped};
+        return PictureRoom<T>{{of,
+                               {strips[owner], lines[rank], columns[rank], numbers[rank]},
+                               coils[owner],
+                               solver(owner),
+                               rank == 0,
+                               &is_stopped},
+                              priors[rank],
+                              kept[rank],
+                              own[rank],
+                              all[owner],
+                              {details[owner], approximations[owner], wavelet_lines[rank]},
+                              sums[owner],
+                              sums[owner] + of_rows};
       };
       const PictureRoom<T> of_thread = room({0, 1, nullptr}, rank), of_team = room(team, 0);
       for (int64_t number; !__atomic_load_n(&is_stopped, __ATOMIC_RELAXED) && queue.take(number, alone);)

@@ -61,8 +61,9 @@ class Form(Row):
     size: tuple[int, int] = (5, 6)
     iterations: int = 4
 
+    rounds_by_set: ClassVar[bool] = True
     tiny: ClassVar[dict[str, Any]] = {"batch": 1, "size": (2, 3), "layers": 2, "iterations": 3, "state": True}
-    large: ClassVar[dict[str, Any]] = {"batch": 3, "size": (99, 100), "layers": 2}
+    large: ClassVar[dict[str, Any]] = {"batch": 3, "size": (99, 100), "layers": 2, "state": True}
 
     @property
     def is_complex(self) -> bool:

@@ -26,6 +26,7 @@ class Row(ABC):
 
     has_device_kernels: ClassVar[bool] = False  # else devices run these layers in plain PyTorch
     skips_zeros: ClassVar[bool] = False  # whether products may leave out the zeros of an iterate
+    rounds_by_set: ClassVar[bool] = False  # whether last bits are those of an instruction set, as of Fourier transforms
     tiny: ClassVar[dict[str, Any]]  # a size at which every number can be varied
     large: ClassVar[dict[str, Any]]  # a size that several threads share
 

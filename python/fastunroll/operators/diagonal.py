@@ -28,6 +28,12 @@ class FourierDiagonal(PictureOperator):
     collapsed = True
     made_of: ClassVar[str] = ""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A class with an h of its own says itself what that is made of."""
+        super().__init_subclass__(**options)
+        if "power" in vars(cls) and "made_of" not in vars(cls):
+            cls.made_of = ""
+
     @property
     def settings(self) -> tuple[Any, ...]:
         return ()

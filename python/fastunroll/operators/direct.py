@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .pictures import PictureOperator
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+FULL = torch.float32, torch.float64  # in which kernels compute
 
 
 def directly(way: Callable[..., Tensor | None]) -> Callable[[Method], Method]:
@@ -73,20 +74,19 @@ def filtered(
     if type(x) is not Tensor:
         return None
     shape, source = x.shape, held(op, name)
-    if len(shape) < 2 or not is_kept(source):
+    if len(shape) < 2 or not x.numel() or not is_kept(source):
         return None
     stated = op.shape_in
     if op.is_stated and stated is not None and shape[-len(stated) :] != stated:
         return None
-    rows, columns, is_real = shape[-2], shape[-1], not x.is_complex()
-    make = partial(_packed, op, spectrum, x)
-    found = ops.cached(("filter", type(op), *kind), [source], make, version=(rows, columns, is_real, number))
+    version = (shape[-2], shape[-1], x.dtype, number)
+    found = ops.cached(("filter", type(op), *kind), [source], partial(_packed, op, spectrum, x), version=version)
     return None if found is None else found(x, z, maps, adjoint)
 
 
 def _packed(op: PictureOperator, spectrum: Callable[[Tensor], Tensor], x: Tensor) -> ops.PackedFilter | None:
     """What the kernels read of d for pictures like x; None where there is none, or x is to be converted."""
-    if not ops.is_supported_on_cpu(x, complex_too=True) or x.numel() == 0:
+    if not ops.is_supported_on_cpu(x, complex_too=True):
         return None
     try:
         taken = op.samples(x)
@@ -101,6 +101,6 @@ def number_of(rho: object) -> float | None:
     """ρ as a number; None where it is none, or its gradient may be recorded."""
     if type(rho) is float:
         return rho
-    if type(rho) is Tensor and rho.numel() == 1 and rho.is_cpu and not rho.requires_grad and not ops.is_tracing():
-        return float(rho)
-    return None
+    if type(rho) is not Tensor or rho.numel() != 1 or rho.dtype not in FULL or not rho.is_cpu:
+        return None
+    return None if rho.requires_grad or ops.is_tracing() else float(rho)

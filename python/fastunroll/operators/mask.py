@@ -10,7 +10,7 @@ from .._checks import shape_text
 from ..arrays import as_tensor
 from ..ops import Weighting, cached, weigh
 from ..ops.tensors import is_tracing
-from .direct import directly, held, is_kept, number_of
+from .direct import FULL, directly, held, is_kept, number_of
 from .pictures import NormalParts, PictureOperator, require_fit, single
 from .spectra import kept, shifted_power, squared_modulus
 
@@ -72,13 +72,11 @@ class Mask(PictureOperator):
         return kept("squared modulus", mask, (0, 0), False, lambda: squared_modulus(single(mask)))
 
     def _kept_power(self) -> Tensor | None:
-        """The same where it can be kept: quickly."""
+        """The same where it can be kept, of real masks, which take all pictures: quickly."""
         mask = held(self, "mask")
-        return (
-            cached("squared modulus", [mask], lambda: squared_modulus(single(mask)), version=0)
-            if is_kept(mask)
-            else None
-        )
+        if mask.is_complex() or not is_kept(mask):
+            return None
+        return cached("squared modulus", [mask], lambda: squared_modulus(single(mask)), version=0)
 
     @directly(lambda A, x: weigh(Weighting.PRODUCT, held(A, "mask"), x))
     def forward(self, x: Tensor) -> Tensor:
@@ -120,7 +118,9 @@ class Mask(PictureOperator):
 
     def _solve_directly(self, b: Tensor, rho: Tensor | float) -> Tensor | None:
         number, mask = number_of(rho), held(self, "mask")
-        if number is None or type(b) is not Tensor or not (b.is_cpu and is_kept(mask)):
+        if number is None or type(b) is not Tensor or mask.dtype != b.dtype.to_real() or not b.is_cpu:
+            return None
+        if mask.dtype not in FULL or not is_kept(mask):
             return None
         shifted = cached("shifted power of a number", [mask], lambda: shifted_power(mask, rho, b), version=number)
         return weigh(Weighting.QUOTIENT, shifted, b)

@@ -82,7 +82,7 @@ class PictureLayers(NamedTuple):
                    "numbers": self.numbers, "filters": self.filters}  # fmt: skip
         held = {name: None if t is None else resolved(t) for name, t in tensors.items()}
         held |= {"weights": h if of_weights else None, "maps": maps, "saved": saved, **others}
-        unsolved = torch.zeros(1, dtype=torch.int64)
+        unsolved = torch.zeros(1, dtype=torch.int64, device="cpu")
         held["unsolved"] = unsolved
         held["low_pass"] = torch.tensor(self.low_pass, dtype=self.step.dtype, device="cpu")
         held["moves"] = torch.tensor(self.moves, dtype=torch.int64, device="cpu")
@@ -107,7 +107,7 @@ class PictureLayers(NamedTuple):
         ):
             pass  # the instruction set changed after h was packed
         if count := int(unsolved):
-            warn_unsolved(f"{count} of {math.prod(batch) * len(self.step)} data steps", "use a larger rho")
+            warn_unsolved(f"{count} solutions of data steps", "use a larger rho")
 
 
 def forward(p: PictureLayers, kept: int, saved_pictures: int, wants_state: bool) -> tuple[Tensor, Tensor, Tensor]:
