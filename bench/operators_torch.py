@@ -43,7 +43,7 @@ class Collapsed(Rival):
         return self.inverse(self.transform(v) * self.h) - of.z
 
     def solve(self, of: Images) -> Tensor:
-        b = of.z + RHO * of.x
+        b = torch.add(of.z, of.x, alpha=RHO)
         if self.kind == "inpainting":
             return b / (self.h + RHO)
         return self.inverse(self.transform(b) / (self.h + RHO))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fastunroll import ops
+from fastunroll.operators import direct
 from fastunroll.ops.cpu import steps
 from imaging_operators import ALL, OPERATORS, Size, samples
 from torch import Tensor
@@ -179,3 +180,27 @@ def test_a_spectrum_of_your_own_is_asked_in_each_call() -> None:
     once = A.normal(x)
     A.alpha = 2.0
     torch.testing.assert_close(A.normal(x), 2 * once)
+
+
+@pytest.mark.parametrize("lead", [(5,), (2, 3), (1,), ()], ids=str)
+@pytest.mark.parametrize("kind", ["Fourier", "columns", "coils", "real"])
+def test_many_pictures_go_some_after_others(kind: str, lead: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the results of all would leave the cache: the same values, gradients and sentences."""
+    A = lin.Fourier(torch.rand(6, 7), real=True) if kind == "real" else made(kind, (6, 7))
+    x = torch.randn(*lead, 6, 7, dtype=torch.float32 if kind == "real" else torch.complex64)
+    y = A(x)
+    wanted = y, A.adjoint(y), A.norm()
+    sizes: list[int] = []
+    fourier = torch.fft.fft2
+    monkeypatch.setattr(
+        torch.fft, "fft2", lambda t, *more, **options: (sizes.append(t.numel()), fourier(t, *more, **options))[1]
+    )
+    monkeypatch.setattr(direct, "AT_ONCE", 2 * 42 * 8 * (3 if kind == "coils" else 1))
+    found = A(x), A.adjoint(y), A.norm()
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+    if len(lead) and x.numel() > 84 and kind != "real":
+        assert max(sizes) <= 84 * (3 if kind == "coils" else 1)
+    assert A(x.clone().requires_grad_()).requires_grad
+    with pytest.raises((ValueError, TypeError)) as refused:
+        A(x[..., :5])
+    assert str(tuple(x[..., :5].shape)) in str(refused.value)

@@ -7,7 +7,8 @@ what is wrong, or computes the product.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 FULL = torch.float32, torch.float64  # in which kernels compute
+AT_ONCE = 1 << 22  # bytes of what is computed at once, where pictures go one after the other
 
 
 def directly(way: Callable[..., Tensor | None]) -> Callable[[Method], Method]:
@@ -95,6 +97,40 @@ def _packed(op: PictureOperator, spectrum: Callable[[Tensor], Tensor], x: Tensor
     if taken is not x:
         return None
     return ops.PackedFilter(spectrum(x).contiguous(), (x.shape[-2], x.shape[-1]), not x.is_complex())
+
+
+def some_after_others(
+    op: PictureOperator, name: str, of_op: Sequence[Tensor], x: Any, dims: int, times: int = 1
+) -> Tensor | None:
+    """A product with many pictures, some after the others: what is computed between stays in a cache.
+
+    Fresh memory for all pictures takes longer than their transforms. None where all are few, or a gradient is recorded.
+
+    Args:
+        op: the operator, of which all pictures have the same tensors.
+        name: of the product.
+        of_op: these.
+        x: pictures (..., *sample).
+        dims: the dimensions of a sample.
+        times: how many times as large as a sample what is computed is.
+    """
+    if type(x) is not Tensor or x.dim() <= dims or not x.is_cpu or (x.requires_grad and torch.is_grad_enabled()):
+        return None
+    lead, sample = x.shape[: x.dim() - dims], x.shape[x.dim() - dims :]
+    count, of_each = math.prod(lead), math.prod(sample) * x.element_size() * times
+    some = max(1, AT_ONCE // max(1, of_each))
+    if count <= some or not op.is_shared or not all(is_kept(t) for t in of_op):
+        return None
+    product, flat = getattr(op, name), x.reshape(count, *sample)
+    try:
+        first = product(flat[:some])
+    except (TypeError, ValueError):  # which the method raises again, with the shape of x
+        return None
+    found = first.new_empty(count, *first.shape[1:])
+    found[:some] = first
+    for start in range(some, count, some):
+        found[start : start + some] = product(flat[start : start + some])
+    return found.reshape(*lead, *first.shape[1:])
 
 
 def number_of(rho: object) -> float | None:

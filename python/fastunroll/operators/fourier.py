@@ -9,6 +9,7 @@ from .. import _checks
 from .._checks import shape_text
 from ..arrays import as_tensor
 from .diagonal import FourierDiagonal
+from .direct import directly, held, some_after_others
 from .pictures import require_fit, single
 from .solve import rho_beside
 from .spectra import fourier, inverse_fourier, kept, mirrored
@@ -106,10 +107,12 @@ class Fourier(FourierDiagonal):
             ("mask", centered), self.mask, shape, real, lambda: mask_power(single(self.mask), shape, centered, real)
         )
 
+    @directly(lambda A, x: some_after_others(A, "forward", [held(A, "mask")], x, 2))
     def forward(self, x: Tensor) -> Tensor:
         """M · F x: pictures (..., H, W) to complex samples (..., H, W)."""
         return self.mask * fourier(self.samples(x), self.centered)
 
+    @directly(lambda A, y: some_after_others(A, "adjoint", [held(A, "mask")], y, 2))
     def adjoint(self, y: Tensor) -> Tensor:
         """Fᴴ(m · y): samples (..., H, W) to pictures (..., H, W)."""
         y = self.pictures("y", y, self.mask)

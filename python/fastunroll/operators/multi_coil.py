@@ -10,7 +10,7 @@ from .._checks import shape_text
 from .._precision import own_precision
 from ..arrays import as_tensor
 from ..ops.spectral import coil_normal
-from .direct import directly, filtered, held
+from .direct import directly, filtered, held, some_after_others
 from .fourier import as_mask, mask_power
 from .pictures import NormalParts, PictureOperator, require_fit, samples_of, single, with_axes_of
 from .spectra import fourier, inverse_fourier, kept, squared_modulus
@@ -102,14 +102,19 @@ class MultiCoilFourier(PictureOperator):
         )
         return with_axes_of(h, x)
 
+    def _held(self) -> tuple[Tensor, Tensor]:
+        return held(self, "mask"), held(self, "maps")
+
     def _maps(self, x: Tensor) -> Tensor:
         return with_axes_of(self.maps, x, 3)
 
+    @directly(lambda A, x: some_after_others(A, "forward", A._held(), x, 2, held(A, "maps").shape[-3]))
     def forward(self, x: Tensor) -> Tensor:
         """M · F(S_c x) for each coil: pictures (..., H, W) to samples (..., C, H, W)."""
         x = self.samples(x)
         return self.mask_of_coils * fourier(self.maps * x.unsqueeze(-3), self.centered)
 
+    @directly(lambda A, y: some_after_others(A, "adjoint", A._held(), y, 3))
     def adjoint(self, y: Tensor) -> Tensor:
         """Σ_c conj(S_c) Fᴴ(m · y_c): samples (..., C, H, W) to pictures (..., H, W)."""
         y = self.pictures("y", y, self.mask, channels=1)

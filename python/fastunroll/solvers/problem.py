@@ -18,6 +18,7 @@ from ..operators.dense import Dense
 from ..operators.dot_test import examine
 from ..operators.known import Known
 from ..operators.linear_operator import LinearOperator
+from ..operators.pictures import PictureOperator
 from ..operators.products import Products, batch_shape
 from ..ops.tensors import is_hidden
 from ..products import product
@@ -247,10 +248,19 @@ def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor 
     known = None
     if can_be_read(y) and At_y.numel() and y.numel() and op.matrix is None:
         with torch.no_grad(), own_precision(y):
-            known = examine(op.source, products, At_y, y)
+            known = _examined(op, products, At_y, y)
     x0 = None if x0 is None else x0.reshape(At_y.shape)
     forward, adjoint = products.forward, products.adjoint
     return Problem(None, forward, adjoint, y, lam, x0, leading, op, known_At_y=At_y, products=products, known=known)
+
+
+def _examined(op: LinearOperator, products: Products, At_y: Tensor, y: Tensor) -> Known:
+    """What is known of A, by the dot test. Two samples tell it of pictures that share their kernel, mask or maps."""
+    source = op.source
+    if isinstance(source, PictureOperator) and source.is_shared and len(y) > 2:
+        At_y, y = At_y[:2], y[:2]
+        products = Products(op, y, like=(products.named, At_y), widens=products.widens)
+    return examine(source, products, At_y, y)
 
 
 def _of_matrices(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:

@@ -46,11 +46,15 @@ class Weighting(IntEnum):
     TWICE = 3  # w (w x − z)
 
 
+_ONE_OPERATION = 1 << 19
+
+
 def weigh(how: Weighting, weights: Tensor, x: Tensor, z: Tensor | None = None) -> Tensor | None:
     """Pictures x by weights that broadcast with their shape, in one pass: to the bit what PyTorch computes in several.
 
-    None where PyTorch has to: complex numbers, gradients, tensors that are not plain or do not fit.
+    None where PyTorch has to: complex numbers, gradients, tensors that are not plain or do not fit. Also of many
+    pictures where it takes one operation, since that is as quick as PyTorch can be.
     """
-    if not is_direct():
+    if not is_direct() or (z is None and type(x) is Tensor and x.numel() > _ONE_OPERATION):
         return None
     return _fastunroll.weigh(how, weights, x, z, torch.get_num_threads(), torch.is_grad_enabled())
