@@ -112,7 +112,7 @@ def _turned(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
 
 
 def without_truth(d: Draw) -> Subject:
-    """Losses of the network x̂ = w · Aᴴy/(1 + |Aᴴy|), of the operator or of a part of it."""
+    """Losses of the network x̂ = w · Aᴴy/(1 + |Aᴴy|²), of the operator or of a part of it."""
     p = pictures(d)
     p = Pictures(p.real, p.is_complex, p.size, p.lead if p.lead and 0 not in p.lead else (2,))
     o = operator(d, p)
@@ -135,7 +135,7 @@ def without_truth(d: Draw) -> Subject:
 
         def net(y: Tensor, operator: Any = A) -> Tensor:
             back = operator.adjoint(y)
-            found: Tensor = v["w"] * back / (1 + back.abs())
+            found: Tensor = v["w"] * back / (1 + _square(back))
             return found
 
         loss = {
@@ -155,7 +155,7 @@ def without_truth(d: Draw) -> Subject:
 
         def net(y: Tensor, kept: Tensor | float = 1.0) -> Tensor:
             back = matrices.adjoint(A, o.is_real, kept * y, o.shape_in, o.shape_out)
-            return v["w"] * back / (1 + back.abs())
+            return v["w"] * back / (1 + _square(back))
 
         x = net(y)
         error = _square(forward(x) - y).mean()
