@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import fastunroll as fu
 import pytest
 import torch
 
+lin = fu.operators
 A = torch.randn(10, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 A = A / torch.linalg.matrix_norm(A, 2)
 
@@ -112,3 +115,36 @@ def test_a_network_learns_without_truth() -> None:
         optimizer.step()
     after = fu.losses.kkt_residual(net(held_out), held_out, A, 0.02).mean().item()
     assert after < 0.5 * before
+
+
+TRUTH = 0.5 + torch.rand(2, 4, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+SQUARES: dict[str, Callable[[Any], Any]] = {  # of an error that is zero at x = TRUTH
+    "mean_square": lambda x: fu.training.mean_square(x, x, TRUTH.to(x)),
+    "supervised": lambda x: fu.training.supervised(x, x, TRUTH.to(x)),
+    "measurement_error": lambda x: fu.training.measurement_error(lin.Identity())(x, TRUTH.to(x), None),
+    "splitting": lambda x: fu.training.splitting(lambda y, operator: x, lin.Identity(), seed=0)(x, TRUTH.to(x), None),
+    "equivariance": lambda x: fu.training.equivariance(lambda y: TRUTH.to(x), lin.Identity(), lambda x, g: x)(x, x, x),
+    "lasso_objective": lambda x: fu.losses.lasso_objective(x, TRUTH.to(x), lin.Identity(), 0.0).sum(),
+    "ElasticNet": lambda x: fu.prox.ElasticNet(0.3).value(x - TRUTH.to(x)).sum(),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+@pytest.mark.parametrize("name", SQUARES)
+def test_second_derivatives_where_an_error_is_zero(name: str, dtype: torch.dtype) -> None:
+    """|e|² has them: PyTorch takes those of e.abs().square() for zero there."""
+    x = TRUTH.to(dtype, copy=True)
+    x[0, 1:] += 0.1  # the other errors are zero
+    x.requires_grad_()
+    (first,) = torch.autograd.grad(SQUARES[name](x), x, create_graph=True)
+    along = torch.randn(x.shape, dtype=dtype, generator=torch.Generator().manual_seed(3))
+    (found,) = torch.autograd.grad((first * along.conj()).real.sum(), x)
+    step = 1e-6
+    ends = [
+        torch.autograd.grad(SQUARES[name](t), t)[0]
+        for t in ((x.detach() + s * step * along).requires_grad_() for s in (1, -1))
+    ]
+    expected = (ends[0] - ends[1]) / (2 * step)
+    at = slice(None) if name != "ElasticNet" else (0, slice(1, None))  # whose |e| has none at zero
+    torch.testing.assert_close(found[at], expected[at], rtol=1e-5, atol=1e-7)
+    assert expected.abs().max() > 1e-3

@@ -8,7 +8,7 @@ from torch import Tensor
 from . import _checks
 from .arrays import takes_arrays
 from .functional import arguments, ista_step
-from .norms import decibels, norm
+from .norms import decibels, norm, squared_modulus
 from .operators.convert import OperatorLike
 from .operators.products import Products
 from .products import product
@@ -83,7 +83,7 @@ def lasso_objective(x: Tensor, y: Tensor, A: OperatorLike, lam: Tensor | float) 
     lam = _checks.threshold("lam", lam, x)
     _checks.broadcasts("lam", lam, x)
     residual = product(x, A, start=-y) if isinstance(A, Tensor) else Products(A, y).forward(x) - y
-    square, penalty = residual.abs().square(), lam * x.abs()
+    square, penalty = squared_modulus(residual), lam * x.abs()
     return _flat(square, dims).sum(-1) / 2 + _flat(penalty, dims).sum(-1)
 
 

@@ -1,4 +1,4 @@
-"""Norms of samples of any scale. Samples are scaled first, so that no square overflows or underflows."""
+"""Squares, and norms of samples of any scale, which are scaled first, so that no square overflows or underflows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 from .units import units
+
+
+def squared_modulus(t: Tensor) -> Tensor:
+    """|t|², with its derivatives at zero: of ``t.abs().square()``, PyTorch takes the second one for zero there."""
+    return t.real.square() + t.imag.square() if t.is_complex() else t.square()
 
 
 def norm(t: Tensor) -> Tensor:
@@ -21,4 +26,4 @@ def norm(t: Tensor) -> Tensor:
 def decibels(t: Tensor) -> Tensor:
     """Returns 10·log₁₀ ‖t‖₂² of each row of t (rows, n), in the shape (rows,)."""
     unit = units(t)
-    return 10 * torch.log10((t / unit.unsqueeze(-1)).abs().square().sum(-1)) + 20 * torch.log10(unit)
+    return 10 * torch.log10(squared_modulus(t / unit.unsqueeze(-1)).sum(-1)) + 20 * torch.log10(unit)

@@ -10,12 +10,13 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from ..arrays import as_tensor
+from ..norms import squared_modulus
 from ..ops.spectral import fourier_diagonal
 from .boundary import BOUNDARIES, Boundary
 from .diagonal import FourierDiagonal
 from .direct import directly, filtered
 from .pictures import NormalParts, require_fit, single, with_axes_of
-from .spectra import kept, largest_modulus, spectrum, squared_modulus
+from .spectra import kept, largest_modulus, spectrum
 
 
 class Blur(FourierDiagonal):

@@ -8,11 +8,12 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from .._precision import own_precision
+from ..norms import squared_modulus
 from ..ops.spectral import fourier_diagonal
 from .blur import Blur
 from .pictures import NormalParts, PictureOperator, single, with_axes_of
 from .solve import rho_beside
-from .spectra import spectrum, squared_modulus
+from .spectra import spectrum
 
 
 class Downsample(PictureOperator):

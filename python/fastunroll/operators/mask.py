@@ -8,11 +8,12 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from ..arrays import as_tensor
+from ..norms import squared_modulus
 from ..ops import Weighting, cached, weigh
 from ..ops.tensors import is_tracing
 from .direct import FULL, directly, held, is_kept, number_of
 from .pictures import NormalParts, PictureOperator, require_fit, single
-from .spectra import kept, shifted_power, squared_modulus
+from .spectra import kept, shifted_power
 
 
 class Mask(PictureOperator):

@@ -9,11 +9,12 @@ from .. import _checks
 from .._checks import shape_text
 from .._precision import own_precision
 from ..arrays import as_tensor
+from ..norms import squared_modulus
 from ..ops.spectral import coil_normal
 from .direct import directly, filtered, held, some_after_others
 from .fourier import as_mask, mask_power
 from .pictures import NormalParts, PictureOperator, require_fit, samples_of, single, with_axes_of
-from .spectra import fourier, inverse_fourier, kept, squared_modulus
+from .spectra import fourier, inverse_fourier, kept
 
 
 class MultiCoilFourier(PictureOperator):

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from .. import _checks
 from ..arrays import as_tensor
+from ..norms import squared_modulus
 from ..ops.tensors import is_tracing
 from .derived import Derived
 from .linear_operator import LinearOperator, require_stated
 from .solve import rho_beside
-from .spectra import squared_modulus
 
 
 class Scaled(Derived, differentiable=True):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..norms import squared_modulus
 from ..ops.tensors import has_tangents
 from .pictures import single
 from .solve import rho_beside
@@ -46,11 +47,6 @@ def spectrum(kernel: Tensor, grid: tuple[int, int], half: bool) -> Tensor:
 def mirrored(h: Tensor) -> Tensor:
     """h(−k) for each frequency k of (..., H, W)."""
     return torch.roll(h.flip((-2, -1)), (1, 1), (-2, -1))
-
-
-def squared_modulus(d: Tensor) -> Tensor:
-    """|d|², whose derivative at zero is zero."""
-    return d.real.square() + d.imag.square() if d.is_complex() else d.square()
 
 
 def kept(kind: Hashable, source: Tensor, shape: tuple[int, int], half: bool, make: Callable[[], Tensor]) -> Tensor:

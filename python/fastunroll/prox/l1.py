@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..norms import squared_modulus
 from .proximal import Kernel, Proximal
 from .threshold import soft_threshold
 
@@ -130,7 +131,7 @@ class ElasticNet(Proximal):
         return soft_threshold(z, theta) / (1 + self.gamma * theta)
 
     def value(self, x: Tensor) -> Tensor:
-        return _sum(x.abs()) + self.gamma / 2 * _sum(x.abs().square())
+        return _sum(x.abs()) + self.gamma / 2 * _sum(squared_modulus(x))
 
     def gain(self, theta: Tensor) -> Tensor:
         return 1 / (1 + self.gamma * theta)

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import _checks
 from ..losses import kkt_residual, lasso_objective
 from ..metrics import ssim
+from ..norms import squared_modulus
 from ..operators.convert import OperatorLike, matrix_or_operator
 from .arguments import loss_value, require_callable, require_truth
 
@@ -26,12 +27,12 @@ def supervised(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
     """
     x = require_truth(x_hat, x)
     tiny = torch.finfo(x.real.dtype).tiny
-    return torch.log(((x_hat - x).abs().square().sum() + tiny) / (x.abs().square().sum() + tiny))
+    return torch.log((squared_modulus(x_hat - x).sum() + tiny) / (squared_modulus(x).sum() + tiny))
 
 
 def mean_square(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
     """The mean of ‖x̂ − x‖² over samples (B, ...)."""
-    return (x_hat - require_truth(x_hat, x)).abs().square().flatten(1).sum(1).mean()
+    return squared_modulus(x_hat - require_truth(x_hat, x)).flatten(1).sum(1).mean()
 
 
 def absolute_error(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:

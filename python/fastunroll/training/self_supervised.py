@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..norms import squared_modulus
 from ..operators import as_operator
 from ..operators.convert import OperatorLike
 from ..operators.restricted import restricted
@@ -151,7 +152,7 @@ def splitting(
         held = (torch.rand(shape, generator=generator) < share).to(y.device, y.dtype.to_real())
         found = net((1 - held) * y, operator=restricted(A, 1 - held))
         error = held * (A(found) - y)
-        return error.abs().square().sum() / held.expand(y.shape).sum().clamp(min=1)
+        return squared_modulus(error).sum() / held.expand(y.shape).sum().clamp(min=1)
 
     return loss
 
@@ -207,7 +208,7 @@ def _generator(seed: int) -> torch.Generator:
 
 
 def _mean_square(error: Tensor) -> Tensor:
-    return error.abs().square().mean()
+    return squared_modulus(error).mean()
 
 
 def _draw(generator: torch.Generator, low: int, high: int) -> int:
