@@ -125,14 +125,15 @@ def _inputs(d: Draw, p: Pictures, o: Operator, scheme: str) -> dict[str, Tensor]
 def _spoiled(d: Draw, leaves: dict[str, Tensor], scheme: str, made: prox.Proximal) -> None:
     """Sometimes a value of a batch or a number that is not finite.
 
-    Fourier transforms of infinities are infinities of any sign, which bounds make finite.
+    Fourier transforms of infinities are infinities of any sign, which bounds make finite. PyTorch multiplies a complex
+    infinity by a real number as by a complex one, which is NaN.
     """
     bounded = isinstance(made, (prox.NonNegativeL1, prox.Box))
     names = [name for name, t in leaves.items() if t.numel() and not name.startswith(("rho", "sigma"))]
     if names and SCHEMES[scheme] and d.chance("not finite", 0.1):
         name = d.random.choice(names)
         d.say(f"not finite in {name.rstrip('0123456789')}")
-        values = {name.startswith("theta"): (math.nan, math.inf), bounded: (math.nan,)}
+        values = {name.startswith("theta"): (math.nan, math.inf), bounded or leaves[name].is_complex(): (math.nan,)}
         leaves[name] = spoil(d, leaves[name], values.get(True, (math.nan, math.inf, -math.inf)))
 
 
