@@ -167,6 +167,7 @@ def ista_layer(d: Draw) -> Subject:
         return torch.func.functional_call(layer, own, (v["x"], v["y"]))
 
     def exact(v: Leaves) -> Tensor:
-        return shrink(v["x"] - v["step"] * ((v["x"] @ wide.mT - v["y"]) @ wide.conj()), v["theta"])
+        A = wide.to(v["x"].dtype)
+        return shrink(v["x"] - v["step"] * ((v["x"] @ A.mT - v["y"]) @ A.conj()), v["theta"])
 
     return Subject("ISTALayer", leaves, run, exact, lead, ("x", "y"))
