@@ -226,8 +226,10 @@ def build(case: harness.Case, seed: int) -> harness.Comparison:
         if not trains:
             return harness.Contestant(torch.no_grad()(run), compared=compared)
         return harness.Contestant(
-            lambda: torch.autograd.grad((run() - truth).abs().square().mean(), numbers, allow_unused=True),
-            lambda gradients: torch.cat([g.flatten() for g in gradients if g is not None]),
+            lambda: torch.autograd.grad(
+                (run() - truth).abs().square().mean(), numbers, allow_unused=True, materialize_grads=True
+            ),
+            lambda gradients: torch.cat([g.flatten() for g in gradients]),
             compared=compared,
         )
 
