@@ -9,7 +9,7 @@
 # make bench  measure against every rival, in 30 minutes (bench-quick: a smoke run)
 # make bench-solvers  the same for the classical solvers, in 25 minutes
 # make bench-networks  every network against eager PyTorch and torch.compile, in 20 minutes
-# make bench-operators  imaging operators and networks, and networks over a matrix for every sample, in 30 minutes
+# make bench-operators  imaging operators and networks, and networks over a matrix for every sample, in 20 minutes
 # make gpu    build, test, sanitize and measure the CUDA kernels on this machine's GPU, in nine minutes
 # make wheel-check  build the wheel as users get it, and import it in an empty environment
 # make test-oldest  test that wheel with the oldest PyTorch and NumPy that are promised: downloads 3 GB
