@@ -169,7 +169,7 @@ def unrolled(d: Draw) -> Subject:
             of_samples += ["theta0"] if p.lead else []
         else:
             lists["theta"] = each("theta", 0.01, 0.3)
-    tensors = imaging_operators.held(d, o) == "tensors"
+    tensors = imaging_operators.held(d, o) == "tensors" and prior.takes_gradients_of(d)
     leaves = {**inputs, **numbers}
     _spoiled(d, leaves, scheme, made)
     leaves |= o.leaves if tensors else {}
@@ -267,7 +267,7 @@ def network(d: Draw) -> Subject:
     scheme = "ADMM of data" if scheme == "ADMM" else scheme  # which is that of networks
     layers = d.pick("layers", [1, 2, 3, 5], [3, 3, 3, 1])
     prior, made = imaging_priors.prior(d, p, o.shape_in, layers)
-    learns = o.learns and bool(o.leaves) and d.chance("operator learns", 0.4)
+    learns = o.learns and bool(o.leaves) and prior.takes_gradients_of(d) and d.chance("operator learns", 0.4)
     op = o.make(o.leaves, learns)
     step = 1 / _length(o, op)
     net = fu.nn.Unrolled(

@@ -25,7 +25,8 @@ Formula = Callable[[Any, int, Tensor, Tensor], Tensor]
 class Prior:
     """A prior: how it is made for pictures of a size, and prox_θ(z) in layer k as a function of the prior, k, z and θ.
 
-    takes: the pictures that it takes. fits: the sizes of these. is_native: whether there are kernels for it.
+    takes: the pictures that it takes. fits: the sizes of these. is_native: whether there are kernels for it. kink: whether its
+    slope jumps at zero, where binary masks leave pictures: there a mask that learns has several slopes, each of them right.
     """
 
     make: Callable[[Draw, Pictures, int], prox.Proximal]
@@ -34,6 +35,11 @@ class Prior:
     fits: Callable[[Size], bool] = lambda size: True
     weight: float = 1.0
     is_native: bool = False
+    kink: bool = False
+
+    def takes_gradients_of(self, d: Draw) -> bool:
+        """Whether the tensors of the operator that was drawn may learn beside it."""
+        return not (self.kink and "mask=binary" in d.said)
 
 
 def _elementwise(f: Callable[[Tensor, Tensor], Tensor]) -> Formula:
@@ -204,8 +210,8 @@ PRIORS: dict[str, Prior] = {
     ),
     "WaveletL1": Prior(_wavelet_l1, wavelet, fits=_even, weight=5),
     "FilterBank": Prior(_filter_bank, filter_bank, fits=_wide, weight=4),
-    "LearnedTransform": Prior(_learned_transform, learned_transform, weight=2),
-    "DnCNN": Prior(_dncnn, dncnn, weight=2),
+    "LearnedTransform": Prior(_learned_transform, learned_transform, weight=2, kink=True),
+    "DnCNN": Prior(_dncnn, dncnn, weight=2, kink=True),
     "denoiser": Prior(
         lambda d, p, layers: prox.Denoiser(Shrinking(), True, channels=2 if p.is_complex else 1),
         lambda prior, k, z, theta: z / (1 + theta.sqrt()),
