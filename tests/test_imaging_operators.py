@@ -169,7 +169,7 @@ COMPILED = {
     "MultiCoilFourier": "gradient",
     "Downsample, reflect": "forward",
     "DCT": "forward",
-    "Blur of wavelet coefficients": "gradient",
+    "Blur of wavelet coefficients": "forward",
 }
 
 
