@@ -204,6 +204,14 @@ OPERATORS: dict[str, Case] = {
 
 ALL = [(name, dtype, size) for name, case in OPERATORS.items() for dtype in case.dtypes for size in case.sizes]
 DOUBLE = [row for row in ALL if row[1] in (torch.float64, torch.complex128)]
+# Every other row, by turns: each precision has one of two sizes, so real and complex pictures have both.
+HALF = [
+    (name, dtype, size)
+    for name, case in OPERATORS.items()
+    for i, dtype in enumerate(case.dtypes)
+    for j, size in enumerate(case.sizes)
+    if (i + j) % len(case.sizes) == 0
+]
 FIRST = [row for row in DOUBLE if row[2] == OPERATORS[row[0]].sizes[0]]  # in double precision, of one size
 
 

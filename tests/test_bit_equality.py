@@ -100,7 +100,7 @@ def test_threads(native: Any, form: Row) -> None:
         p = whole.of_samples(slice(count)).learning()
         torch.set_num_threads(1)
         one = everything(p)
-        for threads in (2, 7):
+        for threads in (2, 7) if count > 1 else (2,):
             torch.set_num_threads(threads)
             assert same(everything(p), one), (count, threads)
 

@@ -13,7 +13,7 @@ import torch
 from fastunroll import ops
 from fastunroll.operators import direct
 from fastunroll.ops.cpu import steps
-from imaging_operators import ALL, OPERATORS, Size, samples
+from imaging_operators import HALF, OPERATORS, Size, samples
 from torch import Tensor
 
 lin = fu.operators
@@ -37,24 +37,22 @@ def asking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
-@pytest.mark.parametrize(("operator", "dtype", "size"), ALL, ids=str)
-def test_every_operator(
-    operator: str, dtype: torch.dtype, size: Size, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case, product = OPERATORS[operator], PRODUCTS[name]
+@pytest.mark.parametrize(("operator", "dtype", "size"), HALF, ids=str)
+def test_every_operator(operator: str, dtype: torch.dtype, size: Size, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = OPERATORS[operator]
     A = case.make(dtype, size)
-    if name == "solve" and not A.solves:
-        return
     for batch in case.batches:
         x = samples(case, dtype, size, batch)
         with torch.no_grad():
             y = A(x)
             z = A.adjoint(y)
-            for _ in range(2):
+            for name, product in PRODUCTS.items():
+                if name == "solve" and not A.solves:
+                    continue
                 found = product(A, x, y, z)
                 with asking(monkeypatch):
-                    assert torch.equal(found, product(A, x, y, z))
+                    assert torch.equal(found, product(A, x, y, z)), (name, batch)
+                assert torch.equal(found, product(A, x, y, z)), (name, batch)
 
 
 def made(kind: str, size: Size) -> Any:

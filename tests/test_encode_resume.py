@@ -68,8 +68,8 @@ def slowed(call: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     return slow
 
 
-def slow_main(arguments: list[str], seconds: float = 0.02, largest_file: int | None = None) -> None:
-    """The command, with time to kill it however fast the machine is."""
+def slow_main(arguments: list[str], seconds: float, largest_file: int | None = None) -> None:
+    """The command, with time to kill it before each shard and in the merge, however fast the machine is."""
     running.shard.make = slowed(running.shard.make, seconds)
     merge.storage.read = slowed(merge.storage.read, 0.001)
     if largest_file is not None:
@@ -77,13 +77,13 @@ def slow_main(arguments: list[str], seconds: float = 0.02, largest_file: int | N
     main(arguments)
 
 
-def start(made: Path, output: Path, *more: str, largest_file: int | None = None) -> Fork:
-    _started.append(Fork(output.parent, slow_main, command(made, output, *more), 0.02, largest_file))
+def start(made: Path, output: Path, *more: str, seconds: float = 0.02, largest_file: int | None = None) -> Fork:
+    _started.append(Fork(output.parent, slow_main, command(made, output, *more), seconds, largest_file))
     return _started[-1]
 
 
 def done(made: Path, output: Path) -> str:
-    process = start(made, output)
+    process = start(made, output, seconds=0)
     out, err = process.communicate()
     assert process.poll() == 0, err
     return out
@@ -136,7 +136,7 @@ def test_what_is_done_is_not_done_again(made: Path, output: Path, monkeypatch: p
 
 
 def test_killed_while_it_merges(made: Path, output: Path, folder: Path) -> None:
-    process = start(made, output)
+    process = start(made, output, seconds=0)
     wait(process, lambda: any(output.parent.glob("codes.npz.*.partial")))
     process.kill()
     assert any(output.parent.glob("codes.npz.*.partial"))
@@ -197,7 +197,7 @@ def test_full_disk(made: Path, output: Path, folder: Path, tmp_path: Path, capfd
 
 def test_no_room_for_the_merged_file(made: Path, output: Path, tmp_path: Path) -> None:
     """The shards fit, the whole does not."""
-    process = start(made, output, largest_file=20_000)
+    process = start(made, output, seconds=0, largest_file=20_000)
     _, err = process.communicate()
     assert process.poll() == 2
     assert err == (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import fastunroll as fu
@@ -12,6 +13,7 @@ import pytest
 import torch
 from closeness import relative_error
 from fastunroll import prox, schemes
+from forms import covering
 from refusals import Refused, check_refused
 from torch import Tensor
 
@@ -50,13 +52,9 @@ SCHEMES: dict[str, schemes.Scheme] = {
     "HQS": schemes.HQS(), "primal dual": schemes.PrimalDual(),
 }  # fmt: skip
 PROXES: dict[str, Callable[[], prox.Proximal]] = {"L1": prox.L1, "denoiser": lambda: prox.Denoiser(Contraction())}
-PIECES = [
-    (scheme, operator, proximal)
-    for scheme in SCHEMES
-    for operator in OPERATORS
-    for proximal in PROXES
-    if (scheme, operator) != ("primal dual", "a matrix for every sample")
-]
+PIECES = covering(
+    [row for row in product(SCHEMES, OPERATORS, PROXES) if row[:2] != ("primal dual", "a matrix for every sample")], 2
+)
 
 
 def data(operator: str) -> Tensor:

@@ -1,9 +1,9 @@
-"""Every combination of the options of a layer, against the reference: the product of all, and not a list by hand."""
+"""Every operator and scheme with any three of the other options together; with any two, what is not finite."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle, product
 from typing import Any
@@ -12,15 +12,16 @@ import fastunroll as fu
 import pytest
 import torch
 from closeness import relative_error
-from forms import build
+from forms import build, covering
 from forms.dense import OPERATORS, SCHEMES, Form, Problem
 from torch import Tensor
 
-KINDS: tuple[dict[str, Any], ...] = ({}, {"prox": "nonnegative"}, {"prox": "identity"})
-GROUPS: tuple[dict[str, Any], ...] = ({}, {"group": 2}, {"group": 3})
-SELECTIONS: tuple[dict[str, Any], ...] = ({}, {"support_sizes": (1, 4, 0)})
-GAINS: tuple[dict[str, Any], ...] = ({}, {"gain": True})
-DTYPES = (torch.float64, torch.complex128)
+# Proximal operators and their groups, selections, gains, thresholds for each element, and starts.
+OPTIONS = [*product(
+    (("soft", 1), ("soft", 2), ("soft", 3), ("nonnegative", 1), ("identity", 1)), ((), (1, 4, 0)), (False, True),
+    (False, True), (False, True),
+)]  # fmt: skip
+REAL, DTYPES = (torch.float64,), (torch.float64, torch.complex128)
 
 
 def refusal(form: Form) -> str | None:
@@ -34,15 +35,20 @@ def refusal(form: Form) -> str | None:
     return None
 
 
-def combinations(operator: str, scheme: str) -> Iterator[Form]:
-    for kind, group, selection, gain, vector, starts, dtype in product(
-        KINDS, GROUPS, SELECTIONS, GAINS, (False, True), (False, True), DTYPES
-    ):
-        if kind and group:  # only the soft threshold has groups
-            continue
-        prox = kind | group | selection | gain
-        size = {"m": 4, "n": 6, "batch": 3}
-        yield Form(operator, scheme=scheme, vector=vector, starts=starts, dtype=dtype, **prox, **size)
+def combinations(
+    operator: str, scheme: str, dtypes: Sequence[torch.dtype], *, strength: int = 3, refused: bool = False
+) -> list[Form]:
+    """Those that are defined, or those that are refused, of which any ``strength`` options are in one together."""
+
+    def form(row: tuple[Any, ...]) -> Form:
+        (prox, group), sizes, gain, vector, starts, dtype = row
+        return Form(
+            operator, prox, scheme, group=group, support_sizes=sizes, gain=gain, vector=vector, starts=starts,
+            dtype=dtype, m=4, n=6, batch=3,
+        )  # fmt: skip
+
+    rows = [(*options, dtype) for options in OPTIONS for dtype in dtypes]
+    return [form(row) for row in covering([row for row in rows if bool(refusal(form(row))) == refused], strength)]
 
 
 def outcome(run: Any, leaves: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -76,14 +82,10 @@ class Uncompiled(fu.prox.Proximal):
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_values_and_gradients(operator: str, scheme: str) -> None:
     """In one native call, and layer by layer, the second state and gradients among them."""
-    tried = 0
-    for form in combinations(operator, scheme):
+    forms = combinations(operator, scheme, DTYPES)
+    assert forms or (scheme == "amp" and not operator.startswith("gradient"))
+    for form in forms:
         p = build(form, requires_grad=True)
-        sentence = refusal(form)
-        if sentence is not None:
-            with pytest.raises((TypeError, ValueError), match=sentence):
-                p.run()
-            continue
         rx, rs, wanted = outcome(p.reference, p.leaves)
         for prox in (p.prox, Uncompiled(p.prox)):
             x, s, grads = outcome(lambda p=p, prox=prox: with_state(p, prox=prox), p.leaves)
@@ -93,8 +95,16 @@ def test_values_and_gradients(operator: str, scheme: str) -> None:
                 assert (found - right).abs().max() <= 1e-9 * (1 + right.abs().max()), form
             with torch.no_grad():
                 assert torch.equal(p.run(prox=prox), x[-1]), form
-        tried += 1
-    assert tried or (scheme == "amp" and not operator.startswith("gradient"))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_what_is_not_defined_is_refused(operator: str, scheme: str) -> None:
+    for form in combinations(operator, scheme, DTYPES, strength=2, refused=True):
+        sentence = refusal(form)
+        assert sentence is not None
+        with pytest.raises((TypeError, ValueError), match=sentence):
+            build(form).run()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -105,15 +115,13 @@ def test_what_is_not_finite_shows(operator: str, scheme: str) -> None:
     The tensors of all forms hold NaN and both infinities in turn.
     """
     values = cycle([math.nan, math.inf, -math.inf])
-    for form in combinations(operator, scheme):
-        if form.dtype.is_complex or refusal(form):
-            continue
-        count = len(build(form).leaves)
-        for i, value in zip(range(count), values, strict=False):
-            p = build(form)
-            leaf = p.leaves[i]
-            leaf.view(-1)[leaf.numel() // 2] = value
-            if form.gain and value == -math.inf and any(leaf is g for g in p.gain):
+    for form in combinations(operator, scheme, REAL, strength=2):
+        sound = build(form)
+        for i, value in zip(range(len(sound.leaves)), values, strict=False):
+            broken = [t.clone() if k == i else t for k, t in enumerate(sound.leaves)]
+            broken[i].view(-1)[broken[i].numel() // 2] = value
+            p = sound.with_leaves(broken)
+            if form.gain and value == -math.inf and any(broken[i] is g for g in p.gain):
                 with pytest.raises(ValueError, match="gain must be positive"):
                     p.run()
                 continue
@@ -128,9 +136,7 @@ def test_what_is_not_finite_shows(operator: str, scheme: str) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_single_precision(operator: str, scheme: str) -> None:
-    for form in combinations(operator, scheme):
-        if form.dtype.is_complex or refusal(form):
-            continue
+    for form in combinations(operator, scheme, REAL, strength=2):
         exact = build(form)
         p = exact.with_leaves([t.float() for t in exact.leaves])
         with torch.no_grad():
@@ -149,27 +155,28 @@ def test_gains_that_are_not_positive() -> None:
                 fu.unrolled(y.to(dtype), linear, fu.prox.L1(), 0.1, gain=gain, layers=2)
 
 
-@pytest.mark.parametrize("above", [0.0, 0.78, 1.0])
 @pytest.mark.parametrize("batch", [3, 20])
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_gradients_of_a_broken_sample(native: Any, operator: str, scheme: str, batch: int, above: float) -> None:
+def test_gradients_of_a_broken_sample(native: Any, operator: str, scheme: str, batch: int) -> None:
     """A sample that holds NaN, and that a loss leaves out: matrices have the gradient that PyTorch gives, 0·NaN.
 
     This is so in every kernel, and whatever an earlier call has left in the memory of this one.
     """
-    native.set_dense_above(above)
-    for form in combinations(operator, scheme):
-        if form.dtype.is_complex or form.starts or refusal(form):
-            continue
-        p = build(replace(form, batch=batch, starts=True), requires_grad=True)
+    for form in dict.fromkeys(
+        replace(f, batch=batch, starts=True) for f in combinations(operator, scheme, REAL, strength=2)
+    ):
+        p = build(form, requires_grad=True)
         matrices = [t for t in p.leaves if t.dim() == 2 and t.shape[0] != batch]
         with torch.no_grad():
             p.y[1] = torch.nan
         kept = torch.arange(batch) != 1
-        found, wanted = (
-            torch.autograd.grad(x[-1][kept].square().sum(), matrices, allow_unused=True, materialize_grads=True)
-            for x in (p.run(return_layers=True), p.reference()[0])
-        )
-        for a, b in zip(found, wanted, strict=True):
-            assert torch.equal(a.isnan(), b.isnan()), form
+
+        def slopes(x: Tensor, kept: Tensor = kept, matrices: list[Tensor] = matrices) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(x[-1][kept].square().sum(), matrices, allow_unused=True, materialize_grads=True)
+
+        wanted = slopes(p.reference()[0])
+        for above in (0.0, 0.78, 1.0):
+            native.set_dense_above(above)
+            for a, b in zip(slopes(p.run(return_layers=True)), wanted, strict=True):
+                assert torch.equal(a.isnan(), b.isnan()), (form, above)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import fastunroll as fu
@@ -12,7 +13,7 @@ import torch
 from closeness import relative_error
 from devices import DEVICE_FACTS, DEVICES, on
 from fastunroll.ops.cuda import fused, kernel_choice
-from forms import build
+from forms import build, covering
 from forms.dense import ROWS, Form
 from torch import Tensor
 
@@ -111,9 +112,7 @@ def test_every_shape_is_the_same(form: Form, row_tiles: int, blocks: int, device
 _SHARED = [f for f in _FORMS if f.operator in ("affine-tied", "gradient", "gradient-shared")]
 
 
-@pytest.mark.parametrize("precision", list(_OFF))
-@pytest.mark.parametrize("blocks", [8, 16])
-@pytest.mark.parametrize("form", _SHARED, ids=str)
+@pytest.mark.parametrize(("form", "blocks", "precision"), covering([*product(_SHARED, (8, 16), _OFF)], 2), ids=str)
 def test_matrices_that_all_layers_share_are_kept(
     form: Form, blocks: int, precision: str, device: torch.device, choose: Choose
 ) -> None:

@@ -196,8 +196,7 @@ except KeyboardInterrupt:
     assert printed(tmp_path, code) == "stopped\n"
 
 
-@pytest.mark.parametrize("limit", ["1", "2"])
-def test_fewer_threads_than_asked_for(limit: str) -> None:
+def test_fewer_threads_than_asked_for() -> None:
     """OpenMP may give a region fewer threads; nothing may depend on how many came."""
     code = """
 import torch, fastunroll as fu
@@ -214,6 +213,6 @@ torch.set_num_threads(7)
 assert all(torch.equal(a, b) for a, b in zip(one, results()))
 print("same")
 """
-    env = {**os.environ, "OMP_THREAD_LIMIT": limit}
+    env = {**os.environ, "OMP_THREAD_LIMIT": "2"}
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert out.stdout == "same\n", out.stderr

@@ -10,6 +10,7 @@ import fastunroll as fu
 import pytest
 import torch
 from fastunroll import ops
+from forms import covering
 from torch import Tensor
 
 lin = fu.operators
@@ -98,9 +99,16 @@ CASES = [
 ]
 
 
-NETWORKS = [
-    (scheme, *case) for scheme in SCHEMES for case in CASES if (scheme == "FISTA" or case[2].to_real() == torch.float64)
-]
+# Any two of a scheme, an operator, a prior and a dtype are in a network. test_pictures.py has all together.
+NETWORKS = covering(
+    [
+        (scheme, *case)
+        for scheme in SCHEMES
+        for case in CASES
+        if scheme == "FISTA" or case[2].to_real() == torch.float64
+    ],
+    2,
+)
 
 
 def both(scheme: str, operator: str, prior: str, dtype: torch.dtype, layers: int = 3) -> tuple[Any, Any, Tensor]:
@@ -162,15 +170,18 @@ def native_iterations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 # Those whose AᴴA the solvers know in closed form.
-SOLVED = [
-    case
-    for case in CASES
-    if case[2].to_real() == torch.float64 and not (case[0].startswith("Downsample") or case[0].endswith("valid"))
-]
+SOLVED = covering(
+    [
+        (*case, solver)
+        for case in CASES
+        for solver in (fu.solvers.ista, fu.solvers.fista)
+        if case[2].to_real() == torch.float64 and not (case[0].startswith("Downsample") or case[0].endswith("valid"))
+    ],
+    2,
+)
 
 
-@pytest.mark.parametrize("solver", [fu.solvers.ista, fu.solvers.fista])
-@pytest.mark.parametrize(("operator", "prior", "dtype"), SOLVED)
+@pytest.mark.parametrize(("operator", "prior", "dtype", "solver"), SOLVED)
 def test_solvers(
     operator: str, prior: str, dtype: torch.dtype, solver: Callable[..., Tensor], native_iterations: list[int]
 ) -> None:

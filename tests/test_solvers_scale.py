@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import fastunroll as fu
 import pytest
 import torch
+from forms import covering
 from problems import Opaque, gap, sparse_problem
 from torch import Tensor
 
@@ -27,12 +29,11 @@ SOLVERS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-@pytest.mark.parametrize(("dtype", "exponent"), SCALES, ids=str)
-@pytest.mark.parametrize("plain", [False, True])
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize(("name", "plain", "scale"), covering([*product(SOLVERS, (False, True), SCALES)], 2), ids=str)
 @pytest.mark.filterwarnings("ignore::fastunroll.solvers.ConvergenceWarning")
-def test_scale_changes_no_bit(name: str, plain: bool, dtype: torch.dtype, exponent: int) -> None:
+def test_scale_changes_no_bit(name: str, plain: bool, scale: tuple[torch.dtype, int]) -> None:
     """A power of two: all that is seen of a run is the same, in the user's units."""
+    dtype, exponent = scale
     A, y, lam = sparse_problem(20, 40, 6, dtype, share=0.05)
     factor = 2.0**exponent
     runs = []

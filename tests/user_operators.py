@@ -147,7 +147,9 @@ def dense(op: lin.LinearOperator, shape: tuple[int, ...], dtype: torch.dtype) ->
         return op(eye).flatten(1).mT
 
 
-def check_gradients(op: nn.Module, call: Callable[..., Any], given: tuple[Tensor, ...], **options: float) -> None:
+def check_gradients(
+    op: nn.Module, call: Callable[..., Any], given: tuple[Tensor, ...], *, second: bool = True, **options: float
+) -> None:
     """First and second derivatives of a method of an operator, in its arguments and in what learns."""
     names = [n for n, p in op.named_parameters() if p.requires_grad]
     parameters = [p.detach().clone().requires_grad_() for p in op.parameters() if p.requires_grad]
@@ -159,4 +161,4 @@ def check_gradients(op: nn.Module, call: Callable[..., Any], given: tuple[Tensor
             return call(*values[: len(given)])
 
     assert gradcheck(function, (*given, *parameters), fast_mode=True, **options)
-    assert gradgradcheck(function, (*given, *parameters), fast_mode=True, **options)
+    assert not second or gradgradcheck(function, (*given, *parameters), fast_mode=True, **options)

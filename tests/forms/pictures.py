@@ -60,10 +60,11 @@ class Form(Row):
     state: bool = False  # whether the second state is given; that of ADMM is a result then
     size: tuple[int, int] = (5, 6)
     iterations: int = 4
+    rho: float = 0.2  # the least ρ of data steps; the larger, the fewer conjugate gradients
 
     rounds_by_set: ClassVar[bool] = True
     tiny: ClassVar[dict[str, Any]] = {"batch": 1, "size": (2, 3), "layers": 2, "iterations": 3, "state": True}
-    large: ClassVar[dict[str, Any]] = {"batch": 3, "size": (99, 100), "layers": 2, "state": True}
+    large: ClassVar[dict[str, Any]] = {"batch": 3, "size": (99, 100), "layers": 2, "state": True, "rho": 10.0}
 
     @property
     def is_complex(self) -> bool:
@@ -120,7 +121,7 @@ def layers(form: Form, random: torch.Generator) -> PictureLayers:
     h = draw(*of_h, kind=torch.complex128) if factor else _spectrum(draw(*of_h).abs(), form)
     maps = draw(coils, *shape[1:], kind=kind) / coils**0.5 if coils else None
     of_bands = (count, 3 * levels) if levels else (count, count_of_bank) if is_bank else (count,)
-    step, theta = 0.2 + 0.1 * draw(count).abs(), 0.3 + 0.1 * draw(*of_bands).abs()
+    step, theta = (form.rho if linear == "solve" else 0.2) + 0.1 * draw(count).abs(), 0.3 + 0.1 * draw(*of_bands).abs()
     numbers = draw(count, count_of_scheme) / 4 if count_of_scheme else None
     filters = draw(count, count_of_bank, size, size) / size / count_of_bank**0.5 if is_bank else None
     moves = torch.randint(2**levels, (2 * count,), generator=random).tolist()

@@ -100,16 +100,17 @@ def gradients(results: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tenso
     return [*torch.autograd.grad(loss(results), leaves, allow_unused=True, materialize_grads=True)]
 
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=Row | tuple[Any, ...])
 
 
 def covering(rows: Sequence[R], strength: int) -> list[R]:
     """A few rows, in which each value of a column (``strength`` 1), or of two columns together (2), still appears.
 
+    Rows of another table are tuples of their columns.
     It is a covering array, made greedily (Cohen, Dalal, Fredman and Patton, 1997): the next row is always the first of
     those that show the most values not yet shown.
     """
-    shown = [set(combinations(enumerate(row.columns), strength)) for row in rows]
+    shown = [set(combinations(enumerate(getattr(row, "columns", row)), strength)) for row in rows]
     left, chosen = set().union(*shown), []
     while left:
         best = max(range(len(rows)), key=lambda i: len(shown[i] & left))
