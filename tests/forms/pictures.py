@@ -83,7 +83,7 @@ class Form(Row):
 
     @property
     def border(self) -> list[int] | None:
-        """How many pixels are reflected into the margins of a larger grid, if it is larger."""
+        """How many pixels at most are reflected into the margins of a larger grid, if it is larger."""
         return [1, 1, 2, 2] if "reflect" in self.operator else [0] * 4 if "zeros" in self.operator else None
 
     @property
@@ -143,7 +143,7 @@ def layers(form: Form, random: torch.Generator) -> PictureLayers:
         None if form.prox in ("identity", "box") else theta, numbers, filters, form.normal, linear, name,
         "wavelet" if levels else form.prox, -0.4, 0.9, form.iterations,
         SCALING_FILTERS.get(wavelet, ()) if levels else (), levels, moves, factor, margins,
-        form.border,
+        form.border and [min(reflected, n) for reflected, n in zip(form.border, shape[1:] * 2, strict=True)],
     )  # fmt: skip
 
 
