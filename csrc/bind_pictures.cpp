@@ -15,8 +15,8 @@ using namespace fastunroll;
 
 namespace {
 
-// The layers by the names of their fields; the size and the type of the pictures are those of the spectrum, where there
-// is one.
+// The layers by the names of their fields; the type of the pictures and the size of their grid are those of the
+// spectrum, where there is one.
 template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, const Fields& fields) {
   Spectrum<T> spectrum{};
   if (packed) {
@@ -38,7 +38,10 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
                                 fields.number<int64_t>("top"),
                                 fields.number<int64_t>("left"),
                                 fields.number<int64_t>("bottom"),
-                                fields.number<int64_t>("right")};
+                                fields.number<int64_t>("right"),
+                                {fields.number<bool>("is_continued"), fields.number<int64_t>("reflected_top"),
+                                 fields.number<int64_t>("reflected_left"), fields.number<int64_t>("reflected_bottom"),
+                                 fields.number<int64_t>("reflected_right")}};
   const PictureWavelet<T> wavelet{fields.array<const T>("low_pass"), fields.number<int64_t>("taps"),
                                   fields.number<int64_t>("levels"), fields.array<const int64_t>("moves")};
   const PictureProx<T> prox{PicturePrior(fields.number<int>("prior")),

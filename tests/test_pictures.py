@@ -275,6 +275,14 @@ def test_wrong_tensors_are_refused() -> None:
         wavelet._replace(moves=[*wavelet.moves, 0]), wavelet._replace(moves=[4] * 6), wavelet._replace(low_pass=[1.0]),
         wavelet._replace(low_pass=[]), wavelet._replace(low_pass=[0.1] * 34), wavelet._replace(moves=[-1] * 6),
     ]  # fmt: skip
+    continued = layers("reflect", "soft")
+    assert ops.fits_pictures(continued)
+    wrong += [
+        continued._replace(border=[0, 0, 0]), continued._replace(border=[-1, 1, 2, 2]),
+        continued._replace(border=[1, 2, 2, 2]), continued._replace(border=None), continued._replace(factor=2),
+        continued._replace(margins=[2, 1, 2, 2]), continued._replace(border=[1, 1, 6, 2], margins=[2, 1, 6, 4]),
+        continued._replace(h=continued.h[1:]), continued._replace(h=continued.h[:, 1:]), p._replace(border=[0] * 4),
+    ]  # fmt: skip
     admm, dual = layers("blur", "soft", scheme="admm"), layers("coils", "soft", scheme="primal dual")
     for scheme in SCHEMES:
         assert ops.fits_pictures(layers("blur", "soft", scheme=scheme))

@@ -121,7 +121,7 @@ template <class T> struct LinearStep {
     grid.each(rows, [&](int64_t row, int64_t c) { store(in.residual + row * grid.stride + c, take(row, c, in_part)); });
     const LinearInput<T> direction{in.direction, nullptr, grid.stride, false, Vector<T>{}};
     const PlusMultiple<T> product{grid.stride, in.direction, broadcast(p.step[k]), in.product};
-    const int64_t pixels = normal.of.spectrum.rows * normal.of.spectrum.columns, most = 2 * pixels + 10;
+    const int64_t pixels = normal.of.rows() * normal.of.columns(), most = 2 * pixels + 10;
     const bool is_right = conjugate_gradients(
         room.team, grid, in, most < most_steps ? most : most_steps, [&] { apply(room, number, direction, product); },
         [&] { return stops(room); });

@@ -1,6 +1,7 @@
 // The normal operator H = A^H A of one picture, and the inverse of H + rho.
 #pragma once
 #include "cpu/complex_pairs.h"
+#include "cpu/continuation.h"
 #include "cpu/filter_image.h"
 #include "cpu/grid.h"
 
@@ -46,23 +47,36 @@ template <class T> struct KeepMeasured {
   }
 };
 
+// A picture in the workspace as the input and the result of a transform.
+template <class T> struct InWorkspace {
+  int64_t stride;
+  T* picture;
+  template <class W> FASTUNROLL_INLINE Vector<T> operator()(int64_t row, int64_t i, W) const {
+    return load(picture + row * stride + i);
+  }
+  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t, int64_t, Vector<T> v, W) const { return v; }
+  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> v, W) const {
+    store(picture + row * stride + i, v);
+  }
+};
+
 template <class T> struct Normal {
   const PictureNormal<T>& of;
-  Grid<T> grid;
+  Grid<T> grid, whole;           // of pictures; of transforms
   const FourierImage<T>* image;  // null for weights
   const T* columns;              // of KeepMeasured, with a factor
 
   int64_t strips_size() const { return !image || of.spectrum.of_rows ? 0 : image->workspace_size(); }
   int64_t line_size() const { return image ? image->line_size() : 0; }
-  int64_t column_size() const { return image ? 2 * grid.rows : 0; }
+  int64_t column_size() const { return image ? 2 * whole.rows : 0; }
   int64_t numbers_size() const { return image ? InverseNumbers<T>::room_size(*image) : 0; }
-  int64_t sum_size() const { return of.maps || of.factor > 0 ? grid.size() : 0; }
-  static int64_t columns_size(const PictureNormal<T>& of, const Grid<T>& grid) {
-    return of.factor > 0 ? grid.stride : 0;
+  int64_t sum_size() const { return of.maps || of.factor > 0 ? whole.size() : 0; }
+  static int64_t columns_size(const PictureNormal<T>& of, const Grid<T>& whole) {
+    return of.factor > 0 ? whole.stride : 0;
   }
-  static void make_columns(const PictureNormal<T>& of, const Grid<T>& grid, T* columns) {
+  static void make_columns(const PictureNormal<T>& of, const Grid<T>& whole, T* columns) {
     const int64_t parts = of.spectrum.real_images ? 1 : 2, end = of.spectrum.columns - of.right;
-    for (int64_t i = 0; i < columns_size(of, grid); ++i) {
+    for (int64_t i = 0; i < columns_size(of, whole); ++i) {
       const int64_t pixel = i / parts;
       columns[i] = of.left <= pixel && pixel < end && (pixel - of.left) % of.factor == 0;
     }
@@ -78,6 +92,15 @@ template <class T> struct Normal {
       filter_either(*image, team, scratch, of.spectrum.of_rows, PackedNumbers<T, Multiplier::real>{packed(picture)},
                     from, to);
     };
+    if (of.border.exists) {
+      const Continuation<T> continuation{of, grid, whole};
+      const InWorkspace<T> continued{whole.stride, sum};
+      continuation.extend(team, take, sum);
+      team.wait();
+      downsampled(team, scratch, sum, picture, continued, continued);
+      continuation.fold(team, sum, give);
+      return team.wait();
+    }
     if (of.factor > 0) return downsampled(team, scratch, sum, picture, take, give);
     if (!of.maps) return filter(take, give);
     const Pixels<T> pixels{grid.rows, grid.width};
@@ -102,14 +125,15 @@ template <class T> struct Normal {
   }
 
  private:
+  // `kept` may be what take() reads and give() writes: a transform reads all rows before it writes one of them, or each
+  // row before it writes that one.
   template <class Take, class Give>
   void downsampled(Team team, const Scratch<T>& scratch, T* kept, int64_t picture, const Take& take,
                    const Give& give) const {
     const bool of_rows = of.spectrum.of_rows;
-    const int64_t stride = grid.stride;
     filter_either(*image, team, scratch, of_rows, PackedNumbers<T, Multiplier::complex>{packed(picture)}, take,
-                  KeepMeasured<T>{columns, stride, of.factor, of.top, grid.rows - of.bottom, kept});
-    const auto take_kept = [=](int64_t row, int64_t i, auto) { return load(kept + row * stride + i); };
+                  KeepMeasured<T>{columns, whole.stride, of.factor, of.top, whole.rows - of.bottom, kept});
+    const InWorkspace<T> take_kept{whole.stride, kept};
     filter_either(*image, team, scratch, of_rows, PackedNumbers<T, Multiplier::conjugate>{packed(picture)}, take_kept,
                   give);
   }

@@ -144,7 +144,8 @@ template <class T> struct Parts {
 template <class T, class Work> void for_pictures(const PictureLayers<T>& p, bool goes_back, const Work& work) {
   if (p.batch == 0) return;
   const Spectrum<T>& size = p.normal.spectrum;
-  const Grid<T> grid{size.rows, size.real_images ? size.columns : 2 * size.columns};
+  const int64_t parts = size.real_images ? 1 : 2;
+  const Grid<T> grid{p.normal.rows(), parts * p.normal.columns()}, whole{size.rows, parts * size.columns};
   const auto with_image = [&](const FourierImage<T>* image) {
     constexpr int64_t least_work = 1 << 13;  // pixels for which another thread is worth its start
     const int64_t most = p.batch * size.rows * size.columns / least_work + 1;
@@ -160,9 +161,9 @@ template <class T, class Work> void for_pictures(const PictureLayers<T>& p, bool
     for (int64_t k = 0; has_bank && k < p.layers; ++k) LayerFilters<T>::pack(p.prox, k, filters + k * filters_size);
     const Wavelet<T> wavelet(p.prox.wavelet, grid, !size.real_images,
                              memory.take<T>(Wavelet<T>::filters_size(p.prox.wavelet)));
-    T* const columns_of_grid = memory.take<T>(Normal<T>::columns_size(p.normal, grid));
-    Normal<T>::make_columns(p.normal, grid, columns_of_grid);
-    const Normal<T> normal{p.normal, grid, image, columns_of_grid};
+    T* const columns_of_grid = memory.take<T>(Normal<T>::columns_size(p.normal, whole));
+    Normal<T>::make_columns(p.normal, whole, columns_of_grid);
+    const Normal<T> normal{p.normal, grid, whole, image, columns_of_grid};
     const PictureNetwork<T> layers(p, normal, momenta, filters, wavelet, goes_back ? p.layers : 1);
     const int64_t pictures = goes_back ? backward_pictures(layers) : forward_pictures;
     // For each thread a part of each.

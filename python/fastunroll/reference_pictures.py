@@ -1,12 +1,42 @@
-"""Proximal operators of pictures (..., H, W) in plain PyTorch: the specification of the kernels."""
+"""Proximal operators of pictures (..., H, W), and their continuation, in plain PyTorch: what kernels compute."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, conv_transpose2d
+from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from . import reference
+
+
+def continued(x: Tensor, margins: Sequence[int], border: Sequence[int]) -> Tensor:
+    """E x: a picture inside a grid that is larger by the margins.
+
+    ``border`` rows and columns are reflected into the margins, … c b a | a b c … x y z | z y x …, and zeros follow.
+    Both are numbers at the top, left, bottom and right.
+    """
+    for axis in (0, 1):
+        dim, n, first, last = axis - 2, x.shape[axis - 2], border[axis], border[axis + 2]
+        if first or last:
+            x = torch.cat([x.narrow(dim, 0, first).flip(dim), x, x.narrow(dim, n - last, last).flip(dim)], dim)
+    top, left, bottom, right = (a - b for a, b in zip(margins, border, strict=True))
+    return pad(x, (left, right, top, bottom))
+
+
+def folded(v: Tensor, margins: Sequence[int], border: Sequence[int]) -> Tensor:
+    """Eᵀ v: the inside of v, to which its mirror images are added."""
+    for axis in (0, 1):
+        dim, start, first, last = axis - 2, margins[axis], border[axis], border[axis + 2]
+        n = v.shape[dim] - start - margins[axis + 2]
+        inside = v.narrow(dim, start, n)
+        if first or last:
+            inside = inside.clone()
+            inside.narrow(dim, 0, first).add_(v.narrow(dim, start - first, first).flip(dim))
+            inside.narrow(dim, n - last, last).add_(v.narrow(dim, start + n, last).flip(dim))
+        v = inside
+    return v.contiguous()
 
 
 def differences(x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ SCHEMES: dict[str, tuple[str, str, int]] = {
 WAVELETS = {"db4": ("db4", 2)}  # the prior "wavelet" with these names and levels
 PRIORS = "identity", "soft", "nonnegative", "box", "total_variation", "filter_bank", *WAVELETS
 REAL_PRIORS = "nonnegative", "box"
-# The normal operators of real and of complex pictures: the shape of h for pictures (B, H, W), and the number of coils.
+# The normal operators of real and of complex pictures: the shape of h for a grid (B, H, W), and the number of coils.
 NORMALS: dict[str, tuple[bool, Any, int]] = {
     "blur": (False, lambda B, H, W: (H, W // 2 + 1), 0),
     "a blur for each picture": (False, lambda B, H, W: (B, H, W // 2 + 1), 0),
@@ -40,6 +40,9 @@ NORMALS: dict[str, tuple[bool, Any, int]] = {
     "downsample": (False, lambda B, H, W: (H, W // 2 + 1), 0),
     "valid": (False, lambda B, H, W: (H, W // 2 + 1), 0),
     "downsample, valid": (True, lambda B, H, W: (H, W), 0),
+    "reflect": (False, lambda B, H, W: (H, W // 2 + 1), 0),
+    "downsample, reflect": (True, lambda B, H, W: (H, W), 0),
+    "downsample, zeros, a blur for each picture": (False, lambda B, H, W: (B, H, W // 2 + 1), 0),
     "downsample, a blur for each picture": (True, lambda B, H, W: (B, H, W), 0),
     "scan": (True, lambda B, H, W: (H, W), 0),
     "a scan for each picture": (True, lambda B, H, W: (B, H, W), 0),
@@ -77,7 +80,12 @@ class Form(Row):
     @property
     def factor(self) -> int:
         """Of how many pixels of a direction one is measured; 0 for all, without margins."""
-        return 3 if self.operator.startswith("downsample") else 1 if self.operator == "valid" else 0
+        return 3 if self.operator.startswith("downsample") else 1 if self.operator in ("valid", "reflect") else 0
+
+    @property
+    def border(self) -> list[int] | None:
+        """How many pixels at most are reflected into the margins of a larger grid, if it is larger."""
+        return [1, 1, 2, 2] if "reflect" in self.operator else [0] * 4 if "zeros" in self.operator else None
 
     @property
     def normal(self) -> str:
@@ -106,6 +114,9 @@ def layers(form: Form, random: torch.Generator) -> PictureLayers:
     margins = [0] * 4
     if "valid" in form.operator:  # a multiple of the factor together
         margins = [min(3, n - factor) // 3 * k for k in (1, 2) for n in shape[1:]]
+    if form.border:
+        margins = [2, 1, *(ops.fast_length(n + 5) - n - first for n, first in zip(shape[1:], (2, 1), strict=True))]
+    grid = [n + (form.border is not None) * (margins[i] + margins[i + 2]) for i, n in enumerate(shape[1:])]
     numbers_as = form.dtype
     pictures_as = numbers_as.to_complex() if form.is_complex else numbers_as
 
@@ -117,7 +128,7 @@ def layers(form: Form, random: torch.Generator) -> PictureLayers:
     is_bank = form.prox == "filter_bank"
     kind = torch.complex128 if form.is_complex else torch.float64
     z, x0, s0 = (draw(*shape, kind=kind) for _ in range(3))
-    of_h = NORMALS[form.operator][1](*shape)
+    of_h = NORMALS[form.operator][1](form.batch, *grid)
     h = draw(*of_h, kind=torch.complex128) if factor else _spectrum(draw(*of_h).abs(), form)
     maps = draw(coils, *shape[1:], kind=kind) / coils**0.5 if coils else None
     of_bands = (count, 3 * levels) if levels else (count, count_of_bank) if is_bank else (count,)
@@ -133,6 +144,7 @@ def layers(form: Form, random: torch.Generator) -> PictureLayers:
         None if form.prox in ("identity", "box") else theta, numbers, filters, form.normal, linear, name,
         "wavelet" if levels else form.prox, -0.4, 0.9, form.iterations,
         SCALING_FILTERS.get(wavelet, ()) if levels else (), levels, moves, factor, margins,
+        form.border and [min(reflected, n) for reflected, n in zip(form.border, shape[1:] * 2, strict=True)],
     )  # fmt: skip
 
 

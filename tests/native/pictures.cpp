@@ -11,13 +11,17 @@ struct Shape {
   int64_t batch, layers, coils;  // no coils: 0
   int64_t factor = 0;            // of downsampled blurs
   int64_t margin = 0;            // pixels before those that are measured, and half of those behind
+  int64_t border = -1;           // pixels reflected into the margins in the same way; without a larger grid -1
 
+  bool is_continued() const { return border >= 0; }
+  int64_t grid_rows() const { return rows + (is_continued() ? 3 * margin : 0); }
+  int64_t grid_columns() const { return columns + (is_continued() ? 3 * margin : 0); }
   int64_t parts() const { return is_real ? 1 : 2; }
   int64_t values() const { return rows * columns * parts(); }
   std::string text() const {
     return std::to_string(rows) + "x" + std::to_string(columns) + (is_real ? " real" : " complex") +
            (has_weights ? ", weights" : "") + (of_rows ? ", of rows" : "") + ", " + std::to_string(coils) +
-           " coils, factor " + std::to_string(factor);
+           " coils, factor " + std::to_string(factor) + ", border " + std::to_string(border);
   }
 };
 
@@ -64,8 +68,8 @@ template <class T> struct Problem {
     Random random(uint64_t(s.rows * 1000 + s.columns));
     z = random.normals<T>(s.batch * s.values(), 1);
     x0 = random.normals<T>(int64_t(z.size()), 1);
-    const int64_t width = s.is_real ? s.columns / 2 + 1 : s.columns;
-    d = random.normals<T>(s.has_weights ? s.values() : (s.of_rows ? 1 : s.rows) * width * (s.factor ? 2 : 1), 0.5);
+    const int64_t width = s.is_real ? s.grid_columns() / 2 + 1 : s.grid_columns(), of_factor = s.factor ? 2 : 1;
+    d = random.normals<T>(s.has_weights ? s.values() : (s.of_rows ? 1 : s.grid_rows()) * width * of_factor, 0.5);
     maps = random.normals<T>(2 * s.coils * s.rows * s.columns, 0.5);
     if (method.linear == PictureStep::solve && !s.factor) make_symmetric(width);
     step = random.normals<T>(s.layers, 0.2);
@@ -91,7 +95,7 @@ template <class T> struct Problem {
   int64_t thresholds() const { return levels() ? 3 * levels() : filter_count ? filter_count : 1; }
 
   PictureLayers<T> layers(int threads) {
-    Spectrum<T> spectrum{1, s.rows, s.columns, s.is_real, s.factor > 0, s.of_rows, 1, d.data(), nullptr};
+    Spectrum<T> spectrum{1, s.grid_rows(), s.grid_columns(), s.is_real, s.factor > 0, s.of_rows, 1, d.data(), nullptr};
     if (!s.has_weights) {
       packed.assign(size_t(spectrum_packed_size(spectrum)), T(0));
       spectrum.packed = packed.data();
@@ -109,7 +113,8 @@ template <class T> struct Problem {
                                   s.margin,
                                   s.margin,
                                   2 * s.margin,
-                                  2 * s.margin};
+                                  2 * s.margin,
+                                  {s.is_continued(), s.border, s.border, 2 * s.border, 2 * s.border}};
     const bool has_theta = prior != PicturePrior::identity && prior != PicturePrior::box;
     return {s.batch,
             s.layers,
@@ -266,6 +271,10 @@ void test_pictures() {
     compare<double>({6, 9, false, true, false, 3, 3, 0, 3}, PicturePrior::soft, method);
     compare<double>({9, 12, true, false, false, 3, 3, 0, 3, 1}, PicturePrior::soft, method);
     compare<float>({8, 11, false, false, false, 3, 2, 0, 1, 2}, PicturePrior::soft, method);
+    compare<double>({6, 9, true, false, false, 3, 3, 0, 3, 2, 2}, PicturePrior::total_variation, method);
+    compare<double>({5, 7, false, false, false, 3, 2, 0, 1, 3, 1}, PicturePrior::soft, method);
+    compare<double>({4, 6, true, false, false, 3, 3, 0, 2, 1, 0}, PicturePrior::soft, method);
+    compare<float>({104, 98, true, false, false, 2, 2, 0, 2, 2, 1}, PicturePrior::soft, method);  // threads share it
     compare<float>({100, 98, false, false, false, 2, 2, 0, 2}, PicturePrior::soft, method);
     compare<float>({99, 100, true, false, false, 4, 2, 0}, PicturePrior::total_variation, method);  // threads share it
     compare<float>({140, 85, false, false, true, 1, 3, 0}, PicturePrior::soft, method);

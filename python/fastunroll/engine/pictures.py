@@ -46,9 +46,6 @@ def unsupported_reason(net: Layers) -> str | None:
     name, prox = type(A).__name__, type(priors[0])
     if type(A) not in _OPERATORS:
         return f"the operator {name} is not compiled"
-    blur = A.blur if isinstance(A, Downsample) else A
-    if isinstance(blur, Blur) and blur.boundary not in ("circular", "valid"):
-        return f"of blurs only circular and valid ones are compiled, and this one is {blur.boundary!r}"
     if torch.is_grad_enabled() and learns(A):
         return f"the compiled layers do not learn the {name}"
     reason = _unsupported_step(net)
@@ -90,7 +87,7 @@ def refused_reason(A: PictureOperator, y: Tensor) -> str | None:
         return None
     factor, blur = (A.factor, A.blur) if isinstance(A, Downsample) else (1, A)
     rows, columns = (factor * int(side) for side in y.shape[-2:])
-    for side in blur.picture((rows, columns)) if isinstance(blur, Blur) else (rows, columns):
+    for side in blur.grid((rows, columns)) if isinstance(blur, Blur) else (rows, columns):
         if not ops.is_fft_length(side):
             return f"a side of {side} pixels has a prime factor above 31"
     return None
@@ -158,7 +155,7 @@ def arguments(net: Layers, z: Tensor, x0: Tensor | None, s0: Tensor | None = Non
     normal = net.first[0].normal_parts(z)
     return ops.PictureLayers(
         z, x0, s0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal,
-        factor=normal.factor, margins=normal.margins,
+        factor=normal.factor, margins=normal.margins, border=normal.border,
         linear="solve" if isinstance(net.linear, DataStep) else "gradient", scheme=_SCHEMES[type(net.scheme)],
         **_settings(prior), **_moved_wavelet(net, first),
     )  # fmt: skip

@@ -59,8 +59,8 @@ class Unrolled(ComputesLists):
 
     All layers run in one native call if A is a matrix and the scheme and the proximal operator are compiled, and with a
     matrix for every sample, with ``ProximalGradient`` or ``FISTA`` and ``L1`` or ``NonNegativeL1``. They do for
-    pictures too: on the CPU, with ``ProximalGradient``, ``FISTA``, ``HQS``, ``ADMM`` or ``PrimalDual``, a circular
-    or valid ``Blur`` or ``Downsample``, ``Fourier``, ``MultiCoilFourier`` or ``Mask`` that does not learn, and
+    pictures too: on the CPU, with ``ProximalGradient``, ``FISTA``, ``HQS``, ``ADMM`` or ``PrimalDual``, a
+    ``Blur``, ``Downsample``, ``Fourier``, ``MultiCoilFourier`` or ``Mask`` that does not learn, and
     ``TotalVariation``, ``WaveletL1``, ``FilterBank``, ``L1``, ``NonNegativeL1``, ``Box`` or ``Identity``. One picture
     then passes all layers before the next one. For gradients, a call keeps the layers of as many pictures as fit into
     32 MB. The backward pass computes those of the other pictures again, so that memory does not grow with

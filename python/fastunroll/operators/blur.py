@@ -150,19 +150,19 @@ class Blur(FourierDiagonal):
         return boundary.extend_adjoint(fourier_diagonal(boundary.crop_adjoint(y, shape), d, adjoint=True), shape)
 
     def normal_parts(self, x: Tensor) -> NormalParts:
-        """AᴴA for pictures like x, as compiled layers take it where the boundary is circular or valid."""
+        """AᴴA for pictures like x, as compiled layers take it."""
         return super().normal_parts(x) if self.collapsed else self.sampled_parts(x, 1)
 
     def sampled_parts(self, x: Tensor, factor: int) -> NormalParts:
         """The same of every ``factor``-th pixel of y."""
-        d = with_axes_of(self._spectrum(x, (x.shape[-2], x.shape[-1])), x)
-        boundary = self._boundary(tuple(x.shape))
-        margins = (0, 0, 0, 0) if self.collapsed else (*boundary.before, *boundary.after)
-        return NormalParts("downsample", d, factor=factor, margins=margins)
+        boundary, shape = self._boundary(tuple(x.shape)), (x.shape[-2], x.shape[-1])
+        d = with_axes_of(self._spectrum(x, boundary.grid(shape)), x)
+        return NormalParts("downsample", d, factor=factor, margins=boundary.margins(shape), border=boundary.border)
 
-    def picture(self, measured: tuple[int, int]) -> tuple[int, int]:
-        """The size of x for a y of a size."""
-        return BOUNDARIES[self.boundary](self.kernel.shape[-2], self.kernel.shape[-1]).picture(measured)
+    def grid(self, measured: tuple[int, int]) -> tuple[int, int]:
+        """The size of the Fourier transforms for a y of a size."""
+        boundary = BOUNDARIES[self.boundary](self.kernel.shape[-2], self.kernel.shape[-1])
+        return boundary.grid(boundary.picture(measured))
 
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """The same for circular blurs, else by conjugate gradients."""

@@ -1,27 +1,30 @@
 """How a picture goes on beyond its border: what a blur needs before and after the product with the spectrum.
 
 A blur is A = C K E: E continues a picture on the grid of the Fourier transforms, K is a circular blur there, and C cuts
-out the pixels that are measured. Each class has E, C and their adjoints, for kernels (h, w) with the centre
+out the pixels that are measured. Each class says by numbers what E and C are, for kernels (h, w) with the centre
 (h//2, w//2).
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from .._checks import shape_text
 from ..ops import fast_length
+from ..reference_pictures import continued, folded
 
 Size = tuple[int, int]
+Margins = tuple[int, int, int, int]  # at the top, left, bottom and right
 
 
 class Boundary:
     """The periodic continuation: E and C are the identity.
 
     before, after: the number of pixels that the blur needs before the first and after the last one, in each direction.
+    border: how many rows and columns E reflects into the margins, before zeros; None where E is the identity.
     """
+
+    border: Margins | None = None
 
     def __init__(self, h: int, w: int) -> None:
         self.kernel = h, w
@@ -49,21 +52,27 @@ class Boundary:
         """The size of x for a y of a size."""
         return measured
 
+    def margins(self, picture: Size) -> Margins:
+        """How many rows and columns of the grid C leaves out."""
+        return 0, 0, 0, 0
+
     def extend(self, x: Tensor) -> Tensor:
         """E x."""
-        return x
+        return x if self.border is None else continued(x, self.margins((x.shape[-2], x.shape[-1])), self.border)
 
     def extend_adjoint(self, v: Tensor, picture: Size) -> Tensor:
         """Eᵀ v."""
-        return v
+        return v if self.border is None else folded(v, self.margins(picture), self.border)
 
     def crop(self, v: Tensor, picture: Size) -> Tensor:
         """C v."""
-        return v
+        margins = self.margins(picture)
+        return folded(v, margins, (0, 0, 0, 0)) if any(margins) else v
 
     def crop_adjoint(self, y: Tensor, picture: Size) -> Tensor:
         """Cᵀ y."""
-        return y
+        margins = self.margins(picture)
+        return continued(y, margins, (0, 0, 0, 0)) if any(margins) else y
 
 
 class Valid(Boundary):
@@ -75,15 +84,14 @@ class Valid(Boundary):
     def picture(self, measured: Size) -> Size:
         return measured[0] + self.kernel[0] - 1, measured[1] + self.kernel[1] - 1
 
-    def crop(self, v: Tensor, picture: Size) -> Tensor:
-        return _cut(v, self.before, self.measured(picture))
-
-    def crop_adjoint(self, y: Tensor, picture: Size) -> Tensor:
-        return pad(y, (self.before[1], self.after[1], self.before[0], self.after[0]))
+    def margins(self, picture: Size) -> Margins:
+        return *self.before, *self.after
 
 
 class Constant(Boundary):
     """A continuation by zeros: the grid is so much larger that nothing comes back from the other side."""
+
+    border = 0, 0, 0, 0
 
     def grid(self, picture: Size) -> Size:
         return tuple(  # type: ignore[return-value]
@@ -91,51 +99,22 @@ class Constant(Boundary):
             for n, before, after in zip(picture, self.before, self.after, strict=True)
         )
 
-    def extend(self, x: Tensor) -> Tensor:
-        H, W = self.grid((x.shape[-2], x.shape[-1]))
-        return pad(x, (0, W - x.shape[-1], 0, H - x.shape[-2]))
-
-    def extend_adjoint(self, v: Tensor, picture: Size) -> Tensor:
-        return _cut(v, (0, 0), picture)
-
-    def crop(self, v: Tensor, picture: Size) -> Tensor:
-        return _cut(v, (0, 0), picture)
-
-    def crop_adjoint(self, y: Tensor, picture: Size) -> Tensor:
-        return self.extend(y)
+    def margins(self, picture: Size) -> Margins:
+        return _around(self.grid(picture), picture, 0, 0)
 
 
 class Reflect(Boundary):
     """A continuation by reflection at the edges of the picture: … c b a | a b c … x y z | z y x …"""
 
+    def __init__(self, h: int, w: int) -> None:
+        super().__init__(h, w)
+        self.border = *self.before, *self.after
+
     def grid(self, picture: Size) -> Size:
         return fast_length(picture[0] + self.kernel[0] - 1), fast_length(picture[1] + self.kernel[1] - 1)
 
-    def extend(self, x: Tensor) -> Tensor:
-        H, W = self.grid((x.shape[-2], x.shape[-1]))
-        for axis in (0, 1):
-            dim, n = axis - 2, x.shape[axis - 2]
-            first = x.narrow(dim, 0, self.before[axis]).flip(dim)
-            last = x.narrow(dim, n - self.after[axis], self.after[axis]).flip(dim)
-            x = torch.cat([first, x, last], dim)
-        return pad(x, (0, W - x.shape[-1], 0, H - x.shape[-2]))
-
-    def extend_adjoint(self, v: Tensor, picture: Size) -> Tensor:
-        for axis in (0, 1):
-            dim, n, before, after = axis - 2, picture[axis], self.before[axis], self.after[axis]
-            inside = v.narrow(dim, before, n).clone()
-            inside.narrow(dim, 0, before).add_(v.narrow(dim, 0, before).flip(dim))
-            inside.narrow(dim, n - after, after).add_(v.narrow(dim, before + n, after).flip(dim))
-            v = inside
-        return v
-
-    def crop(self, v: Tensor, picture: Size) -> Tensor:
-        return _cut(v, self.before, picture)
-
-    def crop_adjoint(self, y: Tensor, picture: Size) -> Tensor:
-        H, W = self.grid(picture)
-        (top, left), (h, w) = self.before, y.shape[-2:]
-        return pad(y, (left, W - w - left, top, H - h - top))
+    def margins(self, picture: Size) -> Margins:
+        return _around(self.grid(picture), picture, *self.before)
 
 
 BOUNDARIES: dict[str, type[Boundary]] = {
@@ -146,6 +125,6 @@ BOUNDARIES: dict[str, type[Boundary]] = {
 }
 
 
-def _cut(v: Tensor, start: Size, size: Size) -> Tensor:
-    """A part of a picture as contiguous values."""
-    return v[..., start[0] : start[0] + size[0], start[1] : start[1] + size[1]].contiguous()
+def _around(grid: Size, picture: Size, top: int, left: int) -> Margins:
+    """The margins around a picture that lies in a grid from a pixel on."""
+    return top, left, grid[0] - picture[0] - top, grid[1] - picture[1] - left

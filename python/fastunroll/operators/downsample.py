@@ -111,7 +111,7 @@ class Downsample(PictureOperator):
         return self.blur.adjoint(self._spread(self.pictures("y", y, self.blur.kernel)))
 
     def normal_parts(self, x: Tensor) -> NormalParts:
-        """AᴴA for pictures like x of circular and valid blurs, as compiled layers take it."""
+        """AᴴA for pictures like x, as compiled layers take it."""
         return self.blur.sampled_parts(x, self.factor)
 
     def _folded(self, kernel: Tensor, shape: tuple[int, int], half: bool) -> Tensor:

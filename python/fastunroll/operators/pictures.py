@@ -26,7 +26,8 @@ class NormalParts(NamedTuple):
 
     normal: ``"fourier"`` for F⁻¹ diag(h) F v, or with maps for its sum over coils; ``"weights"`` for h · v;
         ``"downsample"`` for the blur with the spectrum h, of which every ``factor``-th pixel inside the ``margins`` is
-        kept, and its adjoint. margins: pixels at the top, left, bottom and right.
+        kept, and its adjoint. margins: pixels at the top, left, bottom and right. border: None where they are parts of
+        the picture, else how many pixels of the picture are reflected into the margins of a larger grid.
     """
 
     normal: str
@@ -34,6 +35,7 @@ class NormalParts(NamedTuple):
     maps: Tensor | None = None
     factor: int = 0
     margins: tuple[int, ...] = (0, 0, 0, 0)
+    border: tuple[int, ...] | None = None
 
 
 class PictureOperator(LinearOperator):

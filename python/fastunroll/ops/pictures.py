@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..reference import admm_layer
-from ..reference_pictures import proximal_step
+from ..reference_pictures import continued, folded, proximal_step
 from ..reference_wavelets import shrink_details
 from .backends import is_supported_on_cpu
 from .conjugate_gradients import solution
@@ -49,7 +49,9 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
             ``fourier_normal(v, h)`` with ``normal="fourier"``, or ``coil_normal(v, maps, h)`` with maps; ``h * v`` with
             ``normal="weights"``. Of real pictures h(−k) = h(k). With ``normal="downsample"`` h is the spectrum k̂ of a
             blur. A leaves out the ``margins`` of the blurred picture, numbers of pixels at the top, left, bottom and
-            right, and measures every ``factor``-th pixel of both directions; else ``factor`` is 0. step, theta: a
+            right, and measures every ``factor``-th pixel of both directions; else ``factor`` is 0. With ``border`` the
+            margins lie around the picture, which is continued there before the blur: so many of its pixels are
+            reflected at each edge, and zeros follow. h then has the size of this larger grid. step, theta: a
             number for each layer, (K,); theta is None where P has no threshold. numbers: those of the scheme, (K, 1 or
             2); None if it has none. linear: L v is v − step·(H v − z) with ``"gradient"``, or (H + step)⁻¹(z + step·v)
             with ``"solve"``, which does not go with ``"primal_dual"``, and takes conjugate gradients with maps and with
@@ -161,10 +163,11 @@ class _Normal:
         if p.normal == "weights":
             return p.h * v
         if p.normal == "downsample":
-            rows, columns = (_is_measured(p, i, v) for i in (0, 1))
-            seen = fourier_diagonal(v, p.h)
+            seen = fourier_diagonal(v if p.border is None else continued(v, p.margins, p.border), p.h)
+            rows, columns = (_is_measured(p, i, seen) for i in (0, 1))
             kept = torch.where(rows[:, None] & columns, seen, torch.zeros_like(seen))
-            return fourier_diagonal(kept, p.h, adjoint=True)
+            found = fourier_diagonal(kept, p.h, adjoint=True)
+            return found if p.border is None else folded(found, p.margins, p.border)
         return fourier_normal(v, p.h) if p.maps is None else coil_normal(v, p.maps, p.h)
 
     def solve(self, b: Tensor, rho: Tensor) -> Tensor:
@@ -204,10 +207,14 @@ def fits_pictures(p: PictureLayers) -> bool:
         return False
     if h.is_complex() != (p.normal == "downsample") or (p.factor > 0) != (p.normal == "downsample"):
         return False
+    if p.border is not None and p.normal != "downsample":
+        return False
     if p.normal == "weights":
         normal_fits = h.dim() >= 2 and broadcasts(h.shape, z.shape) and p.maps is None
     elif p.normal == "downsample":
-        normal_fits = fits(z, h, None) and p.maps is None and _margins_fit(p)
+        normal_fits = (
+            p.maps is None and _margins_fit(p) and fits(z.new_empty(1).expand(*z.shape[:-2], *p.grid), h, None)
+        )
     else:
         normal_fits = p.normal == "fourier" and fits(z, h, None, p.maps)
     return (
@@ -228,10 +235,15 @@ def fits_pictures(p: PictureLayers) -> bool:
 
 
 def _margins_fit(p: PictureLayers) -> bool:
-    """Whether the margins leave a multiple of the factor of rows, and of columns."""
-    if len(p.margins) != 4 or min(p.margins) < 0:
+    """Whether the margins have room for the border, and leave a multiple of the factor of rows, and of columns."""
+    border = (0, 0, 0, 0) if p.border is None else p.border
+    if len(p.margins) != 4 or len(border) != 4 or min(*p.margins, *border) < 0:
         return False
-    left = [p.z.shape[i - 2] - p.margins[i] - p.margins[i + 2] for i in (0, 1)]
+    if any(
+        reflected > min(margin, n) for reflected, margin, n in zip(border, p.margins, p.z.shape[-2:] * 2, strict=True)
+    ):
+        return False
+    left = [p.grid[i] - p.margins[i] - p.margins[i + 2] for i in (0, 1)]
     return all(n > 0 and n % p.factor == 0 for n in left)
 
 
@@ -275,7 +287,7 @@ def _fake(z: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
 _SCHEMA = (
     "Tensor z, Tensor? x0, Tensor? s0, Tensor h, Tensor? maps, Tensor step, Tensor? theta, Tensor? numbers,"
     " Tensor? filters, str normal, str linear, str scheme, str prior, float low, float high, int iterations,"
-    " float[] low_pass, int levels, int[] moves, int factor, int[] margins"
+    " float[] low_pass, int levels, int[] moves, int factor, int[] margins, int[]? border"
 )
 
 

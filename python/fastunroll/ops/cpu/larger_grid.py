@@ -30,8 +30,8 @@ def grid(shape: tuple[int, int], of_rows: bool) -> tuple[int, int]:
 
 
 def fast_length(n: int) -> int:
-    """The least even number ≥ n whose prime factors are 2, 3 and 5."""
-    n = int(n)  # torch.jit.trace makes tensors of sizes
+    """The least positive even number ≥ n whose prime factors are 2, 3 and 5."""
+    n = max(1, int(n))  # torch.jit.trace makes tensors of sizes
     length = n + n % 2
     while True:
         rest = length

@@ -18,6 +18,7 @@ from .spectral import expanded, packed
 PRIORS = "identity", "soft", "nonnegative", "box", "total_variation", "filter_bank", "wavelet"
 STEPS = "gradient", "solve"
 SCHEMES = {"proximal_gradient": 0, "fista": 1, "admm": 1, "primal_dual": 2}  # with their numbers of a layer
+_SIDES = "top", "left", "bottom", "right"
 _NEED_INPUT = "box", "total_variation", "filter_bank"  # their gradients follow from what they are given
 
 
@@ -45,11 +46,21 @@ class PictureLayers(NamedTuple):
     moves: Sequence[int] = ()
     factor: int = 0
     margins: Sequence[int] = (0, 0, 0, 0)
+    border: Sequence[int] | None = None
 
     @property
     def tensors(self) -> list[Tensor]:
         """The tensors that are given."""
         return [t for t in self if isinstance(t, Tensor)]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The size of the Fourier transforms."""
+        rows, columns = self.z.shape[-2:]
+        if self.border is None:
+            return rows, columns
+        top, left, bottom, right = self.margins
+        return top + rows + bottom, left + columns + right
 
     @property
     def saved_shape(self) -> tuple[int, ...]:
@@ -66,7 +77,7 @@ class PictureLayers(NamedTuple):
 
     def call(self, function: Any, kept: int, saved: Tensor, **others: Tensor | None) -> None:
         """Calls a native function with these arguments, and with the addresses of others by name."""
-        *batch, rows, columns = self.z.shape
+        *batch, rows, columns = *self.z.shape[:-2], *self.grid
         is_real, of_weights, coils, map_count, map_repeat = not self.z.is_complex(), self.normal == "weights", 0, 1, 1
         if of_weights:
             h, count, repeat = expanded(self.h, batch, 2)
@@ -97,7 +108,9 @@ class PictureLayers(NamedTuple):
             "filter_count": 0 if self.filters is None else self.filters.shape[1],
             "filter_size": 0 if self.filters is None else self.filters.shape[2],
             "taps": len(self.low_pass), "levels": self.levels,
-            **dict(zip(("top", "left", "bottom", "right"), self.margins, strict=True)),
+            "is_continued": self.border is not None,
+            **dict(zip(_SIDES, self.margins, strict=True)),
+            **{f"reflected_{side}": pixels for side, pixels in zip(_SIDES, self.border or (0,) * 4, strict=True)},
             **{name: address(t) for name, t in held.items()},
         }  # fmt: skip
         while not function(
