@@ -111,7 +111,27 @@ def _frozen(p: ops.Parameters, depth: int) -> int:
     return depth - 1
 
 
-class UnrolledNetwork(ComputesLists):
+class HasWeights(ComputesLists):
+    """A network with the option ``weights``. ``tensors`` has the names of what kernels read of it."""
+
+    tensors: tuple[str, ...] = ()
+    _weights: Weights = "full"
+
+    @property
+    def weights(self) -> Weights:
+        return self._weights
+
+    @weights.setter
+    def weights(self, weights: Weights) -> None:
+        _checks.choice("weights", weights, ("full", "bf16"))
+        if weights == "bf16" and not self.tensors:
+            raise ValueError(
+                f'weights must be "full" for {type(self).__name__}, which does not run in one native call, got "bf16"'
+            )
+        self._weights = weights
+
+
+class UnrolledNetwork(HasWeights):
     """The base class of networks with K layers of an algorithm. Each subclass defines the computation of a layer.
 
     Attributes:
@@ -137,12 +157,10 @@ class UnrolledNetwork(ComputesLists):
     n: int
     prox: Proximal
     log_theta: nn.ParameterList
-    tensors: tuple[str, ...] = ()
 
     def __init__(self, layers: int, m: int, n: int) -> None:
         super().__init__()
         self.layers, self.m, self.n = _checks.count("layers", layers), m, n
-        self._weights: Weights = "full"
         self._cache = ops.NetworkCache()
         accept_old_scalars(self)
 
@@ -150,19 +168,6 @@ class UnrolledNetwork(ComputesLists):
         super().__setattr__(name, value)
         if name != "training" and "_cache" in self.__dict__:  # the assignment may have replaced a parameter
             self.__dict__["_cache"] = ops.NetworkCache()
-
-    @property
-    def weights(self) -> Weights:
-        return self._weights
-
-    @weights.setter
-    def weights(self, weights: Weights) -> None:
-        _checks.choice("weights", weights, ("full", "bf16"))
-        if weights == "bf16" and not self.tensors:
-            raise ValueError(
-                f'weights must be "full" for {type(self).__name__}, which does not run in one native call, got "bf16"'
-            )
-        self._weights = weights
 
     def forward(
         self, y: Tensor, x0: Tensor | None = None, return_layers: bool = False, *, depth: int | None = None
