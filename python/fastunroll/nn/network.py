@@ -34,8 +34,14 @@ def logarithms(values: Iterable[float], like: Tensor, size: int = 1) -> nn.Param
     return nn.ParameterList(nn.Parameter(torch.full((size,), log, dtype=dtype, device=like.device)) for log in logs)
 
 
+def entries(parameters: nn.ParameterList) -> list[Tensor]:
+    """Returns ``[*parameters]``. It is fast if all are parameters, which ``[*parameters]`` seeks one by one."""
+    held: Any = parameters._parameters
+    return [*held.values()] if [*held] == [*map(str, range(parameters._size))] else [*parameters]
+
+
 def exponentials(logs: nn.ParameterList) -> list[Tensor]:
-    return [p.exp() for p in logs]
+    return [p.exp() for p in entries(logs)]
 
 
 def copies(matrix: Tensor, count: int) -> nn.ParameterList:
