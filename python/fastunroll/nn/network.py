@@ -16,8 +16,7 @@ from .._precision import own_precision
 from ..arrays import answered, as_tensor, is_array
 from ..computed_weights import ComputesLists
 from ..engine.layers import LinearStep, Pieces, layers_of
-from ..engine.run import compiled, rounded, run_compiled
-from ..products import product
+from ..engine.run import Compiled, compiled, run_learning
 from ..prox import Proximal
 from ..schemes import ProximalGradient, Scheme
 from ..table import Table
@@ -107,14 +106,6 @@ def of_layer(values: Sequence[Tensor], k: int, layers: int) -> float:
     """Returns the number of layer k, or the mean of its vector. One entry may hold the numbers of all layers."""
     value = values[min(k, len(values) - 1)].detach()
     return float(value.reshape(-1)[k] if len(values) == 1 and 1 < value.numel() == layers else value.mean())
-
-
-def _frozen(p: ops.Parameters, depth: int) -> int:
-    """Returns the number of layers before the first layer that learns, at most ``depth`` − 1."""
-    for k in range(depth - 1):
-        if any(t.requires_grad for group in p.part(k, k + 1) for t in group):
-            return k
-    return depth - 1
 
 
 class HasWeights(ComputesLists):
@@ -261,22 +252,11 @@ class UnrolledNetwork(HasWeights):
             )
             p = type(p)(*matrices, *numbers)
         self._require_one_type(p, y)
-        y = y if multiplier is None else product(y, multiplier, adjoint=True)
         if y.is_complex():  # .to(dtype) of a module makes real parameters complex, or does not convert them
             small = ([(t.real if t.is_complex() else t).to(y.real.dtype) for t in group] for group in p[2:])
             p = ops.Parameters(p.W1, p.W2, *small)
-        if self._weights == "bf16" and not ops.differentiable(y, x0, *(t for group in p for t in group)):
-            p = rounded(p)
-        learns = ops.differentiable(*(t for group in p for t in group)) and not ops.differentiable(y, x0)
-        frozen = _frozen(p, depth) if learns and not torch.compiler.is_compiling() else 0
-        if not frozen:
-            return run_compiled(spec.part(0, depth), p.part(0, depth), y, x0, keep=return_layers)[0]
-        # The layers before the first layer that learns need no gradient.
-        with torch.no_grad():
-            first, s = run_compiled(spec.part(0, frozen), p.part(0, frozen), y, x0, keep=return_layers)
-        start, state = first[-1] if return_layers else first, None if spec.scheme == "proximal_gradient" else s
-        x, _ = run_compiled(spec.part(frozen, depth), p.part(frozen, depth), y, start, state, keep=return_layers)
-        return torch.cat([first, x]) if return_layers else x
+        net = Compiled(spec.part(0, depth), p.part(0, depth), multiplier)
+        return run_learning(net, y, x0, keep=return_layers, rounds=self._weights == "bf16")[0]
 
     def _require_one_type(self, p: Any, y: Tensor) -> None:
         """Refuses parameters that have not the dtype and device of ``y``; real ones of a complex network may differ."""
