@@ -199,3 +199,35 @@ def test_a_call_is_short(name: str) -> None:
         found = python_calls(lambda: net(y))
         assert found == python_calls(lambda: net(y))
     assert found <= 20
+
+
+# Not those whose layers follow statistics of each sample, nor LISTA, whose parameters kernels read as they are.
+KEEP_ALL = "GLISTA", "HyperLISTA", "LVAMP", "LISTA", "LAMP-shrinkage=bernoulli"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NETWORKS if not f"{name}-".startswith(tuple(f"{s}-" for s in KEEP_ALL))]
+)
+def test_layers_before_those_that_learn_are_not_kept(name: str) -> None:
+    """If only the last layer learns, a call keeps that layer alone for the same gradient."""
+    net, y = moved(NETWORKS[name](matrix())), torch.randn(B, M, dtype=torch.float64)
+    wanted = net(y)
+    wanted.square().sum().backward()
+    gradients = {key: p.grad for key, p in net.named_parameters()}
+    for key, p in net.named_parameters():
+        p.requires_grad_(key.endswith(f".{K - 1}")).grad = None
+    kept: list[Tensor] = []
+
+    def keep(t: Tensor) -> Tensor:
+        kept.append(t)
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        x = net(y)
+    x.square().sum().backward()
+    assert torch.equal(x, wanted)
+    assert max(len(t) for t in kept if t.dim() == 3) == 1
+    for key, p in net.named_parameters():
+        assert (p.grad is None) == (not p.requires_grad), key
+        if p.requires_grad:
+            torch.testing.assert_close(p.grad, gradients[key], rtol=1e-12, atol=0)

@@ -40,11 +40,7 @@ def run(
         if not is_batch_of_samples(y) or s0 is not None or segment:
             return _run_stepwise(net, y, x0, s0, keep, segment)
         return _run_samples(net, y, x0, keep)
-    spec, p, multiplier = compiled(net)
-    if rounds and not ops.differentiable(y, x0, s0, *(t for group in p for t in group)):
-        p = rounded(p)
-    data = y if multiplier is None else product(y, multiplier, adjoint=True)
-    return run_compiled(spec, p, data, x0, s0, keep=keep, segment=segment)
+    return run_learning(compiled(net), y, x0, s0, keep=keep, segment=segment, rounds=rounds)
 
 
 class Compiled(NamedTuple):
@@ -72,10 +68,39 @@ def compiled(net: Layers) -> Compiled:
     return Compiled(spec, ops.Parameters(first, second, step, net.theta, _gains(net), numbers), multiplier)
 
 
-def rounded(p: ops.Parameters) -> ops.Parameters:
+def _rounded(p: ops.Parameters) -> ops.Parameters:
     """Returns the parameters with matrices rounded to bfloat16."""
     first, second = ([w.bfloat16().to(w.dtype) for w in group] for group in (p.W1, p.W2))
     return p._replace(W1=first, W2=second)
+
+
+def _frozen(p: ops.Parameters, count: int) -> int:
+    """Returns the number of layers before the first layer that learns, at most ``count`` − 1."""
+    for k in range(count - 1):
+        if any(t.requires_grad for group in p.part(k, k + 1) for t in group):
+            return k
+    return count - 1
+
+
+def run_learning(
+    net: Compiled, y: Tensor, x0: Tensor | None, s0: Tensor | None = None, *, keep: bool = False, segment: int = 0,
+    rounds: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Runs compiled layers, of which those before the first layer that learns need no gradient."""
+    spec, p, multiplier = net
+    parameters = [t for group in p for t in group]
+    if rounds and not ops.differentiable(y, x0, s0, *parameters):
+        p = _rounded(p)
+    y = y if multiplier is None else product(y, multiplier, adjoint=True)
+    learns = ops.differentiable(*parameters) and not ops.differentiable(y, x0, s0)
+    frozen = _frozen(p, spec.layers) if learns and not segment and not torch.compiler.is_compiling() else 0
+    if not frozen:
+        return run_compiled(spec, p, y, x0, s0, keep=keep, segment=segment)
+    with torch.no_grad():
+        first, s = run_compiled(spec.part(0, frozen), p.part(0, frozen), y, x0, s0, keep=keep)
+    start, state = first[-1] if keep else first, None if spec.scheme == "proximal_gradient" else s
+    x, s = run_compiled(spec.part(frozen, spec.layers), p.part(frozen, spec.layers), y, start, state, keep=keep)
+    return torch.cat([first, x]) if keep else x, s
 
 
 def run_compiled(

@@ -12,7 +12,7 @@ from ..engine.layers import Pieces
 from ..prox import L1
 from ..schemes import ADMM
 from ..steps import SVD, DataStep, GradientStep, solving_matrix
-from .network import UnrolledNetwork, copies, exponentials, logarithms, starting_matrix
+from .network import UnrolledNetwork, copies, entries, exponentials, logarithms, starting_matrix
 
 Solve = Literal["exact", "factorised", "learned"]
 
@@ -107,7 +107,7 @@ class ADMMNet(UnrolledNetwork):
     def pieces(self) -> Pieces:
         linear: GradientStep | DataStep
         if self.solve == "learned":
-            linear = GradientStep(self.A, [*self.W])
+            linear = GradientStep(self.A, entries(self.W))
         else:
             svd = SVD(self.U, self.s, self.Vh, self.sVh) if self.solve == "exact" else None
             linear = DataStep(self.A, exponentials(self.log_rho), svd)

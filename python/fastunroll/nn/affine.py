@@ -9,7 +9,7 @@ from .. import _checks
 from ..engine.layers import Pieces
 from ..operators.dense import spectral_norm
 from ..steps import AffineStep
-from .network import UnrolledNetwork, copies
+from .network import UnrolledNetwork, copies, entries
 
 
 class AffineNetwork(UnrolledNetwork):
@@ -27,7 +27,7 @@ class AffineNetwork(UnrolledNetwork):
         return step
 
     def pieces(self) -> Pieces:
-        return self._pieces(AffineStep([*self.W1], [*self.W2]))
+        return self._pieces(AffineStep(entries(self.W1), entries(self.W2)))
 
     def _matrix(self) -> Tensor:
         return self.W1[0]

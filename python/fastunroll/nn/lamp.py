@@ -14,7 +14,7 @@ from ..schemes import AMP
 from ..steps import GradientStep
 from .adaptive import AdaptiveNetwork, Described, first_of
 from .alista import analytic_weights
-from .network import UnrolledNetwork, copies, exponentials, starting_matrix
+from .network import UnrolledNetwork, copies, entries, exponentials, starting_matrix
 from .shrinkage import SoftShrinkage, shrinkage_of
 
 
@@ -110,7 +110,7 @@ class LAMP(AdaptiveNetwork):
         alpha, scale = exponentials(self.shrinkage.log_alpha), exponentials(self.shrinkage.log_scale)
         # A gain must be positive, but the exponential may underflow.
         gain = [s.real.clamp(min=torch.finfo(s.real.dtype).tiny) for s in scale]
-        return self._pieces(GradientStep(self.A, [*self.W]), AMP(), alpha, gain)
+        return self._pieces(GradientStep(self.A, entries(self.W)), AMP(), alpha, gain)
 
     def _describe(self) -> tuple[Any, Any, Tensor | None]:
         return (UnrolledNetwork if self._is_soft else AdaptiveNetwork)._describe(self)

@@ -11,7 +11,7 @@ from ..prox import L1
 from ..schemes import FISTA, beck_teboulle
 from ..steps import AffineStep
 from .affine import AffineNetwork
-from .network import Threshold, logarithms, starting_matrix, threshold_size
+from .network import Threshold, entries, logarithms, starting_matrix, threshold_size
 
 
 class LFISTA(AffineNetwork):
@@ -72,4 +72,4 @@ class LFISTA(AffineNetwork):
         self.beta = nn.ParameterList(nn.Parameter(like.new_tensor([beta])) for beta in beck_teboulle(layers))
 
     def pieces(self) -> Pieces:
-        return self._pieces(AffineStep([*self.W1], [*self.W2]), FISTA([*self.beta]))
+        return self._pieces(AffineStep(entries(self.W1), entries(self.W2)), FISTA(entries(self.beta)))

@@ -12,7 +12,7 @@ from ..engine.layers import Pieces
 from ..prox import L1
 from ..steps import AffineStep
 from .affine import AffineNetwork
-from .network import Weights, starting_matrix, threshold_size
+from .network import Weights, entries, starting_matrix, threshold_size
 
 
 class LISTA(AffineNetwork):
@@ -93,4 +93,4 @@ class LISTA(AffineNetwork):
         )
 
     def pieces(self) -> Pieces:
-        return self._pieces(AffineStep([*self.W1], [*self.W2]), theta=[*self.theta])
+        return self._pieces(AffineStep(entries(self.W1), entries(self.W2)), theta=entries(self.theta))

@@ -9,7 +9,7 @@ from .. import _checks
 from ..engine.layers import Pieces
 from ..operators.dense import spectral_norm
 from ..steps import GradientStep
-from .network import Threshold, UnrolledNetwork, copies, logarithms, starting_matrix, threshold_size
+from .network import Threshold, UnrolledNetwork, copies, entries, logarithms, starting_matrix, threshold_size
 from .selection import threshold_with
 
 
@@ -74,7 +74,7 @@ class LISTACP(UnrolledNetwork):
         self.log_theta = logarithms([theta] * layers, A, threshold_size(threshold, self.n))
 
     def pieces(self) -> Pieces:
-        return self._pieces(GradientStep(self.A, [*self.W]))
+        return self._pieces(GradientStep(self.A, entries(self.W)))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, tied={self.tied}, threshold={self.threshold!r}"

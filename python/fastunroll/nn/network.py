@@ -16,8 +16,7 @@ from .._precision import own_precision
 from ..arrays import answered, as_tensor, is_array
 from ..computed_weights import ComputesLists
 from ..engine.layers import LinearStep, Pieces, layers_of
-from ..engine.run import compiled, rounded, run_compiled
-from ..products import product
+from ..engine.run import Compiled, compiled, run_learning
 from ..prox import Proximal
 from ..schemes import ProximalGradient, Scheme
 from ..table import Table
@@ -34,8 +33,14 @@ def logarithms(values: Iterable[float], like: Tensor, size: int = 1) -> nn.Param
     return nn.ParameterList(nn.Parameter(torch.full((size,), log, dtype=dtype, device=like.device)) for log in logs)
 
 
+def entries(parameters: nn.ParameterList) -> list[Tensor]:
+    """Returns ``[*parameters]``. It is fast if all are parameters, which ``[*parameters]`` seeks one by one."""
+    held: Any = parameters._parameters
+    return [*held.values()] if [*held] == [*map(str, range(parameters._size))] else [*parameters]
+
+
 def exponentials(logs: nn.ParameterList) -> list[Tensor]:
-    return [p.exp() for p in logs]
+    return [p.exp() for p in entries(logs)]
 
 
 def copies(matrix: Tensor, count: int) -> nn.ParameterList:
@@ -103,15 +108,27 @@ def of_layer(values: Sequence[Tensor], k: int, layers: int) -> float:
     return float(value.reshape(-1)[k] if len(values) == 1 and 1 < value.numel() == layers else value.mean())
 
 
-def _frozen(p: ops.Parameters, depth: int) -> int:
-    """Returns the number of layers before the first layer that learns, at most ``depth`` − 1."""
-    for k in range(depth - 1):
-        if any(t.requires_grad for group in p.part(k, k + 1) for t in group):
-            return k
-    return depth - 1
+class HasWeights(ComputesLists):
+    """A network with the option ``weights``. ``tensors`` has the names of what kernels read of it."""
+
+    tensors: tuple[str, ...] = ()
+    _weights: Weights = "full"
+
+    @property
+    def weights(self) -> Weights:
+        return self._weights
+
+    @weights.setter
+    def weights(self, weights: Weights) -> None:
+        _checks.choice("weights", weights, ("full", "bf16"))
+        if weights == "bf16" and not self.tensors:
+            raise ValueError(
+                f'weights must be "full" for {type(self).__name__}, which does not run in one native call, got "bf16"'
+            )
+        self._weights = weights
 
 
-class UnrolledNetwork(ComputesLists):
+class UnrolledNetwork(HasWeights):
     """The base class of networks with K layers of an algorithm. Each subclass defines the computation of a layer.
 
     Attributes:
@@ -137,12 +154,10 @@ class UnrolledNetwork(ComputesLists):
     n: int
     prox: Proximal
     log_theta: nn.ParameterList
-    tensors: tuple[str, ...] = ()
 
     def __init__(self, layers: int, m: int, n: int) -> None:
         super().__init__()
         self.layers, self.m, self.n = _checks.count("layers", layers), m, n
-        self._weights: Weights = "full"
         self._cache = ops.NetworkCache()
         accept_old_scalars(self)
 
@@ -150,19 +165,6 @@ class UnrolledNetwork(ComputesLists):
         super().__setattr__(name, value)
         if name != "training" and "_cache" in self.__dict__:  # the assignment may have replaced a parameter
             self.__dict__["_cache"] = ops.NetworkCache()
-
-    @property
-    def weights(self) -> Weights:
-        return self._weights
-
-    @weights.setter
-    def weights(self, weights: Weights) -> None:
-        _checks.choice("weights", weights, ("full", "bf16"))
-        if weights == "bf16" and not self.tensors:
-            raise ValueError(
-                f'weights must be "full" for {type(self).__name__}, which does not run in one native call, got "bf16"'
-            )
-        self._weights = weights
 
     def forward(
         self, y: Tensor, x0: Tensor | None = None, return_layers: bool = False, *, depth: int | None = None
@@ -250,22 +252,11 @@ class UnrolledNetwork(ComputesLists):
             )
             p = type(p)(*matrices, *numbers)
         self._require_one_type(p, y)
-        y = y if multiplier is None else product(y, multiplier, adjoint=True)
         if y.is_complex():  # .to(dtype) of a module makes real parameters complex, or does not convert them
             small = ([(t.real if t.is_complex() else t).to(y.real.dtype) for t in group] for group in p[2:])
             p = ops.Parameters(p.W1, p.W2, *small)
-        if self._weights == "bf16" and not ops.differentiable(y, x0, *(t for group in p for t in group)):
-            p = rounded(p)
-        learns = ops.differentiable(*(t for group in p for t in group)) and not ops.differentiable(y, x0)
-        frozen = _frozen(p, depth) if learns and not torch.compiler.is_compiling() else 0
-        if not frozen:
-            return run_compiled(spec.part(0, depth), p.part(0, depth), y, x0, keep=return_layers)[0]
-        # The layers before the first layer that learns need no gradient.
-        with torch.no_grad():
-            first, s = run_compiled(spec.part(0, frozen), p.part(0, frozen), y, x0, keep=return_layers)
-        start, state = first[-1] if return_layers else first, None if spec.scheme == "proximal_gradient" else s
-        x, _ = run_compiled(spec.part(frozen, depth), p.part(frozen, depth), y, start, state, keep=return_layers)
-        return torch.cat([first, x]) if return_layers else x
+        net = Compiled(spec.part(0, depth), p.part(0, depth), multiplier)
+        return run_learning(net, y, x0, keep=return_layers, rounds=self._weights == "bf16")[0]
 
     def _require_one_type(self, p: Any, y: Tensor) -> None:
         """Refuses parameters that have not the dtype and device of ``y``; real ones of a complex network may differ."""

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from .. import _checks, ops
 from ..arrays import answered, is_array
-from ..computed_weights import ComputesLists
 from ..engine import pictures
 from ..engine.equilibrium import run_to_equilibrium
 from ..engine.layers import Layers, Pieces, describe, require_batches
@@ -21,13 +20,13 @@ from ..operators import Dense, LinearOperator, as_operator
 from ..prox import L1, ElasticNet, Identity, NonNegativeL1, Proximal
 from ..schemes import Scheme
 from ..table import Table
-from .network import Weights, checked_depth, tensors_of
+from .network import HasWeights, checked_depth, tensors_of
 
 _COMPILED = Identity, L1, NonNegativeL1, ElasticNet  # classes that have a kernel whatever their numbers
 _POSITIVE = frozenset({"step", "theta", "rho", "tau", "sigma"})
 
 
-class Unrolled(ComputesLists):
+class Unrolled(HasWeights):
     """K iterations of a classical algorithm for min ½‖A x − y‖² + λ·R(x) as the K layers of a network.
 
     The network starts as the algorithm: with the step 1/‖A‖², the threshold λ/‖A‖² and the momenta of the scheme. Each
@@ -106,7 +105,6 @@ class Unrolled(ComputesLists):
         super().__init__()
         self._structure: object = None  # of the network that the cache was made for
         self._cache: ops.NetworkCache | None = None
-        self._weights: Weights = "full"
         if not isinstance(scheme, Scheme):
             raise TypeError(f"scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got {_checks.kind(scheme)}")
         if not isinstance(prox, Proximal):
@@ -134,15 +132,6 @@ class Unrolled(ComputesLists):
             setattr(self, _stored(name), nn.ParameterList(nn.Parameter(v, name in learned) for v in entries))
         self.numbers = tuple(values)
         self.tensors = ("operator", *map(_stored, values))
-
-    @property
-    def weights(self) -> Weights:
-        return self._weights
-
-    @weights.setter
-    def weights(self, weights: Weights) -> None:
-        _checks.choice("weights", weights, ("full", "bf16"))
-        self._weights = weights
 
     def forward(
         self,
