@@ -269,6 +269,22 @@ def count(name: str, value: object) -> int:
     return number
 
 
+def segment(keep_every: object, checkpoint: object, return_layers: bool) -> int:
+    """The number of layers between two outputs that are kept for gradients; 0 where all are.
+
+    Raises:
+        TypeError: the number is given as ``checkpoint``, which was its name.
+        ValueError: the number is not a whole number ≥ 1, or all layers are returned.
+    """
+    if checkpoint is not None:
+        raise TypeError(f"checkpoint is now called keep_every: use keep_every={shown(checkpoint)}")
+    if keep_every is None:
+        return 0
+    if return_layers:
+        raise ValueError("keep_every keeps few layers and return_layers all of them: use one or the other")
+    return count("keep_every", keep_every)
+
+
 def shape(name: str, value: object) -> tuple[int, ...]:
     """``value`` as the shape of a tensor: whole numbers ≥ 0, or one of them."""
     sizes: Any = (value,) if isinstance(value, Integral) else value
