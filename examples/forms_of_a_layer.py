@@ -41,6 +41,6 @@ for name, (linear, prox, theta, scheme) in algorithms.items():
 
 # Gradients with less memory: keep every 4th layer, and compute the others again in the backward pass.
 theta = torch.tensor(lam * step, requires_grad=True)
-out = fu.unrolled(y, fu.GradientStep(A, step=step), L1, theta, layers=layers, checkpoint=4)
+out = fu.unrolled(y, fu.GradientStep(A, step=step), L1, theta, layers=layers, keep_every=4)
 out.sub(x).square().sum().backward()
 print(f"gradient of ISTA's error by its threshold: {theta.grad:.1f}")

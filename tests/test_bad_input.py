@@ -97,9 +97,9 @@ BAD: dict[str, Refused] = {
         lambda: U(y, STEP, L1, 0.1, layers=2, return_state=True), ValueError,
         "s0 and return_state are about a second state, but ProximalGradient has none: give another scheme",
     ),
-    "unrolled, checkpoint": (
-        lambda: U(y, STEP, L1, 0.1, layers=2, checkpoint=1, return_layers=True), ValueError,
-        "checkpoint keeps few layers and return_layers all of them: use one or the other",
+    "unrolled, keep_every": (
+        lambda: U(y, STEP, L1, 0.1, layers=2, keep_every=1, return_layers=True), ValueError,
+        "keep_every keeps few layers and return_layers all of them: use one or the other",
     ),
     "unrolled, dtype": (
         lambda: U(y.double(), STEP, L1, 0.1, layers=2), TypeError, "all tensors must have one dtype",

@@ -129,7 +129,7 @@ def test_checkpoints(device: torch.device) -> None:
     p = _on(build(Form("gradient", scheme="fista", layers=5), requires_grad=True), device)
     x = p.run()
     wanted = torch.autograd.grad(x.square().sum(), p.leaves, allow_unused=True, materialize_grads=True)
-    again = p.run(checkpoint=2)
+    again = p.run(keep_every=2)
     assert relative_error(again, x) <= 1e-12
     found = torch.autograd.grad(again.square().sum(), p.leaves, allow_unused=True, materialize_grads=True)
     for a, b in zip(found, wanted, strict=True):

@@ -172,10 +172,10 @@ def test_samples_that_do_not_converge_cause_a_warning() -> None:
 REFUSED: dict[str, Refused] = {
     "layers": (
         lambda: network("FISTA", "blur", "L1", None)(data("blur"), return_layers=True), ValueError,
-        "an equilibrium network keeps no layers: leave out return_layers and checkpoint",
+        "an equilibrium network keeps no layers: leave out return_layers and keep_every",
     ),
-    "checkpoint": (
-        lambda: network("FISTA", "blur", "L1", None)(data("blur"), checkpoint=1), ValueError, "keeps no layers",
+    "keep_every": (
+        lambda: network("FISTA", "blur", "L1", None)(data("blur"), keep_every=1), ValueError, "keeps no layers",
     ),
     "tolerance": (lambda: network("FISTA", "blur", "L1", None, tol=0.0), ValueError, "tol must be a finite number > 0"),
     "iterations": (

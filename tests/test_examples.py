@@ -17,7 +17,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def test_all_are_tested() -> None:
-    assert {p.name for p in EXAMPLES.glob("*.py")} == {"dropin.py", "forms_of_a_layer.py", "sparse_recovery.py"}
+    assert {p.stem for p in EXAMPLES.glob("*.py")} == {
+        "deblurring", "dropin", "forms_of_a_layer", "magnetic_resonance", "sparse_recovery",
+    }  # fmt: skip
 
 
 def test_sparse_recovery(tmp_path: Path) -> None:
@@ -33,10 +35,26 @@ def test_forms_of_a_layer(tmp_path: Path) -> None:
     assert alista < amp < admm < fista < ista
 
 
+def test_deblurring(tmp_path: Path) -> None:
+    out = printed_by_script(tmp_path, EXAMPLES / "deblurring.py", "--steps", "20", "--side", "96")
+    assert "All 10 layers run in one native call." in out
+    blurred, few, many, learned = map(float, re.findall(r"(-?\d+\.\d+) dB", out))
+    assert blurred + 1 < learned
+    assert blurred + 1 < few < many
+
+
+def test_magnetic_resonance(tmp_path: Path) -> None:
+    out = printed_by_script(tmp_path, EXAMPLES / "magnetic_resonance.py", "--steps", "20", "--side", "48")
+    assert "All 10 layers run in one native call." in out
+    zero_filled, learned, few, many = map(float, re.findall(r"(-?\d+\.\d+) dB", out))
+    assert zero_filled < few < learned < many
+
+
 PAGES = [
     "README.md",
     "docs/extending.md",
     "docs/iterations.md",
+    "docs/networks.md",
     "docs/operators.md",
     "docs/priors.md",
     "docs/solvers.md",
@@ -53,6 +71,16 @@ def test_snippets_of_pages(page: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # as in a process of its own
         exec(program, {"__name__": "__main__"})
+
+
+def test_the_page_of_training() -> None:
+    """Its blocks run, in order, with fewer steps."""
+    text = (EXAMPLES.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    program = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
+    for steps, fewer in (("16, 60, 30", "16, 1, 1"), ("(400, rate", "(2, rate"), ("end_to_end(40)", "end_to_end(1)")):
+        assert steps in program
+        program = program.replace(steps, fewer)
+    exec(compile(program, "docs/training.md", "exec", dont_inherit=True), {"__name__": "__main__"})
 
 
 def test_the_page_of_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,6 +236,12 @@ REFUSED: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         "y must hold 2 stacked results",
     ),
     (
+        "real and imaginary parts",
+        lambda: lin.Fourier(torch.ones(8)).adjoint(torch.view_as_real(picture(8, 8) + 0j)),
+        ValueError,
+        r"mask is \(8,\), so y must have the shape \(..., 8\), got \(8, 8, 2\): use torch.view_as_complex\(y\)",
+    ),
+    (
         "a negative ρ",
         lambda: lin.Blur(torch.ones(3, 3)).solve(picture(8, 8), -1.0),
         ValueError,

@@ -45,6 +45,10 @@ LEAST_SQUARES = (
         ),
         (lambda: lasso(A, Y, "much"), TypeError, "lam must be a number or a torch.Tensor, got str"),
         (
+            lambda: lasso(A, Y, [0.1]), TypeError,
+            "lam must be a number or a torch.Tensor, got list: use torch.tensor(lam)",
+        ),
+        (
             lambda: lasso(A.half(), Y, 1.0), TypeError,
             "A must be float32 or float64, got torch.float16: convert it with .to()",
         ),

@@ -121,7 +121,7 @@ X = torch.rand(3, 12, 12)
         ),
         (
             lambda: fu.metrics.ssim(X, (255 * X).byte()), TypeError,
-            "x_true must be floating point, got torch.uint8: use x_true.float()",
+            "x_true must be floating point, got torch.uint8: use x_true.float(), divided by 255 for a picture",
         ),
         (
             lambda: fu.metrics.ssim(X[:, :6], X[:, :6]), ValueError,

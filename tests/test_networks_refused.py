@@ -83,6 +83,11 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "all tensors must have one dtype, but the network is torch.float32 and y is torch.float64: convert one with "
         ".to()",
     ),
+    "complex y": (
+        lambda: NET(Y + 0j), TypeError,
+        "all tensors must have one dtype, but the network is torch.float32 and y is torch.complex64: make both "
+        "complex, or take the real part",
+    ),
     "x0": (
         lambda: NET(Y, torch.zeros(3, 16)), ValueError,
         "x0 has 16 columns but A is (11, 17): expected x0 of shape (..., 17)",

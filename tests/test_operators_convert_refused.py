@@ -28,10 +28,14 @@ BAD: dict[str, Refused] = {
     ),
     "a network": (
         lambda: S.fista(nn.ReLU(), Y, 0.1), TypeError,
-        "an operator must have A.adjoint(y) besides A(x), but ReLU has no adjoint",
+        "an operator must have A.adjoint(y) besides A(x), but ReLU has no adjoint: give a pair (A, adjoint)",
     ),
     "a function": (
         lambda: S.fista(torch.sin, Y, 0.1), TypeError, "an operator must have A.adjoint(y) besides A(x), but ",
+    ),
+    "a mask": (
+        lambda: lin.as_operator(torch.ones(5) > 0), TypeError,
+        "A must be floating point, got torch.bool: of a mask make an operator, such as fu.operators.Fourier(mask)",
     ),
     "one function": (
         lambda: S.fista((torch.sin,), Y, 0.1), TypeError,
@@ -43,7 +47,8 @@ BAD: dict[str, Refused] = {
     "a word": (lambda: S.fista("A", Y, 0.1), TypeError, "(A, adjoint), got str"),
     "None": (lambda: S.fista(None, Y, 0.1), TypeError, "(A, adjoint), got NoneType"),
     "a vector": (
-        lambda: lin.as_operator(torch.ones(3)), ValueError, "A must be a matrix (m, n) with m, n ≥ 1, or one for every",
+        lambda: lin.as_operator(torch.ones(3)), ValueError,
+        "A must be a matrix (m, n), got shape (3,): of a mask make an operator, such as fu.operators.Fourier(mask)",
     ),
     "whole numbers": (
         lambda: lin.as_operator(np.ones((2, 3), dtype=int)), TypeError, "A must be floating point, got torch.int64",

@@ -210,7 +210,8 @@ BAD: dict[str, Refused] = {
         lambda: Haar() * "x", TypeError, "the factor of an operator must be a number, got 'x'",  # type: ignore[operator]
     ),
     "several factors": (
-        lambda: Haar() * torch.ones(2), ValueError, "the factor of an operator must be one number, got shape (2,)",
+        lambda: Haar() * torch.ones(2), ValueError,
+        "the factor of an operator must be one number, got shape (2,): use op(x) for the product with x",
     ),
     "shapes of @": (
         lambda: lin.Dense(torch.ones(3, 4)) @ lin.Dense(torch.ones(3, 4)), ValueError,
@@ -224,6 +225,10 @@ BAD: dict[str, Refused] = {
     "another thing as an operator": (
         lambda: lin.Composed(Haar(), nn.Identity()), TypeError,  # type: ignore[arg-type]
         "an operator must be a fu.operators.LinearOperator, got Identity: use fu.operators.as_operator(op)",
+    ),
+    "a list of operators": (
+        lambda: lin.Stack([Haar(), Haar()]), TypeError,  # type: ignore[arg-type]
+        "an operator must be a fu.operators.LinearOperator, got list: use *operators",
     ),
     "samples of matrices": (
         lambda: lin.Dense(torch.ones(3, M, N))(X), ValueError,

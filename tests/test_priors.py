@@ -222,7 +222,7 @@ def test_values_and_gradients(name: str, field: str, scheme: str) -> None:
     assert relative_error(found, wanted) < 1e-11
     leaves = [y, *(p for p in net.parameters() if p.requires_grad)]
     of_found, of_wanted = gradients(found, leaves), gradients(wanted, leaves)
-    for a, b, c in zip(of_found, of_wanted, gradients(net(y, checkpoint=1), leaves), strict=True):
+    for a, b, c in zip(of_found, of_wanted, gradients(net(y, keep_every=1), leaves), strict=True):
         assert (a - b).abs().max() <= 1e-8 * (1 + b.abs().max())
         assert torch.equal(c, a)
 

@@ -161,7 +161,7 @@ def test_checkpoints_of_tensors_of_a_users_type(worn: str) -> None:
         op.weights = dressed["weights"]
         out = fu.unrolled(
             dressed["y"], scheme=fu.schemes.FISTA(), linear=fu.GradientStep(op, step=1.0), prox=fu.prox.L1(),
-            theta=0.05, layers=LAYERS, x0=dressed["x0"] if worn == "x0" else None, checkpoint=segment or None,
+            theta=0.05, layers=LAYERS, x0=dressed["x0"] if worn == "x0" else None, keep_every=segment or None,
         )  # fmt: skip
         kept += torch.autograd.grad(out.square().sum(), [weights])
     assert torch.equal(kept[0], kept[1])

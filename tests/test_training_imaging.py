@@ -138,7 +138,7 @@ def test_depth_runs_the_first_layers(name: str) -> None:
             found = net(y, depth=depth, **options)
             torch.testing.assert_close(found, layers[depth - 1], rtol=1e-4, atol=1e-5)
         assert net(y, depth=2, return_layers=True, **options).shape == layers[:2].shape
-        torch.testing.assert_close(net(y, depth=2, checkpoint=1, **options), layers[1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(net(y, depth=2, keep_every=1, **options), layers[1], rtol=1e-4, atol=1e-5)
     last = [p.detach().clone() for key, p in net.named_parameters() if layer_of(net, key) == 2]
     train(net, problem, [Stage(3, depth=1, alone=True), Stage(3, depth=2)], **QUIET)
     assert last

@@ -97,6 +97,13 @@ def test_a_number_is_no_schedule() -> None:
     assert str(caught.value) == "schedule must be a list of stages, got 200: use end_to_end(1000), for example"
 
 
+def test_a_stage_alone_and_a_loader_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"schedule must be a list of stages, got one stage: use \[stage\]"):
+        train(alista(), PROBLEM, Stage(2), **QUIET)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"got DataLoader: give a tuple \(y, x\) of tensors"):
+        train(alista(), torch.utils.data.DataLoader([1]), end_to_end(2), **QUIET)  # type: ignore[arg-type]
+
+
 def test_nothing_to_train() -> None:
     net = alista().requires_grad_(False)
     with pytest.raises(ValueError, match="nothing is left to train: every parameter of this stage is frozen"):

@@ -67,7 +67,7 @@ def test_checkpoints_change_nothing(form: Form, segment: int) -> None:
     p = build(form, requires_grad=True)
     x = p.run()
     wanted = torch.autograd.grad(x.square().sum(), p.leaves, allow_unused=True, materialize_grads=True)
-    again = p.run(checkpoint=segment)
+    again = p.run(keep_every=segment)
     assert torch.equal(x, again)
     found = torch.autograd.grad(again.square().sum(), p.leaves, allow_unused=True, materialize_grads=True)
     for a, b in zip(found, wanted, strict=True):

@@ -263,7 +263,7 @@ def test_checkpoints_change_nothing() -> None:
     net, y = make("FISTA", "blur", "L1"), data("blur").requires_grad_()
     leaves = [y, *(p for p in net.parameters() if p.requires_grad)]
     wanted = torch.autograd.grad(net(y).square().sum(), leaves, allow_unused=True)
-    found = torch.autograd.grad(net(y, checkpoint=1).square().sum(), leaves, allow_unused=True)
+    found = torch.autograd.grad(net(y, keep_every=1).square().sum(), leaves, allow_unused=True)
     for a, b in zip(found, wanted, strict=True):
         assert (a is None) == (b is None)
         assert a is None or torch.allclose(a, b, rtol=1e-12)
@@ -272,7 +272,7 @@ def test_checkpoints_change_nothing() -> None:
 def test_checkpoints_under_transforms() -> None:
     """torch.func knows no checkpoints, so all layers are kept there."""
     net, y = make("FISTA", "blur", "L1"), data("blur")
-    found = torch.func.grad(lambda y: net(y, checkpoint=1).square().sum())(y)
+    found = torch.func.grad(lambda y: net(y, keep_every=1).square().sum())(y)
     assert relative_error(found, torch.func.grad(lambda y: net(y).square().sum())(y)) < 1e-12
 
 

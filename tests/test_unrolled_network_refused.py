@@ -59,8 +59,12 @@ BAD: dict[str, Refused] = {
         "x0 must have the shape (3, 5, 6), with the samples of y, got (2, 5, 6)",
     ),
     "both": (
-        lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 3)(data("matrix"), None, True, checkpoint=1), ValueError,
+        lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 3)(data("matrix"), None, True, keep_every=1), ValueError,
         "use one or the other",
+    ),
+    "a former name": (
+        lambda: fu.nn.Unrolled(schemes.FISTA(), A, L1, 3)(data("matrix"), checkpoint=1), TypeError,
+        "checkpoint is now called keep_every: use keep_every=1",
     ),
 }  # fmt: skip
 

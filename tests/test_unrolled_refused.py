@@ -20,7 +20,8 @@ def unrolled(**options: Any) -> object:
 
 UNROLLED: dict[str, Refused] = {
     "layers": (lambda: unrolled(layers=2**63), ValueError, FITS.format("layers", 2**63)),
-    "checkpoint": (lambda: unrolled(checkpoint=2**63), ValueError, FITS.format("checkpoint", 2**63)),
+    "keep_every": (lambda: unrolled(keep_every=2**63), ValueError, FITS.format("keep_every", 2**63)),
+    "checkpoint": (lambda: unrolled(checkpoint=4), TypeError, "checkpoint is now called keep_every: use keep_every=4"),
     "return_layers": (lambda: unrolled(return_layers=A_TENSOR), TypeError, "return_layers must be True or False"),
     "return_state": (
         lambda: unrolled(return_state=A_TENSOR, scheme=fu.schemes.FISTA(0.5)), TypeError,

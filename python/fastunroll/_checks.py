@@ -75,7 +75,8 @@ def tensor(name: str, value: object) -> Tensor:
             raise TypeError(f"{name} must be complex64 or complex128, got {value.dtype}: use {name}.cfloat()")
         if value.is_floating_point():
             raise TypeError(f"{name} must have 16, 32 or 64 bits, got {value.dtype}: use {name}.float()")
-        raise TypeError(f"{name} must be floating point, got {value.dtype}: use {name}.float()")
+        scale = ", divided by 255 for a picture" if value.dtype == torch.uint8 else ""
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: use {name}.float(){scale}")
     return value
 
 
@@ -182,9 +183,11 @@ def require_same_dtype_and_device(**tensors: Tensor | None) -> list[Any]:
             )
         if value.dtype != first.dtype:
             if not autocasts(first):
+                is_of_kind = value.is_complex() == first.is_complex()
+                fix = "convert one with .to()" if is_of_kind else "make both complex, or take the real part"
                 raise TypeError(
-                    f"all tensors must have one dtype, but {first_name} is {first.dtype} and {name} is "
-                    f"{value.dtype}: convert one with .to()"
+                    f"all tensors must have one dtype, but {first_name} is {first.dtype} and {name} is {value.dtype}: "
+                    f"{fix}"
                 )
             out[name] = value.to(first.dtype)
     return list(out.values())
@@ -267,6 +270,22 @@ def count(name: str, value: object) -> int:
     if number > _MOST:
         raise ValueError(f"{name} must be a whole number that fits 64 bits, at most {_MOST}, got {shown(number)}")
     return number
+
+
+def segment(keep_every: object, checkpoint: object, return_layers: bool) -> int:
+    """The number of layers between two outputs that are kept for gradients; 0 where all are.
+
+    Raises:
+        TypeError: the number is given as ``checkpoint``, which was its name.
+        ValueError: the number is not a whole number ≥ 1, or all layers are returned.
+    """
+    if checkpoint is not None:
+        raise TypeError(f"checkpoint is now called keep_every: use keep_every={shown(checkpoint)}")
+    if keep_every is None:
+        return 0
+    if return_layers:
+        raise ValueError("keep_every keeps few layers and return_layers all of them: use one or the other")
+    return count("keep_every", keep_every)
 
 
 def shape(name: str, value: object) -> tuple[int, ...]:
@@ -366,7 +385,8 @@ def threshold(name: str, value: Tensor | float, like: Tensor) -> Tensor:
     dtype = like.real.dtype if like.is_complex() else like.dtype
     if not isinstance(value, Tensor):
         if not isinstance(value, Real):
-            raise TypeError(f"{name} must be a number or a torch.Tensor, got {type(value).__name__}")
+            fix = f": use torch.tensor({name})" if isinstance(value, (list, tuple)) else ""
+            raise TypeError(f"{name} must be a number or a torch.Tensor, got {type(value).__name__}{fix}")
         number = representable(name, not_negative(name, value), dtype)
         return torch.full((), number, dtype=dtype, device=like.device)
     real(name, tensor(name, value))

@@ -27,7 +27,8 @@ def unrolled(
     s0: Tensor | None = None,
     return_layers: bool = False,
     return_state: bool = False,
-    checkpoint: int | None = None,
+    keep_every: int | None = None,
+    checkpoint: None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """K layers of any unrolled algorithm, in one native call where all pieces are compiled; differentiable throughout.
 
@@ -66,9 +67,10 @@ def unrolled(
             of the shape of y.
         return_layers: return every layer.
         return_state: return the second state after the last layer too, with which another call can go on.
-        checkpoint: the number of layers between two outputs that are kept for gradients. The backward pass computes the
-            other layers again: less memory for one more forward pass. The square root of K is a good number. Not with
-            ``return_layers``.
+        keep_every: the number of layers between two outputs that are kept for gradients (gradient checkpointing). The
+            backward pass computes the other layers again: less memory for one more forward pass. The square root of K
+            is a good number. Not with ``return_layers``.
+        checkpoint: the former name of ``keep_every``, which is refused.
 
     Returns:
         (..., n), or (K, ..., n) with ``return_layers``; with ``return_state``, a pair. Arrays where ``y`` is one.
@@ -90,9 +92,7 @@ def unrolled(
     scheme = ProximalGradient() if scheme is None else scheme
     pieces = {"scheme": scheme, "linear": linear, "prox": prox, "theta": theta, "gain": gain}
     net = describe(y, pieces, layers)
-    segment = 0 if checkpoint is None else _checks.count("checkpoint", checkpoint)
-    if segment and return_layers:
-        raise ValueError("checkpoint keeps few layers and return_layers all of them: use one or the other")
+    segment = _checks.segment(keep_every, checkpoint, return_layers)
     if (s0 is not None or return_state) and not scheme.has_state:
         raise ValueError(
             f"s0 and return_state are about a second state, but {type(scheme).__name__} has none: give another scheme"

@@ -174,7 +174,7 @@ def unrolled(d: Draw) -> Subject:
     _spoiled(d, leaves, scheme, made)
     leaves |= o.leaves if tensors else {}
     keep = d.chance("return_layers", 0.25)
-    segment = d.random.randint(1, layers) if not keep and d.chance("checkpoint", 0.2) else None
+    segment = d.random.randint(1, layers) if not keep and d.chance("keep_every", 0.2) else None
     state = scheme in ("FISTA", "ADMM", "ADMM of data") and not keep and d.chance("return_state", 0.2)
     kept = None if tensors else o.make(o.leaves, False)
     kept_matrix, wide = None if kept is None else o.matrix(widened_copy(kept)), widened_copy(made)
@@ -191,7 +191,7 @@ def unrolled(d: Draw) -> Subject:
         }.get(scheme, getattr(schemes, scheme, None))()
         out: Any = fu.unrolled(
             v["y"], linear, made, given.get("theta"), layers=layers, scheme=made_scheme, x0=v.get("x0"),
-            s0=v.get("s0"), return_layers=keep, return_state=state, checkpoint=segment,
+            s0=v.get("s0"), return_layers=keep, return_state=state, keep_every=segment,
         )  # fmt: skip
         return torch.stack(out, -len(o.shape_in) - 1) if state else out
 
@@ -300,11 +300,11 @@ def network(d: Draw) -> Subject:
         t.data = spoil(d, t.data, (math.nan,))
     other = o.make(_redrawn(d, o), False) if o.leaves and d.chance("operator of the call", 0.2) else None
     keep = d.chance("return_layers", 0.25)
-    segment = d.random.randint(1, layers) if not keep and d.chance("checkpoint", 0.2) else None
+    segment = d.random.randint(1, layers) if not keep and d.chance("keep_every", 0.2) else None
     exact, own = Exact(net, o, scheme, prior), dict(net.named_parameters())
     constants = {f"net.{name}": widened(t) for name, t in net.named_buffers()}
     wide = None if other is None else widened_copy(other)
-    options = {"return_layers": keep, "operator": other, "checkpoint": segment}
+    options = {"return_layers": keep, "operator": other, "keep_every": segment}
 
     def run(v: Leaves) -> Tensor:
         theirs = {name: v[name] for name in own if v[name] is not own[name]}

@@ -125,7 +125,7 @@ def unrolled(d: Draw) -> Subject:
                 values = (math.nan,)
             leaves[name] = spoil(d, leaves[name], values)
     keep = d.chance("return_layers", 0.3)
-    segment = d.random.randint(1, layers) if not keep and d.chance("checkpoint", 0.15) else None
+    segment = d.random.randint(1, layers) if not keep and d.chance("keep_every", 0.15) else None
     second_state = scheme != "proximal_gradient" and not keep and d.chance("return_state", 0.2)
 
     def listed(leaves: Leaves, key: str) -> Any:
@@ -148,7 +148,7 @@ def unrolled(d: Draw) -> Subject:
         out: Any = fu.unrolled(
             leaves["y"], step, prox, listed(leaves, "theta"), layers=layers, gain=listed(leaves, "gain"),
             scheme=schemes[scheme](beta) if scheme in schemes else plain[scheme], x0=leaves.get("x0"),
-            s0=leaves.get("s0"), return_layers=keep, return_state=second_state, checkpoint=segment,
+            s0=leaves.get("s0"), return_layers=keep, return_state=second_state, keep_every=segment,
         )  # fmt: skip
         if not second_state:
             return out

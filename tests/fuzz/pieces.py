@@ -93,7 +93,7 @@ def own_pieces(d: Draw) -> Subject:
     for key in {"fista": ("beta",), "admm": ("eta",), "primal dual": ("sigma", "omega")}.get(scheme, ()):
         lists[key] = each(key, 0.2, 0.9)
     keep = d.chance("return_layers", 0.3)
-    segment = d.random.randint(1, layers) if not keep and d.chance("checkpoint", 0.2) else None
+    segment = d.random.randint(1, layers) if not keep and d.chance("keep_every", 0.2) else None
     made, formula = PROXES[name]
 
     def values(leaves: Leaves, key: str) -> list[Tensor]:
@@ -110,7 +110,7 @@ def own_pieces(d: Draw) -> Subject:
         linear = fu.GradientStep(OPERATORS[operator](leaves["A"]), step=given["step"])
         out: Any = fu.unrolled(
             leaves["y"], linear, made(), given.get("theta"), layers=layers, scheme=made_scheme, return_layers=keep,
-            checkpoint=segment,
+            keep_every=segment,
         )  # fmt: skip
         return out
 

@@ -140,8 +140,9 @@ class Unrolled(HasWeights):
         return_layers: bool = False,
         *,
         operator: Any = None,
-        checkpoint: int | None = None,
+        keep_every: int | None = None,
         depth: int | None = None,
+        checkpoint: None = None,
     ) -> Tensor:
         """Reconstructs x from ``y``.
 
@@ -151,9 +152,10 @@ class Unrolled(HasWeights):
             x0: where to start; zero by default.
             return_layers: return the output of every layer.
             operator: another A for this call, such as the mask of this scan.
-            checkpoint: the number of layers between two outputs that are kept for gradients. The backward pass
-                computes the other layers again.
+            keep_every: the number of layers between two outputs that are kept for gradients (gradient checkpointing).
+                The backward pass computes the other layers again.
             depth: the number of layers to run. The default is K.
+            checkpoint: the former name of ``keep_every``, which is refused.
 
         Returns:
             x, or (K, ...) with ``return_layers``.
@@ -165,8 +167,9 @@ class Unrolled(HasWeights):
         """
         usual = (
             operator is None
-            and checkpoint is None
+            and keep_every is None
             and depth is None
+            and checkpoint is None
             and isinstance(return_layers, bool)
             and isinstance(y, Tensor)
         )
@@ -175,14 +178,12 @@ class Unrolled(HasWeights):
             if x is not None:
                 return x
         if is_array(y) or is_array(x0):
-            options = {"operator": operator, "checkpoint": checkpoint, "depth": depth}
+            options = {"operator": operator, "keep_every": keep_every, "depth": depth}
             return answered(self.forward, y=y, x0=x0, return_layers=return_layers, **options)
         keep = _checks.flag("return_layers", return_layers)
-        segment = 0 if checkpoint is None else _checks.count("checkpoint", checkpoint)
-        if segment and keep:
-            raise ValueError("checkpoint keeps few layers and return_layers all of them: use one or the other")
+        segment = _checks.segment(keep_every, checkpoint, keep)
         if self.is_equilibrium and (segment or keep):
-            raise ValueError("an equilibrium network keeps no layers: leave out return_layers and checkpoint")
+            raise ValueError("an equilibrium network keeps no layers: leave out return_layers and keep_every")
         net, y, x0, _ = require_batches(self._described(y, operator, depth), y, x0, None)
         rounds = self._weights == "bf16"
         if rounds:

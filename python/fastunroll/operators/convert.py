@@ -63,7 +63,7 @@ def as_operator(obj: Any, name: str = "A") -> LinearOperator:
     if isinstance(obj, LinearOperator):
         return obj
     if isinstance(obj, Tensor):
-        return Dense.of(_checks.matrices(name, obj)) if obj.layout == torch.strided else SparseMatrix(obj)
+        return _of_tensor(obj, name) if obj.layout == torch.strided else SparseMatrix(obj)
     if isinstance(obj, nn.Linear):
         return _of_linear_layer(obj, name)
     if isinstance(obj, (tuple, list)):
@@ -77,11 +77,14 @@ def as_operator(obj: Any, name: str = "A") -> LinearOperator:
     if callable(getattr(obj, "matvec", None)) and callable(getattr(obj, "rmatvec", None)):
         return of_matvec(obj)
     if is_array(obj):
-        return Dense.of(_checks.matrices(name, from_array(obj, name)))
+        return _of_tensor(from_array(obj, name), name)
     if callable(obj) and callable(getattr(obj, "adjoint", None)):
         return of_mrpro(obj) if _is_of("mrpro", obj) else Wrapped(obj)
     if callable(obj):
-        raise TypeError(f"an operator must have A.adjoint(y) besides A(x), but {type(obj).__name__} has no adjoint")
+        raise TypeError(
+            f"an operator must have A.adjoint(y) besides A(x), but {type(obj).__name__} has no adjoint: give a pair "
+            "(A, adjoint)"
+        )
     raise TypeError(f"{name} must be {FORMS}, got {type(obj).__name__}")
 
 
@@ -100,6 +103,15 @@ def matrix_or_operator(obj: OperatorLike) -> Tensor | LinearOperator:
 def _is_of(library: str, obj: Any) -> bool:
     """Whether the class of an object, or one it inherits from, is of a library. The library is not imported."""
     return any(kind.__module__.split(".")[0] == library for kind in type(obj).__mro__)
+
+
+def _of_tensor(A: Tensor, name: str) -> LinearOperator:
+    of_mask = "of a mask make an operator, such as fu.operators.Fourier(mask)"
+    if A.dtype == torch.bool:
+        raise TypeError(f"{name} must be floating point, got torch.bool: {of_mask}")
+    if A.dim() == 1:
+        raise ValueError(f"{name} must be a matrix (m, n), got shape {_checks.shape_text(A.shape)}: {of_mask}")
+    return Dense.of(_checks.matrices(name, A))
 
 
 def _of_linear_layer(layer: nn.Linear, name: str) -> LinearOperator:

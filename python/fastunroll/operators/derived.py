@@ -39,8 +39,6 @@ class Derived(LinearOperator):
 
 def require_operator(op: object) -> LinearOperator:
     if not isinstance(op, LinearOperator):
-        raise TypeError(
-            f"an operator must be a fu.operators.LinearOperator, got {type(op).__name__}: use "
-            "fu.operators.as_operator(op)"
-        )
+        fix = "*operators" if isinstance(op, (list, tuple)) else "fu.operators.as_operator(op)"
+        raise TypeError(f"an operator must be a fu.operators.LinearOperator, got {type(op).__name__}: use {fix}")
     return op

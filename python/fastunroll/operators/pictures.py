@@ -194,9 +194,12 @@ def require_fit(name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequenc
         return
     sizes = zip(reversed(shape), reversed(x.shape), strict=False)
     if len(shape) > x.dim() or not all(isinstance(size, str) or size in (1, of_x) for size, of_x in sizes):
+        fix = "crop or pad one of them, or give as many samples"
+        if x.shape[-1:] == (2,) and x.is_floating_point():  # real and imaginary parts
+            fix = f"use torch.view_as_complex({x_name})"
         raise ValueError(
             f"{name} is {shape_text(value.shape)}, so {x_name} must have the shape {shape_text(('...', *shape))}, got "
-            f"{shape_text(x.shape)}: crop or pad one of them, or give as many samples"
+            f"{shape_text(x.shape)}: {fix}"
         )
 
 

@@ -36,7 +36,8 @@ class Scaled(Derived, differentiable=True):
         if isinstance(factor, Tensor):
             if factor.numel() != 1:
                 raise ValueError(
-                    f"the factor of an operator must be one number, got shape {_checks.shape_text(factor.shape)}"
+                    f"the factor of an operator must be one number, got shape {_checks.shape_text(factor.shape)}: use "
+                    "op(x) for the product with x"
                 )
         elif isinstance(factor, (bool, np.bool_)) or not isinstance(factor, (int, float, complex)):
             raise TypeError(f"the factor of an operator must be a number, got {_checks.shown(factor)}")

@@ -311,7 +311,7 @@ def _prior(nonnegative: bool, prox: Proximal | None) -> Proximal:
     if prox is None:
         return LASSO_NONNEGATIVE if nonnegative else LASSO
     if not isinstance(prox, Proximal):
-        raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.GroupL1(4), got {_checks.kind(prox)}")
+        raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_checks.kind(prox)}")
     if nonnegative:
         raise ValueError(NONNEGATIVE_WITH_PROX)
     return prox

@@ -106,9 +106,9 @@ def split_data(
         training_set, held_out_set = _split_held_out(samples, count, seed)
         return FixedSamples(training_set, batch), held_out_set
     if not callable(getattr(data, "sample", None)):
+        fix = "use (y, None) for measurements alone" if isinstance(data, Tensor) else "give a tuple (y, x) of tensors"
         raise TypeError(
-            f"data must be a problem with sample(count, generator), or samples (y, x), got {_checks.shown(data)}: use "
-            "(y, None) for measurements alone"
+            f"data must be a problem with sample(count, generator), or samples (y, x), got {_checks.kind(data)}: {fix}"
         )
     problem: Any = data
     return problem, given or checked_samples(_SAMPLE_CALL, fixed(problem, count, seed), may_have_operator=True)

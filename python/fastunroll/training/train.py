@@ -333,9 +333,9 @@ def train(
     if not callable(progress):
         progress = _checks.flag("progress", progress)
     if not isinstance(schedule, (list, tuple)) or not all(isinstance(stage, Stage) for stage in schedule):
-        raise TypeError(
-            f"schedule must be a list of stages, got {_checks.shown(schedule)}: use end_to_end(1000), for example"
-        )
+        is_stage = isinstance(schedule, Stage)
+        fix = "one stage: use [stage]" if is_stage else f"{_checks.shown(schedule)}: use end_to_end(1000), for example"
+        raise TypeError(f"schedule must be a list of stages, got {fix}")
     if not schedule:
         raise ValueError("schedule must have at least one stage: use end_to_end(1000), for example")
     for stage in schedule:

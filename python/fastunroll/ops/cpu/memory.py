@@ -61,6 +61,6 @@ def _too_large(shapes: Sequence[Sequence[int]], dtype: torch.dtype, available: i
     size = math.prod(largest) * dtype.itemsize
     of = "" if available is None else f" of {available / 1e9:.1f} GB available"
     return (
-        f"a result of shape {tuple(largest)} takes {size / 1e9:.1f} GB{of}: use a smaller batch, or for training "
-        "fewer layers at a time (checkpoint=)"
+        f"a result of shape {tuple(largest)} takes {size / 1e9:.1f} GB{of}: use a smaller batch, or for training keep "
+        "fewer layers at a time (keep_every= of fu.unrolled)"
     )
