@@ -165,7 +165,7 @@ wheel-check: .venv/tools
 # A slice of the tests that needs nothing but what users have. PyPI has PyTorch 2.6 with CUDA alone, which takes 5 GB of
 # disk: the environment is removed afterwards.
 OLDEST := build/oldest
-OLDEST_TESTS := lista transforms networks_use prox lasso_use convert convert_signs files training_checkpoints floor
+OLDEST_TESTS := lista transforms torch_operators networks_use prox lasso_use convert convert_signs files training_checkpoints floor
 test-oldest: .venv/tools
 	rm -rf $(OLDEST)
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(OLDEST) .
