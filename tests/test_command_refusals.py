@@ -55,7 +55,10 @@ REFUSED: dict[str, list[tuple[list[str], str]]] = {
         (["reproduce", "--out", "{tmp}/text.png"], "cannot write to {tmp}/text.png"),
     ],
     "pictures": [
-        (["deblur", "--image", "{tmp}/missing.png"], "{tmp}/missing.png cannot be read as a picture: "),
+        (
+            ["deblur", "--image", "{tmp}/missing.png"],
+            "{tmp}/missing.png cannot be read as a picture: No such file or directory",
+        ),
         (["deblur", "--image", "{tmp}/text.png"], "{tmp}/text.png cannot be read as a picture: its format is unknown"),
         (["deblur", "--image", "{tmp}/nan.tif"], "{tmp}/nan.tif must hold finite pixels, but it has NaN or infinity"),
         (["deblur", "--image", "{tmp}/huge.png"], "{tmp}/huge.png must have at most 67108864 pixels, got 10000x7000"),

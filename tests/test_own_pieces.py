@@ -152,3 +152,22 @@ def test_a_matrix_is_as_before() -> None:
     wanted = fu.unrolled(y, fu.AffineStep(net.W1, net.W2), fu.prox.L1(), net.theta, layers=4)
     assert isinstance(wanted, Tensor)
     assert torch.equal(net(y), wanted)
+
+
+class Half(fu.schemes.Scheme):
+    """A scheme whose layers return x alone. A batch of two would pass for x and the second state."""
+
+    def step(self, k: int, x: Tensor, s: Any, data: Tensor, linear: Any, shrink: Any) -> Any:
+        return shrink(k, linear(k, x, data))
+
+
+def test_a_scheme_that_is_not_complete_is_refused_in_a_sentence() -> None:
+    A, y, prior = fu.operators.Identity(), torch.rand(2, SIDE, SIDE), fu.prox.TotalVariation()
+    with pytest.raises(TypeError, match=r"Half.step must return a pair \(x, s\), got Tensor"):
+        fu.unrolled(y, fu.GradientStep(A, step=0.9), prior, 0.1, layers=2, scheme=Half())
+    with pytest.raises(NotImplementedError, match=r"Half must define starting_values\(layers, lam, step\)"):
+        fu.nn.Unrolled(Half(), A, prior, 2)
+    with pytest.raises(NotImplementedError, match=r"Half must define with_numbers\(A, values\)"):
+        Half().with_numbers(A, {})
+    with pytest.raises(NotImplementedError, match=r"Scheme must define step\(k, x, s, data, linear, shrink\)"):
+        fu.schemes.Scheme().step(0, y, None, y, None, None)

@@ -66,15 +66,15 @@ class Scheme:
         self, k: int, x: Tensor, s: Tensor | None, data: Tensor, linear: Linear, shrink: Shrink
     ) -> tuple[Tensor, Tensor | None]:
         """Layer k: the next x and s. ``data`` are the measurements as ``linear`` takes them."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define step(k, x, s, data, linear, shrink)")
 
     def starting_values(self, layers: int, lam: float, step: float) -> dict[str, list[float]]:
         """The numbers of each layer with which it is the classical algorithm, by name; ``step`` is 1/‖A‖²."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define starting_values(layers, lam, step) for networks")
 
     def with_numbers(self, A: Any, values: dict[str, Any]) -> tuple[GradientStep | DataStep, Scheme]:
         """The linear step and the scheme that have these numbers; ``theta`` is left to the proximal step."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define with_numbers(A, values) for networks")
 
 
 @dataclass(frozen=True)

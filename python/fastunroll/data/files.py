@@ -56,7 +56,8 @@ def read_pixels(path: Path) -> Image:
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} cannot be read as a picture: its format is unknown") from error
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:  # raised for damaged pictures
-        raise PictureError(f"{path} cannot be read as a picture: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise PictureError(f"{path} cannot be read as a picture: {reason}") from error
     if not np.isfinite(pixels).all():
         raise PictureError(f"{path} must hold finite pixels, but it has NaN or infinity: check how it was written")
     return pixels

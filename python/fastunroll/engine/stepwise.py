@@ -44,7 +44,10 @@ def layers(
     """
     out = []
     for k in range(first, last):
-        x, s = scheme.step(k, x, s, data, linear, shrink)
+        found = scheme.step(k, x, s, data, linear, shrink)
+        if not isinstance(found, tuple) or len(found) != 2:  # a batch of two would pass for a pair
+            raise TypeError(f"{type(scheme).__name__}.step must return a pair (x, s), got {_checks.kind(found)}")
+        x, s = found
         if keep:
             out.append(x)
     return out or [x], s
