@@ -263,7 +263,7 @@ KINDS: dict[str, tuple[Kind, str, Callable[[Size], bool], float]] = {
     "Gradient": (_differences, "either", ANY, 2),
     "Convolution": (_convolution, "either", ANY, 2),
 }
-NATIVE = ("circular Blur", "Fourier", "MultiCoilFourier", "Mask")  # those with compiled layers
+NATIVE = ("Blur", "circular Blur", "Downsample", "Fourier", "MultiCoilFourier", "Mask")  # those with compiled layers
 SQUARE = ("Blur", "circular Blur", "Mask", "DCT", "Wavelet")  # whose y is like x
 
 

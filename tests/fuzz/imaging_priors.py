@@ -25,9 +25,8 @@ Formula = Callable[[Any, int, Tensor, Tensor], Tensor]
 class Prior:
     """A prior: how it is made for pictures of a size, and prox_θ(z) in layer k as a function of the prior, k, z and θ.
 
-    takes: the pictures that it takes. fits: the sizes of these. is_native: whether there are kernels for it. kink: whether
-    its slope jumps at zero, where binary masks leave pictures: there a mask that learns has several slopes, all of them
-    right.
+    takes: the pictures that it takes. fits: the sizes of these. is_native: whether there are kernels for it.
+    kink: whether its slope jumps at zero, where binary masks leave pictures: a learned mask has several right slopes.
     """
 
     make: Callable[[Draw, Pictures, int], prox.Proximal]
