@@ -41,11 +41,9 @@ FASTUNROLL_INLINE inline void transpose_square(int inputs, int outputs, Load loa
   }
   constexpr Constant<0> in_part;
   Vector<T> v[lanes<T>];
-#pragma GCC unroll 1
   for (int k = 0; k < inputs; ++k) v[k] = load_vector(k, in_part);
   for (int k = inputs; k < lanes<T>; ++k) v[k] = Vector<T>{};
   transpose<T>(v);
-#pragma GCC unroll 1
   for (int k = 0; k < outputs; ++k) store_vector(k, change(k, v[k], in_part), in_part);
 }
 
