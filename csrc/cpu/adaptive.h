@@ -100,11 +100,8 @@ template <class T> class AdaptiveTile {
       for (int64_t r = 0; r < x.count; ++r)
         mark_row(masks_ + r * rows.words, rows.words, x.data + r * x.stride, w.depth);
     }
-    const Store<T> store{out.data, out.stride};
-    if (start)
-      FASTUNROLL_SET::product(w, rows, scratch_, call.above, StartFrom<T>{start, out.stride}, store);
-    else
-      FASTUNROLL_SET::product(w, rows, scratch_, call.above, StartAtZero<T>{}, store);
+    FASTUNROLL_SET::product(w, rows, scratch_, call.above, StartFrom<T>{start, out.stride},
+                            Store<T>{out.data, out.stride});
   }
   void product(const Factor<T>& w, const PaddedRows<T>& x, bool sparse, const PaddedRows<T>& out,
                const T* start = nullptr) const {

@@ -41,11 +41,7 @@ void product_into(T* tile, int64_t stride, bool add, const Factor<T>& w, const R
     for (int64_t r = 0; r < x.count && !add; ++r) memset(tile + r * stride + first, 0, size_t(size) * sizeof(T));
     return add_product_by_rows(w, x, panels, tile, stride);
   }
-  const Store<T> store{tile, stride};
-  if (add)
-    product(w, x, panels, scratch, above, StartFrom<T>{tile, stride}, store);
-  else
-    product(w, x, panels, scratch, above, StartAtZero<T>{}, store);
+  product(w, x, panels, scratch, above, StartFrom<T>{add ? tile : nullptr, stride}, Store<T>{tile, stride});
 }
 
 // Adds the gradient g of W1 y to the gradient of y.
@@ -94,7 +90,7 @@ void adjoint_gradient_step(const BackwardMemory<T>& m, int64_t k, int64_t begin,
   const Factor<T>& first = m.adjoint.first.of(k);
   const Factor<T>& second = gram ? first : m.adjoint.second.of(k);
   if (!gram)
-    product(second, g, share_of(second, team), s.products, m.above, StartAtZero<T>{}, Store<T>{s.seen, stride_y});
+    product(second, g, share_of(second, team), s.products, m.above, StartFrom<T>{}, Store<T>{s.seen, stride_y});
   else if (team.rank == 0)
     memcpy(s.seen, g.data, size_t(g.count * stride_y) * sizeof(T));
   team.wait();

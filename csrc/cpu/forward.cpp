@@ -2,6 +2,7 @@
 //
 // With too few samples to keep the threads busy, a team of threads shares each tile; otherwise each thread takes its
 // own tiles. Within a tile the team divides products by panels and everything else by rows.
+#include "cpu/layer_end.h"
 #include "cpu/network.h"
 #include "cpu/product_in_place.h"
 #include "cpu/threads.h"
@@ -64,11 +65,9 @@ template <class T> class ForwardPass {
   void affine_step(const Tile& tile, int64_t k, const Rows<T>& v);
   void gradient_step(const Tile& tile, int64_t k, const Rows<T>& v);
   void gram_step(const Tile& tile, int64_t k, const Rows<T>& v);
-  template <class Start, class Finish>
-  void multiply(const Tile& tile, const Factor<T>& w, const Rows<T>& left, const Start& start, const Finish& finish);
-  template <class Start, class Finish = AsItIs<T>>
-  void into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Rows<T>& left, const Start& start,
-                 const Finish& finish = {});
+  template <class End>
+  void multiply(const Tile& tile, const Factor<T>& w, const Rows<T>& left, const StartFrom<T>& start, const End& end);
+  template <class Work> void into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Work& work);
   void finish_rows(const Tile& tile, int64_t k);
   bool ends_by_row(int64_t k) const { return net.scheme == Scheme::admm || !prox_of(net, theta, k).by_element(); }
   // The values saved of layer k and sample b; null if nothing is saved.
@@ -167,32 +166,29 @@ template <class T> void ForwardPass<T>::make_input(const Tile& tile, int64_t k) 
 
 // The thread's panels of a product.
 template <class T>
-template <class Start, class Finish>
-void ForwardPass<T>::multiply(const Tile& tile, const Factor<T>& w, const Rows<T>& left, const Start& start,
-                              const Finish& finish) {
+template <class End>
+void ForwardPass<T>::multiply(const Tile& tile, const Factor<T>& w, const Rows<T>& left, const StartFrom<T>& start,
+                              const End& end) {
   const Range panels = tile.panels(w.panel_count());
   if (w.panels || w.layout != Layout::by_column || left.count > few_in_place)
-    return product(w, left, panels, tile.scratch, above, start, finish);
-  with_count(left.count,
-             [&](auto count) { product_by_columns<decltype(count)::value>(w, left, panels, start, finish); });
+    return product(w, left, panels, tile.scratch, above, start, end);
+  with_count(left.count, [&](auto count) { product_by_columns<decltype(count)::value>(w, left, panels, start, end); });
 }
 
-// The product that ends in x+; or in z, if the proximal step needs whole rows.
+// Calls work(end) with the end of the product that ends in x+; or in z, if the proximal step needs whole rows.
 template <class T>
-template <class Start, class Finish>
-void ForwardPass<T>::into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Rows<T>& left, const Start& start,
-                               const Finish& finish) {
+template <class Work>
+void ForwardPass<T>::into_next(const Tile& tile, int64_t k, const Factor<T>& w, const Work& work) {
   const TileMemory<T>& t = tile.t;
+  if (ends_by_row(k)) return work(StoreSum<T>{t.next, stride});
   const Range panels = tile.panels(w.panel_count());
-  const auto run = [&](const auto& place) { multiply(tile, w, left, start, finish.before(place)); };
-  if (ends_by_row(k)) return run(Store<T>{t.next, stride});
   const int64_t first = panels.first * panel_width<T> / mask_bits;
   int64_t last = blocks(panels.last * panel_width<T>, mask_bits);
   if (last > words) last = words;
   for (int64_t r = 0; r < tile.rows; ++r)
     for (int64_t q = first; q < last; ++q) t.next_masks[r * words + q] = 0;
   const Prox<T> prox = prox_of(net, theta, k);
-  run(StoreThrough<T>{t.next, stride, prox, t.scales, t.next_masks, words});
+  work(StoreSum<T>{t.next, stride, &prox, t.scales, t.next_masks, words});
 }
 
 template <class T> void ForwardPass<T>::affine_step(const Tile& tile, int64_t k, const Rows<T>& v) {
@@ -200,33 +196,38 @@ template <class T> void ForwardPass<T>::affine_step(const Tile& tile, int64_t k,
   if (k < net.W1.count) {  // once if all layers share W1
     const Rows<T> y{a.y + tile.first * net.m, net.m, tile.rows, nullptr, 0};
     const Factor<T>& w1 = factors.first.of(k);
-    multiply(tile, w1, y, StartAtZero<T>{}, Store<T>{t.start, stride});
+    multiply(tile, w1, y, {}, StoreSum<T>{t.start, stride});
   }
-  into_next(tile, k, factors.second.of(k), v, StartFrom<T>{t.start, stride});
+  const Factor<T>& w2 = factors.second.of(k);
+  into_next(tile, k, w2, [&](const StoreSum<T>& end) { multiply(tile, w2, v, {t.start, stride}, end); });
 }
 
 template <class T> void ForwardPass<T>::gradient_step(const Tile& tile, int64_t k, const Rows<T>& v) {
   const TileMemory<T>& t = tile.t;
   const Factor<T>& forward = factors.first.of(k);
-  const StoreNegated<T> store_residual{t.residual, stride_y, step.of(k), record_of(tile, k)};
+  const SubtractSum<T> store_residual{nullptr, step.of(k), record_of(tile, k), {t.residual, stride_y}};
   if (net.scheme == Scheme::amp) {  // start from -y - s
     for (int64_t r = tile.first_row(); r < tile.last_row(); ++r)
       for (int64_t c = r * stride_y; c < r * stride_y + net.m; ++c) t.state[c] = t.start[c] - t.state[c];
     tile.team.wait();
   }
-  multiply(tile, forward, v, StartFrom<T>{net.scheme == Scheme::amp ? t.state : t.start, stride_y}, store_residual);
+  multiply(tile, forward, v, {net.scheme == Scheme::amp ? t.state : t.start, stride_y}, store_residual);
   tile.team.wait();
   if (net.scheme == Scheme::amp) {
     for (int64_t r = tile.first_row(); r < tile.last_row(); ++r) t.scales[r] = rms(t.residual + r * stride_y, net.m);
     tile.team.wait();
   }
   const Rows<T> residual{t.residual, stride_y, tile.rows, nullptr, 0};
-  into_next(tile, k, factors.second.of(k), residual, StartFrom<T>{v.data, stride});
+  const Factor<T>& back = factors.second.of(k);
+  into_next(tile, k, back, [&](const StoreSum<T>& end) { multiply(tile, back, residual, {v.data, stride}, end); });
 }
 
 template <class T> void ForwardPass<T>::gram_step(const Tile& tile, int64_t k, const Rows<T>& v) {
-  into_next(tile, k, factors.first.of(k), v, StartFrom<T>{tile.t.start, stride_y},
-            StepBack<T>{v.data, stride, step.of(k), record_of(tile, k)});
+  const Factor<T>& w = factors.first.of(k);
+  into_next(tile, k, w, [&](const StoreSum<T>& end) {
+    const SubtractSum<T> step_back{v.data, step.of(k), record_of(tile, k), end};
+    multiply(tile, w, v, {tile.t.start, stride_y}, step_back);
+  });
 }
 
 // The parts of a layer that need whole rows: some proximal steps, the second state, copies for the caller.

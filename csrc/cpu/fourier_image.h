@@ -136,9 +136,9 @@ template <class T> struct FourierImage {
   template <class Square> FASTUNROLL_INLINE void for_squares(int64_t group, T* line, Square square) const {
     const int64_t row = group * group_rows(), end = width();
     if (is_real) {
-      for (int64_t i = 0; i < end; i += lanes<T>) square(row, i, line + i * point_size<T>, point_size<T>);
-      for (int64_t i = 0; i < end; i += lanes<T>)
-        square(row + lanes<T>, i, line + i * point_size<T> + lanes<T>, point_size<T>);
+      for (int64_t part = 0; part < 2; ++part)
+        for (int64_t i = 0; i < end; i += lanes<T>)
+          square(row + part * lanes<T>, i, line + i * point_size<T> + part * lanes<T>, point_size<T>);
     } else {
       for (int64_t i = 0; i < end; i += lanes<T>) square(row, i, line + i * lanes<T>, lanes<T>);
     }

@@ -120,7 +120,7 @@ template <class T> void KeptColumns<T>::add_dense(int64_t before, Workspace& mem
     for (int64_t i = before; i < s_.count; i += tile) {
       const int64_t rows = s_.count - i < tile ? s_.count - i : tile;
       product(all, Rows<double>{column_of(i), m, rows, nullptr, 0}, Range{p, p + 1}, scratch, 0.0,
-              StartAtZero<double>{}, StoreInMatrix<double>{of<double>(s_.gram) + i * s_.capacity, s_.capacity});
+              StartFromMatrix<double>{}, StoreInMatrix<double>{of<double>(s_.gram) + i * s_.capacity, s_.capacity});
     }
   });
 }

@@ -167,10 +167,10 @@ template <class T> class LassoTile {
     }
     for (int64_t i = 0; i < count; ++i) subtract_codes(i);
     const Factor<T> to_codes{m_, n_, p_.to_codes, true, nullptr, Layout::by_depth, false};
-    product(to_codes, residuals, scratch, above, StartAtZero<T>{}, StoreScaled<T>{r_, stride_, p_.scale});
+    product(to_codes, residuals, scratch, above, StartFrom<T>{}, StoreScaled<T>{r_, stride_, p_.scale});
     if (at_first) {  // c = A^T y, which the gap of a sample in Gram form needs
       if (a_.x0)
-        product(to_codes, Rows<T>{y_, stride_y_, count, nullptr, 0}, scratch, above, StartAtZero<T>{},
+        product(to_codes, Rows<T>{y_, stride_y_, count, nullptr, 0}, scratch, above, StartFrom<T>{},
                 StoreScaled<T>{c_, stride_, p_.scale});
       else
         memcpy(c_, r_, size_t(count * stride_) * sizeof(T));

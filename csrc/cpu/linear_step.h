@@ -126,8 +126,7 @@ template <class T> struct LinearStep {
         room.team, grid, in, most < most_steps ? most : most_steps, [&] { apply(room, number, direction, product); },
         [&] { return stops(room); });
     if (!is_right && room.team.rank == 0) __atomic_fetch_add(p.unsolved, int64_t(1), __ATOMIC_RELAXED);
-    grid.each(rows, [&](int64_t row, int64_t c) { give.put(row, c, load(in.x + row * grid.stride + c), in_part); });
-    room.team.wait();
+    normal.give_away(room.team, in.x, give);
   }
 
   // The step of layer k. u may take the place of v.

@@ -17,21 +17,19 @@ template <class T, class Take> struct TakeOfCoil {
   }
 };
 
-// Adds conj(S) v to the sum over earlier coils. The last coil gives the sum away.
-template <class T, class Give> struct GiveOfCoil {
+// Adds conj(S) v to the sum over earlier coils.
+template <class T> struct GiveOfCoil {
   Pixels<T> pixels;
   const T* map;
   T* sum;
   int64_t stride;
-  bool is_first, is_last;
-  Give give;
+  bool is_first;
   template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t row, int64_t i, Vector<T> v, W whole) const {
     const Vector<T> seen = times_pairs<T, true>(v, pixels.get(map, row, i, whole));
-    const Vector<T> all = is_first ? seen : load(sum + row * stride + i) + seen;
-    return is_last ? give.combine(row, i, all, whole) : all;
+    return is_first ? seen : load(sum + row * stride + i) + seen;
   }
-  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> v, W whole) const {
-    is_last ? give.put(row, i, v, whole) : store(sum + row * stride + i, v);
+  template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> v, W) const {
+    store(sum + row * stride + i, v);
   }
 };
 
@@ -107,8 +105,17 @@ template <class T> struct Normal {
     const int64_t size = grid.rows * grid.width;
     const T* map = of.maps + picture / of.map_repeat % of.map_count * of.coils * size;
     for (int64_t c = 0; c < of.coils; ++c, map += size)
-      filter(TakeOfCoil<T, Take>{pixels, map, take},
-             GiveOfCoil<T, Give>{pixels, map, sum, grid.stride, c == 0, c + 1 == of.coils, give});
+      filter(TakeOfCoil<T, Take>{pixels, map, take}, GiveOfCoil<T>{pixels, map, sum, grid.stride, c == 0});
+    give_away(team, sum, give);
+  }
+
+  // Gives a picture of the workspace away, and waits for the team.
+  template <class Give> void give_away(Team team, const T* picture, const Give& give) const {
+    constexpr Constant<0> in_part;
+    grid.each(Band::of(team, grid.rows), [&](int64_t row, int64_t i) {
+      give.put(row, i, give.combine(row, i, load(picture + row * grid.stride + i), in_part), in_part);
+    });
+    team.wait();
   }
 
   // The same of (H + rho)^-1 v, without coils.

@@ -1,7 +1,8 @@
 // x W for a tile of samples, the product behind every operation, in three kernels that give the same bits.
 //
-// All add k in ascending order into one accumulator an output, starting from start(row, column), so that skipping
-// the zeros changes nothing. finish.store_at(row, column, accumulators) stores the result.
+// All add k in ascending order into one accumulator an output, starting from what start.load_at(row, column,
+// accumulators) loads, so that skipping the zeros changes nothing. finish.store_at(row, column, accumulators) stores
+// the result.
 #pragma once
 #include "cpu/product_dense.h"
 #include "cpu/product_masked.h"

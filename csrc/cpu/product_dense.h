@@ -12,8 +12,8 @@ inline void dense_block(const Block<T>& panel, int64_t depth, int64_t offset, co
                         int64_t column, const Start& start, const Finish& finish) {
   constexpr int count = dense_vectors<T>;
   Vector<T> sums[R][count], sum[R][count];
-  for (int r = 0; r < R; ++r)
-    for (int j = 0; j < count; ++j) sums[r][j] = start(first + r, column + j * lanes<T>);
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) start.template load_at<count>(first + r, column, sums[r]);
   copy_vectors<R * count>(sums[0], sum[0]);
   const T* values = x.data + first * x.stride;
   const T* row = panel.data + (How == Read::bfloat16 ? offset / 2 : offset);
@@ -31,6 +31,7 @@ inline void dense_block(const Block<T>& panel, int64_t depth, int64_t offset, co
   for (int r = 0; r < R; ++r) finish.template store_at<count>(first + r, column, sums[r]);
 }
 
+// For four samples or more: their groups are of three at least.
 template <class T, class Start, class Finish>
 void product_dense(const Factor<T>& w, const Rows<T>& x, Range panels, const ProductScratch<T>& scratch,
                    const Start& start, const Finish& finish) {
@@ -48,12 +49,6 @@ void product_dense(const Factor<T>& w, const Rows<T>& x, Range panels, const Pro
           });
         };
         switch (x.count * (g + 1) / groups - first) {
-          case 1:
-            block(Constant<1>());
-            break;
-          case 2:
-            block(Constant<2>());
-            break;
           case 3:
             block(Constant<3>());
             break;

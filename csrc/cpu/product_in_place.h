@@ -84,7 +84,7 @@ void product_by_columns(const Factor<T>& w, const Rows<T>& x, Range panels, cons
   constexpr int side = lanes<T>;
   for (int64_t c = panels.first * panel_width<T>; c < panels.last * panel_width<T>; c += side) {
     Vector<T> sum[Count];
-    for (int r = 0; r < Count; ++r) sum[r] = start(r, c);
+    for (int r = 0; r < Count; ++r) start.template load_at<1>(r, c, sum + r);
     const T *row = w.source + c * w.depth, *values = x.data;
     int64_t left = c < w.columns ? w.depth : 0;
     for (; left >= side; left -= side, row += side, values += side) {

@@ -54,8 +54,10 @@ inline void visit(const Block<T>& block, const Factor<T>& w, const Rows<T>& x, i
   for (int64_t r = 0; r < x.count; ++r, values += x.stride, spill += width) {
     ahead.step();
     Vector<T> sum[panel_vectors];
-    for (int j = 0; j < panel_vectors; ++j)
-      sum[j] = first ? start(r, p * width + j * lanes<T>) : load(spill + j * lanes<T>);
+    if (first)
+      start.template load_at<panel_vectors>(r, p * width, sum);
+    else
+      for (int j = 0; j < panel_vectors; ++j) sum[j] = load(spill + j * lanes<T>);
     accumulate<How>(sum, values, rows_to_meet(x, r, q, w.depth, block.finite), block);
     if (last)
       finish.template store_at<panel_vectors>(r, p * width, sum);
@@ -77,10 +79,9 @@ void product_masked(const Factor<T>& w, const Rows<T>& x, Range panels, const Pr
         const auto visit_all = [&](auto ahead) {
           visit<read>(block, w, x, p, k / mask_bits, scratch.spill, ahead, start, finish);
         };
-        if (w.panels && w.far)
-          visit_all(FetchAhead(block, x.count));
-        else
-          visit_all(FetchNothing());
+        if constexpr (read == Read::packed || read == Read::bfloat16)
+          if (w.panels && w.far) return visit_all(FetchAhead(block, x.count));
+        visit_all(FetchNothing());
       });
     }
   }

@@ -15,8 +15,7 @@ inline void stream_panels(const Factor<T>& w, const Rows<T>& x, int64_t p, const
   for (int i = 0; i < Count; ++i) block[i] = w.block(p + i, 0, w.depth, nullptr);
   for (int64_t r = 0; r < x.count; ++r) {
     Vector<T> sums[Count][panel_vectors], sum[Count][panel_vectors];
-    for (int i = 0; i < Count; ++i)
-      for (int j = 0; j < panel_vectors; ++j) sums[i][j] = start(r, (p + i) * width + j * lanes<T>);
+    for (int i = 0; i < Count; ++i) start.template load_at<panel_vectors>(r, (p + i) * width, sums[i]);
     copy_vectors<Count * panel_vectors>(sums[0], sum[0]);
     for (int64_t q = 0; q < blocks(w.depth, mask_bits); ++q) {
       const T* values = x.data + r * x.stride + q * mask_bits;

@@ -55,11 +55,8 @@ template <class T> void product(const Product<T>& p) {
     const Rows<T> x{p.x + first * depth, depth, tiles.rows(i), mask, words};
     for (int64_t r = 0; r < x.count; ++r) mark_row(mask + r * words, words, x.data + r * depth, depth);
     const ProductScratch<T> scratch{spill + rank * most * panel_width<T>, nullptr};
-    const StoreInMatrix<T> store{p.out + first * columns, columns};
-    if (p.start)
-      product(w, x, scratch, above, StartFromMatrix<T>{p.start + first * columns, columns}, store);
-    else
-      product(w, x, scratch, above, StartAtZero<T>{}, store);
+    product(w, x, scratch, above, StartFromMatrix<T>{p.start ? p.start + first * columns : nullptr, columns},
+            StoreInMatrix<T>{p.out + first * columns, columns});
   });
 }
 

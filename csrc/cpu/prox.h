@@ -159,21 +159,4 @@ void Prox<T>::gradient_of_row(const T* x, const uint8_t* selected, T* grad, T sc
   }
 }
 
-// Stores P of the elements, and marks those that are not zero.
-template <class T> struct StoreThrough {
-  T* data;
-  int64_t stride;
-  const Prox<T>& prox;
-  const T* scales;  // one for each row, or null
-  uint64_t* masks;  // cleared rows of `words`
-  int64_t words;
-  template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
-    Vector<T> x[Count];
-    for (int j = 0; j < Count; ++j) x[j] = v[j];
-    prox.template apply<Count>(x, column, scales ? scales[row] : T(1));
-    for (int j = 0; j < Count; ++j) store(data + row * stride + column + j * lanes<T>, x[j]);
-    mark<Count, T>(masks + row * words, column, x);
-  }
-};
-
 }  // namespace fastunroll::FASTUNROLL_SET

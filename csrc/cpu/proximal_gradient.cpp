@@ -289,7 +289,7 @@ template <class T> void Solver<T>::work(Pool<T>& p, int rank) {
   for (fill(p); p.count > 0 && !__atomic_load_n(&stopped, __ATOMIC_RELAXED); fill(p)) {
     const Rows<T> x{p.x, stride, p.count, p.masks, words}, r{p.residual, stride_y, p.count, nullptr, 0};
     product(forward, x, p.scratch, above, StartFrom<T>{p.start, stride_y}, Store<T>{p.residual, stride_y});
-    product(adjoint, r, p.scratch, above, StartAtZero<T>{}, Store<T>{p.g, stride});
+    product(adjoint, r, p.scratch, above, StartFrom<T>{}, Store<T>{p.g, stride});
     for (int64_t i = 0; i < p.count; ++i) examine(p, i);
     for (int64_t i = p.count - 1; i >= 0; --i) {
       if (!p.rows[i].finished) continue;

@@ -88,11 +88,8 @@ void sample_sum(const Transposed<T>& g, const Stacked<T>& x, int64_t count, int6
                 T* out, const ProductScratch<T>& scratch, double above) {
   if (first == last) return;
   T* rows = out + first * x.columns;
-  const StoreInMatrix<T> store{rows, x.columns};
-  if (add)
-    product(x.factor(count), g.part(first, last), scratch, above, StartFromMatrix<T>{rows, x.columns}, store);
-  else
-    product(x.factor(count), g.part(first, last), scratch, above, StartAtZero<T>{}, store);
+  product(x.factor(count), g.part(first, last), scratch, above, StartFromMatrix<T>{add ? rows : nullptr, x.columns},
+          StoreInMatrix<T>{rows, x.columns});
 }
 
 // Writes rows first .. last - 1 of x, (rows, columns), as columns of out, (columns, rows).

@@ -24,90 +24,37 @@ template <class T> inline int64_t tile_words(int64_t columns) { return blocks(pa
 
 // --- where an accumulator starts -----------------------------------------------------------------------------------
 
-template <class T> struct StartAtZero {
-  Vector<T> operator()(int64_t, int64_t) const { return Vector<T>{}; }
-};
-
-template <class T> struct StartFrom {  // a padded tile
-  const T* data;
-  int64_t stride;
-  Vector<T> operator()(int64_t row, int64_t column) const { return load(data + row * stride + column); }
-};
-
-template <class T> struct StartFromMatrix {  // a matrix that ends at its last column
-  const T* data;
-  int64_t columns;
-  Vector<T> operator()(int64_t row, int64_t column) const {
-    return load_some(data + row * columns + column, columns - column);
+template <class T> struct StartFrom {  // a padded tile; zero without one
+  const T* data = nullptr;
+  int64_t stride = 0;
+  template <int Count> __attribute__((always_inline)) void load_at(int64_t row, int64_t column, Vector<T>* v) const {
+    if (data)
+      for (int j = 0; j < Count; ++j) v[j] = load(data + row * stride + column + j * lanes<T>);
+    else
+      for (int j = 0; j < Count; ++j) v[j] = Vector<T>{};
   }
 };
 
-// --- where the result goes
-// -------------------------------------------------------------------------------------------------
+template <class T> struct StartFromMatrix {  // a matrix that ends at its last column; zero without one
+  const T* data = nullptr;
+  int64_t columns = 0;
+  template <int Count> __attribute__((always_inline)) void load_at(int64_t row, int64_t column, Vector<T>* v) const {
+    const int64_t left = columns - column;
+    if (data)
+      for (int j = 0; j < Count; ++j)
+        v[j] = load_some(data + row * columns + column + j * lanes<T>, left - j * lanes<T>);
+    else
+      for (int j = 0; j < Count; ++j) v[j] = Vector<T>{};
+  }
+};
+
+// --- where the result goes -----------------------------------------------------------------------------------------
 
 template <class T> struct Store {  // into a padded tile
   T* data;
   int64_t stride;
   template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
     for (int j = 0; j < Count; ++j) store(data + row * stride + column + j * lanes<T>, v[j]);
-  }
-};
-
-// Records values in rows of a matrix, `columns` of each row; or nothing.
-template <class T> struct Record {
-  T* data;
-  int64_t stride, columns;
-  void put(int64_t row, int64_t column, Vector<T> v) const {
-    if (data) store_some(data + row * stride + column, v, columns - column);
-  }
-};
-
-template <class T>
-struct StoreNegated {  // times a factor for each column, if there are factors; the record is without them
-  T* data;
-  int64_t stride;
-  const T* factors;
-  Record<T> record;
-  template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
-    for (int j = 0; j < Count; ++j) {
-      const int64_t c = column + j * lanes<T>;
-      record.put(row, c, -v[j]);
-      store(data + row * stride + c, factors ? -v[j] * load(factors + c) : -v[j]);
-    }
-  }
-};
-
-// --- what happens to it before -------------------------------------------------------------------------------------
-
-template <class T> struct AsItIs {
-  template <class Place> const Place& before(const Place& place) const { return place; }
-};
-
-template <class T, class Place> struct SteppedBack {
-  const T *from, *factors;
-  int64_t stride;
-  Record<T> record;
-  const Place& place;
-  template <int Count> void store_at(int64_t row, int64_t column, const Vector<T>* v) const {
-    Vector<T> z[Count];
-    for (int j = 0; j < Count; ++j) {
-      const int64_t c = column + j * lanes<T>;
-      const Vector<T> x = load(from + row * stride + c);
-      record.put(row, c, -v[j]);
-      z[j] = factors ? multiply_add(-v[j], load(factors + c), x) : x - v[j];
-    }
-    place.template store_at<Count>(row, column, z);
-  }
-};
-
-// z = x - sum, times a factor for each column if there are factors, with x from a padded tile. Records minus the sum.
-template <class T> struct StepBack {
-  const T* from;
-  int64_t stride;
-  const T* factors;
-  Record<T> record;
-  template <class Place> SteppedBack<T, Place> before(const Place& place) const {
-    return {from, factors, stride, record, place};
   }
 };
 

@@ -18,14 +18,9 @@ void check(bool holds, const std::string& what, const char* file, int line);
 // The same numbers on every machine: those of a standard distribution depend on the library.
 class Random {
  public:
-  explicit Random(uint64_t seed) : engine_(seed) {}
-  double uniform() { return double(engine_() >> 11) * 0x1p-53; }
-  // Of mean 0 and variance 1, and nearly normal.
-  double normal() {
-    double sum = -6;
-    for (int i = 0; i < 12; ++i) sum += uniform();
-    return sum;
-  }
+  explicit Random(uint64_t seed);
+  double uniform();
+  double normal();  // of mean 0 and variance 1, and nearly normal
   template <class T> Array<T> normals(int64_t count, double scale) {
     Array<T> a(static_cast<size_t>(count));
     for (T& value : a) value = T(normal() * scale);
