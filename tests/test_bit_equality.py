@@ -80,7 +80,7 @@ def test_batch_and_position(native: Any, form: Row) -> None:
     of_wanted = gradients(wanted, p.of_each_sample)
     every = range(p.form.batch)
     places = [[0], [2, 1], [*every[::-1]], [2] * (len(every) + 1)]
-    for threads, place in zip((2, 1, 3, 7), places, strict=True):
+    for threads, place in zip((2, 1, 3, form.threads), places, strict=True):
         torch.set_num_threads(threads)
         part = p.of_samples(place).learning()
         found = part.native()
@@ -100,7 +100,7 @@ def test_threads(native: Any, form: Row) -> None:
         p = whole.of_samples(slice(count)).learning()
         torch.set_num_threads(1)
         one = everything(p)
-        for threads in (2, 7) if count > 1 else (2,):
+        for threads in (2, form.threads) if count > 1 else (2,):
             torch.set_num_threads(threads)
             assert same(everything(p), one), (count, threads)
 

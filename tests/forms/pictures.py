@@ -68,6 +68,7 @@ class Form(Row):
     rounds_by_set: ClassVar[bool] = True
     tiny: ClassVar[dict[str, Any]] = {"batch": 1, "size": (2, 3), "layers": 2, "iterations": 3, "state": True}
     large: ClassVar[dict[str, Any]] = {"batch": 3, "size": (99, 100), "layers": 2, "state": True, "rho": 10.0}
+    threads: ClassVar[int] = 3  # which meet many times in each layer, and then wait for cores that are busy
 
     @property
     def is_complex(self) -> bool:

@@ -29,6 +29,7 @@ class Row(ABC):
     rounds_by_set: ClassVar[bool] = False  # whether last bits are those of an instruction set, as of Fourier transforms
     tiny: ClassVar[dict[str, Any]]  # a size at which every number can be varied
     large: ClassVar[dict[str, Any]]  # a size that several threads share
+    threads: ClassVar[int] = 7  # the most that a test takes
 
     @property
     def columns(self) -> tuple[str, ...]:
