@@ -4,10 +4,12 @@
 
 namespace fastunroll {
 
-// A barrier for a team. Threads spin for a while, then yield: waits are short, since a team works on one call.
+// A barrier for a team. Threads spin for a while, since waits are short where each has a core, and then sleep: the last
+// to come may be one whose core is busy with something else.
 struct alignas(64) Meeting {
   int here = 0;
   alignas(64) int turn = 0;
+  int asleep = 0;
   void wait(int size);
 };
 

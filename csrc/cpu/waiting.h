@@ -12,15 +12,20 @@ inline void relax() {
 #endif
 }
 
+// Spins for a while. Returns whether the condition holds then.
+template <class Condition> bool spins_until(const Condition& holds) {
+  constexpr int patience = 1 << 12;
+  for (int i = 0; i < patience; ++i) {
+    if (holds()) return true;
+    relax();
+  }
+  return holds();
+}
+
 // Spins for a while, then yields.
 template <class Condition> void wait_until(const Condition& holds) {
-  constexpr int patience = 1 << 12;
-  for (int i = 0; !holds(); ++i) {
-    if (i < patience)
-      relax();
-    else
-      std::this_thread::yield();
-  }
+  if (spins_until(holds)) return;
+  while (!holds()) std::this_thread::yield();
 }
 
 }  // namespace fastunroll
