@@ -50,16 +50,17 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
             ``normal="weights"``. Of real pictures h(−k) = h(k). With ``normal="downsample"`` h is the spectrum k̂ of a
             blur. A leaves out the ``margins`` of the blurred picture, numbers of pixels at the top, left, bottom and
             right, and measures every ``factor``-th pixel of both directions; else ``factor`` is 0. With ``border`` the
-            margins lie around the picture, which is continued there before the blur: so many of its pixels are
-            reflected at each edge, and zeros follow. h then has the size of this larger grid. step, theta: a
-            number for each layer, (K,); theta is None where P has no threshold. numbers: those of the scheme, (K, 1 or
-            2); None if it has none. linear: L v is v − step·(H v − z) with ``"gradient"``, or (H + step)⁻¹(z + step·v)
-            with ``"solve"``, which does not go with ``"primal_dual"``, and takes conjugate gradients with maps and with
-            ``"downsample"``. prior: ``"identity"``, ``"soft"``, ``"nonnegative"``, ``"box"`` between ``low`` and
-            ``high``, ``"total_variation"`` with ``iterations``, ``"filter_bank"`` with filters (K, count, h, h) and
-            theta (K, count), or ``"wavelet"``, the soft threshold of wavelet details, with the filter ``low_pass``,
-            ``levels``, theta (K, 3·levels), and the ``moves`` of the grid, 2K pixels: down and right for each layer.
-            s0: like z: the iterate before x0, or d, of the first layer; None for x0, or for the d above or zero.
+            margins lie around the picture, and h has the size of this larger grid. ``border`` has the numbers of pixels
+            at the top, left, bottom and right that the picture reflects into the margins before the blur; zeros fill
+            the rest. step, theta: a number for each layer, (K,); theta is None where P has no threshold. numbers: those
+            of the scheme, (K, 1 or 2); None if it has none. linear: L v is v − step·(H v − z) with ``"gradient"``, or
+            (H + step)⁻¹(z + step·v) with ``"solve"``, which does not go with ``"primal_dual"``, and takes conjugate
+            gradients with maps and with ``"downsample"``. prior: ``"identity"``, ``"soft"``, ``"nonnegative"``,
+            ``"box"`` between ``low`` and ``high``, ``"total_variation"`` with ``iterations``, ``"filter_bank"`` with
+            filters (K, count, h, h) and theta (K, count), or ``"wavelet"``, the soft threshold of wavelet details, with
+            the filter ``low_pass``, ``levels``, theta (K, 3·levels), and the ``moves`` of the grid, 2K pixels: down and
+            right for each layer. s0: like z: the iterate before x0, or d, of the first layer; None for x0, or for the d
+            above or zero.
         kept: how many layers are returned.
 
     Returns:
