@@ -27,6 +27,12 @@ def rounded(x: Tensor) -> Tensor:
     return x * (1 + _rounding * torch.randn_like(x)) if _rounding else x
 
 
+def product(x: Tensor, A: Tensor) -> Tensor:
+    """A x, rounded by what the terms of its sums are: they may cancel, and W of an analytic network then be large."""
+    found = x @ A.mT
+    return found + _rounding * torch.randn_like(found) * (x.abs() @ A.mT.abs()) if _rounding else found
+
+
 def largest(size: Tensor, count: int) -> Tensor:
     """Where the ``count`` largest of each row are; of equal ones those with the lower index."""
     order = size.argsort(dim=-1, descending=True, stable=True)
@@ -104,17 +110,17 @@ def _lfista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], suppo
 
 
 def _gradient_step(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
-    z = x + (y - x @ net.A.mT) @ of(net.W, k).conj()
+    z = x + (y - product(x, net.A)) @ of(net.W, k).conj()
     return shrink(z, net.log_theta[k].exp(), support_size)
 
 
 def _step_lista(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
     t = net.log_step[k].exp()
-    return shrink(x - t * ((x @ net.A.mT - y) @ net.A.conj()), net.lam * t)
+    return shrink(x - t * ((product(x, net.A) - y) @ net.A.conj()), net.lam * t)
 
 
 def _one_matrix(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
-    z = x + net.log_step[k].exp() * ((y - x @ net.A.mT) @ net.W.conj())
+    z = x + net.log_step[k].exp() * ((y - product(x, net.A)) @ net.W.conj())
     return shrink(z, net.log_theta[k].exp(), support_size)
 
 
@@ -127,14 +133,14 @@ def _admm_net(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], sup
         infinite = rho.isinf()  # the limit: W is zero
         W = torch.linalg.solve(A @ A.mH + torch.where(infinite, 1, rho) * torch.eye(net.m, dtype=A.dtype), A)
         W = torch.where(infinite, 0, W)
-    z = (x - u) + (y - (x - u) @ A.mT) @ W.conj()
+    z = (x - u) + (y - product(x - u, A)) @ W.conj()
     x = shrink(z + u, net.log_theta[k].exp())
     state["u"] = u + net.log_eta[k].exp() * (z - x)
     return x
 
 
 def _lamp(net: Any, k: int, y: Tensor, x: Tensor, state: dict[str, Any], support_size: int) -> Tensor:
-    v = rounded(y - x @ net.A.mT + state.get("correction", 0.0))
+    v = rounded(y - product(x, net.A) + state.get("correction", 0.0))
     r = x + v @ of(net.W, k).conj()
     variance = v.abs().square().mean(-1, keepdim=True)
     if hasattr(net.shrinkage, "log_alpha"):
