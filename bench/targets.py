@@ -81,7 +81,7 @@ def _targets(instruction_set: str) -> Iterator[Target]:
             yield Target(benchmark, {"matrices": matrices, "weights": "dense"}, BEST, 1)
 
 
-def _ratio(record: Mapping[str, Any], rival: str) -> float | None:
+def ratio_of(record: Mapping[str, Any], rival: str) -> float | None:
     if "ratios" not in record:
         return None
     quartiles = record["best"]["ratio"] if rival == BEST else record["ratios"].get(rival)
@@ -90,7 +90,7 @@ def _ratio(record: Mapping[str, Any], rival: str) -> float | None:
 
 def _answer(target: Target, result: Mapping[str, Any] | None) -> list[str]:
     found = [r for r in (result or {"cases": []})["cases"] if target.holds(r["case"])]
-    ratios = [(ratio, r["case"]) for r in found if (ratio := _ratio(r, target.rival)) is not None]
+    ratios = [(ratio, r["case"]) for r in found if (ratio := ratio_of(r, target.rival)) is not None]
     what = [target.benchmark.replace("_", " "), target.cases(), f"{target.rival} / ours"]
     if len(ratios) < len(found) or not found:
         return [*what, f"{target.at_least:g}", "–", "", "a case failed" if found else "not measured"]
