@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ... import _fastunroll
-from ..backends import is_direct, is_supported_on_cpu
+from ..backends import is_native, is_supported_on_cpu
 from ..tensors import differentiable, is_tracing
 
 OperatorPasses = _fastunroll.OperatorPasses
@@ -44,17 +44,31 @@ class Weighting(IntEnum):
     QUOTIENT = 1  # x / w
     DIFFERENCE = 2  # w x − z
     TWICE = 3  # w (w x − z)
-
-
-_ONE_OPERATION = 1 << 19
+    DATA_STEP = 4  # (z + ρ x) / w, of kept weights
 
 
 def weigh(how: Weighting, weights: Tensor, x: Tensor, z: Tensor | None = None) -> Tensor | None:
     """Pictures x by weights that broadcast with their shape, in one pass: to the bit what PyTorch computes in several.
 
-    None where PyTorch has to: complex numbers, gradients, tensors that are not plain or do not fit. Also of many
-    pictures where it takes one operation, since that is as quick as PyTorch can be.
+    None where PyTorch has to: complex numbers, gradients, tensors that are not plain or do not fit. Not for calls that
+    torch.compile traces.
     """
-    if not is_direct() or (z is None and type(x) is Tensor and x.numel() > _ONE_OPERATION):
+    if not is_native():
         return None
     return _fastunroll.weigh(how, weights, x, z, torch.get_num_threads(), torch.is_grad_enabled())
+
+
+class KeptWeights:
+    """Weights that were made of a tensor, and are kept with its monitor until that changes.
+
+    A call is :func:`weigh`. It returns False where the tensor has changed.
+    """
+
+    def __init__(self, weights: Tensor) -> None:
+        self.native = _fastunroll.KeptWeights(weights)
+
+    def __call__(
+        self, monitor: _fastunroll.Monitor, tensor: Tensor, how: Weighting, x: Tensor, z: Tensor | None = None,
+        rho: float = 0.0,
+    ) -> Tensor | bool | None:  # fmt: skip
+        return self.native.weigh(monitor, tensor, how, x, z, rho, torch.get_num_threads(), torch.is_grad_enabled())
