@@ -204,3 +204,26 @@ def test_many_pictures_go_some_after_others(kind: str, lead: tuple[int, ...], mo
     with pytest.raises((ValueError, TypeError)) as refused:
         A(x[..., :5])
     assert str(tuple(x[..., :5].shape)) in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["Mask", "Fourier"])
+def test_a_data_step_is_by_the_solve_that_an_operator_has(kind: str) -> None:
+    """By that of a subclass, or one that takes its place; and where ρ or the arguments do not fit, it says so."""
+    A = made(kind, (8, 8))
+    v = torch.randn(3, 8, 8, dtype=torch.float32 if kind == "Mask" else torch.complex64)
+    z = torch.randn_like(v)
+    assert torch.equal(A.data_step(v, z, 0.5), A.solve(z + 0.5 * v, 0.5))
+    other = type("Other", (type(A),), {"solve": lambda self, b, rho: 2 * b})(A.mask)
+    assert torch.equal(other.data_step(v, z, 0.5), 2 * (z + 0.5 * v))
+    for wrong in (-1.0, torch.nan):
+        with pytest.raises(ValueError, match="rho must be a finite number > 0"):
+            A.data_step(v, z, wrong)
+    with pytest.raises(ValueError, match="v and At_y must have one shape"):
+        A.data_step(v, z[:1], 0.5)
+    with pytest.raises(TypeError, match=r"At_y must be a torch\.Tensor"):
+        A.data_step(v, None, 0.5)
+    rho = torch.tensor(0.5, requires_grad=True)
+    A.data_step(v, z, rho).abs().sum().backward()
+    assert rho.grad is not None
+    A.solve = lambda b, rho: 3 * b
+    assert torch.equal(A.data_step(v, z, 0.5), 3 * (z + 0.5 * v))

@@ -28,8 +28,8 @@ _is_traced: Callable[[], bool] = torch._C._is_tracing
 
 
 # What is kept of a tensor of an operator, such as a packed spectrum. A call takes the monitor of the tensor, the tensor
-# and the arguments of a product. It returns the product, None where native code cannot compute it, or False where the
-# monitor finds that the tensor has changed.
+# itself, what a product is given, how many threads, and whether gradients are recorded. It returns the product, None
+# where native code cannot compute it, or False where the monitor finds that the tensor has changed.
 Kept = Callable[..., "Tensor | bool | None"]
 
 
@@ -74,21 +74,19 @@ def of_kept(
     if not ops.is_native():
         return None
     found: Tensor | bool | None = False
+    more = torch.get_num_threads(), torch.is_grad_enabled()
     entry = ops.latest(kind, source, version)
     if entry is not None:
-        found = _product_of(entry, source, given)
+        found = entry.value(entry.monitor, source, *given, *more)
     if found is False:
-        entry = ops.entry(kind, [source], make, version) if is_kept(source) else None
-        found = None if entry is None else _product_of(entry, source, given)
-    return found if isinstance(found, Tensor) else None
+        entry = ops.entry(kind, [source], lambda: make() or _nothing, version) if is_kept(source) else None
+        found = None if entry is None else entry.value(entry.monitor, source, *given, *more)
+    return None if found is False else found  # type: ignore[return-value]
 
 
-def _product_of(entry: Any, source: Tensor, given: tuple[Any, ...]) -> Tensor | bool | None:
-    """False where the tensor of the entry has changed."""
-    if entry.value is None:
-        return None if entry.is_current([source]) else False
-    found: Tensor | bool | None = entry.value(entry.monitor, source, *given)
-    return found
+def _nothing(monitor: Any, tensor: Tensor, *given: Any) -> bool | None:
+    """What is kept where there is nothing of the kind."""
+    return None if monitor.is_current([tensor]) else False
 
 
 def filtered(

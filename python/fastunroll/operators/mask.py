@@ -11,9 +11,9 @@ from .. import _checks
 from .._checks import shape_text
 from ..arrays import as_tensor
 from ..norms import squared_modulus
-from ..ops import KeptWeights, Weighting, weigh
+from ..ops import Weighting, kept_weights, weigh
 from ..ops.tensors import is_tracing
-from .direct import FULL, directly, has_own_solve, held, number_of, of_kept
+from .direct import FULL, Kept, directly, has_own_solve, held, number_of, of_kept
 from .pictures import NormalParts, PictureOperator, require_fit, single
 from .spectra import kept, shifted_power
 
@@ -77,10 +77,10 @@ class Mask(PictureOperator):
     def _by_power(self, how: Weighting, x: Tensor, z: Tensor | None = None) -> Tensor | None:
         """Pictures by |m|², of real masks, which take all pictures."""
         mask = held(self, "mask")
-        return of_kept("weights of power", mask, self._power_weights, 0, how, x, z)
+        return of_kept("weights of power", mask, self._power_weights, 0, how, x, z, 0.0)
 
-    def _power_weights(self) -> KeptWeights | None:
-        return None if self.mask.is_complex() else KeptWeights(self._power())
+    def _power_weights(self) -> Kept | None:
+        return None if self.mask.is_complex() else kept_weights(self._power())
 
     @directly(lambda A, x: weigh(Weighting.PRODUCT, held(A, "mask"), x))
     def forward(self, x: Tensor) -> Tensor:
@@ -129,10 +129,10 @@ class Mask(PictureOperator):
         version = number, b.dtype
         return of_kept("weights of shifted power", held(self, "mask"), make, version, how, b, At_y, number)
 
-    def _shifted_weights(self, b: Tensor, rho: Tensor | float) -> KeptWeights | None:
+    def _shifted_weights(self, b: Tensor, rho: Tensor | float) -> Kept | None:
         """|m|² + ρ, where the precision of b is that of the mask."""
         mask = self.mask
-        return KeptWeights(shifted_power(mask, rho, b)) if mask.dtype in FULL and mask.dtype == b.dtype else None
+        return kept_weights(shifted_power(mask, rho, b)) if mask.dtype in FULL and mask.dtype == b.dtype else None
 
     @directly(_solve_directly)
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:

@@ -28,9 +28,9 @@ from .cpu.pictures import PictureLayers as PictureLayers
 from .cpu.proximal_gradient import State as State
 from .cpu.proximal_gradient import proximal_gradient as proximal_gradient
 from .cpu.spectral import is_fft_length as is_fft_length
-from .cpu.steps import KeptWeights as KeptWeights
 from .cpu.steps import OperatorPasses as OperatorPasses
 from .cpu.steps import Weighting as Weighting
+from .cpu.steps import kept_weights as kept_weights
 from .cpu.steps import operator_passes as operator_passes
 from .cpu.steps import weigh as weigh
 from .cuda.device import is_capturing as is_capturing

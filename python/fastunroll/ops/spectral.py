@@ -107,8 +107,8 @@ class PackedFilter:
         self.packed = cpu.packed(d, is_real, (math.prod(self.lead), *grid), of_rows)
 
     def __call__(
-        self, monitor: Monitor, tensor: Tensor, x: Tensor, z: Tensor | None = None, maps: Tensor | None = None,
-        adjoint: bool = False, added: Tensor | None = None, scale: float = 0.0,
+        self, monitor: Monitor, tensor: Tensor, x: Tensor, z: Tensor | None, maps: Tensor | None, adjoint: bool,
+        added: Tensor | None, scale: float, threads: int, records: bool,
     ) -> Tensor | bool | None:  # fmt: skip
         repeat = 1
         if self.lead:
@@ -118,9 +118,8 @@ class PackedFilter:
                 return None
             repeat = layout[1]
         found: Tensor | bool | None = self.packed.filter(
-            monitor, tensor, self.shape, x, z, maps, adjoint, repeat, torch.get_num_threads(), torch.is_grad_enabled(),
-            added, scale,
-        )  # fmt: skip
+            monitor, tensor, self.shape, x, z, maps, adjoint, repeat, threads, records, added, scale
+        )
         return found
 
 

@@ -6,6 +6,7 @@ at their tensors themselves, since questions from Python would take as long as a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 import torch
@@ -58,17 +59,10 @@ def weigh(how: Weighting, weights: Tensor, x: Tensor, z: Tensor | None = None) -
     return _fastunroll.weigh(how, weights, x, z, torch.get_num_threads(), torch.is_grad_enabled())
 
 
-class KeptWeights:
-    """Weights that were made of a tensor, and are kept with its monitor until that changes.
+def kept_weights(weights: Tensor) -> Callable[..., Tensor | bool | None]:
+    """:func:`weigh` by weights that were made of a tensor, and are kept with its monitor until that changes.
 
-    A call is :func:`weigh`. It returns False where the tensor has changed.
+    The function takes the monitor, the tensor, and what to do with x, z, ρ, how many threads and whether gradients are
+    recorded. It returns False where the tensor has changed.
     """
-
-    def __init__(self, weights: Tensor) -> None:
-        self.native = _fastunroll.KeptWeights(weights)
-
-    def __call__(
-        self, monitor: _fastunroll.Monitor, tensor: Tensor, how: Weighting, x: Tensor, z: Tensor | None = None,
-        rho: float = 0.0,
-    ) -> Tensor | bool | None:  # fmt: skip
-        return self.native.weigh(monitor, tensor, how, x, z, rho, torch.get_num_threads(), torch.is_grad_enabled())
+    return _fastunroll.KeptWeights(weights).weigh
