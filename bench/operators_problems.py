@@ -143,7 +143,7 @@ class Fastunroll(Rival):
         return self.A.collapsed_gradient(v, of.z)
 
     def solve(self, of: Images) -> Tensor:
-        return self.A.solve(torch.add(of.z, of.x, alpha=RHO), RHO)
+        return self.A.data_step(of.x, of.z, RHO)
 
     def fista(self, of: Images) -> Tensor:
         return fu.solvers.fista(self.A, of.y, LAM, iterations=ITERATIONS, step=1.0)

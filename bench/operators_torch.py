@@ -82,7 +82,10 @@ class Products(Rival):
 
 
 class ImageByImage(Rival):
-    """The first with ``out=``, image by image, so that an image, its spectrum and their product stay in the cache."""
+    """The first with ``out=``, image by image, so that an image, its spectrum and their product stay in the cache.
+
+    A call writes over the result of the last one, and pays for no fresh memory.
+    """
 
     by_image = True
 

@@ -22,13 +22,14 @@
 #include "bind_samples.h"
 #include "bind_spec.h"
 #include "bind_spectral.h"
+#include "bind_weights.h"
 #include "cpu/kernels.h"
 #include "cpu/workspace.h"
 #include "fastunroll.h"
 #include "interruption.h"
 #include "monitor.h"
 #include "packed_matrix.h"
-#include "tensors.h"
+#include "results.h"
 
 namespace py = pybind11;
 using namespace fastunroll;
@@ -200,26 +201,13 @@ bool NetworkView::forward(int64_t batch, int threads, const PackedWeights* packe
   return true;
 }
 
-// A DLPack capsule. The library that takes the tensor renames it.
-py::object capsule_of(dlpack::ManagedTensor* tensor) {
-  PyObject* const capsule = PyCapsule_New(tensor, "dltensor", [](PyObject* c) {
-    if (!PyCapsule_IsValid(c, "dltensor")) return;
-    auto* const left = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(c, "dltensor"));
-    left->deleter(left);
-  });
-  if (!capsule) {
-    tensor->deleter(tensor);
-    throw py::error_already_set();
-  }
-  return py::reinterpret_steal<py::object>(capsule);
-}
-
 void bind_tensors(py::module_& module) {
   module.def("empty", [](bool is_double, bool is_complex, const std::vector<std::vector<int64_t>>& shapes) {
     py::list capsules(shapes.size());
     for (size_t i = 0; i < shapes.size(); ++i) capsules[i] = capsule_of(empty_tensor(is_double, is_complex, shapes[i]));
     return capsules;
   });
+  module.def("is_watched", &is_watched);
 }
 
 void bind_network(py::module_& module) {
@@ -342,5 +330,6 @@ PYBIND11_MODULE(_fastunroll, module) {
   bind_samples(module);
   bind_pictures(module);
   bind_spectral(module);
+  bind_weights(module);
   bind_settings(module);
 }

@@ -7,9 +7,10 @@
 #include <utility>
 
 #include "interruption.h"
-#include "monitor.h"
+#include "kept.h"
 #include "packed_spectrum.h"
 #include "plain_tensor.h"
+#include "results.h"
 
 namespace py = pybind11;
 using namespace fastunroll;
@@ -40,12 +41,13 @@ template <class T> void filter_on_grid(FourierFilter<T> p, Shape own, Shape grid
   const int64_t count = p.batch * grid[0] * grid[1];
   Block memory = reused_block(size_t(2 * count) * sizeof(T));
   T* const copy = reinterpret_cast<T*>(memory.data());
-  const T *from = std::exchange(p.x, copy), *z = std::exchange(p.z, nullptr);
+  const T *from = std::exchange(p.x, copy), *z = std::exchange(p.z, nullptr), *added = std::exchange(p.added, nullptr);
   T* to = std::exchange(p.y, copy + count);
   std::memset(copy, 0, size_t(count) * sizeof(T));
-  for (int64_t row = 0; row < p.batch * own[0]; ++row)
-    std::memcpy(copy + (row / own[0] * grid[0] + row % own[0]) * grid[1], from + row * own[1],
-                size_t(own[1]) * sizeof(T));
+  for (int64_t row = 0; row < p.batch * own[0]; ++row, from += own[1], added = added ? added + own[1] : added) {
+    T* const of_row = copy + (row / own[0] * grid[0] + row % own[0]) * grid[1];
+    for (int64_t i = 0; i < own[1]; ++i) of_row[i] = added ? added[i] + p.scale * from[i] : from[i];
+  }
   fourier_filter<T>(p);
   for (int64_t row = 0; row < p.batch * own[0]; ++row, to += own[1], z = z ? z + own[1] : z) {
     const T* const found = p.y + (row / own[0] * grid[0] + row % own[0]) * grid[1];
@@ -60,20 +62,20 @@ bool ends_with(const PlainTensor& t, std::array<int64_t, 2> shape) {
 }
 
 // The same for tensors that arrive as they are: pictures (..., rows, columns), on whose grid or on a larger one d is,
-// z or None, maps (coils, rows, columns) or None, and y or None for a new tensor. None, and nothing is done, where one
-// is not plain or they do not fit each other, or with `records` where one requires a gradient; and on a larger grid
-// where there are many pictures, which soon leave the cache.
+// z or None, maps (coils, rows, columns) or None, and pictures to which x is added after `scale`, or None. None, and
+// nothing is done, where one is not plain or they do not fit each other, or with `records` where one requires a
+// gradient; on a larger grid where there are many pictures, which soon leave the cache; and where the result is huge.
 py::object filter(const PackedSpectrum& d, std::array<int64_t, 2> shape, py::handle x, py::handle z, py::handle maps,
-                  bool adjoint, int64_t repeat, int threads, bool records, py::object y) {
+                  bool adjoint, int64_t repeat, int threads, bool records, py::handle added, double scale) {
   constexpr int64_t most_on_grid = int64_t(1) << 18;
   const PlainTensor from(x);
   const Spectrum<float> of = d.get<float>();
   const bool is_larger = of.rows != shape[0] || of.columns != shape[1];
   if (!d.is_current() || !from.is_plain || from.is_double != d.is_double() || from.is_complex == of.real_images ||
-      !ends_with(from, shape) || from.count() == 0 || (records && from.requires_grad))
+      !ends_with(from, shape) || from.count() == 0 || from.bytes() >= huge_result || (records && from.requires_grad))
     return py::none();
   const int64_t batch = from.count() / (shape[0] * shape[1]), parts = of.real_images ? 1 : 2;
-  Address minus = 0, sensitivities = 0;
+  Address minus = 0, sensitivities = 0, plus = 0;
   int64_t coils = 0;
   if (!z.is_none()) {
     const PlainTensor other(z);
@@ -88,8 +90,13 @@ py::object filter(const PackedSpectrum& d, std::array<int64_t, 2> shape, py::han
     sensitivities = other.address;
     coils = other.shape[0];
   }
+  if (!added.is_none()) {
+    const PlainTensor other(added);
+    if (!other.is_like(from) || of.complex || coils > 0 || (records && other.requires_grad)) return py::none();
+    plus = other.address;
+  }
   if (is_larger && batch * of.rows * of.columns > most_on_grid) return py::none();
-  if (y.is_none()) y = empty_like(x);
+  py::object y = result_like(x, from);
   const Address to = address_of(y.ptr());
   interruptibly([&] {
     with_type(d.is_double(), [&](auto zero) {
@@ -106,7 +113,9 @@ py::object filter(const PackedSpectrum& d, std::array<int64_t, 2> shape, py::han
                                1,
                                1,
                                Interruption::happened,
-                               pointer<T>(to)};
+                               pointer<T>(to),
+                               pointer<const T>(plus),
+                               T(scale)};
       if (is_larger)
         filter_on_grid<T>(p, {shape[0], parts * shape[1]}, {of.rows, parts * of.columns});
       else
@@ -122,5 +131,10 @@ void bind_spectral(py::module_& module) {
   py::class_<PackedSpectrum>(module, "PackedSpectrum")
       .def(py::init<bool, std::array<int64_t, 3>, bool, bool, bool, int, Address>())
       .def("apply", apply)
-      .def("filter", filter);
+      .def("filter", [](const PackedSpectrum& d, const Monitor& monitor, py::handle tensor,
+                        std::array<int64_t, 2> shape, py::handle x, py::handle z, py::handle maps, bool adjoint,
+                        int64_t repeat, int threads, bool records, py::handle added, double scale) {
+        return of_kept(monitor, tensor, records,
+                       [&] { return filter(d, shape, x, z, maps, adjoint, repeat, threads, records, added, scale); });
+      });
 }

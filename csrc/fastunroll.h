@@ -314,6 +314,7 @@ enum class Weighting : int64_t {
   quotient,    // x / w
   difference,  // w x - z
   twice,       // w (w x - z)
+  data_step,   // (z + rho x) / w
 };
 
 // y by weights w. Elements are seen as (outer, middle, inner), and each middle index has one weight.
@@ -321,6 +322,7 @@ template <class T> struct Weighted {
   int64_t outer, middle, inner;
   int threads;
   Weighting weighting;
+  T rho;
   const T *weights, *x, *z;  // z is null where there is none
   T* y;
 };
@@ -339,6 +341,8 @@ template <class T> struct FourierFilter {
   int64_t coils, map_count, map_repeat;
   bool (*interrupted)();  // as in Forward
   T* y;
+  const T* added = nullptr;  // as x: where there is one, added + scale x takes the place of x, with d real and no maps
+  T scale = 0;
 };
 
 // The matrices of a network laid out for Forward, network_packed_size values; to be done again when one of them or the

@@ -9,9 +9,11 @@ PyObject* word(const char* text) { return PyUnicode_InternFromString(text); }
 
 // What a look at a tensor asks for. These objects live as long as PyTorch.
 struct Torch {
-  PyObject *tensor, *parameter, *empty_like;
+  PyObject *tensor, *parameter;
+  PyObject* forward_mode;  // the names of its module
   std::array<PyObject*, 4> types;
   std::array<PyObject*, 4> watches;  // false or 0 where nothing watches
+  PyObject* current_level = word("_current_level");
   PyObject* dtype = word("dtype");
   PyObject* is_cpu = word("is_cpu");
   PyObject* requires_grad = word("requires_grad");
@@ -25,7 +27,7 @@ struct Torch {
     const py::module_ torch = py::module_::import("torch");
     tensor = py::object(torch.attr("Tensor")).release().ptr();
     parameter = py::object(torch.attr("nn").attr("Parameter")).release().ptr();
-    empty_like = py::object(torch.attr("empty_like")).release().ptr();
+    forward_mode = py::object(py::module_::import("torch.autograd.forward_ad").attr("__dict__")).release().ptr();
     const std::array<const char*, 4> names = {"float32", "float64", "complex64", "complex128"};
     for (size_t i = 0; i < names.size(); ++i) types[i] = py::object(torch.attr(names[i])).release().ptr();
     const std::array<const char*, 4> questions = {"_is_tracing", "_are_functorch_transforms_active",
@@ -113,10 +115,20 @@ bool is_watched() {
   return false;
 }
 
-py::object empty_like(py::handle tensor) {
-  PyObject* const made = PyObject_CallOneArg(Torch::get().empty_like, tensor.ptr());
-  if (!made) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(made);
+bool is_direct() {
+  const Torch& torch = Torch::get();
+  PyObject* const level = PyDict_GetItemWithError(torch.forward_mode, torch.current_level);
+  if (!level || PyLong_AsLong(level) >= 0) {
+    if (PyErr_Occurred()) throw py::error_already_set();
+    return false;
+  }
+  return !is_watched();
+}
+
+bool requires_grad(py::handle tensor) {
+  const int found = answer(PyObject_GetAttr(tensor.ptr(), Torch::get().requires_grad));
+  if (found < 0) throw py::error_already_set();
+  return found == 1;
 }
 
 }  // namespace fastunroll

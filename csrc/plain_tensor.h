@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace fastunroll {
@@ -24,6 +25,7 @@ struct PlainTensor {
   // Whether both are plain, and have one shape and type.
   bool is_like(const PlainTensor& other) const;
   int64_t count() const;
+  size_t bytes() const { return size_t(count()) * (is_double ? 8 : 4) * (is_complex ? 2 : 1); }
 
  private:
   bool read(PyObject* tensor);
@@ -33,7 +35,9 @@ struct PlainTensor {
 // cannot ask whether torch.compile does.
 bool is_watched();
 
-// An uninitialised tensor of the shape and type of a contiguous one.
-pybind11::object empty_like(pybind11::handle tensor);
+// Whether nothing has to see a call with plain tensors, neither PyTorch nor forward-mode differentiation.
+bool is_direct();
+
+bool requires_grad(pybind11::handle tensor);
 
 }  // namespace fastunroll

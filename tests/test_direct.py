@@ -24,6 +24,7 @@ PRODUCTS: dict[str, Product] = {
     "normal": lambda A, x, y, z: A.normal(x),
     "collapsed_gradient": lambda A, x, y, z: A.collapsed_gradient(x, z),
     "solve": lambda A, x, y, z: A.solve(x, 0.5),
+    "data_step": lambda A, x, y, z: A.data_step(x, z, 0.5),
 }
 SIZES = (16, 16), (37, 41), (256, 256)  # whose results are small, of a larger grid, and large
 
@@ -32,8 +33,8 @@ SIZES = (16, 16), (37, 41), (256, 256)  # whose results are small, of a larger g
 def asking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No call is direct."""
     with monkeypatch.context() as patch:
-        patch.setattr(ops, "is_direct", lambda: False)
-        patch.setattr(steps, "is_direct", lambda: False)
+        for module, name in ((ops, "is_direct"), (ops, "is_native"), (steps, "is_native")):
+            patch.setattr(module, name, lambda: False)
         yield
 
 
@@ -47,7 +48,7 @@ def test_every_operator(operator: str, dtype: torch.dtype, size: Size, monkeypat
             y = A(x)
             z = A.adjoint(y)
             for name, product in PRODUCTS.items():
-                if name == "solve" and not A.solves:
+                if name in ("solve", "data_step") and not A.solves:
                     continue
                 found = product(A, x, y, z)
                 with asking(monkeypatch):
@@ -67,8 +68,9 @@ def made(kind: str, size: Size) -> Any:
 
 
 DIRECT = {
-    "Mask": [*PRODUCTS, "gradient"], "Blur": [*PRODUCTS], "Fourier": ["normal", "collapsed_gradient", "solve"],
-    "columns": ["normal", "collapsed_gradient", "solve"], "coils": ["normal", "collapsed_gradient"],
+    "Mask": [*PRODUCTS, "gradient"], "Blur": [*PRODUCTS],
+    "Fourier": ["normal", "collapsed_gradient", "solve", "data_step"],
+    "columns": ["normal", "collapsed_gradient", "solve", "data_step"], "coils": ["normal", "collapsed_gradient"],
 }  # fmt: skip
 
 
@@ -80,7 +82,7 @@ def test_usual_tensors_go_the_direct_way(kind: str, name: str, size: Size, grad:
         return
     A = made(kind, size)
     x = torch.randn(2, *size, dtype=torch.float32 if kind in ("Mask", "Blur") else torch.complex64)
-    more = (x,) if "gradient" in name else (0.5,) if name == "solve" else ()
+    more = (*[x] * ("gradient" in name or name == "data_step"), *[0.5] * (name in ("solve", "data_step")))
     way = getattr(type(A), name).way
     with torch.set_grad_enabled(grad):
         assert way(A, x, *more) is not None
@@ -92,7 +94,7 @@ def test_usual_tensors_go_the_direct_way(kind: str, name: str, size: Size, grad:
         if kind == "columns" and wrong.dtype == x.dtype:
             continue  # any number of rows is right
         with pytest.raises((TypeError, ValueError)):
-            getattr(A, name)(wrong, *(wrong for _ in more[:1] if name != "solve"), *(more if name == "solve" else ()))
+            getattr(A, name)(wrong, *(wrong if value is x else value for value in more))
     with ops.plain(), torch.set_grad_enabled(grad):
         assert way(A, x, *more) is None
 
@@ -202,3 +204,26 @@ def test_many_pictures_go_some_after_others(kind: str, lead: tuple[int, ...], mo
     with pytest.raises((ValueError, TypeError)) as refused:
         A(x[..., :5])
     assert str(tuple(x[..., :5].shape)) in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["Mask", "Fourier"])
+def test_a_data_step_is_by_the_solve_that_an_operator_has(kind: str) -> None:
+    """By that of a subclass, or one that takes its place; and where ρ or the arguments do not fit, it says so."""
+    A = made(kind, (8, 8))
+    v = torch.randn(3, 8, 8, dtype=torch.float32 if kind == "Mask" else torch.complex64)
+    z = torch.randn_like(v)
+    assert torch.equal(A.data_step(v, z, 0.5), A.solve(z + 0.5 * v, 0.5))
+    other = type("Other", (type(A),), {"solve": lambda self, b, rho: 2 * b})(A.mask)
+    assert torch.equal(other.data_step(v, z, 0.5), 2 * (z + 0.5 * v))
+    for wrong in (-1.0, torch.nan):
+        with pytest.raises(ValueError, match="rho must be a finite number > 0"):
+            A.data_step(v, z, wrong)
+    with pytest.raises(ValueError, match="v and At_y must have one shape"):
+        A.data_step(v, z[:1], 0.5)
+    with pytest.raises(TypeError, match=r"At_y must be a torch\.Tensor"):
+        A.data_step(v, None, 0.5)
+    rho = torch.tensor(0.5, requires_grad=True)
+    A.data_step(v, z, rho).abs().sum().backward()
+    assert rho.grad is not None
+    A.solve = lambda b, rho: 3 * b
+    assert torch.equal(A.data_step(v, z, 0.5), 3 * (z + 0.5 * v))

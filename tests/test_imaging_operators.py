@@ -53,6 +53,7 @@ def test_adjoint_normal_gradient_and_solve(name: str, dtype: torch.dtype, size: 
         if batch != (0,):
             solution = op.solve(x, 0.7)
             assert near(op.normal(solution) + 0.7 * solution, x, 100 * tolerance)
+            assert near(op.data_step(x, back, 0.7), op.solve(back + 0.7 * x, 0.7), 10 * tolerance)
         if case.each or len(batch) < 2:
             continue
         assert near(op(x[1]), product[1], 10 * tolerance)
@@ -90,12 +91,12 @@ def test_derivatives(name: str, dtype: torch.dtype, size: Size) -> None:
     rho = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     methods: dict[str, tuple[Tensor, ...]] = {
         "forward": (x,), "adjoint": (y,), "normal": (x,), "gradient": (x, y), "collapsed_gradient": (x, z),
-        "solve": (x, rho),
+        "solve": (x, rho), "data_step": (x, z, rho),
     }  # fmt: skip
     own = {"forward", "adjoint"} | ({"gradient"} if type(op).gradient is not lin.LinearOperator.gradient else set())
     second = dtype.is_complex or case.takes == "real" or any(p.requires_grad for p in op.parameters())
     for method, given in methods.items():
-        inherited = not (op.solves if method == "solve" else op.collapsed or method in own)
+        inherited = not (op.solves if method in ("solve", "data_step") else op.collapsed or method in own)
         if inherited and name != "Blur, reflect, even kernel":
             continue  # A and Aᴴ one after the other, or conjugate gradients, are the same for all operators
         call: Callable[..., Any] = op if method == "forward" else getattr(op, method)

@@ -217,7 +217,7 @@ def test_arrays_go_in_and_come_out(name: str, dtype: torch.dtype, size: Size) ->
     y = op(x)
     calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
         (op.forward, (x,)), (op.adjoint, (y,)), (op.normal, (x,)), (op.gradient, (x, 2 * y)),
-        (op.collapsed_gradient, (x, 3 * x)), (op.solve, (x, 0.5)),
+        (op.collapsed_gradient, (x, 3 * x)), (op.solve, (x, 0.5)), (op.data_step, (x, 3 * x, 0.5)),
     ]  # fmt: skip
     for call, tensors in calls:
         found = call(*(t.numpy() if isinstance(t, Tensor) else t for t in tensors))

@@ -18,6 +18,16 @@ template <class T> struct TakeImage {
   }
 };
 
+// The sum of an image and another one, which is scaled first.
+template <class T> struct TakeSum {
+  Pixels<T> pixels;
+  const T *x, *added;
+  Vector<T> scale;
+  template <class W> FASTUNROLL_INLINE Vector<T> operator()(int64_t row, int64_t i, W whole) const {
+    return pixels.get(added, row, i, whole) + scale * pixels.get(x, row, i, whole);
+  }
+};
+
 template <class T> struct GiveImage {
   Pixels<T> pixels;
   const T* z;
@@ -71,6 +81,12 @@ template <class T, Multiplier Kind> struct Batch {
     const int64_t size = pixels.rows * pixels.width;
     const T *x = p.x + sample * size, *z = p.z ? p.z + sample * size : nullptr;
     T* y = p.y + sample * size;
+    if constexpr (Kind == Multiplier::real) {
+      if (p.added) {
+        const TakeSum<T> sum{pixels, x, p.added + sample * size, broadcast(p.scale)};
+        return apply(team, scratch, sample, sum, GiveImage<T>{pixels, z, y});
+      }
+    }
     if (!p.maps) return apply(team, scratch, sample, TakeImage<T>{pixels, x}, GiveImage<T>{pixels, z, y});
     const T* map = p.maps + sample / p.map_repeat % p.map_count * p.coils * size;
     for (int64_t c = 0; c < p.coils; ++c, map += size)
@@ -99,7 +115,7 @@ template <class T, Multiplier Kind> void filter_batch(const FourierFilter<T>& p)
       filter_sample({0, 1, nullptr}, scratch, sample);
       if (team.rank == 0 && p.interrupted && p.interrupted()) __atomic_store_n(&is_stopped, 1, __ATOMIC_RELAXED);
     }
-    team.wait();
+    if (0 < alone && alone < p.batch) team.wait();  // before all share the strips of the first
     scratch.strips = strips;
     for (int64_t sample = alone; sample < p.batch; ++sample) filter_sample(team, scratch, sample);
   });

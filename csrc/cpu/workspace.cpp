@@ -75,8 +75,8 @@ Block reused_block(size_t size) {
     for (size_t i = 0; i < r.blocks.size(); ++i) {
       const size_t have = r.blocks[i].size();
       if (have > size && have - size <= size / 4 + huge_page &&
-          (best == r.blocks.size() || have < r.blocks[best].size()))
-        best = i;
+          (best == r.blocks.size() || have <= r.blocks[best].size()))
+        best = i;  // of equal ones the last to be given back, of which most is in a cache
     }
     if (best < r.blocks.size()) {
       Block found = std::move(r.blocks[best]);

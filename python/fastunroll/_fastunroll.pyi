@@ -128,6 +128,14 @@ def is_watched() -> bool: ...
 def weigh(  # looks at its tensors itself
     weighting: int, weights: Any, x: Any, z: Any, threads: int, records: bool
 ) -> Tensor | None: ...
+
+class KeptWeights:
+    def __init__(self, weights: Tensor) -> None: ...
+    def weigh(
+        self, monitor: Monitor, tensor: Tensor, weighting: int, x: Any, z: Any, rho: float, threads: int,
+        records: bool,
+    ) -> Tensor | bool | None: ...  # fmt: skip
+
 def soft_threshold(
     is_double: bool, shape: tuple[int, int, int], threads: int, complex: bool, x: int, theta: int, out: int
 ) -> None: ...
@@ -152,10 +160,10 @@ class PackedSpectrum:
         self, batch: int, threads: int, adjoint: bool, repeat: int, maps: tuple[int, int, int],
         tensors: tuple[int, int, int, int],
     ) -> bool: ...  # fmt: skip
-    def filter(  # looks at its tensors itself; y is None for a new one
-        self, shape: tuple[int, int], x: Any, z: Any, maps: Any, adjoint: bool, repeat: int, threads: int,
-        records: bool, y: Tensor | None,
-    ) -> Tensor | None: ...  # fmt: skip
+    def filter(  # looks at its tensors itself; False where the monitor finds that `tensor` has changed
+        self, monitor: Monitor, tensor: Tensor, shape: tuple[int, int], x: Any, z: Any, maps: Any, adjoint: bool,
+        repeat: int, threads: int, records: bool, added: Any, scale: float,
+    ) -> Tensor | bool | None: ...  # fmt: skip
 
 def sample_forward(  # shape: batch, m, n, layers, values of theta. tensors: A, step, theta, beta, x0
     is_double: bool,

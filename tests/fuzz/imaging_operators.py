@@ -19,7 +19,7 @@ from .tensors import expanded, spoil
 
 METHODS = {
     "forward": ("x",), "adjoint": ("y",), "normal": ("x",), "gradient": ("x", "y"), "collapsed_gradient": ("x", "z"),
-    "solve": ("x", "rho"), "adjoint_solve": ("y", "rho"),
+    "solve": ("x", "rho"), "adjoint_solve": ("y", "rho"), "data_step": ("x", "z", "rho"),
 }  # fmt: skip
 # What may happen between two calls to an operator that holds its tensors.
 HISTORY = [
@@ -50,10 +50,11 @@ class Exact(nn.Module):
 
     def forward(self, *arguments: Tensor) -> Tensor:
         o, A, first = self.o, self.o.matrix(self.operator), arguments[0]
-        if self.method in ("solve", "adjoint_solve"):
-            of_rows = self.method == "adjoint_solve"
+        if "rho" in METHODS[self.method]:
+            of_rows, rho = self.method == "adjoint_solve", arguments[-1]
+            first = arguments[1] + rho * first if self.method == "data_step" else first
             shape = o.shape_out if of_rows else o.shape_in
-            return matrices.regularised_inverse(A, o.is_real, arguments[1], first, shape, of_rows=of_rows)
+            return matrices.regularised_inverse(A, o.is_real, rho, first, shape, of_rows=of_rows)
         shapes = o.shape_in, o.shape_out
         if self.method == "adjoint":
             return matrices.adjoint(A, o.is_real, first, *shapes)
@@ -89,7 +90,7 @@ def lived(d: Draw, op: Any, x: Tensor, right: Any) -> Any:
 def product(d: Draw) -> Subject:
     p = imaging.pictures(d)
     o = operator(d, p)
-    method = d.pick("method", list(METHODS), [5, 4, 4, 4, 3, 3, 1])
+    method = d.pick("method", list(METHODS), [5, 4, 4, 4, 3, 3, 1, 2])
     names = METHODS[method]
     inputs = {
         "x": d.normal(*p.lead, *o.shape_in, dtype=p.dtype),

@@ -177,5 +177,5 @@ class Data(_OfAdjoint):
 
     def __call__(self, k: int, v: Tensor, data: Tensor) -> Tensor:
         rho = at(self.rho, k)
-        z: Tensor = self.A.solve(data + rho * v, rho)
+        z: Tensor = self.A.data_step(v, data, rho)
         return z

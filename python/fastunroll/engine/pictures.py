@@ -165,7 +165,10 @@ def _numbers(net: Layers, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | No
     """The steps, (K,), the thresholds, and the numbers of the scheme, (K, count), of all layers."""
 
     def of_each_layer(values: Any) -> Tensor:
-        return stacked(separate(values), net.count).flatten()
+        if len(values) == 1:  # a number for all layers, or a tensor of theirs
+            found: Tensor = values[0].reshape(-1).expand(net.count)
+            return found
+        return stacked(values, net.count).flatten()
 
     prior: Any = _priors(net)[0]
     names = net.scheme.numbers

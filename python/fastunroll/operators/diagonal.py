@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from .._precision import own_precision
 from ..ops.spectral import fourier_diagonal, fourier_normal
-from .direct import directly, filtered, number_of
+from .direct import directly, filtered, has_own_solve, number_of
 from .pictures import NormalParts, PictureOperator, samples_of, with_axes_of
 from .spectra import inverse_power
 
@@ -72,12 +73,16 @@ class FourierDiagonal(PictureOperator):
             x, At_y = samples_of(self, x, At_y)
             return fourier_normal(x, with_axes_of(self.power(x), x), At_y)
 
-    def _solve_directly(self, b: Tensor, rho: Tensor | float) -> Tensor | None:
+    def _solve_directly(self, b: Tensor, rho: Tensor | float, At_y: Tensor | None = None) -> Tensor | None:
         number = number_of(rho)
         if number is None or not (self.made_of and self.collapsed):
             return None
         kind = "inverse power", *self.settings
-        return filtered(self, self.made_of, kind, lambda b: inverse_power(self.power(b), rho, b), b, number=number)
+        make = partial(self._inverse_power, rho)
+        return filtered(self, self.made_of, kind, make, b, number=number, added=At_y)
+
+    def _inverse_power(self, rho: Tensor | float, b: Tensor) -> Tensor:
+        return inverse_power(self.power(b), rho, b)
 
     @directly(_solve_directly)
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
@@ -87,3 +92,12 @@ class FourierDiagonal(PictureOperator):
         with own_precision(b):
             b = self.samples(b)
             return fourier_diagonal(b, with_axes_of(inverse_power(self.power(b), rho, b), b))
+
+    def _data_step_directly(self, v: Tensor, At_y: Tensor, rho: Tensor | float) -> Tensor | None:
+        is_own = At_y is not None and has_own_solve(self, FourierDiagonal)
+        return self._solve_directly(v, rho, At_y) if is_own else None
+
+    @directly(_data_step_directly)
+    def data_step(self, v: Tensor, At_y: Tensor, rho: Tensor | float) -> Tensor:
+        """(AᴴA + ρI)⁻¹(Aᴴy + ρ v) = F⁻¹(F(Aᴴy + ρ v) / (h + ρ)): one transform and its inverse."""
+        return super().data_step(v, At_y, rho)

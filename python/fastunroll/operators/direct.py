@@ -8,7 +8,7 @@ what is wrong, or computes the product.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 Method = TypeVar("Method", bound=Callable[..., Any])
 FULL = torch.float32, torch.float64  # in which kernels compute
 AT_ONCE = 1 << 22  # bytes of what is computed at once, where pictures go one after the other
+
+_is_traced: Callable[[], bool] = torch._C._is_tracing
+
+
+# What is kept of a tensor of an operator, such as a packed spectrum. A call takes the monitor of the tensor, the tensor
+# itself, what a product is given, how many threads, and whether gradients are recorded. It returns the product, None
+# where native code cannot compute it, or False where the monitor finds that the tensor has changed.
+Kept = Callable[..., "Tensor | bool | None"]
 
 
 def directly(way: Callable[..., Tensor | None]) -> Callable[[Method], Method]:
@@ -56,11 +64,37 @@ def is_kept(source: Tensor) -> bool:
     )
 
 
+def of_kept(
+    kind: Hashable, source: Tensor, make: Callable[[], Kept | None], version: Hashable, *given: Any
+) -> Tensor | None:
+    """The product of ``given`` by what ``make`` makes of a tensor of an operator, which is kept until that changes.
+
+    ``make`` returns None where there is nothing of the kind, and then there is no product.
+    """
+    if not ops.is_native():
+        return None
+    found: Tensor | bool | None = False
+    more = torch.get_num_threads(), torch.is_grad_enabled()
+    entry = ops.latest(kind, source, version)
+    if entry is not None:
+        found = entry.value(entry.monitor, source, *given, *more)
+    if found is False:
+        entry = ops.entry(kind, [source], lambda: make() or _nothing, version) if is_kept(source) else None
+        found = None if entry is None else entry.value(entry.monitor, source, *given, *more)
+    return None if found is False else found  # type: ignore[return-value]
+
+
+def _nothing(monitor: Any, tensor: Tensor, *given: Any) -> bool | None:
+    """What is kept where there is nothing of the kind."""
+    return None if monitor.is_current([tensor]) else False
+
+
 def filtered(
     op: PictureOperator, name: str, kind: tuple[Any, ...], spectrum: Callable[[Tensor], Tensor], x: Any,
     z: Tensor | None = None, *, maps: Tensor | None = None, adjoint: bool = False, number: float = 0.0,
+    added: Tensor | None = None,
 ) -> Tensor | None:  # fmt: skip
-    """F⁻¹ diag(d) F x − z, or its sum over coils.
+    """F⁻¹ diag(d) F x − z, or its sum over coils; with the sum of ``added`` and ``number``·x in the place of x.
 
     Args:
         op: the operator.
@@ -72,18 +106,15 @@ def filtered(
         maps: the sensitivities of coils.
         adjoint: whether conj(d) takes the place of d.
         number: a number on which d depends.
+        added: pictures like x; None for x alone.
     """
-    if type(x) is not Tensor:
+    if type(x) is not Tensor or _is_traced():  # whose shape is not of numbers
         return None
-    shape, source = x.shape, held(op, name)
-    if len(shape) < 2 or not x.numel() or not is_kept(source):
+    shape, stated = x.shape, op.shape_in
+    if len(shape) < 2 or not x.numel() or (op.is_stated and stated is not None and shape[-len(stated) :] != stated):
         return None
-    stated = op.shape_in
-    if op.is_stated and stated is not None and shape[-len(stated) :] != stated:
-        return None
-    version = (shape[-2], shape[-1], x.dtype, number)
-    found = ops.cached(("filter", type(op), *kind), [source], partial(_packed, op, spectrum, x), version=version)
-    return None if found is None else found(x, z, maps, adjoint)
+    version, make = (shape[-2], shape[-1], x.dtype, number), partial(_packed, op, spectrum, x)
+    return of_kept(("filter", type(op), *kind), held(op, name), make, version, x, z, maps, adjoint, added, number)
 
 
 def _packed(op: PictureOperator, spectrum: Callable[[Tensor], Tensor], x: Tensor) -> ops.PackedFilter | None:
@@ -140,3 +171,8 @@ def number_of(rho: object) -> float | None:
     if type(rho) is not Tensor or rho.numel() != 1 or rho.dtype not in FULL or not rho.is_cpu:
         return None
     return None if rho.requires_grad or ops.is_tracing() else float(rho)
+
+
+def has_own_solve(op: PictureOperator, of_class: type[PictureOperator]) -> bool:
+    """Whether the ``solve`` of an operator is that of a class, and nothing else that was put in its place."""
+    return type(op).solve is of_class.solve and "solve" not in op.__dict__

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Method = Callable[["LinearOperator", Tensor], Tensor]
 
 OTHER = {"forward": "adjoint", "adjoint": "forward", "normal": "normal"}
-MADE_OF_PRODUCTS = ("gradient", "collapsed_gradient", "solve", "adjoint_solve", "norm")
+MADE_OF_PRODUCTS = ("gradient", "collapsed_gradient", "solve", "data_step", "adjoint_solve", "norm")
 
 
 _USUAL = Tensor, torch.nn.Parameter, float  # types of arguments that are no arrays

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # What an operator may have in the place of products with A and Aᴴ.
 _SHORTCUTS = (
-    "gradient", "collapsed_gradient", "normal", "norm", "stated_norm", "solve", "solves", "adjoint_solve", "matrix",
-    "collapsed",
+    "gradient", "collapsed_gradient", "normal", "norm", "stated_norm", "solve", "solves", "data_step", "adjoint_solve",
+    "matrix", "collapsed",
 )  # fmt: skip
 
 
@@ -222,6 +222,22 @@ class LinearOperator(nn.Module):
         from .solve import solve
 
         return solve(self, b, rho)
+
+    @with_arrays
+    def data_step(self, v: Tensor, At_y: Tensor, rho: Tensor | float) -> Tensor:
+        """argmin ½‖A z − y‖² + ρ/2·‖z − v‖² = (AᴴA + ρI)⁻¹(Aᴴy + ρ v), the linear step of ADMM: (..., *shape_in).
+
+        Equivalent to ``A.solve(At_y + rho * v, rho)``, which some operators compute in one pass.
+        """
+        from .solve import rho_beside
+
+        _checks.tensor("At_y", At_y)
+        if v.shape != At_y.shape:
+            raise ValueError(
+                f"v and At_y must have one shape, got {shape_text(v.shape)} and {shape_text(At_y.shape)}: give each "
+                "sample of one a sample of the other"
+            )
+        return self.solve(At_y + rho_beside(rho, v) * v, rho)
 
     @with_arrays
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,9 @@ from .. import _checks
 from .._checks import shape_text
 from ..arrays import as_tensor
 from ..norms import squared_modulus
-from ..ops import Weighting, cached, weigh
+from ..ops import Weighting, kept_weights, weigh
 from ..ops.tensors import is_tracing
-from .direct import FULL, directly, held, is_kept, number_of
+from .direct import FULL, Kept, directly, has_own_solve, held, number_of, of_kept
 from .pictures import NormalParts, PictureOperator, require_fit, single
 from .spectra import kept, shifted_power
 
@@ -72,12 +74,13 @@ class Mask(PictureOperator):
         mask = self.mask
         return kept("squared modulus", mask, (0, 0), False, lambda: squared_modulus(single(mask)))
 
-    def _kept_power(self) -> Tensor | None:
-        """The same where it can be kept, of real masks, which take all pictures: quickly."""
+    def _by_power(self, how: Weighting, x: Tensor, z: Tensor | None = None) -> Tensor | None:
+        """Pictures by |m|², of real masks, which take all pictures."""
         mask = held(self, "mask")
-        if mask.is_complex() or not is_kept(mask):
-            return None
-        return cached("squared modulus", [mask], lambda: squared_modulus(single(mask)), version=0)
+        return of_kept("weights of power", mask, self._power_weights, 0, how, x, z, 0.0)
+
+    def _power_weights(self) -> Kept | None:
+        return None if self.mask.is_complex() else kept_weights(self._power())
 
     @directly(lambda A, x: weigh(Weighting.PRODUCT, held(A, "mask"), x))
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +92,7 @@ class Mask(PictureOperator):
         """Conj(m) · y: (..., H, W)."""
         return single(self.mask).conj() * self._samples("y", y)
 
-    @directly(lambda A, x: weigh(Weighting.PRODUCT, A._kept_power(), x))
+    @directly(lambda A, x: A._by_power(Weighting.PRODUCT, x))
     def normal(self, x: Tensor) -> Tensor:
         """|m|² · x: (..., H, W)."""
         return self._power() * self._samples("x", x)
@@ -97,10 +100,10 @@ class Mask(PictureOperator):
     @directly(lambda A, x, y: weigh(Weighting.TWICE, held(A, "mask"), x, y))
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Conj(m) · (m · x − y), in one pass where m is real."""
-        found = weigh(Weighting.TWICE, single(self.mask), x, y)  # of arrays too
+        found = None if is_tracing() else weigh(Weighting.TWICE, single(self.mask), x, y)  # of arrays too
         return super().gradient(x, y) if found is None else found
 
-    @directly(lambda A, x, At_y: weigh(Weighting.DIFFERENCE, A._kept_power(), x, At_y))
+    @directly(lambda A, x, At_y: A._by_power(Weighting.DIFFERENCE, x, At_y))
     def collapsed_gradient(self, x: Tensor, At_y: Tensor) -> Tensor:
         """|m|² · x − Aᴴy, in one pass."""
         x = self._samples("x", x)
@@ -117,20 +120,34 @@ class Mask(PictureOperator):
         """max|m|."""
         return float(self.mask.detach().abs().max())
 
-    def _solve_directly(self, b: Tensor, rho: Tensor | float) -> Tensor | None:
-        number, mask = number_of(rho), held(self, "mask")
-        if number is None or type(b) is not Tensor or mask.dtype != b.dtype.to_real() or not b.is_cpu:
+    def _solve_directly(self, b: Tensor, rho: Tensor | float, At_y: Tensor | None = None) -> Tensor | None:
+        """With At_y the data step at b."""
+        number = number_of(rho)
+        if number is None or type(b) is not Tensor or not b.is_cpu:
             return None
-        if mask.dtype not in FULL or not is_kept(mask):
-            return None
-        shifted = cached("shifted power of a number", [mask], lambda: shifted_power(mask, rho, b), version=number)
-        return weigh(Weighting.QUOTIENT, shifted, b)
+        how, make = Weighting.QUOTIENT if At_y is None else Weighting.DATA_STEP, partial(self._shifted_weights, b, rho)
+        version = number, b.dtype
+        return of_kept("weights of shifted power", held(self, "mask"), make, version, how, b, At_y, number)
+
+    def _shifted_weights(self, b: Tensor, rho: Tensor | float) -> Kept | None:
+        """|m|² + ρ, where the precision of b is that of the mask."""
+        mask = self.mask
+        return kept_weights(shifted_power(mask, rho, b)) if mask.dtype in FULL and mask.dtype == b.dtype else None
 
     @directly(_solve_directly)
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """b/(|m|² + ρ): (..., H, W)."""
         b = self._samples("b", b)
         return b / shifted_power(self.mask, rho, b)
+
+    def _data_step_directly(self, v: Tensor, At_y: Tensor, rho: Tensor | float) -> Tensor | None:
+        is_own = At_y is not None and has_own_solve(self, Mask)
+        return self._solve_directly(v, rho, At_y) if is_own else None
+
+    @directly(_data_step_directly)
+    def data_step(self, v: Tensor, At_y: Tensor, rho: Tensor | float) -> Tensor:
+        """(Aᴴy + ρ v)/(|m|² + ρ), in one pass."""
+        return super().data_step(v, At_y, rho)
 
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """The same."""

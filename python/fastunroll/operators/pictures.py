@@ -58,7 +58,7 @@ class PictureOperator(LinearOperator):
 
     def _own_batch(self, *shapes: Sequence[int]) -> tuple[int, ...]:
         """The batch of what is held for each picture, of leading shapes, but for the channels of a stated sample."""
-        own = torch.broadcast_shapes(*shapes)
+        own = shapes[0] if len(shapes) == 1 else torch.broadcast_shapes(*shapes)
         channels = 0 if self.shape_in is None else len(self.shape_in) - self.picture_dims
         return tuple(own[: max(0, len(own) - channels)])
 

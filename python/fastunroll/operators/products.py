@@ -115,6 +115,13 @@ class Products:
         """(AᴴA + ρI)⁻¹ b, of the shape of b."""
         return self._like("A.solve(b, rho)", called("A.solve", self.op.solve, b, rho), b, "b")
 
+    def data_step(self, v: Tensor, At_y: Tensor, rho: Tensor) -> Tensor:
+        """(AᴴA + ρI)⁻¹(Aᴴy + ρ v), of the shape of Aᴴy."""
+        if type(self.op).data_step is LinearOperator.data_step:
+            return self.solve(At_y + rho * v, rho)
+        found = called("A.data_step", self.op.data_step, v, At_y, rho)
+        return self._like("A.data_step(v, At_y, rho)", found, At_y, "At_y")
+
     def _gradient_of_plain(self, x: Tensor, y: Tensor) -> Tensor | None:
         """The gradient by products that record none for x: quickly, since every layer comes here.
 

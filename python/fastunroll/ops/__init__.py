@@ -13,9 +13,12 @@ exists on the CPU alone lies in ``cpu/``.
 from .adaptive_spec import AdaptiveParameters as AdaptiveParameters
 from .adaptive_spec import AdaptiveSpec as AdaptiveSpec
 from .backends import is_direct as is_direct
+from .backends import is_native as is_native
 from .backends import is_supported as is_supported
 from .backends import is_supported_on_cpu as is_supported_on_cpu
 from .cache import cached as cached
+from .cache import entry as entry
+from .cache import latest as latest
 from .cpu.larger_grid import fast_length as fast_length
 from .cpu.lasso import Columns as Columns
 from .cpu.lasso import Dictionary as Dictionary
@@ -27,6 +30,7 @@ from .cpu.proximal_gradient import proximal_gradient as proximal_gradient
 from .cpu.spectral import is_fft_length as is_fft_length
 from .cpu.steps import OperatorPasses as OperatorPasses
 from .cpu.steps import Weighting as Weighting
+from .cpu.steps import kept_weights as kept_weights
 from .cpu.steps import operator_passes as operator_passes
 from .cpu.steps import weigh as weigh
 from .cuda.device import is_capturing as is_capturing

@@ -13,7 +13,7 @@ from .. import _fastunroll
 from .cpu.backend import CpuBackend
 from .cuda.backend import CudaBackend
 from .library import require
-from .tensors import has_tangents, is_tracing, must_be_plain, real_dtype
+from .tensors import has_tangents, is_plain_wanted, is_tracing, must_be_plain, real_dtype
 
 # By type of device, whether the backend can be used or not.
 BACKENDS: dict[str, CpuBackend | CudaBackend] = {"cpu": CpuBackend()}
@@ -61,9 +61,14 @@ def is_supported_on_cpu(x: Tensor, *, complex_too: bool = False) -> bool:
     return isinstance(BACKENDS.get(x.device.type), CpuBackend) and is_supported(x, complex_too=complex_too)
 
 
+def is_native() -> bool:
+    """Whether calls with tensors of the CPU may be native. The native calls ask for the rest, but for torch.compile."""
+    return not is_plain_wanted() and isinstance(BACKENDS["cpu"], CpuBackend)
+
+
 def is_direct() -> bool:
     """Whether native calls may look at their tensors of the CPU themselves: nothing else has to see the call."""
-    return not (is_tracing() or has_tangents()) and isinstance(BACKENDS["cpu"], CpuBackend)
+    return not (is_tracing() or has_tangents()) and is_native()
 
 
 def saves_residuals(t: Tensor) -> bool:

@@ -33,16 +33,17 @@ def _shape(t: Tensor) -> tuple[int, int]:
 class CacheEntry(Generic[T]):
     """A value, and the tensors that it was made of. It never changes, so threads may share it.
 
+    monitor: for native calls, which ask it themselves.
     is_current: whether these are the tensors it was made of, unchanged.
     is_same: whether these are the tensors it was made of, whatever their values are now.
     """
 
-    __slots__ = ("is_current", "is_same", "value", "version")
+    __slots__ = ("is_current", "is_same", "monitor", "value", "version")
 
     def __init__(self, tensors: list[Tensor], make: Callable[[], T], version: Hashable = 0) -> None:
         self.version = version
         # The monitor reads versions before the data, so the next call notices a change while the value is made.
-        monitor = _fastunroll.Monitor(tensors, [_shape(t) for t in tensors])
+        self.monitor = monitor = _fastunroll.Monitor(tensors, [_shape(t) for t in tensors])
         self.is_current: Callable[[list[Tensor]], bool] = monitor.is_current
         self.is_same: Callable[[list[Tensor]], bool] = monitor.is_same
         self.value = make()
@@ -52,16 +53,16 @@ _is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped
 _registry: dict[tuple[int, Hashable], CacheEntry[Any]] = {}
 
 
-def cached(kind: Hashable, tensors: list[Tensor], make: Callable[[], T], version: Hashable = 0) -> T:
-    """The value that ``make`` makes of contiguous tensors, or the one that an earlier call of this kind has made, if
-    the tensors and the ``version`` are the same.
+def entry(kind: Hashable, tensors: list[Tensor], make: Callable[[], T], version: Hashable = 0) -> CacheEntry[T] | None:
+    """What is kept of contiguous tensors: the value that ``make`` makes of them, or the one that an earlier call of
+    this kind has made, if the tensors and the ``version`` are the same.
 
-    Tensors of inference mode have no version counter, and those that a transform of ``torch.func`` wraps no storage, so
-    nothing is cached for them.
+    None where nothing can be kept. Tensors of inference mode have no version counter, and those that a transform of
+    ``torch.func`` wraps no storage.
     """
     for t in tensors:  # quickly: every iteration comes here
         if t.is_inference() or _is_wrapped(t):
-            return make()
+            return None
     key = id(tensors[-1]), kind
     found = _registry.get(key)
     if found is None or found.version != version or not found.is_current(tensors):
@@ -70,5 +71,16 @@ def cached(kind: Hashable, tensors: list[Tensor], make: Callable[[], T], version
         _registry.pop(key, None)
         del found  # frees its memory for the next one
         found = _registry[key] = CacheEntry(tensors, make, version)
-    value: T = found.value
-    return value
+    return found
+
+
+def cached(kind: Hashable, tensors: list[Tensor], make: Callable[[], T], version: Hashable = 0) -> T:
+    """The value of an :func:`entry`, or what ``make`` makes where nothing can be kept."""
+    found = entry(kind, tensors, make, version)
+    return make() if found is None else found.value
+
+
+def latest(kind: Hashable, tensor: Tensor, version: Hashable = 0) -> CacheEntry[Any] | None:
+    """What is kept of a tensor for this version, if anything is. Native code asks its monitor whether it is current."""
+    found = _registry.get((id(tensor), kind))
+    return found if found is not None and found.version == version else None

@@ -17,7 +17,7 @@ from .cpu import pictures as cpu
 from .cpu.pictures import PRIORS, SCHEMES, STEPS, PictureLayers
 from .library import differentiate, operator, require, untraced
 from .spectral import broadcasts, coil_normal, fits, fourier_diagonal, fourier_normal
-from .tensors import differentiable, have_same_dtype_and_device, is_batched, is_tracing, real_dtype
+from .tensors import differentiable, have_same_dtype_and_device, is_batched, is_plain, is_tracing, real_dtype
 
 _TENSORS = 9  # of the arguments
 _LEARNED = 0, 1, 2, 5, 6, 7, 8  # z, x0, s0, step, theta, numbers, filters
@@ -78,9 +78,14 @@ def _run(p: PictureLayers, kept: int, wants_state: bool) -> tuple[Tensor, Tensor
     if is_batched(*p.tensors) or differentiable(p.h, p.maps) or p.z.numel() == 0:
         x, s = plain_layers_and_state(p)
         return x[-kept:], s
-    saves = differentiable(*p.tensors) and not is_tracing()
-    call = _untraced if saves else _picture_layers
-    x, s, _ = call(*p, kept, _saved_pictures(p) if saves else 0, wants_state)
+    if is_tracing():
+        x, s, _ = _picture_layers(*p, kept, 0, wants_state)
+    elif differentiable(*p.tensors):
+        x, s, _ = _untraced(*p, kept, _saved_pictures(p), wants_state)
+    elif all(map(is_plain, p.tensors)):
+        x, s, _ = _forward(p, kept, 0, wants_state)  # without the dispatcher, which takes longer than a small picture
+    else:
+        x, s, _ = _picture_layers(*p, kept, 0, wants_state)
     return x, s
 
 
@@ -296,9 +301,12 @@ _SCHEMA = (
     f"picture_layers({_SCHEMA}, int kept, int saved_pictures, bool wants_state) -> (Tensor, Tensor, Tensor)", _fake
 )
 def _picture_layers(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The last ``kept`` layers; d after them; and all layers of the first pictures, for the gradient."""
     *given, kept, saved_pictures, wants_state = arguments
-    p = PictureLayers(*given)
+    return _forward(PictureLayers(*given), kept, saved_pictures, wants_state)
+
+
+def _forward(p: PictureLayers, kept: int, saved_pictures: int, wants_state: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The last ``kept`` layers; d after them; and all layers of the first pictures, for the gradient."""
     require(
         fits_pictures(p)
         and 0 < kept <= len(p.step)

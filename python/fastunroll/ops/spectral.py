@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,11 +17,11 @@ from .._precision import own_precision
 from .backends import is_supported_on_cpu
 from .cpu import larger_grid
 from .cpu import spectral as cpu
-from .cpu.memory import empty
 from .library import below_autograd, differentiate, operator, require, untraced
 from .tensors import differentiable, is_batched, is_plain, is_tracing, real_dtype
 
-_LARGE = 1 << 16  # values from which results reuse pages
+if TYPE_CHECKING:
+    from .._fastunroll import Monitor
 
 
 def fourier_diagonal(x: Tensor, d: Tensor, adjoint: bool = False) -> Tensor:
@@ -87,8 +87,11 @@ def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None) -> 
 class PackedFilter:
     """F⁻¹ diag(d) F for pictures of one size, with d as the kernels read it.
 
+    It is kept with the monitor of the tensor that it was made of.
+
     A call asks nothing of its tensors in Python. It returns None where they are not plain, do not fit, or require a
-    gradient: then :func:`fourier_normal` says what is wrong, or computes it.
+    gradient: then :func:`fourier_normal` says what is wrong, or computes it. It returns False where the tensor has
+    changed. ``added`` + ``scale``·x takes the place of x where there are such pictures.
 
     Args:
         d: as :func:`fourier_diagonal` takes it, contiguous, on the CPU.
@@ -104,8 +107,9 @@ class PackedFilter:
         self.packed = cpu.packed(d, is_real, (math.prod(self.lead), *grid), of_rows)
 
     def __call__(
-        self, x: Tensor, z: Tensor | None = None, maps: Tensor | None = None, adjoint: bool = False
-    ) -> Tensor | None:
+        self, monitor: Monitor, tensor: Tensor, x: Tensor, z: Tensor | None, maps: Tensor | None, adjoint: bool,
+        added: Tensor | None, scale: float, threads: int, records: bool,
+    ) -> Tensor | bool | None:  # fmt: skip
         repeat = 1
         if self.lead:
             batch = x.shape[:-2]
@@ -113,9 +117,8 @@ class PackedFilter:
             if layout is None:
                 return None
             repeat = layout[1]
-        out = empty([x.shape], x.dtype)[0] if x.numel() >= _LARGE and is_supported_on_cpu(x, complex_too=True) else None
-        found: Tensor | None = self.packed.filter(
-            self.shape, x, z, maps, adjoint, repeat, torch.get_num_threads(), torch.is_grad_enabled(), out
+        found: Tensor | bool | None = self.packed.filter(
+            monitor, tensor, self.shape, x, z, maps, adjoint, repeat, threads, records, added, scale
         )
         return found
 

@@ -125,6 +125,11 @@ def plain() -> Iterator[None]:
         _plain = before
 
 
+def is_plain_wanted() -> bool:
+    """Whether the call is in :func:`plain`."""
+    return _plain
+
+
 def must_be_plain() -> bool:
     """Whether calls have to go through plain PyTorch: in :func:`plain`, in ``torch.func`` transforms, and with tangents
     of forward-mode differentiation.

@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import _checks
 from ..arrays import takes_arrays
 from ..operators.convert import OperatorLike
+from ..operators.linear_operator import LinearOperator
 from ..operators.solve import Factorised
 from ..ops.conjugate_gradients import conjugate_gradients
 from ..products import product
@@ -41,7 +42,10 @@ class Solved:
 
     def __init__(self, p: Problem, solve: Solve | None, steps: int) -> None:
         assert p.operator is not None
-        own = p.operator.solve if p.operator.solves else None
+        op = p.operator
+        own = op.solve if op.solves else None
+        is_one_pass = solve is None and own is not None and type(op).data_step is not LinearOperator.data_step
+        self.data_step = op.data_step if is_one_pass else None
         self.At_y, self.solve, self.steps = p.At_y, own if solve is None else solve, steps
         self.rho = torch.ones(())
 
@@ -49,6 +53,8 @@ class Solved:
         self.rho = rho.to(self.At_y.real.dtype if self.At_y.is_complex() else self.At_y.dtype)
 
     def __call__(self, p: Problem, w: Tensor, x: Tensor) -> Tensor:
+        if self.data_step is not None:
+            return self.data_step(w, self.At_y, self.rho)
         b = self.At_y + self.rho * w
         if self.solve is not None:
             found = self.solve(b, self.rho)

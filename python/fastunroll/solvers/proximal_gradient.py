@@ -111,13 +111,18 @@ class Plain(Batch):
         self.beta: Any = 0.0
         if rule.by_sample:
             self.t, self.beta = torch.ones_like(self.gap), torch.zeros_like(self.gap)
-        # The residuals at the iterate and at v, and the gradient there, if it is known.
-        self.residual = self.residual_at_v = p.start_residual
-        self.slope: Tensor | None = p.start_slope
-        self.iterate_before, self.residual_before = self.iterate, self.residual
-        self.lowest = self.objective() if rule.monotone else None
-        self.passes = self.native_passes()
+        self.iterate_before = self.iterate
+        self.slope: Tensor | None = None
+        self.begin()
         self.drop_converged()
+
+    def begin(self) -> None:
+        """Sets the residuals at the iterate and at v, the gradient there, which is known, and the native passes."""
+        p = self.p
+        self.residual = self.residual_at_v = self.residual_before = p.start_residual
+        self.slope = p.start_slope
+        self.lowest = self.objective() if self.rule.monotone else None
+        self.passes = self.native_passes()
 
     def native_passes(self) -> ops.OperatorPasses | None:
         """The passes between the products of an operator, where they are native."""
@@ -314,8 +319,11 @@ class Pictures(Collapsed):
             and not isinstance(p.prior, PerLayer)
             and pictures.unsupported_reason(net := _layers(p, rule, [0.0])) is None
             and pictures.refused_reason(p.operator, p.y) is None
-            and ops.fits_pictures(pictures.arguments(net, p.At_y, p.start()))
+            and ops.fits_pictures(pictures.arguments(net, p.At_y, p.x0))
         )
+
+    def begin(self) -> None:
+        """Layers keep no residuals, and compute the first gradient like any other."""
 
     def moves(self, count: int) -> None:
         momenta = []
@@ -335,7 +343,7 @@ def _layers(p: Problem, rule: Rule, momenta: list[float]) -> Layers:
     """Iterations as layers."""
     A: Any = p.operator
     step, theta = [rule.step.reshape(())], [(p.lam * rule.step).reshape(())]
-    scheme = FISTA([rule.step.new_full((), beta) for beta in momenta]) if rule.accelerated else ProximalGradient()
+    scheme = FISTA([rule.step.new_tensor(momenta)]) if rule.accelerated else ProximalGradient()
     linear = GradientStep(A, step=step)
     return Layers(len(momenta), linear, [A], [], step, p.prior, theta if p.prior.has_threshold else [], [], scheme)
 

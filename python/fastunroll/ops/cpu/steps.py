@@ -6,13 +6,14 @@ at their tensors themselves, since questions from Python would take as long as a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 import torch
 from torch import Tensor
 
 from ... import _fastunroll
-from ..backends import is_direct, is_supported_on_cpu
+from ..backends import is_native, is_supported_on_cpu
 from ..tensors import differentiable, is_tracing
 
 OperatorPasses = _fastunroll.OperatorPasses
@@ -44,17 +45,24 @@ class Weighting(IntEnum):
     QUOTIENT = 1  # x / w
     DIFFERENCE = 2  # w x − z
     TWICE = 3  # w (w x − z)
-
-
-_ONE_OPERATION = 1 << 19
+    DATA_STEP = 4  # (z + ρ x) / w, of kept weights
 
 
 def weigh(how: Weighting, weights: Tensor, x: Tensor, z: Tensor | None = None) -> Tensor | None:
     """Pictures x by weights that broadcast with their shape, in one pass: to the bit what PyTorch computes in several.
 
-    None where PyTorch has to: complex numbers, gradients, tensors that are not plain or do not fit. Also of many
-    pictures where it takes one operation, since that is as quick as PyTorch can be.
+    None where PyTorch has to: complex numbers, gradients, tensors that are not plain or do not fit. Not for calls that
+    torch.compile traces.
     """
-    if not is_direct() or (z is None and type(x) is Tensor and x.numel() > _ONE_OPERATION):
+    if not is_native():
         return None
     return _fastunroll.weigh(how, weights, x, z, torch.get_num_threads(), torch.is_grad_enabled())
+
+
+def kept_weights(weights: Tensor) -> Callable[..., Tensor | bool | None]:
+    """:func:`weigh` by weights that were made of a tensor, and are kept with its monitor until that changes.
+
+    The function takes the monitor, the tensor, and what to do with x, z, ρ, how many threads and whether gradients are
+    recorded. It returns False where the tensor has changed.
+    """
+    return _fastunroll.KeptWeights(weights).weigh
