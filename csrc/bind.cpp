@@ -28,6 +28,7 @@
 #include "interruption.h"
 #include "monitor.h"
 #include "packed_matrix.h"
+#include "plain_tensor.h"
 #include "tensors.h"
 
 namespace py = pybind11;
@@ -198,20 +199,6 @@ bool NetworkView::forward(int64_t batch, int threads, const PackedWeights* packe
                         pointer<T>(x), pointer<T>(last), pointer<T>(s), pointer<T>(saved), pointer<uint8_t>(selected)});
   });
   return true;
-}
-
-// A DLPack capsule. The library that takes the tensor renames it.
-py::object capsule_of(dlpack::ManagedTensor* tensor) {
-  PyObject* const capsule = PyCapsule_New(tensor, "dltensor", [](PyObject* c) {
-    if (!PyCapsule_IsValid(c, "dltensor")) return;
-    auto* const left = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(c, "dltensor"));
-    left->deleter(left);
-  });
-  if (!capsule) {
-    tensor->deleter(tensor);
-    throw py::error_already_set();
-  }
-  return py::reinterpret_steal<py::object>(capsule);
 }
 
 void bind_tensors(py::module_& module) {

@@ -47,7 +47,7 @@ class OperatorPasses {
   py::object iterate(py::handle slope, double beta, int threads) {
     const PlainTensor given(slope);
     if (!given.is_like(like_x_) || given.requires_grad) return py::none();
-    py::object out = empty_like(x_);
+    py::object out = result_like(x_, like_x_);
     const Address x = address_of(x_.ptr()), before = address_of(before_.ptr()), theta = address_of(theta_.ptr()),
                   next = address_of(out.ptr());
     with_type(given.is_double, [&](auto zero) {
@@ -65,7 +65,7 @@ class OperatorPasses {
   py::object residual_at(py::handle product, double beta, int threads) {
     const PlainTensor given(product);
     if (!given.is_like(like_y_) || given.requires_grad) return py::none();
-    py::object out = empty_like(y_), residual = is_own_ ? residual_ : empty_like(y_);
+    py::object out = result_like(y_, like_y_), residual = is_own_ ? residual_ : result_like(y_, like_y_);
     const Address y = address_of(y_.ptr()), before = address_of(residual_.ptr()), next = address_of(residual.ptr()),
                   ahead = address_of(out.ptr());
     with_type(given.is_double, [&](auto zero) {

@@ -9,7 +9,7 @@ PyObject* word(const char* text) { return PyUnicode_InternFromString(text); }
 
 // What a look at a tensor asks for. These objects live as long as PyTorch.
 struct Torch {
-  PyObject *tensor, *parameter, *empty_like;
+  PyObject *tensor, *parameter, *empty_like, *from_dlpack;
   std::array<PyObject*, 4> types;
   std::array<PyObject*, 4> watches;  // false or 0 where nothing watches
   PyObject* dtype = word("dtype");
@@ -26,6 +26,7 @@ struct Torch {
     tensor = py::object(torch.attr("Tensor")).release().ptr();
     parameter = py::object(torch.attr("nn").attr("Parameter")).release().ptr();
     empty_like = py::object(torch.attr("empty_like")).release().ptr();
+    from_dlpack = py::object(py::module_::import("torch.utils.dlpack").attr("from_dlpack")).release().ptr();
     const std::array<const char*, 4> names = {"float32", "float64", "complex64", "complex128"};
     for (size_t i = 0; i < names.size(); ++i) types[i] = py::object(torch.attr(names[i])).release().ptr();
     const std::array<const char*, 4> questions = {"_is_tracing", "_are_functorch_transforms_active",
@@ -101,6 +102,10 @@ int64_t PlainTensor::count() const {
   return count;
 }
 
+size_t PlainTensor::bytes() const {
+  return size_t(count()) * (is_double ? sizeof(double) : sizeof(float)) * (is_complex ? 2 : 1);
+}
+
 bool is_watched() {
   const Torch& torch = Torch::get();
   for (PyObject* const question : torch.watches) {
@@ -115,6 +120,28 @@ bool is_watched() {
 
 py::object empty_like(py::handle tensor) {
   PyObject* const made = PyObject_CallOneArg(Torch::get().empty_like, tensor.ptr());
+  if (!made) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(made);
+}
+
+py::object capsule_of(dlpack::ManagedTensor* tensor) {
+  PyObject* const capsule = PyCapsule_New(tensor, "dltensor", [](PyObject* c) {
+    if (!PyCapsule_IsValid(c, "dltensor")) return;
+    auto* const left = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(c, "dltensor"));
+    left->deleter(left);
+  });
+  if (!capsule) {
+    tensor->deleter(tensor);
+    throw py::error_already_set();
+  }
+  return py::reinterpret_steal<py::object>(capsule);
+}
+
+py::object result_like(py::handle tensor, const PlainTensor& like) {
+  if (like.bytes() < reused_from) return empty_like(tensor);
+  const py::object capsule = capsule_of(
+      empty_tensor(like.is_double, like.is_complex, {like.shape.data(), like.shape.data() + like.dimensions}));
+  PyObject* const made = PyObject_CallOneArg(Torch::get().from_dlpack, capsule.ptr());
   if (!made) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(made);
 }

@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "tensors.h"
+
 namespace fastunroll {
 
 // Any object, looked at as a tensor. Where `is_plain` native code may read its values at its address: it is a Tensor or
@@ -24,6 +26,7 @@ struct PlainTensor {
   // Whether both are plain, and have one shape and type.
   bool is_like(const PlainTensor& other) const;
   int64_t count() const;
+  size_t bytes() const;
 
  private:
   bool read(PyObject* tensor);
@@ -35,5 +38,11 @@ bool is_watched();
 
 // An uninitialised tensor of the shape and type of a contiguous one.
 pybind11::object empty_like(pybind11::handle tensor);
+
+// A DLPack capsule. The library that takes the tensor renames it.
+pybind11::object capsule_of(dlpack::ManagedTensor* tensor);
+
+// The same as empty_like: a large one takes memory that earlier ones gave back. `like`: what is known of the tensor.
+pybind11::object result_like(pybind11::handle tensor, const PlainTensor& like);
 
 }  // namespace fastunroll

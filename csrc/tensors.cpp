@@ -8,8 +8,6 @@
 namespace fastunroll {
 namespace {
 
-constexpr size_t large = size_t(256) << 10;  // bytes from which fresh pages cost more than a search for used ones
-
 struct Owner {
   dlpack::ManagedTensor managed;
   std::vector<int64_t> shape;
@@ -18,7 +16,7 @@ struct Owner {
 
   static void destroy(dlpack::ManagedTensor* managed) {
     const std::unique_ptr<Owner> self(static_cast<Owner*>(managed->manager));
-    if (self->size >= large) give_back(std::move(self->block));
+    if (self->size >= reused_from) give_back(std::move(self->block));
   }
 };
 
@@ -30,7 +28,7 @@ dlpack::ManagedTensor* empty_tensor(bool is_double, bool is_complex, std::vector
   owner->shape = std::move(shape);
   owner->size = number_size;
   for (const int64_t length : owner->shape) owner->size *= size_t(length);
-  owner->block = owner->size >= large ? reused_block(owner->size) : Block(owner->size ? owner->size : 1);
+  owner->block = owner->size >= reused_from ? reused_block(owner->size) : Block(owner->size ? owner->size : 1);
   owner->managed = {{owner->block.data(),
                      {dlpack::cpu, 0},
                      int32_t(owner->shape.size()),

@@ -1,5 +1,6 @@
 // Memory for results, as tensors that other libraries take over by the DLPack protocol.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -39,6 +40,9 @@ struct ManagedTensor {
 };
 
 }  // namespace dlpack
+
+constexpr size_t reused_from = size_t(256)
+                               << 10;  // bytes from which a search for used pages costs less than fresh ones
 
 // An uninitialised tensor. Large ones take memory that earlier ones gave back. Throws std::bad_alloc.
 dlpack::ManagedTensor* empty_tensor(bool is_double, bool is_complex, std::vector<int64_t> shape);

@@ -42,7 +42,7 @@ def examine(op: Any, A: Products, x: Tensor, y: Tensor) -> Known:
     return found
 
 
-_KEPT = 1 << 20  # values of the largest directions that are kept
+_KEPT = 1 << 25  # bytes of the largest directions that are kept
 _latest: tuple[Any, tuple[Tensor, Tensor]] = None, (torch.empty(0), torch.empty(0))
 
 
@@ -54,7 +54,7 @@ def _directions(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if latest != kind or any(t._version for t in found):  # an operator may write to what it is given
         generator = torch.Generator().manual_seed(0)
         found = random_directions(x, generator), random_directions(y, generator)
-        if max(x.numel(), y.numel()) <= _KEPT and not torch.is_inference_mode_enabled():
+        if max(t.nbytes for t in found) <= _KEPT and not torch.is_inference_mode_enabled():
             _latest = kind, found
     return found
 

@@ -111,22 +111,27 @@ class Plain(Batch):
         self.beta: Any = 0.0
         if rule.by_sample:
             self.t, self.beta = torch.ones_like(self.gap), torch.zeros_like(self.gap)
-        # The residuals at the iterate and at v, and the gradient there, if it is known.
-        self.residual = self.residual_at_v = p.start_residual
-        self.slope: Tensor | None = p.start_slope
-        self.iterate_before, self.residual_before = self.iterate, self.residual
+        self.iterate_before = self.iterate
+        self.slope: Tensor | None = None  # the gradient at v, where it is known
+        self.passes: ops.OperatorPasses | None = None
+        self.begin()
         self.lowest = self.objective() if rule.monotone else None
-        self.passes = self.native_passes()
         self.drop_converged()
 
-    def native_passes(self) -> ops.OperatorPasses | None:
+    def begin(self) -> None:
+        """Computes what the first iteration needs besides the iterate."""
+        self.residual = self.residual_at_v = self.residual_before = self.p.start_residual
+        self.slope = self.p.start_slope
+        self.passes = self.native_passes(self.residual)
+
+    def native_passes(self, residual: Tensor) -> ops.OperatorPasses | None:
         """The passes between the products of an operator, where they are native."""
         p = self.p
         if p.A is not None or not p.is_lasso or self.rule.by_sample:
             return None
         theta, layout = aligned(p.lam * self.rule.step, self.iterate.shape)
         step = float(self.rule.step.detach())
-        return ops.operator_passes(self.iterate, p.y, self.residual, theta, layout, step, p.nonnegative)
+        return ops.operator_passes(self.iterate, p.y, residual, theta, layout, step, p.nonnegative)
 
     @property
     def known_residual(self) -> Tensor | None:
@@ -241,7 +246,7 @@ class BetweenProducts(Plain):
                 following = passes.iterate(slope.contiguous(), self.beta, threads)
             if following is None:
                 break
-            x, before, slope, found = following, x, None, None  # whose memory the next product takes
+            x, before, slope, found, at_v = following, x, None, None, None  # whose memory the next product takes
             if accelerated:
                 self.gather_momentum()
             product = called("A", A.apply, x)
@@ -272,6 +277,10 @@ class Collapsed(Plain):
     @property
     def known_residual(self) -> None:
         return None
+
+    def begin(self) -> None:
+        self.slope = self.p.start_slope
+        self.passes = self.native_passes(self.p.y)  # which are asked for no residual
 
     def measured_gap(self) -> Tensor:
         active, x = self.active, self.iterate
@@ -314,8 +323,11 @@ class Pictures(Collapsed):
             and not isinstance(p.prior, PerLayer)
             and pictures.unsupported_reason(net := _layers(p, rule, [0.0])) is None
             and pictures.refused_reason(p.operator, p.y) is None
-            and ops.fits_pictures(pictures.arguments(net, p.At_y, p.start()))
+            and ops.fits_pictures(pictures.arguments(net, p.At_y, p.x0))
         )
+
+    def begin(self) -> None:
+        """Computes nothing: the native call begins by a gradient."""
 
     def moves(self, count: int) -> None:
         momenta = []
@@ -335,7 +347,7 @@ def _layers(p: Problem, rule: Rule, momenta: list[float]) -> Layers:
     """Iterations as layers."""
     A: Any = p.operator
     step, theta = [rule.step.reshape(())], [(p.lam * rule.step).reshape(())]
-    scheme = FISTA([rule.step.new_full((), beta) for beta in momenta]) if rule.accelerated else ProximalGradient()
+    scheme = FISTA([rule.step.new_tensor(momenta)]) if rule.accelerated else ProximalGradient()
     linear = GradientStep(A, step=step)
     return Layers(len(momenta), linear, [A], [], step, p.prior, theta if p.prior.has_threshold else [], [], scheme)
 
