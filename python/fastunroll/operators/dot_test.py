@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import shape_text
-from ..samples import column, inner, norm, random_directions
+from ..samples import column, inner, inner_by_parts, norm, random_directions
 from ..units import units
 from ..warn import AdjointWarning, warn
 from .known import Known, known
@@ -35,7 +35,7 @@ def examine(op: Any, A: Products, x: Tensor, y: Tensor) -> Known:
     """
     u, v = _directions(x, y)
     measured, back = A.forward(u), A.adjoint(v)
-    seen = torch.stack([inner(measured, v), inner(u, back)])
+    seen = torch.stack([inner_by_parts(measured, v), inner_by_parts(u, back)])
     found = known(op, (x.shape, x.dtype, y.shape, y.dtype, y.device), seen)
     if not found.sound:
         found.sound = _judge(measured, back, u, v)

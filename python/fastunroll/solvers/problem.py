@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, ops
 from .._precision import own_precision
 from ..operators.convert import OperatorLike, matrix_or_operator
 from ..operators.dense import Dense
@@ -236,6 +236,7 @@ def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
 
 
 def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
+    ops.keep_freed_memory()
     leading = batch_shape(op, _checks.tensor("y", y))
     if op.own_batch and op.matrix is None:  # A takes its samples side by side, and no flat batch of several
         leading = leading[:1]
