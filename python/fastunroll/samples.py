@@ -28,6 +28,26 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     return total((a.conj() * b).real if a.is_complex() else a * b)
 
 
+AT_ONCE = 1 << 18  # numbers whose products stay in a cache
+
+
+def inner_by_parts(a: Tensor, b: Tensor) -> Tensor:
+    """Re⟨a, b⟩ for each sample, some numbers after the others: memory for all products takes longer than the sums."""
+    a, b = (rows(torch.view_as_real(t.resolve_conj()) if t.is_complex() else t) for t in (a, b))
+    if a.numel() <= AT_ONCE:
+        return inner(a, b)
+    sums = []
+    for group in zip(*(t.split(max(1, AT_ONCE // t.shape[1])) for t in (a, b)), strict=True):
+        parts = zip(*(t.split(AT_ONCE, 1) for t in group), strict=True)
+        sums.append(torch.stack([inner(*part) for part in parts]).sum(0))
+    return torch.cat(sums)
+
+
+def energy(t: Tensor) -> Tensor:
+    """‖t‖² for each sample, by parts."""
+    return inner_by_parts(t, t)
+
+
 def norm(t: Tensor) -> Tensor:
     """‖t‖₂ for each sample."""
     return torch.linalg.vector_norm(rows(t), dim=1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Method = TypeVar("Method", bound=Callable[..., Any])
 FULL = torch.float32, torch.float64  # in which kernels compute
 AT_ONCE = 1 << 22  # bytes of what is computed at once, where pictures go one after the other
+COILS_AT_ONCE = 1 << 20  # and where their coils do
 
 _is_traced: Callable[[], bool] = torch._C._is_tracing
 
@@ -145,7 +146,7 @@ def some_after_others(
         dims: the dimensions of a sample.
         times: how many times as large as a sample what is computed is.
     """
-    if type(x) is not Tensor or x.dim() <= dims or not x.is_cpu or (x.requires_grad and torch.is_grad_enabled()):
+    if not _is_plain(x) or x.dim() <= dims:
         return None
     lead, sample = x.shape[: x.dim() - dims], x.shape[x.dim() - dims :]
     count, of_each = math.prod(lead), math.prod(sample) * x.element_size() * times
@@ -157,11 +158,38 @@ def some_after_others(
         first = product(flat[:some])
     except (TypeError, ValueError):  # which the method raises again, with the shape of x
         return None
-    found = first.new_empty(count, *first.shape[1:])
+    (found,) = ops.empty([(count, *first.shape[1:])], first.dtype)
     found[:some] = first
     for start in range(some, count, some):
         found[start : start + some] = product(flat[start : start + some])
     return found.reshape(*lead, *first.shape[1:])
+
+
+def by_coils(of_op: Sequence[Tensor], x: Tensor, coils: int, make: Callable[[slice], Tensor]) -> Tensor:
+    """What ``make`` makes of some coils, for all of them: (..., C, H, W).
+
+    It makes few after the others where all would leave the cache, and fresh memory take longer than the transforms; all
+    at once where a gradient is recorded, or PyTorch watches.
+
+    Args:
+        of_op: the tensors of the operator.
+        x: pictures of one coil, (..., H, W).
+        coils: C.
+        make: takes coils, and returns (..., some, H, W).
+    """
+    dtype = x.dtype.to_complex()
+    some = max(1, COILS_AT_ONCE // max(1, x.numel() * dtype.itemsize))
+    if some >= coils or dtype.to_real() not in FULL or not _is_plain(x) or not all(is_kept(t) for t in of_op):
+        return make(slice(coils))
+    (found,) = ops.empty([(*x.shape[:-2], coils, *x.shape[-2:])], dtype)
+    for first in range(0, coils, some):
+        found[..., first : first + some, :, :] = make(slice(first, first + some))
+    return found
+
+
+def _is_plain(x: Any) -> bool:
+    """Whether pictures are a tensor of the CPU whose gradient is not recorded."""
+    return type(x) is Tensor and x.is_cpu and not (x.requires_grad and torch.is_grad_enabled())
 
 
 def number_of(rho: object) -> float | None:

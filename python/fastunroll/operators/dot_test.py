@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import shape_text
-from ..samples import column, inner, norm, random_directions
+from ..samples import column, inner, inner_by_parts, norm, random_directions
 from ..units import units
 from ..warn import AdjointWarning, warn
 from .known import Known, known
@@ -35,14 +35,14 @@ def examine(op: Any, A: Products, x: Tensor, y: Tensor) -> Known:
     """
     u, v = _directions(x, y)
     measured, back = A.forward(u), A.adjoint(v)
-    seen = torch.stack([inner(measured, v), inner(u, back)])
+    seen = torch.stack([inner_by_parts(measured, v), inner_by_parts(u, back)])
     found = known(op, (x.shape, x.dtype, y.shape, y.dtype, y.device), seen)
     if not found.sound:
         found.sound = _judge(measured, back, u, v)
     return found
 
 
-_KEPT = 1 << 20  # values of the largest directions that are kept
+_KEPT = 1 << 25  # bytes of the largest directions that are kept
 _latest: tuple[Any, tuple[Tensor, Tensor]] = None, (torch.empty(0), torch.empty(0))
 
 
@@ -54,7 +54,7 @@ def _directions(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if latest != kind or any(t._version for t in found):  # an operator may write to what it is given
         generator = torch.Generator().manual_seed(0)
         found = random_directions(x, generator), random_directions(y, generator)
-        if max(x.numel(), y.numel()) <= _KEPT and not torch.is_inference_mode_enabled():
+        if max(t.nbytes for t in found) <= _KEPT and not torch.is_inference_mode_enabled():
             _latest = kind, found
     return found
 

@@ -100,11 +100,14 @@ def bare(op: LinearOperator, name: str) -> Callable[[Tensor], Any]:
     It is what users call where that does more: where the operator has hooks, is compiled, or has a method of its own.
     """
     called: Callable[[Tensor], Any] = op if name == "forward" else op.adjoint
+    return op.written(name) if is_as_written(op, name) else called
+
+
+def is_as_written(op: LinearOperator, *names: str) -> bool:
+    """Whether calls of these methods do what the class has written, and nothing more."""
     kinds = "forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks"
     is_hooked = any(getattr(op, f"_{kind}") or getattr(modules, f"_global_{kind}") for kind in kinds)
-    if is_hooked or op._compiled_call_impl is not None or name in vars(op):
-        return called
-    return op.written(name)
+    return not is_hooked and op._compiled_call_impl is None and vars(op).keys().isdisjoint(names)
 
 
 def learns(op: LinearOperator) -> bool:

@@ -2,7 +2,8 @@
 
 An operator is any object, and may change in ways that nobody can list: a kernel that learns, a mask that is replaced, a
 global variable. So it is not watched but asked: each call of a solver multiplies random directions by A and by Aᴴ, as
-it tests the adjoint (:mod:`.dot_test`), always the same ones for the same shapes. What is known holds for an operator
+it tests the adjoint (:mod:`.dot_test`), always the same ones for the same shapes. (An operator of this package, whose
+adjoint is right, is asked by those calls alone that look for what is known.) What is known holds for an operator
 that is the same object and yields the same inner products of each sample to the last bit. A change of a singular value
 by more than about √n·ε of it shows in these, whatever it comes from. Where products are never twice the same, nothing
 is kept.

@@ -11,7 +11,7 @@ from .._precision import own_precision
 from ..arrays import as_tensor
 from ..norms import squared_modulus
 from ..ops.spectral import coil_normal
-from .direct import directly, filtered, held, some_after_others
+from .direct import by_coils, directly, filtered, held, some_after_others
 from .fourier import as_mask, mask_power
 from .pictures import NormalParts, PictureOperator, require_fit, samples_of, single, with_axes_of
 from .spectra import fourier, inverse_fourier, kept
@@ -112,8 +112,12 @@ class MultiCoilFourier(PictureOperator):
     @directly(lambda A, x: some_after_others(A, "forward", A._held(), x, 2, held(A, "maps").shape[-3]))
     def forward(self, x: Tensor) -> Tensor:
         """M · F(S_c x) for each coil: pictures (..., H, W) to samples (..., C, H, W)."""
-        x = self.samples(x)
-        return self.mask_of_coils * fourier(self.maps * x.unsqueeze(-3), self.centered)
+        x, mask, maps = self.samples(x), self.mask_of_coils, self.maps
+
+        def seen(c: slice) -> Tensor:
+            return mask * fourier(maps[..., c, :, :] * x.unsqueeze(-3), self.centered)
+
+        return by_coils(self._held(), x, maps.shape[-3], seen)
 
     @directly(lambda A, y: some_after_others(A, "adjoint", A._held(), y, 3))
     def adjoint(self, y: Tensor) -> Tensor:
@@ -126,7 +130,12 @@ class MultiCoilFourier(PictureOperator):
                 f"with the coils before the pictures, got {shape_text(y.shape)}"
             )
         require_fit("maps", self.maps, "y", y, self.maps.shape)
-        return (self.maps.conj() * inverse_fourier(self.mask_of_coils * y, self.centered)).sum(-3)
+        mask, maps = self.mask_of_coils, self.maps
+
+        def back(c: slice) -> Tensor:
+            return maps[..., c, :, :].conj() * inverse_fourier(mask * y[..., c, :, :], self.centered)
+
+        return by_coils(self._held(), y[..., 0, :, :], maps.shape[-3], back).sum(-3)
 
     def _directly(self, x: Tensor, At_y: Tensor | None = None) -> Tensor | None:
         """AᴴA x − Aᴴy, where all pictures have the same maps."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .. import _checks
 from .._checks import shape_text
 from ..ops.tensors import has_tangents, is_hidden
+from .gradients import is_as_written
 from .linear_operator import LinearOperator, require_stated
 from .solve import rho_beside
 
@@ -55,6 +56,12 @@ class PictureOperator(LinearOperator):
     @property
     def is_shared(self) -> bool:
         return not self.own_batch
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether its products are as this package has written them: then Aᴴ is the adjoint of A."""
+        is_ours = type(self).__module__.startswith(f"{__package__}.") and not self._modules
+        return is_ours and is_as_written(self, "forward", "adjoint")
 
     def _own_batch(self, *shapes: Sequence[int]) -> tuple[int, ...]:
         """The batch of what is held for each picture, of leading shapes, but for the channels of a stated sample."""

@@ -77,6 +77,12 @@ class Products:
         found.apply, found.apply_adjoint = bare(self.op, "forward"), bare(self.op, "adjoint")
         return found
 
+    def of_samples(self, some: slice) -> Products:
+        """The same products of some samples of the batch."""
+        found = copy(self)
+        found.y, found.codes = self.y[some], None if self.codes is None else self.codes[some]
+        return found
+
     def forward(self, x: Tensor) -> Tensor:
         """A x, of the shape of y."""
         return self.as_forward(called("A", self.apply, x))

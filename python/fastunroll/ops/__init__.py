@@ -24,6 +24,8 @@ from .cpu.lasso import Columns as Columns
 from .cpu.lasso import Dictionary as Dictionary
 from .cpu.lasso import Samples as Samples
 from .cpu.memory import available_memory as available_memory
+from .cpu.memory import empty as empty
+from .cpu.memory import keep_freed_memory as keep_freed_memory
 from .cpu.pictures import PictureLayers as PictureLayers
 from .cpu.proximal_gradient import State as State
 from .cpu.proximal_gradient import proximal_gradient as proximal_gradient

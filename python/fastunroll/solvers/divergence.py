@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from .._precision import own_precision
-from ..samples import inner
+from ..samples import energy
 from ..warn import ConvergenceWarning, warn
-from .duality import objective
 from .problem import Problem, can_be_read
 
 
@@ -33,11 +32,10 @@ class Divergence:
         if not (can_be_read(p.y) and p.prior.has_value):
             return torch.zeros(p.batch, dtype=torch.bool)
         with torch.no_grad(), own_precision(p.y):
-            highest = inner(p.y, p.y) / 2
+            highest = p.energy / 2
             if p.x0 is not None:
-                highest = torch.maximum(highest, objective(p, p.x0, p.start_residual))
-            residual = p.residual(x) if residual is None else residual
-            diverged = ~(objective(p, x, residual) <= self.rise * highest)
+                highest = torch.maximum(highest, _objective(p, p.x0, vars(p).get("start_residual")))
+            diverged = ~(_objective(p, x, residual) <= self.rise * highest)
             if not bool(diverged.any()):
                 return diverged
             for given in (p.y, p.x0):
@@ -55,3 +53,8 @@ class Divergence:
                 f"where they started or to no number: {self.fix}",
                 ConvergenceWarning,
             )
+
+
+def _objective(p: Problem, x: Tensor, residual: Tensor | None) -> Tensor:
+    """½‖A x − y‖² + λ·R(x), (B,), with A x − y where it is known."""
+    return (p.misfit(x) if residual is None else energy(residual)) / 2 + p.prior.weighted(x, p.lam)

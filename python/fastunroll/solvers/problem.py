@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, ops
 from .._precision import own_precision
 from ..operators.convert import OperatorLike, matrix_or_operator
 from ..operators.dense import Dense
+from ..operators.direct import AT_ONCE
 from ..operators.dot_test import examine
 from ..operators.known import Known
 from ..operators.linear_operator import LinearOperator
@@ -23,8 +24,8 @@ from ..operators.products import Products, batch_shape
 from ..ops.tensors import is_hidden
 from ..products import product
 from ..prox import L1, NonNegativeL1, Proximal
-from ..samples import column, norm, safe_divisor
-from ..units import largest_of_each, units
+from ..samples import column, energy, norm, safe_divisor
+from ..units import units
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class Problem:
     A: the matrix, or None; forward and adjoint: what multiplies with it. lam broadcasts with x: for matrices it is
     (), (n,), (B, 1) or (B, n). leading: the leading shape of y as it was given. unit: (B,), of what y, λ and x0 were
     divided by, or None if by nothing. known_At_y: Aᴴy where it has been computed. operator, products and known: of an
-    operator, its checked products and what is known of it. prior: R, whose weight is λ.
+    operator, its checked products and what is known of it, which is asked once. prior: R, whose weight is λ.
     """
 
     A: Tensor | None
@@ -53,7 +54,7 @@ class Problem:
     unit: Tensor | None = None
     known_At_y: Tensor | None = None
     products: Products | None = None
-    known: Known | None = None
+    known: Callable[[], Known] | None = None
     prior: Proximal = LASSO
 
     @property
@@ -101,7 +102,20 @@ class Problem:
 
     def kept(self, what: Hashable, make: Callable[[], T]) -> T:
         """What ``make`` makes of the operator alone: once, where the operator is known again."""
-        return make() if self.known is None else self.known.kept(what, make)
+        return make() if self.known is None else self.known().kept(what, make)
+
+    @cached_property
+    def energy(self) -> Tensor:
+        """‖y‖² for each sample, (B,), without gradient."""
+        return energy(self.y.detach())
+
+    def misfit(self, x: Tensor) -> Tensor:
+        """‖A x − y‖² for each sample, (B,): of many pictures some after the others, since memory for all takes long."""
+        if self.products is None or not _share(self.operator):
+            return energy(self.residual(x))
+        some = max(1, AT_ONCE // max(1, self.measurements * self.y.element_size()))
+        parts = [slice(first, first + some) for first in range(0, self.batch, some)] or [slice(0)]
+        return torch.cat([energy(self.products.of_samples(i).forward(x[i]) - self.y[i]) for i in parts])
 
     @cached_property
     def start_residual(self) -> Tensor:
@@ -142,8 +156,9 @@ class Problem:
         bounds = torch.finfo(self.y.dtype)
         low, high = bounds.tiny**0.25, bounds.max**0.25
         if can_be_read(self.y) and self.y.numel():
-            least, largest = largest_of_each(self.y).aminmax()
-            if low < float(least) / 2 and float(largest) < high:  # of these every unit is between low and high
+            least, largest = (float(value) for value in self.energy.aminmax())
+            # Of these the largest |y| is between 2·low and high, and so every unit between low and high.
+            if 4.1 * low**2 * self.measurements < least and largest < 0.9 * high**2:
                 return self
         unit = units(self.y)
         ordinary = (unit > low) & (unit < high)
@@ -221,14 +236,17 @@ def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
 
 
 def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
+    ops.keep_freed_memory()
     leading = batch_shape(op, _checks.tensor("y", y))
     if op.own_batch and op.matrix is None:  # A takes its samples side by side, and no flat batch of several
         leading = leading[:1]
     y = y.reshape(math.prod(leading), *y.shape[len(leading) :]).contiguous()
     lam = _checks.threshold("lam", lam, y)
     products = Products(op, y)
+    is_sound = isinstance(op, PictureOperator) and op.is_sound
     with own_precision(y):
-        At_y = products.adjoint(y).clone()  # an operator may write its next result to the same place
+        At_y = products.adjoint(y)
+        At_y = At_y.contiguous() if is_sound else At_y.clone()  # another may write its next result to the same place
     if x0 is not None:  # x may be real where y is complex
         like = {"y" if At_y.dtype == y.dtype else "A.adjoint(y)": At_y}
         _, x0 = _checks.require_same_dtype_and_device(**like, **{start: _checks.tensor(start, x0)})
@@ -247,8 +265,9 @@ def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor 
         lam = lam.expand(*leading, *lam.shape[own:]).reshape(y.shape[0], *lam.shape[own:])
     known = None
     if can_be_read(y) and At_y.numel() and y.numel() and op.matrix is None:
-        with torch.no_grad(), own_precision(y):
-            known = _examined(op, products, At_y, y)
+        known = cache(partial(_examined, op, products, At_y, y))
+        if not is_sound:
+            known()
     x0 = None if x0 is None else x0.reshape(At_y.shape)
     forward, adjoint = products.forward, products.adjoint
     return Problem(None, forward, adjoint, y, lam, x0, leading, op, known_At_y=At_y, products=products, known=known)
@@ -256,11 +275,15 @@ def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor 
 
 def _examined(op: LinearOperator, products: Products, At_y: Tensor, y: Tensor) -> Known:
     """What is known of A, by the dot test. Two samples tell it of pictures that share their kernel, mask or maps."""
-    source = op.source
-    if isinstance(source, PictureOperator) and source.is_shared and len(y) > 2:
-        At_y, y = At_y[:2], y[:2]
-        products = Products(op, y, like=(products.named, At_y), widens=products.widens)
-    return examine(source, products, At_y, y)
+    if _share(op) and len(y) > 2:
+        At_y, y, products = At_y[:2], y[:2], products.of_samples(slice(2))
+    with torch.no_grad(), own_precision(y):
+        return examine(op.source, products, At_y, y)
+
+
+def _share(op: LinearOperator | None) -> bool:
+    """Whether all samples have the same A, of which any of them can be asked alone."""
+    return isinstance(op, PictureOperator) and op.is_shared
 
 
 def _of_matrices(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:

@@ -112,26 +112,26 @@ class Plain(Batch):
         if rule.by_sample:
             self.t, self.beta = torch.ones_like(self.gap), torch.zeros_like(self.gap)
         self.iterate_before = self.iterate
-        self.slope: Tensor | None = None
+        self.slope: Tensor | None = None  # the gradient at v, where it is known
+        self.passes: ops.OperatorPasses | None = None
         self.begin()
+        self.lowest = self.objective() if rule.monotone else None
         self.drop_converged()
 
     def begin(self) -> None:
-        """Sets the residuals at the iterate and at v, the gradient there, which is known, and the native passes."""
-        p = self.p
-        self.residual = self.residual_at_v = self.residual_before = p.start_residual
-        self.slope = p.start_slope
-        self.lowest = self.objective() if self.rule.monotone else None
-        self.passes = self.native_passes()
+        """Computes what the first iteration needs besides the iterate."""
+        self.residual = self.residual_at_v = self.residual_before = self.p.start_residual
+        self.slope = self.p.start_slope
+        self.passes = self.native_passes(self.residual)
 
-    def native_passes(self) -> ops.OperatorPasses | None:
+    def native_passes(self, residual: Tensor) -> ops.OperatorPasses | None:
         """The passes between the products of an operator, where they are native."""
         p = self.p
         if p.A is not None or not p.is_lasso or self.rule.by_sample:
             return None
         theta, layout = aligned(p.lam * self.rule.step, self.iterate.shape)
         step = float(self.rule.step.detach())
-        return ops.operator_passes(self.iterate, p.y, self.residual, theta, layout, step, p.nonnegative)
+        return ops.operator_passes(self.iterate, p.y, residual, theta, layout, step, p.nonnegative)
 
     @property
     def known_residual(self) -> Tensor | None:
@@ -246,7 +246,7 @@ class BetweenProducts(Plain):
                 following = passes.iterate(slope.contiguous(), self.beta, threads)
             if following is None:
                 break
-            x, before, slope, found = following, x, None, None  # whose memory the next product takes
+            x, before, slope, found, at_v = following, x, None, None, None  # whose memory the next product takes
             if accelerated:
                 self.gather_momentum()
             product = called("A", A.apply, x)
@@ -277,6 +277,10 @@ class Collapsed(Plain):
     @property
     def known_residual(self) -> None:
         return None
+
+    def begin(self) -> None:
+        self.slope = self.p.start_slope
+        self.passes = self.native_passes(self.p.y)  # which are asked for no residual
 
     def measured_gap(self) -> Tensor:
         active, x = self.active, self.iterate
@@ -323,7 +327,7 @@ class Pictures(Collapsed):
         )
 
     def begin(self) -> None:
-        """Layers keep no residuals, and compute the first gradient like any other."""
+        """Computes nothing: the native call begins by a gradient."""
 
     def moves(self, count: int) -> None:
         momenta = []

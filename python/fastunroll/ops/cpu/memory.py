@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
@@ -15,6 +17,7 @@ from ... import _fastunroll
 from ..network_call import Outcome, outcome_shapes
 
 _HUGE = 1 << 30
+_LARGEST_LEARNED = (32 << 20) - (64 << 10)  # bytes of the largest block of which glibc learns
 
 
 def available_memory() -> int | None:
@@ -27,6 +30,17 @@ def available_memory() -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     return None
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Makes the C library keep up to 64 MB of what is freed at the end of its heap, for the next to come.
+
+    Else the temporary tensors of a product may be fresh pages in each call, which take longer than its Fourier
+    transforms. glibc keeps twice the largest block that was freed, of at most 32 MB. This is such a block, never
+    written; other libraries take no notice.
+    """
+    np.empty(_LARGEST_LEARNED, np.uint8)
 
 
 def empty(shapes: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:
