@@ -16,6 +16,8 @@ REFUSED: dict[str, list[tuple[list[str], str]]] = {
     "options": [
         ([], "the following arguments are required: command"),
         (["demmo"], "invalid choice: 'demmo'"),
+        (["--verison"], "fastunroll: there is no option --verison: did you mean --version?"),
+        (["--quick", "demo"], "fastunroll: there is no option --quick (see"),
         (["demo", "--quik"], "there is no option --quik: did you mean --quick?"),
         (["encode", "--relative-lamb", "0.3"], "there is no option --relative-lamb: did you mean --relative-lam?"),
         (["encode", "--nonneg=1"], "there is no option --nonneg: did you mean --nonnegative?"),

@@ -7,6 +7,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +27,8 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Checks the names of options first. argparse alone would complain about missing options instead."""
-        for given in [] if self._subparsers else args:
+        args = sys.argv[1:] if args is None else args
+        for given in takewhile(lambda a: a.startswith("-"), args) if self._subparsers else args:
             name = given.split("=")[0]
             if name.startswith("--") and name != "--" and name not in self._option_string_actions:
                 near = difflib.get_close_matches(name, self._option_string_actions, 1)
@@ -198,7 +200,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     measure.add_argument("--out", type=Path, metavar="FILE", help="default: fastunroll/DEVICE.json in the user's cache")
     measure.set_defaults(run=_tune)
 
-    info = commands.add_parser("info", help="show the versions, kernels and devices of this installation")
+    info = commands.add_parser(
+        "info",
+        help="show the versions, kernels and devices of this installation",
+        description="Shows the versions of fastunroll and PyTorch, the kernels, and the devices that they run on.",
+    )
     info.add_argument("--check", action="store_true", help="compare the kernels of each device with plain PyTorch")
     info.set_defaults(run=_info)
 
