@@ -24,6 +24,7 @@ REFUSED: dict[str, list[tuple[list[str], str]]] = {
         (["tune", "--outt", "x"], "there is no option --outt: did you mean --out?"),
         (["info", "--xyzzy"], "there is no option --xyzzy (see"),
         (["mri", "--imge", "x"], "there is no option --imge"),
+        (["mri", "--coils", "8"], "there is no option --coils (see"),
     ],
     "numbers": [
         (["demo", "--seed", "x"], "argument --seed: invalid int value: 'x'"),

@@ -31,8 +31,8 @@ class _Parser(argparse.ArgumentParser):
         for given in takewhile(lambda a: a.startswith("-"), args) if self._subparsers else args:
             name = given.split("=")[0]
             if name.startswith("--") and name != "--" and name not in self._option_string_actions:
-                near = difflib.get_close_matches(name, self._option_string_actions, 1)
-                self.error(f"there is no option {name}" + "".join(f": did you mean {option}?" for option in near))
+                near = difflib.get_close_matches(name[2:], (o[2:] for o in self._option_string_actions), 1)
+                self.error(f"there is no option {name}" + "".join(f": did you mean --{option}?" for option in near))
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
