@@ -24,6 +24,11 @@ REFUSED: dict[str, list[tuple[list[str], str]]] = {
         (["tune", "--outt", "x"], "there is no option --outt: did you mean --out?"),
         (["info", "--xyzzy"], "there is no option --xyzzy (see"),
         (["mri", "--imge", "x"], "there is no option --imge"),
+        (
+            ["deblur", "picture.png"],
+            "fastunroll deblur: 'picture.png' follows no option (see fastunroll deblur --help)",
+        ),
+        (["info", "-x"], "fastunroll info: there is no option -x (see"),
         (["mri", "--coils", "8"], "there is no option --coils (see"),
     ],
     "numbers": [

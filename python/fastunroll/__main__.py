@@ -208,7 +208,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     info.add_argument("--check", action="store_true", help="compare the kernels of each device with plain PyTorch")
     info.set_defaults(run=_info)
 
-    arguments = parser.parse_args(argv)
+    arguments, left = parser.parse_known_args(argv)
+    if left:
+        problem = f"there is no option {left[0]}" if left[0].startswith("-") else f"{left[0]!r} follows no option"
+        _fail(arguments.command, f"{problem} (see fastunroll {arguments.command} --help)")
     if getattr(arguments, "seed", 0) < 0:
         parser.error(f"argument --seed: must be ≥ 0, got {arguments.seed}")
     try:
