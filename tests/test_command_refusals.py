@@ -16,12 +16,20 @@ REFUSED: dict[str, list[tuple[list[str], str]]] = {
     "options": [
         ([], "the following arguments are required: command"),
         (["demmo"], "invalid choice: 'demmo'"),
+        (["--verison"], "fastunroll: there is no option --verison: did you mean --version?"),
+        (["--quick", "demo"], "fastunroll: there is no option --quick (see"),
         (["demo", "--quik"], "there is no option --quik: did you mean --quick?"),
         (["encode", "--relative-lamb", "0.3"], "there is no option --relative-lamb: did you mean --relative-lam?"),
         (["encode", "--nonneg=1"], "there is no option --nonneg: did you mean --nonnegative?"),
         (["tune", "--outt", "x"], "there is no option --outt: did you mean --out?"),
         (["info", "--xyzzy"], "there is no option --xyzzy (see"),
         (["mri", "--imge", "x"], "there is no option --imge"),
+        (
+            ["deblur", "picture.png"],
+            "fastunroll deblur: 'picture.png' follows no option (see fastunroll deblur --help)",
+        ),
+        (["info", "-x"], "fastunroll info: there is no option -x (see"),
+        (["mri", "--coils", "8"], "there is no option --coils (see"),
     ],
     "numbers": [
         (["demo", "--seed", "x"], "argument --seed: invalid int value: 'x'"),

@@ -228,6 +228,35 @@ def test_a_model_of_ones_own() -> None:
     assert found.decomposition.layers[-1]["deviation"] < 1e-12
 
 
+@pytest.mark.parametrize("batch", [(3,), (2, 2), ()], ids=str)
+def test_an_unrolled_network_knows_its_operator(batch: tuple[int, ...]) -> None:
+    """Its A need not be given. Over a matrix it is reported as the network of the same layers is."""
+    A, y, x_true = problem(*batch)
+    net = fu.nn.Unrolled(fu.schemes.ProximalGradient(), A, fu.prox.L1(), layers=4, lam=LAM)
+    found, given = report(net, y, x_true, lam=LAM), report(net, y, x_true, A=A, lam=LAM)
+    assert found.as_dict() == given.as_dict()
+    assert found.parameters == ("step", "theta")
+    same = report(fu.nn.StepLISTA(A, layers=4, lam=LAM), y, x_true)
+    for row, wanted in zip(found.layers, same.layers, strict=True):
+        assert {name: row[name] for name in MEASURES} == pytest.approx({name: wanted[name] for name in MEASURES})
+    assert not found.remarks
+
+
+def test_an_unrolled_network_over_pictures() -> None:
+    """The Lasso problem of a report is not that of another prior, and the report says so."""
+    x_true = torch.rand(2, 12, 10, dtype=torch.float64)
+    blur = fu.operators.Blur(torch.ones(3, 3, dtype=torch.float64) / 9)
+    y = blur(x_true)
+    for prior, says in ((fu.prox.TotalVariation(), True), (fu.prox.WaveletL1("haar", 1), True), (fu.prox.L1(), False)):
+        net = fu.nn.Unrolled(fu.schemes.FISTA(), blur, prior, layers=3, lam=0.01)
+        found = report(net, y, x_true, lam=0.01)
+        wanted = fu.losses.lasso_objective(net(y), y, blur, 0.01).mean().item()
+        assert found.samples == 2
+        assert found.layers[-1]["objective"] == pytest.approx(wanted)
+        assert any("in the place of the prior" in remark for remark in found.remarks) is says
+        assert "kkt_residual" not in report(net, y, x_true).layers.columns
+
+
 def test_what_is_known_decides_what_is_shown() -> None:
     A, y, _ = problem(3)
     step = fu.nn.StepLISTA(A, layers=2, lam=LAM)
@@ -238,7 +267,7 @@ def test_what_is_known_decides_what_is_shown() -> None:
     found = report(fu.nn.ALISTA(A, layers=2), y)  # λ is not known
     assert set(found.layers.columns) == {"layer", *found.parameters, "density", "update"}
     assert found.decomposition is None
-    assert "Give A and lam" in str(found)
+    assert "Give lam for" in str(found)
     assert found.as_dict()["decomposition"] is None
 
 

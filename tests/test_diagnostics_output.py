@@ -109,6 +109,11 @@ NET = fu.nn.LISTACP(A0, layers=3)
         (lambda: report(NET, Y0, X0, ideal=lambda x, y: y), ValueError, r"shape of x, \(4, 17\), got \(4, 11\)"),
         (lambda: report(NET, Y0, X0, ideal=lambda x, y: x / 0), ValueError, "ideal must return finite values, got NaN"),
         (lambda: report(_broken(fu.nn.LISTACP(A0, layers=3)), Y0), ValueError, "layer 2 of 3 is the first whose"),
+        (
+            lambda: report(fu.nn.Unrolled(fu.schemes.ProximalGradient(), A0, fu.prox.L1(), None), Y0),
+            ValueError,
+            "model must have K layers, but an equilibrium network has none: make it with layers=K",
+        ),
         (lambda: report(lambda y, return_layers: y[0], Y0), ValueError, r"shape \(K, 4, n\), got \(11,\)"),
         (lambda: report(lambda y, return_layers: [y], Y0), TypeError, "the output of the model must be a torch.Tensor"),
     ],

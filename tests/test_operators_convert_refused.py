@@ -44,6 +44,9 @@ BAD: dict[str, Refused] = {
     "a list": (
         lambda: S.fista([[1.0, 2.0]], Y, 0.1), TypeError, "got list: use torch.tensor(A) for a matrix",
     ),
+    "a class": (
+        lambda: S.fista(Haar, Y, 0.1), TypeError, "A must be an operator, got the class Haar: call it",
+    ),
     "a word": (lambda: S.fista("A", Y, 0.1), TypeError, "(A, adjoint), got str"),
     "None": (lambda: S.fista(None, Y, 0.1), TypeError, "(A, adjoint), got NoneType"),
     "a vector": (

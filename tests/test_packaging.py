@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from fnmatch import fnmatch
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 
 import fastunroll as fu
 import pytest
@@ -94,6 +96,8 @@ def test_public_names_are_documented() -> None:
     for module in (
         fu.nn,
         fu.operators,
+        fu.prox,
+        fu.schemes,
         fu.solvers,
         fu.losses,
         fu.metrics,
@@ -112,7 +116,25 @@ def test_public_names_are_documented() -> None:
     for thing in public:
         assert thing.__doc__, thing
         if isinstance(thing, type) and issubclass(thing, torch.nn.Module):
-            assert "Raises:" in thing.__doc__, thing
+            takes_nothing = thing.__init__ is torch.nn.Module.__init__
+            assert takes_nothing or "Raises:" in thing.__doc__, thing
+
+
+@pytest.mark.parametrize(
+    "module",
+    [fu, fu.convert, fu.data, fu.diagnostics, fu.losses, fu.metrics, fu.nn, fu.operators, fu.solvers, fu.training],
+)
+def test_public_functions_state_their_arguments_and_errors(module: ModuleType) -> None:
+    """Each by its name, in the docstring."""
+    names = getattr(module, "__all__", None) or vars(module)
+    functions = [f for n in names if inspect.isfunction(f := getattr(module, n)) and n[0] != "_"]
+    functions = [f for f in functions if getattr(module, "__all__", None) or f.__module__ == module.__name__]
+    assert functions
+    for f in functions:
+        doc, parameters = inspect.getdoc(f) or "", inspect.signature(f).parameters
+        described = doc.partition("Args:")[2].partition("Returns:")[0].partition("Raises:")[0]
+        assert not [n for n in parameters if not re.search(rf"^ .*\b{n}\b.*:", described, re.MULTILINE)], f.__name__
+        assert not parameters or "Raises:" in doc or f is fu.backend, f.__name__
 
 
 def test_public_names_are_in_the_pages() -> None:

@@ -265,6 +265,44 @@ REFUSED: dict[str, Refused] = {
         lambda: prox.Denoiser(lambda z: [z], channels=1)(Z, THETA), TypeError,  # type: ignore[arg-type,return-value]
         "a denoiser must return a tensor, got list",
     ),
+    "a convolution without channels": (
+        lambda: prox.Denoiser(torch.nn.Conv2d(1, 1, 3, padding=1))(Z, THETA), ValueError,
+        "the convolutions of this denoiser take real batches (N, C, H, W), but without channels they get pictures as "
+        "they are, torch.float32 of shape (2, 12, 18): give channels=1",
+    ),
+    "a convolution for one picture": (
+        lambda: prox.Denoiser(torch.nn.Conv2d(1, 1, 3, padding=1))(Z[0], THETA), ValueError, "give channels=1",
+    ),
+    "a convolution for colours": (
+        lambda: prox.Denoiser(torch.nn.Conv2d(1, 1, 3, padding=1))(Z.expand(4, 3, 2, 12, 18)[:, :, 0], THETA),
+        ValueError, "of shape (4, 3, 12, 18): give channels=1",
+    ),
+    "a convolution beside a noise map": (
+        lambda: prox.Denoiser(torch.nn.Conv2d(2, 1, 3, padding=1))(Z[:1], THETA), ValueError,
+        "give channels, the number C of the batches",
+    ),
+    "a convolution for complex pictures": (
+        lambda: prox.Denoiser(torch.nn.Conv2d(1, 1, 3, padding=1))(COMPLEX[None], THETA), ValueError,
+        "give channels=2 and a module of two channels, the real and the imaginary part",
+    ),
+    "a convolution with a level": (
+        lambda: prox.Denoiser(torch.nn.Conv2d(1, 1, 3, padding=1), 0.1, channels=1)(Z, THETA), TypeError,
+        "with noise_level a denoiser gives its module the pictures and σ, but Conv2d takes other arguments: leave "
+        "noise_level out",
+    ),
+    "no level for a function that takes it": (
+        lambda: prox.Denoiser(lambda z, sigma: z, channels=1)(Z, THETA), TypeError,  # type: ignore[misc,arg-type]
+        "without noise_level a denoiser gives its module the pictures alone, but function takes other arguments: give "
+        "noise_level",
+    ),
+    "a class of denoisers": (
+        lambda: prox.Denoiser(fu.nn.DnCNN), TypeError,
+        "a denoiser must be a module or a function of a batch, got the class DnCNN: call it",
+    ),
+    "a module in the place of a prior": (
+        lambda: fu.nn.Unrolled(SCHEME, BLUR, torch.nn.Conv2d(1, 1, 3), 3), TypeError,  # type: ignore[arg-type]
+        "such as fu.prox.L1(), got Conv2d: make it with fu.prox.Denoiser(module)",
+    ),
     "copies of nothing": (lambda: prox.PerLayer(3, 2), TypeError, "prox must be a fu.prox.Proximal"),  # type: ignore[arg-type]
     "no copies": (lambda: prox.PerLayer(prox.L1(), 0), ValueError, "layers must be a whole number ≥ 1"),
     "too few copies": (
@@ -280,3 +318,25 @@ REFUSED: dict[str, Refused] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str) -> None:
     check_refused(REFUSED[name])
+
+
+class Wrong(torch.nn.Module):
+    """A module with channels of its own whose convolution fails for another reason."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.convolution(z[:, None].double())[:, 0]
+
+
+def test_errors_of_a_denoiser_stay_in_sight() -> None:
+    """An error of the module itself is what the caller sees, and the cause of the sentence on channels."""
+    with pytest.raises(RuntimeError, match="type"):
+        prox.Denoiser(Wrong())(Z, THETA)
+    with pytest.raises(RuntimeError, match="type"):
+        prox.Denoiser(torch.nn.Conv2d(1, 1, 3, padding=1))(Z[:, None].double(), THETA)
+    with pytest.raises(ValueError, match="give channels=1") as raised:
+        prox.Denoiser(torch.nn.Conv2d(1, 1, 3, padding=1))(Z, THETA)
+    assert "to have 1 channels, but got 2" in str(raised.value.__cause__)

@@ -7,6 +7,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,11 +27,12 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Checks the names of options first. argparse alone would complain about missing options instead."""
-        for given in [] if self._subparsers else args:
+        args = sys.argv[1:] if args is None else args
+        for given in takewhile(lambda a: a.startswith("-"), args) if self._subparsers else args:
             name = given.split("=")[0]
             if name.startswith("--") and name != "--" and name not in self._option_string_actions:
-                near = difflib.get_close_matches(name, self._option_string_actions, 1)
-                self.error(f"there is no option {name}" + "".join(f": did you mean {option}?" for option in near))
+                near = difflib.get_close_matches(name[2:], (o[2:] for o in self._option_string_actions), 1)
+                self.error(f"there is no option {name}" + "".join(f": did you mean --{option}?" for option in near))
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
@@ -198,11 +200,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     measure.add_argument("--out", type=Path, metavar="FILE", help="default: fastunroll/DEVICE.json in the user's cache")
     measure.set_defaults(run=_tune)
 
-    info = commands.add_parser("info", help="show the versions, kernels and devices of this installation")
+    info = commands.add_parser(
+        "info",
+        help="show the versions, kernels and devices of this installation",
+        description="Shows the versions of fastunroll and PyTorch, the kernels, and the devices that they run on.",
+    )
     info.add_argument("--check", action="store_true", help="compare the kernels of each device with plain PyTorch")
     info.set_defaults(run=_info)
 
-    arguments = parser.parse_args(argv)
+    arguments, left = parser.parse_known_args(argv)
+    if left:
+        problem = f"there is no option {left[0]}" if left[0].startswith("-") else f"{left[0]!r} follows no option"
+        _fail(arguments.command, f"{problem} (see fastunroll {arguments.command} --help)")
     if getattr(arguments, "seed", 0) < 0:
         parser.error(f"argument --seed: must be ≥ 0, got {arguments.seed}")
     try:

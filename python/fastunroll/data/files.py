@@ -54,7 +54,9 @@ def read_pixels(path: Path) -> Image:
     except PictureError:
         raise
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path} cannot be read as a picture: its format is unknown") from error
+        raise PictureError(
+            f"{path} cannot be read as a picture: its format is unknown: give PNG, JPEG or TIFF"
+        ) from error
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:  # raised for damaged pictures
         reason = getattr(error, "strerror", None) or error
         raise PictureError(f"{path} cannot be read as a picture: {reason}") from error

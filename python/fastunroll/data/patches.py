@@ -64,6 +64,13 @@ def cosine_dictionary(side: int = 8, frequencies: int = 16) -> Tensor:
 
     Columns are products of a vertical and a horizontal cosine cos(π i f / frequencies) with i < side and
     f < frequencies. They have norm 1, and all cosines but the constant have zero mean.
+
+    Args:
+        side: the side of a patch in pixels, ≥ 1.
+        frequencies: the number of cosines along each axis, ≥ 1.
+
+    Raises:
+        ValueError: one of them is no whole number ≥ 1.
     """
     side, frequencies = _checks.count("side", side), _checks.count("frequencies", frequencies)
     i, f = torch.arange(side, dtype=torch.float64), torch.arange(frequencies, dtype=torch.float64)

@@ -44,7 +44,23 @@ class OperatorProblem(Protocol):
 
 
 def stream(problem: Problem, batch: int, seed: int = 0) -> Iterator[Samples]:
-    """Yields batches of samples without end. They share no random number with :func:`fixed`, whatever its seed."""
+    """Yields batches of samples without end. They share no random number with :func:`fixed`, whatever its seed.
+
+    Args:
+        problem: an object with ``sample(count, generator)``, such as :class:`SparseRecovery`.
+        batch: the number of samples of a batch, ≥ 1.
+        seed: a whole number from −2⁶² to 2⁶² − 1.
+
+    Raises:
+        TypeError: ``problem`` has no method ``sample``.
+        ValueError: ``batch`` < 1, or ``seed`` is no such number.
+
+    Equivalent to::
+
+        generator = torch.Generator().manual_seed(2 * seed)
+        while True:
+            yield problem.sample(batch, generator)
+    """
     batch, seed = _checks.count("batch", batch), _checks.seed(seed)
     return _batches(_problem(problem), batch, torch.Generator().manual_seed(2 * seed))
 
@@ -61,6 +77,21 @@ def _problem(problem: Problem) -> Problem:
 
 
 def fixed(problem: Problem, count: int, seed: int = 0) -> Samples:
-    """Returns a fixed set of samples for tests. It shares no random number with :func:`stream`, whatever its seed."""
+    """Returns a fixed set of samples for tests. It shares no random number with :func:`stream`, whatever its seed.
+
+    Args:
+        problem: an object with ``sample(count, generator)``, such as :class:`SparseRecovery`.
+        count: the number of samples, ≥ 1.
+        seed: a whole number from −2⁶² to 2⁶² − 1.
+
+    Returns:
+        The samples (y, x) of the problem; x is None where the truth is unknown.
+
+    Raises:
+        TypeError: ``problem`` has no method ``sample``.
+        ValueError: ``count`` < 1, or ``seed`` is no such number.
+
+    Equivalent to ``problem.sample(count, torch.Generator().manual_seed(2 * seed + 1))``.
+    """
     count, seed = _checks.count("count", count), _checks.seed(seed)
     return _problem(problem).sample(count, torch.Generator().manual_seed(2 * seed + 1))

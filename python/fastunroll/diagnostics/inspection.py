@@ -14,11 +14,12 @@ from torch import Tensor
 from .. import _checks
 from ..arrays import takes_arrays
 from ..losses import kkt_residual, lasso_objective, nmse_db
-from ..nn import UnrolledNetwork
+from ..nn import Unrolled, UnrolledNetwork
 from ..operators.convert import OperatorLike, matrix_or_operator
 from ..operators.flattened import Flattened
 from ..operators.linear_operator import LinearOperator
 from ..operators.products import batch_shape
+from ..prox import L1
 from ..table import Table
 from .decomposition import (
     CONVERGED,
@@ -61,8 +62,8 @@ def report(
     ``print`` shows the report as text, ``plot`` draws it, and ``as_dict()`` returns it as data. All numbers are
     computed in double precision. With x_0 = 0, the report has for each layer k = 1, …, K:
 
-    - the parameters of the layer from ``model.layers_summary()``, if the model is a
-      :class:`fastunroll.nn.UnrolledNetwork`. A parameter that has the name of a measure is called ``learned …``.
+    - the parameters of the layer from ``model.layers_summary()``, if the model is a network of :mod:`fastunroll.nn`. A
+      parameter that has the name of a measure is called ``learned …``.
     - ``density``: the share of x_k that is not zero.
     - ``update``: ‖x_k − x_{k−1}‖/‖x_k‖ over the whole batch. It is 0 if the layer changes nothing, and infinite if the
       layer sets a nonzero iterate to zero.
@@ -74,9 +75,10 @@ def report(
     - the :class:`fastunroll.diagnostics.Decomposition` of the error, if a reference solution and an ideal step are
       known.
 
-    A and λ default to ``model.A`` and ``model.lam``. The reference solution is ``x_true`` if it is given. Otherwise it
-    is the Lasso solution, which FISTA with restarts computes (at most 10,000 iterations, until the KKT residual is
-    1e-10). The model keeps its mode (training or evaluation), and autograd records nothing.
+    A and λ default to ``model.A`` and ``model.lam``, and A to the operator of a :class:`fastunroll.nn.Unrolled`. The
+    reference solution is ``x_true`` if it is given. Otherwise it is the Lasso solution, which FISTA with restarts
+    computes (at most 10,000 iterations, until the KKT residual is 1e-10). The model keeps its mode (training or
+    evaluation), and autograd records nothing.
 
     Args:
         model: a network of :mod:`fastunroll.nn`, or any function whose call ``model(y, return_layers=True)`` returns
@@ -93,8 +95,9 @@ def report(
 
     Raises:
         TypeError: an argument is not a floating-point tensor, not a number, or cannot be called.
-        ValueError: shapes do not fit; there is no sample; a value is not finite (the message names the first layer
-            whose output is not finite); only one of A and λ is known; or ``ideal`` has no reference solution.
+        ValueError: shapes do not fit; there is no sample; the network is an equilibrium network; a value is not
+            finite (the message names the first layer whose output is not finite); only one of A and λ is known; or
+            ``ideal`` has no reference solution.
         ImportError: ``plot`` is given and matplotlib is not installed.
         FileNotFoundError: the folder of ``plot`` does not exist.
 
@@ -106,6 +109,8 @@ def report(
     """
     if not callable(model):
         raise TypeError(f"model must be a network or a function, got {_checks.shown(model)}")
+    if isinstance(model, Unrolled) and model.is_equilibrium:
+        raise ValueError("model must have K layers, but an equilibrium network has none: make it with layers=K")
     if ideal is not None and not callable(ideal):
         raise TypeError(f"ideal must be a function of x and y, or None, got {_checks.shown(ideal)}")
     if plot is not None:
@@ -123,14 +128,16 @@ def report(
             y, layers = y.flatten(len(batch)), layers.flatten(len(batch) + 1)
             x_true = None if x_true is None else x_true.flatten(len(batch))
         lasso = _lasso(model, y, layers, A, lam, is_given)
-        decomposition, remarks = _decomposed(layers, y, x_true, lasso, ideal)
+        decomposition, remarks = _decomposed(layers, y, x_true, lasso, ideal, "A and lam" if A is None else "lam")
+        if lasso is not None and isinstance(model, Unrolled) and type(model.prox) is not L1:
+            remarks += (f"The Lasso problem has the norm ‖x‖₁ in the place of the prior {type(model.prox).__name__}.",)
         measured = []
         before = torch.zeros_like(layers[0])
         for x in map(to_double, layers):
             measured.append(_measures(x, before, x_true, lasso))
             before = x
     learned = []
-    if isinstance(model, UnrolledNetwork):
+    if isinstance(model, (Unrolled, UnrolledNetwork)):
         learned = [_parameters(row, measured[0]) for row in model.layers_summary()]
     rows = [{**(learned[k] if learned else {}), **row} for k, row in enumerate(measured)]
     found = Report(
@@ -164,18 +171,18 @@ def _measures(x: Tensor, before: Tensor, x_true: Tensor | None, lasso: _Lasso | 
 
 
 def _decomposed(
-    layers: Tensor, y: Tensor, x_true: Tensor | None, lasso: _Lasso | None, ideal: Step | None
+    layers: Tensor, y: Tensor, x_true: Tensor | None, lasso: _Lasso | None, ideal: Step | None, missing: str
 ) -> tuple[Decomposition | None, tuple[str, ...]]:
     """Returns the decomposition, or None if an input for it is missing, and remarks on missing inputs or precision."""
     if lasso is None:
         if ideal is None:
-            return None, ("Give A and lam for the KKT residual, the objective and the decomposition of the error.",)
+            return None, (f"Give {missing} for the KKT residual, the objective and the decomposition of the error.",)
         if x_true is None:
             raise ValueError(
                 "ideal needs a reference solution to compare with: give x_true, or A and lam for the solution of the "
                 "Lasso problem"
             )
-        return decompose(layers, y, x_true, ideal, None), ("Give A and lam for the KKT residual and the objective.",)
+        return decompose(layers, y, x_true, ideal, None), (f"Give {missing} for the KKT residual and the objective.",)
     step = ista(lasso.A, lasso.lam, lasso.y, lasso.x) if ideal is None else ideal
     if x_true is not None:
         return decompose(layers, y, x_true, step, None), ()
@@ -192,7 +199,8 @@ def _parameters(row: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str
 
 def _known(model: object, A: OperatorLike | None) -> Tensor | LinearOperator | None:
     """Returns A, or the A of the model, as a matrix or an operator."""
-    given = getattr(model, "A", None) if A is None else A
+    own = model.operator if isinstance(model, Unrolled) else getattr(model, "A", None)
+    given = own if A is None else A
     if A is None and not isinstance(given, (Tensor, LinearOperator)):
         return None
     return matrix_or_operator(given)

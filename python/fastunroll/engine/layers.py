@@ -16,6 +16,7 @@ from ..operators import Dense, LinearOperator
 from ..operators.pictures import PictureOperator
 from ..operators.products import batch_shape, has_shape_in
 from ..prox import L1, Kernel, NonNegativeL1, Proximal
+from ..prox.proximal import require_proximal
 from ..schemes import ADMM, AMP, FISTA, HQS, ProximalGradient, Scheme
 from ..steps import AffineStep, DataStep, GradientStep, Values, listed
 from . import pictures
@@ -131,8 +132,7 @@ def describe(y: Tensor, pieces: Any, count: int) -> Layers:
         ("W1", "W2") if isinstance(linear, AffineStep) else ("A", "W"), (first, second), strict=True
     ):
         _require_count(name, matrices, count)
-    if not isinstance(prox, Proximal):
-        raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_checks.kind(prox)}")
+    require_proximal(prox)
     steps = tensors(_step_name(linear), step, y)
     thresholds, gains = (tensors(name, pieces[name], y) for name in ("theta", "gain"))
     if prox.has_threshold != bool(thresholds):

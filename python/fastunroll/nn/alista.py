@@ -18,9 +18,20 @@ def analytic_weights(A: Tensor) -> Tensor:
     W minimises ‖WᴴA‖_F subject to w_iᴴa_i = 1. It is (AAᴴ)⁻¹A with scaled columns. If A does not have full row rank,
     the pseudo-inverse replaces the inverse. A zero column stays zero. An array A gives an array of its kind.
 
+    Args:
+        A: the matrix (m, n), real or complex.
+
+    Returns:
+        W (m, n), in the dtype of A.
+
     Raises:
         TypeError: A is not floating point.
         ValueError: A is not a matrix.
+
+    Equivalent to, in double precision::
+
+        W = torch.linalg.pinv(A @ A.mH) @ A
+        W / (W.conj() * A).sum(0)
     """
     exact = _checks.matrix("A", A).detach().to(torch.complex128 if A.is_complex() else torch.float64)
     W = torch.linalg.pinv(exact @ exact.mH, hermitian=True) @ exact

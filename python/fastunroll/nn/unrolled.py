@@ -18,6 +18,7 @@ from ..engine.layers import Layers, Pieces, describe, require_batches
 from ..engine.run import Compiled, compiled, is_batch_of_samples, run
 from ..operators import Dense, LinearOperator, as_operator
 from ..prox import L1, ElasticNet, Identity, NonNegativeL1, Proximal
+from ..prox.proximal import require_proximal
 from ..schemes import Scheme
 from ..table import Table
 from .network import HasWeights, checked_depth, tensors_of
@@ -107,8 +108,7 @@ class Unrolled(HasWeights):
         self._cache: ops.NetworkCache | None = None
         if not isinstance(scheme, Scheme):
             raise TypeError(f"scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got {_checks.kind(scheme)}")
-        if not isinstance(prox, Proximal):
-            raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_checks.kind(prox)}")
+        require_proximal(prox)
         self.is_equilibrium = layers is None
         self.layers, self.scheme, self.prox = 1 if layers is None else _checks.count("layers", layers), scheme, prox
         self.tol, self.max_iter = _checks.positive("tol", tol), _checks.count("max_iter", max_iter)

@@ -62,6 +62,8 @@ def as_operator(obj: Any, name: str = "A") -> LinearOperator:
     """
     if isinstance(obj, LinearOperator):
         return obj
+    if isinstance(obj, type):
+        raise TypeError(f"{name} must be an operator, got {_checks.kind(obj)}")
     if isinstance(obj, Tensor):
         return _of_tensor(obj, name) if obj.layout == torch.strided else SparseMatrix(obj)
     if isinstance(obj, nn.Linear):

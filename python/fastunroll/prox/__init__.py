@@ -10,7 +10,6 @@ from .nonconvex import Box, Firm, HardThreshold
 from .per_layer import PerLayer
 from .proximal import Kernel, Proximal
 from .support_selection import SupportSelection, TopK
-from .threshold import aligned as aligned
 from .threshold import soft_threshold
 from .total_variation import TotalVariation
 from .wavelet_l1 import WaveletL1

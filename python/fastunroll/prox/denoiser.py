@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -32,9 +33,9 @@ class Denoiser(Proximal):
     module computes in the precision of autocast, and the rest of a network in that of y.
 
     Raises:
-        TypeError: ``module`` cannot be called, or returns another dtype.
-        ValueError: ``noise_level`` is a number that is not positive, ``channels`` is no whole number ≥ 1, z has other
-            channels, or the module returns another shape.
+        TypeError: ``module`` cannot be called, does not take σ as ``noise_level`` says, or returns another dtype.
+        ValueError: ``noise_level`` is a number that is not positive, ``channels`` is no whole number ≥ 1 or is missing
+            for a module of convolutions, z has other channels, or the module returns another shape.
 
     Example::
 
@@ -60,8 +61,8 @@ class Denoiser(Proximal):
         channels: int | None = None,
     ) -> None:
         super().__init__()
-        if not callable(module):
-            raise TypeError(f"a denoiser must be a module or a function of a batch, got {type(module).__name__}")
+        if not callable(module) or isinstance(module, type):
+            raise TypeError(f"a denoiser must be a module or a function of a batch, got {_checks.kind(module)}")
         self.module: Any = module
         is_number = not isinstance(noise_level, bool)
         self.noise_level = _checks.positive("noise_level", noise_level) if is_number else noise_level
@@ -79,13 +80,60 @@ class Denoiser(Proximal):
             sigma = torch.as_tensor(theta).sqrt()
             alone = self.channels is None and sigma.numel() != 1
             arguments.append(sigma if alone else levels_of(sigma, z, self.channels or 1))
-        found = self.module(*arguments)
+        try:
+            found = self.module(*arguments)
+        except (RuntimeError, TypeError) as error:
+            self._explain(arguments, error)
+            raise
         if isinstance(found, Tensor) and _checks.autocasts(z):
             found = found.to(pictures.dtype)
         return found if self.channels is None else from_channels(_like(found, pictures), z)
 
+    def _explain(self, arguments: list[Tensor], error: Exception) -> None:
+        """Raises one sentence where a module has failed because of the options of this class."""
+        if isinstance(error, TypeError) and not _takes(self.module, len(arguments)):
+            with_level = "with noise_level a denoiser gives its module the pictures and σ"
+            without = "without noise_level a denoiser gives its module the pictures alone"
+            fix = "leave noise_level out" if self.has_threshold else "give noise_level"
+            raise TypeError(
+                f"{with_level if self.has_threshold else without}, but {_checks.kind(self.module)} takes other "
+                f"arguments: {fix}"
+            ) from error
+        if self.channels is None and (refusal := _channels_missing(self.module, arguments[0], error)):
+            raise ValueError(refusal) from error
+
     def extra_repr(self) -> str:
         return f"noise_level={self.noise_level}, channels={self.channels}"
+
+
+def _takes(module: Any, count: int) -> bool:
+    """Whether a module or a function can be called with a number of arguments; true where that is not known."""
+    try:
+        inspect.signature(module.forward if isinstance(module, nn.Module) else module).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # functions of PyTorch state no signature
+        return True
+    return True
+
+
+def _channels_missing(module: Any, pictures: Tensor, error: Exception) -> str | None:
+    """A sentence where convolutions fail because they were given pictures and not real batches (N, C, H, W)."""
+    modules = module.modules() if isinstance(module, nn.Module) else ()
+    convolutions = [m for m in modules if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    is_of_shape = any(word in str(error) for word in ("channels", "unbatched"))  # in the words of PyTorch
+    if not convolutions or not (is_of_shape or pictures.is_complex()):
+        return None
+    takes, returns = convolutions[0].in_channels, convolutions[-1].out_channels
+    if not pictures.is_complex() and pictures.dim() == 4 and pictures.shape[1] in (takes, returns):
+        return None
+    fix = f"channels={takes}" if takes == returns else "channels, the number C of the batches"
+    if pictures.is_complex() and takes != 2:
+        fix = "channels=2 and a module of two channels, the real and the imaginary part"
+    return (
+        "the convolutions of this denoiser take real batches (N, C, H, W), but without channels they get pictures as "
+        f"they are, {pictures.dtype} of shape {shape_text(pictures.shape)}: give {fix}"
+    )
 
 
 def _like(found: Any, pictures: Tensor) -> Tensor:

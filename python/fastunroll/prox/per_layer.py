@@ -7,7 +7,7 @@ from copy import deepcopy
 from torch import Tensor, nn
 
 from .. import _checks
-from .proximal import Proximal
+from .proximal import Proximal, require_proximal
 
 
 class PerLayer(Proximal):
@@ -38,8 +38,7 @@ class PerLayer(Proximal):
 
     def __init__(self, prox: Proximal, layers: int) -> None:
         super().__init__()
-        if not isinstance(prox, Proximal):
-            raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.FilterBank(), got {_checks.shown(prox)}")
+        require_proximal(prox)
         self.layers = _checks.count("layers", layers)
         self.copies = nn.ModuleList(deepcopy(prox) for _ in range(self.layers))
         self.has_threshold, self.takes_autocast = prox.has_threshold, prox.takes_autocast

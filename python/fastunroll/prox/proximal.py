@@ -36,6 +36,18 @@ def _with_arrays(value: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Any],
     return wrapper
 
 
+def require_proximal(prox: object) -> None:
+    """Refuses what is no :class:`Proximal`.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(prox, Proximal):
+        is_module = callable(prox) and not isinstance(prox, type)
+        fix = ": make it with fu.prox.Denoiser(module)" if is_module else ""
+        raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_checks.kind(prox)}{fix}")
+
+
 class Proximal(nn.Module):
     """The proximal operator of a function R: prox_θ(z) = argmin_x ½‖x − z‖² + θ·R(x).
 

@@ -129,6 +129,10 @@ def lasso(
     Returns:
         :class:`LassoResult` with ``x``, ``gap``, ``iterations`` and ``converged``.
 
+    Raises:
+        TypeError: an argument is no matrix, no array or tensor of floating-point numbers, or no number.
+        ValueError: shapes, dtypes or devices do not fit, A is not finite, λ ≤ 0, or another number is out of range.
+
     Equivalent to, for one sample::
 
         sklearn.linear_model.Lasso(alpha=lam / m, fit_intercept=False, tol=tol).fit(A, y).coef_
@@ -150,6 +154,31 @@ def lasso_path(
     nonnegative: bool = False,
     ridge: float = 0.0,
 ) -> tuple[Any, list[LassoResult]]:
-    """:meth:`Lasso.path` of A, with the other arguments of :class:`Lasso`; A may be a matrix for every sample."""
+    """Solutions of the Lasso for a falling sequence of λ: as one batch, or each from the one before.
+
+    Args:
+        A: (m, n), or a matrix for every sample (B, m, n).
+        Y: (..., m), or (..., B, m).
+        lams: (k,) or (k, ...), falling; by default ``count`` values in geometric progression from λ_max of each sample
+            to ``least`` times that.
+        count: how many, ≥ 1.
+        least: the last λ over λ_max, between 0 and 1.
+        tol: as in :func:`lasso`.
+        max_iter: as in :func:`lasso`, for each λ.
+        weights: w, (n,).
+        nonnegative: require x ≥ 0.
+        ridge: μ ≥ 0, of the elastic net.
+
+    Returns:
+        The λ, as they were given or (k, ...), and a list of k :class:`LassoResult`.
+
+    Raises:
+        TypeError: an argument is no matrix, no array or tensor of floating-point numbers, or ``lams`` is one number.
+        ValueError: shapes, dtypes or devices do not fit, A is not finite, λ ≤ 0, or another number is out of range.
+
+    Equivalent to, for one sample::
+
+        sklearn.linear_model.lasso_path(A, y, alphas=lams / m, tol=tol)[1]
+    """
     solver = _solver(A, weights=weights, nonnegative=nonnegative, ridge=ridge)
     return solver.path(Y, lams=lams, count=count, least=least, tol=tol, max_iter=max_iter)

@@ -24,6 +24,7 @@ from ..operators.products import Products, batch_shape
 from ..ops.tensors import is_hidden
 from ..products import product
 from ..prox import L1, NonNegativeL1, Proximal
+from ..prox.proximal import require_proximal
 from ..samples import column, energy, norm, safe_divisor
 from ..units import units
 
@@ -333,8 +334,7 @@ def _prior(nonnegative: bool, prox: Proximal | None) -> Proximal:
     """R as a user asks for it."""
     if prox is None:
         return LASSO_NONNEGATIVE if nonnegative else LASSO
-    if not isinstance(prox, Proximal):
-        raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_checks.kind(prox)}")
+    require_proximal(prox)
     if nonnegative:
         raise ValueError(NONNEGATIVE_WITH_PROX)
     return prox

@@ -14,7 +14,8 @@ from ..engine import pictures
 from ..engine.layers import Layers
 from ..operators.pictures import PictureOperator
 from ..operators.products import Products, called
-from ..prox import PerLayer, aligned
+from ..prox import PerLayer
+from ..prox.threshold import aligned
 from ..samples import column, inner
 from ..schemes import FISTA, ProximalGradient
 from ..steps import GradientStep

@@ -24,6 +24,19 @@ def supervised(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
 
     10/log(10) times this loss is the NMSE in dB. The gradient is relative to the error, so a network learns the last
     decibels as fast as the first.
+
+    Args:
+        x_hat: x̂, of the shape of x.
+        y: the measurements, which the loss does not use.
+        x: the ground truth (B, ...).
+
+    Returns:
+        One number.
+
+    Raises:
+        ValueError: there is no ground truth, or its shape is another one.
+
+    Equivalent to ``torch.log((x_hat - x).abs().square().sum() / x.abs().square().sum())``.
     """
     x = require_truth(x_hat, x)
     tiny = torch.finfo(x.real.dtype).tiny
@@ -31,12 +44,39 @@ def supervised(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
 
 
 def mean_square(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
-    """The mean of ‖x̂ − x‖² over samples (B, ...)."""
+    """The mean of ‖x̂ − x‖² over samples (B, ...).
+
+    Args:
+        x_hat: x̂, of the shape of x.
+        y: the measurements, which the loss does not use.
+        x: the ground truth (B, ...).
+
+    Returns:
+        One number.
+
+    Raises:
+        ValueError: there is no ground truth, or its shape is another one.
+
+    Equivalent to ``(x_hat - x).abs().square().flatten(1).sum(1).mean()``.
+    """
     return squared_modulus(x_hat - require_truth(x_hat, x)).flatten(1).sum(1).mean()
 
 
 def absolute_error(x_hat: Tensor, y: Tensor, x: Tensor | None) -> Tensor:
     """The mean of |x̂ − x| over all numbers, the ℓ₁ loss. Its gradient does not fade with the error of a pixel.
+
+    Args:
+        x_hat: x̂, of the shape of x.
+        y: the measurements, which the loss does not use.
+        x: the ground truth (B, ...).
+
+    Returns:
+        One number.
+
+    Raises:
+        ValueError: there is no ground truth, or its shape is another one.
+
+    Equivalent to ``(x_hat - x).abs().mean()``.
 
     Reference: Zhao, Gallo, Frosio and Kautz, *Loss functions for image restoration with neural networks*, 2017.
     """
@@ -70,7 +110,15 @@ def structural_similarity(data_range: float = 1.0) -> Loss:
 def kkt(A: OperatorLike, lam: float) -> Loss:
     """Returns a loss, the mean KKT residual of min ½‖A x − y‖² + λ‖x‖₁, which needs no ground truth.
 
-    See :func:`fastunroll.losses.kkt_residual`.
+    Args:
+        A: the matrix (m, n), one for every sample, or any operator (:func:`fastunroll.operators.as_operator`).
+        lam: the weight λ ≥ 0.
+
+    Raises:
+        TypeError: A is neither a matrix nor an operator.
+        ValueError: A is not finite, or λ < 0.
+
+    Equivalent to ``fu.losses.kkt_residual(x_hat, y, A, lam).mean()``.
     """
     return _mean_of(kkt_residual, A, lam)
 
@@ -78,7 +126,15 @@ def kkt(A: OperatorLike, lam: float) -> Loss:
 def lasso(A: OperatorLike, lam: float) -> Loss:
     """Returns a loss, the mean of ½‖A x − y‖² + λ‖x‖₁ over samples, which needs no ground truth.
 
-    See :func:`fastunroll.losses.lasso_objective`.
+    Args:
+        A: the matrix (m, n), one for every sample, or any operator (:func:`fastunroll.operators.as_operator`).
+        lam: the weight λ ≥ 0.
+
+    Raises:
+        TypeError: A is neither a matrix nor an operator.
+        ValueError: A is not finite, or λ < 0.
+
+    Equivalent to ``fu.losses.lasso_objective(x_hat, y, A, lam).mean()``.
     """
     return _mean_of(lasso_objective, A, lam)
 
@@ -95,7 +151,17 @@ def _mean_of(measure: Callable[..., Tensor], A: OperatorLike, lam: float) -> Los
 
 
 def total(*weighted: tuple[float, Loss]) -> Loss:
-    """Returns the weighted sum of losses, for example ``total((1, supervised), (0.1, kkt(A, 0.1)))``."""
+    """Returns the weighted sum of losses, for example ``total((1, supervised), (0.1, kkt(A, 0.1)))``.
+
+    Args:
+        weighted: pairs of a weight, which is a finite number, and a loss, a function of x̂, y and x.
+
+    Raises:
+        TypeError: one is no such pair.
+        ValueError: there is no pair, or a weight is not finite.
+
+    Equivalent to ``sum(weight * loss(x_hat, y, x) for weight, loss in weighted)``.
+    """
     if not weighted:
         raise ValueError("total needs at least one pair (weight, loss)")
     for pair in weighted:

@@ -28,6 +28,10 @@ class Stage:
         final: the share of the rate that is left at the end. Rates decay along half a cosine.
         inherit: the parameters that start from the parameters of the layer before, each with a factor.
             ``{"log_theta": 0.8}`` starts θ of this layer from 0.8 times θ of the layer before.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: ``steps`` or ``depth`` < 1, a rate or factor is not positive, or the first layer inherits.
     """
 
     steps: int
@@ -71,6 +75,12 @@ def end_to_end(steps: int, rate: float = 1.0, final: float = 0.03) -> list[Stage
         steps: the number of steps.
         rate: a factor of all learning rates.
         final: the share of the rates that is left at the end.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: ``steps`` < 1, or a rate is not positive.
+
+    Equivalent to ``[Stage(steps, rate=rate, final=final)]``.
     """
     return [Stage(steps, rate=rate, final=final)]
 
@@ -99,6 +109,10 @@ def layerwise(
             rates, 1 trains better.
         final: see :class:`Stage`.
         inherit: see :class:`Stage`. The first layer has no layer before it and inherits nothing.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: a number of layers or steps is out of range, or a rate is not positive.
 
     Reference: Chen, Liu, Wang and Yin, *Theoretical linear convergence of unfolded ISTA*, 2018.
     """

@@ -29,6 +29,9 @@ def measurement_error(A: OperatorLike) -> Loss:
     Args:
         A: any operator (:func:`fastunroll.operators.as_operator`).
 
+    Raises:
+        TypeError: A is no operator.
+
     Equivalent to::
 
         (A(x_hat) - y).abs().square().mean()
