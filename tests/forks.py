@@ -9,6 +9,7 @@ import runpy
 import signal
 import sys
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,12 @@ def _run(script: Path, arguments: tuple[str, ...]) -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
+def _run_installed(words: tuple[str, ...]) -> None:
+    (script,) = entry_points(group="console_scripts", name=words[0])
+    sys.argv = [*words]
+    sys.exit(script.load()())
+
+
 def _launch(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     two = LaunchConfig(1, 1, 2, run_id=str(os.getpid()), rdzv_backend="c10d", rdzv_endpoint="localhost:0",
                        max_restarts=0, start_method="fork")  # fmt: skip
@@ -107,3 +114,8 @@ def printed_by_script(folder: Path, script: Path, *arguments: str) -> str:
 def printed_by_command(folder: Path, *arguments: str) -> str:
     """What ``fastunroll`` prints that runs in a fork with these arguments, and succeeds."""
     return _succeeds(Fork(folder, fastunroll.__main__.main, list(arguments)))
+
+
+def printed_as_installed(folder: Path, *words: str) -> str:
+    """What a command line prints that runs in a fork and succeeds: what is installed under its first word."""
+    return _succeeds(Fork(folder, _run_installed, words))

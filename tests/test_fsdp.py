@@ -10,8 +10,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from closeness import relative_error
+from forks import Fork
 from networks import ALL, B, M, Network, matrix, moved
-from torch import Tensor, multiprocessing
+from torch import Tensor
 
 
 def full(t: Tensor | None) -> Tensor | None:
@@ -82,13 +83,13 @@ def work(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reports")
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(rank, folder), daemon=True) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=600)
-        process.kill()
+    processes = [Fork(folder, work, rank, folder) for rank in range(2)]
+    try:
+        for process in processes:
+            process.communicate()
+    finally:
+        for process in processes:
+            process.kill()
     return folder
 
 

@@ -105,6 +105,7 @@ def test_new_processes(tmp_path: Path, method: str) -> None:
 def test_workers_of_a_data_loader(tmp_path: Path, method: str) -> None:
     if method == "fork" and sys.platform == "win32":
         pytest.skip("there is no fork")
+    workers = 2 if method == "fork" else 1  # each imports torch
     code = f"""
     class Codes(torch.utils.data.Dataset):
         def __len__(self):
@@ -117,7 +118,7 @@ def test_workers_of_a_data_loader(tmp_path: Path, method: str) -> None:
     if __name__ == "__main__":
         wanted = [Codes()[i] for i in range(12)]
         loader = torch.utils.data.DataLoader(
-            Codes(), batch_size=None, num_workers=2, multiprocessing_context="{method}", timeout=300
+            Codes(), batch_size=None, num_workers={workers}, multiprocessing_context="{method}", timeout=300
         )
         print(same(list(loader), wanted))
     """

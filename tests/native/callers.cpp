@@ -79,18 +79,16 @@ void interrupt(const Form& form, const Size& size, int threads) {
 void test_callers() {
   meet_in_teams();
   std::thread(meet_in_teams).join();
-  for (const Form& form : forms()) call_at_once<float>(form, {9, 66, 2, 70});
+  for (const Form& form : forms()) call_at_once<float>(form, of_threads);
   call_at_once<double>({"team", LinearStep::affine, Count::each, Count::each}, {130, 300, 2, 5});
   call_at_once<double>({"team", LinearStep::gradient, Count::one, Count::each, Scheme::amp}, {130, 300, 2, 5});
 }
 
 void test_interruption() {
   for (const Form& form : forms()) {
-    for (int threads : {1, 3}) {
-      interrupt(form, {5, 18, 7, 130}, threads);
-      if (!quick) interrupt(form, {5, 18, 7, 2}, threads);
-      if (!quick) interrupt(form, {5, 18, 1, 600}, threads);
-    }
+    interrupt(form, of_threads, 2);
+    if (quick) continue;
+    for (const Size& size : {Size{5, 18, 7, 130}, {5, 18, 7, 2}, {5, 18, 1, 600}}) interrupt(form, size, 1);
   }
   for (Scheme state : {Scheme::proximal_gradient, Scheme::fista, Scheme::admm, Scheme::amp}) {
     interrupt({"team", LinearStep::gradient, Count::one, Count::each, state}, {200, 390, 7, 5}, 3);

@@ -45,10 +45,13 @@ template <class T> bool close(const Array<T>& a, const Array<double>& b, double 
 }
 
 #ifdef __SANITIZE_THREAD__
-constexpr bool quick = true;  // what goes on between threads is the same at every size
+constexpr bool quick = true;  // what goes on between threads is the same at every size, and nothing goes on in one
 #else
 constexpr bool quick = false;
 #endif
+
+// Pictures that have fewer pixels together are left to one thread, however many are asked for.
+constexpr int64_t pixels_of_threads = 1 << 13;
 
 template <class T> constexpr double rounding = sizeof(T) == 4 ? 2e-5 : 1e-12;
 template <class T> constexpr const char* type_name = sizeof(T) == 4 ? "float" : "double";

@@ -279,7 +279,7 @@ template <class T> void lasso_of_type() {
   }
   for (Way way : all_ways) {
     for (int i : {0, 3, 4}) compare_neighbours<T>(kinds[i], way);
-    limit_steps<T>(way);
+    if (!quick) limit_steps<T>(way);
   }
   for (int threads : {1, 3}) interrupt<T>(threads);
 }

@@ -213,19 +213,22 @@ void compare_with_differences(Problem<double>& problem, const std::string& what)
 }
 
 template <class T> void compare(const Shape& shape, PicturePrior prior, Method method = fista) {
+  const bool has_threads = shape.batch * shape.grid_rows() * shape.grid_columns() >= pixels_of_threads;
+  if (quick && !has_threads) return;
   const Settings restored;
   for (const char* set : usable_sets()) {
     use_instruction_set(set);
     Problem<T> problem(shape, prior, method);
     const std::string what = std::string("pictures ") + set + " " + type_name<T> + " " + shape.text() + ", prior " +
                              std::to_string(int(prior)) + method.text();
-    const Array<T> x = problem.found(1), gradients = problem.gradients(1);
+    const Array<T> x = problem.found(quick ? 3 : 1), gradients = problem.gradients(quick ? 3 : 1);
     if (!shape.is_real || shape.has_weights) {  // rows of real ones go through transforms in pairs a vector apart
       record("pictures", x);
       if (prior != PicturePrior::wavelet)  // whose gradient rounds the end of a row in another way
         record("pictures", Array<T>(gradients.begin(), gradients.begin() + 2 * int64_t(problem.z.size())));
     }
-    CHECK(same_bits(problem.found(3), x) && same_bits(problem.gradients(3), gradients), what + ": threads");
+    if (has_threads && !quick)
+      CHECK(same_bits(problem.found(3), x) && same_bits(problem.gradients(3), gradients), what + ": threads");
     const int64_t saved = prior == PicturePrior::wavelet ? 0 : shape.batch - 1;
     problem.found(2, saved);
     CHECK(same_bits(problem.gradients(2, saved), gradients), what + ": saved layers");
@@ -249,7 +252,7 @@ void test_pictures() {
       compare<float>({33, 20, is_real, false, true, 2, 2, 0}, prior);
     }
     if (any) compare<double>({6, 10, false, false, false, 3, 2, 3}, prior);
-    compare<float>({99, 100, true, false, false, 4, 2, 0}, prior);  // threads share a picture
+    compare<float>({99, 100, true, false, false, 2, 2, 0}, prior);  // three threads share each, two have one each
     compare<float>({140, 85, true, false, true, 1, 3, 0}, prior);
   }
   for (bool is_real : {true, false}) {
@@ -276,7 +279,7 @@ void test_pictures() {
     compare<double>({4, 6, true, false, false, 3, 3, 0, 2, 1, 0}, PicturePrior::soft, method);
     compare<float>({104, 98, true, false, false, 2, 2, 0, 2, 2, 1}, PicturePrior::soft, method);  // threads share it
     compare<float>({100, 98, false, false, false, 2, 2, 0, 2}, PicturePrior::soft, method);
-    compare<float>({99, 100, true, false, false, 4, 2, 0}, PicturePrior::total_variation, method);  // threads share it
+    compare<float>({99, 100, true, false, false, 2, 2, 0}, PicturePrior::total_variation, method);
     compare<float>({140, 85, false, false, true, 1, 3, 0}, PicturePrior::soft, method);
   }
 }

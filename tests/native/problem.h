@@ -23,6 +23,9 @@ struct Size {
   int64_t m, n, layers, batch;
 };
 
+// In each form enough work for two threads.
+constexpr Size of_threads{20, 66, 2, 70};
+
 struct Options {
   bool vector = false;  // a threshold for each element or group, a step for each row; gains and betas in one array
   bool x0 = false, s0 = false;
