@@ -37,10 +37,15 @@ def kind(value: object) -> str:
     return f"the class {value.__name__}: call it" if isinstance(value, type) else type(value).__name__
 
 
+def is_strided(value: Tensor) -> bool:
+    """Whether the layout is the usual one, as of all tensors that torch.compile traces: it refuses the question."""
+    return torch.compiler.is_compiling() or value.layout is torch.strided
+
+
 def _dense(name: str, value: Tensor) -> None:
     if value.is_nested:
         raise TypeError(f"{name} must be one dense tensor, got a nested one: use {name}.to_padded_tensor(0.0)")
-    if value.layout != torch.strided:
+    if not is_strided(value):
         raise TypeError(f"{name} must be dense, got layout {value.layout}: use {name}.to_dense()")
 
 

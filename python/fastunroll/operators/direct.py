@@ -177,9 +177,11 @@ def by_coils(of_op: Sequence[Tensor], x: Tensor, coils: int, make: Callable[[sli
         coils: C.
         make: takes coils, and returns (..., some, H, W).
     """
+    if torch.compiler.is_compiling() or not _is_plain(x) or not all(is_kept(t) for t in of_op):
+        return make(slice(coils))
     dtype = x.dtype.to_complex()
     some = max(1, COILS_AT_ONCE // max(1, x.numel() * dtype.itemsize))
-    if some >= coils or dtype.to_real() not in FULL or not _is_plain(x) or not all(is_kept(t) for t in of_op):
+    if some >= coils or dtype.to_real() not in FULL:
         return make(slice(coils))
     (found,) = ops.empty([(*x.shape[:-2], coils, *x.shape[-2:])], dtype)
     for first in range(0, coils, some):

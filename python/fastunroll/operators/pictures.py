@@ -143,7 +143,7 @@ class PictureOperator(LinearOperator):
 
     def _are_usual(self, x: Tensor, beside: Tensor | None, dims: int) -> bool:
         """Whether nothing is wrong with pictures, nor to be converted: quickly, since every product asks."""
-        if type(x) is not Tensor or self.is_stated or x.layout is not torch.strided or x.is_nested:
+        if type(x) is not Tensor or self.is_stated or not _checks.is_strided(x) or x.is_nested:
             return False
         real = _REAL.get(x.dtype)
         if real is None or x.dim() < dims or x.numel() == 0:
