@@ -7,7 +7,7 @@
 
 namespace fastunroll {
 
-// Bytes from which a result may take more memory than there is: Python makes it, and says so.
+// Bytes from which a result takes fresh memory. A filter leaves it to Python, which says where there is too little.
 constexpr size_t huge_result = size_t(1) << 30;
 
 // A DLPack capsule. The library that takes the tensor renames it.

@@ -227,3 +227,40 @@ def test_a_data_step_is_by_the_solve_that_an_operator_has(kind: str) -> None:
     assert rho.grad is not None
     A.solve = lambda b, rho: 3 * b
     assert torch.equal(A.data_step(v, z, 0.5), 3 * (z + 0.5 * v))
+
+
+@pytest.mark.parametrize("name", ["scan", "coils"])
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_batches_of_gradients_in_parts(name: str, adjoint: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``is_grads_batched=True`` sees no memory of its own where few pictures or coils go after others."""
+    for size in ("AT_ONCE", "COILS_AT_ONCE"):
+        monkeypatch.setattr(direct, size, 1)
+    mask, maps = torch.ones(6, 5), torch.randn(3, 6, 5, dtype=torch.complex64)
+    A = lin.Fourier(mask) if name == "scan" else lin.MultiCoilFourier(mask, maps)
+    x = torch.randn(2, 6, 5, dtype=torch.complex64)
+    leaf = (A(x) if adjoint else x).detach().requires_grad_()
+    out = A.adjoint(leaf) if adjoint else A(leaf)
+    directions = torch.randn(2, *out.shape, dtype=out.dtype)
+    (batched,) = torch.autograd.grad(out, leaf, directions, is_grads_batched=True, retain_graph=True)
+    for one, direction in zip(batched, directions, strict=True):
+        torch.testing.assert_close(one, torch.autograd.grad(out, leaf, direction, retain_graph=True)[0])
+
+
+def test_a_data_step_of_ones_own() -> None:
+    """What a user puts in the place of a solve or a data step is called, and what it returns is checked."""
+    y = torch.rand(2, 4, 4)
+    A = lin.Mask(torch.ones(4, 4))
+    own = A.solve
+    double, fewer = lambda b, rho: own(b, rho).double(), lambda b, rho: own(b[:1], rho)
+    for wrong, error in ((double, TypeError), (fewer, ValueError)):
+        A.solve = wrong  # type: ignore[method-assign]
+        with pytest.raises(error, match="must return"):
+            fu.solvers.admm(A, y, 0.1)
+    A = lin.Mask(torch.ones(4, 4))
+    A.data_step = lambda v, At_y, rho: torch.zeros_like(v)  # type: ignore[method-assign]
+    assert not fu.solvers.admm(A, y, 0.1, iterations=1).any()
+
+
+def test_complex_measurements_of_real_pictures_are_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="complex"):
+        fu.solvers.fista(lin.Fourier(torch.ones(4, 4)), torch.rand(1, 4, 4), 0.1, step=1.0, iterations=1)

@@ -328,6 +328,8 @@ class Wrong(torch.nn.Module):
         self.convolution = torch.nn.Conv2d(1, 1, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
+        if z.is_complex():
+            raise RuntimeError("a type of its own")
         return self.convolution(z[:, None].double())[:, 0]
 
 
@@ -335,6 +337,8 @@ def test_errors_of_a_denoiser_stay_in_sight() -> None:
     """An error of the module itself is what the caller sees, and the cause of the sentence on channels."""
     with pytest.raises(RuntimeError, match="type"):
         prox.Denoiser(Wrong())(Z, THETA)
+    with pytest.raises(RuntimeError, match="a type of its own"):
+        prox.Denoiser(Wrong())(Z + 0j, THETA)
     with pytest.raises(RuntimeError, match="type"):
         prox.Denoiser(torch.nn.Conv2d(1, 1, 3, padding=1))(Z[:, None].double(), THETA)
     with pytest.raises(ValueError, match="give channels=1") as raised:

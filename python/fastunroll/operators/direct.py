@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..ops.tensors import is_batched
 
 if TYPE_CHECKING:
     from .pictures import PictureOperator
@@ -165,7 +166,12 @@ def some_after_others(
     return found.reshape(*lead, *first.shape[1:])
 
 
-def by_coils(of_op: Sequence[Tensor], x: Tensor, coils: int, make: Callable[[slice], Tensor]) -> Tensor:
+def of_coils(t: Tensor, coils: slice | None) -> Tensor:
+    """What a tensor (..., C, H, W) has for some coils; itself for all, as batches of gradients cannot be sliced."""
+    return t if coils is None else t[..., coils, :, :]
+
+
+def by_coils(of_op: Sequence[Tensor], x: Tensor, coils: int, make: Callable[[slice | None], Tensor]) -> Tensor:
     """What ``make`` makes of some coils, for all of them: (..., C, H, W).
 
     It makes few after the others where all would leave the cache, and fresh memory take longer than the transforms; all
@@ -175,14 +181,14 @@ def by_coils(of_op: Sequence[Tensor], x: Tensor, coils: int, make: Callable[[sli
         of_op: the tensors of the operator.
         x: pictures of one coil, (..., H, W).
         coils: C.
-        make: takes coils, and returns (..., some, H, W).
+        make: takes coils, or None for all, and returns (..., some, H, W).
     """
     if torch.compiler.is_compiling() or not _is_plain(x) or not all(is_kept(t) for t in of_op):
-        return make(slice(coils))
+        return make(None)
     dtype = x.dtype.to_complex()
     some = max(1, COILS_AT_ONCE // max(1, x.numel() * dtype.itemsize))
     if some >= coils or dtype.to_real() not in FULL:
-        return make(slice(coils))
+        return make(None)
     (found,) = ops.empty([(*x.shape[:-2], coils, *x.shape[-2:])], dtype)
     for first in range(0, coils, some):
         found[..., first : first + some, :, :] = make(slice(first, first + some))
@@ -190,8 +196,8 @@ def by_coils(of_op: Sequence[Tensor], x: Tensor, coils: int, make: Callable[[sli
 
 
 def _is_plain(x: Any) -> bool:
-    """Whether pictures are a tensor of the CPU whose gradient is not recorded."""
-    return type(x) is Tensor and x.is_cpu and not (x.requires_grad and torch.is_grad_enabled())
+    """Whether pictures are a tensor of the CPU whose gradient is not recorded, and no batch of gradients."""
+    return type(x) is Tensor and x.is_cpu and not is_batched(x) and not (x.requires_grad and torch.is_grad_enabled())
 
 
 def number_of(rho: object) -> float | None:

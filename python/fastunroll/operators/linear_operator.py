@@ -227,7 +227,8 @@ class LinearOperator(nn.Module):
     def data_step(self, v: Tensor, At_y: Tensor, rho: Tensor | float) -> Tensor:
         """argmin ½‖A z − y‖² + ρ/2·‖z − v‖² = (AᴴA + ρI)⁻¹(Aᴴy + ρ v), the linear step of ADMM: (..., *shape_in).
 
-        Equivalent to ``A.solve(At_y + rho * v, rho)``, which some operators compute in one pass.
+        Equivalent to ``A.solve(At_y + rho * v, rho)``, which some operators compute in one pass. Raises what that
+        raises, and ValueError where v and At_y differ in shape.
         """
         from .solve import rho_beside
 

@@ -11,7 +11,7 @@ from .._precision import own_precision
 from ..arrays import as_tensor
 from ..norms import squared_modulus
 from ..ops.spectral import coil_normal
-from .direct import by_coils, directly, filtered, held, some_after_others
+from .direct import by_coils, directly, filtered, held, of_coils, some_after_others
 from .fourier import as_mask, mask_power
 from .pictures import NormalParts, PictureOperator, require_fit, samples_of, single, with_axes_of
 from .spectra import fourier, inverse_fourier, kept
@@ -114,8 +114,8 @@ class MultiCoilFourier(PictureOperator):
         """M · F(S_c x) for each coil: pictures (..., H, W) to samples (..., C, H, W)."""
         x, mask, maps = self.samples(x), self.mask_of_coils, self.maps
 
-        def seen(c: slice) -> Tensor:
-            return mask * fourier(maps[..., c, :, :] * x.unsqueeze(-3), self.centered)
+        def seen(c: slice | None) -> Tensor:
+            return mask * fourier(of_coils(maps, c) * x.unsqueeze(-3), self.centered)
 
         return by_coils(self._held(), x, maps.shape[-3], seen)
 
@@ -132,10 +132,10 @@ class MultiCoilFourier(PictureOperator):
         require_fit("maps", self.maps, "y", y, self.maps.shape)
         mask, maps = self.mask_of_coils, self.maps
 
-        def back(c: slice) -> Tensor:
-            return maps[..., c, :, :].conj() * inverse_fourier(mask * y[..., c, :, :], self.centered)
+        def back(c: slice | None) -> Tensor:
+            return of_coils(maps, c).conj() * inverse_fourier(mask * of_coils(y, c), self.centered)
 
-        return by_coils(self._held(), y[..., 0, :, :], maps.shape[-3], back).sum(-3)
+        return by_coils(self._held(), y.select(-3, 0), maps.shape[-3], back).sum(-3)
 
     def _directly(self, x: Tensor, At_y: Tensor | None = None) -> Tensor | None:
         """AᴴA x − Aᴴy, where all pictures have the same maps."""

@@ -54,6 +54,11 @@ def has_shape_in(op: LinearOperator, x: Tensor, lead: int) -> bool:
     return event is None or x.shape[x.dim() - len(event) if op.own_batch else lead :] == event
 
 
+def has_data_step(op: LinearOperator) -> bool:
+    """Whether an operator has a data step of its own, and not the base class's."""
+    return type(op).data_step is not LinearOperator.data_step or "data_step" in op.__dict__
+
+
 class Products:
     """A x, Aᴴ y and others of an operator, for batches like y: one sentence where they do not fit.
 
@@ -123,7 +128,7 @@ class Products:
 
     def data_step(self, v: Tensor, At_y: Tensor, rho: Tensor) -> Tensor:
         """(AᴴA + ρI)⁻¹(Aᴴy + ρ v), of the shape of Aᴴy."""
-        if type(self.op).data_step is LinearOperator.data_step:
+        if not has_data_step(self.op):
             return self.solve(At_y + rho * v, rho)
         found = called("A.data_step", self.op.data_step, v, At_y, rho)
         return self._like("A.data_step(v, At_y, rho)", found, At_y, "At_y")

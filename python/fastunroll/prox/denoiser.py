@@ -109,11 +109,13 @@ class Denoiser(Proximal):
 def _takes(module: Any, count: int) -> bool:
     """Whether a module or a function can be called with a number of arguments; true where that is not known."""
     try:
-        inspect.signature(module.forward if isinstance(module, nn.Module) else module).bind(*range(count))
+        signature = inspect.signature(module.forward if isinstance(module, nn.Module) else module)
+    except (TypeError, ValueError):  # functions of PyTorch state none
+        return True
+    try:
+        signature.bind(*range(count))
     except TypeError:
         return False
-    except ValueError:  # functions of PyTorch state no signature
-        return True
     return True
 
 
@@ -122,7 +124,8 @@ def _channels_missing(module: Any, pictures: Tensor, error: Exception) -> str | 
     modules = module.modules() if isinstance(module, nn.Module) else ()
     convolutions = [m for m in modules if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
     is_of_shape = any(word in str(error) for word in ("channels", "unbatched"))  # in the words of PyTorch
-    if not convolutions or not (is_of_shape or pictures.is_complex()):
+    is_of_type = pictures.is_complex() and "should be the same" in str(error)
+    if not convolutions or not (is_of_shape or is_of_type):
         return None
     takes, returns = convolutions[0].in_channels, convolutions[-1].out_channels
     if not pictures.is_complex() and pictures.dim() == 4 and pictures.shape[1] in (takes, returns):

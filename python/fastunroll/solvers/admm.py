@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import _checks
 from ..arrays import takes_arrays
 from ..operators.convert import OperatorLike
-from ..operators.linear_operator import LinearOperator
+from ..operators.products import has_data_step
 from ..operators.solve import Factorised
 from ..ops.conjugate_gradients import conjugate_gradients
 from ..products import product
@@ -44,7 +44,7 @@ class Solved:
         assert p.operator is not None
         op = p.operator
         own = op.solve if op.solves else None
-        is_one_pass = solve is None and own is not None and type(op).data_step is not LinearOperator.data_step
+        is_one_pass = solve is None and own is not None and has_data_step(op)
         self.data_step = op.data_step if is_one_pass else None
         self.At_y, self.solve, self.steps = p.At_y, own if solve is None else solve, steps
         self.rho = torch.ones(())
@@ -54,19 +54,21 @@ class Solved:
 
     def __call__(self, p: Problem, w: Tensor, x: Tensor) -> Tensor:
         if self.data_step is not None:
-            return self.data_step(w, self.At_y, self.rho)
+            return _checked("solve(b, rho)", self.data_step(w, self.At_y, self.rho), self.At_y)
         b = self.At_y + self.rho * w
         if self.solve is not None:
-            found = self.solve(b, self.rho)
-            if not isinstance(found, Tensor) or found.shape != b.shape:
-                got = _checks.shape_text(found.shape) if isinstance(found, Tensor) else type(found).__name__
-                raise ValueError(
-                    f"solve(b, rho) must return a tensor of shape {_checks.shape_text(b.shape)}, got {got}"
-                )
-            if found.dtype != b.dtype:
-                raise TypeError(f"solve(b, rho) must return {b.dtype}, got {found.dtype}: convert it with .to()")
-            return found
+            return _checked("solve(b, rho)", self.solve(b, self.rho), b)
         return conjugate_gradients(lambda v: p.normal(v) + self.rho * v, b, x, self.steps)[0]
+
+
+def _checked(name: str, found: object, b: Tensor) -> Tensor:
+    """What a call has returned, if it is of the shape and dtype of b."""
+    if not isinstance(found, Tensor) or found.shape != b.shape:
+        got = _checks.shape_text(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"{name} must return a tensor of shape {_checks.shape_text(b.shape)}, got {got}")
+    if found.dtype != b.dtype:
+        raise TypeError(f"{name} must return {b.dtype}, got {found.dtype}: convert it with .to()")
+    return found
 
 
 class Iterations(Batch):

@@ -237,8 +237,9 @@ def _of_matrix(A: Tensor, y: Tensor, lam: Tensor | float, x0: Tensor | None, sta
 
 
 def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor | None, start: str) -> Problem:
-    ops.keep_freed_memory()
     leading = batch_shape(op, _checks.tensor("y", y))
+    if can_be_read(y):
+        ops.keep_freed_memory()
     if op.own_batch and op.matrix is None:  # A takes its samples side by side, and no flat batch of several
         leading = leading[:1]
     y = y.reshape(math.prod(leading), *y.shape[len(leading) :]).contiguous()
@@ -267,7 +268,7 @@ def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor 
     known = None
     if can_be_read(y) and At_y.numel() and y.numel() and op.matrix is None:
         known = cache(partial(_examined, op, products, At_y, y))
-        if not is_sound:
+        if not is_sound or At_y.is_complex() != y.is_complex():
             known()
     x0 = None if x0 is None else x0.reshape(At_y.shape)
     forward, adjoint = products.forward, products.adjoint
