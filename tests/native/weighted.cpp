@@ -13,7 +13,9 @@ template <class T> void compare(int64_t outer, int64_t middle, int64_t inner) {
   Random random(uint64_t(count + middle));
   const Array<T> x = random.normals<T>(count, 1), z = random.normals<T>(count, 1);
   const Array<T> weights = random.normals<T>(middle, 1);
-  Array<T> product(static_cast<size_t>(count)), quotient = product, difference = product, twice = product;
+  Array<T> product(static_cast<size_t>(count)), quotient = product, difference = product, twice = product,
+                                                data_step = product;
+  const T rho = T(0.7);
   for (int64_t i = 0; i < count; ++i) {
     const T weight = weights[i / inner % middle];
     const volatile T rounded = weight * x[i];  // before the difference
@@ -21,19 +23,23 @@ template <class T> void compare(int64_t outer, int64_t middle, int64_t inner) {
     quotient[i] = x[i] / weight;
     difference[i] = rounded - z[i];
     twice[i] = weight * difference[i];
+    const volatile T scaled = rho * x[i];
+    const volatile T sum = z[i] + scaled;
+    data_step[i] = sum / weight;
   }
   const std::pair<Weighting, const Array<T>*> kinds[] = {{Weighting::product, &product},
                                                          {Weighting::quotient, &quotient},
                                                          {Weighting::difference, &difference},
-                                                         {Weighting::twice, &twice}};
+                                                         {Weighting::twice, &twice},
+                                                         {Weighting::data_step, &data_step}};
   for (const char* set : usable_sets()) {
     use_instruction_set(set);
     for (int threads : {1, 3}) {
       for (const auto& [kind, wanted] : kinds) {
-        const bool has_z = kind == Weighting::difference || kind == Weighting::twice;
+        const bool has_z = kind != Weighting::product && kind != Weighting::quotient;
         Array<T> y(static_cast<size_t>(count));
         weighted<T>(
-            {outer, middle, inner, threads, kind, weights.data(), x.data(), has_z ? z.data() : nullptr, y.data()});
+            {outer, middle, inner, threads, kind, rho, weights.data(), x.data(), has_z ? z.data() : nullptr, y.data()});
         CHECK(same_bits(y, *wanted), std::string("weighted ") + set + " " + type_name<T> + " " + std::to_string(count));
       }
     }
