@@ -150,3 +150,13 @@ def test_what_the_solver_keeps_of_a_view_follows_it() -> None:
     assert torch.equal(before, S.lasso(A, y, 0.05, tol=1e-8).x)
     opposite.mul_(2)
     assert torch.equal(solver.solve(y, 0.05, tol=1e-8).x, S.lasso(2 * A, y, 0.05, tol=1e-8).x)
+
+
+def test_a_step_that_is_a_view_of_pictures() -> None:
+    """Momenta are made beside a step, which torch may negate only when it is read."""
+    A = fu.operators.Fourier(torch.ones(4, 6))
+    y, step = A(torch.rand(2, 4, 6)), torch.tensor(0.5)
+    view = (-step).clone()._neg_view()
+    wanted = fu.solvers.fista(A, y, 0.1, iterations=3, step=step)
+    assert view.is_neg()
+    assert torch.equal(fu.solvers.fista(A, y, 0.1, iterations=3, step=view), wanted)

@@ -348,7 +348,8 @@ def _layers(p: Problem, rule: Rule, momenta: list[float]) -> Layers:
     """Iterations as layers."""
     A: Any = p.operator
     step, theta = [rule.step.reshape(())], [(p.lam * rule.step).reshape(())]
-    scheme = FISTA([rule.step.new_tensor(momenta)]) if rule.accelerated else ProximalGradient()
+    beta = torch.tensor(momenta, dtype=rule.step.dtype, device=rule.step.device)  # the step may be a lazy view
+    scheme = FISTA([beta]) if rule.accelerated else ProximalGradient()
     linear = GradientStep(A, step=step)
     return Layers(len(momenta), linear, [A], [], step, p.prior, theta if p.prior.has_threshold else [], [], scheme)
 
