@@ -38,6 +38,7 @@ def same(a: Any, b: Any) -> bool:
 def test_shapes(path: str, dtype: torch.dtype) -> None:
     A, Y = torch.randn(7, 20, dtype=dtype), torch.randn(2, 3, 7, dtype=dtype)
     solver = fu.solvers.Lasso(A)
+    assert repr(solver) == "Lasso(A=(7, 20))"
     lam = 0.2 * solver.lambda_max(Y)
     assert lam.shape == (2, 3)
     result = solver.solve(Y, lam)

@@ -54,7 +54,7 @@ def test_what_torch_users_do(name: str) -> None:
     assert single(y.float()).dtype == torch.float32
     assert "layers=4" in repr(net)
     summary = net.layers_summary()
-    assert len(summary) == K
+    assert [row["layer"] for row in summary] == list(range(1, K + 1))
     assert all(math.isfinite(v) for row in summary for v in row.values())
     assert len(str(summary).splitlines()) == K + 1
     assert len(summary.markdown().splitlines()) == K + 2

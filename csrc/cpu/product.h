@@ -20,16 +20,20 @@ template <class T> inline double streamed_below(const Factor<T>& w, const Rows<T
   return w.depth <= mask_bits || x.count < some_rows ? 0.13 : 0.06;
 }
 
-// `above` is the density from which the dense kernel is faster.
+// The density of x from which the dense kernel is faster, which is `above` for many samples. It reads a row of W once for
+// all samples. Streaming reads it again for each of them.
+template <class T> inline double dense_from(const Rows<T>& x, double above) {
+  return x.count <= few_rows ? 1.5 * above / double(x.count) : above;
+}
+
 template <class T, class Start, class Finish>
 void product(const Factor<T>& w, const Rows<T>& x, Range panels, const ProductScratch<T>& scratch, double above,
              const Start& start, const Finish& finish) {
-  const bool few = x.count <= few_rows;
-  const double share = few ? 0 : density(x, w.depth);
-  if (w.panels && share < streamed_below(w, x))
-    product_streamed(w, x, panels, start, finish);
-  else if (!few && share > above)
+  const double share = x.count > 1 ? density(x, w.depth) : 0;
+  if (x.count > 1 && share > dense_from(x, above))
     product_dense(w, x, panels, scratch, start, finish);
+  else if (w.panels && (x.count <= few_rows || share < streamed_below(w, x)))
+    product_streamed(w, x, panels, start, finish);
   else
     product_masked(w, x, panels, scratch, start, finish);
 }

@@ -31,7 +31,7 @@ inline void dense_block(const Block<T>& panel, int64_t depth, int64_t offset, co
   for (int r = 0; r < R; ++r) finish.template store_at<count>(first + r, column, sums[r]);
 }
 
-// For four samples or more: their groups are of three at least.
+// For two samples or more.
 template <class T, class Start, class Finish>
 void product_dense(const Factor<T>& w, const Rows<T>& x, Range panels, const ProductScratch<T>& scratch,
                    const Start& start, const Finish& finish) {
@@ -49,6 +49,9 @@ void product_dense(const Factor<T>& w, const Rows<T>& x, Range panels, const Pro
           });
         };
         switch (x.count * (g + 1) / groups - first) {
+          case 2:
+            block(Constant<2>());
+            break;
           case 3:
             block(Constant<3>());
             break;

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .layers import Layers
 
 # The operators and the proximal operators that are compiled; subclasses may compute something else.
-_OPERATORS = Blur, Fourier, MultiCoilFourier, Mask, Downsample
+OPERATORS = Blur, Fourier, MultiCoilFourier, Mask, Downsample
 _PRIORS: dict[type[Proximal], str] = {
     Identity: "identity",
     L1: "soft",
@@ -44,7 +44,7 @@ def unsupported_reason(net: Layers) -> str | None:
     """Why there are no compiled layers over pictures for these pieces; None where there are."""
     A, priors = net.first[0], _priors(net)
     name, prox = type(A).__name__, type(priors[0])
-    if type(A) not in _OPERATORS:
+    if type(A) not in OPERATORS:
         return f"the operator {name} is not compiled"
     if torch.is_grad_enabled() and learns(A):
         return f"the compiled layers do not learn the {name}"

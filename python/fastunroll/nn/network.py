@@ -209,9 +209,9 @@ class UnrolledNetwork(HasWeights):
         return self._cache.run(tensors, self._describe, y, x0, return_layers, self._weights == "bf16")
 
     def layers_summary(self) -> Table:
-        """Returns the parameters of the layers as a table with one row for each layer. ``print`` shows it as text."""
+        """The parameters of the layers k = 1, …, K: a table with a row for each layer, which prints as text."""
         with torch.no_grad():
-            return Table({"layer": k, **self._layer(k)} for k in range(self.layers))
+            return Table({"layer": k + 1, **self._layer(k)} for k in range(self.layers))
 
     def pieces(self) -> Pieces:
         """Returns the scheme, the linear step, the proximal operator and the numbers of the layers.

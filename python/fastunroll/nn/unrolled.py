@@ -15,6 +15,7 @@ from ..arrays import answered, is_array
 from ..engine import pictures
 from ..engine.equilibrium import run_to_equilibrium
 from ..engine.layers import Layers, Pieces, describe, require_batches
+from ..engine.picture_cache import PictureCache
 from ..engine.run import Compiled, compiled, is_batch_of_samples, run
 from ..operators import Dense, LinearOperator, as_operator
 from ..prox import L1, ElasticNet, Identity, NonNegativeL1, Proximal
@@ -106,6 +107,7 @@ class Unrolled(HasWeights):
         super().__init__()
         self._structure: object = None  # of the network that the cache was made for
         self._cache: ops.NetworkCache | None = None
+        self._pictures = PictureCache()
         if not isinstance(scheme, Scheme):
             raise TypeError(f"scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got {_checks.kind(scheme)}")
         require_proximal(prox)
@@ -206,11 +208,19 @@ class Unrolled(HasWeights):
             )
 
     def _at_once(self, y: Tensor, x0: Tensor | None, return_layers: bool) -> Tensor | None:
-        """All layers by weights packed in an earlier call; None where arguments have to be checked or described."""
+        """All layers by what an earlier call has made of them; None where arguments have to be checked or described."""
         A: Any = self._modules["operator"]
         prox: Any = self._modules["prox"]
+        if self.is_equilibrium:
+            return None
+        if type(A) is not Dense:
+            numbers = tensors_of(self, self.tensors[1:])
+            if not numbers or self._weights == "bf16":
+                return None
+            describe = partial(self._fitting, y)
+            return self._pictures.run(A, self.scheme, prox, numbers, describe, y, x0, return_layers)
         kernel: Any = type(prox) if type(prox) in _COMPILED else prox.kernel
-        if self.is_equilibrium or type(A) is not Dense or kernel is None or type(prox).gain is not Proximal.gain:
+        if kernel is None or type(prox).gain is not Proximal.gain:
             return None
         tensors = tensors_of(self, self.tensors)
         if tensors is None or tensors[0].dim() != 2:
@@ -226,8 +236,11 @@ class Unrolled(HasWeights):
             return None
         return self._cache.run(tensors, partial(self._compiled, y), y, x0, return_layers, rounds)
 
+    def _fitting(self, y: Tensor) -> Layers:
+        return require_batches(self._described(y, None), y, None, None)[0]
+
     def _compiled(self, y: Tensor) -> Compiled:
-        return compiled(require_batches(self._described(y, None), y, None, None)[0])
+        return compiled(self._fitting(y))
 
     def explain(self, y: Tensor, *, operator: Any = None) -> str:
         """One sentence: whether all layers of this network are one native call for a batch like ``y``, or why not.
@@ -249,14 +262,14 @@ class Unrolled(HasWeights):
         return f"The {self.layers} layers run one by one in PyTorch, because {reason}."
 
     def layers_summary(self) -> Table:
-        """What each layer has learned: a table with a row for each layer, which prints as text.
+        """What the layers k = 1, …, K have learned: a table with a row for each layer, which prints as text.
 
         Several thresholds of a layer have a column each, theta[0], theta[1], ….
         """
         with torch.no_grad():
             values = self.values()
         return Table(
-            {"layer": k, **{key: v for name, entries in values.items() for key, v in _cells(name, entries[k])}}
+            {"layer": k + 1, **{key: v for name, entries in values.items() for key, v in _cells(name, entries[k])}}
             for k in range(self.layers)
         )
 

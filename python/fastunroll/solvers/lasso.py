@@ -171,6 +171,15 @@ class Lasso:
     def ridge(self) -> float:
         return self._problem.ridge
 
+    def __repr__(self) -> str:
+        parts = (
+            f"A={'sparse ' if is_sparse(self.A) else ''}{_checks.shape_text(self.A.shape)}",
+            "weights=..." if self.weights is not None else "",
+            "nonnegative=True" if self.nonnegative else "",
+            f"ridge={self.ridge:g}" if self.ridge else "",
+        )
+        return f"Lasso({', '.join(filter(None, parts))})"
+
     def __getstate__(self) -> dict[str, Any]:
         """A copy does not have the cached Gram matrix."""
         return {**self.__dict__, "_cached": None}
