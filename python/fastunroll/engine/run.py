@@ -176,16 +176,29 @@ def is_batch_of_samples(y: Tensor) -> bool:
     return y.dim() == 2 and ops.is_supported_on_cpu(y)
 
 
-def _run_samples(net: Layers, y: Tensor, x0: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
-    """Runs layers over a matrix for every sample, by their kernel: x, and the iterate before the last."""
-    A, y = net.first[0].arguments(y=y)
+class SampleNumbers(NamedTuple):
+    """The numbers of layers over a matrix for every sample, as :func:`fastunroll.ops.sample_layers` takes them."""
+
+    step: Tensor
+    theta: Tensor
+    beta: Tensor | None
+    prox: str
+
+
+def sample_numbers(net: Layers, y: Tensor) -> SampleNumbers:
+    """The numbers of all layers over a matrix for every sample."""
     step = linear.stacked(net.step or [y.new_ones(())], net.count).flatten()
-    theta = linear.stacked(net.theta, net.count)
     momenta: Any = net.scheme.beta if isinstance(net.scheme, FISTA) else None
     beta = None if momenta is None else linear.stacked(linear.separate(momenta), net.count).flatten()
     kernel = net.prox.kernel
     assert kernel is not None
-    x = ops.sample_layers(A, y, x0, step, theta, beta, kernel.name, keep)
+    return SampleNumbers(step, linear.stacked(net.theta, net.count), beta, kernel.name)
+
+
+def _run_samples(net: Layers, y: Tensor, x0: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
+    """Runs layers over a matrix for every sample, by their kernel: x, and the iterate before the last."""
+    A, y = net.first[0].arguments(y=y)
+    x = ops.sample_layers(A, y, x0, *sample_numbers(net, y), keep)
     start = torch.zeros_like(x[-1]) if x0 is None else x0
     return (x if keep else x[-1]), (x[-2] if len(x) > 1 else start)
 

@@ -15,7 +15,7 @@ from ..arrays import answered, is_array
 from ..engine import pictures
 from ..engine.equilibrium import run_to_equilibrium
 from ..engine.layers import Layers, Pieces, describe, require_batches
-from ..engine.picture_cache import PictureCache
+from ..engine.layers_cache import LayersCache
 from ..engine.run import Compiled, compiled, is_batch_of_samples, run
 from ..operators import Dense, LinearOperator, as_operator
 from ..prox import L1, ElasticNet, Identity, NonNegativeL1, Proximal
@@ -107,7 +107,7 @@ class Unrolled(HasWeights):
         super().__init__()
         self._structure: object = None  # of the network that the cache was made for
         self._cache: ops.NetworkCache | None = None
-        self._pictures = PictureCache()
+        self._kept_layers = LayersCache()
         if not isinstance(scheme, Scheme):
             raise TypeError(f"scheme must be one of fu.schemes, such as fu.schemes.FISTA(), got {_checks.kind(scheme)}")
         require_proximal(prox)
@@ -211,22 +211,17 @@ class Unrolled(HasWeights):
         """All layers by what an earlier call has made of them; None where arguments have to be checked or described."""
         A: Any = self._modules["operator"]
         prox: Any = self._modules["prox"]
-        if self.is_equilibrium:
+        has_matrices, rounds = type(A) is Dense, self._weights == "bf16"
+        tensors = None if self.is_equilibrium else tensors_of(self, self.tensors if has_matrices else self.tensors[1:])
+        if not tensors:
             return None
-        if type(A) is not Dense:
-            numbers = tensors_of(self, self.tensors[1:])
-            if not numbers or self._weights == "bf16":
+        if not has_matrices or tensors[0].dim() > 2:
+            if rounds:
                 return None
-            describe = partial(self._fitting, y)
-            return self._pictures.run(A, self.scheme, prox, numbers, describe, y, x0, return_layers)
+            numbers, describe = tensors[has_matrices:], partial(self._fitting, y)
+            return self._kept_layers.run(A, self.scheme, prox, numbers, describe, y, x0, return_layers)
         kernel: Any = type(prox) if type(prox) in _COMPILED else prox.kernel
-        if kernel is None or type(prox).gain is not Proximal.gain:
-            return None
-        tensors = tensors_of(self, self.tensors)
-        if tensors is None or tensors[0].dim() != 2:
-            return None
-        rounds = self._weights == "bf16"
-        if rounds and tensors[0].dtype != torch.float32:
+        if kernel is None or type(prox).gain is not Proximal.gain or (rounds and tensors[0].dtype != torch.float32):
             return None
         structure = A, type(self.scheme), kernel, self.layers
         if self._structure != structure:
