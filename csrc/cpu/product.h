@@ -20,10 +20,10 @@ template <class T> inline double streamed_below(const Factor<T>& w, const Rows<T
   return w.depth <= mask_bits || x.count < some_rows ? 0.13 : 0.06;
 }
 
-// The density of x from which the dense kernel is faster, which is `above` for many samples. It reads a row of W once for
-// all samples. Streaming reads it again for each of them.
+// The density of x from which the dense kernel is faster, which is `above` for many samples. Of few samples streaming
+// is the other way, which reads a row of W again for each of them.
 template <class T> inline double dense_from(const Rows<T>& x, double above) {
-  return x.count <= few_rows ? 1.5 * above / double(x.count) : above;
+  return x.count <= few_rows ? 0.7 * above : above;
 }
 
 template <class T, class Start, class Finish>
