@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..ops.tensors import differentiable, has_tangents
 from ..reference_pictures import differences, total_variation
 from .proximal import Proximal
 
@@ -48,7 +49,17 @@ class TotalVariation(Proximal):
         return total_variation(z, theta, self.inner_iterations)
 
     def value(self, x: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(differences(x), dim=0).flatten(1).sum(1)
+        return _lengths(differences(x)).flatten(1).sum(1)
 
     def extra_repr(self) -> str:
         return f"inner_iterations={self.inner_iterations}"
+
+
+def _lengths(d: Tensor) -> Tensor:
+    """√(|d₀|² + |d₁|²), with a gradient of zero where both are zero.
+
+    The norm takes a hundred times as long as ``hypot``, which has no gradient at zero.
+    """
+    if differentiable(d) or has_tangents():
+        return torch.linalg.vector_norm(d, dim=0)
+    return torch.hypot(*d.abs())
