@@ -60,6 +60,7 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
           prox,
           PictureStep(fields.number<int>("linear")),
           PictureScheme(fields.number<int>("scheme")),
+          T(fields.number<double>("relaxation")),
           fields.array<const T>("step"),
           fields.array<const T>("theta"),
           fields.array<const T>("numbers"),

@@ -64,7 +64,7 @@ enum class PictureStep { gradient, solve };
 //
 //   proximal_gradient:         x+ = P(L x)
 //   fista, beta:               x+ = P(L(x + beta (x - before)))
-//   admm, eta:                 u = L(x - d), x+ = P(u + d), d+ = d + eta (u - x+)
+//   admm, eta:                 u = x + relaxation (L(x - d) - x), x+ = P(u + d), d+ = d + eta (u - x+)
 //   primal_dual, sigma, omega: x+ = P(x - step d), d+ = (d + sigma (H(x+ + omega (x+ - x)) - z)) / (1 + sigma)
 //
 // Without s0 the first `before` is x0, and the dual variable d is zero. That of primal_dual, which is A^H times the one
@@ -79,6 +79,7 @@ template <class T> struct PictureLayers {
   PictureProx<T> prox;
   PictureStep linear;  // not of primal_dual
   PictureScheme scheme;
+  T relaxation;  // of admm, and 1 in calls with gradients
   const T *step, *theta,
       *numbers;           // (layers), (layers, thresholds), (layers, numbers of the scheme); theta may be null
   const T* z;             // (batch, rows, columns): A^H y

@@ -29,17 +29,22 @@ OPERATORS = {
     "picture_layers": lambda: (
         torch.randn(2, 5, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6), torch.rand(5, 4), None, torch.rand(3),
         torch.rand(3), torch.rand(3, 1), None, "fourier", "solve", "admm", "total_variation", 0.0, 0.0, 2, [], 0, [], 0,
-        [0] * 4, None, 2, 1, True,
+        [0] * 4, None, 1.0, 2, 1, True,
+    ),
+    "picture_layers, relaxed": lambda: (
+        torch.randn(2, 5, 6), None, torch.randn(2, 5, 6), torch.rand(5, 6), None, torch.rand(3), torch.rand(3),
+        torch.rand(3, 1), None, "weights", "gradient", "admm", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.6, 2,
+        0, True,
     ),
     "picture_layers, continued": lambda: (
         torch.randn(2, 5, 6), None, None, torch.randn(8, 6, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
         None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 1, [1, 2, 2, 2],
-        [1, 0, 1, 2], 2, 1, False,
+        [1, 0, 1, 2], 1.0, 2, 1, False,
     ),
     "picture_layers_backward": lambda: (
         torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6), None, torch.randn(2, 5, 6),
         torch.rand(2, 5, 6), None, torch.rand(3), torch.rand(3, 2), torch.rand(3, 1), torch.randn(3, 2, 3, 3),
-        "weights", "gradient", "admm", "filter_bank", 0.0, 1.0, 0, [], 0, [], 0, [0] * 4, None,
+        "weights", "gradient", "admm", "filter_bank", 0.0, 1.0, 0, [], 0, [], 0, [0] * 4, None, 1.0,
         torch.randn(1, 3, 3, 5, 6),
         [True, False, True, True, True, True, True],
     ),
@@ -83,17 +88,25 @@ def test_every_operator_is_checked() -> None:
 MISUSED = {
     "picture_layers": lambda: (
         torch.randn(2, 5, 6), None, None, torch.rand(5, 5), None, torch.rand(3), torch.rand(3), None, None, "fourier",
-        "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1, 0, False,
+        "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.0, 1, 0, False,
+    ),
+    "picture_layers, relaxed": lambda: (  # of another scheme
+        torch.randn(2, 5, 6), None, None, torch.rand(5, 6), None, torch.rand(3), torch.rand(3), torch.rand(3, 1), None,
+        "weights", "gradient", "fista", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.6, 1, 0, False,
+    ),
+    "picture_layers, relaxed with a gradient": lambda: (
+        torch.randn(2, 5, 6), None, None, torch.rand(5, 6), None, torch.rand(3), torch.rand(3), torch.rand(3, 1), None,
+        "weights", "gradient", "admm", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.6, 1, 1, False,
     ),
     "picture_layers, continued": lambda: (  # more is reflected than the margins have room for
         torch.randn(2, 5, 6), None, None, torch.randn(8, 6, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
         None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 1, [1, 2, 2, 2],
-        [2, 0, 1, 2], 1, 0, False,
+        [2, 0, 1, 2], 1.0, 1, 0, False,
     ),
     "picture_layers_backward": lambda: (
         torch.randn(3, 2, 5, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6), None, None, torch.rand(5, 6), None,
         torch.rand(3), None, None, None, "weights", "gradient", "proximal_gradient", "box", 0.0, 1.0, 0, [], 0, [], 0,
-        [0] * 4, None, torch.randn(0, 3, 2, 5, 6), [True] * 3 + [False] * 4,
+        [0] * 4, None, 1.0, torch.randn(0, 3, 2, 5, 6), [True] * 3 + [False] * 4,
     ),
     "sample_layers": lambda: (
         torch.randn(3, 4, 6), torch.randn(3, 4), torch.randn(2, 6), torch.rand(2), torch.rand(2, 6), None, "soft", 2,

@@ -34,13 +34,19 @@ template <class T> struct WithData {
   }
 };
 
-// Where the result u goes, and where u + more.
+// Where the result u goes, and where u + more. With `from`, from + relaxation (u - from) takes the place of u.
 template <class T> struct StoreResult {
   int64_t stride;
   T* u;
   const T* more = nullptr;
   T* sum = nullptr;
-  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t, int64_t, Vector<T> value, W) const { return value; }
+  const T* from = nullptr;
+  Vector<T> relaxation = {};
+  template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t row, int64_t i, Vector<T> value, W) const {
+    if (!from) return value;
+    const Vector<T> before = load(from + row * stride + i);
+    return multiply_add(relaxation, value - before, before);
+  }
   template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> value, W) const {
     const int64_t place = row * stride + i;
     store(u + place, value);
@@ -56,7 +62,8 @@ template <class T> struct Descend {
   Vector<T> step;
   StoreResult<T> result;
   template <class W> FASTUNROLL_INLINE Vector<T> combine(int64_t row, int64_t i, Vector<T> product, W whole) const {
-    return multiply_add(-step, product - pixels.get(z, row, i, whole), v(row, i, whole));
+    const Vector<T> u = multiply_add(-step, product - pixels.get(z, row, i, whole), v(row, i, whole));
+    return result.combine(row, i, u, whole);
   }
   template <class W> FASTUNROLL_INLINE void put(int64_t row, int64_t i, Vector<T> value, W whole) const {
     result.put(row, i, value, whole);

@@ -1,4 +1,5 @@
-// ADMM over a picture: u = L(x - d), x+ = P(u + d), d+ = d + eta (u - x+) with the dual variable d.
+// ADMM over a picture: u = L(x - d), x+ = P(u + d), d+ = d + eta (u - x+) with the dual variable d. A relaxation moves
+// u further from x before it goes on; the gradient has none.
 #pragma once
 #include "cpu/picture_layer.h"
 
@@ -19,7 +20,9 @@ template <class T> struct AdmmLayers {
   void step(int64_t k, int64_t number, const PictureRoom<T>& room, const LayerPictures<T>& at, T* saved) const {
     const Grid<T>& grid = of.grid;
     T* const sum = of.input_of(at.next.x, at.spare);
-    of.linear.forward(room, k, number, input(at.now), {grid.stride, at.u, at.now.s, sum});
+    const T relaxation = of.p.relaxation;
+    of.linear.forward(room, k, number, input(at.now),
+                      {grid.stride, at.u, at.now.s, sum, relaxation == 1 ? nullptr : at.now.x, broadcast(relaxation)});
     if (saved) grid.copy_out(of.band(room), at.u, saved);
     of.prox_step(k, room, sum, at.next.x);
     const Vector<T> eta = broadcast(of.p.numbers[k]);

@@ -131,6 +131,7 @@ template <class T> struct Problem {
              {low.data(), int64_t(low.size()), levels(), moves.data()}},
             method.linear,
             method.scheme,
+            1,
             step.data(),
             has_theta ? theta.data() : nullptr,
             method.numbers() ? numbers.data() : nullptr,

@@ -8,15 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..reference import admm_layer
-from ..reference_pictures import continued, folded, proximal_step
-from ..reference_wavelets import shrink_details
 from .backends import is_supported_on_cpu
-from .conjugate_gradients import solution
 from .cpu import pictures as cpu
 from .cpu.pictures import PRIORS, SCHEMES, STEPS, PictureLayers
 from .library import differentiate, operator, require, untraced
-from .spectral import broadcasts, coil_normal, fits, fourier_diagonal, fourier_normal
+from .plain_pictures import plain_layers_and_state
+from .spectral import broadcasts, fits
 from .tensors import differentiable, have_same_dtype_and_device, is_batched, is_plain, is_tracing, real_dtype
 
 _TENSORS = 9  # of the arguments
@@ -31,7 +28,7 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
     ======================== ===============================================================================
     ``"proximal_gradient"``  x⁺ = P(L x)
     ``"fista"``, β           x⁺ = P(L(x + β·(x − x_before)))
-    ``"admm"``, η            u = L(x − d), x⁺ = P(u + d), d⁺ = d + η·(u − x⁺)
+    ``"admm"``, η            u = x + ω·(L(x − d) − x), x⁺ = P(u + d), d⁺ = d + η·(u − x⁺)
     ``"primal_dual"``, σ, ω  x⁺ = P(x − t·d), d⁺ = (d + σ·(H a − z))/(1 + σ) with a = x⁺ + ω·(x⁺ − x)
     ======================== ===============================================================================
 
@@ -60,7 +57,7 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
             filters (K, count, h, h) and theta (K, count), or ``"wavelet"``, the soft threshold of wavelet details, with
             the filter ``low_pass``, ``levels``, theta (K, 3·levels), and the ``moves`` of the grid, 2K pixels: down and
             right for each layer. s0: like z: the iterate before x0, or d, of the first layer; None for x0, or for the d
-            above or zero.
+            above or zero. relaxation: ω of ``"admm"``, else 1. With another one gradients are those of PyTorch.
         kept: how many layers are returned.
 
     Returns:
@@ -83,7 +80,8 @@ def picture_layers_as_before(p: PictureLayers, keep: bool) -> Tensor:
 
 
 def _run(p: PictureLayers, kept: int, wants_state: bool) -> tuple[Tensor, Tensor]:
-    if is_batched(*p.tensors) or differentiable(p.h, p.maps) or p.z.numel() == 0:
+    is_relaxed = p.relaxation != 1 and differentiable(*p.tensors)
+    if is_relaxed or is_batched(*p.tensors) or differentiable(p.h, p.maps) or p.z.numel() == 0:
         x, s = plain_layers_and_state(p)
         return x[-kept:], s
     if is_tracing():
@@ -106,101 +104,6 @@ def _saved_pictures(p: PictureLayers) -> int:
 
 def _may_save(p: PictureLayers, pictures: int) -> bool:
     return 0 <= pictures <= (0 if p.prior == "wavelet" else math.prod(p.z.shape[:-2]))
-
-
-def plain_picture_layers(p: PictureLayers) -> Tensor:
-    """The specification of :func:`picture_layers`, in PyTorch. Returns every layer."""
-    return plain_layers_and_state(p)[0]
-
-
-def plain_layers_and_state(p: PictureLayers) -> tuple[Tensor, Tensor]:
-    """Every layer, and the second state after the last one."""
-    x, layers = torch.zeros_like(p.z) if p.x0 is None else p.x0, []
-    s = _second_state(p, x) if p.s0 is None else p.s0
-    for k in range(len(p.step)):
-        x, s = _layer(p, k, x, s)
-        layers.append(x)
-    return torch.stack(layers), s
-
-
-def _second_state(p: PictureLayers, x: Tensor) -> Tensor:
-    """The iterate before x0, or the dual variable."""
-    if p.scheme == "primal_dual" and p.numbers is not None:
-        sigma, slope = p.numbers[0, 0], _slope(p, x)
-        if p.normal == "fourier" and p.h.shape[-2] == 1:  # A mixes the rows that H of columns keeps apart
-            slope = slope + (0 * x).sum((-2, -1), keepdim=True)  # NaN where a pixel is not finite
-        return sigma / (1 + sigma) * slope
-    return torch.zeros_like(x) if p.scheme == "admm" else x
-
-
-def _layer(p: PictureLayers, k: int, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """The iterate and the second state after layer k."""
-    numbers = [] if p.numbers is None else [*p.numbers[k]]
-    if p.scheme == "primal_dual":
-        sigma, omega = numbers
-        before, x = x, _proximal_step(p, k, x - p.step[k] * s)
-        return x, (s + sigma * _slope(p, x + omega * (x - before))) / (1 + sigma)
-    if p.scheme == "admm":
-        return admm_layer(x, s, numbers[0], lambda v: _linear_step(p, k, v), lambda z: _proximal_step(p, k, z))
-    v = x + numbers[0] * (x - s) if numbers else x
-    return _proximal_step(p, k, _linear_step(p, k, v)), x
-
-
-def _linear_step(p: PictureLayers, k: int, v: Tensor) -> Tensor:
-    """L v."""
-    if p.linear == "gradient":
-        return v - p.step[k] * _slope(p, v)
-    b, rho = p.z + p.step[k] * v, p.step[k]
-    if p.maps is not None or p.normal == "downsample":
-        return _Normal(p).solve(b, rho)
-    return b / (p.h + rho) if p.normal == "weights" else fourier_diagonal(b, 1 / (p.h + rho))
-
-
-def _slope(p: PictureLayers, v: Tensor) -> Tensor:
-    """H v − z."""
-    if p.normal == "fourier":
-        return fourier_normal(v, p.h, p.z) if p.maps is None else coil_normal(v, p.maps, p.h, p.z)
-    return _Normal(p).normal(v) - p.z
-
-
-class _Normal:
-    """H of layers, as conjugate gradients take it."""
-
-    dims_in = 2
-
-    def __init__(self, p: PictureLayers) -> None:
-        self.p = p
-
-    def normal(self, v: Tensor) -> Tensor:
-        """H v."""
-        p = self.p
-        if p.normal == "weights":
-            return p.h * v
-        if p.normal == "downsample":
-            seen = fourier_diagonal(v if p.border is None else continued(v, p.margins, p.border), p.h)
-            rows, columns = (_is_measured(p, i, seen) for i in (0, 1))
-            kept = torch.where(rows[:, None] & columns, seen, torch.zeros_like(seen))
-            found = fourier_diagonal(kept, p.h, adjoint=True)
-            return found if p.border is None else folded(found, p.margins, p.border)
-        return fourier_normal(v, p.h) if p.maps is None else coil_normal(v, p.maps, p.h)
-
-    def solve(self, b: Tensor, rho: Tensor) -> Tensor:
-        """(H + ρ)⁻¹ b."""
-        return solution(self, b, rho)
-
-
-def _is_measured(p: PictureLayers, axis: int, v: Tensor) -> Tensor:
-    """Which rows, or columns, A takes."""
-    first, behind, size = p.margins[axis], p.margins[axis + 2], v.shape[axis - 2]
-    i = torch.arange(size, device=v.device)
-    return (i >= first) & (i < size - behind) & ((i - first) % p.factor == 0)
-
-
-def _proximal_step(p: PictureLayers, k: int, u: Tensor) -> Tensor:
-    theta, filters = (None if t is None else t[k] for t in (p.theta, p.filters))
-    if p.prior == "wavelet" and theta is not None:
-        return shrink_details(u, theta, p.low_pass, p.levels, p.moves[2 * k : 2 * k + 2])
-    return proximal_step(u, p.prior, theta, p.low, p.high, p.iterations, filters)
 
 
 def _fits_wavelet(p: PictureLayers) -> bool:
@@ -266,6 +169,8 @@ def _fits_scheme(p: PictureLayers) -> bool:
     count, is_dual = SCHEMES.get(p.scheme), p.scheme == "primal_dual"
     if count is None or p.linear not in STEPS or (is_dual and p.linear == "solve"):
         return False
+    if p.relaxation != 1 and p.scheme != "admm":
+        return False
     shape = None if p.numbers is None else p.numbers.shape
     return shape == ((*p.step.shape, count) if count else None)
 
@@ -301,7 +206,7 @@ def _fake(z: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
 _SCHEMA = (
     "Tensor z, Tensor? x0, Tensor? s0, Tensor h, Tensor? maps, Tensor step, Tensor? theta, Tensor? numbers,"
     " Tensor? filters, str normal, str linear, str scheme, str prior, float low, float high, int iterations,"
-    " float[] low_pass, int levels, int[] moves, int factor, int[] margins, int[]? border"
+    " float[] low_pass, int levels, int[] moves, int factor, int[] margins, int[]? border, float relaxation"
 )
 
 
@@ -319,6 +224,7 @@ def _forward(p: PictureLayers, kept: int, saved_pictures: int, wants_state: bool
         fits_pictures(p)
         and 0 < kept <= len(p.step)
         and _may_save(p, saved_pictures)
+        and (p.relaxation == 1 or not saved_pictures)
         and (p.scheme == "admm" or not wants_state),
         "picture_layers",
     )
@@ -341,7 +247,7 @@ def _picture_layers_backward(grad: Tensor, grad_s: Tensor | None, *arguments: An
     *given, saved, needs = arguments
     p = PictureLayers(*given)
     require(
-        fits_pictures(p) and len(needs) == len(_LEARNED) and 0 < len(grad) <= len(p.step)
+        fits_pictures(p) and p.relaxation == 1 and len(needs) == len(_LEARNED) and 0 < len(grad) <= len(p.step)
         and grad.shape[1:] == p.z.shape and have_same_dtype_and_device(grad, p.z, saved)
         and _may_save(p, len(saved)) and saved.shape[1:] == p.saved_shape
         and (grad_s is None or (p.scheme == "admm" and grad_s.shape == p.z.shape

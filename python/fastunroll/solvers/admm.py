@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, ops
 from ..arrays import takes_arrays
+from ..engine import pictures
+from ..engine.layers import Layers
 from ..operators.convert import OperatorLike
 from ..operators.products import has_data_step
 from ..operators.solve import Factorised
@@ -16,10 +18,13 @@ from ..ops.conjugate_gradients import conjugate_gradients
 from ..products import product
 from ..prox import Proximal
 from ..samples import total
+from ..schemes import ADMM
+from ..steps import DataStep
 from .batch import Batch, run_monitored
 from .divergence import Divergence
 from .duality import distance, measures
 from .history import EVERY, Callback, History, Monitor
+from .picture_layers import are_compiled, layers
 from .problem import Problem, positive_scalar, problem, require_precision, require_values
 
 # The objective of z rises for a while where ρ is far from good: seen to 2.3 times that of zero.
@@ -128,6 +133,47 @@ class Iterations(Batch):
             return {**measures(self.p, self.x), "rho": self.rho, "primal": self.primal, "dual": self.dual}
 
 
+class Pictures(Iterations):
+    """The same where layers over pictures are compiled: a block of iterations is one native call for all pictures."""
+
+    @staticmethod
+    def is_supported(p: Problem, solve: Solve | None, rho: Tensor) -> bool:
+        """Whether there is such a call for this problem, and its linear step is that of the operator."""
+        has_own = p.operator is not None and p.operator.solves and solve is None
+        return has_own and are_compiled(p, lambda: _layers(p, rho, 1), rho)
+
+    def moves(self, count: int) -> None:
+        """Stops before each iteration after which the residuals are compared, for what they are made of."""
+        while count > 0:
+            compares = self.asked or (self.adaptive and 2 * self.done <= self.monitor.iterations)
+            some = min(count, EVERY - self.done % EVERY) if compares else count
+            is_last = compares and (self.done + some) % EVERY == 0
+            if some > is_last:
+                self.run(some - is_last)
+            if is_last:
+                u = self.u
+                self.run(1)
+                relaxed = self.u - u + self.iterate
+                self.solution = self.before + (relaxed - self.before) / self.relaxation
+                self.balance()
+            count -= some
+
+    def run(self, count: int) -> None:
+        net = _layers(self.p, self.rho, count)
+        given = pictures.arguments(net, self.p.At_y, self.iterate, self.u, self.proximal_steps)
+        self.before = self.iterate
+        x, self.u = ops.picture_layers_and_state(given._replace(relaxation=self.relaxation))
+        self.iterate = x[-1]
+        self.done += count
+        self.proximal_steps += count
+
+
+def _layers(p: Problem, rho: Tensor, count: int) -> Layers:
+    """Iterations as layers."""
+    rho = rho.detach().to(p.lam.dtype)
+    return layers(p, ADMM([torch.ones_like(rho)]), DataStep(p.operator, rho), rho, p.lam / rho, count)
+
+
 def mean_eigenvalue(p: Problem) -> Tensor:
     """The mean eigenvalue of AᴴA, ‖A‖_F²/n. That of an operator is estimated once, by A applied to random signs."""
     with torch.no_grad():
@@ -232,7 +278,9 @@ def admm(
 
     def begin() -> Iterations:
         start = mean_eigenvalue(p) if rho is None else positive_scalar("rho", rho, p.y).double()
+        start = torch.where(start > 0, start, 1.0)
         linear = Solved(p, solve, steps) if p.A is None else Corrected(_checks.finite_matrix("A", p.A))
-        return Iterations(p, monitor, linear, torch.where(start > 0, start, 1.0), float(relaxation), adaptive)
+        engine = Pictures if Pictures.is_supported(p, solve, start) else Iterations
+        return engine(p, monitor, linear, start, float(relaxation), adaptive)
 
     return run_monitored(p, monitor, begin)

@@ -12,9 +12,7 @@ from torch import Tensor
 from .. import ops
 from ..engine import pictures
 from ..engine.layers import Layers
-from ..operators.pictures import PictureOperator
 from ..operators.products import Products, called
-from ..prox import PerLayer
 from ..prox.threshold import aligned
 from ..samples import column, inner
 from ..schemes import FISTA, ProximalGradient
@@ -23,7 +21,8 @@ from .batch import Batch, run_monitored
 from .divergence import Divergence
 from .duality import distance, measures, objective
 from .history import EVERY, Monitor
-from .problem import Problem, can_be_read
+from .picture_layers import are_compiled, layers
+from .problem import Problem
 
 # With a step of at most 1/‖A‖², and of less than 2/‖A‖² for ISTA, no iterate has a larger objective than the first: it
 # decreases, and for FISTA its sum with ‖x − x_before‖²/2t does, as β ≤ 1. What is above 1 is for rounding.
@@ -314,18 +313,7 @@ class Pictures(Collapsed):
     @staticmethod
     def is_supported(p: Problem, rule: Rule) -> bool:
         """Whether there is such a call for this problem."""
-        return (
-            isinstance(p.operator, PictureOperator)
-            and p.is_collapsed
-            and p.lam.numel() == 1
-            and not rule.by_sample
-            and can_be_read(p.y)
-            and not ops.differentiable(p.y, p.lam, p.x0, rule.step)
-            and not isinstance(p.prior, PerLayer)
-            and pictures.unsupported_reason(net := _layers(p, rule, [0.0])) is None
-            and pictures.refused_reason(p.operator, p.y) is None
-            and ops.fits_pictures(pictures.arguments(net, p.At_y, p.x0))
-        )
+        return not rule.by_sample and are_compiled(p, lambda: _layers(p, rule, [0.0]), rule.step)
 
     def begin(self) -> None:
         """Computes nothing: the native call begins by a gradient."""
@@ -346,12 +334,10 @@ class Pictures(Collapsed):
 
 def _layers(p: Problem, rule: Rule, momenta: list[float]) -> Layers:
     """Iterations as layers."""
-    A: Any = p.operator
-    step, theta = [rule.step.reshape(())], [(p.lam * rule.step).reshape(())]
     beta = torch.tensor(momenta, dtype=rule.step.dtype, device=rule.step.device)  # the step may be a lazy view
     scheme = FISTA([beta]) if rule.accelerated else ProximalGradient()
-    linear = GradientStep(A, step=step)
-    return Layers(len(momenta), linear, [A], [], step, p.prior, theta if p.prior.has_threshold else [], [], scheme)
+    linear = GradientStep(p.operator, step=[rule.step.reshape(())])
+    return layers(p, scheme, linear, rule.step, p.lam * rule.step, len(momenta))
 
 
 def _engine(p: Problem, rule: Rule) -> type[Native | Plain]:

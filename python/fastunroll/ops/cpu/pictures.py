@@ -47,6 +47,7 @@ class PictureLayers(NamedTuple):
     factor: int = 0
     margins: Sequence[int] = (0, 0, 0, 0)
     border: Sequence[int] | None = None
+    relaxation: float = 1.0
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -103,7 +104,7 @@ class PictureLayers(NamedTuple):
             "map_count": map_count, "map_repeat": map_repeat, "factor": self.factor,
             "linear": STEPS.index(self.linear), "scheme": [*SCHEMES].index(self.scheme),
             "prior": PRIORS.index(self.prior), "low": self.low, "high": self.high, "iterations": self.iterations,
-            "kept": kept, "saved_pictures": len(saved),
+            "relaxation": self.relaxation, "kept": kept, "saved_pictures": len(saved),
             "thresholds": 1 if self.theta is None else self.theta[0].numel(),
             "filter_count": 0 if self.filters is None else self.filters.shape[1],
             "filter_size": 0 if self.filters is None else self.filters.shape[2],
