@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -204,7 +206,7 @@ def agree(one: Callable[[], Tensor], other: Callable[[], Tensor]) -> None:
     for call in (one, other):
         try:
             results.append(call())
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             results.append(str(error))
     if isinstance(results[1], str):
         assert results[0] == results[1]
@@ -280,3 +282,109 @@ def test_two_networks_share_an_operator() -> None:
     for _ in range(3):
         for net in nets:
             assert torch.equal(net(y), wanted(net, y))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_batches_of_any_size_describe_nothing(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    A = OPERATORS[operator]()
+    net, y = network(A, fu.prox.L1(), fu.schemes.FISTA()), measured(A)
+    net(y)
+    times = described(net, monkeypatch)
+    sizes = [y] if A.own_batch else [y[:1], y, y.repeat(3, *([1] * (y.dim() - 1)))]
+    for some in sizes * 2:
+        assert torch.equal(net(some)[:1], net(y)[:1])
+    assert not times
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("operator", ["blur", "matrices"])
+def test_number_of_layers(operator: str) -> None:
+    A = OPERATORS[operator]()
+    net, y = network(A, fu.prox.L1(), fu.schemes.FISTA()), measured(A)
+    two = net(y, return_layers=True)[1]
+    net.layers = 2
+    assert torch.equal(net(y), two)
+    net.layers = 5
+    with pytest.raises(ValueError, match="5"):
+        net(y)
+
+
+@torch.no_grad()
+def test_products_of_another_type() -> None:
+    A = OPERATORS["coils"]()
+    net, y = network(A, fu.prox.L1(), fu.schemes.FISTA()), measured(A)
+    net(y)
+    maps = A.maps
+    for other in (maps.abs(), maps.to(torch.complex128), maps.abs().double()):
+        net.operator.maps = other
+        agree(lambda: net(y), lambda: wanted(net, y))
+    net = network(OPERATORS["blur"](), fu.prox.L1(), fu.schemes.FISTA())
+    y = measured(net.operator)
+    net(y)
+    adjoint = net.operator.adjoint
+    net.operator.adjoint = lambda v: adjoint(v).double()
+    with pytest.raises(TypeError, match=r"torch\.float32"):
+        net(y)
+
+
+class Scaled(fu.nn.Unrolled):
+    """A network whose steps have a factor."""
+
+    factor: Any = 1.0
+
+    def values(self) -> dict[str, list[Tensor]]:
+        return {name: [t * self.factor for t in of] for name, of in super().values().items()}
+
+
+@pytest.mark.parametrize("operator", ["blur", "matrices", "matrix"])
+def test_numbers_of_a_subclass(operator: str) -> None:
+    A = torch.randn(5, 8) / 4 if operator == "matrix" else OPERATORS[operator]()
+    net = Scaled(fu.schemes.FISTA(), A, fu.prox.L1(), K, lam=0.02, step=0.7, learn=())
+    y = torch.rand(2, 5) if operator == "matrix" else measured(A)
+    before = net(y)
+    net.factor = 0.5
+    assert torch.equal(net(y), wanted(net, y))
+    assert not torch.equal(net(y), before)
+    net.factor = torch.tensor(0.5, requires_grad=True)
+    assert net(y).requires_grad
+
+
+def test_gradients_that_products_record() -> None:
+    net = fu.nn.Unrolled(fu.schemes.FISTA(), OPERATORS["blur"](), fu.prox.L1(), K, step=0.7, learn=())
+    y = measured(net.operator)
+    net(y)
+    weight, adjoint = torch.ones((), requires_grad=True), net.operator.adjoint
+    net.operator.adjoint = lambda v: weight * adjoint(v)
+    assert net(y).requires_grad
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("operator", ["blur", "matrices"])
+def test_old_pieces_are_freed(operator: str) -> None:
+    net = network(OPERATORS[operator](), fu.prox.L1(), fu.schemes.FISTA())
+    net(measured(net.operator))
+    old = weakref.ref(net.operator), weakref.ref(net.prox)
+    net.operator, net.prox = OPERATORS[operator](), fu.prox.L1()
+    gc.collect()
+    assert [ref() for ref in old] == [None, None]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("operator", ["blur", "matrices"])
+def test_pieces_that_change_meanwhile(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, y = network(OPERATORS[operator](), fu.prox.L1(), fu.schemes.FISTA()), measured(OPERATORS[operator]())
+    inner, prox = type(net)._described, net.prox
+
+    def swapping(self: Any, *given: Any) -> Any:
+        self.prox = fu.prox.NonNegativeL1()
+        return inner(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(net), "_described", swapping)
+        net(y)
+    net.prox = prox
+    assert torch.equal(net(y), wanted(net, y))
+    times = described(net, monkeypatch)
+    net(y)
+    assert not times

@@ -20,8 +20,8 @@ template <class T> inline double streamed_below(const Factor<T>& w, const Rows<T
   return w.depth <= mask_bits || x.count < some_rows ? 0.13 : 0.06;
 }
 
-// The density of x from which the dense kernel is faster, which is `above` for many samples. Of few samples streaming
-// is the other way, which reads a row of W again for each of them.
+// The density of x from which the dense kernel is faster, which is `above` for many samples. Streaming reads a row of W
+// again for each of few samples.
 template <class T> inline double dense_from(const Rows<T>& x, double above) {
   return x.count <= few_rows ? 0.7 * above : above;
 }

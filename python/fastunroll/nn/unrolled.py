@@ -15,7 +15,7 @@ from ..arrays import answered, is_array
 from ..engine import pictures
 from ..engine.equilibrium import run_to_equilibrium
 from ..engine.layers import Layers, Pieces, describe, require_batches
-from ..engine.layers_cache import LayersCache
+from ..engine.layers_cache import LayersCache, MadeOf
 from ..engine.run import Compiled, compiled, is_batch_of_samples, run
 from ..operators import Dense, LinearOperator, as_operator
 from ..prox import L1, ElasticNet, Identity, NonNegativeL1, Proximal
@@ -66,6 +66,8 @@ class Unrolled(HasWeights):
     then passes all layers before the next one. For gradients, a call keeps the layers of as many pictures as fit into
     32 MB. The backward pass computes those of the other pictures again, so that memory does not grow with
     batch × layers. All other layers run one by one in PyTorch. :meth:`explain` says which way a call goes, and why.
+    Calls without gradients reuse what earlier calls have made of the numbers and the matrices of layers, until these
+    change: :class:`fastunroll.nn.UnrolledNetwork` says which edits they notice.
 
     A deep equilibrium network (``layers=None``) has the numbers of one layer. Anderson acceleration finds the fixed
     point of the layer, and the implicit function theorem gives its gradient, by a second fixed point. Memory does not
@@ -88,6 +90,12 @@ class Unrolled(HasWeights):
     processing*, 2021; Bai, Kolter and Koltun, *Deep equilibrium models*, 2019; Gilton, Ongie and Willett, *Deep
     equilibrium architectures for inverse problems in imaging*, 2021.
     """
+
+    _is_as_written = True  # whether values() and pieces() are those of this class
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._is_as_written = cls.values is Unrolled.values and cls.pieces is Unrolled.pieces
 
     def __init__(
         self,
@@ -211,15 +219,22 @@ class Unrolled(HasWeights):
         """All layers by what an earlier call has made of them; None where arguments have to be checked or described."""
         A: Any = self._modules["operator"]
         prox: Any = self._modules["prox"]
-        has_matrices, rounds = type(A) is Dense, self._weights == "bf16"
-        tensors = None if self.is_equilibrium else tensors_of(self, self.tensors if has_matrices else self.tensors[1:])
+        rounds = self._weights == "bf16"
+        if self.is_equilibrium or not self._is_as_written:
+            return None
+        if type(A) is Dense:
+            tensors = tensors_of(self, self.tensors)
+            numbers = None if tensors is None or tensors[0].dim() == 2 else tensors[1:]
+        else:
+            tensors = numbers = tensors_of(self, self.tensors[1:])
         if not tensors:
             return None
-        if not has_matrices or tensors[0].dim() > 2:
+        if numbers is not None:
             if rounds:
                 return None
-            numbers, describe = tensors[has_matrices:], partial(self._fitting, y)
-            return self._kept_layers.run(A, self.scheme, prox, numbers, describe, y, x0, return_layers)
+            made_of = MadeOf(A, self.scheme, prox, self.layers)
+            describe = partial(self._fitting, y, made_of, numbers)
+            return self._kept_layers.run(made_of, numbers, describe, y, x0, return_layers)
         kernel: Any = type(prox) if type(prox) in _COMPILED else prox.kernel
         if kernel is None or type(prox).gain is not Proximal.gain or (rounds and tensors[0].dtype != torch.float32):
             return None
@@ -231,11 +246,17 @@ class Unrolled(HasWeights):
             return None
         return self._cache.run(tensors, partial(self._compiled, y), y, x0, return_layers, rounds)
 
-    def _fitting(self, y: Tensor) -> Layers:
+    def _fitting(self, y: Tensor, made_of: MadeOf, numbers: list[Tensor]) -> Layers | None:
+        """The layers for y; None if another thread has put other pieces or numbers in the place of these."""
+        net, now = self._layers_for(y), tensors_of(self, self.tensors[1:])
+        is_same = self.operator is made_of.A and self.scheme is made_of.scheme and self.prox is made_of.prox
+        return net if is_same and now and all(a is b for a, b in zip(now, numbers, strict=True)) else None
+
+    def _layers_for(self, y: Tensor) -> Layers:
         return require_batches(self._described(y, None), y, None, None)[0]
 
     def _compiled(self, y: Tensor) -> Compiled:
-        return compiled(self._fitting(y))
+        return compiled(self._layers_for(y))
 
     def explain(self, y: Tensor, *, operator: Any = None) -> str:
         """One sentence: whether all layers of this network are one native call for a batch like ``y``, or why not.

@@ -41,7 +41,7 @@ from .network_cache import NetworkCache as NetworkCache
 from .pictures import fits_pictures as fits_pictures
 from .pictures import picture_layers as picture_layers
 from .pictures import picture_layers_and_state as picture_layers_and_state
-from .pictures import picture_layers_as_before as picture_layers_as_before
+from .pictures import unchecked_picture_layers as unchecked_picture_layers
 from .plain_pictures import plain_picture_layers as plain_picture_layers
 from .products import outer as outer
 from .products import product as product

@@ -71,7 +71,7 @@ def picture_layers_and_state(p: PictureLayers, kept: int = 1) -> tuple[Tensor, T
     return _run(p, kept, True)
 
 
-def picture_layers_as_before(p: PictureLayers, keep: bool) -> Tensor:
+def unchecked_picture_layers(p: PictureLayers, keep: bool) -> Tensor:
     """The last layer, or with ``keep`` every one, of arguments that fit but for the values of tensors.
 
     Quickly: for calls that record no gradient and are not traced.
