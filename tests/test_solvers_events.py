@@ -64,7 +64,9 @@ def test_any_batch_is_its_samples(name: str, tol: float) -> None:
     """Restarts, tolerances, histories, callbacks and results: by picture, whatever stands before it."""
     lam = 0.02 + 0.05 * torch.rand(2, 3, 1, 1, dtype=torch.float64)
     start = 0.1 * torch.randn_like(images)
-    options = {"admm": {"rho": 0.5}, "primal_dual": {"tau": 0.9, "sigma": 0.9}, "amp": {}}.get(name, {"step": 0.8})  # else the same for all of a batch
+    options = {"admm": {"rho": 0.5}, "primal_dual": {"tau": 0.9, "sigma": 0.9}, "amp": {}}.get(
+        name, {"step": 0.8}
+    )  # else the same for all of a batch
     rows = images.reshape(6, 6, 8)
     wanted, history, seen = run(
         name, Blur(6, 8), rows, lam.reshape(6, 1, 1), x0=start.reshape(6, 6, 8), tol=tol, **options

@@ -1,4 +1,4 @@
-"""ISTA, FISTA, ADMM and the primal-dual method over x ≥ 0: the iterations of the papers, the solution, and its certificate."""
+"""The solvers over x ≥ 0: the iterations of the papers, the solution, and its certificate."""
 
 from __future__ import annotations
 

@@ -31,6 +31,11 @@ OPERATORS = {
         torch.rand(3), torch.rand(3, 1), None, "fourier", "solve", "admm", "total_variation", 0.0, 0.0, 2, [], 0, [], 0,
         [0] * 4, None, 2, 1, True,
     ),
+    "picture_layers, primal_dual": lambda: (
+        torch.randn(2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(5, 4), None, torch.rand(3), torch.rand(3),
+        torch.rand(3, 2), None, "fourier", "gradient", "primal_dual", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None,
+        2, 0, True,
+    ),
     "picture_layers, continued": lambda: (
         torch.randn(2, 5, 6), None, None, torch.randn(8, 6, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
         None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 1, [1, 2, 2, 2],
@@ -84,6 +89,10 @@ MISUSED = {
     "picture_layers": lambda: (
         torch.randn(2, 5, 6), None, None, torch.rand(5, 5), None, torch.rand(3), torch.rand(3), None, None, "fourier",
         "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1, 0, False,
+    ),
+    "picture_layers, primal_dual": lambda: (  # FISTA leaves no dual variable
+        torch.randn(2, 5, 6), None, None, torch.rand(5, 4), None, torch.rand(3), torch.rand(3), torch.rand(3, 1), None,
+        "fourier", "gradient", "fista", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1, 0, True,
     ),
     "picture_layers, continued": lambda: (  # more is reflected than the margins have room for
         torch.randn(2, 5, 6), None, None, torch.randn(8, 6, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),

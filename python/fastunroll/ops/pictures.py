@@ -70,9 +70,7 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
 
 
 def picture_layers_and_state(p: PictureLayers, kept: int = 1) -> tuple[Tensor, Tensor]:
-    """The same of ``"admm"`` and ``"primal_dual"``, and d after the last layer, like z. That of the latter has no
-    gradient.
-    """
+    """The same of ``"admm"`` or ``"primal_dual"``, and d after the last layer, like z; the latter has no gradient of d."""
     return _run(p, kept, True)
 
 
@@ -318,12 +316,9 @@ def _picture_layers(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 def _forward(p: PictureLayers, kept: int, saved_pictures: int, wants_state: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The last ``kept`` layers; d after them; and all layers of the first pictures, for the gradient."""
     require(
-        fits_pictures(p)
-        and 0 < kept <= len(p.step)
-        and _may_save(p, saved_pictures)
-        and (p.has_dual or not wants_state),
-        "picture_layers",
-    )
+        fits_pictures(p) and 0 < kept <= len(p.step) and _may_save(p, saved_pictures)
+        and (p.has_dual or not wants_state), "picture_layers",
+    )  # fmt: skip
     return cpu.forward(p, kept, saved_pictures, wants_state)
 
 

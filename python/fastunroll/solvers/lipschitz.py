@@ -25,7 +25,7 @@ def of_operator(p: Problem) -> float:
         return p.kept("Lanczos", lambda: lanczos_bound(p.normal, p.start())) if p.batch else 1.0
     bound = stated**2 * (1 + 1e-6)
     if not math.isfinite(bound) or bound <= 0:
-        raise ValueError(f"A.norm() must be a finite number > 0 for a step size, got {stated!r}: give step")
+        raise ValueError(f"A.norm() must be a finite number > 0 for a step size, got {stated!r}: give the step size")
     return bound
 
 

@@ -22,7 +22,7 @@ from .batch import Batch, run_monitored
 from .divergence import Divergence
 from .duality import distance, measures
 from .history import Callback, History, Monitor
-from .lipschitz import rounded_down, squared_norm
+from .lipschitz import rounded_down, squared_norm, step_of
 from .problem import Problem, can_be_read, positive_scalar, problem, require_precision, require_values
 
 # The objective of x rises for a while where τ/σ is far from good: seen to 1.1 times that of where it started.
@@ -155,13 +155,12 @@ def _steps(p: Problem, tau: Tensor | float | None, sigma: Tensor | float | None)
     """τ and σ. Where one is not given, τσ‖A‖² ≤ 1; where neither is, τ = σ."""
     first = None if tau is None else positive_scalar("tau", tau, p.y)
     second = None if sigma is None else positive_scalar("sigma", sigma, p.y)
-    if first is not None and second is not None:
-        return first, second
-    bound = squared_norm(p)
-    if first is None and second is None:
-        first = second = rounded_down(1 / math.sqrt(bound), p.y)
-    both = rounded_down(1 / bound, p.y)
-    return (both / second if first is None else first), (both / first if second is None else second)
+    if first is None:
+        if second is None:
+            root = rounded_down(1 / math.sqrt(squared_norm(p)), p.y)
+            return root, root
+        return step_of(p, None) / second, second
+    return first, step_of(p, None) / first if second is None else second
 
 
 @takes_arrays("y")
@@ -184,10 +183,10 @@ def primal_dual(
 ) -> Tensor:
     """Iterations of the primal-dual method of Chambolle and Pock on min ½‖A x − y‖² + λ‖x‖₁.
 
-    x⁺ = S_{λτ}(x − τ·Aᴴu), u⁺ = (u + σ·(A(x⁺ + ω·(x⁺ − x)) − y))/(1 + σ), from u = σ/(1 + σ)·(A x0 − y). It converges if
-    τσ‖A‖² ≤ 1 and ω = 1. With ``nonnegative`` x⁺ = max(x − τ·Aᴴu − λτ, 0). An iteration is one product each with A and
-    Aᴴ, and no linear system; where AᴴA is cheap it is one product with AᴴA, by which Aᴴu follows. Of pictures and a
-    compiled prior all iterations are one native call.
+    x⁺ = S_{λτ}(x − τ·Aᴴu), u⁺ = (u + σ·(A(x⁺ + ω·(x⁺ − x)) − y))/(1 + σ), where u starts as σ/(1 + σ)·(A x0 − y). It
+    converges if τσ‖A‖² ≤ 1 and ω = 1. With ``nonnegative`` x⁺ = max(x − τ·Aᴴu − λτ, 0). An iteration is one product
+    each with A and Aᴴ, and solves no linear system. Where AᴴA is cheap, it is one product with AᴴA. Over pictures with
+    a compiled prior, all iterations are one native call.
 
     Args:
         A: (m, n), not zero, or a matrix for every sample (B, m, n); or any operator
