@@ -190,19 +190,36 @@ def test_blocks_of_any_size(prior: str) -> None:
     assert all(torch.equal(x, results[0]) for x in results)
 
 
-@pytest.mark.parametrize("operator", ["Blur", "Blur, valid", "Fourier, columns", "Mask", "MultiCoilFourier"])
+LARGE: dict[str, Callable[[], Any]] = {
+    "Blur": lambda: fu.operators.Blur(torch.rand(3, 4) / 12),
+    "Blur, valid": lambda: fu.operators.Blur(torch.rand(3, 4) / 12, "valid"),
+    "columns": lambda: fu.operators.Fourier((torch.rand(96) > 0.5).float(), real=True),
+    "Mask": lambda: fu.operators.Mask((torch.rand(64, 96) > 0.5).float()),
+    "coils": lambda: fu.operators.MultiCoilFourier(
+        torch.rand(64, 96), torch.randn(2, 64, 96, dtype=torch.complex64) / 2
+    ),
+}
+
+
+@pytest.mark.parametrize("operator", LARGE)
 def test_batches_and_threads_change_no_bit(operator: str) -> None:
-    kind = torch.complex64 if OPERATORS[operator][1] == "complex" else torch.float32
-    A = OPERATORS[operator][0](torch.float32)
-    y = A(random(5, *SIZE, dtype=kind))
+    """Of pictures so large that several threads share one, in blocks that continue each other."""
+    A = LARGE[operator]()
+    y = A(torch.randn(5, 64, 96, dtype=torch.complex64 if operator == "coils" else torch.float32))
     options: dict[str, Any] = {"prox": fu.prox.TotalVariation(4), "iterations": 12, "tau": 0.7, "sigma": 0.9}
-    wanted, threads = S.primal_dual(A, y, 0.05, **options), torch.get_num_threads()
-    assert torch.equal(S.primal_dual(A, y[3:4], 0.05, **options), wanted[3:4])
-    assert torch.equal(S.primal_dual(A, y.flip(0), 0.05, **options), wanted.flip(0))
+
+    def run(y: Tensor) -> Tensor:
+        found: Tensor = S.primal_dual(A, y, 0.05, **options, callback=lambda i, x: None)
+        return found
+
+    wanted, threads = run(y), torch.get_num_threads()
+    assert torch.equal(S.primal_dual(A, y, 0.05, **options), wanted)
+    assert torch.equal(run(y[3:4]), wanted[3:4])
+    assert torch.equal(run(y.flip(0)), wanted.flip(0))
     try:
         for count in (1, 3, 7):
             torch.set_num_threads(count)
-            assert torch.equal(S.primal_dual(A, y, 0.05, **options), wanted)
+            assert torch.equal(run(y), wanted)
     finally:
         torch.set_num_threads(threads)
 

@@ -70,7 +70,9 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
 
 
 def picture_layers_and_state(p: PictureLayers, kept: int = 1) -> tuple[Tensor, Tensor]:
-    """The same of ``"admm"`` or ``"primal_dual"``, and d after the last layer, like z; the latter has no gradient of d."""
+    """The same of ``"admm"`` or ``"primal_dual"``, and d after the last layer, like z. Kernels of the latter give d
+    no gradient.
+    """
     return _run(p, kept, True)
 
 
