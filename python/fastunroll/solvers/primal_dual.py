@@ -127,7 +127,8 @@ class Pictures(Collapsed):
 
     def moves(self, count: int) -> None:
         net = _layers(self.p, self.rule, count)
-        given = pictures.arguments(net, self.p.At_y, self.iterate, self.u, self.proximal_steps)
+        x0 = self.p.x0 if self.u is None else self.iterate  # without one the first Aᴴu takes no product
+        given = pictures.arguments(net, self.p.At_y, x0, self.u, self.proximal_steps)
         self.proximal_steps += count
         if self.proximal_steps == self.last:
             self.iterate = ops.picture_layers(given)[0]
