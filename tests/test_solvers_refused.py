@@ -263,6 +263,7 @@ def test_refused(name: str) -> None:
         lambda y: S.ista(MATRIX, y, 0.1, tol=1e-3),
         lambda y: S.fista(MATRIX, y, 0.1, restart=True),
         lambda y: S.admm(MATRIX, y, 0.1),
+        lambda y: S.primal_dual(MATRIX, y, 0.1),
         lambda y: S.amp(MATRIX, y, damping=0.5),
         lambda y: S.lasso(MATRIX, y, 0.1),
         lambda y: S.fista(MATRIX, TENSORS["y"][0], 0.1, tol=1e-3, step=y.sum()),
