@@ -93,7 +93,7 @@ template <class T> struct PictureForward {
   PictureLayers<T> of;
   int64_t kept;
   T* x;  // (kept, batch, rows, columns): the last layers
-  T* s;  // as z: d after the last layer of admm, or null
+  T* s;  // as z: d after the last layer of admm or primal_dual, or null
   int64_t saved_pictures;
   // (saved_pictures, layers, saved, rows, columns), for the gradient: of all layers of the first pictures what is here,
   // in this order. L v where the gradient of L or of P needs it, and with admm; d+; x+. Wavelets save none.

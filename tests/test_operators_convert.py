@@ -126,6 +126,7 @@ SOLVERS: dict[str, Callable[[Any, Tensor, Tensor], Any]] = {
     "ista": lambda A, y, x: S.ista(A, y, 0.1, iterations=30, step=STEP),
     "fista": lambda A, y, x: S.fista(A, y, 0.1, iterations=30, step=STEP, x0=x, restart=True),
     "admm": lambda A, y, x: S.admm(A, y, 0.1, rho=0.5, adaptive=False, iterations=6, inner_iterations=30),
+    "primal_dual": lambda A, y, x: S.primal_dual(A, y, 0.1, tau=0.2, sigma=0.2, iterations=30, x0=x),
     "amp": lambda A, y, x: S.amp(A, y, iterations=5, damping=0.5),
     "lambda_max": lambda A, y, x: S.lambda_max(A, y),
     "duality_gap": lambda A, y, x: S.duality_gap(x, y, A, 0.1),

@@ -32,6 +32,9 @@ def test_a_matrix_for_every_sample(dtype: torch.dtype, lead: tuple[int, ...]) ->
         "ista": lambda A, y, lam, x: S.ista(A, y, lam, step=step, iterations=20),
         "fista": lambda A, y, lam, x: S.fista(A, y, lam, step=step, iterations=20, x0=x),
         "admm": lambda A, y, lam, x: S.admm(A, y, lam, rho=0.5, adaptive=False, iterations=20),
+        "primal_dual": lambda A, y, lam, x: S.primal_dual(
+            A, y, lam, tau=step**0.5, sigma=step**0.5, iterations=20, x0=x
+        ),
         "duality_gap": lambda A, y, lam, x: S.duality_gap(x, y, A, lam),
         "lambda_max": lambda A, y, lam, x: S.lambda_max(A, y),
         "gradient_step": lambda A, y, lam, x: fu.gradient_step(x, y, A, step),

@@ -115,6 +115,34 @@ def test_a_given_state(form: Form, starts: bool, monkeypatch: pytest.MonkeyPatch
         assert_same_gradients(gradients(found, native), gradients(wanted, plain))
 
 
+@pytest.mark.parametrize("form", [form for form in ROWS if form.scheme == "primal dual"], ids=str)
+def test_the_dual_variable_of_the_primal_dual_scheme(form: Form) -> None:
+    """That after the last layer is a result too, from which another call goes on to the same bits; without gradient."""
+    p = of_shape(form, 3, 7, 10, layers=4).given
+    wanted, wanted_d = pictures.plain_layers_and_state(p)
+    x, d = ops.picture_layers_and_state(p, 4)
+    torch.testing.assert_close(x, wanted, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(d, wanted_d, rtol=1e-11, atol=1e-12)
+    assert torch.equal(x, ops.picture_layers(p, 4))
+    at: dict[str, Any] = {}
+    for layers in (slice(0, 3), slice(3, 4)):
+        parts = {
+            name: t[layers] for name in ("step", "theta", "numbers", "filters") if (t := getattr(p, name)) is not None
+        }
+        moves = p.moves[2 * layers.start : 2 * layers.stop]
+        last, after = ops.picture_layers_and_state(p._replace(**parts, moves=moves, **at))
+        at = {"x0": last[0], "s0": after}
+    assert torch.equal(at["x0"], x[-1])
+    assert torch.equal(at["s0"], d)
+    learned = p._replace(z=p.z.clone().requires_grad_())
+    x, d = ops.picture_layers_and_state(learned)
+    for loss in (d.abs().sum(), x.abs().sum() + d.abs().sum()):
+        with pytest.raises(RuntimeError, match="with a gradient of d of primal_dual"):
+            torch.autograd.grad(loss, learned.z, retain_graph=True)
+    found, right = (torch.autograd.grad(t.abs().sum(), learned.z) for t in (x, ops.picture_layers(learned)))
+    assert torch.equal(found[0], right[0])
+
+
 @pytest.mark.parametrize("name", SCALING_FILTERS)
 def test_every_wavelet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on sides that are shorter than the filter."""

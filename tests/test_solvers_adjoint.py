@@ -22,6 +22,7 @@ SOLVERS: dict[str, Callable[..., Any]] = {
     "fista with a step": lambda op, y: S.fista(op, y, 0.1, iterations=3, step=1e-3, restart=True),
     "admm": lambda op, y: S.admm(op, y, 0.1, iterations=3),
     "admm with a solve": lambda op, y: S.admm(op, y, 0.1, iterations=3, rho=1.0, solve=lambda b, rho: b),
+    "primal_dual": lambda op, y: S.primal_dual(op, y, 0.1, iterations=3),
     "amp": lambda op, y: S.amp(op, y, iterations=1),
     "duality_gap": lambda op, y: S.duality_gap(op.adjoint(y), y, op, 0.1),
 }

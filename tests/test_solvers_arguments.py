@@ -52,7 +52,7 @@ def test_products_with_an_operator(call: Callable[[Counted, Tensor], Tensor], fo
     assert (op.forwards, op.adjoints) == (forwards + 1, adjoints + 1)
 
 
-@pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm])
+@pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm, S.primal_dual])
 def test_autocast(solver: Callable[..., Tensor]) -> None:
     """What starts an operator's iterations gets the dtype of y, as for a matrix; nothing is computed in less."""
     A, y, lam = sparse_problem(20, 40, 3, torch.float32)
@@ -109,7 +109,7 @@ class Learned(torch.nn.Module):
         return y @ self.A
 
 
-@pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm])
+@pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm, S.primal_dual])
 def test_arrays_and_an_operator_with_parameters(solver: Callable[..., Any]) -> None:
     A, y, lam = sparse_problem(20, 40, 3)
     seen: list[Any] = []
@@ -160,6 +160,6 @@ def test_an_operator_of_arrays() -> None:
         def __call__(self, x: Tensor) -> Any:
             return super().__call__(x).numpy()
 
-    for solver in (S.ista, S.fista, S.admm):
+    for solver in (S.ista, S.fista, S.admm, S.primal_dual):
         with pytest.raises(TypeError, match=r"A\(x\) must return a tensor, got ndarray"):
-            solver(Arrays(A), y, lam, iterations=5, **({} if solver is S.admm else {"step": 0.1}))
+            solver(Arrays(A), y, lam, iterations=5, **({"step": 0.1} if solver in (S.ista, S.fista) else {}))

@@ -163,6 +163,8 @@ def test_no_false_alarm(name: str) -> None:
             S.fista(A, y, lam, iterations=30, x0=x0, restart=True, monotone=True)
             for rho in (None, 1e-3 * largest, 10 * largest):
                 S.admm(A, y, lam, iterations=7, x0=x0, rho=rho, relaxation=1.9)
+            for ratio in (1e-4, 0.1, 1.0, 10.0, 1e4):
+                S.primal_dual(A, y, lam, iterations=9, x0=x0, tau=ratio / largest**0.5)
 
 
 @pytest.mark.parametrize("alpha", [1.2, 1.5, 2.5])

@@ -44,6 +44,7 @@ SOLVERS: dict[str, Callable[..., Tensor]] = {
     "restart": lambda *a, **o: S.fista(*a, **o, restart=True),
     "monotone": lambda *a, **o: S.fista(*a, **o, monotone=True),
     "admm": lambda *a, **o: S.admm(*a, **o, adaptive=False),
+    "primal_dual": S.primal_dual,
     "amp": lambda A, y, lam, **o: S.amp(A, y, alpha=3.0, damping=0.3, **o),
 }
 op, bare, volume = Stated(6, 8), Blur(6, 6), Blur(5, 5)
@@ -63,7 +64,9 @@ def test_any_batch_is_its_samples(name: str, tol: float) -> None:
     """Restarts, tolerances, histories, callbacks and results: by picture, whatever stands before it."""
     lam = 0.02 + 0.05 * torch.rand(2, 3, 1, 1, dtype=torch.float64)
     start = 0.1 * torch.randn_like(images)
-    options = {"admm": {"rho": 0.5}, "amp": {}}.get(name, {"step": 0.8})  # else the same for all of a batch
+    options = {"admm": {"rho": 0.5}, "primal_dual": {"tau": 0.9, "sigma": 0.9}, "amp": {}}.get(
+        name, {"step": 0.8}
+    )  # else the same for all of a batch
     rows = images.reshape(6, 6, 8)
     wanted, history, seen = run(
         name, Blur(6, 8), rows, lam.reshape(6, 1, 1), x0=start.reshape(6, 6, 8), tol=tol, **options
@@ -123,7 +126,7 @@ def test_the_step_size_is_that_of_a_picture() -> None:
 def test_no_samples(batch: tuple[int, ...]) -> None:
     A = Opaque(torch.randn(5, 9))
     A.shape_in, A.shape_out = (9,), torch.Size([5])  # type: ignore[attr-defined]
-    for name in ("ista", "fista", "admm", "amp"):
+    for name in ("ista", "fista", "admm", "primal_dual", "amp"):
         assert SOLVERS[name](A, torch.zeros(*batch, 5), 0.1, iterations=3).shape == (*batch, 9)
 
 

@@ -221,7 +221,7 @@ def test_nan_stays_in_its_sample() -> None:
 def test_shapes(batch: tuple[int, ...]) -> None:
     A, y = torch.randn(5, 9) / 5, torch.randn(*batch, 5)
     history = fu.solvers.History()
-    for name in ("ista", "fista", "admm"):
+    for name in ("ista", "fista", "admm", "primal_dual"):
         x = getattr(fu.solvers, name)(A, y, 0.5, tol=1e-3, iterations=3000, history=history)
         assert x.shape == (*batch, 9)
         assert history.samples is not None
@@ -348,6 +348,7 @@ def test_devices(name: str) -> None:
     wanted = [
         fu.solvers.fista(A, y, lam, tol=1e-5, iterations=900, restart=True, monotone=True),
         fu.solvers.admm(A, y, lam, tol=1e-5, iterations=900),
+        fu.solvers.primal_dual(A, y, lam, tol=1e-5, iterations=900),
         fu.solvers.amp(A, y, iterations=5, damping=0.9),
         fu.solvers.fista(Opaque(A), y, lam, tol=1e-5, iterations=900),
     ]
@@ -357,6 +358,7 @@ def test_devices(name: str) -> None:
         found = [
             fu.solvers.fista(A, y, lam, tol=1e-5, iterations=900, restart=True, monotone=True, history=history),
             fu.solvers.admm(A, y, lam, tol=1e-5, iterations=900, history=history),
+            fu.solvers.primal_dual(A, y, lam, tol=1e-5, iterations=900, history=history),
             fu.solvers.amp(A, y, iterations=5, damping=0.9, history=history),
             fu.solvers.fista(Opaque(A), y, lam, tol=1e-5, iterations=900, history=history),
         ]
@@ -366,7 +368,7 @@ def test_devices(name: str) -> None:
 
 
 @pytest.mark.parametrize("operator", [False, True])
-@pytest.mark.parametrize("name", ["ista", "fista", "admm", "amp"])
+@pytest.mark.parametrize("name", ["ista", "fista", "admm", "primal_dual", "amp"])
 def test_an_empty_batch_has_a_gradient(name: str, operator: bool) -> None:
     """Of zeros, as any sum over no samples."""
     A = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""ISTA, FISTA and ADMM over x ≥ 0: the iterations of the papers, the solution, and its certificate."""
+"""The solvers over x ≥ 0: the iterations of the papers, the solution, and its certificate."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ SOLVERS: dict[str, Callable[..., Tensor]] = {
     "restart": lambda *a, **o: S.fista(*a, **o, restart=True),
     "monotone": lambda *a, **o: S.fista(*a, **o, monotone=True),
     "admm": S.admm,
+    "primal_dual": S.primal_dual,
 }
 FORMS: dict[str, Callable[[Tensor], Any]] = {"matrix": lambda A: A, "operator": Opaque}
 
@@ -146,7 +147,10 @@ def test_the_gap_of_any_point_is_a_bound(form: str) -> None:
 def test_differentiable_by_unrolling(name: str, form: str) -> None:
     A, y, lam = instance((3,), m=5, n=7)
     leaves = [t.clone().requires_grad_() for t in (A, y, lam)]
-    options = {"rho": 2.0, "adaptive": False} if name == "admm" else {"step": 0.15}
+    numbers: dict[str, dict[str, Any]] = {
+        "admm": {"rho": 2.0, "adaptive": False}, "primal_dual": {"tau": 0.4, "sigma": 0.5},
+    }  # fmt: skip
+    options = numbers.get(name, {"step": 0.15})
 
     def run(A: Tensor, y: Tensor, lam: Tensor) -> Tensor:
         return SOLVERS[name](FORMS[form](A), y, lam, iterations=6, nonnegative=True, **options)
@@ -207,7 +211,7 @@ def test_real_pictures_of_complex_measurements() -> None:
 
 def test_arrays() -> None:
     A, y, lam = (t.numpy() for t in instance((3,)))
-    for solver in (S.ista, S.fista, S.admm):
+    for solver in (S.ista, S.fista, S.admm, S.primal_dual):
         x = solver(A, y, lam, nonnegative=True, iterations=20)
         assert isinstance(x, np.ndarray)
         assert (x >= 0).all()

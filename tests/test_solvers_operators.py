@@ -291,7 +291,7 @@ def test_native_passes_and_pytorch(solver: Callable[..., Tensor], kind: Any, dty
             assert torch.allclose(solver(op, y, lam, **options), wanted, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm, S.amp])
+@pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm, S.primal_dual, S.amp])
 def test_an_operator_that_writes_its_results_to_one_place(solver: Callable[..., Tensor]) -> None:
     A, y, _ = sparse_problem(6, 9, 3)
 
@@ -308,7 +308,7 @@ def test_an_operator_that_writes_its_results_to_one_place(solver: Callable[..., 
     assert torch.equal(solver(Reusing(A), *arguments, iterations=9), solver(Opaque(A), *arguments, iterations=9))
 
 
-@pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm])
+@pytest.mark.parametrize("solver", [S.ista, S.fista, S.admm, S.primal_dual])
 def test_what_is_kept_serves_in_every_mode(solver: Callable[..., Tensor]) -> None:
     op, y = Learned(), pictures()
     for _ in range(2):

@@ -45,6 +45,7 @@ CONVEX: dict[str, Callable[[], prox.Proximal]] = {
 }
 SOLVERS: dict[str, Callable[..., Any]] = {
     "ista": fu.solvers.ista, "fista": fu.solvers.fista, "admm": fu.solvers.admm,
+    "primal_dual": fu.solvers.primal_dual,
 }  # fmt: skip
 
 
@@ -106,6 +107,9 @@ def test_networks_of_the_same_pieces_have_the_same_iterates(name: str) -> None:
         schemes.FISTA(): lambda: fu.solvers.fista(A, y, LAM, prox=operator, iterations=7, step=step),
         schemes.ADMM(): lambda: fu.solvers.admm(
             A, y, LAM, prox=operator, iterations=7, rho=1 / step, relaxation=1.0, adaptive=False
+        ),
+        schemes.PrimalDual(): lambda: fu.solvers.primal_dual(
+            A, y, LAM, prox=operator, iterations=7, tau=step**0.5, sigma=step**0.5
         ),
     }
     for scheme, run in runs.items():
@@ -176,7 +180,7 @@ def test_priors_of_pictures_refuse_vectors(name: str) -> None:
     says = r"is of pictures \(H, W\), but a sample of x has the shape \(8,\): give y\[None\] if y is one picture"
     with pytest.raises(ValueError, match=says):
         fu.nn.Unrolled(schemes.FISTA(), A, R, layers=2)
-    for solve in (fu.solvers.fista, fu.solvers.ista, fu.solvers.admm):
+    for solve in (fu.solvers.fista, fu.solvers.ista, fu.solvers.admm, fu.solvers.primal_dual):
         with pytest.raises(ValueError, match=says):
             solve(A, torch.randn(4, 5), 0.1, prox=R, iterations=2)
     with pytest.raises(ValueError, match=says):

@@ -37,6 +37,7 @@ SOLVERS: dict[str, tuple[Callable[..., Any], list[str], list[str]]] = {
     "admm": (
         S.admm, ["A", "y", "lam"], ["rho", "relaxation", "adaptive", "solve", "inner_iterations", *SPLIT],
     ),
+    "primal_dual": (S.primal_dual, ["A", "y", "lam"], ["tau", "sigma", "omega", *SPLIT]),
     "amp": (S.amp, ["A", "y"], ["alpha", "damping", *(name for name in SPLIT if name != "nonnegative")]),
     "duality_gap": (S.duality_gap, ["x", "y", "A", "lam"], ["nonnegative"]),
     "lasso": (S.lasso, ["A", "Y", "lam"], ["tol", "x0", "max_iter", "weights", "nonnegative", "ridge"]),
@@ -46,7 +47,7 @@ SOLVERS: dict[str, tuple[Callable[..., Any], list[str], list[str]]] = {
     ),
     "certified": (certified, ["A", "y", "lam"], ["tol", "max_iter"]),
 }  # fmt: skip
-OF_OPERATORS = {"ista", "fista", "admm", "amp", "duality_gap", "lambda_max"}
+OF_OPERATORS = {"ista", "fista", "admm", "primal_dual", "amp", "duality_gap", "lambda_max"}
 CASES = [
     (name, argument, operator)
     for name, (_, needed, options) in SOLVERS.items()
@@ -94,9 +95,9 @@ def wrong(name: str) -> dict[str, Any]:
             "a truth": True,
         }
         return {**things, **numbers, "several": torch.ones(2), "an array": np.ones(2)}
-    if name in ("tol", "damping", "relaxation", "ridge", "least", "step", "rho", "alpha"):
+    if name in ("tol", "damping", "relaxation", "ridge", "least", "step", "rho", "alpha", "tau", "sigma", "omega"):
         numbers = {"NaN": float("nan"), "negative": -1.0, "huge": 10**400, "complex": 1j, "several": torch.ones(2)}
-        given = name in ("step", "rho", "alpha")
+        given = name in ("step", "rho", "alpha", "tau", "sigma")
         tensors = {"elsewhere": torch.ones((), device="meta"), "whole": torch.tensor(1), "complex": torch.tensor(1j)}
         return {**things, **numbers, **(tensors if given else {"nothing": None, "a tensor": torch.tensor(0.1)})}
     if name in ("restart", "monotone", "progress", "adaptive", "return_iterates", "nonnegative"):
@@ -133,7 +134,7 @@ def test_every_argument(name: str, argument: str, operator: bool) -> None:
         assert (at.line or "").startswith("raise "), (kind, said)
 
 
-@pytest.mark.parametrize("name", ["ista", "fista", "admm", "amp"])
+@pytest.mark.parametrize("name", ["ista", "fista", "admm", "primal_dual", "amp"])
 def test_tensors_without_values(name: str) -> None:
     """Where samples are looked at there has to be something to see."""
     solve, needed, _ = SOLVERS[name]
@@ -262,6 +263,7 @@ def test_refused(name: str) -> None:
         lambda y: S.ista(MATRIX, y, 0.1, tol=1e-3),
         lambda y: S.fista(MATRIX, y, 0.1, restart=True),
         lambda y: S.admm(MATRIX, y, 0.1),
+        lambda y: S.primal_dual(MATRIX, y, 0.1),
         lambda y: S.amp(MATRIX, y, damping=0.5),
         lambda y: S.lasso(MATRIX, y, 0.1),
         lambda y: S.fista(MATRIX, TENSORS["y"][0], 0.1, tol=1e-3, step=y.sum()),

@@ -25,6 +25,8 @@ SOLVERS: dict[str, Callable[..., Tensor]] = {
     "operator": lambda A, *a, **o: S.fista(Opaque(A), *a, **o),
     "admm": lambda *a, **o: S.admm(*a, **o, adaptive=False),
     "admm of an operator": lambda A, *a, **o: S.admm(Opaque(A), *a, **o, adaptive=False),
+    "primal_dual": S.primal_dual,
+    "primal_dual of an operator": lambda A, *a, **o: S.primal_dual(Opaque(A), *a, **o),
     "amp": lambda A, y, lam, **o: S.amp(A, y, **o),
 }
 
@@ -94,7 +96,7 @@ def test_samples_of_several_scales() -> None:
     A, y, lam = sparse_problem(20, 40, 5, torch.float32)
     scales = 2.0 ** torch.tensor([0.0, -100.0, 90.0, 3.0, -60.0])[:, None]
     options: dict[str, Any] = {"tol": 1e-4, "iterations": 2000}
-    for solver in (S.fista, S.admm):
+    for solver in (S.fista, S.admm, S.primal_dual):
         wanted = [solver(A, y[i], scales[i] * lam[i] / scales[i], **options, **more(solver)) for i in range(5)]
         found = solver(A, scales * y, scales * lam, **options, **more(solver))
         assert torch.equal(found, scales * torch.stack(wanted))
@@ -125,7 +127,7 @@ def test_lambda_that_is_infinite_in_units() -> None:
     """λ of 10 is, where y is 1e-38; then zero is the solution."""
     A, y, _ = sparse_problem(20, 40, 4, torch.float32)
     y = 1e-37 * y
-    for solver in (S.fista, S.admm):
+    for solver in (S.fista, S.admm, S.primal_dual):
         assert not solver(A, y, 1e3, tol=1e-4, iterations=20).any()
     assert (S.duality_gap(torch.zeros(4, 40), y, A, 1e3) == 0).all()
 

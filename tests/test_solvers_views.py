@@ -83,6 +83,8 @@ ANY: dict[str, Callable[..., Tensor]] = {
     "gradient of fista": gradient_of_fista,
     "admm": iterations(S.admm),
     "admm of an operator": operator(S.admm),
+    "primal_dual": iterations(S.primal_dual),
+    "primal_dual of an operator": operator(S.primal_dual),
     "duality_gap": lambda A, y, lam, x0, **_: S.duality_gap(x0, y, A, lam),
     "Dense": lambda A, y, x0, **_: fu.operators.Dense(A).gradient(x0, y),
     "kkt_residual": lambda A, y, lam, x0, **_: fu.losses.kkt_residual(x0, y, A, lam),

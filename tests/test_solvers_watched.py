@@ -22,9 +22,10 @@ SOLVERS: dict[str, Callable[..., Tensor]] = {
     "ista": S.ista,
     "fista": S.fista,
     "admm": S.admm,
+    "primal_dual": S.primal_dual,
     "amp": lambda A, y, lam, **options: S.amp(A, y, **options),
 }
-LASSO = ["ista", "fista", "admm"]
+LASSO = ["ista", "fista", "admm", "primal_dual"]
 
 
 @pytest.mark.parametrize("operator", [False, True])

@@ -36,6 +36,11 @@ OPERATORS = {
         torch.rand(3, 1), None, "weights", "gradient", "admm", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.6, 2,
         0, True,
     ),
+    "picture_layers, primal_dual": lambda: (
+        torch.randn(2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(5, 4), None, torch.rand(3), torch.rand(3),
+        torch.rand(3, 2), None, "fourier", "gradient", "primal_dual", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None,
+        1.0, 2, 0, True,
+    ),
     "picture_layers, continued": lambda: (
         torch.randn(2, 5, 6), None, None, torch.randn(8, 6, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
         None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 1, [1, 2, 2, 2],
@@ -97,6 +102,10 @@ MISUSED = {
     "picture_layers, relaxed with a gradient": lambda: (
         torch.randn(2, 5, 6), None, None, torch.rand(5, 6), None, torch.rand(3), torch.rand(3), torch.rand(3, 1), None,
         "weights", "gradient", "admm", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.6, 1, 1, False,
+    ),
+    "picture_layers, primal_dual": lambda: (  # FISTA leaves no dual variable
+        torch.randn(2, 5, 6), None, None, torch.rand(5, 4), None, torch.rand(3), torch.rand(3), torch.rand(3, 1), None,
+        "fourier", "gradient", "fista", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.0, 1, 0, True,
     ),
     "picture_layers, continued": lambda: (  # more is reflected than the margins have room for
         torch.randn(2, 5, 6), None, None, torch.randn(8, 6, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),

@@ -12,13 +12,13 @@
 namespace fastunroll::FASTUNROLL_SET {
 namespace {
 
-// Calls work(scheme) with the scheme of the layers.
-template <class T, class Work> void with_scheme(const PictureNetwork<T>& of, const Work& work) {
+// Calls work(scheme) with the scheme of the layers. `wants_state`: whether somebody reads d after the last layer.
+template <class T, class Work> void with_scheme(const PictureNetwork<T>& of, bool wants_state, const Work& work) {
   switch (of.p.scheme) {
     case PictureScheme::admm:
       return work(AdmmLayers<T>{of});
     case PictureScheme::primal_dual:
-      return work(PrimalDualLayers<T>{of});
+      return work(PrimalDualLayers<T>{of, wants_state});
     default:
       return work(ProximalGradientLayers<T>{of});
   }
@@ -228,13 +228,13 @@ template <class T, class Work> void for_pictures(const PictureLayers<T>& p, bool
 
 template <class T> void picture_forward(const PictureForward<T>& p) {
   for_pictures(p.of, false, [&](const PictureNetwork<T>& layers, const PictureRoom<T>& room, int64_t number) {
-    with_scheme(layers, [&](const auto& scheme) { forward_picture(p, scheme, room, number); });
+    with_scheme(layers, p.s, [&](const auto& scheme) { forward_picture(p, scheme, room, number); });
   });
 }
 
 template <class T> void picture_backward(const PictureBackward<T>& p) {
   for_pictures(p.of, true, [&](const PictureNetwork<T>& layers, const PictureRoom<T>& room, int64_t number) {
-    with_scheme(layers, [&](const auto& scheme) { backward_picture(p, scheme, room, number); });
+    with_scheme(layers, false, [&](const auto& scheme) { backward_picture(p, scheme, room, number); });
   });
 }
 

@@ -23,6 +23,7 @@ template <class T> struct DualStep {
 
 template <class T> struct PrimalDualLayers {
   const PictureNetwork<T>& of;
+  bool wants_state;  // d after the last layer
 
   T sigma(int64_t k) const { return of.p.numbers[2 * k]; }
   LinearInput<T> picture(const T* x) const { return {x, nullptr, of.grid.stride, false, Vector<T>{}}; }
@@ -79,7 +80,7 @@ template <class T> struct PrimalDualLayers {
     input(k, of.band(room), at.now, u);
     room.team.wait();
     of.prox_step(k, room, u, at.next.x);
-    if (k + 1 < of.p.layers)  // else nobody reads d+
+    if (wants_state || k + 1 < of.p.layers)  // else nobody reads d+
       of.linear.apply(room, number, ahead_of(k, at.next.x, at.now.x), dual_step(k, number, at.now.s, at.next.s));
   }
 

@@ -115,6 +115,44 @@ def admm(d: Draw) -> Subject:
     return _subject(p, o, way, leaves, ("y",), run, exact)
 
 
+def primal_dual(d: Draw) -> Subject:
+    """The primal-dual method with a fixed number of iterations, in one block or in several."""
+    p, o, way, square = _problem(d)
+    count, watched = d.pick("iterations", [1, 2, 7, 15]), d.chance("watched", 0.3)
+    prior, made = imaging_priors.prior(d, p, o.shape_in, 1)
+    if isinstance(made, fu.prox.PerLayer):
+        made = made.copies[0]
+    made.requires_grad_(False)
+    ratio, omega = d.uniform(0.3, 3), d.pick("omega", [1.0, 0.6])
+    leaves = {
+        "y": expanded(d, d.normal(*p.lead, *o.shape_out, dtype=o.measured(p))),
+        "lam": torch.tensor(d.uniform(0.02, 0.3) * square, dtype=torch.float64).to(p.real),
+        "tau": torch.tensor(ratio / square**0.5, dtype=torch.float64).to(p.real),
+        "sigma": torch.tensor(1 / (ratio * square**0.5), dtype=torch.float64).to(p.real),
+    }
+    if d.chance("x0", 0.3):
+        leaves["x0"] = d.normal(*p.lead, *o.shape_in, dtype=p.dtype)
+    wide = widened_copy(made)
+
+    def run(A: Any, v: Leaves) -> Tensor:
+        return fu.solvers.primal_dual(
+            A, v["y"], v["lam"], tau=v["tau"], sigma=v["sigma"], omega=omega, iterations=count, x0=v.get("x0"),
+            prox=made, callback=(lambda k, x: None) if watched else None,
+        )  # fmt: skip
+
+    def exact(A: Tensor, v: Leaves) -> Tensor:
+        def shrink(k: int, z: Tensor) -> Tensor:
+            return prior.formula(wide, k, z, v["lam"] * v["tau"])
+
+        numbers = {"step": [v["tau"]], "sigma": [v["sigma"]], "omega": [torch.tensor(omega, dtype=torch.float64)]}
+        x0 = v.get("x0")
+        if isinstance(made, fu.prox.NonNegativeL1) and x0 is not None:
+            x0 = torch.relu(x0)
+        return Layers(o, A, "PrimalDual", numbers, shrink).run(v["y"], x0, None, count)[0][-1]
+
+    return _subject(p, o, way, leaves, tuple(name for name in leaves if name in ("y", "x0")), run, exact)
+
+
 def stopped(d: Draw) -> None:
     """FISTA that stops by the gap or by the KKT residual: a sample without a warning has it."""
     p, o, _, square = _problem(d)

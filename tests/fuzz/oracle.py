@@ -125,6 +125,17 @@ def admm(A: Tensor, y: Tensor, lam: Tensor, rho: Tensor, relaxation: float, iter
     return z
 
 
+def primal_dual(
+    A: Tensor, y: Tensor, lam: Tensor, tau: Tensor, sigma: Tensor, omega: float, x0: Tensor | None, iterations: int
+) -> Tensor:
+    x = y.new_zeros(*y.shape[:-1], A.shape[1]) if x0 is None else x0
+    u = sigma / (1 + sigma) * (x @ A.mT - y)
+    for _ in range(iterations):
+        before, x = x, rounded(shrink(x - tau * (u @ A.conj()), lam * tau))
+        u = (u + sigma * ((x + omega * (x - before)) @ A.mT - y)) / (1 + sigma)
+    return x
+
+
 def amp(A: Tensor, y: Tensor, alpha: Tensor, damping: float, iterations: int) -> Tensor:
     m, n = A.shape
     x, v = y.new_zeros(*y.shape[:-1], n), y

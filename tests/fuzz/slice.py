@@ -45,6 +45,7 @@ SUBJECTS: dict[str, tuple[float, Callable[[Draw], Subject]]] = {
     "ista_layer": (1, functions.ista_layer),
     "iterations": (4, solvers.iterations),
     "admm": (2, solvers.admm),
+    "primal_dual": (2, solvers.primal_dual),
     "amp": (2, solvers.amp),
     "picture operator": (16, imaging_operators.product),
     "picture layers": (16, imaging_layers.unrolled),
@@ -52,6 +53,7 @@ SUBJECTS: dict[str, tuple[float, Callable[[Draw], Subject]]] = {
     "picture equilibrium": (2, imaging_layers.equilibrium),
     "picture iterations": (3, imaging_solvers.iterations),
     "picture admm": (1, imaging_solvers.admm),
+    "picture primal_dual": (1, imaging_solvers.primal_dual),
     "picture measures": (2, imaging_losses.measures),
     "picture losses": (2, imaging_losses.without_truth),
 }

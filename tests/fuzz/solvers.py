@@ -80,6 +80,27 @@ def admm(d: Draw) -> Subject:
     return Subject("admm", leaves, run, exact, lead, ("y", "lam") if per_sample else ("y",), options=WATCHED)
 
 
+def primal_dual(d: Draw) -> Subject:
+    leaves, lead = sparse_problem(d, [torch.float64, torch.float32, torch.complex128])
+    count, omega = d.pick("iterations", [1, 2, 7, 20]), d.pick("omega", [1.0, 0.6, 0.0])
+    per_sample = leaves["lam"].shape == (*lead, 1) and len(lead) > 0
+    norm, ratio = fu.operators.Dense(leaves["A"]).norm(), d.uniform(0.3, 3)
+    leaves["tau"] = torch.tensor(ratio / norm, dtype=leaves["lam"].dtype)
+    leaves["sigma"] = torch.tensor(1 / (ratio * norm), dtype=leaves["lam"].dtype)
+    if d.chance("x0", 0.3):
+        leaves["x0"] = d.normal(*lead, leaves["A"].shape[1], dtype=leaves["A"].dtype)
+
+    def run(v: Leaves) -> Tensor:
+        numbers = {"tau": v["tau"], "sigma": v["sigma"], "omega": omega}
+        return fu.solvers.primal_dual(v["A"], v["y"], v["lam"], **numbers, x0=v.get("x0"), iterations=count)
+
+    def exact(v: Leaves) -> Tensor:
+        return oracle.primal_dual(v["A"], v["y"], v["lam"], v["tau"], v["sigma"], omega, v.get("x0"), count)
+
+    of_samples = ["y", *(["x0"] if "x0" in leaves else []), *(["lam"] if per_sample else [])]
+    return Subject("primal_dual", leaves, run, exact, lead, tuple(of_samples), options=WATCHED)
+
+
 def amp(d: Draw) -> Subject:
     leaves, lead = sparse_problem(d, [torch.float64, torch.float32])
     del leaves["lam"]

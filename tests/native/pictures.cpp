@@ -142,13 +142,14 @@ template <class T> struct Problem {
             nullptr};
   }
 
-  // With the layers of the first `saved_pictures`, which gradients() then reads.
+  // With the layers of the first `saved_pictures`, which gradients() then reads. Dual variables follow: that of
+  // primal_dual has no gradient, and no part in the loss.
   Array<T> found(int threads, int64_t saved_pictures = 0) {
     Array<T> x(size_t(kept) * z.size());
     saved.assign(size_t(3 * saved_pictures * s.layers * s.values()), T(0));
-    Array<T> state(has_state() ? z.size() : 0);
+    Array<T> state(method.has_dual() ? z.size() : 0);
     picture_forward<T>(
-        {layers(threads), kept, x.data(), has_state() ? state.data() : nullptr, saved_pictures, saved.data()});
+        {layers(threads), kept, x.data(), method.has_dual() ? state.data() : nullptr, saved_pictures, saved.data()});
     CHECK(unsolved == 0, "pictures: conjugate gradients");
     x.insert(x.end(), state.begin(), state.end());
     return x;
@@ -156,7 +157,7 @@ template <class T> struct Problem {
   double loss() {
     const Array<T> x = found(1);
     double sum = 0;
-    for (size_t i = 0; i < x.size(); ++i) sum += double(x[i]) * double(weights[i]);
+    for (size_t i = 0; i < weights.size(); ++i) sum += double(x[i]) * double(weights[i]);
     return sum;
   }
   // z, x0, s0, step, theta, numbers, filters: those of numbers summed over the pictures.

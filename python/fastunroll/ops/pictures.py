@@ -67,7 +67,9 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
 
 
 def picture_layers_and_state(p: PictureLayers, kept: int = 1) -> tuple[Tensor, Tensor]:
-    """The same of ``"admm"``, and d after the last layer, like z."""
+    """The same of ``"admm"`` or ``"primal_dual"``, and d after the last layer, like z. Kernels of the latter give d
+    no gradient.
+    """
     return _run(p, kept, True)
 
 
@@ -225,7 +227,7 @@ def _forward(p: PictureLayers, kept: int, saved_pictures: int, wants_state: bool
         and 0 < kept <= len(p.step)
         and _may_save(p, saved_pictures)
         and (p.relaxation == 1 or not saved_pictures)
-        and (p.scheme == "admm" or not wants_state),
+        and (p.has_dual or not wants_state),
         "picture_layers",
     )
     return cpu.forward(p, kept, saved_pictures, wants_state)
@@ -268,6 +270,7 @@ def _backward(ctx: Any, grad: Tensor | None, grad_s: Tensor | None, _: Tensor | 
     *tensors, saved = ctx.saved_tensors
     p = PictureLayers(*tensors, *ctx.others)
     require(not any(ctx.needs_input_grad[3:5]), "picture_layers (with a gradient of h or of maps)")
+    require(grad_s is None or p.scheme == "admm", "picture_layers (with a gradient of d of primal_dual)")
     gradients: list[Tensor | None] = [None] * (len(p) + 3)
     if grad is None and grad_s is None:
         return tuple(gradients)

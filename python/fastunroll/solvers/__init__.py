@@ -11,6 +11,7 @@ from .ista import ista
 from .lambda_max import lambda_max
 from .lasso import Lasso, LassoResult
 from .lasso_call import lasso, lasso_path
+from .primal_dual import primal_dual
 
 __all__ = [
     "AdjointWarning",
@@ -28,4 +29,5 @@ __all__ = [
     "lambda_max",
     "lasso",
     "lasso_path",
+    "primal_dual",
 ]

@@ -42,7 +42,7 @@ class History:
     does not have stay empty.
 
     iteration: the iterations before the entry. objective, gap, kkt: ½‖A x − y‖² + λ‖x‖₁, the relative duality gap
-    (:func:`duality_gap`) and the KKT residual (:func:`fastunroll.losses.kkt_residual`), of ISTA, FISTA and ADMM.
+    (:func:`duality_gap`) and the KKT residual (:func:`fastunroll.losses.kkt_residual`), of all solvers but AMP.
     rho, primal, dual: ADMM's ρ, ‖x − z‖ and ρ‖z − z_before‖. residual, threshold: AMP's ‖v‖ and θ.
     samples: :class:`Samples`, or None before the end.
     """

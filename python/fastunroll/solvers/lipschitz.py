@@ -25,7 +25,7 @@ def of_operator(p: Problem) -> float:
         return p.kept("Lanczos", lambda: lanczos_bound(p.normal, p.start())) if p.batch else 1.0
     bound = stated**2 * (1 + 1e-6)
     if not math.isfinite(bound) or bound <= 0:
-        raise ValueError(f"A.norm() must be a finite number > 0 for a step size, got {stated!r}: give step")
+        raise ValueError(f"A.norm() must be a finite number > 0 for a step size, got {stated!r}: give the step size")
     return bound
 
 
@@ -33,8 +33,12 @@ def step_of(p: Problem, step: Tensor | float | None) -> Tensor:
     """1/‖A‖² where no step is given, rounded down; shape ()."""
     if step is not None:
         return positive_scalar("step", step, p.y)
-    bound = of_operator(p) if p.A is None else certified_bound(_checks.nonzero_matrix("A", p.A))
-    return rounded_down(1 / bound, p.y)
+    return rounded_down(1 / squared_norm(p), p.y)
+
+
+def squared_norm(p: Problem) -> float:
+    """A certified upper bound of ‖A‖²."""
+    return of_operator(p) if p.A is None else certified_bound(_checks.nonzero_matrix("A", p.A))
 
 
 def rounded_down(value: float, like: Tensor) -> Tensor:
