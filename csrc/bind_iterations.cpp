@@ -18,6 +18,10 @@ using namespace fastunroll;
 
 namespace {
 
+// Bytes from which glibc takes fresh pages for each tensor of PyTorch. Below it the results of passes and what products
+// need for a while share memory, of which more stays in the caches.
+constexpr size_t mapped_result = size_t(32) << 20;
+
 // ISTA or FISTA over an operator whose products Python makes: a pass after each product, which looks at it itself.
 class OperatorPasses {
  public:
@@ -48,7 +52,7 @@ class OperatorPasses {
   py::object iterate(py::handle slope, double beta, int threads) {
     const PlainTensor given(slope);
     if (!given.is_like(like_x_) || given.requires_grad) return py::none();
-    py::object out = result_like(x_, like_x_);
+    py::object out = result_like(x_, like_x_, mapped_result);
     const Address x = address_of(x_.ptr()), before = address_of(before_.ptr()), theta = address_of(theta_.ptr()),
                   next = address_of(out.ptr());
     with_type(given.is_double, [&](auto zero) {
@@ -66,7 +70,8 @@ class OperatorPasses {
   py::object residual_at(py::handle product, double beta, int threads) {
     const PlainTensor given(product);
     if (!given.is_like(like_y_) || given.requires_grad) return py::none();
-    py::object out = result_like(y_, like_y_), residual = is_own_ ? residual_ : result_like(y_, like_y_);
+    py::object out = result_like(y_, like_y_, mapped_result);
+    py::object residual = is_own_ ? residual_ : result_like(y_, like_y_, mapped_result);
     const Address y = address_of(y_.ptr()), before = address_of(residual_.ptr()), next = address_of(residual.ptr()),
                   ahead = address_of(out.ptr());
     with_type(given.is_double, [&](auto zero) {

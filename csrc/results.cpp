@@ -47,9 +47,9 @@ py::object capsule_of(dlpack::ManagedTensor* tensor) {
   return py::reinterpret_steal<py::object>(capsule);
 }
 
-py::object result_like(py::handle like, const PlainTensor& look) {
+py::object result_like(py::handle like, const PlainTensor& look, size_t large) {
   const size_t bytes = look.bytes();
-  if (bytes >= large_result && bytes < huge_result) {
+  if (bytes >= large && bytes < huge_result) {
     try {
       const std::vector<int64_t> shape(look.shape.data(), look.shape.data() + look.dimensions);
       return made_by(Makers::get().from_dlpack, capsule_of(empty_tensor(look.is_double, look.is_complex, shape)));

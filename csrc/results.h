@@ -13,8 +13,8 @@ constexpr size_t huge_result = size_t(1) << 30;
 // A DLPack capsule. The library that takes the tensor renames it.
 pybind11::object capsule_of(dlpack::ManagedTensor* tensor);
 
-// An uninitialised tensor of the shape and type of a plain one, `like`, which is looked at as `look`. Large ones take
-// memory that earlier ones gave back, but for huge ones.
-pybind11::object result_like(pybind11::handle like, const PlainTensor& look);
+// An uninitialised tensor of the shape and type of a plain one, `like`, which is looked at as `look`. One of `large`
+// bytes or more takes memory that earlier ones gave back, but for huge ones.
+pybind11::object result_like(pybind11::handle like, const PlainTensor& look, size_t large = large_result);
 
 }  // namespace fastunroll

@@ -6,10 +6,13 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
+// A product has just run on these threads, which are awake, and each has a part of it in its cache.
+constexpr int64_t elements_of_thread = 8192;
+
 template <class T> void step_ahead(const StepAhead<T>& p) {
   const Runs runs(p.outer, p.middle, p.inner);
   const Vector<T> beta = broadcast(p.beta), back = broadcast(-p.step);
-  for_each_in_shares(runs.count(), runs.useful_threads(p.threads), [&](int64_t run) {
+  for_each_in_shares(runs.count(), runs.useful_threads(p.threads, elements_of_thread), [&](int64_t run) {
     const int64_t at = runs.offset(run), count = runs.length(run);
     const T *x = p.x + at, *other = p.other + at, *slope = p.slope + at, *theta = p.theta + runs.theta(run);
     T* const out = p.out + at;
@@ -27,7 +30,7 @@ template <class T> void step_ahead(const StepAhead<T>& p) {
 template <class T> void residual_ahead(const ResidualAhead<T>& p) {
   const Runs runs(1, 1, p.count);
   const Vector<T> beta = broadcast(p.beta);
-  for_each_in_shares(runs.count(), runs.useful_threads(p.threads), [&](int64_t run) {
+  for_each_in_shares(runs.count(), runs.useful_threads(p.threads, elements_of_thread), [&](int64_t run) {
     const int64_t at = runs.offset(run), count = runs.length(run);
     for (int64_t i = at; i < at + count; i += lanes<T>) {
       const int64_t left = at + count - i;

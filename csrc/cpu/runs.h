@@ -26,8 +26,8 @@ struct Runs {
   }
   int64_t theta(int64_t run) const { return along_inner ? run / each % middle : run % each * run_length; }
   // A thread takes at least 32768 elements, as in PyTorch: fewer take less time than another thread needs to begin.
-  int useful_threads(int threads) const {
-    const int64_t useful = outer * middle * inner / 32768;
+  int useful_threads(int threads, int64_t at_least = 32768) const {
+    const int64_t useful = outer * middle * inner / at_least;
     return int(useful < 1 ? 1 : useful < threads ? useful : threads);
   }
 };
