@@ -84,8 +84,11 @@ class OperatorPasses {
     return out;
   }
 
-  // A x - y at the iterate.
-  py::object residual() const { return residual_; }
+  // A x - y at the iterate. Who has it may keep it: the next one is another tensor.
+  py::object residual() {
+    is_own_ = false;
+    return residual_;
+  }
 
  private:
   PlainTensor like_x_, like_y_;

@@ -12,6 +12,7 @@ from ..samples import column, inner, inner_by_parts, norm, random_directions
 from ..units import units
 from ..warn import AdjointWarning, warn
 from .known import Known, known
+from .products import leaving
 
 
 class Products(Protocol):
@@ -28,13 +29,13 @@ def examine(op: Any, A: Products, x: Tensor, y: Tensor) -> Known:
     ``x`` and ``y`` are batches such as A, the products of ``op``, takes. It is judged where it is not known already.
 
     Raises:
-        ValueError: A mixes samples.
+        ValueError: A mixes samples, or writes to its argument.
 
     Warns:
         AdjointWarning: A and Aᴴ do not fit.
     """
     u, v = _directions(x, y)
-    measured, back = A.forward(u), A.adjoint(v)
+    measured, back = leaving("A", A.forward, u), leaving("A.adjoint", A.adjoint, v)
     seen = torch.stack([inner_by_parts(measured, v), inner_by_parts(u, back)])
     found = known(op, (x.shape, x.dtype, y.shape, y.dtype, y.device), seen)
     if not found.sound:

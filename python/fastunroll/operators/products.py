@@ -197,7 +197,10 @@ class Products:
         _checks.same_device(name, found, self.y)
         single = self.widens and dtype in _HALF and real_dtype(found) == torch.float32
         if found.is_complex() and not dtype.is_complex:
-            raise TypeError(f"{name} is complex where {of} is real: give a complex {of}, or let A return the real part")
+            fix = f"give a complex {of}, or let A return the real part" if of in ("x", "y", "b") else "return one type"
+            raise TypeError(f"{name} is complex where {of} is real: {fix}")
+        if found.layout != torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, got one of layout {found.layout}: use .to_dense()")
         if found.dtype != dtype and not single:
             raise TypeError(f"{name} must be {dtype} where {of} is {own}, got {found.dtype}: convert one with .to()")
 
@@ -213,6 +216,15 @@ def called(name: str, product: Callable[..., Any], value: Tensor, *more: Tensor)
             f"{name} must take a tensor of shape {shape_text(value.shape)} and type {value.dtype}, but it raised: "
             f"{str(error).splitlines()[0]}"
         ) from error
+
+
+def leaving(name: str, product: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+    """``product(value)``, if that has not written to ``value``, as far as PyTorch counts."""
+    version = None if value.is_inference() else value._version
+    found = product(value)
+    if version is not None and value._version != version:
+        raise ValueError(f"{name} must leave its argument as it is, but it writes to it: copy it first")
+    return found
 
 
 def sample_shape(op: LinearOperator, x: Tensor, y: Tensor) -> tuple[int, ...]:
@@ -241,6 +253,7 @@ def _fits(found: Any, wanted: Tensor, y: Tensor) -> bool:
         and found.shape == wanted.shape
         and found.dtype == wanted.dtype
         and found.device == y.device
+        and found.layout == torch.strided
     )
 
 

@@ -38,22 +38,24 @@ def conjugate_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Steps towards the solution of apply(x) = b for each sample, until all residuals are at most ``tol``·‖b‖.
 
-    A sample that is solved stays where it is, so that no sample depends on others. One whose residual is not finite is
-    NaN. Returns x, (B, ...), and which samples have reached ``tol``, (B,).
+    A sample that is solved stays where it is, so that no sample depends on others; and so does one whose residual is
+    rounding, of which quotients would mean nothing and vanish in the end. One whose residual is not finite is NaN.
+    Returns x, (B, ...), and which samples have reached ``tol``, (B,).
     """
     r = b - apply(x)
     direction, square = r, inner(r, r)
-    limit = tol**2 * inner(b, b)
+    limit = max(tol, torch.finfo(b.dtype).eps) ** 2 * torch.maximum(inner(b, b), square).detach()
     for _ in range(steps):
         active = square > limit  # not where a sample is NaN
         if tol and not is_hidden(active) and not bool(active.any()):
             break
         moved = apply(direction)
         curvature = inner(direction, moved)
-        length = torch.where(active & (curvature > 0), square / torch.where(curvature > 0, curvature, 1.0), 0.0)
+        active = active & (curvature > 0)
+        length = torch.where(active, square / torch.where(active, curvature, 1.0), 0.0)
         x, r = x + column(length, x) * direction, r - column(length, x) * moved
         before, square = square, inner(r, r)
-        ratio = torch.where(before > 0, square / torch.where(before > 0, before, 1.0), 0.0)
+        ratio = torch.where(active, square / torch.where(active, before, 1.0), 0.0)
         direction = r + column(ratio, x) * direction
     x = torch.where(column(square.isfinite(), x), x, math.nan)
     return x, square <= limit

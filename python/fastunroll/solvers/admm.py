@@ -12,7 +12,7 @@ from ..arrays import takes_arrays
 from ..engine import pictures
 from ..engine.layers import Layers
 from ..operators.convert import OperatorLike
-from ..operators.products import has_data_step
+from ..operators.products import called, has_data_step
 from ..operators.solve import Factorised
 from ..ops.conjugate_gradients import conjugate_gradients
 from ..products import product
@@ -62,7 +62,7 @@ class Solved:
             return _checked("solve(b, rho)", self.data_step(w, self.At_y, self.rho), self.At_y)
         b = self.At_y + self.rho * w
         if self.solve is not None:
-            return _checked("solve(b, rho)", self.solve(b, self.rho), b)
+            return _checked("solve(b, rho)", called("solve(b, rho)", self.solve, b, self.rho), b)
         return conjugate_gradients(lambda v: p.normal(v) + self.rho * v, b, x, self.steps)[0]
 
 
@@ -184,9 +184,13 @@ def mean_eigenvalue(p: Problem) -> Tensor:
 
 
 def _estimate(p: Problem) -> float:
+    """The mean over samples, by the same signs for each: that of one where all have the same A."""
     like = p.start()
-    signs = torch.randint(2, like.shape, generator=torch.Generator().manual_seed(0)).to(like) * 2 - 1
-    return float(total(p.forward(signs).abs().double().square()).sum()) / max(1, like.numel())
+    signs = torch.randint(2, like.shape[1:], generator=torch.Generator().manual_seed(0)).to(like) * 2 - 1
+    each = total(p.forward(signs.expand(like.shape).contiguous()).abs().double().square())
+    if not each.numel():
+        return 0.0
+    return float(each[0] + (each - each[0]).mean()) / max(1, signs.numel())
 
 
 @takes_arrays("y")
@@ -220,7 +224,8 @@ def admm(
         y: (..., m); for an operator (B, ...), or (..., *A.shape_out) where A states the shape of one sample. An array
             of another library gives a result of its kind.
         lam: λ ≥ 0: a number, one a coordinate (n,), or one a sample (..., 1).
-        rho: ρ > 0; by default the mean eigenvalue of AᴴA, ‖A‖_F²/n, of an operator estimated by one product and kept.
+        rho: ρ > 0; by default the mean eigenvalue of AᴴA, ‖A‖_F²/n, over all samples; of an operator it is estimated by
+            one product and kept.
         relaxation: α between 0 and 2; above 1 it is over-relaxation.
         adaptive: every 10 iterations of the first half, double ρ if ‖x − z‖ > 10·ρ‖z − z_before‖, halve it if the other
             is ten times larger (over all samples: so a sample's result depends on the batch it is in).

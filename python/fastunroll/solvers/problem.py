@@ -20,7 +20,7 @@ from ..operators.dot_test import examine
 from ..operators.known import Known
 from ..operators.linear_operator import LinearOperator
 from ..operators.pictures import PictureOperator
-from ..operators.products import Products, batch_shape
+from ..operators.products import Products, batch_shape, leaving
 from ..ops.tensors import is_hidden
 from ..products import product
 from ..prox import L1, NonNegativeL1, Proximal
@@ -31,6 +31,7 @@ from ..units import units
 T = TypeVar("T")
 
 LASSO, LASSO_NONNEGATIVE = L1(), NonNegativeL1()
+_PRIORS = f"{Proximal.__module__.rpartition('.')[0]}."  # the names of their modules begin with it
 NONNEGATIVE_WITH_PROX = "nonnegative belongs to the ℓ₁ norm: use prox=fu.prox.NonNegativeL1(), or another prox alone"
 
 
@@ -131,7 +132,12 @@ class Problem:
     def prox(self, z: Tensor, theta: Tensor, iteration: int | None = None) -> Tensor:
         """The proximal operator of θ·R, or that of an iteration."""
         found: Tensor = (self.prior if iteration is None else self.prior.at_iteration(iteration))(z, theta)
-        return found
+        return found if self.has_own_prior or not isinstance(found, Tensor) else found.clone()
+
+    @cached_property
+    def has_own_prior(self) -> bool:
+        """Whether R is of this package alone. Another may write its next result to the same place."""
+        return type(self.prior).__module__.startswith(_PRIORS) and not self.prior._modules
 
     def normal(self, x: Tensor) -> Tensor:
         """AᴴA x."""
@@ -247,7 +253,8 @@ def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor 
     products = Products(op, y)
     is_sound = isinstance(op, PictureOperator) and op.is_sound
     with own_precision(y):
-        At_y = products.adjoint(y)
+        leaves = is_sound or not can_be_read(y)
+        At_y = products.adjoint(y) if leaves else leaving("A.adjoint", products.adjoint, y.clone())
         At_y = At_y.contiguous() if is_sound else At_y.clone()  # another may write its next result to the same place
     if x0 is not None:  # x may be real where y is complex
         like = {"y" if At_y.dtype == y.dtype else "A.adjoint(y)": At_y}
