@@ -306,10 +306,12 @@ def test_wrong_tensors_are_refused() -> None:
     continued = layers("reflect", "soft")
     assert ops.fits_pictures(continued)
     wrong += [
-        continued._replace(border=[0, 0, 0]), continued._replace(border=[-1, 1, 2, 2]),
-        continued._replace(border=[1, 2, 2, 2]), continued._replace(border=None), continued._replace(factor=2),
-        continued._replace(margins=[2, 1, 2, 2]), continued._replace(border=[1, 1, 6, 2], margins=[2, 1, 6, 4]),
-        continued._replace(h=continued.h[1:]), continued._replace(h=continued.h[:, 1:]), p._replace(border=[0] * 4),
+        continued._replace(reflected=[0, 0, 0]), continued._replace(reflected=[-1, 1, 2, 2]),
+        continued._replace(reflected=[1, 2, 2, 2]), continued._replace(around=[0] * 4), continued._replace(factor=2),
+        continued._replace(around=[2, 1, 2, 2]), continued._replace(margins=[12, 1, 3, 4]),
+        continued._replace(reflected=[1, 1, 6, 2], around=[2, 1, 6, 4]), continued._replace(margins=[0, 0, 0]),
+        continued._replace(h=continued.h[1:]), continued._replace(h=continued.h[:, 1:]), p._replace(margins=[1] * 4),
+        p._replace(around=[1, 0, 0, 0]), p._replace(reflected=[1, 0, 0, 0]),
     ]  # fmt: skip
     admm, dual = layers("blur", "soft", scheme="admm"), layers("coils", "soft", scheme="primal dual")
     for scheme in SCHEMES:

@@ -17,7 +17,7 @@ from fastunroll.solvers.problem import problem
 from forms import covering
 from problems import Counted, Opaque, sparse_problem
 from refusals import Refused, check_refused
-from test_pictures_networks import CASES, OPERATORS, PRIORS, SIZE, OneByOne, random
+from test_pictures_networks import CASES, OPERATORS, PRIORS, SIZE, OneByOne, pictures, random
 from torch import Tensor
 
 S = fu.solvers
@@ -154,7 +154,7 @@ def native_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_native_is_stepwise(operator: str, prior: str, dtype: torch.dtype, native_blocks: list[int]) -> None:
     """In blocks of ten iterations, which continue each other, and in one block, to the same bits."""
     A = OPERATORS[operator][0](dtype.to_real())
-    y = A(random(3, *SIZE, dtype=dtype, seed=1))
+    y = A(pictures(operator, dtype))
     x0 = A.adjoint(y) if dtype.is_complex else A.adjoint(y).abs()
     options: dict[str, Any] = {"tau": 0.9 / A.norm(), "sigma": 1 / A.norm(), "omega": 0.9}
     measured, bits = [], []
@@ -193,6 +193,7 @@ def test_blocks_of_any_size(prior: str) -> None:
 LARGE: dict[str, Callable[[], Any]] = {
     "Blur": lambda: fu.operators.Blur(torch.rand(3, 4) / 12),
     "Blur, valid": lambda: fu.operators.Blur(torch.rand(3, 4) / 12, "valid"),
+    "Blur, valid, large primes": lambda: fu.operators.Blur(torch.rand(11, 8) / 88, "valid"),  # 74×103
     "columns": lambda: fu.operators.Fourier((torch.rand(96) > 0.5).float(), real=True),
     "Mask": lambda: fu.operators.Mask((torch.rand(64, 96) > 0.5).float()),
     "coils": lambda: fu.operators.MultiCoilFourier(
@@ -243,13 +244,15 @@ def test_pictures_stop_one_by_one(native_blocks: list[int]) -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("where", ["y", "x0"])
-@pytest.mark.parametrize("operator", ["Blur", "Blur, valid", "Fourier, columns", "Mask", "Downsample"])
+@pytest.mark.parametrize(
+    "operator", ["Blur", "Blur, valid", "Blur, 74×82, valid", "Fourier, columns", "Mask", "Downsample"]
+)
 @pytest.mark.filterwarnings("ignore::fastunroll.solvers.ConvergenceWarning")
 def test_what_is_not_finite_stays_in_its_picture(operator: str, where: str, value: float) -> None:
     """And goes as far in it as in PyTorch."""
     dtype = torch.complex128 if OPERATORS[operator][1] == "complex" else DOUBLE
     A = OPERATORS[operator][0](DOUBLE)
-    given = {"y": A(random(3, *SIZE, dtype=dtype, seed=1)), "x0": random(3, *SIZE, dtype=dtype)}
+    given = {"y": A(pictures(operator, dtype)), "x0": pictures(operator, dtype, 0)}
     given[where][1, 2, 3] = value
     options: dict[str, Any] = {"x0": given["x0"], "tau": 0.7, "sigma": 0.9, "prox": fu.prox.L1(), "iterations": 12}
     found = S.primal_dual(A, given["y"], 0.05, **options)

@@ -155,7 +155,7 @@ def arguments(net: Layers, z: Tensor, x0: Tensor | None, s0: Tensor | None = Non
     normal = net.first[0].normal_parts(z)
     return ops.PictureLayers(
         z, x0, s0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal,
-        factor=normal.factor, margins=normal.margins, border=normal.border,
+        factor=normal.factor, margins=normal.margins, around=normal.around, reflected=normal.reflected,
         linear="solve" if isinstance(net.linear, DataStep) else "gradient", scheme=_SCHEMES[type(net.scheme)],
         **_settings(prior), **_moved_wavelet(net, first),
     )  # fmt: skip

@@ -157,7 +157,8 @@ class Blur(FourierDiagonal):
         """The same of every ``factor``-th pixel of y."""
         boundary, shape = self._boundary(tuple(x.shape)), (x.shape[-2], x.shape[-1])
         d = with_axes_of(self._spectrum(x, boundary.grid(shape)), x)
-        return NormalParts("downsample", d, factor=factor, margins=boundary.margins(shape), border=boundary.border)
+        margins, around = boundary.margins(shape), boundary.around(shape)
+        return NormalParts("downsample", d, None, factor, margins, around, boundary.reflected)
 
     def grid(self, measured: tuple[int, int]) -> tuple[int, int]:
         """The size of the Fourier transforms for a y of a size."""

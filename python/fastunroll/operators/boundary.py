@@ -1,8 +1,8 @@
 """How a picture goes on beyond its border: what a blur needs before and after the product with the spectrum.
 
-A blur is A = C K E: E continues a picture on the grid of the Fourier transforms, K is a circular blur there, and C cuts
-out the pixels that are measured. Each class says by numbers what E and C are, for kernels (h, w) with the centre
-(h//2, w//2).
+A blur is A = C K E: E puts a picture into the grid of the Fourier transforms and continues it there, K is a circular
+blur of the grid, and C cuts out the pixels that are measured. Each class says by numbers what E and C are, for kernels
+(h, w) with the centre (h//2, w//2).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .._checks import shape_text
-from ..ops import fast_length
+from ..ops import fast_length, is_fft_length
 from ..reference_pictures import continued, folded
 
 Size = tuple[int, int]
@@ -21,10 +21,13 @@ class Boundary:
     """The periodic continuation: E and C are the identity.
 
     before, after: the number of pixels that the blur needs before the first and after the last one, in each direction.
-    border: how many rows and columns E reflects into the margins, before zeros; None where E is the identity.
+    picture_at, measured_at: where the first pixel of x, and that of y, lies in the grid.
+    reflected: how many rows and columns of the grid around the picture mirror it; the others are zero.
     """
 
-    border: Margins | None = None
+    picture_at: Size = (0, 0)
+    measured_at: Size = (0, 0)
+    reflected: Margins = (0, 0, 0, 0)
 
     def __init__(self, h: int, w: int) -> None:
         self.kernel = h, w
@@ -52,31 +55,45 @@ class Boundary:
         """The size of x for a y of a size."""
         return measured
 
+    def around(self, picture: Size) -> Margins:
+        """How many rows and columns the grid has around the picture."""
+        return _around(self.grid(picture), picture, self.picture_at)
+
     def margins(self, picture: Size) -> Margins:
         """How many rows and columns of the grid C leaves out."""
-        return 0, 0, 0, 0
+        return _around(self.grid(picture), self.measured(picture), self.measured_at)
 
     def extend(self, x: Tensor) -> Tensor:
         """E x."""
-        return x if self.border is None else continued(x, self.margins((x.shape[-2], x.shape[-1])), self.border)
+        return continued(x, self.around((x.shape[-2], x.shape[-1])), self.reflected)
 
     def extend_adjoint(self, v: Tensor, picture: Size) -> Tensor:
         """Eᵀ v."""
-        return v if self.border is None else folded(v, self.margins(picture), self.border)
+        return folded(v, self.around(picture), self.reflected)
 
     def crop(self, v: Tensor, picture: Size) -> Tensor:
         """C v."""
-        margins = self.margins(picture)
-        return folded(v, margins, (0, 0, 0, 0)) if any(margins) else v
+        return folded(v, self.margins(picture))
 
     def crop_adjoint(self, y: Tensor, picture: Size) -> Tensor:
         """Cᵀ y."""
-        margins = self.margins(picture)
-        return continued(y, margins, (0, 0, 0, 0)) if any(margins) else y
+        return continued(y, self.margins(picture))
 
 
 class Valid(Boundary):
-    """No continuation: only pixels whose blur stays inside the picture are measured."""
+    """No continuation: only pixels whose blur stays inside the picture are measured.
+
+    The grid is larger where kernels do not transform a side of the picture. What comes back from the other side, zeros
+    or pixels, falls on pixels that are not measured.
+    """
+
+    def __init__(self, h: int, w: int) -> None:
+        super().__init__(h, w)
+        self.measured_at = self.before
+
+    def grid(self, picture: Size) -> Size:
+        rows, columns = (n if is_fft_length(n) else fast_length(n) for n in picture)
+        return rows, columns
 
     def measured(self, picture: Size) -> Size:
         return picture[0] - self.kernel[0] + 1, picture[1] - self.kernel[1] + 1
@@ -84,14 +101,9 @@ class Valid(Boundary):
     def picture(self, measured: Size) -> Size:
         return measured[0] + self.kernel[0] - 1, measured[1] + self.kernel[1] - 1
 
-    def margins(self, picture: Size) -> Margins:
-        return *self.before, *self.after
-
 
 class Constant(Boundary):
     """A continuation by zeros: the grid is so much larger that nothing comes back from the other side."""
-
-    border = 0, 0, 0, 0
 
     def grid(self, picture: Size) -> Size:
         return tuple(  # type: ignore[return-value]
@@ -99,22 +111,17 @@ class Constant(Boundary):
             for n, before, after in zip(picture, self.before, self.after, strict=True)
         )
 
-    def margins(self, picture: Size) -> Margins:
-        return _around(self.grid(picture), picture, 0, 0)
-
 
 class Reflect(Boundary):
     """A continuation by reflection at the edges of the picture: … c b a | a b c … x y z | z y x …"""
 
     def __init__(self, h: int, w: int) -> None:
         super().__init__(h, w)
-        self.border = *self.before, *self.after
+        self.picture_at = self.measured_at = self.before
+        self.reflected = *self.before, *self.after
 
     def grid(self, picture: Size) -> Size:
         return fast_length(picture[0] + self.kernel[0] - 1), fast_length(picture[1] + self.kernel[1] - 1)
-
-    def margins(self, picture: Size) -> Margins:
-        return _around(self.grid(picture), picture, *self.before)
 
 
 BOUNDARIES: dict[str, type[Boundary]] = {
@@ -125,6 +132,6 @@ BOUNDARIES: dict[str, type[Boundary]] = {
 }
 
 
-def _around(grid: Size, picture: Size, top: int, left: int) -> Margins:
-    """The margins around a picture that lies in a grid from a pixel on."""
-    return top, left, grid[0] - picture[0] - top, grid[1] - picture[1] - left
+def _around(grid: Size, part: Size, at: Size) -> Margins:
+    """The rows and columns around a part of a grid whose first pixel is given."""
+    return *at, grid[0] - part[0] - at[0], grid[1] - part[1] - at[1]
