@@ -42,7 +42,8 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
                                 fields.number<int64_t>("factor"),
                                 margins_of(fields, "margins"),
                                 margins_of(fields, "around"),
-                                margins_of(fields, "reflected")};
+                                margins_of(fields, "copied"),
+                                fields.number<bool>("periodic")};
   const PictureWavelet<T> wavelet{fields.array<const T>("low_pass"), fields.number<int64_t>("taps"),
                                   fields.number<int64_t>("levels"), fields.array<const int64_t>("moves")};
   const PictureProx<T> prox{PicturePrior(fields.number<int>("prior")),

@@ -14,17 +14,18 @@ struct Margins {
 // The normal operator H = A^H A: F^-1 diag(h) F with a real h, the sum of conj(S) F^-1 diag(h) F S over coils, or a
 // product with weights. For real pictures h(-k) = h(k). With a factor it is E^T F^-1 diag(conj(k)) F D F^-1 diag(k) F E
 // with the spectrum k. There E puts a picture into a grid: of the rows and columns around it, those next to it are
-// reflected at its edges, and zeros stand in the others. D keeps every factor-th pixel of both directions inside the
-// margins of the grid.
+// copies of its own, reflected at its edges or periodic, and zeros stand in the others. D keeps every factor-th pixel
+// of both directions inside the margins of the grid.
 template <class T> struct PictureNormal {
   Spectrum<T> spectrum;  // packed, with the type of the pictures, and their size or that of the larger grid
   const T* weights;      // (count, rows, columns), a pair for each complex pixel, in the place of the spectrum; or null
   int64_t count, repeat;  // picture b has weights or spectrum b / repeat % count
   const T* maps;          // (map_count, coils, rows, columns), pairs; or null without coils
   int64_t coils, map_count, map_repeat;
-  int64_t factor;             // or 0
-  Margins margins;            // of the grid
-  Margins around, reflected;  // in the grid around a picture, and how many of those are reflected; only with a factor
+  int64_t factor;          // or 0
+  Margins margins;         // of the grid
+  Margins around, copied;  // in the grid around a picture, and how many of those are copies; only with a factor
+  bool periodic;           // whether they are not reflected
 
   // Of the pictures.
   int64_t rows() const { return spectrum.rows - around.top - around.bottom; }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 SIDE = 16
-SIZES = {"blur, valid, large primes": (148, 164)}  # of other pictures: multiples of 4, for wavelets
+SIZES = {"blur, valid, large primes": (148, 164), "blur, large prime": (148, 16)}  # multiples of 4, for wavelets
 LAM = 0.02
 DOUBLE = torch.float64
 OPERATORS: dict[str, Callable[[], Any]] = {
@@ -22,6 +22,7 @@ OPERATORS: dict[str, Callable[[], Any]] = {
         f"blur, {boundary}": lambda boundary=boundary: fu.operators.Blur(torch.rand(5, 4, dtype=DOUBLE) / 20, boundary)
         for boundary in ("reflect", "constant", "valid")
     },
+    "blur, large prime": lambda: fu.operators.Blur(torch.rand(5, 4, dtype=DOUBLE) / 20),
     "blur, valid, large primes": lambda: fu.operators.Blur(torch.rand(5, 4, dtype=DOUBLE) / 20, "valid"),
     "scan": lambda: fu.operators.Fourier((torch.rand(SIDE, SIDE) > 0.4).double()),
     "scan of columns": lambda: fu.operators.Fourier((torch.rand(SIDE) > 0.4).double()),

@@ -193,6 +193,7 @@ def test_blocks_of_any_size(prior: str) -> None:
 LARGE: dict[str, Callable[[], Any]] = {
     "Blur": lambda: fu.operators.Blur(torch.rand(3, 4) / 12),
     "Blur, valid": lambda: fu.operators.Blur(torch.rand(3, 4) / 12, "valid"),
+    "Blur, large prime": lambda: fu.operators.Blur(torch.rand(5, 4) / 20, shape=(74, 96)),
     "Blur, valid, large primes": lambda: fu.operators.Blur(torch.rand(11, 8) / 88, "valid"),  # 74×103
     "columns": lambda: fu.operators.Fourier((torch.rand(96) > 0.5).float(), real=True),
     "Mask": lambda: fu.operators.Mask((torch.rand(64, 96) > 0.5).float()),
@@ -206,7 +207,7 @@ LARGE: dict[str, Callable[[], Any]] = {
 def test_batches_and_threads_change_no_bit(operator: str) -> None:
     """Of pictures so large that several threads share one, in blocks that continue each other."""
     A = LARGE[operator]()
-    y = A(torch.randn(5, 64, 96, dtype=torch.complex64 if operator == "coils" else torch.float32))
+    y = A(torch.randn(5, *(A.shape_in or (64, 96)), dtype=torch.complex64 if operator == "coils" else torch.float32))
     options: dict[str, Any] = {"prox": fu.prox.TotalVariation(4), "iterations": 12, "tau": 0.7, "sigma": 0.9}
 
     def run(y: Tensor) -> Tensor:
@@ -245,7 +246,8 @@ def test_pictures_stop_one_by_one(native_blocks: list[int]) -> None:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("where", ["y", "x0"])
 @pytest.mark.parametrize(
-    "operator", ["Blur", "Blur, valid", "Blur, 74×82, valid", "Fourier, columns", "Mask", "Downsample"]
+    "operator",
+    ["Blur", "Blur, valid", "Blur, 74×82, valid", "Downsample, 10×82", "Fourier, columns", "Mask", "Downsample"],
 )
 @pytest.mark.filterwarnings("ignore::fastunroll.solvers.ConvergenceWarning")
 def test_what_is_not_finite_stays_in_its_picture(operator: str, where: str, value: float) -> None:

@@ -8,7 +8,7 @@ from fastunroll.ops import AdaptiveSpec, NetworkSpec
 from fastunroll.ops.network_call import encode
 from torch import Tensor
 
-NOWHERE = [[0] * 4] * 3  # the margins of a picture, what is around it, and what is reflected
+NOWHERE = [*[[0] * 4] * 3, False]  # the margins of a picture, what is around it, and what is copied
 OPERATORS = {
     "soft_threshold": lambda: (torch.randn(3, 5), torch.rand(5), 3, 5, 1),
     "soft_threshold_backward": lambda: (torch.randn(3, 5), torch.randn(3, 5), torch.rand(5), 3, 5, 1),
@@ -45,12 +45,12 @@ OPERATORS = {
     "picture_layers, continued": lambda: (
         torch.randn(2, 5, 6), None, None, torch.randn(8, 6, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
         None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 1, [1, 2, 2, 2],
-        [1, 2, 2, 2], [1, 0, 1, 2], 1.0, 2, 1, False,
+        [1, 2, 2, 2], [1, 0, 1, 2], True, 1.0, 2, 1, False,
     ),
     "picture_layers, margins of a larger grid": lambda: (
         torch.randn(2, 5, 7), None, None, torch.randn(6, 5, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
         None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 2, [1, 1, 1, 3],
-        [0, 0, 1, 1], [0] * 4, 1.0, 2, 1, False,
+        [0, 0, 1, 1], [0] * 4, False, 1.0, 2, 1, False,
     ),
     "picture_layers_backward": lambda: (
         torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6), None, torch.randn(2, 5, 6),
@@ -113,15 +113,15 @@ MISUSED = {
         torch.randn(2, 5, 6), None, None, torch.rand(5, 4), None, torch.rand(3), torch.rand(3), torch.rand(3, 1), None,
         "fourier", "gradient", "fista", "soft", 0.0, 0.0, 0, [], 0, [], 0, *NOWHERE, 1.0, 1, 0, True,
     ),
-    "picture_layers, continued": lambda: (  # more is reflected than the margins have room for
+    "picture_layers, continued": lambda: (  # more is copied than there is room for
         torch.randn(2, 5, 6), None, None, torch.randn(8, 6, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
         None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 1, [1, 2, 2, 2],
-        [1, 2, 2, 2], [2, 0, 1, 2], 1.0, 1, 0, False,
+        [1, 2, 2, 2], [2, 0, 1, 2], False, 1.0, 1, 0, False,
     ),
     "picture_layers, margins of a larger grid": lambda: (  # which leave five rows
         torch.randn(2, 5, 7), None, None, torch.randn(6, 5, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
         None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 2, [1, 1, 0, 3],
-        [0, 0, 1, 1], [0] * 4, 1.0, 1, 0, False,
+        [0, 0, 1, 1], [0] * 4, False, 1.0, 1, 0, False,
     ),
     "picture_layers_backward": lambda: (
         torch.randn(3, 2, 5, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6), None, None, torch.rand(5, 6), None,

@@ -12,7 +12,8 @@ struct Shape {
   int64_t factor = 0;            // of downsampled blurs
   int64_t margin = 0;            // pixels of the grid before those that are measured, and half of those behind
   int64_t around = 0;            // pixels before the picture in the grid, and half of those behind
-  int64_t reflected = 0;         // of these, in the same way
+  int64_t copied = 0;            // of these, in the same way
+  bool periodic = false;
 
   int64_t grid_rows() const { return rows + 3 * around; }
   int64_t grid_columns() const { return columns + 3 * around; }
@@ -22,7 +23,7 @@ struct Shape {
     return std::to_string(rows) + "x" + std::to_string(columns) + (is_real ? " real" : " complex") +
            (has_weights ? ", weights" : "") + (of_rows ? ", of rows" : "") + ", " + std::to_string(coils) +
            " coils, factor " + std::to_string(factor) + ", margin " + std::to_string(margin) + ", around " +
-           std::to_string(around) + ", reflected " + std::to_string(reflected);
+           std::to_string(around) + ", copied " + std::to_string(copied) + (periodic ? ", periodic" : "");
   }
 };
 
@@ -115,7 +116,8 @@ template <class T> struct Problem {
                                   s.factor,
                                   on_all_sides(s.margin),
                                   on_all_sides(s.around),
-                                  on_all_sides(s.reflected)};
+                                  on_all_sides(s.copied),
+                                  s.periodic};
     const bool has_theta = prior != PicturePrior::identity && prior != PicturePrior::box;
     return {s.batch,
             s.layers,
@@ -281,6 +283,9 @@ void test_pictures() {
     compare<double>({5, 7, false, false, false, 3, 2, 0, 1, 3, 3, 1}, PicturePrior::soft, method);
     compare<double>({4, 6, true, false, false, 3, 3, 0, 2, 1, 1}, PicturePrior::soft, method);
     compare<double>({9, 12, true, false, false, 3, 3, 0, 3, 2, 1}, PicturePrior::box, method);
+    compare<double>({6, 9, true, false, false, 3, 3, 0, 3, 2, 2, 2, true}, PicturePrior::total_variation, method);
+    compare<double>({5, 7, false, false, false, 3, 2, 0, 1, 3, 3, 1, true}, PicturePrior::soft, method);
+    compare<float>({104, 98, true, false, false, 2, 2, 0, 2, 2, 2, 1, true}, PicturePrior::soft, method);
     compare<float>({5, 8, false, false, false, 3, 2, 0, 1, 2, 1}, PicturePrior::soft, method);
     compare<float>({97, 92, true, false, false, 2, 2, 0, 1, 3, 1}, PicturePrior::total_variation, method);
     compare<float>({104, 98, true, false, false, 2, 2, 0, 2, 2, 2, 1}, PicturePrior::soft, method);  // threads share it

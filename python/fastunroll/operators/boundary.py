@@ -7,6 +7,8 @@ blur of the grid, and C cuts out the pixels that are measured. Each class says b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from .._checks import shape_text
@@ -18,16 +20,15 @@ Margins = tuple[int, int, int, int]  # at the top, left, bottom and right
 
 
 class Boundary:
-    """The periodic continuation: E and C are the identity.
+    """What all continuations have in common. Where nothing else is said, zeros stand around the picture.
 
     before, after: the number of pixels that the blur needs before the first and after the last one, in each direction.
-    picture_at, measured_at: where the first pixel of x, and that of y, lies in the grid.
-    reflected: how many rows and columns of the grid around the picture mirror it; the others are zero.
+    border: how many rows and columns at most E copies to the top, left, bottom and right of the picture.
+    periodic: whether it copies those of the other side, and does not reflect.
     """
 
-    picture_at: Size = (0, 0)
-    measured_at: Size = (0, 0)
-    reflected: Margins = (0, 0, 0, 0)
+    border: Margins = (0, 0, 0, 0)
+    periodic = False
 
     def __init__(self, h: int, w: int) -> None:
         self.kernel = h, w
@@ -45,7 +46,7 @@ class Boundary:
 
     def grid(self, picture: Size) -> Size:
         """The size of the Fourier transforms."""
-        return picture
+        raise NotImplementedError
 
     def measured(self, picture: Size) -> Size:
         """The size of y for pictures of a size."""
@@ -55,21 +56,36 @@ class Boundary:
         """The size of x for a y of a size."""
         return measured
 
+    def picture_at(self, picture: Size) -> Size:
+        """Where the first pixel of x lies in the grid."""
+        (rows, columns), (top, left, *_) = self.grid(picture), self.border
+        return top if rows > picture[0] else 0, left if columns > picture[1] else 0
+
+    def measured_at(self, picture: Size) -> Size:
+        """Where the first pixel of y lies in the grid."""
+        return self.picture_at(picture)
+
     def around(self, picture: Size) -> Margins:
         """How many rows and columns the grid has around the picture."""
-        return _around(self.grid(picture), picture, self.picture_at)
+        return _around(self.grid(picture), picture, self.picture_at(picture))
+
+    def copied(self, picture: Size) -> Margins:
+        """How many of these are copies of others; those behind are zero."""
+        top, left, bottom, right = map(min, self.around(picture), self.border)
+        return top, left, bottom, right
 
     def margins(self, picture: Size) -> Margins:
         """How many rows and columns of the grid C leaves out."""
-        return _around(self.grid(picture), self.measured(picture), self.measured_at)
+        return _around(self.grid(picture), self.measured(picture), self.measured_at(picture))
 
     def extend(self, x: Tensor) -> Tensor:
         """E x."""
-        return continued(x, self.around((x.shape[-2], x.shape[-1])), self.reflected)
+        picture = x.shape[-2], x.shape[-1]
+        return continued(x, self.around(picture), self.copied(picture), self.periodic)
 
     def extend_adjoint(self, v: Tensor, picture: Size) -> Tensor:
         """Eᵀ v."""
-        return folded(v, self.around(picture), self.reflected)
+        return folded(v, self.around(picture), self.copied(picture), self.periodic)
 
     def crop(self, v: Tensor, picture: Size) -> Tensor:
         """C v."""
@@ -83,17 +99,11 @@ class Boundary:
 class Valid(Boundary):
     """No continuation: only pixels whose blur stays inside the picture are measured.
 
-    The grid is larger where kernels do not transform a side of the picture. What comes back from the other side, zeros
-    or pixels, falls on pixels that are not measured.
+    What comes back from the other side of the grid, zeros or pixels, falls on pixels that are not measured.
     """
 
-    def __init__(self, h: int, w: int) -> None:
-        super().__init__(h, w)
-        self.measured_at = self.before
-
     def grid(self, picture: Size) -> Size:
-        rows, columns = (n if is_fft_length(n) else fast_length(n) for n in picture)
-        return rows, columns
+        return _with_kernels(picture, picture)
 
     def measured(self, picture: Size) -> Size:
         return picture[0] - self.kernel[0] + 1, picture[1] - self.kernel[1] + 1
@@ -101,15 +111,15 @@ class Valid(Boundary):
     def picture(self, measured: Size) -> Size:
         return measured[0] + self.kernel[0] - 1, measured[1] + self.kernel[1] - 1
 
+    def measured_at(self, picture: Size) -> Size:
+        return self.before
+
 
 class Constant(Boundary):
     """A continuation by zeros: the grid is so much larger that nothing comes back from the other side."""
 
     def grid(self, picture: Size) -> Size:
-        return tuple(  # type: ignore[return-value]
-            fast_length(n + max(before, after))
-            for n, before, after in zip(picture, self.before, self.after, strict=True)
-        )
+        return _fast(n + max(*sides) for n, *sides in zip(picture, self.before, self.after, strict=True))
 
 
 class Reflect(Boundary):
@@ -117,15 +127,27 @@ class Reflect(Boundary):
 
     def __init__(self, h: int, w: int) -> None:
         super().__init__(h, w)
-        self.picture_at = self.measured_at = self.before
-        self.reflected = *self.before, *self.after
+        self.border = *self.before, *self.after
 
     def grid(self, picture: Size) -> Size:
-        return fast_length(picture[0] + self.kernel[0] - 1), fast_length(picture[1] + self.kernel[1] - 1)
+        return _fast(self._continued(picture))
+
+    def _continued(self, picture: Size) -> Size:
+        """The size of a picture with its border."""
+        return picture[0] + self.kernel[0] - 1, picture[1] + self.kernel[1] - 1
+
+
+class Periodic(Reflect):
+    """The periodic continuation: that of the grid, where kernels transform the sides of the picture."""
+
+    periodic = True
+
+    def grid(self, picture: Size) -> Size:
+        return _with_kernels(picture, self._continued(picture))
 
 
 BOUNDARIES: dict[str, type[Boundary]] = {
-    "circular": Boundary,
+    "circular": Periodic,
     "reflect": Reflect,
     "constant": Constant,
     "valid": Valid,
@@ -135,3 +157,14 @@ BOUNDARIES: dict[str, type[Boundary]] = {
 def _around(grid: Size, part: Size, at: Size) -> Margins:
     """The rows and columns around a part of a grid whose first pixel is given."""
     return *at, grid[0] - part[0] - at[0], grid[1] - part[1] - at[1]
+
+
+def _fast(sides: Iterable[int]) -> Size:
+    rows, columns = map(fast_length, sides)
+    return rows, columns
+
+
+def _with_kernels(picture: Size, larger: Size) -> Size:
+    """The sides of a picture that kernels transform, and fast ones in the place of others."""
+    rows, columns = (n if is_fft_length(n) else fast_length(m) for n, m in zip(picture, larger, strict=True))
+    return rows, columns

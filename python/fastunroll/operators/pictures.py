@@ -28,7 +28,7 @@ class NormalParts(NamedTuple):
     normal: ``"fourier"`` for F⁻¹ diag(h) F v, or with maps for its sum over coils; ``"weights"`` for h · v;
         ``"downsample"`` for the blur with the spectrum h on a grid, of which every ``factor``-th pixel inside the
         ``margins`` is kept, and its adjoint. around: how many pixels the grid has around the picture, at the top, left,
-        bottom and right. reflected: how many of these mirror the picture; the others are zero.
+        bottom and right. copied: how many of these are copies of pixels, ``periodic`` or reflected; others are zero.
     """
 
     normal: str
@@ -37,7 +37,8 @@ class NormalParts(NamedTuple):
     factor: int = 0
     margins: tuple[int, ...] = (0, 0, 0, 0)
     around: tuple[int, ...] = (0, 0, 0, 0)
-    reflected: tuple[int, ...] = (0, 0, 0, 0)
+    copied: tuple[int, ...] = (0, 0, 0, 0)
+    periodic: bool = False
 
 
 class PictureOperator(LinearOperator):

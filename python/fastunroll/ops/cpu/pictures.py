@@ -46,7 +46,8 @@ class PictureLayers(NamedTuple):
     factor: int = 0
     margins: Sequence[int] = (0, 0, 0, 0)
     around: Sequence[int] = (0, 0, 0, 0)
-    reflected: Sequence[int] = (0, 0, 0, 0)
+    copied: Sequence[int] = (0, 0, 0, 0)
+    periodic: bool = False
     relaxation: float = 1.0
 
     @property
@@ -107,7 +108,8 @@ class PictureLayers(NamedTuple):
             "filter_count": 0 if self.filters is None else self.filters.shape[1],
             "filter_size": 0 if self.filters is None else self.filters.shape[2],
             "taps": len(self.low_pass), "levels": self.levels,
-            "margins": self.margins, "around": self.around, "reflected": self.reflected,
+            "margins": self.margins, "around": self.around, "copied": self.copied,
+            "periodic": self.periodic,
             **{name: address(t) for name, t in held.items()},
         }  # fmt: skip
         while not function(
