@@ -111,10 +111,10 @@ class Blur(FourierDiagonal):
             raise TypeError(f"a complex kernel takes complex pictures, got {name} of {x.dtype}: use {name}.cfloat()")
         return x
 
-    def _spectrum(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _spectrum(self, x: Tensor, grid: tuple[int, int], kind: str = "spectrum") -> Tensor:
         """k̂ on the grid, for pictures like x."""
         half = not x.is_complex()
-        return kept("spectrum", self.kernel, grid, half, partial(spectrum, single(self.kernel), grid, half))
+        return kept(kind, self.kernel, grid, half, partial(spectrum, single(self.kernel), grid, half))
 
     def power(self, x: Tensor) -> Tensor:
         """|k̂|² for circular blurs of pictures like x."""
@@ -124,7 +124,7 @@ class Blur(FourierDiagonal):
         )
 
     def _own_spectrum(self, x: Tensor) -> Tensor:
-        return self._spectrum(x, (x.shape[-2], x.shape[-1]))
+        return self._spectrum(x, (x.shape[-2], x.shape[-1]), "own spectrum")  # beside that of a larger grid
 
     def _directly(self, x: Tensor, adjoint: bool = False) -> Tensor | None:
         """The product for circular blurs."""
