@@ -15,6 +15,11 @@ using namespace fastunroll;
 
 namespace {
 
+Margins margins_of(const Fields& fields, const char* name) {
+  const auto [top, left, bottom, right] = fields.number<std::array<int64_t, 4>>(name);
+  return {top, left, bottom, right};
+}
+
 // The layers by the names of their fields; the type of the pictures and the size of their grid are those of the
 // spectrum, where there is one.
 template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, const Fields& fields) {
@@ -35,13 +40,10 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
                                 fields.number<int64_t>("map_count"),
                                 fields.number<int64_t>("map_repeat"),
                                 fields.number<int64_t>("factor"),
-                                fields.number<int64_t>("top"),
-                                fields.number<int64_t>("left"),
-                                fields.number<int64_t>("bottom"),
-                                fields.number<int64_t>("right"),
-                                {fields.number<bool>("is_continued"), fields.number<int64_t>("reflected_top"),
-                                 fields.number<int64_t>("reflected_left"), fields.number<int64_t>("reflected_bottom"),
-                                 fields.number<int64_t>("reflected_right")}};
+                                margins_of(fields, "margins"),
+                                margins_of(fields, "around"),
+                                margins_of(fields, "copied"),
+                                fields.number<bool>("periodic")};
   const PictureWavelet<T> wavelet{fields.array<const T>("low_pass"), fields.number<int64_t>("taps"),
                                   fields.number<int64_t>("levels"), fields.array<const int64_t>("moves")};
   const PictureProx<T> prox{PicturePrior(fields.number<int>("prior")),

@@ -6,30 +6,31 @@
 
 namespace fastunroll {
 
-// How a picture goes on in a grid that is larger by the margins: these many of its rows and columns are reflected at
-// its edges, and zeros follow. Without it the margins are parts of the picture.
-struct PictureBorder {
-  bool exists;
+// Numbers of rows at the top and the bottom, and of columns on the left and the right.
+struct Margins {
   int64_t top, left, bottom, right;
 };
 
 // The normal operator H = A^H A: F^-1 diag(h) F with a real h, the sum of conj(S) F^-1 diag(h) F S over coils, or a
-// product with weights. For real pictures h(-k) = h(k). With a factor it is F^-1 diag(conj(k)) F D F^-1 diag(k) F,
-// where D keeps every factor-th pixel of both directions inside the margins, and k is the spectrum. With a border E^T
-// and E stand around that product, where E continues a picture.
+// product with weights. For real pictures h(-k) = h(k). With a factor it is E^T F^-1 diag(conj(k)) F D F^-1 diag(k) F E
+// with the spectrum k. There E puts a picture into a grid: of the rows and columns around it, those next to it are
+// copies of its own, reflected at its edges or periodic, and zeros stand in the others. D keeps every factor-th pixel
+// of both directions inside the margins of the grid.
 template <class T> struct PictureNormal {
   Spectrum<T> spectrum;  // packed, with the type of the pictures, and their size or that of the larger grid
   const T* weights;      // (count, rows, columns), a pair for each complex pixel, in the place of the spectrum; or null
   int64_t count, repeat;  // picture b has weights or spectrum b / repeat % count
   const T* maps;          // (map_count, coils, rows, columns), pairs; or null without coils
   int64_t coils, map_count, map_repeat;
-  int64_t factor;                    // or 0
-  int64_t top, left, bottom, right;  // margins
-  PictureBorder border;              // only with a factor
+  int64_t factor;          // or 0
+  Margins margins;         // of the grid
+  Margins around, copied;  // in the grid around a picture, and how many of those are copies; only with a factor
+  bool periodic;           // whether they are not reflected
 
   // Of the pictures.
-  int64_t rows() const { return spectrum.rows - (border.exists ? top + bottom : 0); }
-  int64_t columns() const { return spectrum.columns - (border.exists ? left + right : 0); }
+  int64_t rows() const { return spectrum.rows - around.top - around.bottom; }
+  int64_t columns() const { return spectrum.columns - around.left - around.right; }
+  bool has_larger_grid() const { return rows() < spectrum.rows || columns() < spectrum.columns; }
 };
 
 enum class PicturePrior { identity, soft, nonnegative, box, total_variation, filter_bank, wavelet };

@@ -76,6 +76,9 @@ def blurs() -> dict[str, Case]:
         cases[f"Blur, {boundary}, learned"] = Case(
             lambda dtype, size, b=boundary: lin.Blur(kernel(dtype, 2, 3), b, learn=True), slack=2.5
         )
+        cases[f"Blur, {boundary}, large primes"] = Case(
+            lambda dtype, size, b=boundary: lin.Blur(kernel(dtype, 3, 2), b), sizes=((37, 4), (5, 41)), slack=2.5
+        )
         cases[f"Blur, {boundary}, complex kernel"] = Case(
             lambda dtype, size, b=boundary: lin.Blur(random(dtype, 3, 4), b), "complex", slack=2.5
         )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 lin = fu.operators
 EXTRA = "not installed: it is among the packages of the extra interop, which tests do without"
-SIZES = [(9, 7), (8, 12), (13, 16)]
+SIZES = [(9, 7), (8, 12), (13, 16), (37, 41), (8, 74)]
 KERNELS = [(1, 1), (3, 3), (4, 2), (5, 6), (1, 4), (7, 7)]
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 SIDE = 16
+SIZES = {"blur, valid, large primes": (148, 164), "blur, large prime": (148, 16)}  # multiples of 4, for wavelets
 LAM = 0.02
 DOUBLE = torch.float64
 OPERATORS: dict[str, Callable[[], Any]] = {
@@ -21,6 +22,8 @@ OPERATORS: dict[str, Callable[[], Any]] = {
         f"blur, {boundary}": lambda boundary=boundary: fu.operators.Blur(torch.rand(5, 4, dtype=DOUBLE) / 20, boundary)
         for boundary in ("reflect", "constant", "valid")
     },
+    "blur, large prime": lambda: fu.operators.Blur(torch.rand(5, 4, dtype=DOUBLE) / 20),
+    "blur, valid, large primes": lambda: fu.operators.Blur(torch.rand(5, 4, dtype=DOUBLE) / 20, "valid"),
     "scan": lambda: fu.operators.Fourier((torch.rand(SIDE, SIDE) > 0.4).double()),
     "scan of columns": lambda: fu.operators.Fourier((torch.rand(SIDE) > 0.4).double()),
     "coils": lambda: fu.operators.MultiCoilFourier(
@@ -63,7 +66,7 @@ CASES = [
 
 def measured(operator: str) -> tuple[Any, Tensor]:
     A = OPERATORS[operator]()
-    x = torch.rand(3, SIDE, SIDE, dtype=DOUBLE)
+    x = torch.rand(3, *SIZES.get(operator, (SIDE, SIDE)), dtype=DOUBLE)
     return A, A(x.to(torch.complex128) if operator in COMPLEX else x)
 
 
@@ -146,7 +149,7 @@ def test_gradients_by_pytorch(solver: str, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.filterwarnings("ignore::fastunroll.solvers.ConvergenceWarning")
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("operator", ["blur", "blur, reflect", "downsample", "mask"])
+@pytest.mark.parametrize("operator", ["blur", "blur, reflect", "blur, valid, large primes", "downsample", "mask"])
 def test_what_is_not_finite_stays_with_its_sample(solver: str, operator: str, bad: float) -> None:
     A, y = measured(operator)
     options: dict[str, Any] = {"adaptive": False, "rho": 0.3} if solver == "admm" else {"step": 0.5}

@@ -17,7 +17,7 @@ from fastunroll.solvers.problem import problem
 from forms import covering
 from problems import Counted, Opaque, sparse_problem
 from refusals import Refused, check_refused
-from test_pictures_networks import CASES, OPERATORS, PRIORS, SIZE, OneByOne, random
+from test_pictures_networks import CASES, OPERATORS, PRIORS, SIZE, OneByOne, pictures, random
 from torch import Tensor
 
 S = fu.solvers
@@ -154,7 +154,7 @@ def native_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_native_is_stepwise(operator: str, prior: str, dtype: torch.dtype, native_blocks: list[int]) -> None:
     """In blocks of ten iterations, which continue each other, and in one block, to the same bits."""
     A = OPERATORS[operator][0](dtype.to_real())
-    y = A(random(3, *SIZE, dtype=dtype, seed=1))
+    y = A(pictures(operator, dtype))
     x0 = A.adjoint(y) if dtype.is_complex else A.adjoint(y).abs()
     options: dict[str, Any] = {"tau": 0.9 / A.norm(), "sigma": 1 / A.norm(), "omega": 0.9}
     measured, bits = [], []
@@ -193,6 +193,8 @@ def test_blocks_of_any_size(prior: str) -> None:
 LARGE: dict[str, Callable[[], Any]] = {
     "Blur": lambda: fu.operators.Blur(torch.rand(3, 4) / 12),
     "Blur, valid": lambda: fu.operators.Blur(torch.rand(3, 4) / 12, "valid"),
+    "Blur, large prime": lambda: fu.operators.Blur(torch.rand(5, 4) / 20, shape=(74, 96)),
+    "Blur, valid, large primes": lambda: fu.operators.Blur(torch.rand(11, 8) / 88, "valid"),  # 74×103
     "columns": lambda: fu.operators.Fourier((torch.rand(96) > 0.5).float(), real=True),
     "Mask": lambda: fu.operators.Mask((torch.rand(64, 96) > 0.5).float()),
     "coils": lambda: fu.operators.MultiCoilFourier(
@@ -205,7 +207,7 @@ LARGE: dict[str, Callable[[], Any]] = {
 def test_batches_and_threads_change_no_bit(operator: str) -> None:
     """Of pictures so large that several threads share one, in blocks that continue each other."""
     A = LARGE[operator]()
-    y = A(torch.randn(5, 64, 96, dtype=torch.complex64 if operator == "coils" else torch.float32))
+    y = A(torch.randn(5, *(A.shape_in or (64, 96)), dtype=torch.complex64 if operator == "coils" else torch.float32))
     options: dict[str, Any] = {"prox": fu.prox.TotalVariation(4), "iterations": 12, "tau": 0.7, "sigma": 0.9}
 
     def run(y: Tensor) -> Tensor:
@@ -243,13 +245,16 @@ def test_pictures_stop_one_by_one(native_blocks: list[int]) -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("where", ["y", "x0"])
-@pytest.mark.parametrize("operator", ["Blur", "Blur, valid", "Fourier, columns", "Mask", "Downsample"])
+@pytest.mark.parametrize(
+    "operator",
+    ["Blur", "Blur, valid", "Blur, 74×82, valid", "Downsample, 10×82", "Fourier, columns", "Mask", "Downsample"],
+)
 @pytest.mark.filterwarnings("ignore::fastunroll.solvers.ConvergenceWarning")
 def test_what_is_not_finite_stays_in_its_picture(operator: str, where: str, value: float) -> None:
     """And goes as far in it as in PyTorch."""
     dtype = torch.complex128 if OPERATORS[operator][1] == "complex" else DOUBLE
     A = OPERATORS[operator][0](DOUBLE)
-    given = {"y": A(random(3, *SIZE, dtype=dtype, seed=1)), "x0": random(3, *SIZE, dtype=dtype)}
+    given = {"y": A(pictures(operator, dtype)), "x0": pictures(operator, dtype, 0)}
     given[where][1, 2, 3] = value
     options: dict[str, Any] = {"x0": given["x0"], "tau": 0.7, "sigma": 0.9, "prox": fu.prox.L1(), "iterations": 12}
     found = S.primal_dual(A, given["y"], 0.05, **options)

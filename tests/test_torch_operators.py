@@ -8,6 +8,7 @@ from fastunroll.ops import AdaptiveSpec, NetworkSpec
 from fastunroll.ops.network_call import encode
 from torch import Tensor
 
+NOWHERE = [*[[0] * 4] * 3, False]  # the margins of a picture, what is around it, and what is copied
 OPERATORS = {
     "soft_threshold": lambda: (torch.randn(3, 5), torch.rand(5), 3, 5, 1),
     "soft_threshold_backward": lambda: (torch.randn(3, 5), torch.randn(3, 5), torch.rand(5), 3, 5, 1),
@@ -29,27 +30,32 @@ OPERATORS = {
     "picture_layers": lambda: (
         torch.randn(2, 5, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6), torch.rand(5, 4), None, torch.rand(3),
         torch.rand(3), torch.rand(3, 1), None, "fourier", "solve", "admm", "total_variation", 0.0, 0.0, 2, [], 0, [], 0,
-        [0] * 4, None, 1.0, 2, 1, True,
+        *NOWHERE, 1.0, 2, 1, True,
     ),
     "picture_layers, relaxed": lambda: (
         torch.randn(2, 5, 6), None, torch.randn(2, 5, 6), torch.rand(5, 6), None, torch.rand(3), torch.rand(3),
-        torch.rand(3, 1), None, "weights", "gradient", "admm", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.6, 2,
+        torch.rand(3, 1), None, "weights", "gradient", "admm", "soft", 0.0, 0.0, 0, [], 0, [], 0, *NOWHERE, 1.6, 2,
         0, True,
     ),
     "picture_layers, primal_dual": lambda: (
         torch.randn(2, 5, 6), torch.randn(2, 5, 6), None, torch.rand(5, 4), None, torch.rand(3), torch.rand(3),
-        torch.rand(3, 2), None, "fourier", "gradient", "primal_dual", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None,
+        torch.rand(3, 2), None, "fourier", "gradient", "primal_dual", "soft", 0.0, 0.0, 0, [], 0, [], 0, *NOWHERE,
         1.0, 2, 0, True,
     ),
     "picture_layers, continued": lambda: (
         torch.randn(2, 5, 6), None, None, torch.randn(8, 6, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
         None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 1, [1, 2, 2, 2],
-        [1, 0, 1, 2], 1.0, 2, 1, False,
+        [1, 2, 2, 2], [1, 0, 1, 2], True, 1.0, 2, 1, False,
+    ),
+    "picture_layers, margins of a larger grid": lambda: (
+        torch.randn(2, 5, 7), None, None, torch.randn(6, 5, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
+        None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 2, [1, 1, 1, 3],
+        [0, 0, 1, 1], [0] * 4, False, 1.0, 2, 1, False,
     ),
     "picture_layers_backward": lambda: (
         torch.randn(1, 2, 5, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6), None, torch.randn(2, 5, 6),
         torch.rand(2, 5, 6), None, torch.rand(3), torch.rand(3, 2), torch.rand(3, 1), torch.randn(3, 2, 3, 3),
-        "weights", "gradient", "admm", "filter_bank", 0.0, 1.0, 0, [], 0, [], 0, [0] * 4, None, 1.0,
+        "weights", "gradient", "admm", "filter_bank", 0.0, 1.0, 0, [], 0, [], 0, *NOWHERE, 1.0,
         torch.randn(1, 3, 3, 5, 6),
         [True, False, True, True, True, True, True],
     ),
@@ -93,29 +99,34 @@ def test_every_operator_is_checked() -> None:
 MISUSED = {
     "picture_layers": lambda: (
         torch.randn(2, 5, 6), None, None, torch.rand(5, 5), None, torch.rand(3), torch.rand(3), None, None, "fourier",
-        "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.0, 1, 0, False,
+        "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 0, *NOWHERE, 1.0, 1, 0, False,
     ),
     "picture_layers, relaxed": lambda: (  # of another scheme
         torch.randn(2, 5, 6), None, None, torch.rand(5, 6), None, torch.rand(3), torch.rand(3), torch.rand(3, 1), None,
-        "weights", "gradient", "fista", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.6, 1, 0, False,
+        "weights", "gradient", "fista", "soft", 0.0, 0.0, 0, [], 0, [], 0, *NOWHERE, 1.6, 1, 0, False,
     ),
     "picture_layers, relaxed with a gradient": lambda: (
         torch.randn(2, 5, 6), None, None, torch.rand(5, 6), None, torch.rand(3), torch.rand(3), torch.rand(3, 1), None,
-        "weights", "gradient", "admm", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.6, 1, 1, False,
+        "weights", "gradient", "admm", "soft", 0.0, 0.0, 0, [], 0, [], 0, *NOWHERE, 1.6, 1, 1, False,
     ),
     "picture_layers, primal_dual": lambda: (  # FISTA leaves no dual variable
         torch.randn(2, 5, 6), None, None, torch.rand(5, 4), None, torch.rand(3), torch.rand(3), torch.rand(3, 1), None,
-        "fourier", "gradient", "fista", "soft", 0.0, 0.0, 0, [], 0, [], 0, [0] * 4, None, 1.0, 1, 0, True,
+        "fourier", "gradient", "fista", "soft", 0.0, 0.0, 0, [], 0, [], 0, *NOWHERE, 1.0, 1, 0, True,
     ),
-    "picture_layers, continued": lambda: (  # more is reflected than the margins have room for
+    "picture_layers, continued": lambda: (  # more is copied than there is room for
         torch.randn(2, 5, 6), None, None, torch.randn(8, 6, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
         None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 1, [1, 2, 2, 2],
-        [2, 0, 1, 2], 1.0, 1, 0, False,
+        [1, 2, 2, 2], [2, 0, 1, 2], False, 1.0, 1, 0, False,
+    ),
+    "picture_layers, margins of a larger grid": lambda: (  # which leave five rows
+        torch.randn(2, 5, 7), None, None, torch.randn(6, 5, dtype=torch.complex64), None, torch.rand(3), torch.rand(3),
+        None, None, "downsample", "gradient", "proximal_gradient", "soft", 0.0, 0.0, 0, [], 0, [], 2, [1, 1, 0, 3],
+        [0, 0, 1, 1], [0] * 4, False, 1.0, 1, 0, False,
     ),
     "picture_layers_backward": lambda: (
         torch.randn(3, 2, 5, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6), None, None, torch.rand(5, 6), None,
         torch.rand(3), None, None, None, "weights", "gradient", "proximal_gradient", "box", 0.0, 1.0, 0, [], 0, [], 0,
-        [0] * 4, None, 1.0, torch.randn(0, 3, 2, 5, 6), [True] * 3 + [False] * 4,
+        *NOWHERE, 1.0, torch.randn(0, 3, 2, 5, 6), [True] * 3 + [False] * 4,
     ),
     "sample_layers": lambda: (
         torch.randn(3, 4, 6), torch.randn(3, 4), torch.randn(2, 6), torch.rand(2), torch.rand(2, 6), None, "soft", 2,

@@ -5,27 +5,32 @@
 
 namespace fastunroll::FASTUNROLL_SET {
 
-// E puts a picture inside the margins of the grid. Rows and columns next to its edges are reflected into the margins,
-// and zeros stand behind them.
+// E puts a picture into the grid. Next to its edges stand copies of its rows and columns, reflected or periodic, and
+// zeros behind them.
 template <class T> struct Continuation {
   const PictureNormal<T>& of;
   Grid<T> picture, whole;
 
   int64_t parts() const { return of.spectrum.real_images ? 1 : 2; }
+  // Which of the n rows or columns of a picture the one j before the first is a copy of. That j behind the last one is
+  // a copy of its counterpart from the end.
+  int64_t copied_before(int64_t j, int64_t n) const { return of.periodic ? n - 1 - j : j; }
   // The row of the picture of which a row of the grid is made; or -1 for zeros.
   int64_t source(int64_t row) const {
-    const int64_t r = row - of.top, last = picture.rows - 1;
-    if (r < 0) return r >= -of.border.top ? -1 - r : -1;
-    if (r > last) return r - last <= of.border.bottom ? 2 * last + 1 - r : -1;
+    const int64_t r = row - of.around.top, rows = picture.rows;
+    if (r < 0) return -1 - r < of.copied.top ? copied_before(-1 - r, rows) : -1;
+    if (r >= rows) return r - rows < of.copied.bottom ? rows - 1 - copied_before(r - rows, rows) : -1;
     return r;
   }
-  // Calls body(inside, outside) with the places in a row of each value of a reflected pixel and of its mirror image.
-  template <class Body> void each_mirrored(const Body& body) const {
-    const int64_t first = of.left * parts(), end = first + picture.width;
-    for (int64_t j = 0; j < of.border.left; ++j)
-      for (int64_t part = 0; part < parts(); ++part) body(first + j * parts() + part, first - (j + 1) * parts() + part);
-    for (int64_t j = 0; j < of.border.right; ++j)
-      for (int64_t part = 0; part < parts(); ++part) body(end - (j + 1) * parts() + part, end + j * parts() + part);
+  // Calls body(inside, outside) with the places in a row of each value of a pixel and of its copy.
+  template <class Body> void each_copy(const Body& body) const {
+    const int64_t columns = picture.width / parts();
+    const auto each_part = [&](int64_t inside, int64_t outside) {
+      for (int64_t part = 0; part < parts(); ++part)
+        body((of.around.left + inside) * parts() + part, (of.around.left + outside) * parts() + part);
+    };
+    for (int64_t j = 0; j < of.copied.left; ++j) each_part(copied_before(j, columns), -1 - j);
+    for (int64_t j = 0; j < of.copied.right; ++j) each_part(columns - 1 - copied_before(j, columns), columns + j);
   }
 
   // to = E v for the rows of a thread, where take(row, i, whole) is a vector of v.
@@ -37,29 +42,29 @@ template <class T> struct Continuation {
       for (int64_t c = 0; c < whole.stride; c += lanes<T>) store(line + c, Vector<T>{});
       const int64_t from = source(row);
       if (from < 0) continue;
-      T* const inside = line + of.left * parts();
+      T* const inside = line + of.around.left * parts();
       for (int64_t c = 0; c < picture.width; c += lanes<T>)
         store_some(inside + c, take(from, c, in_part), picture.width - c);
-      each_mirrored([&](int64_t at, int64_t mirrored) { line[mirrored] = line[at]; });
+      each_copy([&](int64_t at, int64_t copy) { line[copy] = line[at]; });
     }
   }
 
-  // Gives E^T w away for the rows of a thread, as Normal::apply() does. Destroys w. The mirror images of rows come
-  // before those of columns, and those at the top and on the left first.
+  // Gives E^T w away for the rows of a thread, as Normal::apply() does. Destroys w. The copies of rows come before
+  // those of columns, and those at the top and on the left first.
   template <class Give> void fold(Team team, T* w, const Give& give) const {
     constexpr Constant<0> in_part;
     const Band rows = Band::of(team, picture.rows);
     for (int64_t row = rows.first; row < rows.last; ++row) {
-      T* const line = w + (of.top + row) * whole.stride;
+      T* const line = w + (of.around.top + row) * whole.stride;
       const auto add_row = [&](int64_t of_grid) {
         const T* const from = w + of_grid * whole.stride;
         for (int64_t c = 0; c < whole.stride; c += lanes<T>) store(line + c, load(line + c) + load(from + c));
       };
-      const int64_t from_end = picture.rows - 1 - row;
-      if (row < of.border.top) add_row(of.top - 1 - row);
-      if (from_end < of.border.bottom) add_row(of.top + picture.rows + from_end);
-      each_mirrored([&](int64_t at, int64_t mirrored) { line[at] += line[mirrored]; });
-      const T* const inside = line + of.left * parts();
+      const int64_t before = copied_before(row, picture.rows), behind = picture.rows - 1 - before;
+      if (before < of.copied.top) add_row(of.around.top - 1 - before);
+      if (behind < of.copied.bottom) add_row(of.around.top + picture.rows + behind);
+      each_copy([&](int64_t at, int64_t copy) { line[at] += line[copy]; });
+      const T* const inside = line + of.around.left * parts();
       for (int64_t c = 0; c < picture.stride; c += lanes<T>)
         give.put(row, c, give.combine(row, c, load_some(inside + c, picture.width - c), in_part), in_part);
     }

@@ -73,10 +73,10 @@ template <class T> struct Normal {
     return of.factor > 0 ? whole.stride : 0;
   }
   static void make_columns(const PictureNormal<T>& of, const Grid<T>& whole, T* columns) {
-    const int64_t parts = of.spectrum.real_images ? 1 : 2, end = of.spectrum.columns - of.right;
+    const int64_t parts = of.spectrum.real_images ? 1 : 2, end = of.spectrum.columns - of.margins.right;
     for (int64_t i = 0; i < columns_size(of, whole); ++i) {
       const int64_t pixel = i / parts;
-      columns[i] = of.left <= pixel && pixel < end && (pixel - of.left) % of.factor == 0;
+      columns[i] = of.margins.left <= pixel && pixel < end && (pixel - of.margins.left) % of.factor == 0;
     }
   }
 
@@ -90,7 +90,7 @@ template <class T> struct Normal {
       filter_either(*image, team, scratch, of.spectrum.of_rows, PackedNumbers<T, Multiplier::real>{packed(picture)},
                     from, to);
     };
-    if (of.border.exists) {
+    if (of.has_larger_grid()) {
       const Continuation<T> continuation{of, grid, whole};
       const InWorkspace<T> continued{whole.stride, sum};
       continuation.extend(team, take, sum);
@@ -138,8 +138,9 @@ template <class T> struct Normal {
   void downsampled(Team team, const Scratch<T>& scratch, T* kept, int64_t picture, const Take& take,
                    const Give& give) const {
     const bool of_rows = of.spectrum.of_rows;
-    filter_either(*image, team, scratch, of_rows, PackedNumbers<T, Multiplier::complex>{packed(picture)}, take,
-                  KeepMeasured<T>{columns, whole.stride, of.factor, of.top, whole.rows - of.bottom, kept});
+    filter_either(
+        *image, team, scratch, of_rows, PackedNumbers<T, Multiplier::complex>{packed(picture)}, take,
+        KeepMeasured<T>{columns, whole.stride, of.factor, of.margins.top, whole.rows - of.margins.bottom, kept});
     const InWorkspace<T> take_kept{whole.stride, kept};
     filter_either(*image, team, scratch, of_rows, PackedNumbers<T, Multiplier::conjugate>{packed(picture)}, take_kept,
                   give);

@@ -10,33 +10,52 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from . import reference
 
+_NOTHING = 0, 0, 0, 0
 
-def continued(x: Tensor, margins: Sequence[int], border: Sequence[int]) -> Tensor:
-    """E x: a picture inside a grid that is larger by the margins.
 
-    ``border`` rows and columns are reflected into the margins, … c b a | a b c … x y z | z y x …, and zeros follow.
-    Both are numbers at the top, left, bottom and right.
+def continued(x: Tensor, around: Sequence[int], copied: Sequence[int] = _NOTHING, periodic: bool = False) -> Tensor:
+    """E x: a picture in a grid that is larger by the rows and columns ``around`` it.
+
+    As many of them as ``copied`` says are copies, reflected … c b a | a b c … x y z | z y x …, or periodic
+    … x y z | a b c … x y z | a b c …, and the others are zero. Both are numbers at the top, left, bottom and right.
     """
+    if not any(around):
+        return x
     for axis in (0, 1):
-        dim, n, first, last = axis - 2, x.shape[axis - 2], border[axis], border[axis + 2]
+        dim, first, last = axis - 2, copied[axis], copied[axis + 2]
         if first or last:
-            x = torch.cat([x.narrow(dim, 0, first).flip(dim), x, x.narrow(dim, n - last, last).flip(dim)], dim)
-    top, left, bottom, right = (a - b for a, b in zip(margins, border, strict=True))
+            before, behind = _sources(x, dim, first, last, periodic)
+            x = torch.cat([_turned(before, dim, periodic), x, _turned(behind, dim, periodic)], dim)
+    top, left, bottom, right = (a - b for a, b in zip(around, copied, strict=True))
     return pad(x, (left, right, top, bottom))
 
 
-def folded(v: Tensor, margins: Sequence[int], border: Sequence[int]) -> Tensor:
-    """Eᵀ v: the inside of v, to which its mirror images are added."""
+def folded(v: Tensor, around: Sequence[int], copied: Sequence[int] = _NOTHING, periodic: bool = False) -> Tensor:
+    """Eᵀ v: the inside of v, to which its copies are added."""
+    if not any(around):
+        return v
     for axis in (0, 1):
-        dim, start, first, last = axis - 2, margins[axis], border[axis], border[axis + 2]
-        n = v.shape[dim] - start - margins[axis + 2]
+        dim, start, first, last = axis - 2, around[axis], copied[axis], copied[axis + 2]
+        n = v.shape[dim] - start - around[axis + 2]
         inside = v.narrow(dim, start, n)
         if first or last:
             inside = inside.clone()
-            inside.narrow(dim, 0, first).add_(v.narrow(dim, start - first, first).flip(dim))
-            inside.narrow(dim, n - last, last).add_(v.narrow(dim, start + n, last).flip(dim))
+            before, behind = _sources(inside, dim, first, last, periodic)
+            before.add_(_turned(v.narrow(dim, start - first, first), dim, periodic))
+            behind.add_(_turned(v.narrow(dim, start + n, last), dim, periodic))
         v = inside
     return v.contiguous()
+
+
+def _sources(x: Tensor, dim: int, first: int, last: int, periodic: bool) -> tuple[Tensor, Tensor]:
+    """The rows, or columns, of which copies stand before x and behind it."""
+    n = x.shape[dim]
+    at = (n - first, 0) if periodic else (0, n - last)
+    return x.narrow(dim, at[0], first), x.narrow(dim, at[1], last)
+
+
+def _turned(copies: Tensor, dim: int, periodic: bool) -> Tensor:
+    return copies if periodic else copies.flip(dim)
 
 
 def differences(x: Tensor) -> Tensor:

@@ -40,7 +40,11 @@ NORMALS: dict[str, tuple[bool, Any, int]] = {
     "downsample": (False, lambda B, H, W: (H, W // 2 + 1), 0),
     "valid": (False, lambda B, H, W: (H, W // 2 + 1), 0),
     "downsample, valid": (True, lambda B, H, W: (H, W), 0),
+    "valid, larger grid, a blur for each picture": (False, lambda B, H, W: (B, H, W // 2 + 1), 0),
+    "downsample, valid, larger grid": (True, lambda B, H, W: (H, W), 0),
     "reflect": (False, lambda B, H, W: (H, W // 2 + 1), 0),
+    "periodic": (False, lambda B, H, W: (H, W // 2 + 1), 0),
+    "downsample, periodic": (True, lambda B, H, W: (H, W), 0),
     "downsample, reflect": (True, lambda B, H, W: (H, W), 0),
     "downsample, zeros, a blur for each picture": (False, lambda B, H, W: (B, H, W // 2 + 1), 0),
     "downsample, a blur for each picture": (True, lambda B, H, W: (B, H, W), 0),
@@ -81,12 +85,25 @@ class Form(Row):
     @property
     def factor(self) -> int:
         """Of how many pixels of a direction one is measured; 0 for all, without margins."""
-        return 3 if self.operator.startswith("downsample") else 1 if self.operator in ("valid", "reflect") else 0
+        if self.operator.startswith("downsample"):
+            return 3
+        return 1 if self.operator.startswith(("valid", "reflect", "periodic")) else 0
 
-    @property
-    def border(self) -> list[int] | None:
-        """How many pixels at most are reflected into the margins of a larger grid, if it is larger."""
-        return [1, 1, 2, 2] if "reflect" in self.operator else [0] * 4 if "zeros" in self.operator else None
+    def sides(self, shape: tuple[int, ...]) -> tuple[list[int], list[int], list[int]]:
+        """For pictures (B, H, W) the margins of the grid, what is around a picture, and how much of it is copied."""
+        picture = shape[1:]
+        around, copied = [0] * 4, [0] * 4
+        if any(name in self.operator for name in ("reflect", "periodic", "zeros")):
+            around = [2, 1, *(ops.fast_length(n + 5) - n - at for n, at in zip(picture, (2, 1), strict=True))]
+        if "reflect" in self.operator or "periodic" in self.operator:
+            copied = [min(pixels, n) for pixels, n in zip((1, 1, 2, 2), picture * 2, strict=True)]
+        if "larger grid" in self.operator:
+            around = [0, 0, *(ops.fast_length(n + 1) - n for n in picture)]
+        margins = around
+        if "valid" in self.operator:  # a multiple of the factor together, and what is around
+            cut = [min(3, n - self.factor) // 3 * k for k in (1, 2) for n in picture]
+            margins = [a + b for a, b in zip(cut, around, strict=True)]
+        return margins, around, copied
 
     @property
     def normal(self) -> str:
@@ -112,12 +129,8 @@ def layers(form: Form, random: torch.Generator) -> PictureLayers:
     count, factor, coils = form.layers, form.factor, form.coils
     multiple = max(factor, 1) << levels
     shape = form.batch, *(-(-n // multiple) * multiple for n in form.size)
-    margins = [0] * 4
-    if "valid" in form.operator:  # a multiple of the factor together
-        margins = [min(3, n - factor) // 3 * k for k in (1, 2) for n in shape[1:]]
-    if form.border:
-        margins = [2, 1, *(ops.fast_length(n + 5) - n - first for n, first in zip(shape[1:], (2, 1), strict=True))]
-    grid = [n + (form.border is not None) * (margins[i] + margins[i + 2]) for i, n in enumerate(shape[1:])]
+    margins, around, copied = form.sides(shape)
+    grid = [n + around[i] + around[i + 2] for i, n in enumerate(shape[1:])]
     numbers_as = form.dtype
     pictures_as = numbers_as.to_complex() if form.is_complex else numbers_as
 
@@ -144,8 +157,8 @@ def layers(form: Form, random: torch.Generator) -> PictureLayers:
         h.to(numbers_as.to_complex() if factor else numbers_as), maps, step,
         None if form.prox in ("identity", "box") else theta, numbers, filters, form.normal, linear, name,
         "wavelet" if levels else form.prox, -0.4, 0.9, form.iterations,
-        SCALING_FILTERS.get(wavelet, ()) if levels else (), levels, moves, factor, margins,
-        form.border and [min(reflected, n) for reflected, n in zip(form.border, shape[1:] * 2, strict=True)],
+        SCALING_FILTERS.get(wavelet, ()) if levels else (), levels, moves, factor, margins, around, copied,
+        "periodic" in form.operator,
     )  # fmt: skip
 
 

@@ -10,18 +10,20 @@ struct Shape {
   bool is_real, of_rows, has_weights;
   int64_t batch, layers, coils;  // no coils: 0
   int64_t factor = 0;            // of downsampled blurs
-  int64_t margin = 0;            // pixels before those that are measured, and half of those behind
-  int64_t border = -1;           // pixels reflected into the margins in the same way; without a larger grid -1
+  int64_t margin = 0;            // pixels of the grid before those that are measured, and half of those behind
+  int64_t around = 0;            // pixels before the picture in the grid, and half of those behind
+  int64_t copied = 0;            // of these, in the same way
+  bool periodic = false;
 
-  bool is_continued() const { return border >= 0; }
-  int64_t grid_rows() const { return rows + (is_continued() ? 3 * margin : 0); }
-  int64_t grid_columns() const { return columns + (is_continued() ? 3 * margin : 0); }
+  int64_t grid_rows() const { return rows + 3 * around; }
+  int64_t grid_columns() const { return columns + 3 * around; }
   int64_t parts() const { return is_real ? 1 : 2; }
   int64_t values() const { return rows * columns * parts(); }
   std::string text() const {
     return std::to_string(rows) + "x" + std::to_string(columns) + (is_real ? " real" : " complex") +
            (has_weights ? ", weights" : "") + (of_rows ? ", of rows" : "") + ", " + std::to_string(coils) +
-           " coils, factor " + std::to_string(factor) + ", border " + std::to_string(border);
+           " coils, factor " + std::to_string(factor) + ", margin " + std::to_string(margin) + ", around " +
+           std::to_string(around) + ", copied " + std::to_string(copied) + (periodic ? ", periodic" : "");
   }
 };
 
@@ -44,6 +46,8 @@ constexpr Method methods[] = {{PictureStep::gradient, PictureScheme::proximal_gr
                               {PictureStep::gradient, PictureScheme::admm},
                               {PictureStep::solve, PictureScheme::admm},
                               {PictureStep::gradient, PictureScheme::primal_dual}};
+
+Margins on_all_sides(int64_t pixels) { return {pixels, pixels, 2 * pixels, 2 * pixels}; }
 
 template <class T> struct Problem {
   Shape s;
@@ -110,11 +114,10 @@ template <class T> struct Problem {
                                   1,
                                   1,
                                   s.factor,
-                                  s.margin,
-                                  s.margin,
-                                  2 * s.margin,
-                                  2 * s.margin,
-                                  {s.is_continued(), s.border, s.border, 2 * s.border, 2 * s.border}};
+                                  on_all_sides(s.margin),
+                                  on_all_sides(s.around),
+                                  on_all_sides(s.copied),
+                                  s.periodic};
     const bool has_theta = prior != PicturePrior::identity && prior != PicturePrior::box;
     return {s.batch,
             s.layers,
@@ -276,10 +279,16 @@ void test_pictures() {
     compare<double>({6, 9, false, true, false, 3, 3, 0, 3}, PicturePrior::soft, method);
     compare<double>({9, 12, true, false, false, 3, 3, 0, 3, 1}, PicturePrior::soft, method);
     compare<float>({8, 11, false, false, false, 3, 2, 0, 1, 2}, PicturePrior::soft, method);
-    compare<double>({6, 9, true, false, false, 3, 3, 0, 3, 2, 2}, PicturePrior::total_variation, method);
-    compare<double>({5, 7, false, false, false, 3, 2, 0, 1, 3, 1}, PicturePrior::soft, method);
-    compare<double>({4, 6, true, false, false, 3, 3, 0, 2, 1, 0}, PicturePrior::soft, method);
-    compare<float>({104, 98, true, false, false, 2, 2, 0, 2, 2, 1}, PicturePrior::soft, method);  // threads share it
+    compare<double>({6, 9, true, false, false, 3, 3, 0, 3, 2, 2, 2}, PicturePrior::total_variation, method);
+    compare<double>({5, 7, false, false, false, 3, 2, 0, 1, 3, 3, 1}, PicturePrior::soft, method);
+    compare<double>({4, 6, true, false, false, 3, 3, 0, 2, 1, 1}, PicturePrior::soft, method);
+    compare<double>({9, 12, true, false, false, 3, 3, 0, 3, 2, 1}, PicturePrior::box, method);
+    compare<double>({6, 9, true, false, false, 3, 3, 0, 3, 2, 2, 2, true}, PicturePrior::total_variation, method);
+    compare<double>({5, 7, false, false, false, 3, 2, 0, 1, 3, 3, 1, true}, PicturePrior::soft, method);
+    compare<float>({104, 98, true, false, false, 2, 2, 0, 2, 2, 2, 1, true}, PicturePrior::soft, method);
+    compare<float>({5, 8, false, false, false, 3, 2, 0, 1, 2, 1}, PicturePrior::soft, method);
+    compare<float>({97, 92, true, false, false, 2, 2, 0, 1, 3, 1}, PicturePrior::total_variation, method);
+    compare<float>({104, 98, true, false, false, 2, 2, 0, 2, 2, 2, 1}, PicturePrior::soft, method);  // threads share it
     compare<float>({100, 98, false, false, false, 2, 2, 0, 2}, PicturePrior::soft, method);
     compare<float>({99, 100, true, false, false, 2, 2, 0}, PicturePrior::total_variation, method);
     compare<float>({140, 85, false, false, true, 1, 3, 0}, PicturePrior::soft, method);

@@ -177,7 +177,7 @@ def _layers(A: Any, net: Layers, y: Tensor) -> _OfPictures | _OfSamples | None:
         return None
     if net.has_matrix_of_each_sample:
         return _OfSamples(sample_numbers(net, y), tuple(A.matrix.shape)) if is_batch_of_samples(y) else None
-    if not net.is_of_pictures or refused_reason(A, y) is not None:
+    if not net.is_of_pictures or refused_reason(net, y) is not None:
         return None
     z = A.adjoint(y)
     layers = arguments(net, z, None)

@@ -11,7 +11,6 @@ from .. import ops
 from .._precision import own_precision
 from ..operators import Blur, Downsample, Fourier, Mask, MultiCoilFourier
 from ..operators.gradients import learns
-from ..operators.pictures import PictureOperator
 from ..prox import L1, Box, FilterBank, Identity, NonNegativeL1, PerLayer, Proximal, TotalVariation, WaveletL1
 from ..schemes import ADMM, FISTA, HQS, PrimalDual, ProximalGradient, Scheme
 from ..steps import DataStep, GradientStep
@@ -79,15 +78,17 @@ def _unsupported_step(net: Layers) -> str | None:
     return None
 
 
-def refused_reason(A: PictureOperator, y: Tensor) -> str | None:
+def refused_reason(net: Layers, y: Tensor) -> str | None:
     """Why the compiled layers do not take this batch; None where they do."""
+    A: Any = net.first[0]
     if not ops.is_supported_on_cpu(y, complex_too=True):
         return f"there are no kernels for {y.dtype} on {y.device.type} devices"
     if isinstance(A, Mask):
         return None
     factor, blur = (A.factor, A.blur) if isinstance(A, Downsample) else (1, A)
     rows, columns = (factor * int(side) for side in y.shape[-2:])
-    for side in blur.grid((rows, columns)) if isinstance(blur, Blur) else (rows, columns):
+    has_grid = isinstance(blur, Blur) and not (isinstance(net.linear, DataStep) and A.solves)
+    for side in blur.grid((rows, columns)) if has_grid else (rows, columns):
         if not ops.is_fft_length(side):
             return f"a side of {side} pixels has a prime factor above 31"
     return None
@@ -101,7 +102,7 @@ def run(
     None where the compiled layers do not take these tensors.
     """
     A: Any = net.first[0]
-    if refused_reason(A, y) is not None:
+    if refused_reason(net, y) is not None:
         return None
     is_dual, is_admm = isinstance(net.scheme, PrimalDual), isinstance(net.scheme, ADMM)
     with own_precision(y):
@@ -152,12 +153,10 @@ def arguments(net: Layers, z: Tensor, x0: Tensor | None, s0: Tensor | None = Non
     if isinstance(prior, WaveletL1):
         prior.wavelet.samples(z)  # raises if the sides do not fit
     step, theta, numbers = _numbers(net, z)
-    normal = net.first[0].normal_parts(z)
     return ops.PictureLayers(
-        z, x0, s0, normal.h, normal.maps, step, theta, numbers, _filters(net), normal.normal,
-        factor=normal.factor, margins=normal.margins, border=normal.border,
+        z, x0, s0, step=step, theta=theta, numbers=numbers, filters=_filters(net),
         linear="solve" if isinstance(net.linear, DataStep) else "gradient", scheme=_SCHEMES[type(net.scheme)],
-        **_settings(prior), **_moved_wavelet(net, first),
+        **net.first[0].normal_parts(z)._asdict(), **_settings(prior), **_moved_wavelet(net, first),
     )  # fmt: skip
 
 

@@ -270,7 +270,7 @@ class Unrolled(HasWeights):
         if reason is None and net.has_matrix_of_each_sample and not is_batch_of_samples(y):
             reason = "with a matrix for every sample only real batches (B, m) on the CPU have kernels"
         if reason is None and net.is_of_pictures:
-            reason = pictures.refused_reason(net.first[0], y)
+            reason = pictures.refused_reason(net, y)
         if reason is None and not ops.is_supported(y, complex_too=True):
             reason = f"there are no kernels for {y.dtype} on {y.device.type} devices"
         if reason is None:

@@ -11,6 +11,7 @@ from .. import _checks
 from .._checks import shape_text
 from ..arrays import as_tensor
 from ..norms import squared_modulus
+from ..ops import is_fft_length
 from ..ops.spectral import fourier_diagonal
 from .boundary import BOUNDARIES, Boundary
 from .diagonal import FourierDiagonal
@@ -110,10 +111,10 @@ class Blur(FourierDiagonal):
             raise TypeError(f"a complex kernel takes complex pictures, got {name} of {x.dtype}: use {name}.cfloat()")
         return x
 
-    def _spectrum(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _spectrum(self, x: Tensor, grid: tuple[int, int], kind: str = "spectrum") -> Tensor:
         """k̂ on the grid, for pictures like x."""
         half = not x.is_complex()
-        return kept("spectrum", self.kernel, grid, half, partial(spectrum, single(self.kernel), grid, half))
+        return kept(kind, self.kernel, grid, half, partial(spectrum, single(self.kernel), grid, half))
 
     def power(self, x: Tensor) -> Tensor:
         """|k̂|² for circular blurs of pictures like x."""
@@ -123,7 +124,7 @@ class Blur(FourierDiagonal):
         )
 
     def _own_spectrum(self, x: Tensor) -> Tensor:
-        return self._spectrum(x, (x.shape[-2], x.shape[-1]))
+        return self._spectrum(x, (x.shape[-2], x.shape[-1]), "own spectrum")  # beside that of a larger grid
 
     def _directly(self, x: Tensor, adjoint: bool = False) -> Tensor | None:
         """The product for circular blurs."""
@@ -134,7 +135,9 @@ class Blur(FourierDiagonal):
     @directly(_directly)
     def forward(self, x: Tensor) -> Tensor:
         """The blurred pictures k ∗ x: (..., H, W) to (..., H, W), or (..., H − h + 1, W − w + 1) where valid."""
-        x = self._of_kernel("x", x)
+        x = self.samples(x)
+        if self.collapsed:
+            return fourier_diagonal(x, with_axes_of(self._own_spectrum(x), x))
         boundary, shape = self._boundary(tuple(x.shape)), (x.shape[-2], x.shape[-1])
         d = self._spectrum(x, boundary.grid(shape))
         return boundary.crop(fourier_diagonal(boundary.extend(x), with_axes_of(d, x)), shape)
@@ -146,18 +149,22 @@ class Blur(FourierDiagonal):
         boundary = BOUNDARIES[self.boundary](self.kernel.shape[-2], self.kernel.shape[-1])
         shape = boundary.picture((y.shape[-2], y.shape[-1]))
         boundary.require_size(shape)
+        if self.collapsed:
+            return fourier_diagonal(y, with_axes_of(self._own_spectrum(y), y), adjoint=True)
         d = with_axes_of(self._spectrum(y, boundary.grid(shape)), y)
         return boundary.extend_adjoint(fourier_diagonal(boundary.crop_adjoint(y, shape), d, adjoint=True), shape)
 
     def normal_parts(self, x: Tensor) -> NormalParts:
-        """AᴴA for pictures like x, as compiled layers take it."""
-        return super().normal_parts(x) if self.collapsed else self.sampled_parts(x, 1)
+        """AᴴA for pictures like x, as compiled layers take it: diagonal where kernels transform their sides."""
+        is_diagonal = self.collapsed and all(map(is_fft_length, x.shape[-2:]))
+        return super().normal_parts(x) if is_diagonal else self.sampled_parts(x, 1)
 
     def sampled_parts(self, x: Tensor, factor: int) -> NormalParts:
         """The same of every ``factor``-th pixel of y."""
         boundary, shape = self._boundary(tuple(x.shape)), (x.shape[-2], x.shape[-1])
         d = with_axes_of(self._spectrum(x, boundary.grid(shape)), x)
-        return NormalParts("downsample", d, factor=factor, margins=boundary.margins(shape), border=boundary.border)
+        margins, around, copied = boundary.margins(shape), boundary.around(shape), boundary.copied(shape)
+        return NormalParts("downsample", d, None, factor, margins, around, copied, boundary.periodic)
 
     def grid(self, measured: tuple[int, int]) -> tuple[int, int]:
         """The size of the Fourier transforms for a y of a size."""

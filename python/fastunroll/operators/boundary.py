@@ -1,16 +1,18 @@
 """How a picture goes on beyond its border: what a blur needs before and after the product with the spectrum.
 
-A blur is A = C K E: E continues a picture on the grid of the Fourier transforms, K is a circular blur there, and C cuts
-out the pixels that are measured. Each class says by numbers what E and C are, for kernels (h, w) with the centre
-(h//2, w//2).
+A blur is A = C K E: E puts a picture into the grid of the Fourier transforms and continues it there, K is a circular
+blur of the grid, and C cuts out the pixels that are measured. Each class says by numbers what E and C are, for kernels
+(h, w) with the centre (h//2, w//2).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from .._checks import shape_text
-from ..ops import fast_length
+from ..ops import fast_length, is_fft_length
 from ..reference_pictures import continued, folded
 
 Size = tuple[int, int]
@@ -18,13 +20,15 @@ Margins = tuple[int, int, int, int]  # at the top, left, bottom and right
 
 
 class Boundary:
-    """The periodic continuation: E and C are the identity.
+    """What all continuations have in common. Where nothing else is said, zeros stand around the picture.
 
     before, after: the number of pixels that the blur needs before the first and after the last one, in each direction.
-    border: how many rows and columns E reflects into the margins, before zeros; None where E is the identity.
+    border: how many rows and columns at most E copies to the top, left, bottom and right of the picture.
+    periodic: whether it copies those of the other side, and does not reflect.
     """
 
-    border: Margins | None = None
+    border: Margins = (0, 0, 0, 0)
+    periodic = False
 
     def __init__(self, h: int, w: int) -> None:
         self.kernel = h, w
@@ -42,7 +46,7 @@ class Boundary:
 
     def grid(self, picture: Size) -> Size:
         """The size of the Fourier transforms."""
-        return picture
+        raise NotImplementedError
 
     def measured(self, picture: Size) -> Size:
         """The size of y for pictures of a size."""
@@ -52,31 +56,54 @@ class Boundary:
         """The size of x for a y of a size."""
         return measured
 
+    def picture_at(self, picture: Size) -> Size:
+        """Where the first pixel of x lies in the grid."""
+        (rows, columns), (top, left, *_) = self.grid(picture), self.border
+        return top if rows > picture[0] else 0, left if columns > picture[1] else 0
+
+    def measured_at(self, picture: Size) -> Size:
+        """Where the first pixel of y lies in the grid."""
+        return self.picture_at(picture)
+
+    def around(self, picture: Size) -> Margins:
+        """How many rows and columns the grid has around the picture."""
+        return _around(self.grid(picture), picture, self.picture_at(picture))
+
+    def copied(self, picture: Size) -> Margins:
+        """How many of these are copies of others; those behind are zero."""
+        top, left, bottom, right = map(min, self.around(picture), self.border)
+        return top, left, bottom, right
+
     def margins(self, picture: Size) -> Margins:
         """How many rows and columns of the grid C leaves out."""
-        return 0, 0, 0, 0
+        return _around(self.grid(picture), self.measured(picture), self.measured_at(picture))
 
     def extend(self, x: Tensor) -> Tensor:
         """E x."""
-        return x if self.border is None else continued(x, self.margins((x.shape[-2], x.shape[-1])), self.border)
+        picture = x.shape[-2], x.shape[-1]
+        return continued(x, self.around(picture), self.copied(picture), self.periodic)
 
     def extend_adjoint(self, v: Tensor, picture: Size) -> Tensor:
         """Eᵀ v."""
-        return v if self.border is None else folded(v, self.margins(picture), self.border)
+        return folded(v, self.around(picture), self.copied(picture), self.periodic)
 
     def crop(self, v: Tensor, picture: Size) -> Tensor:
         """C v."""
-        margins = self.margins(picture)
-        return folded(v, margins, (0, 0, 0, 0)) if any(margins) else v
+        return folded(v, self.margins(picture))
 
     def crop_adjoint(self, y: Tensor, picture: Size) -> Tensor:
         """Cᵀ y."""
-        margins = self.margins(picture)
-        return continued(y, margins, (0, 0, 0, 0)) if any(margins) else y
+        return continued(y, self.margins(picture))
 
 
 class Valid(Boundary):
-    """No continuation: only pixels whose blur stays inside the picture are measured."""
+    """No continuation: only pixels whose blur stays inside the picture are measured.
+
+    What comes back from the other side of the grid, zeros or pixels, falls on pixels that are not measured.
+    """
+
+    def grid(self, picture: Size) -> Size:
+        return _with_kernels(picture, picture)
 
     def measured(self, picture: Size) -> Size:
         return picture[0] - self.kernel[0] + 1, picture[1] - self.kernel[1] + 1
@@ -84,23 +111,15 @@ class Valid(Boundary):
     def picture(self, measured: Size) -> Size:
         return measured[0] + self.kernel[0] - 1, measured[1] + self.kernel[1] - 1
 
-    def margins(self, picture: Size) -> Margins:
-        return *self.before, *self.after
+    def measured_at(self, picture: Size) -> Size:
+        return self.before
 
 
 class Constant(Boundary):
     """A continuation by zeros: the grid is so much larger that nothing comes back from the other side."""
 
-    border = 0, 0, 0, 0
-
     def grid(self, picture: Size) -> Size:
-        return tuple(  # type: ignore[return-value]
-            fast_length(n + max(before, after))
-            for n, before, after in zip(picture, self.before, self.after, strict=True)
-        )
-
-    def margins(self, picture: Size) -> Margins:
-        return _around(self.grid(picture), picture, 0, 0)
+        return _fast(n + max(*sides) for n, *sides in zip(picture, self.before, self.after, strict=True))
 
 
 class Reflect(Boundary):
@@ -111,20 +130,41 @@ class Reflect(Boundary):
         self.border = *self.before, *self.after
 
     def grid(self, picture: Size) -> Size:
-        return fast_length(picture[0] + self.kernel[0] - 1), fast_length(picture[1] + self.kernel[1] - 1)
+        return _fast(self._continued(picture))
 
-    def margins(self, picture: Size) -> Margins:
-        return _around(self.grid(picture), picture, *self.before)
+    def _continued(self, picture: Size) -> Size:
+        """The size of a picture with its border."""
+        return picture[0] + self.kernel[0] - 1, picture[1] + self.kernel[1] - 1
+
+
+class Periodic(Reflect):
+    """The periodic continuation: that of the grid, where kernels transform the sides of the picture."""
+
+    periodic = True
+
+    def grid(self, picture: Size) -> Size:
+        return _with_kernels(picture, self._continued(picture))
 
 
 BOUNDARIES: dict[str, type[Boundary]] = {
-    "circular": Boundary,
+    "circular": Periodic,
     "reflect": Reflect,
     "constant": Constant,
     "valid": Valid,
 }
 
 
-def _around(grid: Size, picture: Size, top: int, left: int) -> Margins:
-    """The margins around a picture that lies in a grid from a pixel on."""
-    return top, left, grid[0] - picture[0] - top, grid[1] - picture[1] - left
+def _around(grid: Size, part: Size, at: Size) -> Margins:
+    """The rows and columns around a part of a grid whose first pixel is given."""
+    return *at, grid[0] - part[0] - at[0], grid[1] - part[1] - at[1]
+
+
+def _fast(sides: Iterable[int]) -> Size:
+    rows, columns = map(fast_length, sides)
+    return rows, columns
+
+
+def _with_kernels(picture: Size, larger: Size) -> Size:
+    """The sides of a picture that kernels transform, and fast ones in the place of others."""
+    rows, columns = (n if is_fft_length(n) else fast_length(m) for n, m in zip(picture, larger, strict=True))
+    return rows, columns

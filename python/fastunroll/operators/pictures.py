@@ -26,9 +26,9 @@ class NormalParts(NamedTuple):
     """What AᴴA v is made of, for compiled layers.
 
     normal: ``"fourier"`` for F⁻¹ diag(h) F v, or with maps for its sum over coils; ``"weights"`` for h · v;
-        ``"downsample"`` for the blur with the spectrum h, of which every ``factor``-th pixel inside the ``margins`` is
-        kept, and its adjoint. margins: pixels at the top, left, bottom and right. border: None where they are parts of
-        the picture, else how many pixels of the picture are reflected into the margins of a larger grid.
+        ``"downsample"`` for the blur with the spectrum h on a grid, of which every ``factor``-th pixel inside the
+        ``margins`` is kept, and its adjoint. around: how many pixels the grid has around the picture, at the top, left,
+        bottom and right. copied: how many of these are copies of pixels, ``periodic`` or reflected; others are zero.
     """
 
     normal: str
@@ -36,7 +36,9 @@ class NormalParts(NamedTuple):
     maps: Tensor | None = None
     factor: int = 0
     margins: tuple[int, ...] = (0, 0, 0, 0)
-    border: tuple[int, ...] | None = None
+    around: tuple[int, ...] = (0, 0, 0, 0)
+    copied: tuple[int, ...] = (0, 0, 0, 0)
+    periodic: bool = False
 
 
 class PictureOperator(LinearOperator):

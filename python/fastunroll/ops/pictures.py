@@ -45,19 +45,20 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
         p: z: Aᴴy, pictures (..., H, W), real or complex, on the CPU. x0: like z; None for zero. h, maps: H v is
             ``fourier_normal(v, h)`` with ``normal="fourier"``, or ``coil_normal(v, maps, h)`` with maps; ``h * v`` with
             ``normal="weights"``. Of real pictures h(−k) = h(k). With ``normal="downsample"`` h is the spectrum k̂ of a
-            blur. A leaves out the ``margins`` of the blurred picture, numbers of pixels at the top, left, bottom and
-            right, and measures every ``factor``-th pixel of both directions; else ``factor`` is 0. With ``border`` the
-            margins lie around the picture, and h has the size of this larger grid. ``border`` has the numbers of pixels
-            at the top, left, bottom and right that the picture reflects into the margins before the blur; zeros fill
-            the rest. step, theta: a number for each layer, (K,); theta is None where P has no threshold. numbers: those
-            of the scheme, (K, 1 or 2); None if it has none. linear: L v is v − step·(H v − z) with ``"gradient"``, or
-            (H + step)⁻¹(z + step·v) with ``"solve"``, which does not go with ``"primal_dual"``, and takes conjugate
-            gradients with maps and with ``"downsample"``. prior: ``"identity"``, ``"soft"``, ``"nonnegative"``,
-            ``"box"`` between ``low`` and ``high``, ``"total_variation"`` with ``iterations``, ``"filter_bank"`` with
-            filters (K, count, h, h) and theta (K, count), or ``"wavelet"``, the soft threshold of wavelet details, with
-            the filter ``low_pass``, ``levels``, theta (K, 3·levels), and the ``moves`` of the grid, 2K pixels: down and
-            right for each layer. s0: like z: the iterate before x0, or d, of the first layer; None for x0, or for the d
-            above or zero. relaxation: ω of ``"admm"``, else 1. With another one gradients are those of PyTorch.
+            blur of a grid with the picture in it. ``around`` has the numbers of pixels of that grid at the top, left,
+            bottom and right of the picture. Before the blur, as many of them as ``copied`` says are copies of pixels,
+            ``periodic`` or reflected at its edges, and the others are zero. Of the blurred grid A leaves out the
+            ``margins``, numbers of pixels at the top, left, bottom and right, and measures every ``factor``-th pixel of
+            both directions; else ``factor`` and all these numbers are 0. step, theta: a number for each layer, (K,);
+            theta is None where P has no threshold. numbers: those of the scheme, (K, 1 or 2); None if it has none.
+            linear: L v is v − step·(H v − z) with ``"gradient"``, or (H + step)⁻¹(z + step·v) with ``"solve"``, which
+            does not go with ``"primal_dual"``, and takes conjugate gradients with maps and with ``"downsample"``.
+            prior: ``"identity"``, ``"soft"``, ``"nonnegative"``, ``"box"`` between ``low`` and ``high``,
+            ``"total_variation"`` with ``iterations``, ``"filter_bank"`` with filters (K, count, h, h) and theta (K,
+            count), or ``"wavelet"``, the soft threshold of wavelet details, with the filter ``low_pass``, ``levels``,
+            theta (K, 3·levels), and the ``moves`` of the grid, 2K pixels: down and right for each layer. s0: like z:
+            the iterate before x0, or d, of the first layer; None for x0, or for the d above or zero. relaxation: ω of
+            ``"admm"``, else 1. With another one gradients are those of PyTorch.
         kept: how many layers are returned.
 
     Returns:
@@ -126,14 +127,12 @@ def fits_pictures(p: PictureLayers) -> bool:
         return False
     if h.is_complex() != (p.normal == "downsample") or (p.factor > 0) != (p.normal == "downsample"):
         return False
-    if p.border is not None and p.normal != "downsample":
+    if not _margins_fit(p):
         return False
     if p.normal == "weights":
         normal_fits = h.dim() >= 2 and broadcasts(h.shape, z.shape) and p.maps is None
     elif p.normal == "downsample":
-        normal_fits = (
-            p.maps is None and _margins_fit(p) and fits(z.new_empty(1).expand(*z.shape[:-2], *p.grid), h, None)
-        )
+        normal_fits = p.maps is None and fits(z.new_empty(1).expand(*z.shape[:-2], *p.grid), h, None)
     else:
         normal_fits = p.normal == "fourier" and fits(z, h, None, p.maps)
     return (
@@ -154,13 +153,14 @@ def fits_pictures(p: PictureLayers) -> bool:
 
 
 def _margins_fit(p: PictureLayers) -> bool:
-    """Whether the margins have room for the border, and leave a multiple of the factor of rows, and of columns."""
-    border = (0, 0, 0, 0) if p.border is None else p.border
-    if len(p.margins) != 4 or len(border) != 4 or min(*p.margins, *border) < 0:
+    """Whether the margins leave a multiple of the factor of rows, and of columns, and copies have room."""
+    sides = p.margins, p.around, p.copied
+    if any(len(pixels) != 4 or min(pixels) < 0 for pixels in sides):
         return False
-    if any(
-        reflected > min(margin, n) for reflected, margin, n in zip(border, p.margins, p.z.shape[-2:] * 2, strict=True)
-    ):
+    if p.factor == 0:
+        return not any(map(any, sides))
+    room = map(min, p.around, p.z.shape[-2:] * 2)
+    if any(pixels > most for pixels, most in zip(p.copied, room, strict=True)):
         return False
     left = [p.grid[i] - p.margins[i] - p.margins[i + 2] for i in (0, 1)]
     return all(n > 0 and n % p.factor == 0 for n in left)
@@ -208,7 +208,8 @@ def _fake(z: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
 _SCHEMA = (
     "Tensor z, Tensor? x0, Tensor? s0, Tensor h, Tensor? maps, Tensor step, Tensor? theta, Tensor? numbers,"
     " Tensor? filters, str normal, str linear, str scheme, str prior, float low, float high, int iterations,"
-    " float[] low_pass, int levels, int[] moves, int factor, int[] margins, int[]? border, float relaxation"
+    " float[] low_pass, int levels, int[] moves, int factor, int[] margins, int[] around, int[] copied,"
+    " bool periodic, float relaxation"
 )
 
 

@@ -88,11 +88,10 @@ class _Normal:
         if p.normal == "weights":
             return p.h * v
         if p.normal == "downsample":
-            seen = fourier_diagonal(v if p.border is None else continued(v, p.margins, p.border), p.h)
+            seen = fourier_diagonal(continued(v, p.around, p.copied, p.periodic), p.h)
             rows, columns = (_is_measured(p, i, seen) for i in (0, 1))
             kept = torch.where(rows[:, None] & columns, seen, torch.zeros_like(seen))
-            found = fourier_diagonal(kept, p.h, adjoint=True)
-            return found if p.border is None else folded(found, p.margins, p.border)
+            return folded(fourier_diagonal(kept, p.h, adjoint=True), p.around, p.copied, p.periodic)
         return fourier_normal(v, p.h) if p.maps is None else coil_normal(v, p.maps, p.h)
 
     def solve(self, b: Tensor, rho: Tensor) -> Tensor:

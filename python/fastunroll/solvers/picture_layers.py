@@ -32,6 +32,6 @@ def are_compiled(p: Problem, make: Callable[[], Layers], *numbers: Tensor) -> bo
     if not can_be_read(p.y) or ops.differentiable(p.y, p.lam, p.x0, *numbers) or vars(A).keys() & _METHODS:
         return False
     net = make()
-    if pictures.unsupported_reason(net) is not None or pictures.refused_reason(A, p.y) is not None:
+    if pictures.unsupported_reason(net) is not None or pictures.refused_reason(net, p.y) is not None:
         return False
     return ops.fits_pictures(pictures.arguments(net, p.At_y, p.x0))

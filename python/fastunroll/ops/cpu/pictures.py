@@ -18,7 +18,6 @@ from .spectral import expanded, packed
 PRIORS = "identity", "soft", "nonnegative", "box", "total_variation", "filter_bank", "wavelet"
 STEPS = "gradient", "solve"
 SCHEMES = {"proximal_gradient": 0, "fista": 1, "admm": 1, "primal_dual": 2}  # with their numbers of a layer
-_SIDES = "top", "left", "bottom", "right"
 _NEED_INPUT = "box", "total_variation", "filter_bank"  # their gradients follow from what they are given
 
 
@@ -46,7 +45,9 @@ class PictureLayers(NamedTuple):
     moves: Sequence[int] = ()
     factor: int = 0
     margins: Sequence[int] = (0, 0, 0, 0)
-    border: Sequence[int] | None = None
+    around: Sequence[int] = (0, 0, 0, 0)
+    copied: Sequence[int] = (0, 0, 0, 0)
+    periodic: bool = False
     relaxation: float = 1.0
 
     @property
@@ -58,9 +59,7 @@ class PictureLayers(NamedTuple):
     def grid(self) -> tuple[int, int]:
         """The size of the Fourier transforms."""
         rows, columns = self.z.shape[-2:]
-        if self.border is None:
-            return rows, columns
-        top, left, bottom, right = self.margins
+        top, left, bottom, right = self.around
         return top + rows + bottom, left + columns + right
 
     @property
@@ -109,9 +108,8 @@ class PictureLayers(NamedTuple):
             "filter_count": 0 if self.filters is None else self.filters.shape[1],
             "filter_size": 0 if self.filters is None else self.filters.shape[2],
             "taps": len(self.low_pass), "levels": self.levels,
-            "is_continued": self.border is not None,
-            **dict(zip(_SIDES, self.margins, strict=True)),
-            **{f"reflected_{side}": pixels for side, pixels in zip(_SIDES, self.border or (0,) * 4, strict=True)},
+            "margins": self.margins, "around": self.around, "copied": self.copied,
+            "periodic": self.periodic,
             **{name: address(t) for name, t in held.items()},
         }  # fmt: skip
         while not function(
