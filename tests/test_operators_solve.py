@@ -68,6 +68,18 @@ def test_half_precision_is_solved_in_single(name: str, kind: torch.dtype, size: 
         assert torch.equal(found, op.solve(b.float(), rho))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("name", "kind", "size"), [row for row in SINGLE if not row[1].is_complex])
+def test_a_data_step_of_half_precision_is_in_single(
+    name: str, kind: torch.dtype, size: Size, dtype: torch.dtype
+) -> None:
+    case = OPERATORS[name]
+    op = case.make(kind, size).requires_grad_(False)
+    v, At_y = (samples(case, kind, size, (2,)).to(dtype) for _ in range(2))
+    found = op.data_step(v, At_y, 0.7)
+    torch.testing.assert_close(found.float(), op.data_step(v.float(), At_y.float(), 0.7), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["Blur, reflect, odd kernel", "Blur, valid, learned", "Convolution", "DCT", "Stack"])
 def test_vmap_solves_each_sample(name: str) -> None:
     """In b and in ρ, with gradients and without, by conjugate gradients too."""

@@ -230,7 +230,7 @@ class LinearOperator(nn.Module):
         Equivalent to ``A.solve(At_y + rho * v, rho)``, which some operators compute in one pass. Raises what that
         raises, and ValueError where v and At_y differ in shape.
         """
-        from .solve import rho_beside
+        from .solve import HALF, rho_beside
 
         _checks.tensor("At_y", At_y)
         if v.shape != At_y.shape:
@@ -238,6 +238,8 @@ class LinearOperator(nn.Module):
                 f"v and At_y must have one shape, got {shape_text(v.shape)} and {shape_text(At_y.shape)}: give each "
                 "sample of one a sample of the other"
             )
+        if v.dtype in HALF:  # the sum is of the precision in which A computes
+            v, At_y = (t.to(self.normal(torch.zeros_like(v)).dtype) for t in (v, At_y))
         return self.solve(At_y + rho_beside(rho, v) * v, rho)
 
     @with_arrays

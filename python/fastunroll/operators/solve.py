@@ -15,7 +15,7 @@ from ..ops.tensors import is_jit_tracing, is_tracing
 if TYPE_CHECKING:
     from .linear_operator import LinearOperator
 
-_HALF = (torch.float16, torch.bfloat16)
+HALF = (torch.float16, torch.bfloat16)
 
 
 class Factorised:
@@ -65,7 +65,7 @@ def rho_beside(rho: Tensor | float, b: Tensor) -> Tensor:
 
 def solve(op: LinearOperator, b: Tensor, rho: Tensor | float, start: Start | None = None) -> Tensor:
     """The solution of (AᴴA + ρI) x = b for each sample, by conjugate gradients from ``start(b, rho)``, or from zero."""
-    if _checks.tensor("b", b).dtype in _HALF:  # the residual is of the precision in which A computes
+    if _checks.tensor("b", b).dtype in HALF:  # the residual is of the precision in which A computes
         b = b.to(op.normal(torch.zeros_like(b)).dtype)
     rho = rho_beside(rho, b)
     if is_jit_tracing():
