@@ -66,6 +66,7 @@ template <class T> PictureLayers<T> layers_of(const PackedSpectrum* packed, cons
           fields.array<const T>("step"),
           fields.array<const T>("theta"),
           fields.array<const T>("numbers"),
+          fields.number<int64_t>("theta_count"),
           fields.array<const T>("z"),
           fields.array<const T>("x0"),
           fields.array<const T>("s0"),

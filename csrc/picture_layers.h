@@ -82,7 +82,8 @@ template <class T> struct PictureLayers {
   PictureScheme scheme;
   T relaxation;  // of admm, and 1 in calls with gradients
   const T *step, *theta,
-      *numbers;           // (layers), (layers, thresholds), (layers, numbers of the scheme); theta may be null
+      *numbers;  // (layers), (layers, theta_count, thresholds), (layers, numbers of the scheme); theta may be null
+  int64_t theta_count;    // picture b has the thresholds b % theta_count
   const T* z;             // (batch, rows, columns): A^H y
   const T* x0;            // as z, or null for zero
   const T* s0;            // as z: the first `before` or d, or null

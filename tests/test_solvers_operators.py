@@ -331,7 +331,8 @@ def test_an_operator_that_writes_to_what_it_is_given() -> None:
 
     y = pictures()
     before = step_of(Masked(), y)
-    problem(Scaling(), y.clone(), 0.1, None)
+    with pytest.raises(ValueError, match="writes to it"):
+        problem(Scaling(), y.clone(), 0.1, None)
     assert step_of(Masked(), y) == before
 
 

@@ -91,13 +91,14 @@ def test_native_equals_pytorch(solver: str, operator: str, prior: str, monkeypat
     options: list[dict[str, Any]] = [
         {"iterations": 13},
         {"iterations": 24, "tol": 1e-12},
+        {"iterations": 9, "lam": torch.tensor([0.01, 0.04, 0.0], dtype=DOUBLE).reshape(3, 1, 1)},
         {"iterations": 7, "x0": torch.rand_like(A.adjoint(y).real).to(y.dtype)},
     ]
     if solver == "admm":
         options += [{"iterations": 41}, {"iterations": 12, "relaxation": 1.0, "adaptive": False, "rho": 0.3}]
 
-    def run(history: Any, **given: Any) -> Tensor:
-        return SOLVERS[solver](A, y, LAM, prox=prox, history=history, **given)
+    def run(history: Any, lam: Tensor | float = LAM, **given: Any) -> Tensor:
+        return SOLVERS[solver](A, y, lam, prox=prox, history=history, **given)
 
     for given in options:
         records = [fu.solvers.History() if given["iterations"] == 24 else None for _ in range(2)]
@@ -113,6 +114,38 @@ def test_native_equals_pytorch(solver: str, operator: str, prior: str, monkeypat
             for name in ("iteration", "objective", "gap", "kkt", "rho", "primal", "dual"):
                 one, other = (torch.tensor(getattr(record, name), dtype=DOUBLE) for record in records)
                 torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9, equal_nan=True)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("solver", [*SOLVERS, "primal_dual"])
+@pytest.mark.parametrize("prior", [name for name in PRIORS if name not in ("identity", "box")])
+def test_a_weight_of_each_sample(solver: str, prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, each has the same bits, by its λ as a number too."""
+    (A, y), prox = measured("blur"), PRIORS[prior]()
+    lam = torch.tensor([0.01, 0.04, 0.0], dtype=DOUBLE).reshape(3, 1, 1)
+    options: dict[str, Any] = {"iterations": 11, "prox": prox}
+    options |= {"adaptive": False, "rho": 0.3} if solver == "admm" else {}
+    solve = getattr(fu.solvers, solver)
+    is_native = answers(solver, monkeypatch)
+    x = solve(A, y, lam, **options)
+    for i in range(3):
+        assert torch.equal(solve(A, y[i : i + 1], lam[i : i + 1], **options), x[i : i + 1])
+        assert torch.equal(solve(A, y[i : i + 1], float(lam[i]), **options), x[i : i + 1])
+    assert is_native == 7 * [True]
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore::fastunroll.solvers.ConvergenceWarning")
+@pytest.mark.parametrize("solver", [*SOLVERS, "primal_dual"])
+@pytest.mark.parametrize("operator", ["blur", "blur, reflect", "scan", "mask"])
+def test_a_sample_whose_squares_overflow_changes_no_other(solver: str, operator: str) -> None:
+    A, y = measured(operator)
+    options: dict[str, Any] = {"iterations": 11}
+    options |= {"adaptive": False, "rho": 0.3} if solver == "admm" else {}
+    solve = getattr(fu.solvers, solver)
+    x = solve(A, y, LAM, **options)
+    y[1, 0, 0] = 1e300
+    assert torch.equal(solve(A, y, LAM, **options)[::2], x[::2])
 
 
 @torch.no_grad()

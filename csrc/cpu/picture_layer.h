@@ -16,6 +16,7 @@ template <class T> struct PictureRoom : NormalRoom<T> {
   T* pictures;      // one after another
   WaveletRoom<T> wavelet;
   double *sums, *prior_sums;  // of rows: three that the scheme has, and those of the prior
+  int64_t number = 0;         // of the picture
 };
 
 // The iterate of a layer and the second state of its scheme: the iterate before, or the dual variable. Or their
@@ -59,8 +60,10 @@ template <class T> struct PictureNetwork {
   }
   bool mixes_pixels() const { return has_variation() || has_bank(); }
   bool prox_needs_input() const { return mixes_pixels() || pixel_prox.needs_input(); }
-  T theta(int64_t k) const { return p.theta ? p.theta[k] : 0; }
-  const T* thetas(int64_t k) const { return p.theta + k * p.prox.thresholds; }
+  const T* thetas(int64_t k, const PictureRoom<T>& room) const {
+    return p.theta + (k * p.theta_count + room.number % p.theta_count) * p.prox.thresholds;
+  }
+  T theta(int64_t k, const PictureRoom<T>& room) const { return p.theta ? *thetas(k, room) : 0; }
   WaveletRoom<T> wavelet_room(const PictureRoom<T>& room, int64_t k) const {
     WaveletRoom<T> of_layer = room.wavelet;
     of_layer.details += k % kept_details * wavelet.wavelet.details_size();
@@ -88,24 +91,24 @@ template <class T> struct PictureNetwork {
   template <class Work> void with_bank(int64_t k, const PictureRoom<T>& room, const Work& work) const {
     const LayerFilters<T> of_layer(p.prox, filters, k);
     if (p.normal.spectrum.real_images)
-      work(FilterBank<T, false>(grid, p.prox, room.prior), of_layer, thetas(k));
+      work(FilterBank<T, false>(grid, p.prox, room.prior), of_layer, thetas(k, room));
     else
-      work(FilterBank<T, true>(grid, p.prox, room.prior), of_layer, thetas(k));
+      work(FilterBank<T, true>(grid, p.prox, room.prior), of_layer, thetas(k, room));
   }
   // Where P gets its input for the next iterate; priors of single pixels take its place.
   T* input_of(T* next, T* other) const { return mixes_pixels() ? other : next; }
   // next = P(u)
   void prox_step(int64_t k, const PictureRoom<T>& room, const T* u, T* next) const {
     if (has_variation())
-      with_variation(room, [&](auto variation) { variation.forward(band(room), u, next, theta(k)); });
+      with_variation(room, [&](auto variation) { variation.forward(band(room), u, next, theta(k, room)); });
     else if (has_bank())
       with_bank(k, room, [&](auto bank, const auto& of_layer, const T* thetas) {
         bank.forward(band(room), u, of_layer, thetas, next);
       });
     else if (has_wavelet())
-      wavelet.forward(room.team, k, thetas(k), wavelet_room(room, k), next);
+      wavelet.forward(room.team, k, thetas(k, room), wavelet_room(room, k), next);
     else
-      pixel_prox.apply(grid, band(room), theta(k), next);
+      pixel_prox.apply(grid, band(room), theta(k, room), next);
     room.team.wait();
   }
   // What is saved of a layer, for the gradient.
@@ -125,17 +128,17 @@ template <class T> struct PictureNetwork {
     const Band rows = band(room);
     if (has_variation()) {
       with_variation(room, [&](auto variation) {
-        variation.keep(rows, u, theta(k), room.kept);
-        variation.backward(rows, grad, room.own, theta(k), room.kept, room.prior_sums);
+        variation.keep(rows, u, theta(k, room), room.kept);
+        variation.backward(rows, grad, room.own, theta(k, room), room.kept, room.prior_sums);
       });
     } else if (has_bank()) {
       with_bank(k, room, [&](auto bank, const auto& of_layer, const T* thetas) {
         bank.backward(rows, u, of_layer, thetas, grad, room.own, room.prior_sums);
       });
     } else if (has_wavelet()) {
-      wavelet.backward(room.team, k, thetas(k), wavelet_room(room, k), grad, room.prior_sums);
+      wavelet.backward(room.team, k, thetas(k, room), wavelet_room(room, k), grad, room.prior_sums);
     } else {
-      pixel_prox.backward(grid, rows, theta(k), pixel_prox.needs_input() ? u : x, grad, room.prior_sums);
+      pixel_prox.backward(grid, rows, theta(k, room), pixel_prox.needs_input() ? u : x, grad, room.prior_sums);
     }
     room.team.wait();
     if (!mixes_pixels()) return;

@@ -212,11 +212,15 @@ template <class T, class Work> void for_pictures(const PictureLayers<T>& p, bool
                               sums[owner],
                               sums[owner] + of_rows};
       };
-      const PictureRoom<T> of_thread = room({0, 1, nullptr}, rank), of_team = room(team, 0);
+      PictureRoom<T> of_thread = room({0, 1, nullptr}, rank), of_team = room(team, 0);
+      const auto work_in = [&](PictureRoom<T>& room, int64_t number) {
+        room.number = number;
+        work(layers, room, number);
+      };
       for (int64_t number; !__atomic_load_n(&is_stopped, __ATOMIC_RELAXED) && queue.take(number, alone);)
-        work(layers, of_thread, number);
+        work_in(of_thread, number);
       team.wait();
-      for (int64_t number = alone; number < p.batch; ++number) work(layers, of_team, number);
+      for (int64_t number = alone; number < p.batch; ++number) work_in(of_team, number);
     });
   };
   if (p.normal.weights) return with_image(nullptr);

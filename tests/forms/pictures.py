@@ -31,6 +31,7 @@ WAVELETS = {"db4": ("db4", 2)}  # the prior "wavelet" with these names and level
 PRIORS = "identity", "soft", "nonnegative", "box", "total_variation", "filter_bank", *WAVELETS
 REAL_PRIORS = "nonnegative", "box"
 # The normal operators of real and of complex pictures: the shape of h for a grid (B, H, W), and the number of coils.
+# Where each picture has an h, it has thresholds too.
 NORMALS: dict[str, tuple[bool, Any, int]] = {
     "blur": (False, lambda B, H, W: (H, W // 2 + 1), 0),
     "a blur for each picture": (False, lambda B, H, W: (B, H, W // 2 + 1), 0),
@@ -145,7 +146,8 @@ def layers(form: Form, random: torch.Generator) -> PictureLayers:
     of_h = NORMALS[form.operator][1](form.batch, *grid)
     h = draw(*of_h, kind=torch.complex128) if factor else _spectrum(draw(*of_h).abs(), form)
     maps = draw(coils, *shape[1:], kind=kind) / coils**0.5 if coils else None
-    of_bands = (count, 3 * levels) if levels else (count, count_of_bank) if is_bank else (count,)
+    bands = (3 * levels,) if levels else (count_of_bank,) if is_bank else ()
+    of_bands = (count, form.batch, *bands) if "each picture" in form.operator else (count, *bands)
     step, theta = (form.rho if linear == "solve" else 0.2) + 0.1 * draw(count).abs(), 0.3 + 0.1 * draw(*of_bands).abs()
     numbers = draw(count, count_of_scheme) / 4 if count_of_scheme else None
     filters = draw(count, count_of_bank, size, size) / size / count_of_bank**0.5 if is_bank else None
@@ -198,7 +200,8 @@ class Problem(AnyProblem):
     def of_samples(self, samples: Any) -> Problem:
         p = self.given
         z, x0, s0 = (None if t is None else t[samples] for t in (p.z, p.x0, p.s0))
-        part = self.changed(z=z, x0=x0, s0=s0, h=p.h[samples] if p.h.dim() == 3 else p.h)
+        theta = p.theta[:, samples] if p.theta is not None and p.has_theta_of_each else p.theta
+        part = self.changed(z=z, x0=x0, s0=s0, h=p.h[samples] if p.h.dim() == 3 else p.h, theta=theta)
         return replace(part, form=replace(self.form, batch=len(part.given.z)))
 
     @property

@@ -138,6 +138,7 @@ template <class T> struct Problem {
             step.data(),
             has_theta ? theta.data() : nullptr,
             method.numbers() ? numbers.data() : nullptr,
+            1,
             z.data(),
             x0.data(),
             gives_state ? s0.data() : nullptr,

@@ -56,9 +56,10 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
             prior: ``"identity"``, ``"soft"``, ``"nonnegative"``, ``"box"`` between ``low`` and ``high``,
             ``"total_variation"`` with ``iterations``, ``"filter_bank"`` with filters (K, count, h, h) and theta (K,
             count), or ``"wavelet"``, the soft threshold of wavelet details, with the filter ``low_pass``, ``levels``,
-            theta (K, 3·levels), and the ``moves`` of the grid, 2K pixels: down and right for each layer. s0: like z:
-            the iterate before x0, or d, of the first layer; None for x0, or for the d above or zero. relaxation: ω of
-            ``"admm"``, else 1. With another one gradients are those of PyTorch.
+            theta (K, 3·levels), and the ``moves`` of the grid, 2K pixels: down and right for each layer. With one more
+            axis, (K, B, ...), theta has the thresholds of each of B pictures. s0: like z: the iterate before x0, or d,
+            of the first layer; None for x0, or for the d above or zero. relaxation: ω of ``"admm"``, else 1. With
+            another one gradients are those of PyTorch.
         kept: how many layers are returned.
 
     Returns:
@@ -182,16 +183,17 @@ def _fits_numbers(p: PictureLayers) -> bool:
     of_layers, bank = p.step.shape, p.filters
     if (bank is None) == (p.prior == "filter_bank"):
         return False
+    of_pictures = (math.prod(p.z.shape[:-2]),) if p.has_theta_of_each else ()
+    fits_theta = p.theta is None or p.theta.shape == (*of_layers, *of_pictures, *p.bands)
     if bank is None:
-        bands = (3 * p.levels,) if p.prior == "wavelet" else ()
-        return p.theta is None or p.theta.shape == (*of_layers, *bands)
+        return fits_theta
     sides = bank.shape[2:]
     return (
         bank.dim() == 4
         and bank.numel() > 0
         and p.theta is not None
-        and p.theta.shape == bank.shape[:2]
-        and p.theta.shape[:1] == of_layers
+        and fits_theta
+        and bank.shape[:1] == of_layers
         and sides[0] == sides[1] <= min(p.z.shape[-2:])
     )
 

@@ -107,6 +107,11 @@ def _is_measured(p: PictureLayers, axis: int, v: Tensor) -> Tensor:
 
 
 def _proximal_step(p: PictureLayers, k: int, u: Tensor) -> Tensor:
+    if p.has_theta_of_each:
+        assert p.theta is not None
+        shared, flat = p._replace(theta=p.theta[:, 0]), u.flatten(end_dim=-3)
+        each = [shared._replace(theta=p.theta[:, b]) for b in range(len(flat))]
+        return torch.stack([_proximal_step(q, k, v) for q, v in zip(each, flat, strict=True)]).reshape(u.shape)
     theta, filters = (None if t is None else t[k] for t in (p.theta, p.filters))
     if p.prior == "wavelet" and theta is not None:
         return shrink_details(u, theta, p.low_pass, p.levels, p.moves[2 * k : 2 * k + 2])

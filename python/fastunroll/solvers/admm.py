@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .. import _checks, ops
 from ..arrays import takes_arrays
-from ..engine import pictures
 from ..engine.layers import Layers
 from ..operators.convert import OperatorLike
 from ..operators.products import called, has_data_step
@@ -24,7 +23,7 @@ from .batch import Batch, run_monitored
 from .divergence import Divergence
 from .duality import distance, measures
 from .history import EVERY, Callback, History, Monitor
-from .picture_layers import are_compiled, layers
+from .picture_layers import are_compiled, arguments, layers
 from .problem import Problem, positive_scalar, problem, require_precision, require_values
 
 # The objective of z rises for a while where ρ is far from good: seen to 2.3 times that of zero.
@@ -160,7 +159,7 @@ class Pictures(Iterations):
 
     def run(self, count: int) -> None:
         net = _layers(self.p, self.rho, count)
-        given = pictures.arguments(net, self.p.At_y, self.iterate, self.u, self.proximal_steps)
+        given = arguments(net, self.p.At_y, self.iterate, self.u, self.proximal_steps)
         self.before = self.iterate
         x, self.u = ops.picture_layers_and_state(given._replace(relaxation=self.relaxation))
         self.iterate = x[-1]

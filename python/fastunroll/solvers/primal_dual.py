@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .. import _checks, ops
 from ..arrays import takes_arrays
-from ..engine import pictures
 from ..engine.layers import Layers
 from ..operators.convert import OperatorLike
 from ..prox import Proximal
@@ -21,7 +20,7 @@ from .divergence import Divergence
 from .duality import distance, measures
 from .history import Callback, History, Monitor
 from .lipschitz import rounded_down, squared_norm, step_of
-from .picture_layers import are_compiled, layers
+from .picture_layers import are_compiled, arguments, layers
 from .problem import Problem, positive_scalar, problem, require_precision, require_values
 
 # The objective of x rises for a while where τ/σ is far from good: seen to 1.1 times that of where it started.
@@ -119,7 +118,7 @@ class Pictures(Collapsed):
     def moves(self, count: int) -> None:
         net = _layers(self.p, self.rule, count)
         x0 = self.p.x0 if self.u is None else self.iterate  # without one the first Aᴴu takes no product
-        given = pictures.arguments(net, self.p.At_y, x0, self.u, self.proximal_steps)
+        given = arguments(net, self.p.At_y, x0, self.u, self.proximal_steps)
         self.proximal_steps += count
         if self.proximal_steps == self.last:
             self.iterate = ops.picture_layers(given)[0]

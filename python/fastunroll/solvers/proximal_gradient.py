@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..engine import pictures
 from ..engine.layers import Layers
 from ..operators.products import Products, called
 from ..prox.threshold import aligned
@@ -21,7 +20,7 @@ from .batch import Batch, run_monitored
 from .divergence import Divergence
 from .duality import distance, measures, objective
 from .history import EVERY, Monitor
-from .picture_layers import are_compiled, layers
+from .picture_layers import are_compiled, arguments, layers
 from .problem import Problem
 
 # With a step of at most 1/‖A‖², and of less than 2/‖A‖² for ISTA, no iterate has a larger objective than the first: it
@@ -325,7 +324,7 @@ class Pictures(Collapsed):
             if self.rule.accelerated:
                 self.gather_momentum()
         net = _layers(self.p, self.rule, momenta)
-        given = pictures.arguments(net, self.p.At_y, self.iterate, self.iterate_before, self.proximal_steps)
+        given = arguments(net, self.p.At_y, self.iterate, self.iterate_before, self.proximal_steps)
         last = ops.picture_layers(given, min(count, 2))
         self.iterate_before = last[-2] if count > 1 else self.iterate
         self.iterate, self.slope = last[-1], None

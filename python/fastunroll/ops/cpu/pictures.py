@@ -63,6 +63,18 @@ class PictureLayers(NamedTuple):
         return top + rows + bottom, left + columns + right
 
     @property
+    def bands(self) -> tuple[int, ...]:
+        """The shape of the thresholds of a layer."""
+        if self.filters is not None:
+            return tuple(self.filters.shape[1:2])
+        return (3 * self.levels,) if self.prior == "wavelet" else ()
+
+    @property
+    def has_theta_of_each(self) -> bool:
+        """Whether each picture has thresholds of its own."""
+        return self.theta is not None and self.theta.dim() == 2 + len(self.bands)
+
+    @property
     def saved_shape(self) -> tuple[int, ...]:
         """What is saved of a picture for the gradient: of each layer u where it is needed, the dual variable, and x."""
         keeps_u = self.scheme == "admm" or (
@@ -104,7 +116,7 @@ class PictureLayers(NamedTuple):
             "linear": STEPS.index(self.linear), "scheme": [*SCHEMES].index(self.scheme),
             "prior": PRIORS.index(self.prior), "low": self.low, "high": self.high, "iterations": self.iterations,
             "relaxation": self.relaxation, "kept": kept, "saved_pictures": len(saved),
-            "thresholds": 1 if self.theta is None else self.theta[0].numel(),
+            "thresholds": math.prod(self.bands), "theta_count": math.prod(batch) if self.has_theta_of_each else 1,
             "filter_count": 0 if self.filters is None else self.filters.shape[1],
             "filter_size": 0 if self.filters is None else self.filters.shape[2],
             "taps": len(self.low_pass), "levels": self.levels,
@@ -136,6 +148,7 @@ def backward(
     """The gradients of z, x0, s0, step, theta, numbers and filters that ``needs`` asks for; None for the others."""
     batch = math.prod(p.z.shape[:-2])
     numbers = [() if t is None else (len(t), batch, *t.shape[1:]) for t in (p.step, p.theta, p.numbers, p.filters)]
+    numbers[1] = (len(p.step), batch, *p.bands)
     pictures = iter(empty([p.z.shape for need in needs[:3] if need], p.z.dtype))
     rows = iter(empty([shape for shape, need in zip(numbers, needs[3:], strict=True) if need], p.step.dtype))
     each = [next(pictures if i < 3 else rows) if need else None for i, need in enumerate(needs)]
@@ -143,4 +156,5 @@ def backward(
     others = dict(zip(names, each, strict=True))
     others |= {"grad": resolved(grad), "grad_s": None if grad_s is None else resolved(grad_s)}
     p.call(_fastunroll.picture_backward, len(grad), resolved(saved), **others)
-    return [*each[:3], *(None if t is None else t.sum(1) for t in each[3:])]
+    sums = [None if t is None else t if i == 1 and p.has_theta_of_each else t.sum(1) for i, t in enumerate(each[3:])]
+    return [*each[:3], *sums]
