@@ -10,32 +10,33 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from . import reference
 
-_NOTHING = 0, 0, 0, 0
 
-
-def continued(x: Tensor, around: Sequence[int], reflected: Sequence[int] = _NOTHING) -> Tensor:
+def continued(x: Tensor, around: Sequence[int], reflected: Sequence[int] = ()) -> Tensor:
     """E x: a picture in a grid that is larger by the rows and columns ``around`` it.
 
     As many of them as ``reflected`` says mirror those of the picture, … c b a | a b c … x y z | z y x …, and the others
-    are zero. Both are numbers at the top, left, bottom and right.
+    are zero; all without ``reflected``. Both are numbers at the top, left, bottom and right, or of volumes at the
+    front, top, left, back, bottom and right.
     """
     if not any(around):
         return x
-    for axis in (0, 1):
-        dim, n, first, last = axis - 2, x.shape[axis - 2], reflected[axis], reflected[axis + 2]
+    dims, reflected = len(around) // 2, reflected or (0,) * len(around)
+    for axis in range(dims):
+        dim, n, first, last = axis - dims, x.shape[axis - dims], reflected[axis], reflected[axis + dims]
         if first or last:
             x = torch.cat([x.narrow(dim, 0, first).flip(dim), x, x.narrow(dim, n - last, last).flip(dim)], dim)
-    top, left, bottom, right = (a - b for a, b in zip(around, reflected, strict=True))
-    return pad(x, (left, right, top, bottom))
+    zeros = [a - b for a, b in zip(around, reflected, strict=True)]
+    return pad(x, [n for axis in reversed(range(dims)) for n in (zeros[axis], zeros[axis + dims])])
 
 
-def folded(v: Tensor, around: Sequence[int], reflected: Sequence[int] = _NOTHING) -> Tensor:
+def folded(v: Tensor, around: Sequence[int], reflected: Sequence[int] = ()) -> Tensor:
     """Eᵀ v: the inside of v, to which its mirror images are added."""
     if not any(around):
         return v
-    for axis in (0, 1):
-        dim, start, first, last = axis - 2, around[axis], reflected[axis], reflected[axis + 2]
-        n = v.shape[dim] - start - around[axis + 2]
+    dims, reflected = len(around) // 2, reflected or (0,) * len(around)
+    for axis in range(dims):
+        dim, start, first, last = axis - dims, around[axis], reflected[axis], reflected[axis + dims]
+        n = v.shape[dim] - start - around[axis + dims]
         inside = v.narrow(dim, start, n)
         if first or last:
             inside = inside.clone()

@@ -2,10 +2,12 @@
 
 A blur is A = C K E: E puts a picture into the grid of the Fourier transforms and continues it there, K is a circular
 blur of the grid, and C cuts out the pixels that are measured. Each class says by numbers what E and C are, for kernels
-(h, w) with the centre (h//2, w//2).
+(h, w) with the centre (h//2, w//2), or for kernels (d, h, w) of volumes.
 """
 
 from __future__ import annotations
+
+from operator import lt
 
 from torch import Tensor
 
@@ -13,8 +15,8 @@ from .._checks import shape_text
 from ..ops import fast_length, is_fft_length
 from ..reference_pictures import continued, folded
 
-Size = tuple[int, int]
-Margins = tuple[int, int, int, int]  # at the top, left, bottom and right
+Size = tuple[int, ...]  # (H, W) of pictures, (D, H, W) of volumes
+Margins = tuple[int, ...]  # at the top, left, bottom and right; of volumes at the front, top, left, back, bottom, right
 
 
 class Boundary:
@@ -25,23 +27,30 @@ class Boundary:
     reflected: how many rows and columns of the grid around the picture mirror it; the others are zero.
     """
 
-    picture_at: Size = (0, 0)
-    measured_at: Size = (0, 0)
-    reflected: Margins = (0, 0, 0, 0)
+    picture_at: Size
+    measured_at: Size
+    reflected: Margins
 
-    def __init__(self, h: int, w: int) -> None:
-        self.kernel = h, w
-        self.after = h // 2, w // 2
-        self.before = h - 1 - h // 2, w - 1 - w // 2
+    def __init__(self, *kernel: int) -> None:
+        self.kernel = kernel
+        self.after = tuple([n // 2 for n in kernel])
+        self.before = tuple([n - 1 - n // 2 for n in kernel])
+        self.picture_at = self.measured_at = (0,) * len(kernel)
+        self.reflected = (0, 0) * len(kernel)
 
     def require_size(self, shape: tuple[int, ...]) -> None:
         """Refuses pictures that are smaller than the kernel."""
-        if shape[-2] < self.kernel[0] or shape[-1] < self.kernel[1]:
+        sides = self.picture_of(shape)
+        if any(map(lt, sides, self.kernel)):
             raise ValueError(
                 f"a kernel must not be larger than the pictures, but the kernel is {shape_text(self.kernel)} and the "
-                f"pictures are {shape_text(shape[-2:])}: crop the kernel, or give larger pictures; of "
+                f"pictures are {shape_text(sides)}: crop the kernel, or give larger pictures; of "
                 "colour pictures the channels come first, (C, H, W)"
             )
+
+    def picture_of(self, shape: tuple[int, ...]) -> Size:
+        """The size of pictures of a shape."""
+        return shape[-len(self.kernel) :]
 
     def grid(self, picture: Size) -> Size:
         """The size of the Fourier transforms."""
@@ -65,7 +74,7 @@ class Boundary:
 
     def extend(self, x: Tensor) -> Tensor:
         """E x."""
-        return continued(x, self.around((x.shape[-2], x.shape[-1])), self.reflected)
+        return continued(x, self.around(self.picture_of(x.shape)), self.reflected)
 
     def extend_adjoint(self, v: Tensor, picture: Size) -> Tensor:
         """Eᵀ v."""
@@ -87,41 +96,38 @@ class Valid(Boundary):
     or pixels, falls on pixels that are not measured.
     """
 
-    def __init__(self, h: int, w: int) -> None:
-        super().__init__(h, w)
+    def __init__(self, *kernel: int) -> None:
+        super().__init__(*kernel)
         self.measured_at = self.before
 
     def grid(self, picture: Size) -> Size:
-        rows, columns = (n if is_fft_length(n) else fast_length(n) for n in picture)
-        return rows, columns
+        return tuple([n if is_fft_length(n) else fast_length(n) for n in picture])
 
     def measured(self, picture: Size) -> Size:
-        return picture[0] - self.kernel[0] + 1, picture[1] - self.kernel[1] + 1
+        return tuple([n - of_kernel + 1 for n, of_kernel in zip(picture, self.kernel, strict=True)])
 
     def picture(self, measured: Size) -> Size:
-        return measured[0] + self.kernel[0] - 1, measured[1] + self.kernel[1] - 1
+        return tuple([n + of_kernel - 1 for n, of_kernel in zip(measured, self.kernel, strict=True)])
 
 
 class Constant(Boundary):
     """A continuation by zeros: the grid is so much larger that nothing comes back from the other side."""
 
     def grid(self, picture: Size) -> Size:
-        return tuple(  # type: ignore[return-value]
-            fast_length(n + max(before, after))
-            for n, before, after in zip(picture, self.before, self.after, strict=True)
-        )
+        sides = zip(picture, self.before, self.after, strict=True)
+        return tuple([fast_length(n + max(before, after)) for n, before, after in sides])
 
 
 class Reflect(Boundary):
     """A continuation by reflection at the edges of the picture: … c b a | a b c … x y z | z y x …"""
 
-    def __init__(self, h: int, w: int) -> None:
-        super().__init__(h, w)
+    def __init__(self, *kernel: int) -> None:
+        super().__init__(*kernel)
         self.picture_at = self.measured_at = self.before
         self.reflected = *self.before, *self.after
 
     def grid(self, picture: Size) -> Size:
-        return fast_length(picture[0] + self.kernel[0] - 1), fast_length(picture[1] + self.kernel[1] - 1)
+        return tuple([fast_length(n + of_kernel - 1) for n, of_kernel in zip(picture, self.kernel, strict=True)])
 
 
 BOUNDARIES: dict[str, type[Boundary]] = {
@@ -134,4 +140,4 @@ BOUNDARIES: dict[str, type[Boundary]] = {
 
 def _around(grid: Size, part: Size, at: Size) -> Margins:
     """The rows and columns around a part of a grid whose first pixel is given."""
-    return *at, grid[0] - part[0] - at[0], grid[1] - part[1] - at[1]
+    return *at, *[whole - n - first for whole, n, first in zip(grid, part, at, strict=True)]

@@ -37,9 +37,7 @@ class DCT(Orthonormal):
 
     def __init__(self, dims: int = 2, *, shape: tuple[int, ...] | None = None) -> None:
         super().__init__()
-        if dims not in (2, 3):
-            raise ValueError(f"dims must be 2 for pictures or 3 for volumes, got {_checks.shown(dims)}")
-        self.picture_dims = dims
+        self.picture_dims = _checks.dims(dims)
         if shape is not None:
             self.shape_in = self.shape_out = self.state(shape)
 

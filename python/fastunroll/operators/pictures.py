@@ -101,6 +101,10 @@ class PictureOperator(LinearOperator):
     def _axes(self, channels: int) -> str:
         return ", ".join(["..."] + ["C"] * channels + [*self.axes[-self.picture_dims :]])
 
+    def _dims_text(self) -> str:
+        """What a description says of volumes."""
+        return "" if self.picture_dims == 2 else f", dims={self.picture_dims}"
+
     def keep(self, name: str, value: Tensor, learn: bool) -> None:
         """Keeps a finite tensor: as a parameter, as it is where PyTorch differentiates it, or as a buffer."""
         can_read = not (value.is_meta or is_hidden(value) or torch.compiler.is_compiling())
@@ -211,9 +215,13 @@ def require_fit(name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequenc
         )
 
 
-def with_axes_of(d: Tensor, x: Tensor, dims: int = 2) -> Tensor:
-    """A diagonal, (H, W) or one for each sample, with the leading axes of x in the second case."""
-    if d.dim() == dims:
+def with_axes_of(d: Tensor, x: Tensor, dims: int = 2, channels: int = 0) -> Tensor:
+    """A diagonal, (H, W) or one for each sample, with the leading axes of x in the second case.
+
+    dims: those of a picture. channels: the number of dimensions that the diagonal has before these.
+    """
+    own = dims + channels
+    if d.dim() == own:
         return d
-    axes = x.shape[:-2]
-    return d if d.shape[:-dims] == axes else d.expand(*axes, *d.shape[-dims:])
+    axes = x.shape[:-dims]
+    return d if d.shape[:-own] == axes else d.expand(*axes, *d.shape[-own:])
