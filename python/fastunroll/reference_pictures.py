@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,34 +47,41 @@ def folded(v: Tensor, around: Sequence[int], reflected: Sequence[int] = ()) -> T
     return v.contiguous()
 
 
-def differences(x: Tensor) -> Tensor:
+def _all_but_ends(dims: int) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """For each of the last axes the indices of all but the last entry, and of all but the first one."""
+    behind = [(slice(None),) * n for n in reversed(range(dims))]
+    return [((..., slice(-1), *others), (..., slice(1, None), *others)) for others in behind]
+
+
+def differences(x: Tensor, dims: int = 2) -> Tensor:
     """D x: what each pixel lacks of its neighbour below and of its neighbour to the right; zero at the last ones.
 
-    (..., H, W) to (2, ..., H, W).
+    (..., H, W) to (2, ..., H, W). Volumes (..., D, H, W) to (3, ..., D, H, W), the neighbour in the next picture first.
     """
-    down, right = torch.zeros_like(x), torch.zeros_like(x)
-    down[..., :-1, :] = x[..., 1:, :] - x[..., :-1, :]
-    right[..., :-1] = x[..., 1:] - x[..., :-1]
-    return torch.stack([down, right])
+    found = [torch.zeros_like(x) for _ in range(dims)]
+    for difference, (first, others) in zip(found, _all_but_ends(dims), strict=True):
+        difference[first] = x[others] - x[first]
+    return torch.stack(found)
 
 
 def differences_adjoint(p: Tensor) -> Tensor:
-    """Dᵀ p: (2, ..., H, W) to (..., H, W)."""
-    down, right = p
-    x = torch.zeros_like(down)
-    x[..., :-1, :] -= down[..., :-1, :]
-    x[..., 1:, :] += down[..., :-1, :]
-    x[..., :-1] -= right[..., :-1]
-    x[..., 1:] += right[..., :-1]
+    """Dᵀ p: (2, ..., H, W) to (..., H, W), or (3, ..., D, H, W) to (..., D, H, W)."""
+    x = torch.zeros_like(p[0])
+    for along, (first, others) in zip(p, _all_but_ends(len(p)), strict=True):
+        x[first] -= along[first]
+        x[others] += along[first]
     return x
 
 
-def total_variation(z: Tensor, theta: Tensor, iterations: int) -> Tensor:
-    """The proximal operator of θ·Σ √(down² + right²), by accelerated projected gradients from p = 0."""
-    p = q = torch.zeros_like(torch.stack([z, z]))
+def total_variation(z: Tensor, theta: Tensor, iterations: int, dims: int = 2) -> Tensor:
+    """The proximal operator of θ·Σ ‖D z‖₂ over the pixels, by accelerated projected gradients from p = 0.
+
+    ‖D‖² ≤ 4·dims.
+    """
+    p = q = torch.zeros_like(torch.stack([z] * dims))
     t = 1.0
     for _ in range(iterations):
-        found = _projected(q + differences(z - differences_adjoint(q)) / 8, theta)
+        found = _projected(q + differences(z - differences_adjoint(q), dims) / (4 * dims), theta)
         following = (1 + (1 + 4 * t * t) ** 0.5) / 2
         p, q, t = found, found + (t - 1) / following * (found - p), following
     return z - differences_adjoint(p)
