@@ -277,13 +277,6 @@ def count(name: str, value: object) -> int:
     return number
 
 
-def dims(value: object) -> int:
-    """``value`` if it is the number of dimensions of pictures or of volumes."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value not in (2, 3):
-        raise ValueError(f"dims must be 2 for pictures or 3 for volumes, got {shown(value)}")
-    return int(value)
-
-
 def segment(keep_every: object, checkpoint: object, return_layers: bool) -> int:
     """The number of layers between two outputs that are kept for gradients; 0 where all are.
 

@@ -16,7 +16,7 @@ from ..ops.spectral import fourier_diagonal
 from .boundary import BOUNDARIES, Boundary
 from .diagonal import FourierDiagonal
 from .direct import directly, filtered
-from .pictures import NormalParts, require_fit, single, with_axes_of
+from .pictures import NormalParts, dims_of, require_fit, single, with_axes_of
 from .spectra import axes_of, kept, largest_modulus, spectrum
 
 
@@ -70,7 +70,7 @@ class Blur(FourierDiagonal):
         learn: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.picture_dims = _checks.dims(dims)
+        self.picture_dims = dims_of(dims)
         kernel = _checks.tensor("kernel", as_tensor(kernel, "kernel"))
         if kernel.dim() < dims or 0 in kernel.shape:
             sides = ", ".join("dhw"[-dims:])

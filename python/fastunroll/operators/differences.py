@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import _checks
 from .._precision import own_precision
 from .cosine import cosine_transform, inverse_cosine_transform
-from .pictures import PictureOperator
+from .pictures import PictureOperator, dims_of
 from .solve import rho_beside
 
 
@@ -47,7 +47,7 @@ class Gradient(PictureOperator):
 
     def __init__(self, dims: int = 2, *, shape: tuple[int, ...] | None = None) -> None:
         super().__init__()
-        self.picture_dims = _checks.dims(dims)
+        self.picture_dims = dims_of(dims)
         if shape is not None:
             self.shape_in = self.state(shape)
             at = len(self.shape_in) - self.picture_dims

@@ -12,7 +12,7 @@ from .._checks import shape_text
 from ..arrays import as_tensor
 from .diagonal import FourierDiagonal
 from .direct import directly, held, some_after_others
-from .pictures import require_fit, single
+from .pictures import dims_of, require_fit, single
 from .solve import rho_beside
 from .spectra import axes_of, fourier, inverse_fourier, kept, mirrored
 
@@ -82,7 +82,7 @@ class Fourier(FourierDiagonal):
         self, mask: Tensor, centered: bool = True, *, dims: int = 2, real: bool = False, learn: bool = False
     ) -> None:
         super().__init__()
-        self.picture_dims = _checks.dims(dims)
+        self.picture_dims = dims_of(dims)
         self.keep("mask", as_mask(mask), learn)
         self.centered, self.real = _checks.flag("centered", centered), _checks.flag("real", real)
         if self.mask.dim() == self.picture_dims and 1 not in self.mask.shape:

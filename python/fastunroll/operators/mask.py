@@ -14,7 +14,7 @@ from ..norms import squared_modulus
 from ..ops import Weighting, kept_weights, weigh
 from ..ops.tensors import is_tracing
 from .direct import FULL, Kept, directly, has_own_solve, held, number_of, of_kept
-from .pictures import NormalParts, PictureOperator, require_fit, single
+from .pictures import NormalParts, PictureOperator, dims_of, require_fit, single
 from .spectra import kept, shifted_power
 
 
@@ -48,7 +48,7 @@ class Mask(PictureOperator):
 
     def __init__(self, mask: Tensor, *, dims: int = 2, learn: bool = False) -> None:
         super().__init__()
-        self.picture_dims = _checks.dims(dims)
+        self.picture_dims = dims_of(dims)
         mask = as_tensor(mask, "mask")
         if isinstance(mask, Tensor) and mask.dtype == torch.bool:
             mask = mask.to(torch.get_default_dtype())

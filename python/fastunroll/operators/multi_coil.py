@@ -13,7 +13,7 @@ from ..norms import squared_modulus
 from ..ops.spectral import coil_normal
 from .direct import by_coils, directly, filtered, held, of_coils, some_after_others
 from .fourier import as_mask, mask_power
-from .pictures import NormalParts, PictureOperator, require_fit, samples_of, single, with_axes_of
+from .pictures import NormalParts, PictureOperator, dims_of, require_fit, samples_of, single, with_axes_of
 from .spectra import fourier, inverse_fourier, kept
 
 
@@ -69,7 +69,7 @@ class MultiCoilFourier(PictureOperator):
         learn_maps: bool = False,
     ) -> None:
         super().__init__()
-        self.picture_dims = dims = _checks.dims(dims)
+        self.picture_dims = dims = dims_of(dims)
         mask, maps = single(as_mask(mask)), single(_checks.tensor("maps", as_tensor(maps, "maps")))
         if maps.dim() <= dims or 0 in maps.shape:
             sides = ", ".join(self.axes[-dims:])

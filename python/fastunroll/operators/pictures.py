@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -178,6 +179,13 @@ class Orthonormal(PictureOperator):
         """b/(1 + ρ), as A Aᴴ = I too."""
         b = self.pictures("y", b)
         return b / (1 + rho_beside(rho, b))
+
+
+def dims_of(value: object) -> int:
+    """``value`` if it is the number of dimensions of pictures or of volumes."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value not in (2, 3):
+        raise ValueError(f"dims must be 2 for pictures or 3 for volumes, got {_checks.shown(value)}")
+    return int(value)
 
 
 def single(t: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..operators.pictures import dims_of
 from ..ops.tensors import differentiable, has_tangents
 from ..reference_pictures import differences, total_variation
 from .proximal import Proximal
@@ -45,7 +46,7 @@ class TotalVariation(Proximal):
     def __init__(self, inner_iterations: int = 20, dims: int = 2) -> None:
         super().__init__()
         self.inner_iterations = _checks.count("inner_iterations", inner_iterations)
-        self.sample_dims = _checks.dims(dims)
+        self.sample_dims = dims_of(dims)
 
     def prox(self, z: Tensor, theta: Tensor) -> Tensor:
         if z.dim() < self.sample_dims:
