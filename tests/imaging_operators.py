@@ -90,7 +90,77 @@ def blurs() -> dict[str, Case]:
 
 
 def volume(size: Size) -> tuple[int, int, int]:
-    return 4, *size
+    """Of 4 pictures, or of 5 where the first side is odd."""
+    return 4 + size[0] % 2, *size
+
+
+def blurs_of_volumes() -> dict[str, Case]:
+    """Each boundary, with odd and even kernels, a kernel for each sample, one that is complex, and a stated shape."""
+    cases = {}
+    small: dict[str, Any] = {"sizes": ((3, 3), (4, 5)), "sample": volume, "slack": 3.5}
+    for boundary in ("circular", "reflect", "constant", "valid"):
+        for name, shape in {"odd": (3, 1, 3), "even": (4, 3, 2)}.items():
+            cases[f"Blur, volumes, {boundary}, {name} kernel"] = Case(
+                lambda dtype, size, b=boundary, s=shape: lin.Blur(kernel(dtype, *s), b, dims=3), **small
+            )
+        cases[f"Blur, volumes, {boundary}, a learned kernel for each sample"] = Case(
+            lambda dtype, size, b=boundary: lin.Blur(kernel(dtype, EACH, 2, 2, 3), b, dims=3, learn=True),
+            each=True,
+            **small,
+        )
+        cases[f"Blur, volumes, {boundary}, complex kernel"] = Case(
+            lambda dtype, size, b=boundary: lin.Blur(random(dtype, 2, 3, 2), b, dims=3), "complex", **small
+        )
+        cases[f"Blur, volumes, {boundary}, learned, stated shape"] = Case(
+            lambda dtype, size, b=boundary: lin.Blur(kernel(dtype, 2, 3, 2), b, dims=3, shape=volume(size), learn=True),
+            exact=boundary == "circular",
+            **small,
+        )
+    return cases  # fmt: skip
+
+
+def scans_of_volumes() -> dict[str, Case]:
+    """Each kind of mask and maps."""
+    of_volumes: dict[str, Any] = {"sizes": ((2, 4), (3, 5)), "sample": volume}
+    return {
+        "Fourier, volumes": Case(
+            lambda dtype, size: lin.Fourier(positive(dtype, *volume(size)), dims=3), "complex", exact=True, **of_volumes
+        ),
+        "Fourier, volumes, lines, not centred": Case(
+            lambda dtype, size: lin.Fourier(binary(dtype, *size), False, dims=3), "complex", exact=True, **of_volumes
+        ),
+        "Fourier, volumes, real": Case(
+            lambda dtype, size: lin.Fourier(positive(dtype, *volume(size)), dims=3, real=True),
+            "real", exact=True, **of_volumes,
+        ),
+        "Fourier, volumes, real, learned columns": Case(
+            lambda dtype, size: lin.Fourier(positive(dtype, size[1]), dims=3, real=True, learn=True),
+            "real", exact=True, **of_volumes,
+        ),
+        "Fourier, volumes, learned lines for each sample": Case(
+            lambda dtype, size: lin.Fourier(positive(dtype, EACH, 1, *size), dims=3, learn=True),
+            "complex", exact=True, each=True, **of_volumes,
+        ),
+        "MultiCoilFourier, volumes, learned": Case(
+            lambda dtype, size: lin.MultiCoilFourier(
+                positive(dtype, *size), random(dtype, COILS, *volume(size)), dims=3, learn_mask=True, learn_maps=True
+            ),
+            "complex", slack=2.5, **of_volumes,
+        ),
+        "MultiCoilFourier, volumes, for each sample": Case(
+            lambda dtype, size: lin.MultiCoilFourier(
+                binary(dtype, EACH, *volume(size)), random(dtype, EACH, COILS, *volume(size)), False, dims=3
+            ),
+            "complex", each=True, slack=2.5, **of_volumes,
+        ),
+        "Mask, volumes, learned": Case(
+            lambda dtype, size: lin.Mask(positive(dtype, *volume(size)), dims=3, learn=True), exact=True, **of_volumes
+        ),
+        "Mask, volumes, for each sample": Case(
+            lambda dtype, size: lin.Mask(binary(dtype, EACH, *volume(size)), dims=3), exact=True, each=True,
+            **of_volumes,
+        ),
+    }  # fmt: skip
 
 
 DYADIC = ((8, 12), (4, 4))
@@ -151,6 +221,8 @@ OPERATORS: dict[str, Case] = {
     "Mask, learned": Case(lambda dtype, size: lin.Mask(positive(dtype, *size), learn=True), exact=True),
     "Mask, complex": Case(lambda dtype, size: lin.Mask(random(dtype, *size)), "complex", exact=True),
     "Mask, for each sample": Case(lambda dtype, size: lin.Mask(binary(dtype, EACH, *size)), each=True, exact=True),
+    **blurs_of_volumes(),
+    **scans_of_volumes(),
     "Downsample": Case(lambda dtype, size: lin.Downsample(2, kernel(dtype, 3, 3)), sizes=((8, 12), (6, 10)), slack=6),
     "Downsample, stated shape": Case(
         lambda dtype, size: lin.Downsample(3, kernel(dtype, 2, 3), shape=size), sizes=((9, 15), (6, 12)), exact=True

@@ -43,6 +43,52 @@ def test_blur_is_that_of_scipy(boundary: str, mode: str | None, shape: tuple[int
     assert close(found, wanted)
 
 
+@pytest.mark.parametrize("size", [(5, 4, 7), (6, 8, 37)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 3, 3), (4, 2, 5), (5, 4, 1)])
+@pytest.mark.parametrize(
+    ("boundary", "mode"), [("circular", "wrap"), ("reflect", "reflect"), ("constant", "constant"), ("valid", None)]
+)
+def test_blur_of_volumes_is_that_of_scipy(
+    boundary: str, mode: str | None, shape: tuple[int, ...], size: tuple[int, ...]
+) -> None:
+    kernel, x = np.random.default_rng(0).standard_normal(shape), np.random.default_rng(1).standard_normal(size)
+    found = lin.Blur(torch.from_numpy(kernel), boundary, dims=3)(torch.from_numpy(x))
+    wanted = (
+        scipy.signal.convolve(x, kernel, "valid", "direct") if mode is None
+        else scipy.ndimage.convolve(x, kernel, mode=mode)
+    )  # fmt: skip
+    assert close(found, wanted)
+
+
+@pytest.mark.parametrize("size", [(3, 4, 5), (4, 6, 37)])
+@pytest.mark.parametrize("centered", [True, False])
+def test_scans_of_volumes_are_those_of_numpy(centered: bool, size: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    x, maps = (rng.standard_normal(s) + 1j * rng.standard_normal(s) for s in (size, (2, *size)))
+    axes = (-3, -2, -1)
+
+    def transform(x: Any, inverse: bool = False) -> Any:
+        x = np.fft.ifftshift(x, axes) if centered else x
+        x = (np.fft.ifftn if inverse else np.fft.fftn)(x, axes=axes, norm="ortho")
+        return np.fft.fftshift(x, axes) if centered else x
+
+    for shape in (size, size[1:], size[2:], (size[0], 1, 1), (1, *size[1:])):
+        mask = rng.standard_normal(shape)
+        scan = lin.Fourier(torch.from_numpy(mask), centered, dims=3)
+        y = mask * transform(x)
+        assert close(scan(torch.from_numpy(x)), y)
+        assert close(scan.adjoint(torch.from_numpy(y)), transform(mask * y, True))
+        assert close(scan.normal(torch.from_numpy(x)), transform(mask * y, True))
+        real = lin.Fourier(torch.from_numpy(mask), centered, dims=3, real=True)
+        assert close(real.normal(torch.from_numpy(x.real)), transform(mask**2 * transform(x.real), True).real)
+        coils = lin.MultiCoilFourier(torch.from_numpy(mask), torch.from_numpy(maps), centered, dims=3)
+        y = mask * transform(maps * x)
+        assert close(coils(torch.from_numpy(x)), y)
+        back = (maps.conj() * transform(mask * y, True)).sum(0)
+        assert close(coils.adjoint(torch.from_numpy(y)), back)
+        assert close(coils.normal(torch.from_numpy(x)), back)
+
+
 @pytest.mark.parametrize("name", SCALING_FILTERS)
 def test_filters_are_those_of_pywavelets(name: str) -> None:
     assert list(SCALING_FILTERS[name]) == pywt.Wavelet(name).rec_lo

@@ -20,7 +20,7 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = DOUBLE) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-SIZE = (5, 7)
+SIZE, VOLUME = (5, 7), (3, 4, 5)
 MASK, MAPS, BLUR = random(*SIZE), random(2, *SIZE, dtype=COMPLEX), lin.Blur(random(1, 3))
 # The operator of a tensor, the tensor, and pictures.
 MADE: dict[str, tuple[Callable[[Tensor], Any], Tensor, Tensor]] = {
@@ -37,6 +37,15 @@ MADE: dict[str, tuple[Callable[[Tensor], Any], Tensor, Tensor]] = {
         random(3, *SIZE, dtype=COMPLEX),
     ),
     "mask": (lin.Mask, random(*SIZE), random(3, *SIZE)),
+    "blur of volumes": (lambda t: lin.Blur(t, dims=3), random(2, 3, 2), random(3, *VOLUME)),
+    "reflected blur of volumes": (lambda t: lin.Blur(t, "reflect", dims=3), random(1, 2, 3), random(3, *VOLUME)),
+    "scan of volumes": (
+        lambda t: lin.Fourier(t, dims=3), random(*VOLUME[1:]), random(3, *VOLUME, dtype=COMPLEX),
+    ),
+    "maps of volumes": (
+        lambda t: lin.MultiCoilFourier(MASK[0, :5], t, dims=3), random(2, *VOLUME, dtype=COMPLEX),
+        random(3, *VOLUME, dtype=COMPLEX),
+    ),
     "downsampling": (lambda t: lin.Downsample(3, t), random(2, 3), random(3, 6, 9)),
     "dictionary": (lambda t: lin.Convolution(t, 2).H, random(2, 3, 1), random(3, *SIZE)),
     "multiple": (lambda t: t * BLUR, random(), random(3, *SIZE)),

@@ -35,6 +35,74 @@ REFUSED: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         ValueError,
         "a kernel must not be larger",
     ),
+    *(
+        (
+            f"a kernel larger than the volume, {b}",
+            lambda b=b: lin.Blur(torch.ones(3, 3, 3), b, dims=3)(picture(2, 8, 8)),
+            ValueError,
+            r"the kernel is \(3, 3, 3\) and the pictures are \(2, 8, 8\)",
+        )
+        for b in BOUNDARIES
+    ),
+    (
+        "a kernel of pictures for volumes",
+        lambda: lin.Blur(torch.ones(3, 3), dims=3),
+        ValueError,
+        r"kernel must be \(d, h, w\), or \(\.\.\., d, h, w\), with d, h, w ≥ 1, got \(3, 3\)",
+    ),
+    (
+        "a picture in the place of a volume",
+        lambda: lin.Blur(torch.ones(2, 3, 3), dims=3)(picture(8, 8)),
+        ValueError,
+        r"Blur.forward takes pictures \(\.\.\., D, H, W\)",
+    ),
+    (
+        "a kernel of volumes that takes them for samples",
+        lambda: lin.Blur(torch.ones(2, 3, 3))(picture(4, 8, 8)),
+        ValueError,
+        r"kernel is \(2, 3, 3\), so x must have the shape \(\.\.\., 2, H, W\), got \(4, 8, 8\)",
+    ),
+    (
+        "a batch of kernels of volumes of another size",
+        lambda: lin.Blur(torch.ones(3, 2, 3, 3), dims=3)(picture(2, 4, 8, 8)),
+        ValueError,
+        r"so x must have the shape \(\.\.\., 3, D, H, W\), got \(2, 4, 8, 8\)",
+    ),
+    (
+        "a mask of pictures for volumes of other columns",
+        lambda: lin.Fourier(torch.ones(8, 8), dims=3)(picture(4, 8, 9)),
+        ValueError,
+        r"mask is \(8, 8\), so x must have the shape \(\.\.\., 8, 8\), got \(4, 8, 9\)",
+    ),
+    (
+        "pictures in the place of volumes of a scan",
+        lambda: lin.Fourier(torch.ones(8, 8), dims=3)(picture(8, 8)),
+        ValueError,
+        r"Fourier.forward takes pictures \(\.\.\., D, H, W\)",
+    ),
+    (
+        "maps of pictures for volumes",
+        lambda: lin.MultiCoilFourier(torch.ones(8, 8), torch.ones(3, 8, 8), dims=3),
+        ValueError,
+        r"maps must be \(C, D, H, W\), or \(B, C, D, H, W\), got shape \(3, 8, 8\)",
+    ),
+    (
+        "a volume in the place of k-space",
+        lambda: lin.MultiCoilFourier(torch.ones(8, 8), torch.ones(3, 4, 8, 8), dims=3).adjoint(
+            picture(2, 4, 8, 8, dtype=torch.complex64)
+        ),
+        ValueError,
+        r"so y must have the shape \(\.\.\., 3, D, H, W\), with the coils before the pictures",
+    ),
+    *(
+        (f"{name} of four axes", make, ValueError, "dims must be 2 for pictures or 3 for volumes, got ")
+        for name, make in (
+            ("a blur", lambda: lin.Blur(torch.ones(1, 1, 1, 1), dims=4)),
+            ("a scan", lambda: lin.Fourier(torch.ones(8, 8), dims=True)),
+            ("coils", lambda: lin.MultiCoilFourier(torch.ones(8, 8), torch.ones(2, 8, 8), dims="3")),
+            ("a mask", lambda: lin.Mask(torch.ones(8, 8), dims=2.0)),
+        )
+    ),
     ("a kernel with NaN", lambda: lin.Blur(torch.tensor([[1.0, NAN]])), ValueError, "kernel must be finite"),
     ("a kernel of one dimension", lambda: lin.Blur(torch.ones(3)), ValueError, r"kernel must be \(h, w\)"),
     (

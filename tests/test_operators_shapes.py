@@ -167,6 +167,13 @@ STATED: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
         f"Blur, {boundary}": (lambda shape, b=boundary: lin.Blur(KERNEL, b, shape=shape), (8, 12))
         for boundary in ("circular", "reflect", "constant", "valid")
     },
+    **{
+        f"Blur of volumes, {boundary}": (lambda shape, b=boundary: lin.Blur(KERNEL[None], b, dims=3, shape=shape), size)
+        for boundary, size in (("circular", (2, 8, 12)), ("reflect", (1, 8, 12)), ("valid", (3, 8, 12)))
+    },
+    "Blur of channels of volumes": (
+        lambda shape: lin.Blur(KERNEL.expand(3, 2, 3, 2), "valid", dims=3, shape=shape), (3, 4, 8, 12),
+    ),
     "Blur of channels": (lambda shape: lin.Blur(KERNEL.expand(3, 3, 2), shape=shape), (3, 8, 12)),
     "Downsample": (lambda shape: lin.Downsample(2, KERNEL, shape=shape), (8, 12)),
     "Wavelet": (lambda shape: lin.Wavelet("db2", 2, shape=shape), (8, 12)),

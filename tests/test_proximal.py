@@ -99,6 +99,7 @@ CASES = {
     "box": Case(lambda: prox.Box(-0.4, 0.9), lambda z, t: z.clamp(-0.4, 0.9), is_complex=False),
     "Bernoulli-Gaussian": Case(lambda: prox.BernoulliGaussian(0.2, 2.0), is_complex=False, is_prox=False),
     "total variation": Case(lambda: prox.TotalVariation(400), shape=(4, 5), tolerance=1e-4),
+    "total variation of volumes": Case(lambda: prox.TotalVariation(500, dims=3), shape=(2, 3, 2), tolerance=1e-4),
     "denoiser": Case(lambda: prox.Denoiser(Halved()), lambda z, t: z / 2, is_prox=False),
     "wavelet": Case(lambda: prox.WaveletL1("db2", 2), details_shrunk, shape=(4, 8)),
     "filter bank": Case(lambda: learned(prox.FilterBank(4, 3)), shape=(5, 6), is_prox=False),
@@ -174,8 +175,8 @@ def test_it_minimises_what_it_says(name: str) -> None:
 def test_gradients(name: str) -> None:
     case = CASES[name]
     operator = case.make().double()
-    if name == "total variation":
-        operator = prox.TotalVariation(6)
+    if isinstance(operator, prox.TotalVariation):
+        operator.inner_iterations = 6
     z, theta = samples(case).requires_grad_(), THETA.clone().requires_grad_()
     leaves = [z, theta, *operator.parameters()]
 

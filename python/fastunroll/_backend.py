@@ -17,8 +17,8 @@ _PATHS = f"""\
     torch.backends.cuda.matmul.allow_tf32 is set.
   layer by layer, with products of torch: larger networks, which do not fit in shared memory; support selection, which
     needs whole samples; float64 and float16; gradients of the second state.
-  plain PyTorch: torch.func transforms and forward-mode differentiation, and on devices also GLISTA, HyperLISTA, LVAMP
-    and Bernoulli–Gaussian shrinkage."""
+  plain PyTorch: torch.func transforms and forward-mode differentiation, blurs, scans and layers of volumes (dims=3),
+    and on devices also GLISTA, HyperLISTA, LVAMP and Bernoulli–Gaussian shrinkage."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def backend(verbose: bool = False) -> Backend:
     float32 and float64 run in native kernels, on the CPU for the instruction set that the result names. On CUDA
     devices, native kernels run float32, float64 and half precision if the package was built for CUDA. All other
     devices and dtypes, and single products with complex matrices, run in the plain PyTorch of
-    :mod:`fastunroll.reference`.
+    :mod:`fastunroll.reference`. Blurs and scans of volumes (``dims=3``) run by ``torch.fft``.
 
     Args:
         verbose: whether to also explain which kernels run networks on CUDA devices, and to list for each device the

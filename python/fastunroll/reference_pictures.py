@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,33 +11,34 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from . import reference
 
-_NOTHING = 0, 0, 0, 0
 
-
-def continued(x: Tensor, around: Sequence[int], copied: Sequence[int] = _NOTHING, periodic: bool = False) -> Tensor:
+def continued(x: Tensor, around: Sequence[int], copied: Sequence[int] = (), periodic: bool = False) -> Tensor:
     """E x: a picture in a grid that is larger by the rows and columns ``around`` it.
 
     As many of them as ``copied`` says are copies, reflected … c b a | a b c … x y z | z y x …, or periodic
-    … x y z | a b c … x y z | a b c …, and the others are zero. Both are numbers at the top, left, bottom and right.
+    … x y z | a b c … x y z | a b c …, and the others are zero; all without ``copied``. Both are numbers at the top,
+    left, bottom and right, or of volumes at the front, top, left, back, bottom and right.
     """
     if not any(around):
         return x
-    for axis in (0, 1):
-        dim, first, last = axis - 2, copied[axis], copied[axis + 2]
+    dims, copied = len(around) // 2, copied or (0,) * len(around)
+    for axis in range(dims):
+        dim, first, last = axis - dims, copied[axis], copied[axis + dims]
         if first or last:
             before, behind = _sources(x, dim, first, last, periodic)
             x = torch.cat([_turned(before, dim, periodic), x, _turned(behind, dim, periodic)], dim)
-    top, left, bottom, right = (a - b for a, b in zip(around, copied, strict=True))
-    return pad(x, (left, right, top, bottom))
+    zeros = [a - b for a, b in zip(around, copied, strict=True)]
+    return pad(x, [n for axis in reversed(range(dims)) for n in (zeros[axis], zeros[axis + dims])])
 
 
-def folded(v: Tensor, around: Sequence[int], copied: Sequence[int] = _NOTHING, periodic: bool = False) -> Tensor:
+def folded(v: Tensor, around: Sequence[int], copied: Sequence[int] = (), periodic: bool = False) -> Tensor:
     """Eᵀ v: the inside of v, to which its copies are added."""
     if not any(around):
         return v
-    for axis in (0, 1):
-        dim, start, first, last = axis - 2, around[axis], copied[axis], copied[axis + 2]
-        n = v.shape[dim] - start - around[axis + 2]
+    dims, copied = len(around) // 2, copied or (0,) * len(around)
+    for axis in range(dims):
+        dim, start, first, last = axis - dims, around[axis], copied[axis], copied[axis + dims]
+        n = v.shape[dim] - start - around[axis + dims]
         inside = v.narrow(dim, start, n)
         if first or last:
             inside = inside.clone()
@@ -58,34 +60,41 @@ def _turned(copies: Tensor, dim: int, periodic: bool) -> Tensor:
     return copies if periodic else copies.flip(dim)
 
 
-def differences(x: Tensor) -> Tensor:
+def _all_but_ends(dims: int) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """For each of the last axes the indices of all but the last entry, and of all but the first one."""
+    behind = [(slice(None),) * n for n in reversed(range(dims))]
+    return [((..., slice(-1), *others), (..., slice(1, None), *others)) for others in behind]
+
+
+def differences(x: Tensor, dims: int = 2) -> Tensor:
     """D x: what each pixel lacks of its neighbour below and of its neighbour to the right; zero at the last ones.
 
-    (..., H, W) to (2, ..., H, W).
+    (..., H, W) to (2, ..., H, W). Volumes (..., D, H, W) to (3, ..., D, H, W), the neighbour in the next picture first.
     """
-    down, right = torch.zeros_like(x), torch.zeros_like(x)
-    down[..., :-1, :] = x[..., 1:, :] - x[..., :-1, :]
-    right[..., :-1] = x[..., 1:] - x[..., :-1]
-    return torch.stack([down, right])
+    found = [torch.zeros_like(x) for _ in range(dims)]
+    for difference, (first, others) in zip(found, _all_but_ends(dims), strict=True):
+        difference[first] = x[others] - x[first]
+    return torch.stack(found)
 
 
 def differences_adjoint(p: Tensor) -> Tensor:
-    """Dᵀ p: (2, ..., H, W) to (..., H, W)."""
-    down, right = p
-    x = torch.zeros_like(down)
-    x[..., :-1, :] -= down[..., :-1, :]
-    x[..., 1:, :] += down[..., :-1, :]
-    x[..., :-1] -= right[..., :-1]
-    x[..., 1:] += right[..., :-1]
+    """Dᵀ p: (2, ..., H, W) to (..., H, W), or (3, ..., D, H, W) to (..., D, H, W)."""
+    x = torch.zeros_like(p[0])
+    for along, (first, others) in zip(p, _all_but_ends(len(p)), strict=True):
+        x[first] -= along[first]
+        x[others] += along[first]
     return x
 
 
-def total_variation(z: Tensor, theta: Tensor, iterations: int) -> Tensor:
-    """The proximal operator of θ·Σ √(down² + right²), by accelerated projected gradients from p = 0."""
-    p = q = torch.zeros_like(torch.stack([z, z]))
+def total_variation(z: Tensor, theta: Tensor, iterations: int, dims: int = 2) -> Tensor:
+    """The proximal operator of θ·Σ ‖D z‖₂ over the pixels, by accelerated projected gradients from p = 0.
+
+    ‖D‖² ≤ 4·dims.
+    """
+    p = q = torch.zeros_like(torch.stack([z] * dims))
     t = 1.0
     for _ in range(iterations):
-        found = _projected(q + differences(z - differences_adjoint(q)) / 8, theta)
+        found = _projected(q + differences(z - differences_adjoint(q), dims) / (4 * dims), theta)
         following = (1 + (1 + 4 * t * t) ** 0.5) / 2
         p, q, t = found, found + (t - 1) / following * (found - p), following
     return z - differences_adjoint(p)

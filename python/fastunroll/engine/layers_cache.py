@@ -29,7 +29,7 @@ _SETTINGS: dict[type[Proximal], Callable[[Any, int], tuple[Any, ...]]] = {
     L1: lambda prox, count: (),
     NonNegativeL1: lambda prox, count: (),
     Box: lambda prox, count: (prox.low, prox.high),
-    TotalVariation: lambda prox, count: (prox.inner_iterations,),
+    TotalVariation: lambda prox, count: (prox.inner_iterations, prox.sample_dims),
     WaveletL1: lambda prox, count: (
         *(prox.wavelet.name, prox.wavelet.levels, prox.wavelet.picture_dims, prox.wavelet.shape_in, prox.levels),
         *(prox.per, *(tuple(prox.move(k)) for k in range(count))),

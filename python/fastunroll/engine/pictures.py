@@ -45,6 +45,8 @@ def unsupported_reason(net: Layers) -> str | None:
     name, prox = type(A).__name__, type(priors[0])
     if type(A) not in OPERATORS:
         return f"the operator {name} is not compiled"
+    if A.picture_dims == 3 or priors[0].sample_dims == 3:
+        return "layers over volumes are not compiled"
     if torch.is_grad_enabled() and learns(A):
         return f"the compiled layers do not learn the {name}"
     reason = _unsupported_step(net)

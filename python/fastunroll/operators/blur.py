@@ -1,7 +1,8 @@
-"""Blurs: the convolution of pictures with a kernel, with four boundary conditions."""
+"""Blurs: the convolution of pictures and volumes with a kernel, with four boundary conditions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -16,12 +17,12 @@ from ..ops.spectral import fourier_diagonal
 from .boundary import BOUNDARIES, Boundary
 from .diagonal import FourierDiagonal
 from .direct import directly, filtered
-from .pictures import NormalParts, require_fit, single, with_axes_of
-from .spectra import kept, largest_modulus, spectrum
+from .pictures import NormalParts, dims_of, require_fit, single, with_axes_of
+from .spectra import axes_of, kept, largest_modulus, spectrum
 
 
 class Blur(FourierDiagonal):
-    """A blur y = k ∗ x: the convolution of pictures with a kernel.
+    """A blur y = k ∗ x: the convolution of pictures, or of volumes, with a kernel.
 
     y[i] = Σ_a k[a] x[i − a + c] in each direction, with the centre c = (h//2, w//2) of a kernel (h, w), also where h or
     w is even, as in SciPy. Beyond its border a picture is continued as ``boundary`` says:
@@ -38,15 +39,18 @@ class Blur(FourierDiagonal):
 
     Args:
         kernel: k, (h, w), or one a channel or one a sample, (..., h, w), whose leading dimensions broadcast with those
-            of x: (B, h, w) for x (B, H, W), (B, 1, h, w) for x (B, C, H, W). Real or complex, finite. A tensor that
-            requires a gradient is used as it is, and gets its gradient.
+            of x: (B, h, w) for x (B, H, W), (B, 1, h, w) for x (B, C, H, W). Of volumes (d, h, w) or (..., d, h, w),
+            with the centre (d//2, h//2, w//2). Real or complex, finite. A tensor that requires a gradient is used as it
+            is, and gets its gradient.
         boundary: ``"circular"``, ``"reflect"``, ``"constant"`` or ``"valid"``.
+        dims: 2 for pictures (..., H, W), or 3 for volumes (..., D, H, W), which run by ``torch.fft``.
         shape: the shape of one sample of x, such as (H, W), if it is to be stated.
         learn: make the kernel a parameter.
 
     Raises:
         TypeError: the kernel is not floating point, or complex where x is real.
-        ValueError: the kernel is not finite or larger than the picture, ``boundary`` is unknown, or shapes do not fit.
+        ValueError: the kernel is not finite or larger than the picture, ``boundary`` is unknown, ``dims`` is neither 2
+            nor 3, or shapes do not fit.
 
     Example::
 
@@ -63,23 +67,28 @@ class Blur(FourierDiagonal):
     made_of = "kernel"
 
     def __init__(
-        self, kernel: Tensor, boundary: str = "circular", *, shape: tuple[int, ...] | None = None, learn: bool = False
-    ) -> None:
+        self, kernel: Tensor, boundary: str = "circular", *, dims: int = 2, shape: tuple[int, ...] | None = None,
+        learn: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.picture_dims = dims_of(dims)
         kernel = _checks.tensor("kernel", as_tensor(kernel, "kernel"))
-        if kernel.dim() < 2 or 0 in kernel.shape:
-            raise ValueError(f"kernel must be (h, w), or (..., h, w), with h, w ≥ 1, got {shape_text(kernel.shape)}")
+        if kernel.dim() < dims or 0 in kernel.shape:
+            sides = ", ".join("dhw"[-dims:])
+            raise ValueError(
+                f"kernel must be ({sides}), or (..., {sides}), with {sides} ≥ 1, got {shape_text(kernel.shape)}"
+            )
         _checks.choice("boundary", boundary, BOUNDARIES)
         self.keep("kernel", kernel, learn)
         self.boundary = boundary
         if shape is not None:
             self.shape_in = self.state(shape)
-            *channels, H, W = self.shape_in
-            self.shape_out = (*channels, *self._boundary((H, W)).measured((H, W)))
+            channels, picture = self.shape_in[:-dims], self.shape_in[-dims:]
+            self.shape_out = (*channels, *self._boundary(picture).measured(picture))
 
     @property
     def own_batch(self) -> tuple[int, ...]:
-        return self._own_batch(self.kernel.shape[:-2])
+        return self._own_batch(self.kernel.shape[: -self.picture_dims])
 
     @property
     def collapsed(self) -> bool:  # type: ignore[override]
@@ -92,9 +101,13 @@ class Blur(FourierDiagonal):
 
     def _boundary(self, shape: tuple[int, ...]) -> Boundary:
         """The boundary for pictures (..., H, W), which must be at least as large as the kernel."""
-        found = BOUNDARIES[self.boundary](self.kernel.shape[-2], self.kernel.shape[-1])
+        found = self._any_boundary()
         found.require_size(shape)
         return found
+
+    def _any_boundary(self) -> Boundary:
+        """The boundary for pictures that are not looked at."""
+        return BOUNDARIES[self.boundary](*self.kernel.shape[-self.picture_dims :])
 
     def samples(self, x: Tensor) -> Tensor:
         x = self._of_kernel("x", x)
@@ -105,26 +118,26 @@ class Blur(FourierDiagonal):
         """Pictures that fit the type of the kernel and its samples."""
         kernel = single(self.kernel)
         x = self.pictures(name, x, kernel)
-        if kernel.dim() > 2:
-            require_fit("kernel", kernel, name, x, (*kernel.shape[:-2], "H", "W"))
+        if kernel.dim() > (dims := self.picture_dims):
+            require_fit("kernel", kernel, name, x, (*kernel.shape[:-dims], *self.axes[-dims:]))
         if kernel.is_complex() and not x.is_complex():
             raise TypeError(f"a complex kernel takes complex pictures, got {name} of {x.dtype}: use {name}.cfloat()")
         return x
 
-    def _spectrum(self, x: Tensor, grid: tuple[int, int], kind: str = "spectrum") -> Tensor:
+    def _spectrum(self, x: Tensor, grid: tuple[int, ...], kind: str = "spectrum") -> Tensor:
         """k̂ on the grid, for pictures like x."""
         half = not x.is_complex()
         return kept(kind, self.kernel, grid, half, partial(spectrum, single(self.kernel), grid, half))
 
     def power(self, x: Tensor) -> Tensor:
         """|k̂|² for circular blurs of pictures like x."""
-        grid, half = (x.shape[-2], x.shape[-1]), not x.is_complex()
+        grid, half = x.shape[-self.picture_dims :], not x.is_complex()
         return kept(
             "power", self.kernel, grid, half, lambda: squared_modulus(spectrum(single(self.kernel), grid, half))
         )
 
     def _own_spectrum(self, x: Tensor) -> Tensor:
-        return self._spectrum(x, (x.shape[-2], x.shape[-1]), "own spectrum")  # beside that of a larger grid
+        return self._spectrum(x, x.shape[-self.picture_dims :], "own spectrum")  # beside that of a larger grid
 
     def _directly(self, x: Tensor, adjoint: bool = False) -> Tensor | None:
         """The product for circular blurs."""
@@ -135,24 +148,24 @@ class Blur(FourierDiagonal):
     @directly(_directly)
     def forward(self, x: Tensor) -> Tensor:
         """The blurred pictures k ∗ x: (..., H, W) to (..., H, W), or (..., H − h + 1, W − w + 1) where valid."""
-        x = self.samples(x)
+        x, dims = self.samples(x), self.picture_dims
         if self.collapsed:
-            return fourier_diagonal(x, with_axes_of(self._own_spectrum(x), x))
-        boundary, shape = self._boundary(tuple(x.shape)), (x.shape[-2], x.shape[-1])
-        d = self._spectrum(x, boundary.grid(shape))
-        return boundary.crop(fourier_diagonal(boundary.extend(x), with_axes_of(d, x)), shape)
+            return fourier_diagonal(x, self._with_axes_of(self._own_spectrum(x), x), dims=dims)
+        boundary, shape = self._boundary(tuple(x.shape)), x.shape[-dims:]
+        d = self._with_axes_of(self._spectrum(x, boundary.grid(shape)), x)
+        return boundary.crop(fourier_diagonal(boundary.extend(x), d, dims=dims), shape)
 
     @directly(lambda A, y: A._directly(y, adjoint=True))
     def adjoint(self, y: Tensor) -> Tensor:
         """The correlation with k, followed by the adjoint of the continuation: back to (..., H, W)."""
         y = self._of_kernel("y", y)
-        boundary = BOUNDARIES[self.boundary](self.kernel.shape[-2], self.kernel.shape[-1])
-        shape = boundary.picture((y.shape[-2], y.shape[-1]))
+        boundary, dims = self._any_boundary(), self.picture_dims
+        shape = boundary.picture(y.shape[-dims:])
         boundary.require_size(shape)
         if self.collapsed:
-            return fourier_diagonal(y, with_axes_of(self._own_spectrum(y), y), adjoint=True)
-        d = with_axes_of(self._spectrum(y, boundary.grid(shape)), y)
-        return boundary.extend_adjoint(fourier_diagonal(boundary.crop_adjoint(y, shape), d, adjoint=True), shape)
+            return fourier_diagonal(y, self._with_axes_of(self._own_spectrum(y), y), True, dims)
+        d = self._with_axes_of(self._spectrum(y, boundary.grid(shape)), y)
+        return boundary.extend_adjoint(fourier_diagonal(boundary.crop_adjoint(y, shape), d, True, dims), shape)
 
     def normal_parts(self, x: Tensor) -> NormalParts:
         """AᴴA for pictures like x, as compiled layers take it: diagonal where kernels transform their sides."""
@@ -161,14 +174,14 @@ class Blur(FourierDiagonal):
 
     def sampled_parts(self, x: Tensor, factor: int) -> NormalParts:
         """The same of every ``factor``-th pixel of y."""
-        boundary, shape = self._boundary(tuple(x.shape)), (x.shape[-2], x.shape[-1])
+        boundary, shape = self._boundary(tuple(x.shape)), x.shape[-2:]
         d = with_axes_of(self._spectrum(x, boundary.grid(shape)), x)
         margins, around, copied = boundary.margins(shape), boundary.around(shape), boundary.copied(shape)
         return NormalParts("downsample", d, None, factor, margins, around, copied, boundary.periodic)
 
-    def grid(self, measured: tuple[int, int]) -> tuple[int, int]:
+    def grid(self, measured: tuple[int, ...]) -> tuple[int, ...]:
         """The size of the Fourier transforms for a y of a size."""
-        boundary = BOUNDARIES[self.boundary](self.kernel.shape[-2], self.kernel.shape[-1])
+        boundary = self._any_boundary()
         return boundary.grid(boundary.picture(measured))
 
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
@@ -182,22 +195,21 @@ class Blur(FourierDiagonal):
         The blur of a reflected picture by a symmetric kernel is symmetric again, so that cosine transforms diagonalise
         A. By other kernels ‖A‖² is at most the largest sum of a row of |A| times the largest sum of a column.
         """
-        kernel = single(self.kernel.detach())
+        kernel, dims, axes = single(self.kernel.detach()), self.picture_dims, axes_of(self.picture_dims)
         if self.collapsed and self.shape_in is not None:
             wide = kernel.to(torch.complex128 if kernel.is_complex() else torch.float64)
-            return float(spectrum(wide, (self.shape_in[-2], self.shape_in[-1]), False).abs().max())
-        if self.boundary != "reflect" or _is_symmetric(kernel):
-            return float(largest_modulus(kernel).max())
+            return float(spectrum(wide, self.shape_in[-dims:], False).abs().max())
+        if self.boundary != "reflect" or _is_symmetric(kernel, axes):
+            return float(largest_modulus(kernel, dims).max())
         modulus = kernel.abs().double()
-        h, w = modulus.shape[-2:]
-        columns = Blur(modulus, "reflect").adjoint(modulus.new_ones(*modulus.shape[:-2], 2 * h, 2 * w))
-        return float((columns.amax((-2, -1)) * modulus.sum((-2, -1))).max().sqrt())
+        pictures = modulus.new_ones(*modulus.shape[:-dims], *[2 * n for n in modulus.shape[-dims:]])
+        columns = Blur(modulus, "reflect", dims=dims).adjoint(pictures)
+        return float((columns.amax(axes) * modulus.sum(axes)).max().sqrt())
 
     def extra_repr(self) -> str:
-        return f"kernel={shape_text(self.kernel.shape)}, boundary={self.boundary!r}"
+        return f"kernel={shape_text(self.kernel.shape)}, boundary={self.boundary!r}{self._dims_text()}"
 
 
-def _is_symmetric(kernel: Tensor) -> bool:
+def _is_symmetric(kernel: Tensor, axes: Sequence[int]) -> bool:
     """Whether kernels are symmetric about their centre in each direction."""
-    odd = kernel.shape[-2] % 2 == kernel.shape[-1] % 2 == 1
-    return odd and torch.equal(kernel, kernel.flip(-2)) and torch.equal(kernel, kernel.flip(-1))
+    return all(kernel.shape[axis] % 2 == 1 and torch.equal(kernel, kernel.flip(axis)) for axis in axes)

@@ -2,12 +2,13 @@
 
 A blur is A = C K E: E puts a picture into the grid of the Fourier transforms and continues it there, K is a circular
 blur of the grid, and C cuts out the pixels that are measured. Each class says by numbers what E and C are, for kernels
-(h, w) with the centre (h//2, w//2).
+(h, w) with the centre (h//2, w//2), or for kernels (d, h, w) of volumes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import lt
 
 from torch import Tensor
 
@@ -15,8 +16,8 @@ from .._checks import shape_text
 from ..ops import fast_length, is_fft_length
 from ..reference_pictures import continued, folded
 
-Size = tuple[int, int]
-Margins = tuple[int, int, int, int]  # at the top, left, bottom and right
+Size = tuple[int, ...]  # (H, W) of pictures, (D, H, W) of volumes
+Margins = tuple[int, ...]  # at the top, left, bottom and right; of volumes at the front, top, left, back, bottom, right
 
 
 class Boundary:
@@ -27,22 +28,28 @@ class Boundary:
     periodic: whether it copies those of the other side, and does not reflect.
     """
 
-    border: Margins = (0, 0, 0, 0)
+    border: Margins
     periodic = False
 
-    def __init__(self, h: int, w: int) -> None:
-        self.kernel = h, w
-        self.after = h // 2, w // 2
-        self.before = h - 1 - h // 2, w - 1 - w // 2
+    def __init__(self, *kernel: int) -> None:
+        self.kernel = kernel
+        self.after = tuple([n // 2 for n in kernel])
+        self.before = tuple([n - 1 - n // 2 for n in kernel])
+        self.border = (0, 0) * len(kernel)
 
     def require_size(self, shape: tuple[int, ...]) -> None:
         """Refuses pictures that are smaller than the kernel."""
-        if shape[-2] < self.kernel[0] or shape[-1] < self.kernel[1]:
+        sides = self.picture_of(shape)
+        if any(map(lt, sides, self.kernel)):
             raise ValueError(
                 f"a kernel must not be larger than the pictures, but the kernel is {shape_text(self.kernel)} and the "
-                f"pictures are {shape_text(shape[-2:])}: crop the kernel, or give larger pictures; of "
+                f"pictures are {shape_text(sides)}: crop the kernel, or give larger pictures; of "
                 "colour pictures the channels come first, (C, H, W)"
             )
+
+    def picture_of(self, shape: tuple[int, ...]) -> Size:
+        """The size of pictures of a shape."""
+        return shape[-len(self.kernel) :]
 
     def grid(self, picture: Size) -> Size:
         """The size of the Fourier transforms."""
@@ -58,8 +65,8 @@ class Boundary:
 
     def picture_at(self, picture: Size) -> Size:
         """Where the first pixel of x lies in the grid."""
-        (rows, columns), (top, left, *_) = self.grid(picture), self.border
-        return top if rows > picture[0] else 0, left if columns > picture[1] else 0
+        sides = zip(self.grid(picture), picture, self.border, strict=False)
+        return tuple([first if whole > n else 0 for whole, n, first in sides])
 
     def measured_at(self, picture: Size) -> Size:
         """Where the first pixel of y lies in the grid."""
@@ -71,8 +78,7 @@ class Boundary:
 
     def copied(self, picture: Size) -> Margins:
         """How many of these are copies of others; those behind are zero."""
-        top, left, bottom, right = map(min, self.around(picture), self.border)
-        return top, left, bottom, right
+        return tuple(map(min, self.around(picture), self.border))
 
     def margins(self, picture: Size) -> Margins:
         """How many rows and columns of the grid C leaves out."""
@@ -80,7 +86,7 @@ class Boundary:
 
     def extend(self, x: Tensor) -> Tensor:
         """E x."""
-        picture = x.shape[-2], x.shape[-1]
+        picture = self.picture_of(x.shape)
         return continued(x, self.around(picture), self.copied(picture), self.periodic)
 
     def extend_adjoint(self, v: Tensor, picture: Size) -> Tensor:
@@ -106,10 +112,10 @@ class Valid(Boundary):
         return _with_kernels(picture, picture)
 
     def measured(self, picture: Size) -> Size:
-        return picture[0] - self.kernel[0] + 1, picture[1] - self.kernel[1] + 1
+        return tuple([n - of_kernel + 1 for n, of_kernel in zip(picture, self.kernel, strict=True)])
 
     def picture(self, measured: Size) -> Size:
-        return measured[0] + self.kernel[0] - 1, measured[1] + self.kernel[1] - 1
+        return tuple([n + of_kernel - 1 for n, of_kernel in zip(measured, self.kernel, strict=True)])
 
     def measured_at(self, picture: Size) -> Size:
         return self.before
@@ -125,8 +131,8 @@ class Constant(Boundary):
 class Reflect(Boundary):
     """A continuation by reflection at the edges of the picture: … c b a | a b c … x y z | z y x …"""
 
-    def __init__(self, h: int, w: int) -> None:
-        super().__init__(h, w)
+    def __init__(self, *kernel: int) -> None:
+        super().__init__(*kernel)
         self.border = *self.before, *self.after
 
     def grid(self, picture: Size) -> Size:
@@ -134,7 +140,7 @@ class Reflect(Boundary):
 
     def _continued(self, picture: Size) -> Size:
         """The size of a picture with its border."""
-        return picture[0] + self.kernel[0] - 1, picture[1] + self.kernel[1] - 1
+        return tuple([n + of_kernel - 1 for n, of_kernel in zip(picture, self.kernel, strict=True)])
 
 
 class Periodic(Reflect):
@@ -156,15 +162,13 @@ BOUNDARIES: dict[str, type[Boundary]] = {
 
 def _around(grid: Size, part: Size, at: Size) -> Margins:
     """The rows and columns around a part of a grid whose first pixel is given."""
-    return *at, grid[0] - part[0] - at[0], grid[1] - part[1] - at[1]
+    return *at, *[whole - n - first for whole, n, first in zip(grid, part, at, strict=True)]
 
 
 def _fast(sides: Iterable[int]) -> Size:
-    rows, columns = map(fast_length, sides)
-    return rows, columns
+    return tuple(map(fast_length, sides))
 
 
 def _with_kernels(picture: Size, larger: Size) -> Size:
     """The sides of a picture that kernels transform, and fast ones in the place of others."""
-    rows, columns = (n if is_fft_length(n) else fast_length(m) for n, m in zip(picture, larger, strict=True))
-    return rows, columns
+    return tuple([n if is_fft_length(n) else fast_length(m) for n, m in zip(picture, larger, strict=True)])

@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .. import _checks
 from ..reference_wavelets import on_real_and_imaginary
-from .pictures import Orthonormal
+from .pictures import Orthonormal, dims_of
 
 
 class DCT(Orthonormal):
@@ -37,9 +36,7 @@ class DCT(Orthonormal):
 
     def __init__(self, dims: int = 2, *, shape: tuple[int, ...] | None = None) -> None:
         super().__init__()
-        if dims not in (2, 3):
-            raise ValueError(f"dims must be 2 for pictures or 3 for volumes, got {_checks.shown(dims)}")
-        self.picture_dims = dims
+        self.picture_dims = dims_of(dims)
         if shape is not None:
             self.shape_in = self.shape_out = self.state(shape)
 

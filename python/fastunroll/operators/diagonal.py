@@ -40,7 +40,7 @@ class FourierDiagonal(PictureOperator):
         return ()
 
     def power(self, x: Tensor) -> Tensor:
-        """H for pictures like x, (..., H, W) real and ≥ 0, or (..., H, W//2 + 1) where x is real."""
+        """H for pictures like x, (..., H, W) real and ≥ 0, or (..., H, W//2 + 1) where x is real; so of volumes."""
         raise NotImplementedError
 
     def _normal_directly(self, x: Tensor) -> Tensor | None:
@@ -53,7 +53,10 @@ class FourierDiagonal(PictureOperator):
         if not self.collapsed:
             return super().normal(x)
         x = self.samples(x)
-        return fourier_normal(x, with_axes_of(self.power(x), x))
+        return fourier_normal(x, self._with_axes_of(self.power(x), x), dims=self.picture_dims)
+
+    def _with_axes_of(self, d: Tensor, x: Tensor) -> Tensor:
+        return with_axes_of(d, x, self.picture_dims)
 
     def normal_parts(self, x: Tensor) -> NormalParts:
         """AᴴA for pictures like x, as compiled layers take it."""
@@ -71,7 +74,7 @@ class FourierDiagonal(PictureOperator):
             return super().collapsed_gradient(x, At_y)
         with own_precision(x):
             x, At_y = samples_of(self, x, At_y)
-            return fourier_normal(x, with_axes_of(self.power(x), x), At_y)
+            return fourier_normal(x, self._with_axes_of(self.power(x), x), At_y, self.picture_dims)
 
     def _solve_directly(self, b: Tensor, rho: Tensor | float, At_y: Tensor | None = None) -> Tensor | None:
         number = number_of(rho)
@@ -91,7 +94,8 @@ class FourierDiagonal(PictureOperator):
             return super().solve(b, rho)
         with own_precision(b):
             b = self.samples(b)
-            return fourier_diagonal(b, with_axes_of(inverse_power(self.power(b), rho, b), b))
+            d = self._with_axes_of(inverse_power(self.power(b), rho, b), b)
+            return fourier_diagonal(b, d, dims=self.picture_dims)
 
     def _data_step_directly(self, v: Tensor, At_y: Tensor, rho: Tensor | float) -> Tensor | None:
         is_own = At_y is not None and has_own_solve(self, FourierDiagonal)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import _checks
 from .._precision import own_precision
 from .cosine import cosine_transform, inverse_cosine_transform
-from .pictures import PictureOperator
+from .pictures import PictureOperator, dims_of
 from .solve import rho_beside
 
 
@@ -47,13 +47,11 @@ class Gradient(PictureOperator):
 
     def __init__(self, dims: int = 2, *, shape: tuple[int, ...] | None = None) -> None:
         super().__init__()
-        if dims not in (2, 3):
-            raise ValueError(f"dims must be 2 for pictures or 3 for volumes, got {_checks.shown(dims)}")
-        self.picture_dims = dims
+        self.picture_dims = dims_of(dims)
         if shape is not None:
             self.shape_in = self.state(shape)
-            at = len(self.shape_in) - dims
-            self.shape_out = (*self.shape_in[:at], dims, *self.shape_in[at:])
+            at = len(self.shape_in) - self.picture_dims
+            self.shape_out = (*self.shape_in[:at], self.picture_dims, *self.shape_in[at:])
 
     @property
     def solves(self) -> bool:

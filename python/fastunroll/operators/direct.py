@@ -110,7 +110,7 @@ def filtered(
         number: a number on which d depends.
         added: pictures like x; None for x alone.
     """
-    if type(x) is not Tensor or _is_traced():  # whose shape is not of numbers
+    if op.picture_dims != 2 or type(x) is not Tensor or _is_traced():  # whose shape is not of numbers
         return None
     shape, stated = x.shape, op.shape_in
     if len(shape) < 2 or not x.numel() or (op.is_stated and stated is not None and shape[-len(stated) :] != stated):
@@ -166,12 +166,17 @@ def some_after_others(
     return found.reshape(*lead, *first.shape[1:])
 
 
-def of_coils(t: Tensor, coils: slice | None) -> Tensor:
+def of_coils(t: Tensor, coils: slice | None, dims: int = 2) -> Tensor:
     """What a tensor (..., C, H, W) has for some coils; itself for all, as batches of gradients cannot be sliced."""
-    return t if coils is None else t[..., coils, :, :]
+    if coils is None:
+        return t
+    index: tuple[Any, ...] = ..., coils, *[slice(None)] * dims
+    return t[index]
 
 
-def by_coils(of_op: Sequence[Tensor], x: Tensor, coils: int, make: Callable[[slice | None], Tensor]) -> Tensor:
+def by_coils(
+    of_op: Sequence[Tensor], x: Tensor, coils: int, make: Callable[[slice | None], Tensor], dims: int = 2
+) -> Tensor:
     """What ``make`` makes of some coils, for all of them: (..., C, H, W).
 
     It makes few after the others where all would leave the cache, and fresh memory take longer than the transforms; all
@@ -182,6 +187,7 @@ def by_coils(of_op: Sequence[Tensor], x: Tensor, coils: int, make: Callable[[sli
         x: pictures of one coil, (..., H, W).
         coils: C.
         make: takes coils, or None for all, and returns (..., some, H, W).
+        dims: the dimensions of a picture.
     """
     if torch.compiler.is_compiling() or not _is_plain(x) or not all(is_kept(t) for t in of_op):
         return make(None)
@@ -189,9 +195,10 @@ def by_coils(of_op: Sequence[Tensor], x: Tensor, coils: int, make: Callable[[sli
     some = max(1, COILS_AT_ONCE // max(1, x.numel() * dtype.itemsize))
     if some >= coils or dtype.to_real() not in FULL:
         return make(None)
-    (found,) = ops.empty([(*x.shape[:-2], coils, *x.shape[-2:])], dtype)
+    (found,) = ops.empty([(*x.shape[:-dims], coils, *x.shape[-dims:])], dtype)
     for first in range(0, coils, some):
-        found[..., first : first + some, :, :] = make(slice(first, first + some))
+        part = slice(first, first + some)
+        of_coils(found, part, dims).copy_(make(part))
     return found
 
 

@@ -1,6 +1,8 @@
-"""Samples of the Fourier transform of pictures: Cartesian magnetic resonance imaging with one coil."""
+"""Samples of the Fourier transform of pictures and volumes: Cartesian magnetic resonance imaging with one coil."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,9 +12,9 @@ from .._checks import shape_text
 from ..arrays import as_tensor
 from .diagonal import FourierDiagonal
 from .direct import directly, held, some_after_others
-from .pictures import require_fit, single
+from .pictures import dims_of, require_fit, single
 from .solve import rho_beside
-from .spectra import fourier, inverse_fourier, kept, mirrored
+from .spectra import axes_of, fourier, inverse_fourier, kept, mirrored
 
 
 def as_mask(mask: Tensor) -> Tensor:
@@ -26,17 +28,18 @@ def as_mask(mask: Tensor) -> Tensor:
     return mask
 
 
-def mask_power(mask: Tensor, shape: tuple[int, int], centered: bool, real: bool) -> Tensor:
+def mask_power(mask: Tensor, shape: Sequence[int], centered: bool, real: bool) -> Tensor:
     """The h of AᴴA = F⁻¹ diag(h) F for a mask m and pictures (H, W): m², without the shift of a centred transform.
 
     h is (1, W) for columns. Of real pictures AᴴA is the real part, so that h is the mean of m²(k) and m²(−k), at the
-    frequencies of ``rfft2``.
+    frequencies of ``rfft2``. The same of volumes (D, H, W).
     """
-    h = torch.atleast_2d(mask).square()
-    h = h.expand(*h.shape[:-1], shape[1])
-    h = torch.fft.ifftshift(h, (-2, -1)) if centered else h
+    dims = len(shape)
+    h = mask.reshape(*(1,) * (dims - mask.dim()), *mask.shape).square()
+    h = h.expand(*h.shape[:-1], shape[-1])
+    h = torch.fft.ifftshift(h, axes_of(dims)) if centered else h
     if real:
-        h = ((h + mirrored(h)) / 2)[..., : shape[1] // 2 + 1]
+        h = ((h + mirrored(h, dims)) / 2)[..., : shape[-1] // 2 + 1]
     return h.contiguous()
 
 
@@ -49,15 +52,17 @@ class Fourier(FourierDiagonal):
 
     Args:
         mask: m, real weights or True and False: (H, W); columns (W,); or one a sample, (B, H, W) or (B, 1, W), whose
-            leading dimensions broadcast with those of x. Finite. A tensor that requires a gradient is used as it is,
-            and gets its gradient.
+            leading dimensions broadcast with those of x. Of volumes: (D, H, W); (H, W), the same along D; (D, 1, 1) or
+            any other shape that broadcasts; or one a sample, (B, D, H, W) or (B, 1, H, W). Finite. A tensor that
+            requires a gradient is used as it is, and gets its gradient.
         centered: whether the frequency zero and the origin are in the middle.
+        dims: 2 for pictures (..., H, W), or 3 for volumes (..., D, H, W), which run by ``torch.fft``.
         real: whether x is real. Then Aᴴ y is the real part of Fᴴ(m · y).
         learn: make the mask a parameter.
 
     Raises:
         TypeError: the mask is complex or not of numbers, or x is complex with ``real``.
-        ValueError: the mask is not finite, or its shape does not fit that of x.
+        ValueError: the mask is not finite, its shape does not fit that of x, or ``dims`` is neither 2 nor 3.
 
     Example::
 
@@ -73,16 +78,19 @@ class Fourier(FourierDiagonal):
     mask: Tensor
     made_of = "mask"
 
-    def __init__(self, mask: Tensor, centered: bool = True, *, real: bool = False, learn: bool = False) -> None:
+    def __init__(
+        self, mask: Tensor, centered: bool = True, *, dims: int = 2, real: bool = False, learn: bool = False
+    ) -> None:
         super().__init__()
+        self.picture_dims = dims_of(dims)
         self.keep("mask", as_mask(mask), learn)
         self.centered, self.real = _checks.flag("centered", centered), _checks.flag("real", real)
-        if self.mask.dim() == 2 and 1 not in self.mask.shape:
+        if self.mask.dim() == self.picture_dims and 1 not in self.mask.shape:
             self.shape_in = self.shape_out = tuple(self.mask.shape)
 
     @property
     def own_batch(self) -> tuple[int, ...]:
-        return self._own_batch(self.mask.shape[:-2])
+        return self._own_batch(self.mask.shape[: -self.picture_dims])
 
     @property
     def takes_complex(self) -> bool:
@@ -102,22 +110,22 @@ class Fourier(FourierDiagonal):
 
     def power(self, x: Tensor) -> Tensor:
         """m², in the order of ``torch.fft``."""
-        shape, centered, real = (x.shape[-2], x.shape[-1]), self.centered, self.real
+        shape, centered, real = x.shape[-self.picture_dims :], self.centered, self.real
         return kept(
             ("mask", centered), self.mask, shape, real, lambda: mask_power(single(self.mask), shape, centered, real)
         )
 
-    @directly(lambda A, x: some_after_others(A, "forward", [held(A, "mask")], x, 2))
+    @directly(lambda A, x: some_after_others(A, "forward", [held(A, "mask")], x, A.picture_dims))
     def forward(self, x: Tensor) -> Tensor:
         """M · F x: pictures (..., H, W) to complex samples (..., H, W)."""
-        return self.mask * fourier(self.samples(x), self.centered)
+        return self.mask * fourier(self.samples(x), self.centered, self.picture_dims)
 
-    @directly(lambda A, y: some_after_others(A, "adjoint", [held(A, "mask")], y, 2))
+    @directly(lambda A, y: some_after_others(A, "adjoint", [held(A, "mask")], y, A.picture_dims))
     def adjoint(self, y: Tensor) -> Tensor:
         """Fᴴ(m · y): samples (..., H, W) to pictures (..., H, W)."""
         y = self.pictures("y", y, self.mask)
         require_fit("mask", self.mask, "y", y, self.mask.shape)
-        x = inverse_fourier(self.mask * y, self.centered)
+        x = inverse_fourier(self.mask * y, self.centered, self.picture_dims)
         return x.real if self.real else x
 
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
@@ -132,7 +140,9 @@ class Fourier(FourierDiagonal):
     def norm(self) -> float:
         """max|m|; for real pictures the root of the largest mean of m²(k) and m²(−k)."""
         mask = self.mask.detach().double()
-        return float(mask_power(mask, (1, mask.shape[-1]), self.centered, self.real).max().sqrt())
+        shape = *(1,) * (self.picture_dims - 1), mask.shape[-1]
+        return float(mask_power(mask, shape, self.centered, self.real).max().sqrt())
 
     def extra_repr(self) -> str:
-        return f"mask={shape_text(self.mask.shape)}, centered={self.centered}, real={self.real}"
+        text = f"mask={shape_text(self.mask.shape)}, centered={self.centered}, real={self.real}"
+        return text + self._dims_text()

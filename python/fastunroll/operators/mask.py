@@ -14,7 +14,7 @@ from ..norms import squared_modulus
 from ..ops import Weighting, kept_weights, weigh
 from ..ops.tensors import is_tracing
 from .direct import FULL, Kept, directly, has_own_solve, held, number_of, of_kept
-from .pictures import NormalParts, PictureOperator, require_fit, single
+from .pictures import NormalParts, PictureOperator, dims_of, require_fit, single
 from .spectra import kept, shifted_power
 
 
@@ -28,11 +28,12 @@ class Mask(PictureOperator):
         mask: m, (H, W), or of any shape that broadcasts with that of x, such as one a sample, (B, 1, H, W). Real,
             complex, or True and False. Finite. A tensor that requires a gradient is used as it is, and gets its
             gradient.
+        dims: 2 for pictures (..., H, W), or 3 for volumes (..., D, H, W), of which (D, H, W) is one mask for all.
         learn: make the mask a parameter.
 
     Raises:
         TypeError: the mask is not of numbers, or complex where x is real.
-        ValueError: the mask is not finite, or its shape does not fit that of x.
+        ValueError: the mask is not finite, its shape does not fit that of x, or ``dims`` is neither 2 nor 3.
 
     Example::
 
@@ -45,8 +46,9 @@ class Mask(PictureOperator):
     mask: Tensor
     collapsed = True
 
-    def __init__(self, mask: Tensor, *, learn: bool = False) -> None:
+    def __init__(self, mask: Tensor, *, dims: int = 2, learn: bool = False) -> None:
         super().__init__()
+        self.picture_dims = dims_of(dims)
         mask = as_tensor(mask, "mask")
         if isinstance(mask, Tensor) and mask.dtype == torch.bool:
             mask = mask.to(torch.get_default_dtype())
@@ -54,12 +56,12 @@ class Mask(PictureOperator):
         if mask.dim() < 2 or 0 in mask.shape:
             raise ValueError(f"mask must be (H, W) or (..., H, W), got shape {shape_text(mask.shape)}")
         self.keep("mask", mask, learn)
-        if mask.dim() == 2 and 1 not in mask.shape:
+        if mask.dim() == self.picture_dims and 1 not in mask.shape:
             self.shape_in = self.shape_out = tuple(mask.shape)
 
     @property
     def own_batch(self) -> tuple[int, ...]:
-        return self._own_batch(self.mask.shape[:-2])
+        return self._own_batch(self.mask.shape[: -self.picture_dims])
 
     def _samples(self, name: str, x: Tensor) -> Tensor:
         mask = self.mask
@@ -154,4 +156,4 @@ class Mask(PictureOperator):
         return self.solve(b, rho)
 
     def extra_repr(self) -> str:
-        return f"mask={shape_text(self.mask.shape)}"
+        return f"mask={shape_text(self.mask.shape)}{self._dims_text()}"

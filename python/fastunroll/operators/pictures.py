@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -102,6 +103,10 @@ class PictureOperator(LinearOperator):
     def _axes(self, channels: int) -> str:
         return ", ".join(["..."] + ["C"] * channels + [*self.axes[-self.picture_dims :]])
 
+    def _dims_text(self) -> str:
+        """What a description says of volumes."""
+        return "" if self.picture_dims == 2 else f", dims={self.picture_dims}"
+
     def keep(self, name: str, value: Tensor, learn: bool) -> None:
         """Keeps a finite tensor: as a parameter, as it is where PyTorch differentiates it, or as a buffer."""
         can_read = not (value.is_meta or is_hidden(value) or torch.compiler.is_compiling())
@@ -177,6 +182,13 @@ class Orthonormal(PictureOperator):
         return b / (1 + rho_beside(rho, b))
 
 
+def dims_of(value: object) -> int:
+    """``value`` if it is the number of dimensions of pictures or of volumes."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value not in (2, 3):
+        raise ValueError(f"dims must be 2 for pictures or 3 for volumes, got {_checks.shown(value)}")
+    return int(value)
+
+
 def single(t: Tensor) -> Tensor:
     """A tensor in which operators compute: half precision is converted to single."""
     return t.float() if t.dtype in _HALF else t
@@ -212,9 +224,13 @@ def require_fit(name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequenc
         )
 
 
-def with_axes_of(d: Tensor, x: Tensor, dims: int = 2) -> Tensor:
-    """A diagonal, (H, W) or one for each sample, with the leading axes of x in the second case."""
-    if d.dim() == dims:
+def with_axes_of(d: Tensor, x: Tensor, dims: int = 2, channels: int = 0) -> Tensor:
+    """A diagonal, (H, W) or one for each sample, with the leading axes of x in the second case.
+
+    dims: those of a picture. channels: the number of dimensions that the diagonal has before these.
+    """
+    own = dims + channels
+    if d.dim() == own:
         return d
-    axes = x.shape[:-2]
-    return d if d.shape[:-dims] == axes else d.expand(*axes, *d.shape[-dims:])
+    axes = x.shape[:-dims]
+    return d if d.shape[:-own] == axes else d.expand(*axes, *d.shape[-own:])

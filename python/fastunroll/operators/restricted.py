@@ -16,11 +16,13 @@ def restricted(A: LinearOperator, keep: Tensor) -> LinearOperator:
     Operators with a mask take weights that fit the mask into it, so that their AᴴA costs no more.
     """
     if type(A) is Mask:
-        return Mask(A.mask * keep)
+        return Mask(A.mask * keep, dims=A.picture_dims)
     if type(A) is Fourier:
-        return Fourier(A.mask * keep, A.centered, real=A.real)
-    if type(A) is MultiCoilFourier and keep.dim() > 2 and keep.shape[-3] == 1:
-        return MultiCoilFourier(A.mask * keep.squeeze(-3), A.maps, A.centered)
+        return Fourier(A.mask * keep, A.centered, dims=A.picture_dims, real=A.real)
+    if type(A) is MultiCoilFourier:
+        dims, coils = A.picture_dims, -A.picture_dims - 1
+        if keep.dim() > dims and keep.shape[coils] == 1:
+            return MultiCoilFourier(A.mask * keep.squeeze(coils), A.maps, A.centered, dims=dims)
     return Restricted(A, keep)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from ..reference_wavelets import coefficients, from_coefficients
-from .pictures import Orthonormal
+from .pictures import Orthonormal, dims_of
 from .wavelet_filters import SCALING_FILTERS
 
 
@@ -49,9 +49,7 @@ class Wavelet(Orthonormal):
                 f"name must be that of an orthogonal wavelet, haar, db1 to db10, sym2 to sym10 or coif1 to coif5, got "
                 f"{_checks.shown(name)}"
             )
-        if dims not in (2, 3):
-            raise ValueError(f"dims must be 2 for pictures or 3 for volumes, got {_checks.shown(dims)}")
-        self.name, self.levels, self.picture_dims = name, _checks.count("levels", levels), dims
+        self.name, self.levels, self.picture_dims = name, _checks.count("levels", levels), dims_of(dims)
         if shape is not None:
             self.shape_in = self.shape_out = self.state(shape)
             self._require_sides(self.shape_in)

@@ -2,12 +2,15 @@
 
 F is the two-dimensional discrete Fourier transform, and d has the order of :mod:`torch.fft`. Images are complex, and d
 is (H, W); or they are real, and d is the half (H, W // 2 + 1) of a spectrum that :func:`torch.fft.rfft2` returns.
+
+With ``dims=3`` the same holds of volumes and their last three axes, by :mod:`torch.fft`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from .._fastunroll import Monitor
 
 
-def fourier_diagonal(x: Tensor, d: Tensor, adjoint: bool = False) -> Tensor:
+def fourier_diagonal(x: Tensor, d: Tensor, adjoint: bool = False, dims: int = 2) -> Tensor:
     """F⁻¹ diag(d) F x, such as a circular convolution, for each image of a batch.
 
     Equivalent to::
@@ -37,14 +40,15 @@ def fourier_diagonal(x: Tensor, d: Tensor, adjoint: bool = False) -> Tensor:
         d: (H, W) for complex images, (H, W // 2 + 1) for real images; real or complex. d may have leading axes, which
             broadcast with those of x: one d for each image.
         adjoint: whether conj(d) takes the place of d, which costs nothing.
+        dims: 2, or 3 for volumes (..., D, H, W).
 
     Returns:
         (..., H, W), real where x is real.
     """
-    return _filter(x, d, adjoint=adjoint)
+    return _filter(x, d, adjoint=adjoint) if dims == 2 else _plain(x, d.conj() if adjoint else d, None, None, dims)
 
 
-def fourier_normal(x: Tensor, h: Tensor, z: Tensor | None = None) -> Tensor:
+def fourier_normal(x: Tensor, h: Tensor, z: Tensor | None = None, dims: int = 2) -> Tensor:
     """F⁻¹ diag(h) F x − z, the gradient Aᴴ(A x − y) of a blur or of Fourier samples, with z = Aᴴ y.
 
     h is |k̂|² for a circular blur with the transfer function k̂, and the squared mask for an orthonormal F.
@@ -57,14 +61,15 @@ def fourier_normal(x: Tensor, h: Tensor, z: Tensor | None = None) -> Tensor:
         x: images, (..., H, W), real or complex.
         h: as d of :func:`fourier_diagonal`.
         z: (..., H, W), of the dtype of x; None for zero.
+        dims: 2, or 3 for volumes (..., D, H, W).
 
     Returns:
         (..., H, W), of the dtype of x.
     """
-    return _filter(x, h, z)
+    return _filter(x, h, z) if dims == 2 else _plain(x, h, z, None, dims)
 
 
-def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None) -> Tensor:
+def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None, dims: int = 2) -> Tensor:
     """Σ_c conj(S_c) F⁻¹ diag(h) F (S_c x) − z, the gradient Aᴴ(A x − y) of Fourier samples of several coils.
 
     Equivalent to::
@@ -77,11 +82,12 @@ def coil_normal(x: Tensor, maps: Tensor, h: Tensor, z: Tensor | None = None) -> 
         maps: the sensitivities S_c, (C, H, W), complex. Leading axes broadcast with those of x.
         h: real, (H, W). Leading axes broadcast with those of x.
         z: (..., H, W), complex; None for zero.
+        dims: 2, or 3 for volumes (..., D, H, W).
 
     Returns:
         (..., H, W), complex.
     """
-    return _filter(x, h, z, maps=maps)
+    return _filter(x, h, z, maps=maps) if dims == 2 else _plain(x, h, z, maps, dims)
 
 
 class PackedFilter:
@@ -292,18 +298,40 @@ def _call(overload: Any, recorded: Any, compute: Callable[..., Tensor], *argumen
     return out
 
 
-def _plain(x: Tensor, d: Tensor, z: Tensor | None, maps: Tensor | None) -> Tensor:
+def _plain(x: Tensor, d: Tensor, z: Tensor | None, maps: Tensor | None, dims: int = 2) -> Tensor:
+    """The same by :mod:`torch.fft`, over the last ``dims`` axes, which d has."""
     with own_precision(x):
-        if 0 in x.shape[:-2]:
+        if 0 in x.shape[:-dims]:
             y = _of_empty_batch(x, d) if maps is None else _of_empty_batch(x, maps, d)
-        elif maps is not None:
-            k = torch.fft.fft2(maps * x.unsqueeze(-3)) * d.unsqueeze(-3)
-            y = (maps.conj() * torch.fft.ifft2(k)).sum(-3)
-        elif x.is_complex():
-            y = torch.fft.ifft2(d * torch.fft.fft2(x))
+        elif dims == 2 or x.dim() == dims or is_tracing():
+            y = _transformed(x, d, maps, dims)
         else:
-            y = torch.fft.irfft2(d * torch.fft.rfft2(x), s=x.shape[-2:])
+            y = _volume_by_volume(x, d, maps)
         return y if z is None else y - z
+
+
+def _volume_by_volume(x: Tensor, d: Tensor, maps: Tensor | None) -> Tensor:
+    """Each volume alone, since the last bits of a real one that :mod:`torch.fft` returns depend on its batch."""
+    lead = x.shape[:-3]
+
+    def of_each(t: Tensor | None, dims: int) -> Iterable[Any]:
+        if t is None or t.dim() == dims:
+            return repeat(t)
+        return t.expand(*lead, *t.shape[-dims:]).flatten(0, -dims - 1).unbind()
+
+    volumes = zip(x.flatten(0, -4).unbind(), of_each(d, 3), of_each(maps, 4), strict=False)
+    return torch.stack([_transformed(v, d, maps, 3) for v, d, maps in volumes]).reshape(x.shape)
+
+
+def _transformed(x: Tensor, d: Tensor, maps: Tensor | None, dims: int) -> Tensor:
+    """F⁻¹ diag(d) F x, or its sum over coils, over the last ``dims`` axes."""
+    axes, coils = tuple(range(-dims, 0)), -dims - 1
+    if maps is not None:
+        k = torch.fft.fftn(maps * x.unsqueeze(coils), dim=axes) * d.unsqueeze(coils)
+        return (maps.conj() * torch.fft.ifftn(k, dim=axes)).sum(coils)
+    if x.is_complex():
+        return torch.fft.ifftn(d * torch.fft.fftn(x, dim=axes), dim=axes)
+    return torch.fft.irfftn(d * torch.fft.rfftn(x, dim=axes), s=x.shape[-dims:], dim=axes)
 
 
 def _of_empty_batch(x: Tensor, *others: Tensor) -> Tensor:

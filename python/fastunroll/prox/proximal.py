@@ -75,7 +75,7 @@ class Proximal(nn.Module):
 
     has_threshold: bool = True
     takes_autocast: bool = False
-    sample_dims: int = 1  # the least dimensions of a sample: 2 of a picture
+    sample_dims: int = 1  # the least dimensions of a sample: 2 of a picture, 3 of a volume
 
     @property
     def kernel(self) -> Kernel | None:
@@ -141,12 +141,18 @@ class Proximal(nn.Module):
         Raises:
             ValueError: they have.
         """
-        if len(shape) < self.sample_dims:
+        if len(shape) >= self.sample_dims:
+            return
+        if self.sample_dims == 3:
             raise ValueError(
-                f"{type(self).__name__} is of pictures (H, W), but a sample of x has the shape "
-                f"{_checks.shape_text(shape)}: give y[None] if y is one picture; in the place of a matrix M give "
-                "an operator with shape_in = (H, W) and A(x) = x.flatten(-2) @ M.mT"
+                f"this {type(self).__name__} is of volumes (D, H, W), but a sample of x has the shape "
+                f"{_checks.shape_text(shape)}: give an operator with dims=3, or one with shape=(D, H, W)"
             )
+        raise ValueError(
+            f"{type(self).__name__} is of pictures (H, W), but a sample of x has the shape "
+            f"{_checks.shape_text(shape)}: give y[None] if y is one picture; in the place of a matrix M give "
+            "an operator with shape_in = (H, W) and A(x) = x.flatten(-2) @ M.mT"
+        )
 
     def gain(self, theta: Tensor) -> Tensor | None:
         """The factor by which the compiled proximal step is multiplied; None for 1."""
