@@ -119,6 +119,24 @@ def blurs_of_volumes() -> dict[str, Case]:
     return cases  # fmt: skip
 
 
+def downsampled_volumes() -> dict[str, Case]:
+    """With and without a stated shape, and with kernels for each sample."""
+    return {
+        "Downsample, volumes, learned, stated shape": Case(
+            lambda dtype, size: lin.Downsample(2, kernel(dtype, 3, 2, 2), dims=3, shape=volume(size), learn=True),
+            sizes=((2, 4), (4, 6)), sample=volume, exact=True,
+        ),
+        "Downsample, volumes, reflect": Case(
+            lambda dtype, size: lin.Downsample(2, kernel(dtype, 3, 2, 1), "reflect", dims=3),
+            sizes=((2, 4), (4, 6)), sample=volume, slack=12,
+        ),
+        "Downsample, volumes, a kernel for each sample": Case(
+            lambda dtype, size: lin.Downsample(2, kernel(dtype, EACH, 2, 2, 2), dims=3),
+            sizes=((4, 2), (2, 6)), sample=volume, each=True, slack=12,
+        ),
+    }  # fmt: skip
+
+
 def scans_of_volumes() -> dict[str, Case]:
     """Each kind of mask and maps."""
     of_volumes: dict[str, Any] = {"sizes": ((2, 4), (3, 5)), "sample": volume}
@@ -223,6 +241,7 @@ OPERATORS: dict[str, Case] = {
     "Mask, for each sample": Case(lambda dtype, size: lin.Mask(binary(dtype, EACH, *size)), each=True, exact=True),
     **blurs_of_volumes(),
     **scans_of_volumes(),
+    **downsampled_volumes(),
     "Downsample": Case(lambda dtype, size: lin.Downsample(2, kernel(dtype, 3, 3)), sizes=((8, 12), (6, 10)), slack=6),
     "Downsample, stated shape": Case(
         lambda dtype, size: lin.Downsample(3, kernel(dtype, 2, 3), shape=size), sizes=((9, 15), (6, 12)), exact=True

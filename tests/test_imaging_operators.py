@@ -168,6 +168,8 @@ COMPILED = {
     "Blur, circular, learned": "gradient",
     "Fourier, real": "gradient",
     "MultiCoilFourier": "gradient",
+    "Blur, volumes, reflect, learned, stated shape": "gradient",
+    "MultiCoilFourier, volumes, learned": "normal",
     "Downsample, reflect": "forward",
     "DCT": "forward",
     "Blur of wavelet coefficients": "forward",

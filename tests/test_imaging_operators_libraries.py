@@ -133,6 +133,13 @@ def test_downsampling_and_differences_are_those_of_scipy() -> None:
     x, kernel = rng.standard_normal((12, 18)), rng.standard_normal((4, 3))
     found = lin.Downsample(3, torch.from_numpy(kernel))(torch.from_numpy(x))
     assert close(found, scipy.ndimage.convolve(x, kernel, mode="wrap")[::3, ::3])
+    volume, deep = rng.standard_normal((4, 6, 8)), rng.standard_normal((3, 2, 4))
+    found = lin.Downsample(2, torch.from_numpy(deep), "reflect", dims=3)(torch.from_numpy(volume))
+    assert close(found, scipy.ndimage.convolve(volume, deep, mode="reflect")[::2, ::2, ::2])
+    for factor in (1, 2):
+        pool = torch.nn.functional.avg_pool3d(torch.from_numpy(volume[None, :, :4]), factor)
+        A = lin.Downsample(factor, dims=3).double()
+        assert close(A(torch.from_numpy(volume[None, :, :4])), pool, 1e-6)
     down, right = lin.Gradient()(torch.from_numpy(x))
     assert close(down[:-1], np.diff(x, axis=0), 0)
     assert close(right[:, :-1], np.diff(x, axis=1), 0)

@@ -219,6 +219,12 @@ REFUSED: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         "the factor must divide the sides",
     ),
     ("the same, of a stated shape", lambda: lin.Downsample(3, shape=(8, 9)), ValueError, "the factor must divide"),
+    (
+        "a factor that does not divide the depth",
+        lambda: lin.Downsample(2, dims=3)(picture(3, 8, 8)),
+        ValueError,
+        r"the factor must divide the sides of the blurred pictures, but it is 2 and they are \(3, 8, 8\)",
+    ),
     ("a factor of zero", lambda: lin.Downsample(0), ValueError, "factor must be a whole number"),
     ("an unknown wavelet", lambda: lin.Wavelet("bior4.4"), ValueError, "name must be that of an orthogonal wavelet"),
     (

@@ -1,6 +1,9 @@
-"""Pictures of lower resolution: what super-resolution inverts."""
+"""Pictures and volumes of lower resolution: what super-resolution inverts."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,23 +14,24 @@ from .._precision import own_precision
 from ..norms import squared_modulus
 from ..ops.spectral import fourier_diagonal
 from .blur import Blur
-from .pictures import NormalParts, PictureOperator, single, with_axes_of
+from .pictures import NormalParts, PictureOperator, dims_of, single, with_axes_of
 from .solve import rho_beside
-from .spectra import spectrum
+from .spectra import axes_of, spectrum
 
 
 class Downsample(PictureOperator):
     """Every f-th pixel of a blurred picture in each direction, y = S(k ∗ x): the model of super-resolution.
 
     Aᴴ y puts zeros between the pixels of y, and applies the adjoint of the blur. For circular blurs A Aᴴ is a circular
-    blur of small pictures, whose spectrum is the mean of |k̂|² over the f² frequencies that fall on each other: it gives
-    ‖A‖ for a stated ``shape``, and :meth:`solve` in closed form. Else ‖A‖ ≤ ‖blur‖.
+    blur of small pictures, whose spectrum is the mean of |k̂|² over the f² frequencies that fall on each other, or f³ of
+    volumes: it gives ‖A‖ for a stated ``shape``, and :meth:`solve` in closed form. Else ‖A‖ ≤ ‖blur‖.
 
     Args:
         factor: f ≥ 1, which divides the sides of the blurred pictures.
         kernel: k, as :class:`Blur` takes it; by default y is the mean of each f×f pixels, as
-            ``torch.nn.functional.avg_pool2d(x, factor)`` returns it.
+            ``torch.nn.functional.avg_pool2d(x, factor)`` returns it, or of each f×f×f voxels.
         boundary: ``"circular"``, ``"reflect"``, ``"constant"`` or ``"valid"``, as :class:`Blur` takes it.
+        dims: 2 for pictures (..., H, W), or 3 for volumes (..., D, H, W), which run by ``torch.fft``.
         shape: the shape of one sample of x, if it is to be stated.
         learn: make the kernel a parameter.
 
@@ -54,18 +58,20 @@ class Downsample(PictureOperator):
         kernel: Tensor | None = None,
         boundary: str = "circular",
         *,
+        dims: int = 2,
         shape: tuple[int, ...] | None = None,
         learn: bool = False,
     ) -> None:
         super().__init__()
         self.factor = _checks.count("factor", factor)
-        kernel = _mean(self.factor) if kernel is None else kernel
-        self.blur = Blur(kernel, boundary, shape=shape, learn=learn)
+        self.picture_dims = dims = dims_of(dims)
+        kernel = _mean(self.factor, dims) if kernel is None else kernel
+        self.blur = Blur(kernel, boundary, dims=dims, shape=shape, learn=learn)
         if self.blur.shape_in is not None and self.blur.shape_out is not None:
             self.shape_in = self.state(shape)
             self._require_sides(self.blur.shape_out)
-            small = (n // self.factor for n in self.blur.shape_out[-2:])
-            self.shape_out = (*self.shape_in[:-2], *small)
+            small = (n // self.factor for n in self.blur.shape_out[-dims:])
+            self.shape_out = (*self.shape_in[:-dims], *small)
 
     @property
     def own_batch(self) -> tuple[int, ...]:
@@ -84,10 +90,11 @@ class Downsample(PictureOperator):
         return self.blur.collapsed
 
     def _require_sides(self, shape: tuple[int, ...]) -> None:
-        if shape[-2] % self.factor or shape[-1] % self.factor:
+        sides = shape[-self.picture_dims :]
+        if any(n % self.factor for n in sides):
             raise ValueError(
                 f"the factor must divide the sides of the blurred pictures, but it is {self.factor} and they are "
-                f"{shape_text(shape[-2:])}: crop or pad the pictures"
+                f"{shape_text(sides)}: crop or pad the pictures"
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,14 +103,23 @@ class Downsample(PictureOperator):
         self._require_sides(tuple(blurred.shape))
         return self._sampled(blurred)
 
+    @property
+    def _measured(self) -> tuple[Any, ...]:
+        """The index of every f-th pixel."""
+        return ..., *[slice(None, None, self.factor)] * self.picture_dims
+
     def _sampled(self, x: Tensor) -> Tensor:
         """Every f-th pixel."""
-        return x[..., :: self.factor, :: self.factor].contiguous()
+        return x[self._measured].contiguous()
+
+    def _before(self, y: Tensor) -> tuple[int, ...]:
+        """The size of the pictures of which y has every f-th pixel."""
+        return tuple([self.factor * n for n in y.shape[-self.picture_dims :]])
 
     def _spread(self, y: Tensor) -> Tensor:
         """The adjoint: zeros between the pixels."""
-        spread = y.new_zeros(*y.shape[:-2], self.factor * y.shape[-2], self.factor * y.shape[-1])
-        spread[..., :: self.factor, :: self.factor] = y
+        spread = y.new_zeros(*y.shape[: -self.picture_dims], *self._before(y))
+        spread[self._measured] = y
         return spread
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -114,11 +130,12 @@ class Downsample(PictureOperator):
         """AᴴA for pictures like x, as compiled layers take it."""
         return self.blur.sampled_parts(x, self.factor)
 
-    def _folded(self, kernel: Tensor, shape: tuple[int, int], half: bool) -> Tensor:
+    def _folded(self, kernel: Tensor, shape: Sequence[int], half: bool) -> Tensor:
         """The spectrum of A Aᴴ: the mean of |k̂|² over the frequencies that fall on each other."""
-        f = self.factor
-        power = squared_modulus(spectrum(kernel, shape, False))
-        folded = power.unflatten(-2, (f, -1)).unflatten(-1, (f, -1)).mean((-4, -2))
+        dims, power = self.picture_dims, squared_modulus(spectrum(kernel, shape, False))
+        for axis in axes_of(dims):
+            power = power.unflatten(axis, (self.factor, -1))
+        folded = power.mean(tuple(range(-2 * dims, 0, 2)))
         return folded[..., : folded.shape[-1] // 2 + 1] if half else folded
 
     @torch.no_grad()
@@ -127,9 +144,8 @@ class Downsample(PictureOperator):
         if self.shape_in is None or not self.blur.collapsed:
             return self.blur.norm()
         kernel = self.blur.kernel.detach()
-        return float(
-            self._folded(kernel.to(_double(kernel)), (self.shape_in[-2], self.shape_in[-1]), False).max().sqrt()
-        )
+        shape = self.shape_in[-self.picture_dims :]
+        return float(self._folded(kernel.to(_double(kernel)), shape, False).max().sqrt())
 
     def solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """(AᴴA + ρI)⁻¹ b = (b − Aᴴ(A Aᴴ + ρI)⁻¹A b)/ρ for circular blurs, else by conjugate gradients.
@@ -147,29 +163,33 @@ class Downsample(PictureOperator):
         """(A Aᴴ + ρI)⁻¹ b, a circular blur of small pictures, for circular blurs, else by conjugate gradients."""
         if not self.blur.collapsed:
             return super().adjoint_solve(b, rho)
-        kernel, f = single(self.blur.kernel), self.factor
+        kernel = single(self.blur.kernel)
         with own_precision(b):
             b = self.pictures("y", b, kernel)
-            h = self._folded(kernel, (f * b.shape[-2], f * b.shape[-1]), not b.is_complex())
-            return fourier_diagonal(b, with_axes_of(1 / (h + rho_beside(rho, b)), b))
+            h = self._folded(kernel, self._before(b), not b.is_complex())
+            return self._filtered(b, 1 / (h + rho_beside(rho, b)))
+
+    def _filtered(self, x: Tensor, d: Tensor) -> Tensor:
+        """F⁻¹ diag(d) F x."""
+        return fourier_diagonal(x, with_axes_of(d, x, self.picture_dims), dims=self.picture_dims)
 
     def _solve(self, b: Tensor, rho: Tensor) -> Tensor:
-        kernel, shape, half = self.blur.kernel, (b.shape[-2], b.shape[-1]), not b.is_complex()
+        kernel, shape, half = self.blur.kernel, b.shape[-self.picture_dims :], not b.is_complex()
         kernel = kernel.to(_double(kernel))
-        d = with_axes_of(spectrum(kernel, shape, half), b)
-        small = self._sampled(fourier_diagonal(b, d))
+        d = spectrum(kernel, shape, half)
+        small = self._sampled(self._filtered(b, d))
         h = self._folded(kernel, shape, half)
-        small = fourier_diagonal(small, with_axes_of(1 / (h + rho), small))
-        return (b - fourier_diagonal(self._spread(small), d.conj())) / rho
+        small = self._filtered(small, 1 / (h + rho))
+        return (b - self._filtered(self._spread(small), d.conj())) / rho
 
     def extra_repr(self) -> str:
-        return f"factor={self.factor}"
+        return f"factor={self.factor}{self._dims_text()}"
 
 
-def _mean(f: int) -> Tensor:
+def _mean(f: int, dims: int) -> Tensor:
     """The mean of a pixel and the f − 1 pixels that follow in each direction, as zeros move the centre to f − 1."""
-    kernel = torch.full((f, f), 1 / f**2)
-    return torch.nn.functional.pad(kernel, (0, max(0, f - 2), 0, max(0, f - 2)))
+    kernel = torch.full((f,) * dims, 1 / f**dims)
+    return torch.nn.functional.pad(kernel, (0, max(0, f - 2)) * dims)
 
 
 def _double(t: Tensor) -> torch.dtype:
