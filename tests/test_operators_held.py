@@ -120,9 +120,10 @@ def test_something_for_each_sample(name: str, dtype: torch.dtype, size: Size) ->
     """Solvers, networks and norms, of a batch (B, …) and of several; with a stated shape too."""
     case = OPERATORS[name]
     op = case.make(dtype, size).requires_grad_(False)
-    stated = [lin.Blur(op.kernel, op.boundary, shape=size)] if isinstance(op, lin.Blur) else []
+    shape = samples(case, dtype, size, (1,)).shape[1:]
+    stated = [lin.Blur(op.kernel, op.boundary, dims=op.picture_dims, shape=shape)] if isinstance(op, lin.Blur) else []
     assert op.own_batch[0] == EACH
-    for A in (op, *stated, 0.5 * op, op @ lin.Identity(size)):
+    for A in (op, *stated, 0.5 * op, op @ lin.Identity(tuple(shape))):
         one, several = (A(samples(case, dtype, size, lead)) for lead in ((EACH,), (3, EACH)))
         for solver in (solvers.fista, solvers.ista):
             options: dict[str, Any] = {"step": 0.01, "iterations": 3}
