@@ -118,8 +118,7 @@ def _mean_square(x_hat: Tensor, x: Tensor) -> Tensor:
 def _of_ours(net: Unrolled) -> Contestant:
     def loss(y: Tensor, x0: Tensor, x: Tensor) -> Tensor:
         layers = net(y, x0, return_layers=True)
-        errors = ((layers - x).square().mean((-2, -1)) + 1e-8).log().mean(-1)
-        return faded_mean(errors, FADE)
+        return faded_mean((layers - x).square().mean((-3, -2, -1)), FADE)
 
     return Contestant("fastunroll, FISTA", net, net, loss)
 
