@@ -134,6 +134,15 @@ def test_a_weight_of_each_sample(solver: str, prior: str, monkeypatch: pytest.Mo
     assert is_native == 7 * [True]
 
 
+@pytest.mark.parametrize("solver", [*SOLVERS, "primal_dual"])
+@pytest.mark.parametrize("lead", [(0,), (2, 0)])
+def test_a_weight_of_each_of_no_samples(solver: str, lead: tuple[int, ...]) -> None:
+    A, _ = measured("blur")
+    y = torch.zeros(*lead, SIDE, SIDE, dtype=DOUBLE)
+    lam = torch.full((*lead, 1, 1), LAM, dtype=DOUBLE)
+    assert getattr(fu.solvers, solver)(A, y, lam, iterations=3).shape == y.shape
+
+
 @torch.no_grad()
 @pytest.mark.filterwarnings("ignore::fastunroll.solvers.ConvergenceWarning")
 @pytest.mark.parametrize("solver", [*SOLVERS, "primal_dual"])

@@ -31,7 +31,7 @@ def are_compiled(p: Problem, make: Callable[[], Layers], *numbers: Tensor) -> bo
     """Whether there is a native call of such layers for this problem. ``numbers``: those of the layers beside λ."""
     if not isinstance(p.operator, PictureOperator) or isinstance(p.prior, PerLayer):
         return False
-    if p.lam.numel() != 1 and p.lam.shape[-2:] != (1, 1):
+    if p.lam.numel() != 1 and (p.lam.numel() == 0 or p.lam.shape[-2:] != (1, 1)):
         return False
     A = p.operator
     if not can_be_read(p.y) or ops.differentiable(p.y, p.lam, p.x0, *numbers) or vars(A).keys() & _METHODS:
