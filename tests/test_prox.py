@@ -44,6 +44,27 @@ def test_gradcheck(dtype: torch.dtype) -> None:
         assert torch.autograd.gradcheck(fu.soft_threshold, (x, theta))
 
 
+@pytest.mark.parametrize("theta_shape", [(), (5,), (5, 3), (4, 5, 3), (2, 1, 1, 1), (2, 4, 5, 3)], ids=str)
+@pytest.mark.parametrize("x_shape", [(4, 5, 3), (2, 4, 5, 3), (1, 2, 4, 5, 3)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_maps_with_channels_last_stay_so(
+    dtype: torch.dtype, x_shape: tuple[int, ...], theta_shape: tuple[int, ...]
+) -> None:
+    """Convolutions take and return them: the next one copies nothing. The bits are those of other maps."""
+    theta_shape = tuple(n if n in (1, m) else 1 for n, m in zip(theta_shape[::-1], x_shape[::-1], strict=False))[::-1]
+    x, weight = torch.randn(2, *x_shape, dtype=dtype).unbind()
+    theta = torch.rand(theta_shape, dtype=dtype.to_real(), requires_grad=True)
+    found = []
+    for maps in (x, x.movedim(1, -1).contiguous().movedim(-1, 1)):
+        maps.requires_grad_()
+        out = fu.soft_threshold(maps, theta)
+        assert out.stride() == maps.stride()
+        found.append((out, *torch.autograd.grad(out, (maps, theta), weight)))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    torch.testing.assert_close(found[0][2], found[1][2])
+
+
 @given(shape=st.lists(st.integers(0, 6), max_size=4), data=st.data(), seed=st.integers(0, 2**31))
 def test_any_broadcast(shape: list[int], data: st.DataObject, seed: int) -> None:
     torch.manual_seed(seed)

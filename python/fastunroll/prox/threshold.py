@@ -46,8 +46,16 @@ def soft_threshold(x: Tensor, theta: Tensor | float) -> Tensor:
         return soft_threshold(x.float(), theta.float()).to(x.dtype)
     if not ops.is_supported(x, complex_too=True):
         return reference.soft_threshold(x, theta)
+    if x.shape == shape and _has_channels_last(x):  # which convolutions take, and shall get back
+        own = theta.reshape((1,) * (x.dim() - theta.dim()) + tuple(theta.shape))
+        return soft_threshold(x.movedim(1, -1), own.movedim(1, -1)).movedim(-1, 1)
     theta, layout = aligned(theta, shape)
     return ops.soft_threshold(x.expand(shape).contiguous(), theta.contiguous(), layout)
+
+
+def _has_channels_last(x: Tensor) -> bool:
+    """Whether the channels of maps (N, C, ...) are beside each other in memory."""
+    return x.dim() > 2 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
 
 
 def aligned(theta: Tensor, shape: torch.Size) -> tuple[Tensor, tuple[int, int, int]]:
