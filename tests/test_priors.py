@@ -308,7 +308,7 @@ def test_autocast_leaves_operators_alone(name: str, field: str) -> None:
         found.abs().sum().backward()
     assert A.seen == {y.dtype}
     assert found.dtype == y.dtype
-    convolves = any(isinstance(m, torch.nn.Conv2d) for m in net.modules()) or "filter" in name
+    convolves = any(isinstance(m, torch.nn.Conv2d) for m in net.modules())  # a bank has a kernel, in single precision
     assert torch.equal(found, wanted) != convolves
     assert relative_error(found, wanted) < 0.05
 

@@ -63,7 +63,7 @@ def on_real_and_imaginary(product: Callable[[Tensor], Tensor], x: Tensor) -> Ten
 
 def _filter_bank(low: Sequence[float], like: Tensor) -> Tensor:
     """The low-pass and the high-pass filter (2, F) of a wavelet, of the precision of ``like``."""
-    filters = torch.tensor(low, dtype=like.dtype.to_real(), device=like.device)
+    filters = torch.tensor(low, dtype=like.real.dtype if like.is_complex() else like.dtype, device=like.device)
     signs = torch.ones_like(filters)
     signs[1::2] = -1
     return torch.stack([filters, signs * filters.flip(0)])

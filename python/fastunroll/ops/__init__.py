@@ -38,6 +38,7 @@ from .cpu.steps import weigh as weigh
 from .cuda.device import is_capturing as is_capturing
 from .network import network as network
 from .network_cache import NetworkCache as NetworkCache
+from .picture_prox import picture_prox as picture_prox
 from .pictures import fits_pictures as fits_pictures
 from .pictures import picture_layers as picture_layers
 from .pictures import picture_layers_and_state as picture_layers_and_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import _checks
+from .. import _checks, ops
 from .._checks import shape_text
 from ..operators.cosine import cosine_matrix
 from ..reference_pictures import filter_bank
@@ -85,7 +85,9 @@ class FilterBank(Proximal):
                 f"{shape_text(z.shape)}"
             )
         _checks.require_same_dtype_and_device(filters=self.filters, z=z.real if z.is_complex() else z)
-        return filter_bank(z, self.filters, self._thresholds(theta, z))
+        levels = self._thresholds(theta, z)
+        found = ops.picture_prox(z, torch.as_tensor(theta, device=z.device), "filter_bank", filters=self.filters)
+        return filter_bank(z, self.filters, levels) if found is None else found
 
     def _thresholds(self, theta: Tensor, z: Tensor) -> Tensor:
         """θ beside coefficients (N, count, H, W)."""

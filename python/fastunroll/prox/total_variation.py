@@ -7,7 +7,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, ops
 from ..operators.pictures import dims_of
 from ..ops.tensors import differentiable, has_tangents
 from ..reference_pictures import differences, total_variation
@@ -53,7 +53,10 @@ class TotalVariation(Proximal):
             of = "pictures (..., H, W)" if self.sample_dims == 2 else "volumes (..., D, H, W)"
             raise ValueError(f"total variation is of {of}, got shape {_checks.shape_text(z.shape)}")
         theta = torch.as_tensor(theta, dtype=z.real.dtype if z.is_complex() else z.dtype, device=z.device)
-        return total_variation(z, theta, self.inner_iterations, self.sample_dims)
+        found = None
+        if self.sample_dims == 2:
+            found = ops.picture_prox(z, theta, "total_variation", iterations=self.inner_iterations)
+        return total_variation(z, theta, self.inner_iterations, self.sample_dims) if found is None else found
 
     def value(self, x: Tensor) -> Tensor:
         return _lengths(differences(x, self.sample_dims)).flatten(1).sum(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, ops
 from .._checks import shape_text
 from ..operators.wavelet import Wavelet
 from ..reference_wavelets import shrunk
@@ -94,15 +94,20 @@ class WaveletL1(Proximal):
 
     def moved(self, z: Tensor, theta: Tensor, move: tuple[int, int]) -> Tensor:
         """prox_θ(z) on a grid that is moved by (down, right) pixels."""
-        down, right = move
+        theta, down, right = torch.as_tensor(theta, device=z.device), *move
+        found = ops.picture_prox(
+            z, theta if _is_of_each(theta) else self.band_thresholds(theta), "wavelet",
+            low_pass=self.wavelet.low_pass, levels=self.levels, move=move,
+        )  # fmt: skip
+        if found is not None:
+            return found
         c = self.wavelet(z.roll((down, right), (-2, -1)) if any(move) else z)
-        x = self.wavelet.adjoint(shrunk(c, self._thresholds(theta, z), soft_threshold))
+        x = self.wavelet.adjoint(shrunk(c, self._thresholds(theta), soft_threshold))
         return (x.roll((-down, -right), (-2, -1)) if any(move) else x).to(z.dtype)
 
-    def _thresholds(self, theta: Tensor, z: Tensor) -> list[Tensor]:
+    def _thresholds(self, theta: Tensor) -> list[Tensor]:
         """θ of the three bands of each level, the finest level first."""
-        theta = torch.as_tensor(theta, device=z.device)
-        if theta.numel() > 1 and theta.shape[-2:] == (1, 1):  # one for each picture
+        if _is_of_each(theta):
             return [theta] * (3 * self.levels)
         return [*self.band_thresholds(theta).unbind()]
 
@@ -128,6 +133,11 @@ class WaveletL1(Proximal):
 
 
 _THRESHOLDS_OF_A_LEVEL = {"band": 3, "level": 1, "all": 0}
+
+
+def _is_of_each(theta: Tensor) -> bool:
+    """Whether there is a threshold for each picture."""
+    return theta.numel() > 1 and theta.shape[-2:] == (1, 1)
 
 
 class _Moved(Proximal):
