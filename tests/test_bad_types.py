@@ -311,6 +311,14 @@ OTHERS: dict[str, Refused] = {
     "lasso_objective's λ": (
         lambda: fu.losses.lasso_objective(X, Y, A, [0.1]), TypeError, "lam must be a number or a torch.Tensor",  # type: ignore[arg-type]
     ),
+    "an operator for a matrix": (
+        lambda: fu.nn.LISTA(fu.operators.Mask(torch.ones(3, 3)), layers=2), TypeError,  # type: ignore[arg-type]
+        "A must be a torch.Tensor, got Mask: give the measurements after the operator, and use fu.nn.Unrolled",
+    ),
+    "an operator for measurements": (
+        lambda: fu.solvers.fista(Y, fu.operators.Mask(torch.ones(3, 3)), 0.1), TypeError,  # type: ignore[arg-type]
+        "y must be a torch.Tensor, got Mask: give the measurements after the operator",
+    ),
     "report's model": (report(model=3), TypeError, "model must be a network or a function, got 3"),
     "report's ideal": (report(ideal=3, x_true=X), TypeError, "ideal must be a function of x and y, or None, got 3"),
     "report's λ": (report(lam="0.1"), TypeError, "lam must be a number or a torch.Tensor, got str"),

@@ -34,7 +34,7 @@ REFUSED: dict[str, list[tuple[list[str], str]]] = {
     "numbers": [
         (["demo", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
         (["demo", "--seed", "-1"], "argument --seed: must be ≥ 0, got -1"),
-        (["mri", "--seed", "-1"], "argument --seed: must be ≥ 0, got -1"),
+        (["mri", "--seed", "-1"], "argument --seed: must be ≥ 0, got -1 (see fastunroll mri --help)"),
         (["deblur", "--seconds", "-1"], "argument --seconds: must be a number of seconds ≥ 0, got '-1'"),
         (["mri", "--seconds", "nan"], "argument --seconds: must be a number of seconds ≥ 0, got 'nan'"),
         (["reproduce", "--size", "12"], "argument --size: must be two integers such as 250x500, got '12'"),

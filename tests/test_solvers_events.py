@@ -207,6 +207,10 @@ BAD: dict[str, Refused] = {
         lambda: S.fista(op, images, torch.rand(3, 2, 1, 1)), ValueError,
         "lam must broadcast with x, but lam is (3, 2, 1, 1) and x is (2, 3, 6, 8)",
     ),
+    "lambda of each picture": (
+        lambda: S.fista(op, images[0], torch.rand(3)), ValueError,
+        "lam must broadcast with x, but lam is (3,) and x is (3, 6, 8): one for each sample is (3, 1, 1)",
+    ),
     "lambda of a batch beside one picture": (
         lambda: S.fista(op, images[0, 0], torch.rand(1, 6, 8)), ValueError,
         "lam must broadcast with x, but lam is (1, 6, 8) and x is (6, 8)",

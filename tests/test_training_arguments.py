@@ -229,6 +229,12 @@ def test_a_loss_returns_one_real_number(found: Any) -> None:
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("loss", [torch.nn.MSELoss(), torch.nn.functional.l1_loss], ids=["module", "function"])
+def test_losses_of_pytorch_take_two_tensors(loss: Any) -> None:
+    with pytest.raises(TypeError, match="takes two tensors: use lambda x_hat, y, x: loss"):
+        _train(loss=loss)
+
+
 @pytest.mark.parametrize("found", [3, None, PAIR[0], (PAIR[0],), ("x", None), PAIRS[0], PAIRS[11]], ids=str)
 def test_a_problem_returns_samples(found: Any) -> None:
     class Wrong:

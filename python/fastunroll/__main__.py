@@ -213,7 +213,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         problem = f"there is no option {left[0]}" if left[0].startswith("-") else f"{left[0]!r} follows no option"
         _fail(arguments.command, f"{problem} (see fastunroll {arguments.command} --help)")
     if getattr(arguments, "seed", 0) < 0:
-        parser.error(f"argument --seed: must be ≥ 0, got {arguments.seed}")
+        name, seed = arguments.command, arguments.seed
+        _fail(name, f"argument --seed: must be ≥ 0, got {seed} (see fastunroll {name} --help)")
     try:
         arguments.run(arguments)
     except DemoError as error:

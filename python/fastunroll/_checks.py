@@ -71,7 +71,7 @@ def tensor(name: str, value: object) -> Tensor:
     if type(value) is Tensor and value.dtype in _FLOATING and value.layout is torch.strided and not value.is_nested:
         return value  # quickly
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}: use torch.as_tensor({name})")
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}: {_way_to_tensor(name, value)}")
     _dense(name, value)
     if value.is_quantized:
         raise TypeError(f"{name} must be floating point, got {value.dtype}: use {name}.dequantize()")
@@ -83,6 +83,15 @@ def tensor(name: str, value: object) -> Tensor:
         scale = ", divided by 255 for a picture" if value.dtype == torch.uint8 else ""
         raise TypeError(f"{name} must be floating point, got {value.dtype}: use {name}.float(){scale}")
     return value
+
+
+def _way_to_tensor(name: str, value: object) -> str:
+    """How ``value`` becomes a tensor, or what was meant."""
+    if hasattr(value, "adjoint"):
+        return "give the measurements after the operator, and use fu.nn.Unrolled for networks over operators"
+    if hasattr(value, "__array_interface__") and not hasattr(value, "dtype"):  # a picture of Pillow
+        return f"use torch.from_numpy(numpy.asarray({name}) / 255)"
+    return f"use torch.as_tensor({name})"
 
 
 def matrix(name: str, value: object) -> Tensor:

@@ -119,7 +119,10 @@ class Blur(FourierDiagonal):
         kernel = single(self.kernel)
         x = self.pictures(name, x, kernel)
         if kernel.dim() > (dims := self.picture_dims):
-            require_fit("kernel", kernel, name, x, (*kernel.shape[:-dims], *self.axes[-dims:]))
+            require_fit(
+                "kernel", kernel, name, x, (*kernel.shape[:-dims], *self.axes[-dims:]),
+                "give dims=3 for volumes, or one kernel for each sample" if dims == 2 else None,
+            )  # fmt: skip
         if kernel.is_complex() and not x.is_complex():
             raise TypeError(f"a complex kernel takes complex pictures, got {name} of {x.dtype}: use {name}.cfloat()")
         return x

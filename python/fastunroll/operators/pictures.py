@@ -206,7 +206,9 @@ def samples_of(op: PictureOperator, x: Tensor, At_y: Tensor) -> tuple[Tensor, Te
     return x, At_y
 
 
-def require_fit(name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequence[int | str]) -> None:
+def require_fit(
+    name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequence[int | str], fix: str | None = None
+) -> None:  # fmt: skip
     """Refuses a tensor that holds something for each pixel or sample where ``shape`` does not broadcast to that of x.
 
     A dimension of ``shape`` that is a name fits any.
@@ -215,7 +217,7 @@ def require_fit(name: str, value: Tensor, x_name: str, x: Tensor, shape: Sequenc
         return
     sizes = zip(reversed(shape), reversed(x.shape), strict=False)
     if len(shape) > x.dim() or not all(isinstance(size, str) or size in (1, of_x) for size, of_x in sizes):
-        fix = "crop or pad one of them, or give as many samples"
+        fix = fix or "crop or pad one of them, or give as many samples"
         if x.shape[-1:] == (2,) and x.is_floating_point():  # real and imaginary parts
             fix = f"use torch.view_as_complex({x_name})"
         raise ValueError(

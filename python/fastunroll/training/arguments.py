@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import _checks
 
@@ -18,6 +18,17 @@ def require_callable(name: str, value: object) -> None:
     """Raises TypeError unless ``value`` can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {_checks.shown(value)}")
+
+
+def require_loss(loss: object) -> None:
+    """Raises TypeError unless ``loss`` can be called with x̂, y and x, which losses of PyTorch cannot."""
+    require_callable("loss", loss)
+    if isinstance(loss, nn.modules.loss._Loss) or getattr(loss, "__module__", None) == nn.functional.__name__:
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise TypeError(
+            f"loss must be a function of x̂, y and x, but {name} takes two tensors: "
+            "use lambda x_hat, y, x: loss(x_hat, x)"
+        )
 
 
 def require_truth(x_hat: Tensor, x: Tensor | None) -> Tensor:

@@ -329,7 +329,7 @@ def train(
     batch, check_every = _checks.count("batch", batch), _checks.count("check_every", check_every)
     clip, seed = _checks.positive("clip", clip), _checks.seed(seed)
     patience = None if patience is None else _checks.count("patience", patience)
-    arguments.require_callable("loss", loss)
+    arguments.require_loss(loss)
     if not callable(progress):
         progress = _checks.flag("progress", progress)
     if not isinstance(schedule, (list, tuple)) or not all(isinstance(stage, Stage) for stage in schedule):

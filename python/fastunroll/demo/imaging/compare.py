@@ -105,7 +105,13 @@ def run(experiment: Experiment, out: Path, *, budget: Budget | None, seed: int) 
         budget: how long to train a network, or None to use the shipped weights alone.
         seed: the seed of the training.
     """
-    print(f"{backend()}\nCtrl-C ends the training and continues with the best weights so far.")
+    print(backend())
+    if budget is not None:
+        print("Ctrl-C ends the training and continues with the best weights so far.")
+    if not experiment.ships:
+        print(
+            "The weights of the package are for the Moffat function, so only a network that is trained here takes part."
+        )
     weights = _weights(experiment, seed)
     networks: dict[str, Unrolled] = {}
     others: dict[str, nn.Module] = {}
