@@ -15,7 +15,7 @@ from fastunroll.solvers.problem import problem
 from problems import Blur, Opaque, Pair, sparse_problem
 from torch import Tensor
 
-S = fu.solvers
+S, lin = fu.solvers, fu.operators
 SOLVERS: dict[str, Callable[..., Any]] = {
     "ista": lambda op, y: S.ista(op, y, 0.1, iterations=3),
     "fista": lambda op, y: S.fista(op, y, 0.1, iterations=3, tol=1e3),
@@ -225,3 +225,30 @@ def test_under_autocast_and_with_gradients() -> None:
     leaf = y.clone().requires_grad_()
     grad = torch.autograd.grad(S.fista(Opaque(A), leaf, 0.1, iterations=3).sum(), leaf)[0]
     assert torch.isfinite(grad).all()
+
+
+class Shift(lin.LinearOperator):
+    """A shift whose adjoint shifts the other way, if its sign is −1."""
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self.sign, self.shape_in, self.shape_out = sign, (4, 6), (4, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.roll(1, -1)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y.roll(self.sign, -1)
+
+
+@pytest.mark.parametrize("within", [lambda A: A, lambda A: 2 * A, lambda A: lin.Mask(torch.ones(4, 6)) @ A])
+def test_networks_and_norms_ask_for_the_adjoint_too(within: Any) -> None:
+    def network(sign: int) -> fu.nn.Unrolled:
+        return fu.nn.Unrolled(fu.schemes.FISTA(), within(Shift(sign)), fu.prox.L1(), layers=2)
+
+    network(-1)
+    within(Shift(-1)).norm()
+    with pytest.warns(S.AdjointWarning, match="A.adjoint must be the adjoint of A"):
+        network(1)
+    with pytest.warns(S.AdjointWarning):
+        within(Shift(1)).norm()

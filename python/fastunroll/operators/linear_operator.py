@@ -175,12 +175,18 @@ class LinearOperator(nn.Module):
         Raises:
             ValueError: ``shape_in`` is not stated, A is zero, or its products hold NaN or infinity.
 
+        Warns:
+            AdjointWarning: ``adjoint`` is not the adjoint of A, so the method has found nothing.
+
         Reference: Kuczyński and Woźniakowski, *Estimating the largest eigenvalue by the power and Lanczos algorithms
         with a random start*, 1992.
         """
+        from .dot_test import examine
         from .norm import lanczos_bound
 
         like = self.sample()
+        with torch.no_grad():
+            examine(self, self, like, self(like))
         return float(lanczos_bound(self.normal, like) ** 0.5)
 
     def stated_norm(self) -> float | None:
