@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .. import _checks
 from ..arrays import answered, is_array
+from ..colours import are_colours_last, warn_of_colours
+from ..operators.linear_operator import LinearOperator
 
 
 class Kernel(NamedTuple):
@@ -46,6 +48,12 @@ def require_proximal(prox: object) -> None:
         is_module = callable(prox) and not isinstance(prox, type)
         fix = ": make it with fu.prox.Denoiser(module)" if is_module else ""
         raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_checks.kind(prox)}{fix}")
+
+
+def warn_of_layout(prox: Proximal, A: LinearOperator, shape: Sequence[int]) -> None:
+    """Warns where a prior of pictures meets colour pictures (H, W, C), unless A states another sample."""
+    if prox.sample_dims == 2 and A.shape_in is None and are_colours_last(shape):
+        warn_of_colours(shape)
 
 
 class Proximal(nn.Module):
