@@ -129,6 +129,27 @@ def test_a_fault_over_pictures_is_found(what: str) -> None:
     pytest.fail(f"{found} faults found of {what}")
 
 
+@pytest.mark.parametrize("what", ["picture operator", "picture layers", "picture iterations"])
+def test_volumes_are_drawn(what: str) -> None:
+    """All operators of them with each boundary, and total variation over them, in calls that are right."""
+    drawn: set[str] = set()
+    compared = 0
+    for call in range(400):
+        d = Draw(1, call)
+        s = slice.SUBJECTS[what][1](d)
+        if "dims=3" not in d.said:
+            continue
+        drawn |= set(d.said)
+        if compared < 20:
+            WAYS["no_grad"](d, s)
+            compared += 1
+    kinds = ["Blur", "Downsample", "Fourier", "MultiCoilFourier", "Mask"]
+    boundaries = ["circular", "reflect", "constant", "valid"]
+    wanted = {f"operator={kind}" for kind in kinds} | {f"boundary={boundary}" for boundary in boundaries}
+    wanted |= set() if what == "picture operator" else {"total variation of volumes"}
+    assert wanted <= drawn, wanted - drawn
+
+
 def test_terms_that_cancel_are_compared_by_their_size() -> None:
     """The gradient −1 + G + 1 of ADMM's dual variable is known to a rounding of 1, however small G is."""
     leaves = {"y": torch.tensor([0.7]), "A": torch.tensor([[8e-4]]), "beta": torch.tensor(0.5)}

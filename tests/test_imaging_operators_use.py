@@ -278,3 +278,18 @@ def test_stacks_need_no_shapes(first: str, second: str) -> None:
     assert torch.allclose(x, fu.soft_threshold(0.01 * A.adjoint(y), 0.001))
     with pytest.raises(ValueError, match="y must hold 2 stacked results, in the"):
         A.adjoint(y[:, :1])
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "constant", "valid"])
+def test_a_product_asks_for_its_grid_once(boundary: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = fu.operators.boundary
+    asked: list[int] = []
+    for name in ("fast_length", "is_fft_length"):
+        length = getattr(of, name)
+        monkeypatch.setattr(of, name, lambda n, length=length: asked.append(n) or length(n))
+    A, x = fu.operators.Blur(torch.ones(3, 5) / 15, boundary), torch.rand(16, 12)
+    y = A(x)
+    for call, given in ((A, x), (A.adjoint, y)):
+        asked.clear()
+        call(given)
+        assert len(asked) == 2, "one question for each side"

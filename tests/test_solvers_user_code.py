@@ -8,6 +8,7 @@ from typing import Any
 import fastunroll as fu
 import pytest
 import torch
+from refusals import check_refused
 from torch import Tensor
 
 lin, S = fu.operators, fu.solvers
@@ -161,3 +162,72 @@ def test_a_solve_that_fails() -> None:
         ValueError, match=r"^solve\(b, rho\) must take a tensor of shape \(2, 8\) and type torch.float32"
     ):
         S.admm((Tensor.clone, Tensor.clone), torch.rand(2, SIDE), 0.02, solve=solve)
+
+
+class Returns(fu.prox.Proximal):
+    """A user's prior, which returns what a function makes of z."""
+
+    def __init__(self, make: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.make = make
+
+    def prox(self, z: Tensor, theta: Tensor) -> Tensor:
+        found: Tensor = self.make(z)
+        return found
+
+
+OTHER_TENSORS: dict[str, tuple[Callable[[Tensor], Any], type[Exception], str]] = {
+    "sparse": (Tensor.to_sparse, TypeError, "must return a dense tensor, got layout torch.sparse_coo: convert it"),
+    "mkldnn": (Tensor.to_mkldnn, TypeError, "must return a dense tensor, got layout torch._mkldnn: convert it"),
+    "nested": (
+        lambda z: torch.nested.nested_tensor([*z], layout=torch.jagged), TypeError,
+        "must return one dense tensor, got a nested one",
+    ),
+    "without values": (
+        lambda z: z.to("meta"), ValueError, "must return a tensor of the device of z, cpu, got one of meta",
+    ),
+}  # fmt: skip
+PRIOR_CALLS: dict[str, Callable[[Any, Tensor, Any], Tensor]] = {
+    **{
+        name: lambda A, y, prior, solve=solve: solve(A, y, 0.1, prox=prior, iterations=3)
+        for name, solve in SOLVERS.items()
+    },
+    **{
+        f"Unrolled, {type(scheme).__name__}": lambda A, y, prior, scheme=scheme: fu.nn.Unrolled(
+            scheme, A, prior, 2, step=0.5
+        )(y)
+        for scheme in (fu.schemes.ProximalGradient(), fu.schemes.FISTA(), fu.schemes.ADMM(), fu.schemes.HQS())
+    },
+    "by itself": lambda A, y, prior: prior(y, 0.1),
+}
+
+
+@pytest.mark.parametrize("of_matrix", [False, True], ids=["operator", "matrix"])
+@pytest.mark.parametrize("kind", OTHER_TENSORS)
+@pytest.mark.parametrize("name", PRIOR_CALLS)
+def test_what_a_prior_returns_is_like_z(name: str, kind: str, of_matrix: bool) -> None:
+    make, error, message = OTHER_TENSORS[kind]
+    A, y = (torch.rand(SIDE, SIDE) / SIDE, torch.rand(3, SIDE)) if of_matrix else (lin.Blur(torch.ones(3, 3) / 9), None)
+    y = torch.rand(2, SIDE, SIDE) if y is None else y
+    for recorded in (False, True):
+        with torch.set_grad_enabled(recorded):
+            check_refused((lambda: PRIOR_CALLS[name](A, y, Returns(make)), error, f"Returns.prox {message}"))
+
+
+HALVES: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
+    "Blur": (lambda: lin.Blur(torch.ones(3, 3) / 9), (2, SIDE, SIDE)),
+    "Mask": (lambda: lin.Mask(torch.ones(SIDE, SIDE)), (2, SIDE, SIDE)),
+    "Fourier": (lambda: lin.Fourier(torch.ones(SIDE, SIDE), real=True), (2, SIDE, SIDE)),
+    "Gradient": (lin.Gradient, (2, 2, SIDE, SIDE)),
+    "volumes": (lambda: lin.Blur(torch.ones(3, 3, 3) / 27, dims=3), (SIDE, SIDE, SIDE)),
+    "composed": (lambda: lin.Blur(torch.ones(3, 3) / 9) @ lin.Wavelet("haar").H, (2, SIDE, SIDE)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", HALVES)
+@pytest.mark.parametrize("name", SOLVERS)
+def test_half_precision_is_not_enough(name: str, kind: str, dtype: torch.dtype) -> None:
+    make, shape = HALVES[kind]
+    message = f"y needs single or double precision, in which A.adjoint(y) is computed, got {dtype}: use y.float()"
+    check_refused((lambda: SOLVERS[name](make(), torch.ones(shape, dtype=dtype), 0.1), TypeError, message))

@@ -27,9 +27,9 @@ def no_convergence_warnings() -> Iterator[None]:
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warns at the line outside of this package from which the call came."""
+    """Warns at the line outside of this package, and of PyTorch's modules, from which the call came."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastunroll."):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("fastunroll.", "torch.")):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 

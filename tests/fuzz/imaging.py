@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import fastunroll as fu
@@ -17,18 +18,25 @@ from .subject import Leaves
 
 lin = fu.operators
 SIDES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 24, 31, 37]
-PIXELS = 160  # at most, in a picture
+PIXELS = 160  # at most, in a picture or a volume
 WAVELETS = ["haar", "db2", "db4", "sym5", "coif1"]
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a call: their precision, whether they are complex, their sides and the shape of their batch."""
+    """The pictures of a call: their precision, whether they are complex, their sides and the shape of their batch.
+
+    size: (H, W), or (D, H, W) where they are volumes.
+    """
 
     real: torch.dtype
     is_complex: bool
     size: Size
     lead: Size
+
+    @property
+    def dims(self) -> int:
+        return len(self.size)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -98,7 +106,7 @@ class Held:
     def mask(self, name: str, shape: Size, *, each: bool = True) -> str:
         """Weights, or zeros and ones."""
         kind = self.d.pick("mask", ["weights", "binary"])
-        lead = self.each(name) if each and len(shape) > 1 else ()
+        lead = self.each(name) if each and len(shape) == self.p.dims else ()
         found = torch.rand(*lead, *shape, dtype=torch.float64) + 0.1
         found = (found > 0.5).double() if kind == "binary" else found
         key = self.keep(name, found.to(self.p.real))
@@ -112,14 +120,13 @@ class Held:
 
 def _blur(d: Draw, p: Pictures, prefix: str, boundaries: tuple[str, ...] = ()) -> Operator:
     held, boundary = Held(d, p, prefix), d.pick("boundary", boundaries or ["circular", "reflect", "constant", "valid"])
-    h, w = (d.random.randint(1, min(n, 5)) for n in p.size)
-    kernel = held.normal(
-        "kernel", h, w, is_complex=p.is_complex and d.chance("complex kernel", 0.2), scale=1 / (h * w) ** 0.5
-    )
+    sides = [d.random.randint(1, min(n, 5)) for n in p.size]
+    is_complex = p.is_complex and d.chance("complex kernel", 0.2)
+    kernel = held.normal("kernel", *sides, is_complex=is_complex, scale=prod(sides) ** -0.5)
     shape = p.size if d.chance("stated shape", 0.3) else None
-    measured = tuple(n - k + 1 for n, k in zip(p.size, (h, w), strict=True)) if boundary == "valid" else p.size
+    measured = tuple(n - k + 1 for n, k in zip(p.size, sides, strict=True)) if boundary == "valid" else p.size
     return held.operator(
-        lambda v, learn: lin.Blur(v[kernel], boundary, shape=shape, learn=learn),
+        lambda v, learn: lin.Blur(v[kernel], boundary, dims=p.dims, shape=shape, learn=learn),
         lambda op: matrices.blur(op.kernel, boundary, p.size), p.size, measured,
     )  # fmt: skip
 
@@ -131,11 +138,11 @@ def _circular(d: Draw, p: Pictures, prefix: str) -> Operator:
 def _downsample(d: Draw, p: Pictures, prefix: str) -> Operator:
     factors = [f for f in (1, 2, 3) if all(n % f == 0 for n in p.size)]
     factor, held = d.pick("factor", factors), Held(d, p, prefix)
-    h, w = (d.random.randint(1, min(n, 4)) for n in p.size)
-    kernel = held.normal("kernel", h, w, scale=1 / (h * w) ** 0.5)
-    fits = all((n - k + 1) % factor == 0 for n, k in zip(p.size, (h, w), strict=True))
+    sides = [d.random.randint(1, min(n, 4)) for n in p.size]
+    kernel = held.normal("kernel", *sides, scale=prod(sides) ** -0.5)
+    fits = all((n - k + 1) % factor == 0 for n, k in zip(p.size, sides, strict=True))
     boundary = d.pick("boundary", ["circular", "reflect", "constant", *(["valid"] if fits else [])])
-    blurred = tuple(n - k + 1 for n, k in zip(p.size, (h, w), strict=True)) if boundary == "valid" else p.size
+    blurred = tuple(n - k + 1 for n, k in zip(p.size, sides, strict=True)) if boundary == "valid" else p.size
     shape = p.size if d.chance("stated shape", 0.3) else None
 
     def matrix(op: Any) -> Tensor:
@@ -143,14 +150,14 @@ def _downsample(d: Draw, p: Pictures, prefix: str) -> Operator:
         return matrices.downsampling(blurred, factor).to(B.dtype) @ B
 
     return held.operator(
-        lambda v, learn: lin.Downsample(factor, v[kernel], boundary, shape=shape, learn=learn), matrix, p.size,
-        tuple(n // factor for n in blurred),
+        lambda v, learn: lin.Downsample(factor, v[kernel], boundary, dims=p.dims, shape=shape, learn=learn), matrix,
+        p.size, tuple(n // factor for n in blurred),
     )  # fmt: skip
 
 
 def _mask_shape(d: Draw, size: Size) -> Size:
-    H, W = size
-    return d.pick("mask of", [(H, W), (1, W), (H, 1), (W,)], [3, 1, 1, 1])
+    """All sides, one for all along one axis or another, or the last sides alone."""
+    return d.pick("mask of", [size, (*size[:-2], 1, size[-1]), (*size[:-1], 1), size[1:]], [3, 1, 1, 1])
 
 
 def _fourier(d: Draw, p: Pictures, prefix: str) -> Operator:
@@ -158,7 +165,7 @@ def _fourier(d: Draw, p: Pictures, prefix: str) -> Operator:
     mask, centered = held.mask("mask", _mask_shape(d, p.size)), d.random.random() < 0.6
     is_real = not p.is_complex
     return held.operator(
-        lambda v, learn: lin.Fourier(v[mask], centered, real=is_real, learn=learn),
+        lambda v, learn: lin.Fourier(v[mask], centered, dims=p.dims, real=is_real, learn=learn),
         lambda op: matrices.masked(op.mask, matrices.fourier(p.size, centered), p.size), p.size, p.size,
         is_real=is_real,
     )  # fmt: skip
@@ -169,20 +176,22 @@ def _coils(d: Draw, p: Pictures, prefix: str) -> Operator:
     mask = held.mask("mask", _mask_shape(d, p.size))
     maps = held.normal("maps", count, *p.size, is_complex=True, scale=count**-0.5)
     return held.operator(
-        lambda v, learn: lin.MultiCoilFourier(v[mask], v[maps], centered, learn_mask=learn, learn_maps=learn),
-        lambda op: matrices.coils(op.mask, op.maps, centered), p.size, (count, *p.size),
+        lambda v, learn: lin.MultiCoilFourier(
+            v[mask], v[maps], centered, dims=p.dims, learn_mask=learn, learn_maps=learn
+        ),
+        lambda op: matrices.coils(op.mask, op.maps, centered, p.size), p.size, (count, *p.size),
     )  # fmt: skip
 
 
 def _mask(d: Draw, p: Pictures, prefix: str) -> Operator:
     held, shape = Held(d, p, prefix), _mask_shape(d, p.size)
-    shape = shape if len(shape) > 1 else p.size
+    shape = shape if len(shape) == p.dims else p.size
     if p.is_complex and d.chance("complex mask", 0.3):
         mask = held.normal("mask", *shape, is_complex=True)
     else:
         mask = held.mask("mask", shape)
     return held.operator(
-        lambda v, learn: lin.Mask(v[mask], learn=learn),
+        lambda v, learn: lin.Mask(v[mask], dims=p.dims, learn=learn),
         lambda op: torch.diag_embed(matrices.of_pixels(op.mask, p.size)), p.size, p.size,
     )  # fmt: skip
 
@@ -198,7 +207,7 @@ def _levels(size: Size) -> list[int]:
 
 def _volume(d: Draw, size: Size, factor: int = 1) -> Size:
     """Sometimes the size of volumes."""
-    if size[0] * size[1] > PIXELS // 4 or not d.chance("volumes", 0.3):
+    if len(size) > 2 or prod(size) > PIXELS // 4 or not d.chance("volumes", 0.3):
         return size
     return (factor * d.random.randint(1, max(1, 4 // factor)), *size)
 
@@ -233,7 +242,7 @@ def _differences(d: Draw, p: Pictures, prefix: str) -> Operator:
 
 def _convolution(d: Draw, p: Pictures, prefix: str) -> Operator:
     held, size = Held(d, p, prefix), p.size
-    if size[0] * size[1] <= PIXELS // 8 and d.chance("volumes", 0.3):
+    if len(size) == 2 and prod(size) <= PIXELS // 8 and d.chance("volumes", 0.3):
         size = (d.random.randint(1, 3), *size)
     count, stride = d.pick("filters", [1, 2, 3]), d.pick("stride", [1, 2, 3], [3, 2, 1])
     sides = [d.random.randint(1, 4) for _ in size]
@@ -250,6 +259,7 @@ Kind = Callable[[Draw, Pictures, str], Operator]
 # Whether an operator is one for real pictures, for complex ones, or for both; and for which sizes it is.
 ANY: Callable[[Size], bool] = lambda size: True  # noqa: E731
 EVEN: Callable[[Size], bool] = lambda size: bool(_levels(size))  # noqa: E731
+FLAT: Callable[[Size], bool] = lambda size: len(size) == 2  # noqa: E731
 KINDS: dict[str, tuple[Kind, str, Callable[[Size], bool], float]] = {
     "Blur": (_blur, "either", ANY, 4),
     "circular Blur": (_circular, "either", ANY, 3),
@@ -259,7 +269,7 @@ KINDS: dict[str, tuple[Kind, str, Callable[[Size], bool], float]] = {
     "Downsample": (_downsample, "either", ANY, 2),
     "Wavelet": (_wavelet, "either", EVEN, 2),
     "DCT": (_dct, "either", ANY, 1),
-    "Blocks": (_blocks, "either", ANY, 1),
+    "Blocks": (_blocks, "either", FLAT, 1),
     "Gradient": (_differences, "either", ANY, 2),
     "Convolution": (_convolution, "either", ANY, 2),
 }
@@ -282,7 +292,11 @@ def lead(d: Draw) -> Size:
 
 
 def size(d: Draw) -> Size:
-    """The sides of pictures: now and then of one pixel, or with a prime factor above 31."""
+    """The sides of pictures, or of volumes: now and then of one pixel, or with a prime factor above 31."""
+    if d.chance("dims=3", 0.25):
+        depth = d.size("planes", [1, 2, 3, 4, 5, 6, 8])
+        H = d.size("rows", [n for n in SIDES if depth * n <= PIXELS // 2])
+        return depth, H, d.size("columns", [n for n in SIDES if depth * H * n <= PIXELS])
     H = d.size("rows", SIDES)
     return H, d.size("columns", [n for n in SIDES if H * n <= PIXELS])
 

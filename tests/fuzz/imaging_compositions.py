@@ -38,10 +38,10 @@ def composed(d: Draw, p: Pictures) -> Operator:
     inner = one(d, p, SQUARE, "inner ")
     inverse = d.chance("adjoint inside", 0.5) and not inner.leaves
     size = inner.shape_out
-    if len(size) != 2:
+    if len(size) != p.dims:
         return inner
     outer = one(d, _like(inner, p, size), [name for name in KINDS if name != "Convolution"], "outer ")
-    if len(outer.shape_in) != 2:
+    if len(outer.shape_in) != p.dims:
         return outer
 
     def make(v: Leaves, learn: bool) -> Any:
@@ -61,7 +61,7 @@ def composed(d: Draw, p: Pictures) -> Operator:
 def several(d: Draw, p: Pictures) -> Operator:
     """Operators on the same pictures: one above the other, or their sum."""
     first = one(d, p, ("Blur", "circular Blur", "Fourier", "Mask", "DCT", "Wavelet"), "first ")
-    if len(first.shape_in) != 2:
+    if len(first.shape_in) != p.dims:
         return first
     second = one(d, p, ("Fourier",) if first.is_real else ("Mask", "circular Blur"), "second ")
     if first.shape_out != second.shape_out:

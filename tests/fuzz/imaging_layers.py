@@ -109,7 +109,8 @@ def _is_native(o: Operator, p: Pictures, made: prox.Proximal, scheme: str, d: Dr
     compiled = type(made) in (prox.TotalVariation, prox.L1, prox.NonNegativeL1, prox.Box, prox.Identity)
     compiled = compiled and "a threshold for each picture" not in d.said  # a picture by itself has one for all
     compiled = compiled and "complex mask" not in d.said  # by which PyTorch multiplies
-    return compiled and scheme in ("ProximalGradient", "FISTA") and "native operator" in d.said and 37 not in p.size
+    compiled = compiled and p.dims == 2 and 37 not in p.size
+    return compiled and scheme in ("ProximalGradient", "FISTA") and "native operator" in d.said
 
 
 def _inputs(d: Draw, p: Pictures, o: Operator, scheme: str) -> dict[str, Tensor]:
@@ -163,8 +164,9 @@ def unrolled(d: Draw) -> Subject:
     of_samples = list(inputs)
     if made.has_threshold:
         elementwise = type(made) in (prox.TotalVariation, prox.L1, prox.NonNegativeL1, prox.ElasticNet)
-        if elementwise and len(o.shape_in) == 2 and d.chance("a threshold for each picture", 0.1):
-            numbers["theta0"] = (0.02 + 0.2 * torch.rand(*p.lead, 1, 1, dtype=torch.float64)).to(p.real)
+        if elementwise and d.chance("a threshold for each picture", 0.1):
+            ones = [1] * len(o.shape_in)
+            numbers["theta0"] = (0.02 + 0.2 * torch.rand(*p.lead, *ones, dtype=torch.float64)).to(p.real)
             lists["theta"] = ["theta0"]
             of_samples += ["theta0"] if p.lead else []
         else:

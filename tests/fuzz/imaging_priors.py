@@ -48,20 +48,21 @@ def _elementwise(f: Callable[[Tensor, Tensor], Tensor]) -> Formula:
 
 def total_variation(prior: Any, k: int, z: Tensor, theta: Tensor) -> Tensor:
     """z − Dᵀp, with p by accelerated projected gradients on the dual problem."""
-    size = tuple(z.shape[-2:])
-    D, both = matrices.differences(size), (2, *size)
+    dims = prior.sample_dims
+    size = tuple(z.shape[-dims:])
+    D, each = matrices.differences(size), (dims, *size)
 
     def forward(x: Tensor) -> Tensor:
-        return matrices.product(D, x, size, both)
+        return matrices.product(D, x, size, each)
 
     def adjoint(p: Tensor) -> Tensor:
-        return matrices.product(D.mT, p, both, size)
+        return matrices.product(D.mT, p, each, size)
 
-    level = theta if theta.dim() < 2 else theta[..., None, :, :]  # (..., 1, 1) beside (..., 2, H, W)
+    level = theta if theta.dim() < dims else theta.unsqueeze(-dims - 1)  # (..., 1, 1) beside (..., 2, H, W)
     p = q = forward(torch.zeros_like(z))
     for beta in oracle.momentum(prior.inner_iterations + 1)[1:]:
-        v = q + forward(z - adjoint(q)) / 8
-        square = v.abs().square().sum(-3, keepdim=True)
+        v = q + forward(z - adjoint(q)) / (4 * dims)
+        square = v.abs().square().sum(-dims - 1, keepdim=True)
         shorter = square <= level.square()
         length = torch.where(shorter, 1.0, square).sqrt()
         before, p = p, torch.where(shorter, v, v * (level / length))
@@ -156,6 +157,12 @@ def contraction(z: Tensor) -> Tensor:
     return 0.6 * z / (1 + z.abs())
 
 
+def _total_variation(d: Draw, p: Pictures, layers: int) -> prox.Proximal:
+    """Of volumes, or of each picture of a stack by itself."""
+    dims = 3 if p.dims == 3 and d.chance("total variation of volumes", 0.7) else 2
+    return prox.TotalVariation(d.pick("inner iterations", [1, 2, 5, 12]), dims)
+
+
 def _wavelet_l1(d: Draw, p: Pictures, layers: int) -> prox.Proximal:
     levels = d.pick("levels", [n for n in (1, 2) if all(side % 2**n == 0 for side in p.size[-2:])])
     options = {"per": d.pick("per", ["band", "level", "all"]), "shift": d.random.random() < 0.7}
@@ -187,10 +194,7 @@ def _wide(size: Size) -> bool:
 
 
 PRIORS: dict[str, Prior] = {
-    "TotalVariation": Prior(
-        lambda d, p, layers: prox.TotalVariation(d.pick("inner iterations", [1, 2, 5, 12])), total_variation,
-        weight=4, is_native=True,
-    ),
+    "TotalVariation": Prior(_total_variation, total_variation, weight=4, is_native=True),
     "L1": Prior(lambda d, p, layers: prox.L1(), _elementwise(shrink), weight=4, is_native=True),
     "NonNegativeL1": Prior(
         lambda d, p, layers: prox.NonNegativeL1(), _elementwise(lambda z, theta: torch.relu(z - theta)), "real",

@@ -49,12 +49,13 @@ def _shift(n: int, length: int, a: int, boundary: str) -> Tensor:
 
 
 def blur(kernel: Tensor, boundary: str, size: Size) -> Tensor:
-    """y[i] = Σ_a k[a] x[i − a + c] with c = (h//2, w//2), beyond the border as ``boundary`` says."""
-    (h, w), (H, W) = kernel.shape[-2:], size[-2:]
-    rows = torch.stack([_shift(H, h, a, boundary) for a in range(h)]).to(kernel.dtype)
-    columns = torch.stack([_shift(W, w, b, boundary) for b in range(w)]).to(kernel.dtype)
-    A = torch.einsum("...ab,aij,bkl->...ikjl", kernel, rows, columns)
-    return A.flatten(-4, -3).flatten(-2)
+    """y[i] = Σ_a k[a] x[i − a + c] with c half its sides, beyond the border as ``boundary`` says."""
+    dims = len(size)
+    sides = zip(size, kernel.shape[-dims:], strict=True)
+    shifts = [torch.stack([_shift(n, h, a, boundary) for a in range(h)]).to(kernel.dtype) for n, h in sides]
+    letters = {2: "...ab,aij,bkl->...ikjl", 3: "...abd,aij,bkl,dmn->...ikmjln"}[dims]
+    A = torch.einsum(letters, kernel, *shifts)
+    return A.flatten(-2 * dims, -dims - 1).flatten(-dims)
 
 
 def downsampling(size: Size, factor: int) -> Tensor:
@@ -84,10 +85,9 @@ def masked(mask: Tensor, A: Tensor, size: Size) -> Tensor:
     return of_pixels(mask, size)[..., None] * A
 
 
-def coils(mask: Tensor, maps: Tensor, centered: bool) -> Tensor:
+def coils(mask: Tensor, maps: Tensor, centered: bool, size: Size) -> Tensor:
     """m · F(S_c x), one coil after another."""
-    size = tuple(maps.shape[-2:])
-    S = maps.flatten(-2)[..., None, :]  # (..., C, 1, pixels)
+    S = maps.flatten(-len(size))[..., None, :]  # (..., C, 1, pixels)
     samples = of_pixels(mask, size)[..., None, :, None] * (fourier(size, centered) * S)
     return samples.flatten(-3, -2)
 

@@ -107,6 +107,7 @@ def run(seed: int, calls: Iterable[int], only: str = "", *, aloud: bool = False)
         "ignore", "grad and param do not obey", UserWarning
     )  # torch's, of parameters in odd strides
     warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)  # by torch's own forward mode
+    warnings.filterwarnings("ignore", ".*movedim", UserWarning)  # of batches that look like colour pictures
     counts: Counter[str] = Counter()
     for call in calls:
         tell(begins=call)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from .. import _checks, ops
 from ..arrays import as_tensor
-from ..operators import Dense, LinearOperator
+from ..operators import Dense, LinearOperator, Mask
 from ..operators.pictures import PictureOperator
 from ..operators.products import batch_shape, has_shape_in
 from ..prox import L1, Kernel, NonNegativeL1, Proximal
-from ..prox.proximal import require_proximal
+from ..prox.proximal import require_proximal, warn_of_layout
 from ..schemes import ADMM, AMP, FISTA, HQS, ProximalGradient, Scheme
 from ..steps import AffineStep, DataStep, GradientStep, Values, listed
 from . import pictures
@@ -289,6 +289,8 @@ def require_batches(
         first, second = found[: len(first)], found[len(first) :]
     else:
         _require_samples(first[0], y, x0)
+        if isinstance(first[0], Mask):  # of which x has the shape of y
+            warn_of_layout(net.prox, first[0], y.shape)
         if net.has_matrix_of_each_sample:
             y, x0, s0 = _beside_matrices(net, first[0].matrix, y, x0, s0)
         elif x0 is not None:

@@ -13,6 +13,8 @@ from .pictures import Orthonormal
 class _OfBlocks(Orthonormal):
     """An operator on the square blocks of pictures."""
 
+    measures_pictures = False
+
     def __init__(self, size: int, *, shape: tuple[int, ...] | None = None) -> None:
         super().__init__()
         self.size = _checks.count("size", size)

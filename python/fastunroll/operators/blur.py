@@ -14,7 +14,7 @@ from ..arrays import as_tensor
 from ..norms import squared_modulus
 from ..ops import is_fft_length
 from ..ops.spectral import fourier_diagonal
-from .boundary import BOUNDARIES, Boundary
+from .boundary import BOUNDARIES, Boundary, require_size
 from .diagonal import FourierDiagonal
 from .direct import directly, filtered
 from .pictures import NormalParts, dims_of, require_fit, single, with_axes_of
@@ -84,7 +84,7 @@ class Blur(FourierDiagonal):
         if shape is not None:
             self.shape_in = self.state(shape)
             channels, picture = self.shape_in[:-dims], self.shape_in[-dims:]
-            self.shape_out = (*channels, *self._boundary(picture).measured(picture))
+            self.shape_out = (*channels, *self._boundary(picture).measured)
 
     @property
     def own_batch(self) -> tuple[int, ...]:
@@ -99,19 +99,21 @@ class Blur(FourierDiagonal):
     def solves(self) -> bool:
         return self.collapsed
 
-    def _boundary(self, shape: tuple[int, ...]) -> Boundary:
-        """The boundary for pictures (..., H, W), which must be at least as large as the kernel."""
-        found = self._any_boundary()
-        found.require_size(shape)
-        return found
+    @property
+    def _sides(self) -> tuple[int, ...]:
+        return self.kernel.shape[-self.picture_dims :]
 
-    def _any_boundary(self) -> Boundary:
-        """The boundary for pictures that are not looked at."""
-        return BOUNDARIES[self.boundary](*self.kernel.shape[-self.picture_dims :])
+    def _boundary(self, picture: tuple[int, ...]) -> Boundary:
+        """The boundary of pictures (H, W), which must be at least as large as the kernel."""
+        return BOUNDARIES[self.boundary](self._sides, picture)
+
+    def _picture(self, measured: tuple[int, ...]) -> tuple[int, ...]:
+        """The size of x for a y of a size."""
+        return BOUNDARIES[self.boundary].picture(self._sides, measured)
 
     def samples(self, x: Tensor) -> Tensor:
         x = self._of_kernel("x", x)
-        self._boundary(tuple(x.shape))
+        require_size(self._sides, tuple(x.shape[-self.picture_dims :]))
         return x
 
     def _of_kernel(self, name: str, x: Tensor) -> Tensor:
@@ -151,24 +153,27 @@ class Blur(FourierDiagonal):
     @directly(_directly)
     def forward(self, x: Tensor) -> Tensor:
         """The blurred pictures k ∗ x: (..., H, W) to (..., H, W), or (..., H − h + 1, W − w + 1) where valid."""
-        x, dims = self.samples(x), self.picture_dims
+        dims = self.picture_dims
         if self.collapsed:
+            x = self.samples(x)
             return fourier_diagonal(x, self._with_axes_of(self._own_spectrum(x), x), dims=dims)
-        boundary, shape = self._boundary(tuple(x.shape)), x.shape[-dims:]
-        d = self._with_axes_of(self._spectrum(x, boundary.grid(shape)), x)
-        return boundary.crop(fourier_diagonal(boundary.extend(x), d, dims=dims), shape)
+        x = self._of_kernel("x", x)
+        boundary = self._boundary(tuple(x.shape[-dims:]))
+        d = self._with_axes_of(self._spectrum(x, boundary.grid), x)
+        return boundary.crop(fourier_diagonal(boundary.extend(x), d, dims=dims))
 
     @directly(lambda A, y: A._directly(y, adjoint=True))
     def adjoint(self, y: Tensor) -> Tensor:
         """The correlation with k, followed by the adjoint of the continuation: back to (..., H, W)."""
         y = self._of_kernel("y", y)
-        boundary, dims = self._any_boundary(), self.picture_dims
-        shape = boundary.picture(y.shape[-dims:])
-        boundary.require_size(shape)
+        dims = self.picture_dims
+        picture = self._picture(tuple(y.shape[-dims:]))
         if self.collapsed:
+            require_size(self._sides, picture)
             return fourier_diagonal(y, self._with_axes_of(self._own_spectrum(y), y), True, dims)
-        d = self._with_axes_of(self._spectrum(y, boundary.grid(shape)), y)
-        return boundary.extend_adjoint(fourier_diagonal(boundary.crop_adjoint(y, shape), d, True, dims), shape)
+        boundary = self._boundary(picture)
+        d = self._with_axes_of(self._spectrum(y, boundary.grid), y)
+        return boundary.extend_adjoint(fourier_diagonal(boundary.crop_adjoint(y), d, True, dims))
 
     def normal_parts(self, x: Tensor) -> NormalParts:
         """AᴴA for pictures like x, as compiled layers take it: diagonal where kernels transform their sides."""
@@ -177,15 +182,13 @@ class Blur(FourierDiagonal):
 
     def sampled_parts(self, x: Tensor, factor: int) -> NormalParts:
         """The same of every ``factor``-th pixel of y."""
-        boundary, shape = self._boundary(tuple(x.shape)), x.shape[-2:]
-        d = with_axes_of(self._spectrum(x, boundary.grid(shape)), x)
-        margins, around, copied = boundary.margins(shape), boundary.around(shape), boundary.copied(shape)
-        return NormalParts("downsample", d, None, factor, margins, around, copied, boundary.periodic)
+        boundary = self._boundary(tuple(x.shape[-2:]))
+        d, periodic = with_axes_of(self._spectrum(x, boundary.grid), x), boundary.periodic
+        return NormalParts("downsample", d, None, factor, boundary.margins, boundary.around, boundary.copied, periodic)
 
     def grid(self, measured: tuple[int, ...]) -> tuple[int, ...]:
         """The size of the Fourier transforms for a y of a size."""
-        boundary = self._any_boundary()
-        return boundary.grid(boundary.picture(measured))
+        return self._boundary(self._picture(measured)).grid
 
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """The same for circular blurs, else by conjugate gradients."""

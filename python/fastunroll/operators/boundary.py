@@ -21,85 +21,65 @@ Margins = tuple[int, ...]  # at the top, left, bottom and right; of volumes at t
 
 
 class Boundary:
-    """What all continuations have in common. Where nothing else is said, zeros stand around the picture.
+    """What all continuations have in common, for pictures of a size. Zeros stand around, where nothing else is said.
 
-    before, after: the number of pixels that the blur needs before the first and after the last one, in each direction.
-    border: how many rows and columns at most E copies to the top, left, bottom and right of the picture.
-    periodic: whether it copies those of the other side, and does not reflect.
+    grid: the size of the Fourier transforms. measured: that of y. around: how many rows and columns the grid has around
+    the picture. copied: how many of these E copies from the picture; those behind are zero. margins: how many rows and
+    columns of the grid C leaves out.
+
+    Raises:
+        ValueError: pictures are smaller than the kernel.
     """
 
-    border: Margins
-    periodic = False
+    periodic = False  # whether E copies rows and columns of the other side, and does not reflect
 
-    def __init__(self, *kernel: int) -> None:
+    def __init__(self, kernel: Size, picture: Size) -> None:
+        require_size(kernel, picture)
         self.kernel = kernel
-        self.after = tuple([n // 2 for n in kernel])
+        self.after = tuple([n // 2 for n in kernel])  # the pixels that the blur needs behind the last one
         self.before = tuple([n - 1 - n // 2 for n in kernel])
-        self.border = (0, 0) * len(kernel)
+        self.grid, self.measured, border = self.grid_of(picture), self.measured_of(picture), self.border
+        sides = zip(self.grid, picture, border, strict=False)
+        at = tuple([first if whole > n else 0 for whole, n, first in sides])  # where x begins in the grid
+        self.around = _around(self.grid, picture, at)
+        self.copied = tuple(map(min, self.around, border))
+        self.margins = _around(self.grid, self.measured, self.measured_at(at))
 
-    def require_size(self, shape: tuple[int, ...]) -> None:
-        """Refuses pictures that are smaller than the kernel."""
-        sides = self.picture_of(shape)
-        if any(map(lt, sides, self.kernel)):
-            raise ValueError(
-                f"a kernel must not be larger than the pictures, but the kernel is {shape_text(self.kernel)} and the "
-                f"pictures are {shape_text(sides)}: crop the kernel, or give larger pictures; of "
-                "colour pictures the channels come first, (C, H, W)"
-            )
+    @property
+    def border(self) -> Margins:
+        """How many rows and columns E copies at most."""
+        return (0, 0) * len(self.kernel)
 
-    def picture_of(self, shape: tuple[int, ...]) -> Size:
-        """The size of pictures of a shape."""
-        return shape[-len(self.kernel) :]
-
-    def grid(self, picture: Size) -> Size:
-        """The size of the Fourier transforms."""
-        raise NotImplementedError
-
-    def measured(self, picture: Size) -> Size:
-        """The size of y for pictures of a size."""
-        return picture
-
-    def picture(self, measured: Size) -> Size:
+    @staticmethod
+    def picture(kernel: Size, measured: Size) -> Size:
         """The size of x for a y of a size."""
         return measured
 
-    def picture_at(self, picture: Size) -> Size:
-        """Where the first pixel of x lies in the grid."""
-        sides = zip(self.grid(picture), picture, self.border, strict=False)
-        return tuple([first if whole > n else 0 for whole, n, first in sides])
+    def grid_of(self, picture: Size) -> Size:
+        raise NotImplementedError
 
-    def measured_at(self, picture: Size) -> Size:
-        """Where the first pixel of y lies in the grid."""
-        return self.picture_at(picture)
+    def measured_of(self, picture: Size) -> Size:
+        return picture
 
-    def around(self, picture: Size) -> Margins:
-        """How many rows and columns the grid has around the picture."""
-        return _around(self.grid(picture), picture, self.picture_at(picture))
-
-    def copied(self, picture: Size) -> Margins:
-        """How many of these are copies of others; those behind are zero."""
-        return tuple(map(min, self.around(picture), self.border))
-
-    def margins(self, picture: Size) -> Margins:
-        """How many rows and columns of the grid C leaves out."""
-        return _around(self.grid(picture), self.measured(picture), self.measured_at(picture))
+    def measured_at(self, picture_at: Size) -> Size:
+        """Where y begins in the grid."""
+        return picture_at
 
     def extend(self, x: Tensor) -> Tensor:
         """E x."""
-        picture = self.picture_of(x.shape)
-        return continued(x, self.around(picture), self.copied(picture), self.periodic)
+        return continued(x, self.around, self.copied, self.periodic)
 
-    def extend_adjoint(self, v: Tensor, picture: Size) -> Tensor:
+    def extend_adjoint(self, v: Tensor) -> Tensor:
         """Eᵀ v."""
-        return folded(v, self.around(picture), self.copied(picture), self.periodic)
+        return folded(v, self.around, self.copied, self.periodic)
 
-    def crop(self, v: Tensor, picture: Size) -> Tensor:
+    def crop(self, v: Tensor) -> Tensor:
         """C v."""
-        return folded(v, self.margins(picture))
+        return folded(v, self.margins)
 
-    def crop_adjoint(self, y: Tensor, picture: Size) -> Tensor:
+    def crop_adjoint(self, y: Tensor) -> Tensor:
         """Cᵀ y."""
-        return continued(y, self.margins(picture))
+        return continued(y, self.margins)
 
 
 class Valid(Boundary):
@@ -108,39 +88,36 @@ class Valid(Boundary):
     What comes back from the other side of the grid, zeros or pixels, falls on pixels that are not measured.
     """
 
-    def grid(self, picture: Size) -> Size:
+    @staticmethod
+    def picture(kernel: Size, measured: Size) -> Size:
+        return _with_border(measured, kernel)
+
+    def grid_of(self, picture: Size) -> Size:
         return _with_kernels(picture, picture)
 
-    def measured(self, picture: Size) -> Size:
+    def measured_of(self, picture: Size) -> Size:
         return tuple([n - of_kernel + 1 for n, of_kernel in zip(picture, self.kernel, strict=True)])
 
-    def picture(self, measured: Size) -> Size:
-        return tuple([n + of_kernel - 1 for n, of_kernel in zip(measured, self.kernel, strict=True)])
-
-    def measured_at(self, picture: Size) -> Size:
+    def measured_at(self, picture_at: Size) -> Size:
         return self.before
 
 
 class Constant(Boundary):
     """A continuation by zeros: the grid is so much larger that nothing comes back from the other side."""
 
-    def grid(self, picture: Size) -> Size:
+    def grid_of(self, picture: Size) -> Size:
         return _fast(n + max(*sides) for n, *sides in zip(picture, self.before, self.after, strict=True))
 
 
 class Reflect(Boundary):
     """A continuation by reflection at the edges of the picture: … c b a | a b c … x y z | z y x …"""
 
-    def __init__(self, *kernel: int) -> None:
-        super().__init__(*kernel)
-        self.border = *self.before, *self.after
+    @property
+    def border(self) -> Margins:
+        return *self.before, *self.after
 
-    def grid(self, picture: Size) -> Size:
-        return _fast(self._continued(picture))
-
-    def _continued(self, picture: Size) -> Size:
-        """The size of a picture with its border."""
-        return tuple([n + of_kernel - 1 for n, of_kernel in zip(picture, self.kernel, strict=True)])
+    def grid_of(self, picture: Size) -> Size:
+        return _fast(_with_border(picture, self.kernel))
 
 
 class Periodic(Reflect):
@@ -148,8 +125,8 @@ class Periodic(Reflect):
 
     periodic = True
 
-    def grid(self, picture: Size) -> Size:
-        return _with_kernels(picture, self._continued(picture))
+    def grid_of(self, picture: Size) -> Size:
+        return _with_kernels(picture, _with_border(picture, self.kernel))
 
 
 BOUNDARIES: dict[str, type[Boundary]] = {
@@ -158,6 +135,21 @@ BOUNDARIES: dict[str, type[Boundary]] = {
     "constant": Constant,
     "valid": Valid,
 }
+
+
+def require_size(kernel: Size, picture: Size) -> None:
+    """Refuses pictures that are smaller than the kernel."""
+    if any(map(lt, picture, kernel)):
+        raise ValueError(
+            f"a kernel must not be larger than the pictures, but the kernel is {shape_text(kernel)} and the pictures "
+            f"are {shape_text(picture)}: crop the kernel, or give larger pictures; of colour pictures the channels "
+            "come first, (C, H, W)"
+        )
+
+
+def _with_border(picture: Size, kernel: Size) -> Size:
+    """The size of a picture with all pixels that its blur needs."""
+    return tuple([n + of_kernel - 1 for n, of_kernel in zip(picture, kernel, strict=True)])
 
 
 def _around(grid: Size, part: Size, at: Size) -> Margins:

@@ -45,6 +45,7 @@ class Mask(PictureOperator):
 
     mask: Tensor
     collapsed = True
+    moves_pixels = False
 
     def __init__(self, mask: Tensor, *, dims: int = 2, learn: bool = False) -> None:
         super().__init__()

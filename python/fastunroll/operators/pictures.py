@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .._checks import shape_text
+from ..colours import CHANNELS, are_colours_last, warn_of_colours
 from ..ops.tensors import has_tangents, is_hidden
 from .gradients import is_as_written
 from .linear_operator import LinearOperator, require_stated
@@ -49,10 +50,14 @@ class PictureOperator(LinearOperator):
         picture_dims: the number of dimensions of a picture: 2, or 3 for volumes (..., D, H, W).
         channel_dims: the number of dimensions that a sample of x, and one of y, has before those of a picture.
         is_shared: whether all samples of a batch have the same A, and not each a kernel, mask or map of its own.
+        moves_pixels: whether a picture whose axes are mistaken is measured wrongly, as where pixels meet neighbours.
+        measures_pictures: whether y is pictures too, and not their blocks.
     """
 
     picture_dims: int = 2
     channel_dims: tuple[int, int] = (0, 0)
+    moves_pixels = True
+    measures_pictures = True
     is_stated = False  # whether ``shape`` was given, which all x then have
     axes: ClassVar[str] = "DHW"
 
@@ -135,6 +140,8 @@ class PictureOperator(LinearOperator):
             )
         if self.is_stated:
             require_stated(self, name, x)
+        elif self._may_be_colours(x) and (name != "y" or self.measures_pictures):
+            warn_of_colours(x.shape)
         if beside is None:
             return single(x)
         _checks.same_device(name, x, beside)
@@ -153,9 +160,15 @@ class PictureOperator(LinearOperator):
         if type(x) is not Tensor or self.is_stated or not _checks.is_strided(x) or x.is_nested:
             return False
         real = _REAL.get(x.dtype)
-        if real is None or x.dim() < dims or x.numel() == 0:
+        if real is None or x.dim() < dims or x.numel() == 0 or self._may_be_colours(x):
             return False
         return beside is None or (real is _REAL.get(beside.dtype) and x.device == beside.device)
+
+    def _may_be_colours(self, x: Tensor) -> bool:
+        """Whether pictures look like colour pictures (H, W, C), and nobody has stated the shape: quickly."""
+        if torch.compiler.is_compiling() or x.size(-1) not in CHANNELS or self.picture_dims != 2:
+            return False
+        return are_colours_last(x.shape) and self.moves_pixels and self.shape_in is None
 
 
 class Orthonormal(PictureOperator):

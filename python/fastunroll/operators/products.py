@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import _checks
 from .._checks import shape_text
 from ..ops.tensors import has_tangents, real_dtype
+from .direct import FULL
 from .gradients import bare
 from .linear_operator import LinearOperator
 
@@ -202,6 +203,10 @@ class Products:
         if found.layout != torch.strided:
             raise TypeError(f"{name} must be a dense tensor, got one of layout {found.layout}: use .to_dense()")
         if found.dtype != dtype and not single:
+            if own in _HALF and real_dtype(found) in FULL:
+                raise TypeError(
+                    f"{of} needs single or double precision, in which {name} is computed, got {own}: use {of}.float()"
+                )
             raise TypeError(f"{name} must be {dtype} where {of} is {own}, got {found.dtype}: convert one with .to()")
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import _fastunroll
+from .tensors import PLAIN
 
 T = TypeVar("T")
 
@@ -57,11 +58,11 @@ def entry(kind: Hashable, tensors: list[Tensor], make: Callable[[], T], version:
     """What is kept of contiguous tensors: the value that ``make`` makes of them, or the one that an earlier call of
     this kind has made, if the tensors and the ``version`` are the same.
 
-    None where nothing can be kept. Tensors of inference mode have no version counter, and those that a transform of
-    ``torch.func`` wraps no storage.
+    None where nothing can be kept. Tensors of inference mode have no version counter, those that a transform of
+    ``torch.func`` wraps no storage, and the values of a subclass may lie elsewhere.
     """
     for t in tensors:  # quickly: every iteration comes here
-        if t.is_inference() or _is_wrapped(t):
+        if type(t) not in PLAIN or t.is_inference() or _is_wrapped(t):
             return None
     key = id(tensors[-1]), kind
     found = _registry.get(key)

@@ -12,8 +12,20 @@ from .. import _fastunroll
 
 
 def address(t: Tensor | None) -> int:
-    """The address of a tensor's values; 0 if there is no tensor, or it has no values."""
-    return t.data_ptr() if t is not None and t.numel() else 0
+    """The address of a tensor's values; 0 if there is no tensor, or it has no values.
+
+    Raises:
+        TypeError: it has values, but none in memory, as a subclass that wraps another tensor.
+    """
+    if t is None or not t.numel():
+        return 0
+    found: int = t.data_ptr()
+    if not found:
+        raise TypeError(
+            f"native code must find the values of a tensor in its memory, but a {type(t).__name__} holds them "
+            "elsewhere: convert it to a torch.Tensor"
+        )
+    return found
 
 
 def addresses(ts: Sequence[Tensor]) -> list[int]:
@@ -35,13 +47,13 @@ def is_plain(t: object) -> bool:
     and torch has not postponed a negation or conjugation of it, or the writing of its zeros.
     """
     return (
-        type(t) in _PLAIN
+        type(t) in PLAIN
         and t.layout is torch.strided  # type: ignore[attr-defined]
         and not (t.is_nested or t.is_neg() or t.is_conj() or t._is_zerotensor())  # type: ignore[attr-defined]
     )
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def resolved(t: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .. import _checks
 from ..arrays import answered, is_array
+from ..colours import are_colours_last, warn_of_colours
+from ..operators.linear_operator import LinearOperator
 
 
 class Kernel(NamedTuple):
@@ -46,6 +48,12 @@ def require_proximal(prox: object) -> None:
         is_module = callable(prox) and not isinstance(prox, type)
         fix = ": make it with fu.prox.Denoiser(module)" if is_module else ""
         raise TypeError(f"prox must be a fu.prox.Proximal, such as fu.prox.L1(), got {_checks.kind(prox)}{fix}")
+
+
+def warn_of_layout(prox: Proximal, A: LinearOperator, shape: Sequence[int]) -> None:
+    """Warns where a prior of pictures meets colour pictures (H, W, C), unless A states another sample."""
+    if prox.sample_dims == 2 and A.shape_in is None and are_colours_last(shape):
+        warn_of_colours(shape)
 
 
 class Proximal(nn.Module):
@@ -162,8 +170,8 @@ class Proximal(nn.Module):
         """:meth:`prox`, whose result must be like ``z``. An array ``z`` gives an array of its kind.
 
         Raises:
-            TypeError: ``z`` is not floating point, or ``prox`` returns no tensor, or another dtype.
-            ValueError: ``prox`` returns another shape.
+            TypeError: ``z`` is not floating point, or ``prox`` returns no dense tensor, or another dtype.
+            ValueError: ``prox`` returns another shape, or a tensor of another device.
         """
         are_usual = isinstance(z, Tensor) and isinstance(theta, (Tensor, float))
         if not are_usual and (is_array(z) or is_array(theta)):
@@ -172,11 +180,15 @@ class Proximal(nn.Module):
         _checks.tensor("z", z)
         theta = theta if isinstance(theta, Tensor) else z.new_tensor(theta, dtype=z.dtype.to_real())
         x: object = self.prox(z, theta)
-        if type(x) is Tensor and x.shape == z.shape and x.dtype == z.dtype:
-            return x  # quickly: every layer comes here
+        if type(x) is Tensor and not x.is_nested and x.shape == z.shape and x.dtype == z.dtype:
+            is_like_z = _checks.is_strided(x) and x.device == z.device
+            if is_like_z:
+                return x  # quickly: every layer comes here
         name = f"{type(self).__name__}.prox"
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} must return a tensor, got {type(x).__name__}")
+        if x.is_nested:
+            raise TypeError(f"{name} must return one dense tensor, got a nested one: convert it with torch.stack")
         if x.shape != z.shape:
             raise ValueError(
                 f"{name} must return the shape of z, {_checks.shape_text(z.shape)}, got {_checks.shape_text(x.shape)}"
@@ -185,4 +197,10 @@ class Proximal(nn.Module):
             raise TypeError(
                 f"{name} must return the dtype of z, {z.dtype}, got {x.dtype}: convert it with .to(z.dtype)"
             )
+        if x.device != z.device:
+            raise ValueError(
+                f"{name} must return a tensor of the device of z, {z.device}, got one of {x.device}: compute it there"
+            )
+        if not _checks.is_strided(x):
+            raise TypeError(f"{name} must return a dense tensor, got layout {x.layout}: convert it with .to_dense()")
         return x

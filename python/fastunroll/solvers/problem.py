@@ -24,7 +24,7 @@ from ..operators.products import Products, batch_shape, leaving
 from ..ops.tensors import is_hidden
 from ..products import product
 from ..prox import L1, NonNegativeL1, Proximal
-from ..prox.proximal import require_proximal
+from ..prox.proximal import require_proximal, warn_of_layout
 from ..samples import column, energy, norm, safe_divisor
 from ..units import units
 
@@ -334,6 +334,8 @@ def problem(
         _require_lam(found.lam)
     found = replace(found, prior=prior)
     prior.require_sample(found.sample_shape)
+    if found.operator is not None:
+        warn_of_layout(prior, found.operator, (*found.batch_shape, *found.sample_shape))
     if not found.is_lasso:
         _require_one_weight(found)
     if not found.nonnegative:

@@ -42,7 +42,7 @@ class Dictionary:
     def __init__(self, A: Tensor, ridge: float) -> None:
         self.shape, self.dtype = (A.shape[0], A.shape[1]), A.dtype
         A = resolved(A)
-        self._native = _fastunroll.Dictionary(is_double(A), self.shape, torch.get_num_threads(), ridge, A.data_ptr())
+        self._native = _fastunroll.Dictionary(is_double(A), self.shape, torch.get_num_threads(), ridge, address(A))
 
     def is_current(self) -> bool:
         """Whether it was made for the instruction set in use."""
