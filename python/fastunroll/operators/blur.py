@@ -105,6 +105,7 @@ class Blur(FourierDiagonal):
 
     def _boundary(self, picture: tuple[int, ...]) -> Boundary:
         """The boundary of pictures (H, W), which must be at least as large as the kernel."""
+        require_size(self._sides, picture)
         return BOUNDARIES[self.boundary](self._sides, picture)
 
     def _picture(self, measured: tuple[int, ...]) -> tuple[int, ...]:
@@ -188,7 +189,7 @@ class Blur(FourierDiagonal):
 
     def grid(self, measured: tuple[int, ...]) -> tuple[int, ...]:
         """The size of the Fourier transforms for a y of a size."""
-        return self._boundary(self._picture(measured)).grid
+        return BOUNDARIES[self.boundary](self._sides, self._picture(measured)).grid
 
     def adjoint_solve(self, b: Tensor, rho: Tensor | float) -> Tensor:
         """The same for circular blurs, else by conjugate gradients."""

@@ -26,15 +26,11 @@ class Boundary:
     grid: the size of the Fourier transforms. measured: that of y. around: how many rows and columns the grid has around
     the picture. copied: how many of these E copies from the picture; those behind are zero. margins: how many rows and
     columns of the grid C leaves out.
-
-    Raises:
-        ValueError: pictures are smaller than the kernel.
     """
 
     periodic = False  # whether E copies rows and columns of the other side, and does not reflect
 
     def __init__(self, kernel: Size, picture: Size) -> None:
-        require_size(kernel, picture)
         self.kernel = kernel
         self.after = tuple([n // 2 for n in kernel])  # the pixels that the blur needs behind the last one
         self.before = tuple([n - 1 - n // 2 for n in kernel])
