@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .arrays import way_to_tensor
+
 _REAL = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _FLOATING = _REAL | {torch.complex64, torch.complex128}
 _MOST = 2**63 - 1  # what native code counts to
@@ -71,7 +73,7 @@ def tensor(name: str, value: object) -> Tensor:
     if type(value) is Tensor and value.dtype in _FLOATING and value.layout is torch.strided and not value.is_nested:
         return value  # quickly
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}: {_way_to_tensor(name, value)}")
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}: {way_to_tensor(name, value)}")
     _dense(name, value)
     if value.is_quantized:
         raise TypeError(f"{name} must be floating point, got {value.dtype}: use {name}.dequantize()")
@@ -83,15 +85,6 @@ def tensor(name: str, value: object) -> Tensor:
         scale = ", divided by 255 for a picture" if value.dtype == torch.uint8 else ""
         raise TypeError(f"{name} must be floating point, got {value.dtype}: use {name}.float(){scale}")
     return value
-
-
-def _way_to_tensor(name: str, value: object) -> str:
-    """How ``value`` becomes a tensor, or what was meant."""
-    if hasattr(value, "adjoint"):
-        return "give the measurements after the operator, and use fu.nn.Unrolled for networks over operators"
-    if hasattr(value, "__array_interface__") and not hasattr(value, "dtype"):  # a picture of Pillow
-        return f"use torch.from_numpy(numpy.asarray({name}) / 255)"
-    return f"use torch.as_tensor({name})"
 
 
 def matrix(name: str, value: object) -> Tensor:
@@ -365,9 +358,8 @@ def broadcasts(name: str, value: Tensor, x: Tensor) -> torch.Size:
     try:
         return torch.broadcast_shapes(x.shape, value.shape)
     except RuntimeError:
-        raise ValueError(
-            f"{name} must broadcast with x, but {name} is {shape_text(value.shape)} and x is {shape_text(x.shape)}"
-        ) from None
+        shapes = f"{name} is {shape_text(value.shape)} and x is {shape_text(x.shape)}"
+        raise ValueError(f"{name} must broadcast with x, but {shapes}") from None
 
 
 def same_device(name: str, value: Tensor, like: Tensor) -> None:

@@ -24,6 +24,15 @@ def is_array(value: object) -> bool:
     return hasattr(type(value), "__dlpack__") or hasattr(type(value), "__array__")
 
 
+def way_to_tensor(name: str, value: object) -> str:
+    """How ``value`` becomes a tensor, or what was meant."""
+    if hasattr(value, "adjoint"):
+        return "give the measurements after the operator, and use fu.nn.Unrolled for networks over operators"
+    if hasattr(value, "__array_interface__") and not hasattr(value, "dtype"):  # a picture of Pillow
+        return f"use torch.from_numpy(numpy.asarray({name}) / 255)"
+    return f"use torch.as_tensor({name})"
+
+
 def from_array(array: Any, name: str = "array") -> Tensor:
     """The array as a tensor. It is copied only if PyTorch cannot share its memory, such as that of a read-only array.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .._precision import own_precision
 from ..samples import column, inner, norm, random_directions, safe_divisor
+from .dot_test import examine
 
 _STEPS = 40
 _RISK = 1e-9
@@ -65,6 +67,14 @@ def lanczos_bound(normal: Callable[[Tensor], Tensor], like: Tensor) -> float:
     """
     with own_precision(like):
         return _lanczos(normal, like)
+
+
+@torch.no_grad()
+def estimated_norm(op: Any) -> float:
+    """The norm of an operator by :func:`lanczos_bound`, after the dot test: without an adjoint it means nothing."""
+    like = op.sample()
+    examine(op, op, like, op(like))
+    return float(lanczos_bound(op.normal, like) ** 0.5)
 
 
 def _lanczos(normal: Callable[[Tensor], Tensor], like: Tensor) -> float:

@@ -265,14 +265,10 @@ def _of_operator(op: LinearOperator, y: Tensor, lam: Tensor | float, x0: Tensor 
             f"{start} must have the shape of A.adjoint(y), {_checks.shape_text(full)}, got "
             f"{_checks.shape_text(x0.shape)}"
         )
-    fits = lam.dim() <= len(full) and all(n in (1, m) for n, m in zip(lam.shape[::-1], full[::-1], strict=False))
-    if not fits:
-        of_each = (leading[-1], *(1,) * (At_y.dim() - 1)) if leading else ()
-        raise ValueError(
-            f"lam must broadcast with x, but lam is {_checks.shape_text(lam.shape)} and x is "
-            f"{_checks.shape_text(full)}"
-            + (f": one for each sample is {_checks.shape_text(of_each)}" if of_each else "")
-        )
+    if lam.dim() > len(full) or any(n not in (1, m) for n, m in zip(lam.shape[::-1], full[::-1], strict=False)):
+        shapes = f"lam is {_checks.shape_text(lam.shape)} and x is {_checks.shape_text(full)}"
+        of_each = f": one for each sample is {_checks.shape_text((*leading[-1:], *(1,) * (At_y.dim() - 1)))}"
+        raise ValueError(f"lam must broadcast with x, but {shapes}{of_each if leading else ''}")
     own = lam.dim() - At_y.dim() + 1  # dimensions of the batch
     if own > 0:
         lam = lam.expand(*leading, *lam.shape[own:]).reshape(y.shape[0], *lam.shape[own:])
