@@ -12,6 +12,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from typing import Any
 
@@ -29,6 +30,16 @@ class Total:
     counts: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     deaths: int = 0
+    lock: Lock = field(default_factory=Lock)  # slices run side by side, and are counted one after another
+
+    def count(self, told: list[dict[str, Any]], begun: int) -> None:
+        """What a slice told of its calls."""
+        with self.lock:
+            for line in told:
+                if "finding" in line:
+                    self.add(line["call"], line["finding"], line["said"])
+                self.counts.update(line.get("counts", {}))
+            self.calls += begun
 
     def add(self, call: int, what: str, said: list[str]) -> None:
         subject = next((w for w in said if w.startswith(("network=", "what="))), "")
@@ -58,20 +69,17 @@ def run_slice(total: Total, first: int, count: int) -> None:
     while first < last:
         told, status, said = _slice(total.seed, first, last - first, total.only)
         begun = [line["begins"] for line in told if "begins" in line]
-        for line in told:
-            if "finding" in line:
-                total.add(line["call"], line["finding"], line["said"])
-            total.counts += Counter(line.get("counts", {}))
-        total.calls += len(begun)
+        total.count(told, len(begun))
         if status == 0:
             return
         how = f"the process died with {status}" if status < 0 else f"the process ended with {status}"
         at = said[said.find("Current thread") :] if "Current thread" in said else said
         lines = [line.strip() for line in at.strip().splitlines()[:6]]
-        total.deaths += 1
-        total.add(
-            begun[-1] if begun else first, f"{how}: {' | '.join(lines)}", told[-1].get("draws", []) if told else []
-        )
+        with total.lock:
+            total.deaths += 1
+            total.add(
+                begun[-1] if begun else first, f"{how}: {' | '.join(lines)}", told[-1].get("draws", []) if told else []
+            )
         if not begun:
             return
         first = begun[-1] + 1
