@@ -104,6 +104,27 @@ def test_pixels_that_are_not_finite(dtype: torch.dtype, name: str, value: float,
         assert torch.equal(out.isnan(), wanted.isnan())
 
 
+@pytest.mark.parametrize("theta", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_thresholds_that_are_negative_or_not_finite(
+    dtype: torch.dtype, name: str, theta: float, native: list[bool]
+) -> None:
+    prior, z, _ = case(name, dtype, (2,))
+    out = prior.prox(z, torch.tensor(theta, dtype=torch.float64))
+    assert native == [True]
+    with plain():
+        wanted = prior.prox(z, torch.tensor(theta, dtype=torch.float64))
+    torch.testing.assert_close(out, wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_threshold_of_another_shape_is_refused(name: str) -> None:
+    prior, z, _ = case(name, torch.float64, (2,))
+    with pytest.raises(ValueError, match=r"theta must (be one number|broadcast with x)"):
+        prior.prox(z, torch.rand(4, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("name", PRIORS)
 def test_gradcheck(name: str) -> None:
     for dtype in (torch.float64, torch.complex128):

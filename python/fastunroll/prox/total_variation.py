@@ -56,7 +56,10 @@ class TotalVariation(Proximal):
         found = None
         if self.sample_dims == 2:
             found = ops.picture_prox(z, theta, "total_variation", iterations=self.inner_iterations)
-        return total_variation(z, theta, self.inner_iterations, self.sample_dims) if found is None else found
+        if found is not None:
+            return found
+        _checks.broadcasts("theta", theta, z)
+        return total_variation(z, theta, self.inner_iterations, self.sample_dims)
 
     def value(self, x: Tensor) -> Tensor:
         return _lengths(differences(x, self.sample_dims)).flatten(1).sum(1)
