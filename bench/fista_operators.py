@@ -72,6 +72,7 @@ BENCHMARK = harness.Benchmark(
     build=build,
     baseline="eager sign·relu",
     tolerance=1e-3,
+    budget=15.0,
 )
 
 if __name__ == "__main__":

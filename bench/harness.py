@@ -38,7 +38,7 @@ OWN_WARM_UP_S = 0.2  # waking threads is a small part of longer calls
 WARM_UP_S = 0.02  # warm-up of each contestant after the error check
 WARM_TURN_S = 0.01  # warm-up before a turn, in which the system moves woken threads to different processors
 SAMPLES = 3, 40  # fewest and most samples of a contestant in a case; the budget decides between them
-BUDGET_S, QUICK_BUDGET_S = 1.5, 0.4  # time of all measurements of a case
+BUDGET_S, QUICK_BUDGET_S = 1.5, 0.4  # time of all measurements of a case, by default
 TRIALS, PATIENCE_S = 3, 10.0  # a disturbed case is measured again, at most 3 times and not after 10 seconds
 PAUSE_S, MAX_PAUSES = 0.005, 20  # the harness pauses until the threads of a contestant stop spinning
 
@@ -110,6 +110,7 @@ class Benchmark:
         plotted: for some fields of cases, the values that the plot shows. A field with one value is in no legend.
         packages: the packages of rivals, for the list of versions.
         left_out: a line for each rival that does not compete, with the reason.
+        budget: the seconds in which the turns of a case should end. Rivals that are nearly as fast need many turns.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Benchmark:
     plotted: Mapping[str, Sequence[int | float | str]] = field(default_factory=dict)
     packages: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    budget: float = BUDGET_S
 
 
 class Mismatch(Exception):
@@ -351,7 +353,7 @@ def main(benchmark: Benchmark) -> int:
     machine.give_threads(options.threads)
     start = perf_counter()
     try:
-        records = _records(benchmark, cases, options.seed, QUICK_BUDGET_S if options.quick else BUDGET_S)
+        records = _records(benchmark, cases, options.seed, QUICK_BUDGET_S if options.quick else benchmark.budget)
     except KeyboardInterrupt:
         print("interrupted, nothing written", file=sys.stderr)
         return 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -293,3 +294,35 @@ def test_sparse_matrices_in_inference_mode(layout: str) -> None:
         found = [op(x), op.adjoint(op(x)), op.normal(x), op.solve(x, 0.5)]
     for a, b in zip(found, wanted, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_state_that_replaces_what_an_operator_holds_is_warned_of(name: str) -> None:
+    case = OPERATORS[name]
+    op = case.make(case.dtypes[0], case.sizes[0])
+    state = {key: t.clone() for key, t in op.state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        op.load_state_dict(state)
+    others = {key: t + 1 for key, t in state.items() if key in dict(op.named_buffers())}
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        op.load_state_dict({**state, **others})
+    assert len(found) == len(others)
+    for (key, wanted), warning in zip(others.items(), found, strict=True):
+        assert repr(key) in str(warning.message)
+        assert warning.filename == __file__
+        torch.testing.assert_close(op.state_dict()[key], wanted, rtol=0, atol=0)
+
+
+def test_a_network_says_which_tensor_of_its_operator_a_state_replaces() -> None:
+    def network(value: float) -> Any:
+        scan = lin.Fourier(torch.full((8, 12), value))
+        return fu.nn.Unrolled(schemes.FISTA(), scan, prox.L1(), 2)
+
+    net, other = network(1.0), network(0.5)
+    with pytest.warns(UserWarning, match=r"replaces mask of the Fourier .* as 'operator.mask': to keep"):
+        net.load_state_dict(other.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.load_state_dict(dict(network(0.7).named_parameters()), strict=False)

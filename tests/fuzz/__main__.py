@@ -106,6 +106,11 @@ def main() -> int:
     parser.add_argument("--deaths", action="store_true", help="fail only where a process died; print the rest")
     parser.add_argument("--here", action="store_true", help="run the calls in this process, and print JSON")
     given = parser.parse_args()
+    if given.only:
+        from .slice import CHECKS, SUBJECTS
+
+        if not any(given.only in name for name in {**SUBJECTS, **CHECKS}):
+            parser.error(f"--only must be a part of one of these names: {', '.join({**SUBJECTS, **CHECKS})}")
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     if given.call is not None or given.here:
         from . import slice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from .. import _checks
 from .._checks import shape_text
 from ..colours import CHANNELS, are_colours_last, warn_of_colours
 from ..ops.tensors import has_tangents, is_hidden
+from ..warn import warn
 from .gradients import is_as_written
 from .linear_operator import LinearOperator, require_stated
 from .solve import rho_beside
@@ -122,6 +123,22 @@ class PictureOperator(LinearOperator):
         else:
             is_differentiated = value.requires_grad or has_tangents()
             self.register_buffer(name, value if is_differentiated else value.detach().clone().contiguous())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Warns where a state has another mask, kernel or map than this operator, and replaces it."""
+        for name, own in self._buffers.items():
+            found = state_dict.get(f"{prefix}{name}")
+            if type(found) is not Tensor or type(own) is not Tensor or found.is_meta or own.is_meta:
+                continue
+            same_kind = found.shape == own.shape and found.is_complex() == own.is_complex()
+            if same_kind and not torch.equal(found.to(own), own):
+                warn(
+                    f"load_state_dict replaces {name} of the {type(self).__name__} by another one, which the state "
+                    f"holds as {prefix + name!r}: to keep that of the operator, load a state without it, with "
+                    "strict=False",
+                    UserWarning,
+                )
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def pictures(self, name: str, x: Tensor, beside: Tensor | None = None, channels: int = 0) -> Tensor:
         """``x`` if it is a batch of pictures of the device and precision of ``beside``; half precision is converted.

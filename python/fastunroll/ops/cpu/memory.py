@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.dlpack import from_dlpack
 
 from ... import _fastunroll
 from ..network_call import Outcome, outcome_shapes
 
+# torch.utils.dlpack.from_dlpack checks its argument first, which takes as long again.
+_from_dlpack: Callable[[Any], Tensor] = torch._C._from_dlpack
 _HUGE = 1 << 30
 _LARGEST_LEARNED = (32 << 20) - (64 << 10)  # bytes of the largest block of which glibc learns
 
@@ -58,7 +59,7 @@ def empty(shapes: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:
         capsules = _fastunroll.empty(dtype.to_real() is torch.float64, dtype.is_complex, shapes)
     except MemoryError:
         raise MemoryError(_too_large(shapes, dtype, None)) from None
-    return list(map(from_dlpack, capsules))
+    return list(map(_from_dlpack, capsules))
 
 
 def empty_outcome(spec: Any, p: Any, y: Tensor, return_layers: bool, save_for_backward: bool) -> Outcome:
