@@ -275,6 +275,32 @@ def test_refused(name: str) -> None:
     check_refused(BAD[name])
 
 
+WAYS: dict[str, tuple[Callable[[Any, Tensor], object], str]] = {
+    "A(x)": (lambda op, x: op(x), "forward"),
+    "A.adjoint": (lambda op, x: op.adjoint(x), "adjoint"),
+    "A.normal": (lambda op, x: op.normal(x), "forward"),
+    "A.gradient": (lambda op, x: op.gradient(x, x), "forward"),
+    "A.solve": (lambda op, x: op.solve(x, 0.5), "forward"),
+    "A.H": (lambda op, x: op.H(x), "adjoint"),
+    "A @ A": (lambda op, x: (op @ op)(x), "forward"),
+    "A + A": (lambda op, x: (op + op)(x), "forward"),
+    "2 A": (lambda op, x: (2 * op)(x), "forward"),
+    "Stack": (lambda op, x: lin.Stack(op, op)(x), "forward"),
+    "with gradients": (lambda op, x: op(x.clone().requires_grad_()), "forward"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_samples_of_another_shape_than_a_users_operator_states(way: str) -> None:
+    """In the words of the operator, and not of the product that its author has written."""
+    op = Blur(torch.rand(H, W, dtype=torch.float64))
+    use, method = WAYS[way]
+    stated = "shape_out" if method == "adjoint" else "shape_in"
+    for shape in ((2, H, W + 1), (H * W,), (W, H)):
+        words = f"Blur.{method} takes samples of the shape (..., {H}, {W}) that {stated} states, got {shape}"
+        check_refused((lambda shape=shape: use(op, torch.zeros(shape, dtype=torch.float64)), ValueError, words))
+
+
 def test_an_operator_that_states_its_matrix_is_one() -> None:
     """To the last bit: it goes the way of the matrix."""
 

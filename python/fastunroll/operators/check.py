@@ -171,14 +171,14 @@ class _Run:
                 "torch.zeros(3, 64, 64)"
             )
         u = self.draw(self.op.example().new_zeros(*(self.op.own_batch or (3,)), *self.op.shape_in))
-        back = self.call("adjoint", self.call("forward", u))
+        back = self.call("adjoint", self.product(u))
         return self.draw(back) if back.shape == u.shape else u
 
-    def results(self, u: Tensor) -> Tensor:
-        """A u, if it and its adjoint have the shapes they must have."""
+    def product(self, u: Tensor) -> Tensor:
+        """A u, if it has the shape it must have."""
         product = self.call("forward", u)
         lead = u.dim() - len(self.op.shape_in) if self.op.shape_in is not None else 1
-        forward, adjoint = self.op.product_name("forward"), self.op.product_name("adjoint")
+        forward = self.op.product_name("forward")
         if product.dim() < lead or product.shape[:lead] != u.shape[:lead]:
             self.fail(
                 f"{forward} must return the samples of x in the first dimensions, {shape_text(u.shape[:lead])}, but it "
@@ -186,10 +186,16 @@ class _Run:
             )
         self.takes, self.returns = tuple(u.shape[lead:]), tuple(product.shape[lead:])
         if self.op.shape_out is not None and self.op.shape_out != self.returns:
-            self.problems.append(
+            self.fail(
                 f"shape_out must be the shape of one sample of A x, {shape_text(self.returns)}, but it is "
                 f"{shape_text(self.op.shape_out)}"
             )
+        return product
+
+    def results(self, u: Tensor) -> Tensor:
+        """A u, if it and its adjoint have the shapes they must have."""
+        product = self.product(u)
+        forward, adjoint = self.op.product_name("forward"), self.op.product_name("adjoint")
         back = self.call("adjoint", self.draw(product))
         if back.shape != u.shape:
             self.fail(

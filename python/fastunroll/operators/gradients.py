@@ -76,12 +76,23 @@ def with_gradient(name: str, method: Method) -> Method:
     """Returns ``method``, a ``forward``, ``adjoint`` or ``normal`` of a user, with its adjoint as the backward pass.
 
     The method runs as it is where no gradient is recorded.
+
+    Raises:
+        ValueError: a sample has another shape than the user's operator states. Those of this package look themselves.
     """
+    stated = "shape_out" if name == "adjoint" else "shape_in"
+    looks_itself = method.__module__.startswith(f"{__package__}.")
 
     @wraps(method)
     def product(self: LinearOperator, x: Tensor) -> Tensor:
         if not (isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())):
             _checks.tensor("x", x)  # raises
+        shape = None if looks_itself else getattr(self, stated)
+        if shape is not None and x.shape[max(0, x.dim() - len(shape)) :] != shape:
+            raise ValueError(
+                f"{self.product_name(name)} takes samples of the shape {shape_text(('...', *shape))} that {stated} "
+                f"states, got {shape_text(x.shape)}"
+            )
         if _checks.autocasts(x):
             with own_precision(x):
                 return product(self, x)
