@@ -120,6 +120,32 @@ template <bool Inverse> struct Butterfly<8, Inverse> {
   }
 };
 
+// Sums over the pairs of points that `Count` frequencies from f on share, which are in registers together.
+template <int Count, bool Inverse, class T>
+FASTUNROLL_INLINE inline void odd_frequencies(const Complex<T>& first, const Complex<T>* sums,
+                                              const Complex<T>* differences, int radix, int f, const T* roots,
+                                              Complex<T>* x) {
+  const int half = radix / 2;
+  Complex<T> even[Count], odd[Count];
+#pragma GCC unroll 4
+  for (int i = 0; i < Count; ++i) even[i] = first, odd[i] = Complex<T>{};
+  const T* root = roots + 2 * (f - 1);
+  for (int k = 1; k <= half; ++k, root += 2 * half) {
+    const Complex<T> sum = sums[k], difference = differences[k];
+#pragma GCC unroll 4
+    for (int i = 0; i < Count; ++i) {
+      const Vector<T> c = broadcast(root[2 * i]), s = broadcast(root[2 * i + 1]);
+      even[i] = Complex<T>{multiply_add(c, sum.re, even[i].re), multiply_add(c, sum.im, even[i].im)};
+      odd[i] = Complex<T>{multiply_add(s, difference.re, odd[i].re), multiply_add(s, difference.im, odd[i].im)};
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < Count; ++i) {
+    x[f + i] = add_times_i<Inverse>(even[i], odd[i]);
+    x[radix - f - i] = add_times_i<!Inverse>(even[i], odd[i]);
+  }
+}
+
 // An odd radix without a butterfly of its own: frequencies f and radix - f share their products.
 template <bool Inverse, class T> inline void odd_butterfly(Complex<T>* x, int radix, const T* roots) {
   Complex<T> sums[max_fft_radix / 2 + 1], differences[max_fft_radix / 2 + 1];
@@ -132,25 +158,35 @@ template <bool Inverse, class T> inline void odd_butterfly(Complex<T>* x, int ra
     all = all + sums[k];
   }
   x[0] = all;
-  for (int f = 1; f <= half; ++f) {
-    Complex<T> even = first, odd{};
-    for (int k = 1, turn = f; k <= half; ++k) {
-      const Vector<T> c = broadcast(roots[2 * turn]), s = broadcast(roots[2 * turn + 1]);
-      even = {multiply_add(c, sums[k].re, even.re), multiply_add(c, sums[k].im, even.im)};
-      odd = {multiply_add(s, differences[k].re, odd.re), multiply_add(s, differences[k].im, odd.im)};
-      turn += f;
-      turn -= turn >= radix ? radix : 0;
-    }
-    x[f] = add_times_i<Inverse>(even, odd);
-    x[radix - f] = add_times_i<!Inverse>(even, odd);
+  constexpr int some = vector_registers >= 32 ? 4 : 2;
+  int f = 1;
+  for (; f + some <= half + 1; f += some) odd_frequencies<some, Inverse>(first, sums, differences, radix, f, roots, x);
+  switch (half + 1 - f) {
+    case 1:
+      return odd_frequencies<1, Inverse>(first, sums, differences, radix, f, roots, x);
+    case 2:
+      return odd_frequencies<2, Inverse>(first, sums, differences, radix, f, roots, x);
+    case 3:
+      return odd_frequencies<3, Inverse>(first, sums, differences, radix, f, roots, x);
+    default:
+      return;
   }
+}
+
+// `Radix` 0 is any odd one.
+template <int Radix, bool Inverse, class T>
+FASTUNROLL_INLINE inline void butterfly(Complex<T>* x, [[maybe_unused]] const FftPass<T>& pass) {
+  if constexpr (Radix == 0)
+    odd_butterfly<Inverse>(x, pass.radix, pass.roots);
+  else
+    Butterfly<Radix, Inverse>::apply(x);
 }
 
 // --- passes --------------------------------------------------------------------------------------------------------
 
 template <class T> inline int64_t part_length(const FftPass<T>& pass) { return pass.length / pass.radix; }
 
-// The butterflies of `blocks` blocks, with twiddles after them, or before them if inverse. `Radix` 0 is any odd one.
+// The butterflies of `blocks` blocks, with twiddles after them, or before them if inverse.
 template <int Radix, bool Inverse, bool Twiddles, class T>
 inline void butterflies(const FftPass<T>& pass, T* z, int64_t blocks) {
   const int radix = Radix ? Radix : pass.radix;
@@ -163,10 +199,7 @@ inline void butterflies(const FftPass<T>& pass, T* z, int64_t blocks) {
       for (int k = 0; k < radix; ++k) x[k] = load_point(at + k * step);
       if (Inverse && Twiddles)
         for (int k = 1; k < radix; ++k) x[k] = times<true>(x[k], w + 2 * (k - 1));
-      if constexpr (Radix == 0)
-        odd_butterfly<Inverse>(x, radix, pass.roots);
-      else
-        Butterfly<Radix, Inverse>::apply(x);
+      butterfly<Radix, Inverse>(x, pass);
       if (!Inverse && Twiddles)
         for (int k = 1; k < radix; ++k) x[k] = times<false>(x[k], w + 2 * (k - 1));
       for (int k = 0; k < radix; ++k) store_point(at + k * step, x[k]);
@@ -230,40 +263,41 @@ template <class T> void inverse(const Fft<T>& fft, T* z, int from = 0) {
 
 // --- the inverse of a product with the forward transform -----------------------------------------------------------
 
-// The last pass, the product gain(position, number), and the first pass of the inverse: `count` points from `first`.
-template <int Radix, class T, class Gain> void multiply_between(T* z, int64_t first, int64_t count, const Gain& gain) {
-  for (int64_t p = first; p < first + count; p += Radix, z += Radix * point_size<T>) {
-    Complex<T> x[Radix];
-    for (int k = 0; k < Radix; ++k) x[k] = load_point(z + k * point_size<T>);
-    if constexpr (Radix > 1) Butterfly<Radix, false>::apply(x);
-    for (int k = 0; k < Radix; ++k) x[k] = gain(p + k, x[k]);
-    if constexpr (Radix > 1) Butterfly<Radix, true>::apply(x);
-    for (int k = 0; k < Radix; ++k) store_point(z + k * point_size<T>, x[k]);
-  }
+// The product gain(position, number) of `count` points from `first`.
+template <class T, class Gain> void multiply(T* z, int64_t first, int64_t count, const Gain& gain) {
+  for (int64_t p = first; p < first + count; ++p, z += point_size<T>) store_point(z, gain(p, load_point(z)));
 }
 
-template <class T, class Gain> void multiply(T* z, int64_t first, int64_t count, const Gain& gain) {
-  multiply_between<1>(z, first, count, gain);
+// The last pass, the product, and the first pass of the inverse.
+template <int Radix, class T, class Gain>
+void multiply_between(const FftPass<T>& pass, T* z, int64_t first, int64_t count, const Gain& gain) {
+  const int radix = Radix ? Radix : pass.radix;
+  for (int64_t p = first; p < first + count; p += radix, z += radix * point_size<T>) {
+    Complex<T> x[Radix ? Radix : max_fft_radix];
+    for (int k = 0; k < radix; ++k) x[k] = load_point(z + k * point_size<T>);
+    butterfly<Radix, false>(x, pass);
+    for (int k = 0; k < radix; ++k) x[k] = gain(p + k, x[k]);
+    butterfly<Radix, true>(x, pass);
+    for (int k = 0; k < radix; ++k) store_point(z + k * point_size<T>, x[k]);
+  }
 }
 
 template <class T, class Gain>
 void innermost(const FftPass<T>& pass, T* z, int64_t first, int64_t count, const Gain& gain) {
   switch (pass.radix) {
     case 2:
-      return multiply_between<2>(z, first, count, gain);
+      return multiply_between<2>(pass, z, first, count, gain);
     case 3:
-      return multiply_between<3>(z, first, count, gain);
+      return multiply_between<3>(pass, z, first, count, gain);
     case 4:
-      return multiply_between<4>(z, first, count, gain);
+      return multiply_between<4>(pass, z, first, count, gain);
     case 5:
-      return multiply_between<5>(z, first, count, gain);
+      return multiply_between<5>(pass, z, first, count, gain);
     case 8:
-      if constexpr (uses_radix_8) return multiply_between<8>(z, first, count, gain);
+      if constexpr (uses_radix_8) return multiply_between<8>(pass, z, first, count, gain);
       [[fallthrough]];
     default:
-      run_pass<false>(pass, z, count / pass.radix);
-      multiply(z, first, count, gain);
-      run_pass<true>(pass, z, count / pass.radix);
+      return multiply_between<0>(pass, z, first, count, gain);
   }
 }
 

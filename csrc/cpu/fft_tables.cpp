@@ -11,19 +11,21 @@
 namespace fastunroll {
 namespace {
 
-// Large primes come first. The last pass is the one without twiddles, so that it has the largest of the other radices.
+// The last pass is the one without twiddles, so that it has the largest radix. Its points are neighbours in the first
+// cache, where primes without a butterfly of their own read them many times.
 std::vector<int> radices(int64_t size, bool uses_radix_8) {
-  std::vector<int> found;
+  std::vector<int> found, large;
   int twos = 0;
   for (; size % 2 == 0; size /= 2) ++twos;
   for (int p = 3; size > 1; p += 2)
-    for (; size % p == 0; size /= p) found.insert(found.begin(), p);
+    for (; size % p == 0; size /= p) p > 5 ? large.push_back(p) : void(found.insert(found.begin(), p));
   int eights = uses_radix_8 ? twos / 3 : 0;
   if (eights > 0 && twos % 3 == 1) --eights;  // 4 * 4 in place of 8 * 2
   twos -= 3 * eights;
   found.insert(found.end(), size_t(twos % 2), 2);
   found.insert(found.end(), size_t(twos / 2), 4);
   found.insert(found.end(), size_t(eights), 8);
+  found.insert(found.end(), large.begin(), large.end());
   return found;
 }
 
@@ -36,7 +38,8 @@ template <class T> struct Tables {
     const std::vector<int> of = radices(size, uses_radix_8);
     size_t count = 0;
     int64_t length = size;
-    for (int radix : of) count += size_t(2 * (length / radix * (radix - 1) + radix)), length /= radix;
+    for (int radix : of)
+      count += size_t(2 * (length / radix * (radix - 1) + (radix / 2) * (radix / 2))), length /= radix;
     numbers.reserve(count);  // so that addresses stay
     length = size;
     for (int radix : of) {
@@ -45,7 +48,8 @@ template <class T> struct Tables {
       for (int64_t j = 0; j < length / radix; ++j)
         for (int k = 1; k < radix; ++k) add_root(-j * k, length);
       pass.roots = numbers.data() + numbers.size();
-      for (int k = 0; k < radix; ++k) add_root(k, radix);
+      for (int k = 1; k <= radix / 2; ++k)
+        for (int f = 1; f <= radix / 2; ++f) add_root(f * k % radix, radix);
       length /= radix;
     }
     orders.resize(size_t(2 * size));

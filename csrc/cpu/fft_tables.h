@@ -9,7 +9,7 @@ template <class T> struct FftPass {
   int radix;
   int64_t length;
   const T* twiddles;  // exp(-2 pi i j k / length) as pairs, for each j < length / radix and each k = 1 ... radix - 1
-  const T* roots;     // cos and sin of 2 pi k / radix as pairs, for each k < radix
+  const T* roots;     // cos and sin of 2 pi f k / radix as pairs, for each k and then each f of 1 ... radix / 2
 };
 
 // The forward transform is a decimation in frequency: it takes numbers in natural order and leaves frequencies in the
