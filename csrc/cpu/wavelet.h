@@ -78,13 +78,24 @@ template <class T, int Values> struct PutTogether {
   __attribute__((always_inline)) void operator()(int64_t c, const Vector<T>* a, const Vector<T>* b) const {
 #pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
-      const int64_t at = start + 2 * (c + i * lanes<T>);
-      put(at, alternating<T, Values, false>(a[i], b[i]));
-      put(at + lanes<T>, alternating<T, Values, true>(a[i], b[i]));
+      put(start + 2 * (c + i * lanes<T>), alternating<T, Values, false>(a[i], b[i]),
+          alternating<T, Values, true>(a[i], b[i]));
     }
   }
-  __attribute__((always_inline)) void put(int64_t at, Vector<T> v) const {
-    if (at + lanes<T> <= size) return store(row + at, v);
+  __attribute__((always_inline)) void put(int64_t at, Vector<T> first, Vector<T> second) const {
+    if (at + 2 * lanes<T> <= size) {
+      store(row + at, first);
+      store(row + at + lanes<T>, second);
+    } else if (at + 2 * lanes<T> == size + Values) {  // one pixel is behind the end
+      store(row + at, first);
+      store(row + at + lanes<T> - Values, rearrange<T>(first, second, [](int i) { return i + lanes<T> - Values; }));
+      for (int i = 0; i < Values; ++i) row[i] = second[lanes<T> - Values + i];
+    } else {
+      put_some(at, first);
+      put_some(at + lanes<T>, second);
+    }
+  }
+  void put_some(int64_t at, Vector<T> v) const {
     T values[lanes<T>];
     store(values, v);
     for (int64_t i = 0; i < lanes<T> && at + i < size + start; ++i)
@@ -186,7 +197,11 @@ template <class T> class Wavelet {
   }
   // Continues a line periodically on both sides.
   static void extend(T* line, int64_t size, int64_t before, int64_t after) {
-    if (size >= whole_vectors<T>(before > after ? before : after)) {
+    if (before <= lanes<T> && after <= lanes<T> && lanes<T> <= size) {
+      const Vector<T> last = load(line + size - lanes<T>), first = load(line);
+      store(line - lanes<T>, last);
+      store(line + size, first);
+    } else if (size >= whole_vectors<T>(before > after ? before : after)) {
       for (int64_t i = lanes<T>; i < before + lanes<T>; i += lanes<T>) store(line - i, load(line + size - i));
       for (int64_t i = 0; i < after; i += lanes<T>) store(line + size + i, load(line + i));
     } else {
@@ -216,19 +231,19 @@ template <class T> class Wavelet {
     const int64_t before = (q.right + 1) / 2 * Values, after = (taps / 2) * Values;
     const PutApart<T, Values> apart{{{line(room, 0), line(room, 1)}, {line(room, 2), line(room, 3)}}};
     T* const high[3] = {line(room, 4), line(room, 5), line(room, 6)};
-    const T* sources[most_taps];
+    const T *of_row[most_taps], *of_lines[2][most_taps];
+    for (int64_t j = 0; j < taps; ++j) {
+      const Place of_tap = place(j - q.right);
+      for (int i = 0; i < 2; ++i) of_lines[i][j] = apart.lines[i][of_tap.odd] + of_tap.at * Values;
+    }
     for (int64_t row = band.first; row < band.last; ++row) {
       for (int64_t j = 0, i = periodic(2 * row - q.down, above); j < taps; ++j, i = i + 1 < above ? i + 1 : 0)
-        sources[j] = from + i * stride_above;
-      two_sums(analysis_, sources, taps, size, apart);
+        of_row[j] = from + i * stride_above;
+      two_sums(analysis_, of_row, taps, size, apart);
       const PutRows<T> results[2] = {{to + row * stride_below, high[1], half}, {high[0], high[2], half}};
       for (int i = 0; i < 2; ++i) {
         for (T* of_pixels : apart.lines[i]) extend(of_pixels, half, before, after);
-        for (int64_t j = 0; j < taps; ++j) {
-          const Place of_tap = place(j - q.right);
-          sources[j] = apart.lines[i][of_tap.odd] + of_tap.at * Values;
-        }
-        two_sums(analysis_, sources, taps, half, results[i]);
+        two_sums(analysis_, of_lines[i], taps, half, results[i]);
       }
       for (int i = 0; i < 3; ++i) {
         clear_tail(high[i], half);
@@ -246,13 +261,16 @@ template <class T> class Wavelet {
     const int64_t before = (taps / 2 > first ? taps / 2 - first : 0) * Values, after = first * Values;
     const T* const low = room.approximations + bands_before(level);
     T* const lines[2][2] = {{line(room, 0), line(room, 1)}, {line(room, 2), line(room, 3)}};  // by p; low and high
-    const T* sources[most_taps];
+    const T *of_row[most_taps], *of_lines[2][most_taps];
+    for (int64_t t = 0; t < taps; t += 2)
+      for (int p = 0; p < 2; ++p)
+        for (int side = 0; side < 2; ++side) of_lines[p][t + side] = lines[p][side] + (first - t / 2) * Values;
     const auto down = [&](int64_t row, int side, const auto& of_low, const auto& of_high) {
       for (int64_t t = 0, i = row; t < taps; t += 2, i = i > 0 ? i - 1 : below - 1) {
-        sources[t] = of_low(i);
-        sources[t + 1] = of_high(i);
+        of_row[t] = of_low(i);
+        of_row[t + 1] = of_high(i);
       }
-      two_sums(synthesis_, sources, taps, half, PutRows<T>{lines[0][side], lines[1][side], half});
+      two_sums(synthesis_, of_row, taps, half, PutRows<T>{lines[0][side], lines[1][side], half});
     };
     const T* const bands = details(room, level, 0, 0);
     const auto of_band = [=](int64_t band) { return [=](int64_t i) { return bands + (3 * i + band) * stride_below; }; };
@@ -261,10 +279,8 @@ template <class T> class Wavelet {
       down(row, 1, of_band(1), of_band(2));
       for (int p = 0; p < 2; ++p) {
         for (T* of_side : lines[p]) extend(of_side, half, before, after);
-        for (int64_t t = 0; t < taps; t += 2)
-          for (int side = 0; side < 2; ++side) sources[t + side] = lines[p][side] + (first - t / 2) * Values;
         T* const at = to + periodic(2 * row + p - q.down, rows(level)) * stride(level);
-        two_sums(synthesis_, sources, taps, half, PutTogether<T, Values>{at, size, start});
+        two_sums(synthesis_, of_lines[p], taps, half, PutTogether<T, Values>{at, size, start});
         clear_tail(at, size);
       }
     }
