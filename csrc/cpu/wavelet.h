@@ -128,9 +128,18 @@ template <class T> class Wavelet {
 
   int64_t levels() const { return of_.levels; }
   int64_t rows(int64_t level) const { return grid_.rows >> level; }  // that a level starts from
+  int64_t width(int64_t level) const { return grid_.width >> level; }
   int64_t details_size() const { return 3 * bands_before(levels()); }
   int64_t approximations_size() const { return bands_before(levels()); }
   int64_t lines_size() const { return line_count * line_size(); }
+
+  // A row of details, and one of the last approximation.
+  T* details(const WaveletRoom<T>& room, int64_t level, int64_t row, int64_t band) const {
+    return room.details + 3 * bands_before(level) + (3 * row + band) * stride(level + 1);
+  }
+  T* approximation(const WaveletRoom<T>& room, int64_t row) const {
+    return room.approximations + bands_before(levels() - 1) + row * stride(levels());
+  }
 
   // Calls give(level, band, row, from, to, size) for each row of details: `from` has them, with zeros up to a whole
   // vector, and `to` is their place. The bands of a level are high down the picture, along its rows, and in both
@@ -162,16 +171,12 @@ template <class T> class Wavelet {
  private:
   static constexpr int line_count = 7;
 
-  int64_t width(int64_t level) const { return grid_.width >> level; }
   int64_t stride(int64_t level) const { return whole_vectors<T>(width(level)); }
   // The values of one band of each level before, with a vector behind each, which sums read and do not use.
   int64_t bands_before(int64_t level) const {
     int64_t sum = 0;
     for (int64_t l = 1; l <= level; ++l) sum += rows(l) * stride(l) + lanes<T>;
     return sum;
-  }
-  T* details(const WaveletRoom<T>& room, int64_t level, int64_t row, int64_t band) const {
-    return room.details + 3 * bands_before(level) + (3 * row + band) * stride(level + 1);
   }
 
   // A line is a row with room on both sides for all that a sum reaches.
