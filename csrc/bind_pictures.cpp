@@ -3,12 +3,14 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <vector>
 
 #include "bind_spec.h"
 #include "interruption.h"
 #include "monitor.h"
 #include "packed_spectrum.h"
 #include "plain_tensor.h"
+#include "wavelet_transform.h"
 
 namespace py = pybind11;
 using namespace fastunroll;
@@ -124,10 +126,26 @@ bool backward(bool is_double, const PackedSpectrum* packed, const py::kwargs& gi
   });
 }
 
+// shape: batch, rows, columns. tensors: x, y.
+void transform(bool is_double, std::array<int64_t, 3> shape, bool is_real, const std::vector<double>& low_pass,
+               int64_t levels, bool adjoint, int threads, std::array<Address, 2> tensors) {
+  interruptibly([&] {
+    with_type(is_double, [&](auto zero) {
+      using T = decltype(zero);
+      const std::vector<T> low(low_pass.begin(), low_pass.end());
+      constexpr int64_t at_rest[2] = {0, 0};
+      wavelet_transform<T>({shape[0], shape[1], shape[2], is_real, threads,
+                            PictureWavelet<T>{low.data(), int64_t(low.size()), levels, at_rest}, adjoint,
+                            Interruption::happened, pointer<const T>(tensors[0]), pointer<T>(tensors[1])});
+    });
+  });
+}
+
 }  // namespace
 
 // The spectrum of the normal operator, or None where it has weights; then the layers by their fields.
 void bind_pictures(py::module_& module) {
   module.def("picture_forward", forward);
   module.def("picture_backward", backward);
+  module.def("wavelet_transform", transform);
 }

@@ -1,5 +1,5 @@
 #pragma once
 #include <pybind11/pybind11.h>
 
-// Layers over pictures.
+// Layers over pictures, and the wavelet transform.
 void bind_pictures(pybind11::module_& module);

@@ -59,6 +59,8 @@ OPERATORS = {
         torch.randn(1, 3, 3, 5, 6),
         [True, False, True, True, True, True, True],
     ),
+    "wavelet_transform": lambda: (torch.randn(2, 4, 6), [0.5, 0.5], 1, False),
+    "wavelet_transform, adjoint": lambda: (torch.randn(3, 2, 4, 8), [0.1, 0.2, 0.3, 0.4], 2, True),
     "network": lambda: (
         torch.randn(3, 4), torch.randn(3, 6), None,
         [torch.randn(4, 6), torch.randn(4, 6), torch.rand(3), torch.rand(2)],
@@ -144,6 +146,8 @@ MISUSED = {
     "soft_threshold_backward": lambda: (torch.randn(3, 5), torch.randn(3, 4), torch.rand(5), 3, 5, 1),
     "product": lambda: (torch.randn(3, 4), torch.randn(20, 40), False, None),
     "outer": lambda: (torch.randn(3, 5), torch.randn(4, 4)),
+    "wavelet_transform": lambda: (torch.randn(2, 4, 6), [0.5, 0.5], 2, False),
+    "wavelet_transform, adjoint": lambda: (torch.randn(3, 2, 4, 8), [0.1, 0.2, 0.3], 2, True),
     "network": lambda: (
         torch.randn(3, 4), None, None, [torch.randn(5, 4), torch.randn(5, 4), torch.rand(5)],
         encode(NetworkSpec(2), [1, 1, 0, 1, 0, 0]), True, True, True,

@@ -159,6 +159,7 @@ FASTUNROLL_DISPATCH(sample_forward, SampleForward)
 FASTUNROLL_DISPATCH(sample_backward, SampleBackward)
 FASTUNROLL_DISPATCH(picture_forward, PictureForward)
 FASTUNROLL_DISPATCH(picture_backward, PictureBackward)
+FASTUNROLL_DISPATCH(wavelet_transform, WaveletTransform)
 
 const char* instruction_set() { return choice().set.load()->name; }
 const char* instruction_set_reason() { return choice().reason; }

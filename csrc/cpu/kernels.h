@@ -1,6 +1,7 @@
 // The functions of one instruction set.
 #pragma once
 #include "fastunroll.h"
+#include "wavelet_transform.h"
 
 namespace fastunroll {
 
@@ -43,6 +44,7 @@ template <class T> struct Kernels {
   void (*sample_backward)(const SampleBackward<T>&);
   void (*picture_forward)(const PictureForward<T>&);
   void (*picture_backward)(const PictureBackward<T>&);
+  void (*wavelet_transform)(const WaveletTransform<T>&);
 };
 
 struct InstructionSet {

@@ -32,6 +32,7 @@ template <class T> void sample_forward(const SampleForward<T>&);
 template <class T> void sample_backward(const SampleBackward<T>&);
 template <class T> void picture_forward(const PictureForward<T>&);
 template <class T> void picture_backward(const PictureBackward<T>&);
+template <class T> void wavelet_transform(const WaveletTransform<T>&);
 
 #define FASTUNROLL_TEXT_(x) #x
 #define FASTUNROLL_TEXT(x) FASTUNROLL_TEXT_(x)
@@ -65,7 +66,8 @@ template <class T> constexpr Kernels<T> all() {
           sample_forward,
           sample_backward,
           picture_forward,
-          picture_backward};
+          picture_backward,
+          wavelet_transform};
 }
 
 extern const InstructionSet kernels;

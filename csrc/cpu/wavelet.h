@@ -20,31 +20,40 @@ namespace fastunroll::FASTUNROLL_SET {
 
 template <class T> inline int64_t whole_vectors(int64_t size) { return (size + lanes<T> - 1) / lanes<T> * lanes<T>; }
 
-// `Many` vectors from value c on: a = sum_j a_j rows[j] and b = sum_j b_j rows[j], of filters (count, a and b, lanes).
-template <int Many, class T, class Put>
-__attribute__((always_inline)) inline void block_of_sums(const T* filters, const T* const* rows, int64_t count,
-                                                         int64_t c, const Put& put) {
-  Vector<T> a[Many] = {}, b[Many] = {};
+// Of each set of rows `Many` vectors from value c on: a = sum_j a_j rows[j] and b = sum_j b_j rows[j], of filters
+// (count, a and b, lanes).
+template <int Sets, int Many, class T, class Put>
+__attribute__((always_inline)) inline void block_of_sums(const T* filters, const T* const (*rows)[most_taps],
+                                                         int64_t count, int64_t c, const Put* puts) {
+  Vector<T> a[Sets][Many] = {}, b[Sets][Many] = {};
   for (int64_t j = 0; j < count; ++j) {
-    const T* const from = rows[j] + c;
     const Vector<T> of_a = load(filters + 2 * j * lanes<T>), of_b = load(filters + (2 * j + 1) * lanes<T>);
+#pragma GCC unroll 2
+    for (int set = 0; set < Sets; ++set) {
+      const T* const from = rows[set][j] + c;
 #pragma GCC unroll 4
-    for (int i = 0; i < Many; ++i) {
-      const Vector<T> v = in_register<T>(load(from + i * lanes<T>));
-      a[i] = multiply_add(of_a, v, a[i]);
-      b[i] = multiply_add(of_b, v, b[i]);
+      for (int i = 0; i < Many; ++i) {
+        const Vector<T> v = in_register<T>(load(from + i * lanes<T>));
+        a[set][i] = multiply_add(of_a, v, a[set][i]);
+        b[set][i] = multiply_add(of_b, v, b[set][i]);
+      }
     }
   }
+#pragma GCC unroll 2
+  for (int set = 0; set < Sets; ++set)
 #pragma GCC unroll 4
-  for (int i = 0; i < Many; i += 2) put(c + i * lanes<T>, a + i, b + i);
+    for (int i = 0; i < Many; i += 2) puts[set](c + i * lanes<T>, a[set] + i, b[set] + i);
 }
 
-// Calls put(c, a, b) for each two vectors of `size` values, of which the last may lie behind the end.
-template <class T, class Put>
-inline void two_sums(const T* filters, const T* const* rows, int64_t count, int64_t size, const Put& put) {
+// Calls puts[set](c, a, b) for each two vectors of `size` values, of which the last may lie behind the end. There are
+// eight sums at a time, so that no sum waits for its last product.
+template <int Sets, class T, class Put>
+inline void two_sums(const T* filters, const T* const (*rows)[most_taps], int64_t count, int64_t size,
+                     const Put* puts) {
   int64_t c = 0;
-  for (; c + 2 * lanes<T> < size; c += 4 * lanes<T>) block_of_sums<4>(filters, rows, count, c, put);
-  for (; c < size; c += 2 * lanes<T>) block_of_sums<2>(filters, rows, count, c, put);
+  if constexpr (Sets == 1)
+    for (; c + 2 * lanes<T> < size; c += 4 * lanes<T>) block_of_sums<1, 4>(filters, rows, count, c, puts);
+  for (; c < size; c += 2 * lanes<T>) block_of_sums<Sets, 2>(filters, rows, count, c, puts);
 }
 
 // Each of the two sums becomes a row of `size` values.
@@ -78,13 +87,24 @@ template <class T, int Values> struct PutTogether {
   __attribute__((always_inline)) void operator()(int64_t c, const Vector<T>* a, const Vector<T>* b) const {
 #pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
-      const int64_t at = start + 2 * (c + i * lanes<T>);
-      put(at, alternating<T, Values, false>(a[i], b[i]));
-      put(at + lanes<T>, alternating<T, Values, true>(a[i], b[i]));
+      put(start + 2 * (c + i * lanes<T>), alternating<T, Values, false>(a[i], b[i]),
+          alternating<T, Values, true>(a[i], b[i]));
     }
   }
-  __attribute__((always_inline)) void put(int64_t at, Vector<T> v) const {
-    if (at + lanes<T> <= size) return store(row + at, v);
+  __attribute__((always_inline)) void put(int64_t at, Vector<T> first, Vector<T> second) const {
+    if (at + 2 * lanes<T> <= size) {
+      store(row + at, first);
+      store(row + at + lanes<T>, second);
+    } else if (at + 2 * lanes<T> == size + Values) {  // one pixel is behind the end
+      store(row + at, first);
+      store(row + at + lanes<T> - Values, rearrange<T>(first, second, [](int i) { return i + lanes<T> - Values; }));
+      for (int i = 0; i < Values; ++i) row[i] = second[lanes<T> - Values + i];
+    } else {
+      put_some(at, first);
+      put_some(at + lanes<T>, second);
+    }
+  }
+  void put_some(int64_t at, Vector<T> v) const {
     T values[lanes<T>];
     store(values, v);
     for (int64_t i = 0; i < lanes<T> && at + i < size + start; ++i)
@@ -117,9 +137,18 @@ template <class T> class Wavelet {
 
   int64_t levels() const { return of_.levels; }
   int64_t rows(int64_t level) const { return grid_.rows >> level; }  // that a level starts from
+  int64_t width(int64_t level) const { return grid_.width >> level; }
   int64_t details_size() const { return 3 * bands_before(levels()); }
   int64_t approximations_size() const { return bands_before(levels()); }
   int64_t lines_size() const { return line_count * line_size(); }
+
+  // A row of details, and one of the last approximation.
+  T* details(const WaveletRoom<T>& room, int64_t level, int64_t row, int64_t band) const {
+    return room.details + 3 * bands_before(level) + (3 * row + band) * stride(level + 1);
+  }
+  T* approximation(const WaveletRoom<T>& room, int64_t row) const {
+    return room.approximations + bands_before(levels() - 1) + row * stride(levels());
+  }
 
   // Calls give(level, band, row, from, to, size) for each row of details: `from` has them, with zeros up to a whole
   // vector, and `to` is their place. The bands of a level are high down the picture, along its rows, and in both
@@ -151,16 +180,12 @@ template <class T> class Wavelet {
  private:
   static constexpr int line_count = 7;
 
-  int64_t width(int64_t level) const { return grid_.width >> level; }
   int64_t stride(int64_t level) const { return whole_vectors<T>(width(level)); }
   // The values of one band of each level before, with a vector behind each, which sums read and do not use.
   int64_t bands_before(int64_t level) const {
     int64_t sum = 0;
     for (int64_t l = 1; l <= level; ++l) sum += rows(l) * stride(l) + lanes<T>;
     return sum;
-  }
-  T* details(const WaveletRoom<T>& room, int64_t level, int64_t row, int64_t band) const {
-    return room.details + 3 * bands_before(level) + (3 * row + band) * stride(level + 1);
   }
 
   // A line is a row with room on both sides for all that a sum reaches.
@@ -186,7 +211,11 @@ template <class T> class Wavelet {
   }
   // Continues a line periodically on both sides.
   static void extend(T* line, int64_t size, int64_t before, int64_t after) {
-    if (size >= whole_vectors<T>(before > after ? before : after)) {
+    if (before <= lanes<T> && after <= lanes<T> && lanes<T> <= size) {
+      const Vector<T> last = load(line + size - lanes<T>), first = load(line);
+      store(line - lanes<T>, last);
+      store(line + size, first);
+    } else if (size >= whole_vectors<T>(before > after ? before : after)) {
       for (int64_t i = lanes<T>; i < before + lanes<T>; i += lanes<T>) store(line - i, load(line + size - i));
       for (int64_t i = 0; i < after; i += lanes<T>) store(line + size + i, load(line + i));
     } else {
@@ -216,20 +245,19 @@ template <class T> class Wavelet {
     const int64_t before = (q.right + 1) / 2 * Values, after = (taps / 2) * Values;
     const PutApart<T, Values> apart{{{line(room, 0), line(room, 1)}, {line(room, 2), line(room, 3)}}};
     T* const high[3] = {line(room, 4), line(room, 5), line(room, 6)};
-    const T* sources[most_taps];
+    const T *of_row[1][most_taps], *of_lines[2][most_taps];
+    for (int64_t j = 0; j < taps; ++j) {
+      const Place of_tap = place(j - q.right);
+      for (int i = 0; i < 2; ++i) of_lines[i][j] = apart.lines[i][of_tap.odd] + of_tap.at * Values;
+    }
     for (int64_t row = band.first; row < band.last; ++row) {
       for (int64_t j = 0, i = periodic(2 * row - q.down, above); j < taps; ++j, i = i + 1 < above ? i + 1 : 0)
-        sources[j] = from + i * stride_above;
-      two_sums(analysis_, sources, taps, size, apart);
+        of_row[0][j] = from + i * stride_above;
+      two_sums<1>(analysis_, of_row, taps, size, &apart);
+      for (const auto& of_sum : apart.lines)
+        for (T* of_pixels : of_sum) extend(of_pixels, half, before, after);
       const PutRows<T> results[2] = {{to + row * stride_below, high[1], half}, {high[0], high[2], half}};
-      for (int i = 0; i < 2; ++i) {
-        for (T* of_pixels : apart.lines[i]) extend(of_pixels, half, before, after);
-        for (int64_t j = 0; j < taps; ++j) {
-          const Place of_tap = place(j - q.right);
-          sources[j] = apart.lines[i][of_tap.odd] + of_tap.at * Values;
-        }
-        two_sums(analysis_, sources, taps, half, results[i]);
-      }
+      two_sums<2>(analysis_, of_lines, taps, half, results);
       for (int i = 0; i < 3; ++i) {
         clear_tail(high[i], half);
         give(level, i, row, high[i], details(room, level, row, i), half);
@@ -246,27 +274,28 @@ template <class T> class Wavelet {
     const int64_t before = (taps / 2 > first ? taps / 2 - first : 0) * Values, after = first * Values;
     const T* const low = room.approximations + bands_before(level);
     T* const lines[2][2] = {{line(room, 0), line(room, 1)}, {line(room, 2), line(room, 3)}};  // by p; low and high
-    const T* sources[most_taps];
+    const T *of_row[1][most_taps], *of_lines[2][most_taps];
+    for (int64_t t = 0; t < taps; t += 2)
+      for (int p = 0; p < 2; ++p)
+        for (int side = 0; side < 2; ++side) of_lines[p][t + side] = lines[p][side] + (first - t / 2) * Values;
     const auto down = [&](int64_t row, int side, const auto& of_low, const auto& of_high) {
       for (int64_t t = 0, i = row; t < taps; t += 2, i = i > 0 ? i - 1 : below - 1) {
-        sources[t] = of_low(i);
-        sources[t + 1] = of_high(i);
+        of_row[0][t] = of_low(i);
+        of_row[0][t + 1] = of_high(i);
       }
-      two_sums(synthesis_, sources, taps, half, PutRows<T>{lines[0][side], lines[1][side], half});
+      const PutRows<T> results{lines[0][side], lines[1][side], half};
+      two_sums<1>(synthesis_, of_row, taps, half, &results);
+      for (int p = 0; p < 2; ++p) extend(lines[p][side], half, before, after);
     };
     const T* const bands = details(room, level, 0, 0);
     const auto of_band = [=](int64_t band) { return [=](int64_t i) { return bands + (3 * i + band) * stride_below; }; };
     for (int64_t row = band.first; row < band.last; ++row) {
       down(row, 0, [=](int64_t i) { return low + i * stride_below; }, of_band(0));
       down(row, 1, of_band(1), of_band(2));
-      for (int p = 0; p < 2; ++p) {
-        for (T* of_side : lines[p]) extend(of_side, half, before, after);
-        for (int64_t t = 0; t < taps; t += 2)
-          for (int side = 0; side < 2; ++side) sources[t + side] = lines[p][side] + (first - t / 2) * Values;
-        T* const at = to + periodic(2 * row + p - q.down, rows(level)) * stride(level);
-        two_sums(synthesis_, sources, taps, half, PutTogether<T, Values>{at, size, start});
-        clear_tail(at, size);
-      }
+      const auto at = [&](int p) { return to + periodic(2 * row + p - q.down, rows(level)) * stride(level); };
+      const PutTogether<T, Values> results[2] = {{at(0), size, start}, {at(1), size, start}};
+      two_sums<2>(synthesis_, of_lines, taps, half, results);
+      for (const auto& result : results) clear_tail(result.row, size);
     }
   }
 

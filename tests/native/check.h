@@ -96,6 +96,7 @@ void test_weighted();
 void test_soft_threshold();
 void test_spectral();
 void test_pictures();
+void test_wavelet();
 void test_callers();
 void test_interruption();
 void test_primitives();

@@ -34,6 +34,7 @@ const Test tests[] = {
     {"soft_threshold", test_soft_threshold},
     {"spectral", test_spectral},
     {"pictures", test_pictures},
+    {"wavelet", test_wavelet},
     {"callers", test_callers},
     {"interruption", test_interruption},
 #endif

@@ -60,3 +60,4 @@ from .tensors import is_plain as is_plain
 from .tensors import is_tracing as is_tracing
 from .tensors import plain as plain
 from .tensors import resolved as resolved
+from .wavelet import wavelet_transform as wavelet_transform
