@@ -11,6 +11,7 @@ import argparse
 import gc
 import json
 import math
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -294,9 +295,10 @@ def _condition(cases: Sequence[Case]) -> Callable[[str], tuple[str, list[str]]]:
                 f"must be FIELD=VALUE[,VALUE], FIELD one of {', '.join(fields)}: {given!r}"
             )
         known = list(dict.fromkeys(str(case[name]) for case in cases if name in case))
-        if unknown := [v for v in values.split(",") if v not in known]:
-            raise argparse.ArgumentTypeError(f"no case has {name}={unknown[0]}, only {', '.join(known)}")
-        return name, values.split(",")
+        wanted = re.split(r",(?! )", values)  # values such as "blur, wavelet" have commas of their own
+        if unknown := [v for v in wanted if v not in known]:
+            raise argparse.ArgumentTypeError(f"no case has {name}={unknown[0]}, only {','.join(known)}")
+        return name, wanted
 
     return condition
 
