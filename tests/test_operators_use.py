@@ -301,6 +301,32 @@ def test_samples_of_another_shape_than_a_users_operator_states(way: str) -> None
         check_refused((lambda shape=shape: use(op, torch.zeros(shape, dtype=torch.float64)), ValueError, words))
 
 
+class OfClass(Sums):
+    """States a list and a number as attributes of the class."""
+
+    shape_in = [N]  # type: ignore[assignment]  # noqa: RUF012
+    shape_out = N  # type: ignore[assignment]
+
+
+class OfObject(Sums):
+    """The same as attributes of the object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shape_in, self.shape_out = N, [N]  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("kind", [OfClass, OfObject])
+def test_a_list_or_a_number_is_a_shape(kind: type[Sums]) -> None:
+    op = kind()
+    assert (op.shape_in, op.shape_out) == ((N,), (N,))
+    assert lin.check(op).ok
+    torch.testing.assert_close(fu.solvers.fista(op, X, 0.1), fu.solvers.fista(Sums(), X, 0.1))
+    check_refused((lambda: op(torch.zeros(2, N + 1)), ValueError, f"takes samples of the shape (..., {N}) that"))
+    with pytest.raises(ValueError, match="shape_in must be a tuple of whole numbers ≥ 0, got"):
+        op.shape_in = [2.5]  # type: ignore[list-item, assignment]
+
+
 def test_an_operator_that_states_its_matrix_is_one() -> None:
     """To the last bit: it goes the way of the matrix."""
 

@@ -17,6 +17,7 @@ from .._checks import shape_text
 from .._precision import own_precision
 from ..computed_weights import compute_weights
 from ..ops.tensors import has_tangents, is_dual
+from .stated import require_sample
 
 if TYPE_CHECKING:
     from .linear_operator import LinearOperator
@@ -80,19 +81,14 @@ def with_gradient(name: str, method: Method) -> Method:
     Raises:
         ValueError: a sample has another shape than the user's operator states. Those of this package look themselves.
     """
-    stated = "shape_out" if name == "adjoint" else "shape_in"
     looks_itself = method.__module__.startswith(f"{__package__}.")
 
     @wraps(method)
     def product(self: LinearOperator, x: Tensor) -> Tensor:
         if not (isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())):
             _checks.tensor("x", x)  # raises
-        shape = None if looks_itself else getattr(self, stated)
-        if shape is not None and x.shape[max(0, x.dim() - len(shape)) :] != shape:
-            raise ValueError(
-                f"{self.product_name(name)} takes samples of the shape {shape_text(('...', *shape))} that {stated} "
-                f"states, got {shape_text(x.shape)}"
-            )
+        if not looks_itself:
+            require_sample(self, name, x)
         if _checks.autocasts(x):
             with own_precision(x):
                 return product(self, x)

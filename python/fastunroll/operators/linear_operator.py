@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .. import _checks
 from .._checks import shape_text
 from .gradients import MADE_OF_PRODUCTS, OTHER, with_arrays, with_gradient
+from .stated import SHAPES, as_stated
 
 if TYPE_CHECKING:
     from .composition import Composed
@@ -88,6 +89,9 @@ class LinearOperator(nn.Module):
         differentiable: they are compositions of differentiable functions, which keep their own gradients.
         """
         super().__init_subclass__(**options)
+        for name in SHAPES:
+            if name in cls.__dict__:
+                setattr(cls, name, as_stated(name, cls.__dict__[name]))
         for name in (*OTHER, *MADE_OF_PRODUCTS):
             method = cls.__dict__.get(name)
             if inspect.isfunction(method):
@@ -108,6 +112,9 @@ class LinearOperator(nn.Module):
                 f"{type(self).__name__}.__init__ must call super().__init__() before anything else, but it does not"
             )
         return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, as_stated(name, value) if name in SHAPES else value)
 
     @property
     def dims_in(self) -> int | None:
@@ -371,16 +378,6 @@ def difference(name: str, a: Tensor, other_name: str, b: Tensor) -> Tensor:
             "each sample of one a sample of the other"
         )
     return a - b
-
-
-def require_stated(op: LinearOperator, name: str, x: Tensor) -> None:
-    """Refuses samples of another shape than the one that an operator states, of which its norm is."""
-    shape = op.shape_out if name == "y" else op.shape_in
-    if shape is not None and x.shape[max(0, x.dim() - len(shape)) :] != shape:
-        raise ValueError(
-            f"{name} must have the shape {shape_text(('...', *shape))} that this {type(op).__name__} states, got "
-            f"{shape_text(x.shape)}: leave out shape, or state another one"
-        )
 
 
 def _tensors(part: nn.Module) -> list[Tensor]:

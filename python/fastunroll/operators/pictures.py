@@ -15,8 +15,9 @@ from ..colours import CHANNELS, are_colours_last, warn_of_colours
 from ..ops.tensors import has_tangents, is_hidden
 from ..warn import warn
 from .gradients import is_as_written
-from .linear_operator import LinearOperator, require_stated
+from .linear_operator import LinearOperator
 from .solve import rho_beside
+from .stated import require_stated
 
 _HALF = (torch.float16, torch.bfloat16)
 _REAL = {

@@ -12,8 +12,9 @@ from ..arrays import as_tensor
 from ..norms import squared_modulus
 from ..ops.tensors import is_tracing
 from .derived import Derived
-from .linear_operator import LinearOperator, require_stated
+from .linear_operator import LinearOperator
 from .solve import rho_beside
+from .stated import require_stated
 
 
 class Scaled(Derived, differentiable=True):
