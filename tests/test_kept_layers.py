@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -133,7 +134,9 @@ def replace_entry(net: Any) -> None:
 
 
 def load(net: Any) -> None:
-    net.load_state_dict({name: value * 1.1 for name, value in net.state_dict().items()})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "load_state_dict replaces")
+        net.load_state_dict({name: value * 1.1 for name, value in net.state_dict().items()})
 
 
 def scale_operator(net: Any) -> None:

@@ -316,15 +316,58 @@ class OfObject(Sums):
         self.shape_in, self.shape_out = N, [N]  # type: ignore[assignment]
 
 
+class OfProperty(Sums):
+    """The same as a property."""
+
+    @property
+    def shape_in(self) -> Any:
+        return [N]
+
+    shape_out = shape_in
+
+
 @pytest.mark.parametrize("kind", [OfClass, OfObject])
 def test_a_list_or_a_number_is_a_shape(kind: type[Sums]) -> None:
     op = kind()
     assert (op.shape_in, op.shape_out) == ((N,), (N,))
     assert lin.check(op).ok
-    torch.testing.assert_close(fu.solvers.fista(op, X, 0.1), fu.solvers.fista(Sums(), X, 0.1))
-    check_refused((lambda: op(torch.zeros(2, N + 1)), ValueError, f"takes samples of the shape (..., {N}) that"))
+    for one in (op, OfProperty()):
+        torch.testing.assert_close(fu.solvers.fista(one, X, 0.1), fu.solvers.fista(Sums(), X, 0.1))
     with pytest.raises(ValueError, match="shape_in must be a tuple of whole numbers ≥ 0, got"):
         op.shape_in = [2.5]  # type: ignore[list-item, assignment]
+
+
+class Doubling(lin.LinearOperator):
+    """Takes samples of any shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return 2 * y
+
+
+class Stateless(Doubling):
+    """A shape that a property cannot tell."""
+
+    @property
+    def shape_in(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        raise NotImplementedError("of the next picture")
+
+
+def of_its_norm() -> Doubling:
+    op = Doubling()
+    op.shape_in = op.shape_out = (8, 8)
+    return op
+
+
+@pytest.mark.parametrize("make", [Doubling, Stateless, of_its_norm])
+def test_products_of_samples_of_any_shape(make: Callable[[], Doubling]) -> None:
+    """An operator may state the shape of which its norm is, and multiply others."""
+    op, x = make(), torch.ones(2, 5, 7)
+    for found in (op(x), op.adjoint(x), op(x.clone().requires_grad_())):
+        assert torch.equal(found, 2 * x)
+    assert torch.equal(op.normal(x), 4 * x)
 
 
 def test_an_operator_that_states_its_matrix_is_one() -> None:

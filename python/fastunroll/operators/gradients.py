@@ -17,7 +17,7 @@ from .._checks import shape_text
 from .._precision import own_precision
 from ..computed_weights import compute_weights
 from ..ops.tensors import has_tangents, is_dual
-from .stated import require_sample
+from .stated import refuse_other_shapes
 
 if TYPE_CHECKING:
     from .linear_operator import LinearOperator
@@ -79,23 +79,32 @@ def with_gradient(name: str, method: Method) -> Method:
     The method runs as it is where no gradient is recorded.
 
     Raises:
-        ValueError: a sample has another shape than the user's operator states. Those of this package look themselves.
+        ValueError: samples have another shape than the user's operator states, and its results have not.
     """
     looks_itself = method.__module__.startswith(f"{__package__}.")
+
+    def computed(self: LinearOperator, x: Tensor) -> Tensor:
+        if (x.requires_grad and torch.is_grad_enabled()) or has_tangents():
+            return _recorded(self, name, method, x)
+        found = method(self, x)
+        return found if isinstance(found, Tensor) else _result(self, name, found)
 
     @wraps(method)
     def product(self: LinearOperator, x: Tensor) -> Tensor:
         if not (isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())):
             _checks.tensor("x", x)  # raises
-        if not looks_itself:
-            require_sample(self, name, x)
         if _checks.autocasts(x):
             with own_precision(x):
                 return product(self, x)
-        if (x.requires_grad and torch.is_grad_enabled()) or has_tangents():
-            return _recorded(self, name, method, x)
-        found = method(self, x)
-        return found if isinstance(found, Tensor) else _result(self, name, found)
+        if looks_itself or torch.compiler.is_compiling():
+            return computed(self, x)
+        try:
+            found = computed(self, x)
+        except Exception:  # in the words of whatever the product is made of
+            refuse_other_shapes(self, name, x, None)
+            raise
+        refuse_other_shapes(self, name, x, found)
+        return found
 
     product.bare = method  # type: ignore[attr-defined]
     return product

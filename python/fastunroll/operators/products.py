@@ -16,6 +16,7 @@ from ..ops.tensors import has_tangents, real_dtype
 from .direct import FULL
 from .gradients import bare
 from .linear_operator import LinearOperator
+from .stated import as_stated
 
 Product = Callable[[Tensor], Any]
 _HALF = (torch.float16, torch.bfloat16)
@@ -23,7 +24,7 @@ _HALF = (torch.float16, torch.bfloat16)
 
 def batch_shape(op: LinearOperator, y: Tensor) -> tuple[int, ...]:
     """The dimensions of y that count samples: all before those of one sample, or the first where these are unknown."""
-    event, dims = op.shape_out, op.dims_out
+    event, dims = as_stated("shape_out", op.shape_out), op.dims_out
     if event is None and dims is not None:
         if y.dim() < dims:
             raise ValueError(
@@ -51,7 +52,7 @@ def has_shape_in(op: LinearOperator, x: Tensor, lead: int) -> bool:
 
     Where each sample has something of its own, more dimensions of the batch may follow.
     """
-    event = op.shape_in
+    event = as_stated("shape_in", op.shape_in)
     return event is None or x.shape[x.dim() - len(event) if op.own_batch else lead :] == event
 
 

@@ -31,15 +31,33 @@ def require_stated(op: LinearOperator, name: str, x: Tensor) -> None:
         )
 
 
-def require_sample(op: LinearOperator, method: str, x: Tensor) -> None:
-    """The same for a product that a user has written."""
-    stated = "shape_out" if method == "adjoint" else "shape_in"
-    shape = getattr(op, stated)
-    if shape is not None and not _fits(x, shape):
+def refuse_other_shapes(op: LinearOperator, method: str, x: Tensor, found: Tensor | None) -> None:
+    """Refuses samples x of another shape than A states, of which a product that a user has written failed (``found`` is
+    None), or made results of the shape that A states.
+
+    An operator whose results follow the shape of its samples may state one for its norm alone.
+    """
+    takes, gives = (
+        ("shape_out" if method == "adjoint" else "shape_in"),
+        ("shape_out" if method == "forward" else "shape_in"),
+    )
+    shape = _known(op, takes)
+    if shape is None or _fits(x, shape):
+        return
+    wanted = _known(op, gives)
+    if found is None or (wanted is not None and _fits(found, wanted)):
         raise ValueError(
-            f"{op.product_name(method)} takes samples of the shape {shape_text(('...', *shape))} that {stated} "
-            f"states, got {shape_text(x.shape)}"
+            f"{op.product_name(method)} takes samples of the shape {shape_text(('...', *shape))} that {takes} states, "
+            f"got {shape_text(x.shape)}: give it such samples, or an operator of that shape"
         )
+
+
+def _known(op: LinearOperator, name: str) -> tuple[int, ...] | None:
+    try:
+        shape = as_stated(name, getattr(op, name))
+    except Exception:  # a property of the user's that cannot tell it
+        return None
+    return tuple(shape) if isinstance(shape, (tuple, list)) else None
 
 
 def _fits(x: Tensor, shape: tuple[int, ...]) -> bool:

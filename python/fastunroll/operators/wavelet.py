@@ -16,8 +16,8 @@ class Wavelet(Orthonormal):
 
     The coefficients have the shape of the picture, in Mallat's layout: the approximation of the last level comes first
     in each direction, and the details of each level surround it. Aᴴ is the inverse transform, AᴴA = I and ‖A‖ = 1.
-    Coefficients equal those of PyWavelets. Pictures on the CPU are one native call, forward and backward; volumes, and
-    pictures on other devices, are convolutions of PyTorch.
+    Coefficients equal those of PyWavelets. Pictures on the CPU are one native call, forward and backward. Volumes,
+    pictures on other devices, and calls that PyTorch compiles, traces or transforms are convolutions of PyTorch.
 
     Args:
         name: of an orthogonal wavelet: "haar", "db1" to "db10", "sym2" to "sym10", or "coif1" to "coif5".
