@@ -284,6 +284,7 @@ def test_a_volume_has_the_same_bits_in_every_batch(name: str, dtype: torch.dtype
             assert torch.equal(call(given[i : i + 1].clone())[0], whole[i])
 
 
+@pytest.mark.filterwarnings("ignore:load_state_dict replaces")
 @pytest.mark.parametrize("name", OPERATORS)
 def test_copies_and_state_dicts(name: str) -> None:
     A, y = measured(name)
