@@ -327,3 +327,52 @@ def test_a_network_says_which_tensor_of_its_operator_a_state_replaces() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         net.load_state_dict(dict(network(0.7).named_parameters()), strict=False)
+
+
+class Counted(lin.Fourier):
+    """Has a buffer of its own beside the mask."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__(mask)
+        self.register_buffer("calls", torch.zeros(1))
+
+
+def keep_mask(module: nn.Module, state: dict[str, Any], prefix: str, *others: Any) -> None:
+    state[f"{prefix}mask"] = module.mask.clone()
+
+
+def hooked(mask: Tensor) -> lin.Fourier:
+    op = lin.Fourier(mask)
+    op.register_load_state_dict_pre_hook(keep_mask)
+    return op
+
+
+MASK, KERNEL = torch.eye(6), torch.rand(3, 3, dtype=DOUBLE)
+KEPT: dict[str, tuple[Callable[[], Any], dict[str, Tensor]]] = {
+    "a state in single precision": (lambda: lin.Blur(KERNEL), {"kernel": KERNEL.float()}),
+    "a state that was rounded to half precision": (lambda: lin.Blur(KERNEL), {"kernel": KERNEL.bfloat16().double()}),
+    "a hook that keeps the mask": (lambda: hooked(MASK), {"mask": 1 - MASK}),
+    "a buffer of a subclass": (lambda: Counted(MASK), {"mask": MASK, "calls": torch.ones(1)}),
+}
+REPLACED: dict[str, tuple[Callable[[], Any], dict[str, Tensor]]] = {
+    "another mask": (lambda: lin.Fourier(MASK), {"mask": 1 - MASK}),
+    "a real kernel": (lambda: lin.Blur(KERNEL.to(torch.complex128)), {"kernel": 2 * KERNEL}),
+    "a state of parameters": (lambda: lin.Blur(KERNEL), {"kernel": nn.Parameter(2 * KERNEL)}),
+}
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("name", KEPT)
+def test_a_state_that_replaces_nothing_is_not_warned_of(name: str, assign: bool) -> None:
+    make, state = KEPT[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make().load_state_dict(state, assign=assign)
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_state_of_another_kind_is_warned_of(name: str) -> None:
+    make, state = REPLACED[name]
+    op = make()
+    with pytest.warns(UserWarning, match=f"load_state_dict replaces {next(iter(state))} of the"):
+        op.load_state_dict(state)
