@@ -58,7 +58,7 @@ template <class T> class AdaptiveTile {
     }
     words_ = tile_words<T>(deepest);
     masks_ = memory.take<uint64_t>(rows * words_);
-    scratch_ = {memory.take<T>(rows * panel_width<T>), memory.take<T>(deepest * panel_width<T>)};
+    scratch_ = ProductScratch<T>::make(rows, rows * deepest, memory, memory.take<T>(deepest * panel_width<T>));
     magnitudes = take(c.net.n).data;
     selected = memory.take<uint8_t>(c.net.n);
   }

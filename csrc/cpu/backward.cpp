@@ -67,7 +67,8 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
   if (!net.is_gradient_step() && !g_y) adjoint.first = {};  // g W1 is the gradient of y alone
   pack_if_used_again(adjoint, net, batch, threads, memory);
 
-  const int64_t most_sums = blocks(n > m ? n : m, threads), spilled = most_sums > task ? most_sums : task;
+  const int64_t rows_of_sums = blocks(deepest(net), threads), rows = larger(task, rows_of_sums);
+  const int64_t values = larger(task * deepest(net), rows_of_sums * larger(of_W1.x.most, of_W2.x.most));
   tasks = memory.take<TaskMemory<T>>(threads);
   for (int t = 0; t < threads; ++t) {
     TaskMemory<T>& s = tasks[t];
@@ -81,7 +82,7 @@ BackwardMemory<T>::BackwardMemory(const Backward<T>& arguments, Workspace& memor
     s.norms = memory.take<T>(task);
     s.shares = memory.take<T>(task);
     s.g_masks = memory.take<uint64_t>(task * words);
-    s.products = {memory.take<T>(spilled * panel_width<T>), memory.take<T>(buffer_size(adjoint))};
+    s.products = ProductScratch<T>::make(rows, values, memory, memory.take<T>(buffer_size(adjoint)));
   }
 }
 

@@ -106,7 +106,7 @@ ForwardPass<T>::ForwardPass(const Forward<T>& arguments, Workspace& memory) : a(
   scratch = memory.take<ProductScratch<T>>(threads);
   magnitudes = memory.take<T*>(threads);
   for (int i = 0; i < threads; ++i) {
-    scratch[i] = {memory.take<T>(most * panel_width<T>), memory.take<T>(buffer_size(factors))};
+    scratch[i] = ProductScratch<T>::make(most, most * deepest(net), memory, memory.take<T>(buffer_size(factors)));
     magnitudes[i] = memory.take<T>(stride);
     if (together && i > 0) continue;
     TileMemory<T>& t = tile_memory[i];

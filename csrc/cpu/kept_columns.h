@@ -53,7 +53,7 @@ template <class T> class KeptColumns {
   double* column_of(int64_t slot) const { return of<double>(s_.columns) + slot * a_.m; }
 
   void grow(int64_t capacity);
-  void add_dense(int64_t before, Workspace& memory);
+  void add_dense(int64_t before);
   void add_sparse(int64_t before, Workspace& memory);
 
   const Columns<T>& a_;
@@ -92,7 +92,7 @@ template <class T> void KeptColumns<T>::keep(const int32_t* columns, int64_t cou
   if (a_.is_sparse())
     add_sparse(before, memory);
   else
-    add_dense(before, memory);
+    add_dense(before);
   for (int64_t i = before; i < s_.count; ++i) {
     double* row = of<double>(s_.gram) + i * s_.capacity;
     row[i] = 1;
@@ -101,7 +101,7 @@ template <class T> void KeptColumns<T>::keep(const int32_t* columns, int64_t cou
 }
 
 // Rows of the Gram matrix as products of the new columns with all.
-template <class T> void KeptColumns<T>::add_dense(int64_t before, Workspace& memory) {
+template <class T> void KeptColumns<T>::add_dense(int64_t before) {
   constexpr int64_t tile = 60, grain = 1 << 16;
   const int64_t m = a_.m, fresh = s_.count - before, useful = 1 + fresh * s_.count * m / grain;
   const int threads = int(useful < threads_ ? useful : threads_);
@@ -114,13 +114,11 @@ template <class T> void KeptColumns<T>::add_dense(int64_t before, Workspace& mem
   const size_t packed = size_t(all.packed_size()) * sizeof(double);
   if (packed_.size() < packed) packed_ = fastunroll::Block(2 * packed);
   pack(&all, 1, of<double>(packed_), threads);
-  double* const spill = memory.take<double>(threads * tile * panel_width<double>);
-  for_each(all.panel_count(), threads, [&](int64_t p, int thread) {
-    const ProductScratch<double> scratch{spill + thread * tile * panel_width<double>, nullptr};
+  for_each(all.panel_count(), threads, [&](int64_t p, int) {
     for (int64_t i = before; i < s_.count; i += tile) {
       const int64_t rows = s_.count - i < tile ? s_.count - i : tile;
-      product(all, Rows<double>{column_of(i), m, rows, nullptr, 0}, Range{p, p + 1}, scratch, 0.0,
-              StartFromMatrix<double>{}, StoreInMatrix<double>{of<double>(s_.gram) + i * s_.capacity, s_.capacity});
+      product(all, Rows<double>{column_of(i), m, rows, nullptr, 0}, Range{p, p + 1}, {}, 0.0, StartFromMatrix<double>{},
+              StoreInMatrix<double>{of<double>(s_.gram) + i * s_.capacity, s_.capacity});
     }
   });
 }

@@ -61,7 +61,7 @@ template <class T> class LassoTile {
     for (T** row : of_all) *row = memory.take<T>(stride_);
     residual_ = memory.take<T>(rows * stride_y_);
     y_ = memory.take<T>(rows * stride_y_);
-    spill_ = memory.take<T>(rows * panel_width<T>);
+    scratch_ = ProductScratch<T>::make(rows, rows * m_, memory);
     masks_ = memory.take<uint64_t>(rows * words_);
     progress_ = memory.take<Progress<T>>(rows);
     for (int64_t j = 0; j < stride_; ++j)
@@ -156,7 +156,6 @@ template <class T> class LassoTile {
 
   // r = A^T (y - A x) - ridge x of the first `count` rows, in units of the scales.
   void compute_residuals(int64_t count, bool at_first) {
-    const ProductScratch<T> scratch{spill_, nullptr};
     const double above = dense_above();
     const Rows<T> residuals{residual_, stride_y_, count, nullptr, 0};
     for (int64_t i = 0; i < count; ++i) {
@@ -167,10 +166,10 @@ template <class T> class LassoTile {
     }
     for (int64_t i = 0; i < count; ++i) subtract_codes(i);
     const Factor<T> to_codes{m_, n_, p_.to_codes, true, nullptr, Layout::by_depth, false};
-    product(to_codes, residuals, scratch, above, StartFrom<T>{}, StoreScaled<T>{r_, stride_, p_.scale});
+    product(to_codes, residuals, scratch_, above, StartFrom<T>{}, StoreScaled<T>{r_, stride_, p_.scale});
     if (at_first) {  // c = A^T y, which the gap of a sample in Gram form needs
       if (a_.x0)
-        product(to_codes, Rows<T>{y_, stride_y_, count, nullptr, 0}, scratch, above, StartFrom<T>{},
+        product(to_codes, Rows<T>{y_, stride_y_, count, nullptr, 0}, scratch_, above, StartFrom<T>{},
                 StoreScaled<T>{c_, stride_, p_.scale});
       else
         memcpy(c_, r_, size_t(count * stride_) * sizeof(T));
@@ -301,7 +300,7 @@ template <class T> class LassoTile {
   T* best_;         // the x of least gap
   T *y_, *residual_;
   T *limit_of_one_, *limit_, *one_over_limit_;
-  T* spill_;
+  ProductScratch<T> scratch_;
   uint64_t* masks_;
   Progress<T>* progress_;
 };

@@ -82,6 +82,8 @@ template <class T> int64_t bytes_of_a_layer(const Network<T>& net) {
   return net.n * (net.m + second) * int64_t(sizeof(T));
 }
 
+template <class T> int64_t deepest(const Network<T>& net) { return larger(net.n, net.m); }
+
 // Whether all layers share their matrices, which then stay in a cache that is large enough.
 template <class T> bool shares_matrices(const Network<T>& net) { return net.W1.shared() && net.W2.count <= 1; }
 

@@ -15,6 +15,7 @@ template <class T> constexpr int panel_width = panel_vectors * lanes<T>;
 template <class T> constexpr int64_t block_size = block_rows * panel_width<T>;
 
 inline int64_t blocks(int64_t size, int64_t block) { return (size + block - 1) / block; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 template <class T> inline int64_t padded(int64_t columns) { return blocks(columns, panel_width<T>) * panel_width<T>; }
 
 // A packed matrix begins with a flag that says whether it is finite.

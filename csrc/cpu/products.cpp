@@ -47,15 +47,15 @@ template <class T> void product(const Product<T>& p) {
   const int64_t words = tile_words<T>(depth), most = tiles.max_rows();
   const int threads = int(p.threads < tiles.count ? p.threads : tiles.count);
   uint64_t* masks = memory.take<uint64_t>(threads * most * words);
-  T* spill = memory.take<T>(threads * most * panel_width<T>);
+  auto* const scratch = memory.take<ProductScratch<T>>(threads);
+  for (int i = 0; i < threads; ++i) scratch[i] = ProductScratch<T>::make(most, most * depth, memory);
   const double above = dense_above();
   for_each(tiles.count, threads, [&](int64_t i, int rank) {
     const int64_t first = tiles.first(i);
     uint64_t* mask = masks + rank * most * words;
     const Rows<T> x{p.x + first * depth, depth, tiles.rows(i), mask, words};
     for (int64_t r = 0; r < x.count; ++r) mark_row(mask + r * words, words, x.data + r * depth, depth);
-    const ProductScratch<T> scratch{spill + rank * most * panel_width<T>, nullptr};
-    product(w, x, scratch, above, StartFromMatrix<T>{p.start ? p.start + first * columns : nullptr, columns},
+    product(w, x, scratch[rank], above, StartFromMatrix<T>{p.start ? p.start + first * columns : nullptr, columns},
             StoreInMatrix<T>{p.out + first * columns, columns});
   });
 }
@@ -71,7 +71,8 @@ template <class T> void outer(const Outer<T>& p) {
   const Transposed<T> g = Transposed<T>::make(p.rows, longest, memory);
   const Stacked<T> x = Stacked<T>::make(p.columns, longest, memory);
   const int64_t each = blocks(p.rows, p.threads);
-  T* spill = memory.take<T>(p.threads * each * panel_width<T>);
+  auto* const scratch = memory.take<ProductScratch<T>>(p.threads);
+  for (int i = 0; i < p.threads; ++i) scratch[i] = ProductScratch<T>::make(each, each * longest, memory);
   const double above = dense_above();
   for (int64_t first = 0; first < p.batch; first += most) {
     const int64_t count = p.batch - first < most ? p.batch - first : most;
@@ -81,8 +82,8 @@ template <class T> void outer(const Outer<T>& p) {
       x.put(begin, some, some, count, p.x + (first + begin) * p.x_stride, p.x_stride);
     });
     for_each(p.threads, p.threads, [&](int64_t t, int) {
-      sample_sum(g, x, count, p.rows * t / p.threads, p.rows * (t + 1) / p.threads, first > 0, p.out,
-                 {spill + t * each * panel_width<T>, nullptr}, above);
+      sample_sum(g, x, count, p.rows * t / p.threads, p.rows * (t + 1) / p.threads, first > 0, p.out, scratch[t],
+                 above);
     });
   }
 }

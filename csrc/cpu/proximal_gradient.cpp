@@ -122,7 +122,7 @@ Solver<T>::Solver(const ProximalGradient<T>& arguments, Workspace& memory)
     p.residual = memory.take<T>(capacity * stride_y);
     p.lam = has_lam_rows() ? memory.take<T>(capacity * stride) : nullptr;
     p.masks = memory.take<uint64_t>(capacity * words);
-    p.scratch = {memory.take<T>(capacity * panel_width<T>), nullptr};
+    p.scratch = ProductScratch<T>::make(capacity, capacity * larger(a.m, a.n), memory);
   }
 }
 

@@ -22,9 +22,19 @@ struct Range {
   int64_t first, last;
 };
 
+// The memory of products of x with up to `rows` rows and `values` values.
 template <class T> struct ProductScratch {
-  T* spill;   // a panel width for each row of x
-  T* buffer;  // a packed panel of the factor, unless all factors are packed
+  T* spill;         // a panel width for each row of x
+  uint64_t* masks;  // of x, block by block
+  T* values;        // those of x that are not zero, block by block
+  T* buffer;        // a packed panel of the factor, unless all factors are packed
+
+  template <class Memory>
+  static ProductScratch make(int64_t rows, int64_t values, Memory& memory, T* buffer = nullptr) {
+    const int64_t count = values / mask_bits + rows;  // of masks
+    return {memory.template take<T>(rows * panel_width<T>), memory.template take<uint64_t>(count),
+            memory.template take<T>(count * mask_bits + lanes<T>), buffer};
+  }
 };
 
 // Sets bit c of `words` for each nonzero lane of `Count` vectors that begin at `column`; the bits must be clear.

@@ -114,6 +114,43 @@ template <> inline void store_some(double* p, Vector<double> v, int64_t count) {
 
 template <class T> inline Vector<T> broadcast(T x) { return x - Vector<T>{}; }
 
+// *p in every lane.
+template <class T> inline Vector<T> broadcast_at(const T* p) { return broadcast(*p); }
+
+// Writes the values whose bit is set one after another, and returns their end. It may write a vector beyond it.
+template <class T> inline T* copy_selected(const T* from, uint64_t bits, T* to) {
+  for (; bits; bits &= bits - 1) *to++ = from[__builtin_ctzll(bits)];
+  return to;
+}
+
+#if defined(FASTUNROLL_AVX512)
+// By an integer register: a load that fills a vector takes the time of a load of a vector.
+template <class T> inline Vector<T> broadcast_by_integer(const T* p) {
+  typename Simd<T>::Index value;
+  __builtin_memcpy(&value, p, sizeof value);
+  __asm__("" : "+r"(value));
+  return (Vector<T>)(value - typename Simd<T>::Integer{});
+}
+template <> inline Vector<float> broadcast_at(const float* p) { return broadcast_by_integer(p); }
+template <> inline Vector<double> broadcast_at(const double* p) { return broadcast_by_integer(p); }
+template <> inline float* copy_selected(const float* from, uint64_t bits, float* to) {
+  for (; bits; bits >>= 16, from += 16) {
+    const __mmask16 some = __mmask16(bits);
+    _mm512_storeu_ps(to, _mm512_maskz_compress_ps(some, _mm512_maskz_loadu_ps(some, from)));
+    to += __builtin_popcount(some);
+  }
+  return to;
+}
+template <> inline double* copy_selected(const double* from, uint64_t bits, double* to) {
+  for (; bits; bits >>= 8, from += 8) {
+    const __mmask8 some = __mmask8(bits);
+    _mm512_storeu_pd(to, _mm512_maskz_compress_pd(some, _mm512_maskz_loadu_pd(some, from)));
+    to += __builtin_popcount(some);
+  }
+  return to;
+}
+#endif
+
 // a * b + c with one rounding, on every processor that has the instruction.
 template <class V> inline V multiply_add(V a, V b, V c);
 template <class V> inline V square_root(V v);
