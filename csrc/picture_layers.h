@@ -98,7 +98,7 @@ template <class T> struct PictureForward {
   T* s;  // as z: d after the last layer of admm or primal_dual, or null
   int64_t saved_pictures;
   // (saved_pictures, layers, saved, rows, columns), for the gradient: of all layers of the first pictures what is here,
-  // in this order. L v where the gradient of L or of P needs it, and with admm; d+; x+. Wavelets save none.
+  // in this order. L v where the gradient of L or of P needs it, and with admm; d+; the details of a wavelet; x+.
   T* saved;
 };
 

@@ -117,7 +117,8 @@ template <class T> struct PictureNetwork {
     return p.scheme == PictureScheme::admm ||
            (p.scheme != PictureScheme::primal_dual && (prox_needs_input() || linear.solves()));
   }
-  int64_t saved_of_layer() const { return keeps_u() + has_dual() + 1; }
+  int64_t saved_of_layer() const { return keeps_u() + has_dual() + has_wavelet() + 1; }
+  int64_t details_at() const { return keeps_u() + has_dual(); }  // of the pictures of a layer
   int64_t saved_at(int64_t number, int64_t k) const { return (number * p.layers + k) * saved_of_layer() * values(); }
   // Writes the sum of rows that makes the gradient of a number, if somebody needs it. For all threads after a wait.
   void write_gradient(const PictureRoom<T>& room, T* to, const double* sums) const {

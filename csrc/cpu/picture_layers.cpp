@@ -51,6 +51,8 @@ void forward_picture(const PictureForward<T>& p, const Scheme& scheme, const Pic
     if (place >= 0) grid.copy_out(rows, x, p.x + (place * p.of.batch + i) * of.values());
     if (!saved) continue;
     if (of.has_dual()) grid.copy_out(rows, dual, saved + of.keeps_u() * of.values());
+    if (of.has_wavelet())
+      of.wavelet.wavelet.copy_details_out(room.team, of.wavelet_room(room, k), saved + of.details_at() * of.values());
     grid.copy_out(rows, x, saved + (of.saved_of_layer() - 1) * of.values());
   }
   if (p.s) grid.copy_out(rows, dual, p.s + i * of.values());
@@ -113,6 +115,9 @@ void backward_picture(const PictureBackward<T>& p, const Scheme& scheme, const P
       grid.copy_in(rows, p.saved + of.saved_at(i, k), u);
     else if (of.keeps_u())
       scheme.linear_step(k, i, room, pictures(k));
+    if (is_saved && of.has_wavelet())
+      of.wavelet.wavelet.copy_details_in(room.team, p.saved + of.saved_at(i, k) + of.details_at() * values,
+                                         of.wavelet_room(room, k));
     scheme.back(p, k, i, room, pictures(k), grad);
   }
   if (!p.of.s0) scheme.back_to_start(p, i, room, pictures(0), grad);

@@ -150,6 +150,18 @@ template <class T> class Wavelet {
     return room.approximations + bands_before(levels() - 1) + row * stride(levels());
   }
 
+  // Writes the details of analyse() without padding, or reads them. They have fewer values than the picture.
+  void copy_details_out(Team team, const WaveletRoom<T>& room, T* to) const {
+    each_row_of_details(team, room, [&](const T* row, int64_t at, int64_t size) {
+      for (int64_t c = 0; c < size; c += lanes<T>) store_some(to + at + c, load(row + c), size - c);
+    });
+  }
+  void copy_details_in(Team team, const T* from, const WaveletRoom<T>& room) const {
+    each_row_of_details(team, room, [&](T* row, int64_t at, int64_t size) {
+      for (int64_t c = 0; c < size; c += lanes<T>) store(row + c, load_some(from + at + c, size - c));
+    });
+  }
+
   // Calls give(level, band, row, from, to, size) for each row of details: `from` has them, with zeros up to a whole
   // vector, and `to` is their place. The bands of a level are high down the picture, along its rows, and in both
   // directions.
@@ -186,6 +198,18 @@ template <class T> class Wavelet {
     int64_t sum = 0;
     for (int64_t l = 1; l <= level; ++l) sum += rows(l) * stride(l) + lanes<T>;
     return sum;
+  }
+
+  // Calls work(row, at, size) for the rows that analyse() gives this thread, with their place where no row is padded.
+  template <class Work> void each_row_of_details(Team team, const WaveletRoom<T>& room, const Work& work) const {
+    int64_t at_level = 0;
+    for (int64_t level = 0; level < levels(); ++level) {
+      const int64_t size = width(level + 1);
+      const Band band = Band::of(team, rows(level + 1));
+      for (int64_t i = 3 * band.first; i < 3 * band.last; ++i)
+        work(details(room, level, 0, i), at_level + i * size, size);
+      at_level += 3 * rows(level + 1) * size;
+    }
   }
 
   // A line is a row with room on both sides for all that a sum reaches.

@@ -150,7 +150,7 @@ template <class T> struct Problem {
   // primal_dual has no gradient, and no part in the loss.
   Array<T> found(int threads, int64_t saved_pictures = 0) {
     Array<T> x(size_t(kept) * z.size());
-    saved.assign(size_t(3 * saved_pictures * s.layers * s.values()), T(0));
+    saved.assign(size_t(4 * saved_pictures * s.layers * s.values()), T(0));
     Array<T> state(method.has_dual() ? z.size() : 0);
     picture_forward<T>(
         {layers(threads), kept, x.data(), method.has_dual() ? state.data() : nullptr, saved_pictures, saved.data()});

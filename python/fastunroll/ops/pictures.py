@@ -35,8 +35,8 @@ def picture_layers(p: PictureLayers, kept: int = 1) -> Tensor:
     d of the primal-dual scheme is Aᴴ times the dual variable of the literature. It starts as σ/(1 + σ)·(H x0 − z). It
     is NaN everywhere if a pixel of x0 is not finite, as Aᴴ A x0 is, also where H is of columns.
 
-    A call with gradients keeps what these need of all layers of its first pictures, of as many as 32 MB hold; with
-    ``"wavelet"`` of none. Backward computes the layers of the other pictures again, one picture after another: the
+    A call with gradients keeps what these need of all layers of its first pictures, of as many as 32 MB hold.
+    Backward computes the layers of the other pictures again, one picture after another: the
     memory does not grow with batch × layers. h and the maps get no gradient.
 
     Equivalent to :func:`plain_picture_layers`, the same in PyTorch.
@@ -100,14 +100,12 @@ def _run(p: PictureLayers, kept: int, wants_state: bool) -> tuple[Tensor, Tensor
 
 
 def _saved_pictures(p: PictureLayers) -> int:
-    """Of how many pictures all layers are kept for the gradient. That of a wavelet needs details, not layers."""
-    if p.prior == "wavelet":
-        return 0
+    """Of how many pictures all layers are kept for the gradient."""
     return min(math.prod(p.z.shape[:-2]), _SAVED_BYTES // (math.prod(p.saved_shape) * p.z.element_size()))
 
 
 def _may_save(p: PictureLayers, pictures: int) -> bool:
-    return 0 <= pictures <= (0 if p.prior == "wavelet" else math.prod(p.z.shape[:-2]))
+    return 0 <= pictures <= math.prod(p.z.shape[:-2])
 
 
 def _fits_wavelet(p: PictureLayers) -> bool:

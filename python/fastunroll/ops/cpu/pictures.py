@@ -76,11 +76,14 @@ class PictureLayers(NamedTuple):
 
     @property
     def saved_shape(self) -> tuple[int, ...]:
-        """What is saved of a picture for the gradient: of each layer u where it is needed, the dual variable, and x."""
+        """What is saved of a picture for the gradient.
+
+        Of each layer u where it is needed, the dual variable, the details of a wavelet, and x.
+        """
         keeps_u = self.scheme == "admm" or (
             self.scheme != "primal_dual" and (self.linear == "solve" or self.prior in _NEED_INPUT)
         )
-        return len(self.step), keeps_u + self.has_dual + 1, *self.z.shape[-2:]
+        return len(self.step), keeps_u + self.has_dual + (self.prior == "wavelet") + 1, *self.z.shape[-2:]
 
     @property
     def has_dual(self) -> bool:
