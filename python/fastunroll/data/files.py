@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..warn import warn
+
 Image = NDArray[np.float64]
 
 LARGEST = 2**26  # pixels: larger files are refused before they are decoded
@@ -26,8 +28,8 @@ def require_package(module: str, package: str, what: str) -> None:
 def read_pixels(path: Path) -> Image:
     """Returns the pixels of a file, (h, w) for shades of grey or (h, w, 3) for colours, from 0 to 1.
 
-    Integers of 8 and 16 bits are divided by their largest value. A transparency channel is left out. Pixels that are
-    stored as floating-point numbers are used as they are.
+    Integers of 8 and 16 bits are divided by their largest value. A transparency channel is left out, with a UserWarning
+    if some pixels are transparent. Pixels that are stored as floating-point numbers are used as they are.
 
     Raises:
         PictureError: the file is not a picture, is damaged or too large, or holds NaN or infinity.
@@ -44,6 +46,12 @@ def read_pixels(path: Path) -> Image:
                     f"{path} must have at most {LARGEST} pixels, got {file.width}x{file.height}: scale it down"
                 )
             picture = ImageOps.exif_transpose(file)
+            if "A" in picture.getbands() and picture.getchannel("A").getextrema()[0] < 255:
+                warn(
+                    f"{path} has transparent pixels, and their colours are used as they are stored: "
+                    "put the picture on a background first if they mean nothing",
+                    UserWarning,
+                )
             if picture.mode == "F":
                 pixels = np.asarray(picture, np.float64)
             elif picture.mode.startswith("I"):
