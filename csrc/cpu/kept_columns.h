@@ -117,7 +117,8 @@ template <class T> void KeptColumns<T>::add_dense(int64_t before) {
   for_each(all.panel_count(), threads, [&](int64_t p, int) {
     for (int64_t i = before; i < s_.count; i += tile) {
       const int64_t rows = s_.count - i < tile ? s_.count - i : tile;
-      product(all, Rows<double>{column_of(i), m, rows, nullptr, 0}, Range{p, p + 1}, {}, 0.0, StartFromMatrix<double>{},
+      product(all, Rows<double>{column_of(i), m, rows, nullptr, 0}, Range{p, p + 1}, {} /* dense: nothing to list */,
+              0.0, StartFromMatrix<double>{},
               StoreInMatrix<double>{of<double>(s_.gram) + i * s_.capacity, s_.capacity});
     }
   });

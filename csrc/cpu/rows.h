@@ -22,11 +22,11 @@ struct Range {
   int64_t first, last;
 };
 
-// The memory of products of x with up to `rows` rows and `values` values.
+// The memory of products of x with up to `rows` rows, whose number times their depth is up to `values`.
 template <class T> struct ProductScratch {
   T* spill;         // a panel width for each row of x
-  uint64_t* masks;  // of x, block by block
-  T* values;        // those of x that are not zero, block by block
+  uint64_t* masks;  // of each block of 64 columns of x, one for each row
+  T* values;        // those of x that the masks select, in the same order
   T* buffer;        // a packed panel of the factor, unless all factors are packed
 
   template <class Memory>

@@ -82,7 +82,7 @@ template <class T> struct Stacked {
 };
 
 // Writes the sum over `count` samples, at least one, to rows first .. last - 1 of out, (g.rows, x.columns); or adds it
-// to them. `scratch` holds last - first rows.
+// to them. `scratch` is for last - first rows of `count` values.
 template <class T>
 void sample_sum(const Transposed<T>& g, const Stacked<T>& x, int64_t count, int64_t first, int64_t last, bool add,
                 T* out, const ProductScratch<T>& scratch, double above) {

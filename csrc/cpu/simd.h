@@ -117,14 +117,15 @@ template <class T> inline Vector<T> broadcast(T x) { return x - Vector<T>{}; }
 // *p in every lane.
 template <class T> inline Vector<T> broadcast_at(const T* p) { return broadcast(*p); }
 
-// Writes the values whose bit is set one after another, and returns their end. It may write a vector beyond it.
+// Writes the values whose bit is set one after another, and returns their end. It may write to the lanes of a
+// vector beyond it.
 template <class T> inline T* copy_selected(const T* from, uint64_t bits, T* to) {
   for (; bits; bits &= bits - 1) *to++ = from[__builtin_ctzll(bits)];
   return to;
 }
 
 #if defined(FASTUNROLL_AVX512)
-// By an integer register: a load that fills a vector takes the time of a load of a vector.
+// By an integer register, which does not keep the ports of vector loads from other loads.
 template <class T> inline Vector<T> broadcast_by_integer(const T* p) {
   typename Simd<T>::Index value;
   __builtin_memcpy(&value, p, sizeof value);
