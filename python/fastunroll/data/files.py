@@ -46,7 +46,7 @@ def read_pixels(path: Path) -> Image:
                     f"{path} must have at most {LARGEST} pixels, got {file.width}x{file.height}: scale it down"
                 )
             picture = ImageOps.exif_transpose(file)
-            if "A" in picture.getbands() and picture.getchannel("A").getextrema()[0] < 255:
+            if "A" in picture.getbands() and np.asarray(picture.getchannel("A")).min() < 255:
                 warn(
                     f"{path} has transparent pixels, and their colours are used as they are stored: "
                     "put the picture on a background first if they mean nothing",
