@@ -274,6 +274,7 @@ def test_an_interrupted_training_keeps_the_best_weights() -> None:
 def test_pictures_of_every_kind(mode: str, tmp_path: Path) -> None:
     """Each channel of a colour picture is a sample of the batch."""
     shades = np.random.default_rng(0).integers(0, 255, (60, 75, 4)).astype(np.uint8)
+    shades[..., 3] = 255  # opaque
     pixels = {
         "L": shades[..., 0], "RGB": shades[..., :3], "RGBA": shades, "I;16": shades[..., 0].astype(np.uint16) * 257,
         "F": (shades[..., 0] / 255).astype(np.float32),
