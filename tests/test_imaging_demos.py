@@ -229,8 +229,8 @@ def test_the_weight_is_the_best_on_training_pictures() -> None:
 
 def _train(net: Any, draw: Any, iterations: int = 12) -> Trained:
     return training.train(
-        net, compare.all_layers(net), draw, Budget(iterations, 600.0), batch=2, rate=2e-3, fade=0.8, seed=3,
-        title="test", checked=2,
+        net, compare.layer_outputs(net, 0.0), draw, Budget(iterations, 600.0), batch=2, rate=2e-3,
+        numbers_rate=3.0, fade=0.8, seed=3, title="test", checks=1,
     )  # fmt: skip
 
 
@@ -247,6 +247,18 @@ def test_the_recipe_of_the_shipped_weights_is_seeded(name: str, tmp_path: Path) 
     assert any(not torch.equal(start[key], other[key]) for key in first)
     assert any(not torch.equal(first[key], start[key]) for key in first)
     assert not any(key.startswith("operator.") for key in first)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_outputs_that_are_trained(name: str) -> None:
+    """They are those of half of the layers at first, and then of all."""
+    experiment = EXPERIMENTS[name]()
+    net, batch = experiment.network(0), experiment.draw(1, torch.Generator().manual_seed(0))
+    outputs = compare.layer_outputs(net, 0.4)
+    with torch.no_grad():
+        all_layers, half = (outputs(batch, spent) for spent in (1.0, 0.0))
+    assert (len(half), len(all_layers)) == (network.LAYERS // 2, network.LAYERS)
+    assert torch.equal(half, all_layers[: len(half)])
 
 
 def test_an_interrupted_training_keeps_the_best_weights() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from fastunroll import prox, schemes, training
 from fastunroll.training import Stage, end_to_end, layerwise, train
-from fastunroll.training.loop import Budget, Trained, train_within
+from fastunroll.training.loop import Budget, Trained, grown, train_within
 from fastunroll.training.parameters import layer_of, learning_rates, parameter_groups
 from refusals import Refused, check_refused
 from torch import Tensor, nn
@@ -264,9 +264,11 @@ def fit(
 ) -> tuple[float, Trained, list[int]]:
     """Trains one number towards 1, and returns it, what became of the training, and the steps with a check."""
     module = nn.ParameterDict({"w": nn.Parameter(torch.zeros(()))})
-    steps, checks = [0], []
+    steps, checks, shares = [0], [], [0.0]
 
-    def loss() -> Tensor:
+    def loss(spent: float) -> Tensor:
+        assert shares[-1] <= spent <= 1
+        shares.append(spent)
         steps[0] += 1
         if steps[0] == stop_at:
             raise KeyboardInterrupt
@@ -291,6 +293,12 @@ def test_the_loop_within_a_budget(capfd: pytest.CaptureFixture[str]) -> None:
     _, done, checks = fit(Budget(10**9, 0.05))
     assert 0 < done.iterations < 10**6
     assert checks[-1] == done.iterations
+
+
+def test_half_of_the_layers_are_trained_first() -> None:
+    assert [grown(16, spent, 0.4) for spent in (0.0, 0.39, 0.4, 1.0)] == [8, 8, 16, 16]
+    assert [grown(layers, 0.0, 0.4) for layers in (1, 2, 5)] == [1, 1, 3]
+    assert grown(16, 0.0, 0.0) == 16
 
 
 def test_the_loop_leaves_the_best_weights() -> None:

@@ -76,7 +76,7 @@ def train(net: LISTA, recipe: Recipe, sensing: Sensing, blocks: Tensor, budget: 
         y = sensing.measure(x)
         return recipe.loss(net(y, return_layers=True), y, x)
 
-    def loss() -> Tensor:
+    def loss(_: float) -> Tensor:
         drawn = torch.randint(len(training_blocks), (BATCH,), generator=generator)
         return faded_mean(losses(sensing.coefficients(training_blocks[drawn])), FADE)
 

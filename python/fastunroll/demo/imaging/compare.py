@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..._backend import backend
 from ...nn import Unrolled
-from ...training.loop import Budget, Trained
+from ...training.loop import Budget, Trained, grown
 from . import evaluation, figure, report, rivals
 from .classical import Method, choose
 from .evaluation import Result
@@ -23,6 +23,7 @@ from .training import Batch, Draw, Outputs, train
 
 LONGEST = 7200.0  # seconds of the training of weights that ship with the package
 RATE = 2e-3  # of learning
+RIVAL_NUMBERS_RATE = 3.0  # its noise levels are no logarithms
 PICTURES = 4  # training pictures on which a weight λ is chosen
 
 
@@ -42,7 +43,10 @@ class Experiment:
         naive: the name of the picture before a reconstruction.
         steps: the number of steps of the training of the shipped weights.
         batch: the number of pictures of a step of the training.
+        numbers_rate: the learning rate of steps, momenta and the logarithms of noise levels, relative to that of
+            filters.
         fade: the weight of the loss of a layer relative to that of the next one.
+        half_until: the share of the training in which half of the layers are trained.
         gamma: the exponent of the brightness in the figure.
         ships: whether the shipped weights are for this experiment.
         zooms: the corner and the side of the detail of a scene; by default the place with the most edges.
@@ -57,9 +61,11 @@ class Experiment:
     tune: Draw
     methods: Sequence[Method]
     naive: str
-    steps: int = 600
+    steps: int = 1200
     batch: int = 4
+    numbers_rate: float = 3.0
     fade: float = 0.8
+    half_until: float = 0.0
     gamma: float = 1.0
     ships: bool = True
     zooms: dict[str, tuple[int, int, int]] = field(default_factory=dict)
@@ -68,21 +74,23 @@ class Experiment:
 def train_weights(experiment: Experiment, path: Path, seed: int) -> None:
     """Trains a network by the recipe of the shipped weights, and writes its weights."""
     net = experiment.network(seed)
-    done = _train(experiment, net, all_layers(net), Budget(experiment.steps, LONGEST), seed, experiment.name)
+    done = _train_unrolled(experiment, net, Budget(experiment.steps, LONGEST), seed)
     save(net, path)
     early = "Training ended early. " if done.interrupted else ""
     print(f"{early}The best weights of {done.iterations} steps are in {path}.")
 
 
-def all_layers(net: Unrolled) -> Outputs:
-    """Returns the function that runs a network on a batch, and returns the outputs of all layers."""
-    return lambda batch: net(batch.y, return_layers=True, operator=batch.A)
+def layer_outputs(net: Unrolled, half_until: float) -> Outputs:
+    """Returns the function that runs a network on a batch, half of its layers at first, and returns their outputs."""
+    return lambda batch, spent: net(
+        batch.y, return_layers=True, operator=batch.A, depth=grown(net.layers, spent, half_until)
+    )
 
 
-def _train(experiment: Experiment, net: nn.Module, outputs: Outputs, budget: Budget, seed: int, title: str) -> Trained:
+def _train_unrolled(experiment: Experiment, net: Unrolled, budget: Budget, seed: int) -> Trained:
     return train(
-        net, outputs, experiment.draw, budget, batch=experiment.batch, rate=RATE, fade=experiment.fade, seed=seed,
-        title=title,
+        net, layer_outputs(net, experiment.half_until), experiment.draw, budget, batch=experiment.batch, rate=RATE,
+        numbers_rate=experiment.numbers_rate, fade=experiment.fade, seed=seed, title=experiment.name,
     )  # fmt: skip
 
 
@@ -92,7 +100,10 @@ def _trained_rivals(experiment: Experiment, budget: Budget, seed: int) -> dict[s
         print("DeepInverse is not installed, so the table has no network of it: pip install deepinv")
         return {}
     net = experiment.rival("PGD", seed)
-    _train(experiment, net, lambda batch: net(batch.y, batch.A)[None], budget, seed, "DeepInverse")
+    train(
+        net, lambda batch, _: net(batch.y, batch.A)[None], experiment.draw, budget, batch=experiment.batch, rate=RATE,
+        numbers_rate=RIVAL_NUMBERS_RATE, fade=1.0, seed=seed, title="DeepInverse",
+    )  # fmt: skip
     return {f"DeepInverse PGD, {LAYERS} layers, trained here": net}
 
 
@@ -118,7 +129,7 @@ def run(experiment: Experiment, out: Path, *, budget: Budget | None, seed: int) 
     trained: Trained | None = None
     if budget is not None:
         net = experiment.network(seed)
-        trained = _train(experiment, net, all_layers(net), budget, seed, experiment.name)
+        trained = _train_unrolled(experiment, net, budget, seed)
         networks[f"unrolled, {LAYERS} layers, trained here"] = net
         save(net, out / f"{experiment.name}.pt")
         if trained.interrupted:

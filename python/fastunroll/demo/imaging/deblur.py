@@ -166,6 +166,6 @@ def experiment(tested: Scene, kernel: Tensor, galaxies: bool, ships: bool, conve
     return Experiment(
         "deblur", "A blurred picture with noise, and what each method makes of it", [tested],
         lambda seed: denoising_network(tested.A, seed), rivals.denoising, Draw(kernel),
-        Draw(kernel, skies=float(galaxies), valid=0.0), methods(converged), "blurred", gamma=0.7, steps=1200,
-        ships=ships, zooms={DEEP_FIELD: zoom},
+        Draw(kernel, skies=float(galaxies), valid=0.0), methods(converged), "blurred", numbers_rate=25.0,
+        fade=0.1, half_until=0.3, gamma=0.7, steps=2400, ships=ships, zooms={DEEP_FIELD: zoom},
     )  # fmt: skip

@@ -97,17 +97,20 @@ def methods(converged: int) -> list[Method]:
 class Draw:
     """Draws training pictures: phantoms and photographs with a smooth phase, each with a mask of its own.
 
-    A batch has one coil or several, at random.
+    A batch has one coil or several, and its phantoms are flat or shaded, at random.
     """
 
     def __init__(self, side: int = PATCH, coils: tuple[int, ...] = (1, COILS)) -> None:
-        self.problems = (Phantoms(None, side, phase=PHASE), Photographs(None, side, phase=PHASE))
+        self.phantoms = [Phantoms(None, side, phase=PHASE, shading=shading) for shading in (0.0, 0.1)]
+        self.photographs = Photographs(None, side, phase=PHASE)
         self.side, self.coils = side, coils
         self.maps = coil_maps((side, side))
 
     def __call__(self, count: int, generator: torch.Generator) -> Batch:
         first = (count + 1) // 2
-        parts = [p.sample(n, generator).y for p, n in zip(self.problems, (first, count - first), strict=True) if n]
+        phantoms = self.phantoms[int(torch.randint(len(self.phantoms), (), generator=generator))]
+        pairs = (phantoms, first), (self.photographs, count - first)
+        parts = [p.sample(n, generator).y for p, n in pairs if n]
         x = torch.cat(parts)
         mask = columns(count, self.side, generator)[:, None]
         coils = self.coils[int(torch.randint(len(self.coils), (), generator=generator))]
@@ -128,5 +131,5 @@ def experiment(seed: int, converged: int) -> Experiment:
     return Experiment(
         "mri", "Magnetic resonance imaging from a quarter of the columns of k-space", tested,
         lambda seed: refining_network(tested[0].A, seed), rivals.refining, Draw(), Draw(),
-        methods(converged), "zero-filled", gamma=0.7, batch=2, fade=0.5,
+        methods(converged), "zero-filled", gamma=0.7, batch=2, half_until=0.4,
     )  # fmt: skip

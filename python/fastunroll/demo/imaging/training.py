@@ -13,6 +13,7 @@ from ...operators import LinearOperator
 from ...training.loop import Budget, Trained, faded_mean, train_within
 
 CHECK_EVERY = 25
+CHECKED = 2  # pictures of each batch of a check
 
 
 class Batch(NamedTuple):
@@ -26,8 +27,8 @@ class Batch(NamedTuple):
 
 # Draws a batch from the number of its pictures and the generator of all random numbers.
 Draw = Callable[[int, torch.Generator], Batch]
-# Maps a batch to the outputs of the layers (K, B, H, W) on which a network is trained.
-Outputs = Callable[[Batch], Tensor]
+# Maps a batch, and the share of the training that is done, to the outputs of the layers (K, B, H, W) that are trained.
+Outputs = Callable[[Batch, float], Tensor]
 
 
 def layer_losses(layers: Tensor, batch: Batch) -> Tensor:
@@ -53,14 +54,15 @@ def train(
     *,
     batch: int,
     rate: float,
+    numbers_rate: float,
     fade: float,
     seed: int,
     title: str,
-    checked: int = 8,
+    checks: int = 4,
 ) -> Trained:
     """Trains a network in place, and leaves the weights with the smallest loss.
 
-    The loss is a weighted sum over the outputs of all layers, so that each layer gives a useful picture.
+    The loss is a weighted sum over the outputs of the layers, so that each layer gives a useful picture.
 
     Args:
         net: the network.
@@ -68,26 +70,30 @@ def train(
         draw: the function that draws a batch.
         budget: how long to train.
         batch: the number of pictures of a step.
-        rate: the learning rate of filters. Steps, momenta and noise levels learn at three times this rate.
+        rate: the learning rate of filters.
+        numbers_rate: the learning rate of steps, momenta and noise levels, relative to that of filters.
         fade: the weight of the loss of a layer relative to that of the next one.
         seed: the seed of all random draws.
         title: the title of the progress bar.
-        checked: the number of pictures on which the loss is checked.
+        checks: the number of batches on which the loss is checked. Each has an operator of its own.
     """
     generator = torch.Generator().manual_seed(2 * seed)
-    check = draw(checked, torch.Generator().manual_seed(2 * seed + 1))
+    held_out = torch.Generator().manual_seed(2 * seed + 1)
+    checked = [draw(CHECKED, held_out) for _ in range(checks)]
     filters = [p for p in net.parameters() if p.dim() > 1]
     numbers = [p for p in net.parameters() if p.dim() <= 1]
-    groups = [{"params": filters, "lr": rate}, {"params": numbers, "lr": 3 * rate}]
+    groups = [{"params": filters, "lr": rate}, {"params": numbers, "lr": numbers_rate * rate}]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
 
-    def losses(drawn: Batch) -> Tensor:
-        return layer_losses(outputs(drawn), drawn)
+    def losses(drawn: Batch, spent: float) -> Tensor:
+        return layer_losses(outputs(drawn, spent), drawn)
 
-    def loss() -> Tensor:
-        return faded_mean(losses(draw(batch, generator)), fade)
+    def loss(spent: float) -> Tensor:
+        return faded_mean(losses(draw(batch, generator), spent), fade)
+
+    def check() -> Tensor:
+        return torch.stack([losses(drawn, 1.0)[-1] for drawn in checked]).mean()
 
     return train_within(
-        budget, net, optimizer, loss, lambda: losses(check)[-1], title=title, check_every=CHECK_EVERY, clip=1.0,
-        shown=decibels,
+        budget, net, optimizer, loss, check, title=title, check_every=CHECK_EVERY, clip=1.0, shown=decibels,
     )  # fmt: skip

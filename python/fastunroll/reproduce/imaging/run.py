@@ -80,7 +80,7 @@ class Comparison:
         ]
         optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
 
-        def loss() -> Tensor:
+        def loss(_: float) -> Tensor:
             x = self.blocks.draw(settings.batch, generator)
             return contestant.loss(*self.measured(x), x)
 
