@@ -261,6 +261,46 @@ def test_outputs_that_are_trained(name: str) -> None:
     assert torch.equal(half, all_layers[: len(half)])
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    ("settings", "still"),
+    [({"half_until": 1.0}, "of later layers"), ({"half_until": 0.0, "numbers_rate": 0.0}, "of all layers")],
+)
+def test_the_settings_of_a_training_are_those_of_its_experiment(
+    name: str, settings: dict[str, float], still: str, tmp_path: Path
+) -> None:
+    """Numbers of layers that are not trained yet keep their values, and so do all with a rate of zero."""
+    experiment = replace(EXPERIMENTS[name](), steps=2, **settings)
+    compare.train_weights(experiment, tmp_path / "weights", 3)
+    start, found = experiment.network(3).state_dict(), torch.load(tmp_path / "weights", weights_only=True)
+    numbers = {key for key in found if found[key].dim() <= 1}
+    later = {key for key in numbers if int(key.split(".")[-1]) >= network.LAYERS // 2}
+    kept = {key for key in found if torch.equal(found[key], start[key])}
+    assert kept >= (later if still == "of later layers" else numbers)
+    assert (kept >= numbers) == (still == "of all layers")
+    assert any(key not in kept for key in found if found[key].dim() > 1)
+
+
+def test_a_check_has_several_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def check(*arguments: Any, **options: Any) -> Trained:
+        arguments[4]()
+        return Trained(0, False)
+
+    def outputs(batch: training.Batch, spent: float) -> torch.Tensor:
+        drawn.append((type(batch.A).__name__, len(batch.x), spent))
+        return batch.x[None]
+
+    monkeypatch.setattr(training, "train_within", check)
+    training.train(
+        network.denoising_network(fu.operators.Blur(KERNEL), 0), outputs, mri.Draw(16), Budget(1, 1.0), batch=1,
+        rate=1.0, numbers_rate=1.0, fade=1.0, seed=0, title="test",
+    )  # fmt: skip
+    assert {kind for kind, _, _ in drawn} == {"Fourier", "MultiCoilFourier"}
+    assert [(count, spent) for _, count, spent in drawn] == [(training.CHECKED, 1.0)] * 4
+
+
 def test_an_interrupted_training_keeps_the_best_weights() -> None:
     draw, drawn = deblur.Draw(KERNEL, 16), []
 
